@@ -1,0 +1,105 @@
+"""The `jaxgen` command. Each subcommand's work is in `jaxgen/commands/`, loaded when it is used."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+import jaxgen
+from jaxgen.errors import JaxgenError
+
+GIN_HELP = """\
+configuration flags, of train and config:
+  --gin_file=FILE        a gin file, repeatable; later files win
+  --gin.NAME=VALUE       a binding, such as --gin.train.steps=200 or --gin.TEXT=my/folder
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; prints a JaxgenError as one message. Returns the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(arguments)
+    except JaxgenError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        return 1
+
+
+def _run(arguments: list[str]) -> int:
+    from jaxgen.configuration.flags import parse_flags
+
+    gin_files, bindings, rest = parse_flags(arguments)
+    parsed = _parser().parse_args(rest)
+    parsed.gin_files, parsed.bindings = gin_files, bindings
+    module, function = parsed.function
+    return getattr(importlib.import_module(f"jaxgen.commands.{module}"), function)(parsed)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="jaxgen",
+        description="Trains, evaluates and studies generative transformers.",
+        epilog=GIN_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"jaxgen {jaxgen.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train a run; started again, it goes on")
+    train.add_argument("--run_dir", required=True, help="the run's directory")
+    train.set_defaults(function=("train", "train"))
+
+    evaluate = commands.add_parser("evaluate", help="score a checkpoint of a run")
+    _add_checkpoint_arguments(evaluate)
+    evaluate.add_argument(
+        "--num_examples", type=int, help="instances a task; the run's own if unset"
+    )
+    evaluate.set_defaults(function=("evaluate", "evaluate"))
+
+    generate = commands.add_parser("generate", help="continue a prompt with a run's model")
+    _add_checkpoint_arguments(generate)
+    generate.add_argument("--prompt", action="append", help="repeatable; standard input if unset")
+    generate.add_argument("--max_tokens", type=int, default=128)
+    generate.add_argument("--temperature", type=float, default=1.0, help="0 is greedy")
+    generate.add_argument("--top_k", type=int)
+    generate.add_argument("--top_p", type=float)
+    generate.add_argument("--num_samples", type=int, default=1, help="continuations of each prompt")
+    generate.add_argument("--seed", type=int, default=0)
+    generate.set_defaults(function=("generate", "generate"))
+
+    tokenizer = commands.add_parser("tokenizer", help="train a tokenizer").add_subparsers(
+        required=True, metavar="train"
+    )
+    fit = tokenizer.add_parser("train", help="byte-level BPE from text files")
+    fit.add_argument("text", nargs="+", help="files, folders or globs of UTF-8 text")
+    fit.add_argument("--vocab_size", type=int, default=8192)
+    fit.add_argument("--output", required=True, help="the tokenizer.json to write")
+    fit.set_defaults(function=("tokenizer", "train"))
+
+    config = commands.add_parser("config", help="look at configurations").add_subparsers(
+        required=True, metavar="show|diff|check"
+    )
+    show = config.add_parser("show", help="print the operative configuration")
+    show.add_argument("path", nargs="?", help="a gin file or run directory")
+    show.set_defaults(function=("config", "show"))
+    diff = config.add_parser("diff", help="print where two differ; status 1 if they do")
+    diff.add_argument("first", help="a gin file or run directory")
+    diff.add_argument("second", help="a gin file or run directory")
+    diff.set_defaults(function=("config", "diff"))
+    check = config.add_parser("check", help="check gin files, each for itself")
+    check.add_argument("files", nargs="+")
+    check.set_defaults(function=("config", "check"))
+    return parser
+
+
+def _add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run_dir", required=True, help="the directory of a run")
+    parser.add_argument("--step", type=int, help="which checkpoint; the newest if unset")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""Byte-level BPE, trained and run by Hugging Face `tokenizers`, kept as a tokenizer.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from jaxgen.errors import DataError
+
+PAD, BEGIN, END = "<|pad|>", "<|begin|>", "<|end|>"
+NAME_IN_RUN = "tokenizer.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class BPECodec:
+    """A tokenizer.json with the three special tokens of `train_bpe`.
+
+    Attributes:
+      path: the file.
+      digest: the sha256 of the file, checked when it is read. Given in a configuration it makes
+        the run refuse any other tokenizer; None takes the file's own.
+    """
+
+    path: str
+    digest: str = None  # pyright: ignore[reportAssignmentType]
+
+    def __post_init__(self):
+        try:
+            found = hashlib.sha256(pathlib.Path(self.path).read_bytes()).hexdigest()[:16]
+        except OSError as error:
+            raise DataError(
+                f"the tokenizer {self.path} cannot be read ({error.strerror}); make one with "
+                "`jaxgen tokenizer train TEXT --output tokenizer.json`."
+            ) from error
+        if self.digest is not None and self.digest != found:
+            raise DataError(
+                f"the tokenizer {self.path} has digest {found}, but {self.digest} is asked for: "
+                "a model only understands the tokenizer it was trained with. Put that file back, "
+                "or train anew with this one."
+            )
+        object.__setattr__(self, "digest", found)
+
+    @functools.cached_property
+    def _tokenizer(self) -> Tokenizer:
+        try:
+            tokenizer = Tokenizer.from_file(self.path)
+        except Exception as error:
+            raise DataError(f"{self.path} is not a tokenizer.json: {error}.") from error
+        missing = [token for token in (PAD, BEGIN, END) if tokenizer.token_to_id(token) is None]
+        if missing:
+            raise DataError(
+                f"the tokenizer {self.path} lacks the special tokens {missing}; add them, or make "
+                "one with `jaxgen tokenizer train`."
+            )
+        return tokenizer
+
+    def __getstate__(self) -> dict[str, str]:
+        return {"path": self.path, "digest": self.digest}
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids, special tokens included."""
+        return self._tokenizer.get_vocab_size(with_added_tokens=True)
+
+    @property
+    def pad_id(self) -> int:
+        """Fills rows."""
+        return self._tokenizer.token_to_id(PAD)
+
+    @property
+    def begin_id(self) -> int:
+        """Stands before a text that has nothing before it."""
+        return self._tokenizer.token_to_id(BEGIN)
+
+    @property
+    def end_id(self) -> int:
+        """Ends a document or an answer."""
+        return self._tokenizer.token_to_id(END)
+
+    def encode(self, text: str) -> np.ndarray:
+        """Text to ids [length] int32."""
+        return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, np.int32)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """`encode` of each, on all cores."""
+        encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array(one.ids, np.int32) for one in encoded]
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        """Ids to text; special tokens vanish and invalid UTF-8 is replaced."""
+        return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=True)
+
+    def keep_in(self, folder: pathlib.Path) -> None:
+        """Copies the tokenizer beside the run, or checks the copy that is there."""
+        copy = folder / NAME_IN_RUN
+        if copy.exists():
+            BPECodec(str(copy), self.digest)
+            return
+        temporary = copy.with_name(f".{NAME_IN_RUN}.{os.getpid()}.tmp")
+        temporary.write_bytes(pathlib.Path(self.path).read_bytes())
+        os.replace(temporary, copy)
+
+
+def train_bpe(texts: Iterable[str], vocab_size: int, path: str | os.PathLike) -> BPECodec:
+    """Trains a byte-level BPE in which each digit is a token of its own.
+
+    Args:
+      texts: the sample to learn from.
+      vocab_size: ids, special tokens included; at least 256 bytes and 3 special tokens.
+      path: the tokenizer.json to write.
+
+    Raises:
+      DataError: if the vocabulary is too small, or the file cannot be written.
+    """
+    if vocab_size < 259:
+        raise DataError(f"vocab_size={vocab_size} is too small: 256 bytes and 3 special tokens.")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[PAD, BEGIN, END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DataError(f"cannot write the tokenizer {path}: {error.strerror}.") from error
+    return BPECodec(str(path))

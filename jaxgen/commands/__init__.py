@@ -1,0 +1,1 @@
+"""The commands of `jaxgen`, one file each: parsed arguments in, exit code out."""

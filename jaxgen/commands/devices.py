@@ -1,0 +1,41 @@
+"""What a process does once, before it first uses a device."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pathlib
+import sys
+
+import jax
+
+
+def cache_folder() -> pathlib.Path:
+    """Where compiled programs are kept: $JAXGEN_CACHE, or ~/.cache/jaxgen."""
+    default = pathlib.Path.home() / ".cache" / "jaxgen"
+    return pathlib.Path(os.environ.get("JAXGEN_CACHE", default)) / "xla"
+
+
+def prepare_process() -> None:
+    """Keeps compiled programs on disk, and freed memory in the process.
+
+    XLA on CPU takes its temporaries anew at each step; glibc would give such large blocks back to
+    the kernel each time and have them zeroed again (docs/benchmarks.md has the cost).
+    """
+    keep_freed_memory()
+    if not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc to keep large freed blocks; does nothing with another C library."""
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return
+    arena_max, mmap_threshold, trim_threshold = -8, -3, -1
+    mallopt(arena_max, 1)  # A worker thread's own arena cannot hold a block of this size.
+    mallopt(mmap_threshold, 2_000_000_000)
+    mallopt(trim_threshold, 2_000_000_000)

@@ -1,0 +1,38 @@
+"""`jaxgen evaluate`: scores a checkpoint, one row an instance."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+
+import jax
+
+from jaxgen.commands.devices import prepare_process
+from jaxgen.commands.summary import score_lines
+from jaxgen.evaluation.evaluate import evaluate as evaluate_model
+from jaxgen.run import restore
+from jaxgen.sharding.mesh import MeshConfig, make_mesh
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Writes evals/STEP.jsonl of a run and prints the means.
+
+    Args:
+      arguments: `run_dir`, `step` or None, `num_examples` or None.
+    """
+    prepare_process()
+    mesh = make_mesh(MeshConfig())
+    with jax.set_mesh(mesh):
+        restored = restore(arguments.run_dir, mesh, arguments.step)
+        settings = restored.config.evaluation
+        if arguments.num_examples is not None:
+            settings = dataclasses.replace(settings, num_examples=arguments.num_examples)
+        path = restored.directory.evaluations / f"{restored.step:08}.jsonl"
+        summary = evaluate_model(
+            restored.model, restored.config.mixture, settings, restored.config.train.length, path
+        )
+    print(f"{restored.config.name} at step {restored.step}:")
+    for line in score_lines(summary):
+        print(line)
+    print(f"rows: {path}")
+    return 0

@@ -1,0 +1,50 @@
+"""`jaxgen generate`: continues prompts with a run's model."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import jax
+import numpy as np
+
+from jaxgen.commands.devices import prepare_process
+from jaxgen.errors import ConfigError
+from jaxgen.generation.policies import SamplingPolicy
+from jaxgen.generation.sampling import pad_prompts, sample
+from jaxgen.run import restore
+from jaxgen.sharding.mesh import MeshConfig, make_mesh
+
+
+def generate(arguments: argparse.Namespace) -> int:
+    """Prints each prompt's continuations.
+
+    Args:
+      arguments: `run_dir`, `step`, `prompt` (a list or None), `max_tokens`, `temperature`,
+        `top_k`, `top_p`, `num_samples`, `seed`.
+    """
+    if arguments.max_tokens < 1 or arguments.num_samples < 1:
+        raise ConfigError("--max_tokens and --num_samples must be positive.")
+    policy = SamplingPolicy(arguments.temperature, arguments.top_k, arguments.top_p)
+    prompts = arguments.prompt or [sys.stdin.read()]
+    prepare_process()
+    # One sequence cannot be split over devices by batch, so each device computes all of it.
+    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    with jax.set_mesh(mesh):
+        restored = restore(arguments.run_dir, mesh, arguments.step)
+        codec = restored.config.mixture.codec
+        encoded = [codec.encode(prompt) for prompt in prompts for _ in range(arguments.num_samples)]
+        tokens, lengths = pad_prompts(encoded, codec.pad_id)
+        samples = sample(
+            restored.model,
+            tokens,
+            lengths,
+            jax.random.key(arguments.seed),
+            policy=policy,
+            max_tokens=arguments.max_tokens,
+            end_id=codec.end_id,
+        )
+        for index, row in enumerate(np.asarray(samples.tokens)):
+            prompt = prompts[index // arguments.num_samples]
+            print(prompt + codec.decode(row[: int(samples.lengths[index])]))
+    return 0

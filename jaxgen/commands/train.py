@@ -1,0 +1,32 @@
+"""`jaxgen train`: a configuration and a directory to a trained, judged run."""
+
+from __future__ import annotations
+
+import argparse
+
+from jaxgen.configuration import load
+from jaxgen.errors import ConfigError
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Trains, or goes on where the directory left off.
+
+    Args:
+      arguments: `gin_files` and `bindings`, and `run_dir`.
+    """
+    if not arguments.gin_files:
+        raise ConfigError(
+            "no configuration given; try --gin_file=runs/quickstart.gin "
+            "(`jaxgen config show --gin_file=...` prints what a file says)."
+        )
+    config = load(arguments.gin_files, arguments.bindings)
+    from jaxgen.commands.devices import prepare_process
+    from jaxgen.commands.summary import summary_lines
+    from jaxgen.run import run
+
+    prepare_process()
+    finished = run(config, arguments.run_dir)
+    for line in summary_lines(finished.record):
+        print(line)
+    print(f"run directory: {finished.directory.path}")
+    return 0

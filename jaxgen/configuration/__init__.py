@@ -1,0 +1,106 @@
+"""Configurations: frozen dataclasses, written in gin files, on the command line or in Python.
+
+A configuration is a tree of frozen dataclasses, `run` at its root. gin is one way to write it down:
+`load` builds the tree from files and bindings and keeps no state, `to_gin` writes any tree, however
+it was made, as a file that loads to an equal one. The files are plain gin: includes, scopes,
+macros and references mean what they mean to gin itself, but no name is silently ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxgen.configuration.building import build, check
+from jaxgen.configuration.differing import differences
+from jaxgen.configuration.flags import parse_flags
+from jaxgen.configuration.reading import read_files, read_text
+from jaxgen.configuration.registry import registered
+from jaxgen.configuration.rendering import digest, render
+from jaxgen.configuration.table import Table
+
+__all__ = [
+    "Table",
+    "check_files",
+    "difference",
+    "fingerprint",
+    "load",
+    "load_text",
+    "parse_flags",
+    "registered",
+    "to_gin",
+]
+
+
+def load(
+    gin_files: Sequence[str],
+    bindings: Sequence[str] = (),
+    root: str = "run",
+    table: Table | None = None,
+) -> Any:
+    """The object that `@root()` builds from the files, then the bindings; later lines win.
+
+    Args:
+      gin_files: names of files, from the current folder or among those that come with jaxgen.
+      bindings: lines such as `train.steps=200` or `STEPS=200`. A value that is no gin value, such
+        as `TEXT=my/folder` or `train.steps=20x`, is the string itself.
+      root: the name in the table to build.
+      table: name to frozen dataclass or function; those of jaxgen unless given.
+
+    Raises:
+      ConfigError: for whatever is wrong, all at once, each with its place and the nearest names.
+    """
+    return build(read_files(gin_files, bindings), root, _or_registered(table))
+
+
+def load_text(
+    text: str,
+    bindings: Sequence[str] = (),
+    root: str = "run",
+    table: Table | None = None,
+    source: str = "text",
+) -> Any:
+    """As `load`, from text; `source` names it in errors."""
+    return build(read_text(text, bindings, source), root, _or_registered(table))
+
+
+def check_files(
+    gin_files: Sequence[str],
+    bindings: Sequence[str] = (),
+    root: str = "run",
+    table: Table | None = None,
+) -> tuple[str, ...]:
+    """Checks files that need not be whole, and returns the names that they still require.
+
+    A file that binds `root` must build, but for values that it declares `NAME = %gin.REQUIRED`. Any
+    other is a part for runs to include: its names, types and values are checked.
+
+    Raises:
+      ConfigError: as `load`.
+    """
+    return check(read_files(gin_files, bindings), root, _or_registered(table))
+
+
+def to_gin(config: Any, table: Table | None = None) -> str:
+    """The operative configuration: every field of the tree as gin text, in canonical form.
+
+    `load_text(to_gin(config)) == config`, and equal trees give equal texts.
+
+    Raises:
+      ConfigError: for a value of another type than its field's, or that gin cannot write.
+    """
+    return render(config, _or_registered(table))
+
+
+def fingerprint(config: Any, table: Table | None = None) -> str:
+    """12 hexadecimal digits that are equal for equal configurations."""
+    return digest(to_gin(config, table))
+
+
+def difference(a: Any, b: Any) -> list[str]:
+    """Lines such as `model.num_layers: 4 -> 6`; empty where the fingerprints are equal."""
+    return list(differences(a, b))
+
+
+def _or_registered(table: Table | None) -> Table:
+    return registered() if table is None else table

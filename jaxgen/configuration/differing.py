@@ -1,0 +1,42 @@
+"""Where two configurations differ, by path."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from jaxgen.configuration.rendering import field_values, literal
+
+_ABSENT = object()
+
+
+def differences(a: Any, b: Any, path: str = "") -> Iterator[str]:
+    """Lines such as `model.num_layers: 4 -> 6` and `tasks[1].weight: absent -> 0.5`.
+
+    Containers are compared item by item; where the kinds differ, the two values are shown.
+    """
+    if type(a) is not type(b):
+        yield f"{path or 'configuration'}: {_shown(a)} -> {_shown(b)}"
+    elif dataclasses.is_dataclass(a):
+        fields_of_a, fields_of_b = field_values(a, path), field_values(b, path)
+        for name in fields_of_a:
+            inner = f"{path}.{name}" if path else name
+            yield from differences(fields_of_a[name], fields_of_b[name], inner)
+    elif isinstance(a, (tuple, list)):
+        for index in range(max(len(a), len(b))):
+            left, right = (items[index] if index < len(items) else _ABSENT for items in (a, b))
+            yield from differences(left, right, f"{path}[{index}]")
+    elif isinstance(a, dict):
+        for key in sorted({**a, **b}, key=lambda key: literal(key, path)):
+            inner = f"{path}[{literal(key, path)}]"
+            yield from differences(a.get(key, _ABSENT), b.get(key, _ABSENT), inner)
+    elif literal(a, path) != literal(b, path):
+        yield f"{path}: {_shown(a)} -> {_shown(b)}"
+
+
+def _shown(value: Any) -> str:
+    if value is _ABSENT:
+        return "absent"
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,57 @@
+"""The names that gin files use. Short, lower case, one for each dataclass a run is made of."""
+
+from __future__ import annotations
+
+from jaxgen.configuration.table import Table
+
+
+def registered() -> Table:
+    """All names of jaxgen. The rooms are imported here, when a configuration is first read."""
+    from jaxgen.codecs.bpe import BPECodec
+    from jaxgen.codecs.bytes import ByteCodec
+    from jaxgen.data.embedded import StandardLibraryCode, StandardLibraryProse
+    from jaxgen.data.generated import Addition, AssociativeRecall, Copying, LookupChain
+    from jaxgen.data.mixtures import Mixture
+    from jaxgen.data.sources import InMemory, Jsonl, TextFiles
+    from jaxgen.data.tables import ArrayRecord, Parquet
+    from jaxgen.data.tasks import PromptAnswer, Task, Text
+    from jaxgen.evaluation.config import EvaluationConfig
+    from jaxgen.models.config import MoEConfig, TransformerConfig
+    from jaxgen.run_config import RunConfig
+    from jaxgen.sharding.mesh import MeshConfig
+    from jaxgen.sharding.rules import Rules
+    from jaxgen.training.config import TrainConfig
+    from jaxgen.training.optimizers import Adafactor, AdamW
+    from jaxgen.training.schedules import InverseSquareRoot, WarmupCosine, WarmupStableDecay
+
+    return {
+        "run": RunConfig,
+        "mixture": Mixture,
+        "task": Task,
+        "text": Text,
+        "prompt_answer": PromptAnswer,
+        "text_files": TextFiles,
+        "jsonl": Jsonl,
+        "parquet": Parquet,
+        "array_record": ArrayRecord,
+        "in_memory": InMemory,
+        "standard_library_code": StandardLibraryCode,
+        "standard_library_prose": StandardLibraryProse,
+        "addition": Addition,
+        "associative_recall": AssociativeRecall,
+        "copying": Copying,
+        "lookup_chain": LookupChain,
+        "byte_codec": ByteCodec,
+        "bpe_codec": BPECodec,
+        "evaluation": EvaluationConfig,
+        "model": TransformerConfig,
+        "moe": MoEConfig,
+        "mesh": MeshConfig,
+        "rules": Rules,
+        "train": TrainConfig,
+        "adamw": AdamW,
+        "adafactor": Adafactor,
+        "warmup_cosine": WarmupCosine,
+        "warmup_stable_decay": WarmupStableDecay,
+        "inverse_square_root": InverseSquareRoot,
+    }

@@ -1,0 +1,145 @@
+"""A tree of dataclasses as gin text: complete, canonical, and read back to an equal tree."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+from jaxgen.configuration.conforming import conform, describe
+from jaxgen.configuration.table import Table, name_of
+from jaxgen.errors import ConfigError
+
+_WIDTH = 100
+_PATH = tuple[str, ...]
+
+
+def render(config: Any, table: Table) -> str:
+    """Every field of every dataclass in the tree as one binding.
+
+    An object's scope is its path in the tree (`_0` is the first item of a container), so that equal
+    classes keep their own values; as every field is written, nothing is inherited between scopes.
+
+    Raises:
+      ConfigError: for a value that gin cannot write, or that is not of its field's type.
+    """
+    return "\n".join("".join(f"{line}\n" for line in lines) for lines in _objects(config, table))
+
+
+def digest(text: str) -> str:
+    """The first 12 hexadecimal digits of the text's sha256."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def field_values(config: Any, path: str) -> dict[str, Any]:
+    """The fields that a dataclass is made from, each as its type hint has it.
+
+    Raises:
+      ConfigError: for a value that is not of its field's type.
+    """
+    hints = typing.get_type_hints(type(config))
+    values = {}
+    for field in dataclasses.fields(config):
+        if field.init:
+            value = getattr(config, field.name)
+            try:
+                values[field.name] = conform(value, hints[field.name])
+            except TypeError:
+                raise ConfigError(
+                    f"{path}.{field.name} must be {describe(hints[field.name])}, not {value!r} "
+                    f"({type(value).__name__})"
+                ) from None
+    return values
+
+
+def literal(value: Any, path: str) -> str:
+    """A value without dataclasses on one line.
+
+    Raises:
+      ConfigError: for a value that gin has no literal for.
+    """
+    return _layout(_skeleton(value, (path,), None, []), 0, math.inf)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Group:
+    """A container of texts and groups that can be written on one line or on several."""
+
+    brackets: str
+    items: tuple[str | _Group, ...]
+    keys: tuple[str, ...] = ()
+
+
+def _objects(config: Any, table: Table, path: _PATH = ()) -> Iterator[list[str]]:
+    name = "/".join((*path, name_of(type(config), table)))
+    lines, inner = [], []
+    for parameter, value in field_values(config, name).items():
+        prefix = f"{name}.{parameter} = "
+        text = _layout(_skeleton(value, (*path, parameter), table, inner), len(prefix), _WIDTH)
+        lines.append(prefix + text)
+    if lines:
+        yield lines
+    for inner_path, inner_config in inner:
+        yield from _objects(inner_config, table, inner_path)
+
+
+def _skeleton(
+    value: Any, path: _PATH, table: Table | None, inner: list[tuple[_PATH, Any]]
+) -> str | _Group:
+    """The value as texts and groups; the dataclasses in it become references and join `inner`."""
+
+    def items(values: Any) -> tuple[str | _Group, ...]:
+        return tuple(
+            _skeleton(item, (*path, f"_{index}"), table, inner) for index, item in enumerate(values)
+        )
+
+    if dataclasses.is_dataclass(value) and not isinstance(value, type) and table is not None:
+        inner.append((path, value))
+        return f"@{'/'.join((*path, name_of(type(value), table)))}()"
+    match value:
+        case None | bool():
+            return repr(value)
+        case str():
+            return str.__repr__(value)
+        case int():
+            return int.__repr__(value)
+        case float() if not math.isnan(value):
+            # gin has no infinity; the literal of a number too large for a float is one.
+            return float.__repr__(value).replace("inf", "1e999")
+        case tuple():
+            return _Group("()", items(value))
+        case list():
+            return _Group("[]", items(value))
+        case dict():
+            by_key = sorted((literal(key, ".".join(path)), item) for key, item in value.items())
+            return _Group("{}", items(item for _, item in by_key), tuple(key for key, _ in by_key))
+    raise ConfigError(
+        f"{'.'.join(path)} is {value!r} ({type(value).__name__}), which a gin file cannot hold; "
+        "use a dataclass, a tuple, a dict, a string, a number or None"
+    )
+
+
+def _layout(node: str | _Group, column: int, width: float) -> str:
+    """The text of a node that starts at `column`, broken over lines where it is too long."""
+    if isinstance(node, str):
+        return node
+    opening, closing = node.brackets
+    keys = [f"{key}: " for key in node.keys] or [""] * len(node.items)
+    comma = "," if opening == "(" and len(node.items) == 1 else ""
+    flat = [key + _layout(item, 0, math.inf) for key, item in zip(keys, node.items, strict=True)]
+    line = opening + ", ".join(flat) + comma + closing
+    if column + len(line) <= width or not node.items:
+        return line
+    broken = (
+        key + _layout(item, len(key) + 1, width - 4)
+        for key, item in zip(keys, node.items, strict=True)
+    )
+    inner = "".join(f"{text},\n" for text in broken)
+    return opening + "\n" + _indent(inner) + closing
+
+
+def _indent(text: str) -> str:
+    return "".join(f"    {line}\n" for line in text.splitlines())

@@ -1,0 +1,26 @@
+"""The nearest known names to a mistyped one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
+    """At most `count` names like `word`, best first; case does not matter."""
+    by_folded: dict[str, str] = {}
+    for name in known:
+        by_folded.setdefault(name.casefold(), name)
+    matches = difflib.get_close_matches(word.casefold(), by_folded, n=count, cutoff=0.6)
+    return [by_folded[match] for match in matches]
+
+
+def did_you_mean(names: Iterable[str]) -> str:
+    """`; did you mean `a` or `b`?`, and nothing where there is nothing to suggest."""
+    quoted = [f"`{name}`" for name in names]
+    return f"; did you mean {' or '.join(quoted)}?" if quoted else ""
+
+
+def one_of(names: Iterable[str]) -> str:
+    """The names in quotes, separated by commas."""
+    return ", ".join(f"`{name}`" for name in names)

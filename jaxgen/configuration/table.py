@@ -1,0 +1,54 @@
+"""The table of names that a configuration may use, and what each of them takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Table = Mapping[str, Callable[..., Any]]
+"""Name in gin to frozen dataclass, or to a function that builds one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """What a factory takes under one name: the type of the value, and whether it must be given."""
+
+    hint: Any
+    required: bool
+
+
+def parameters(factory: Callable[..., Any]) -> dict[str, Parameter]:
+    """The parameters of a dataclass or function by name, in order."""
+    if isinstance(factory, type) and dataclasses.is_dataclass(factory):
+        hints = typing.get_type_hints(factory)
+        return {
+            field.name: Parameter(hints[field.name], _has_no_default(field))
+            for field in dataclasses.fields(factory)
+            if field.init
+        }
+    hints = typing.get_type_hints(factory)
+    return {
+        name: Parameter(hints.get(name, Any), parameter.default is parameter.empty)
+        for name, parameter in inspect.signature(factory).parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    }
+
+
+def name_of(kind: type, table: Table) -> str:
+    """The name of a dataclass in the table.
+
+    A class that is not in it, such as a source that an experiment defines for itself, is named by
+    its module and class: its configuration can be written and compared, and read back with a table
+    that has that name.
+    """
+    for name, factory in table.items():
+        if factory is kind:
+            return name
+    return f"{kind.__module__}.{kind.__qualname__}".replace(".<locals>", "")
+
+
+def _has_no_default(field: dataclasses.Field) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING

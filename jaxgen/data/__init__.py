@@ -1,0 +1,1 @@
+"""Sources, tasks, mixtures, packing: batches as a function of the step."""

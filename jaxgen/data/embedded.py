@@ -1,0 +1,124 @@
+"""Real text that every machine with Python has: no download for the first run.
+
+The standard library's sources are the code; their docstrings and the language reference in
+`pydoc_data.topics` are the English prose. Both split by file, with the same key, so that a held-out
+file's docstrings are not learnt as code either. A file that speaks of its licence is never held
+out, so that no held-out loss rewards knowing licences by heart.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import sys
+import sysconfig
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from jaxgen.data.hashing import hash64, is_heldout
+from jaxgen.data.sources import Record, Split
+from jaxgen.errors import DataError
+
+# Tests of Python itself, bundled third-party wheels, tables and generated grammars.
+SKIPPED_FOLDERS = {
+    "test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "encodings",
+    "lib2to3", "turtledemo", "pydoc_data", "_bundled",
+}  # fmt: skip
+LICENCE_WORDS = ("copyright", "licence", "license", "all rights reserved")
+
+
+@dataclasses.dataclass(frozen=True)
+class StandardLibraryCode:
+    """One record {"text", "path"} for each source file of Python's standard library.
+
+    Attributes:
+      heldout_fraction: share of the files that is held out.
+    """
+
+    heldout_fraction: float = 0.05
+
+    def open(self, split: Split) -> Sequence[Record]:
+        """The files of a split, in the order of their names."""
+        return [
+            {"text": text, "path": key}
+            for key, text in _files()
+            if _of_split(key, text, self.heldout_fraction) == split
+        ]
+
+    def content_digest(self) -> str:
+        """Changes with Python."""
+        return _digest("code", self.heldout_fraction)
+
+
+@dataclasses.dataclass(frozen=True)
+class StandardLibraryProse:
+    """One record {"text", "path"} for each file's docstrings, and each topic of the reference.
+
+    Attributes:
+      heldout_fraction: share of the files and topics that is held out.
+      min_characters: files with fewer characters of docstrings are left out.
+    """
+
+    heldout_fraction: float = 0.05
+    min_characters: int = 200
+
+    def open(self, split: Split) -> Sequence[Record]:
+        """The records of a split: docstrings in the order of the files' names, then topics."""
+        from pydoc_data.topics import topics
+
+        records = []
+        for key, text in _files():
+            if _of_split(key, text, self.heldout_fraction) == split:
+                prose = "\n\n".join(_docstrings(text))
+                if len(prose) >= self.min_characters:
+                    records.append({"text": prose, "path": key})
+        for name in sorted(topics):
+            if _of_split(f"topic:{name}", topics[name], self.heldout_fraction) == split:
+                records.append({"text": topics[name].strip(), "path": f"topic:{name}"})
+        return records
+
+    def content_digest(self) -> str:
+        """Changes with Python."""
+        return _digest("prose", self.heldout_fraction, self.min_characters)
+
+
+def _files() -> Iterator[tuple[str, str]]:
+    """(path below the library, text) of every source file, by name."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    found = False
+    for file in sorted(root.rglob("*.py")):
+        relative = file.relative_to(root)
+        if SKIPPED_FOLDERS.isdisjoint(relative.parts[:-1]):
+            text = file.read_text(encoding="utf-8", errors="replace").strip()
+            if text:
+                found = True
+                yield relative.as_posix(), text
+    if not found:
+        raise DataError(
+            f"Python's standard library has no sources in {root}; on Debian install python3-full, "
+            "or train on text of your own (source @text_files())."
+        )
+
+
+def _of_split(key: str, text: str, heldout_fraction: float) -> Split:
+    lowered = text.lower()
+    if any(word in lowered for word in LICENCE_WORDS):
+        return "train"
+    return "heldout" if is_heldout(key, heldout_fraction) else "train"
+
+
+def _docstrings(text: str) -> Iterator[str]:
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:
+        return
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in ast.walk(tree):
+        if isinstance(node, kinds) and (docstring := ast.get_docstring(node, clean=True)):
+            yield inspect.cleandoc(docstring)
+
+
+def _digest(*settings: object) -> str:
+    root = sysconfig.get_paths()["stdlib"]
+    return f"{hash64(*settings, sys.version, root, sorted(SKIPPED_FOLDERS)):x}"

@@ -1,0 +1,36 @@
+"""Hashes that are equal on every machine, in every process and Python version."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+
+def hash64(*parts: object) -> int:
+    """A 64-bit hash of the parts' texts."""
+    digest = hashlib.blake2b("\0".join(str(part) for part in parts).encode(), digest_size=8)
+    return int.from_bytes(digest.digest(), "little")
+
+
+def is_heldout(key: str, fraction: float) -> bool:
+    """Whether a file or record of this key belongs to the held-out split."""
+    return hash64("split", key) < fraction * 2**64
+
+
+def mix64(x: np.ndarray) -> np.ndarray:
+    """The finaliser of splitmix64 (Steele et al., 2014): uint64 -> well-mixed uint64."""
+    x = np.asarray(x, np.uint64)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def permutation(length: int, *seed: object) -> np.ndarray:
+    """A permutation of range(length) that depends on the seed's texts alone.
+
+    It sorts the raw output of Philox (Salmon et al., 2011), which numpy keeps stable over versions;
+    its `Generator.permutation` is not.
+    """
+    keys = np.random.Philox(key=hash64(*seed)).random_raw(length)
+    return np.argsort(keys, kind="stable")

@@ -1,0 +1,25 @@
+"""The errors a person can act on: each message names the thing, the value and the fix."""
+
+
+class JaxgenError(Exception):
+    """Base of every error that the command line prints as one message, without a traceback."""
+
+
+class ConfigError(JaxgenError):
+    """A configuration that cannot be what the user meant."""
+
+
+class DataError(JaxgenError):
+    """A source, a record, a tokenizer or a mixture that cannot be read as asked."""
+
+
+class ShardingError(JaxgenError):
+    """A mesh that does not fit the devices, or an array that does not fit the mesh."""
+
+
+class CheckpointError(JaxgenError):
+    """A run directory or checkpoint that cannot be written, read or trusted."""
+
+
+class TrainingError(JaxgenError):
+    """Training that cannot go on, such as a loss that is not finite."""

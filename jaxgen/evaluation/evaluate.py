@@ -1,0 +1,75 @@
+"""Judging a model: held-out loss of every task, and one row for every instance with an answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxgen.data.mixtures import Mixture
+from jaxgen.evaluation.config import EvaluationConfig
+from jaxgen.evaluation.scoring import score_instances, summarise
+from jaxgen.models.transformer import Transformer
+from jaxgen.objectives.next_token import next_token
+from jaxgen.training.loading import put_batch
+from jaxgen.training.run_directory import write_atomically
+
+
+def evaluate(
+    model: Transformer, mixture: Mixture, settings: EvaluationConfig, length: int, path: Path
+) -> dict[str, dict[str, Any]]:
+    """Scores a model on the held-out split and leaves one row an instance in a file.
+
+    Call under `jax.set_mesh`.
+
+    Args:
+      model: the parameters.
+      mixture: its tasks are scored.
+      settings: how much is scored.
+      length: of the rows.
+      path: the JSON-lines file to write, whole or not at all.
+
+    Returns:
+      By task: "loss", the held-out loss a token in nats; and where the task has answers, the mean
+      of each metric and "num_examples".
+    """
+    summary: dict[str, dict[str, Any]] = {
+        name: {"loss": loss} for name, loss in heldout_losses(model, mixture, settings, length)
+    }
+    rows = []
+    for task in sorted(mixture.tasks, key=lambda task: task.name):
+        if task.has_answers:
+            records = task.instances(settings.num_examples, settings.seed)
+            scored = score_instances(model, task, records, settings.batch_size, length)
+            summary[task.name] |= summarise(scored, task.metrics)
+            rows.extend(scored)
+    write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
+    return summary
+
+
+def heldout_losses(
+    model: Transformer, mixture: Mixture, settings: EvaluationConfig, length: int
+) -> Sequence[tuple[str, float | None]]:
+    """(task, mean loss of its held-out tokens) for every task; None where a task had no row.
+
+    Every task is read by itself, so that a task of small weight is judged on as many tokens.
+    """
+    losses = []
+    loss_sums = jax.jit(lambda model, batch: next_token(model, batch, 1).per_task)
+    mesh = jax.sharding.get_mesh()
+    for task in sorted(mixture.tasks, key=lambda task: task.name):
+        alone = dataclasses.replace(mixture, tasks=(task,), weights=None)
+        data = alone.open(
+            batch_size=settings.batch_size, length=length, seed=settings.seed, split="heldout"
+        )
+        total = np.zeros(2)
+        for step in range(settings.num_batches):
+            batch = put_batch(data.batch_at(step), mesh, model.rules)
+            total += np.asarray(loss_sums(model, batch), np.float64)[0, :2]
+        losses.append((task.name, float(total[1] / total[0]) if total[0] else None))
+    return losses

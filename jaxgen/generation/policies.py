@@ -1,0 +1,65 @@
+"""How the next token is chosen from logits."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingPolicy:
+    """Temperature, then top-k, then top-p (nucleus, 1904.09751), then a draw.
+
+    Attributes:
+      temperature: logits are divided by it; 0 takes the largest (greedy).
+      top_k: only the k largest logits stay; None keeps all.
+      top_p: of those, the fewest whose probabilities reach p stay; None keeps all.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def __post_init__(self):
+        if self.temperature < 0:
+            raise ConfigError(f"temperature={self.temperature} must be 0 (greedy) or more.")
+        if self.top_k is not None and self.top_k < 1:
+            raise ConfigError(f"top_k={self.top_k} must be 1 or more, or None to keep all.")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ConfigError(f"top_p={self.top_p} must lie in (0, 1], or None to keep all.")
+
+
+def filter_logits(logits: jax.Array, policy: SamplingPolicy) -> jax.Array:
+    """The logits that `policy` draws from: excluded tokens become -inf.
+
+    Args:
+      logits: [batch, vocab] float32.
+      policy: with a temperature above 0.
+
+    Returns:
+      [batch, vocab] float32.
+    """
+    logits = logits / policy.temperature
+    if policy.top_k is not None:
+        smallest = jax.lax.top_k(logits, min(policy.top_k, logits.shape[-1]))[0][:, -1:]
+        logits = jnp.where(logits >= smallest, logits, -jnp.inf)
+    if policy.top_p is not None:
+        descending = jnp.sort(logits, axis=-1, descending=True)
+        probabilities = jax.nn.softmax(descending, axis=-1)
+        # A token stays while the more likely ones before it have not yet reached p.
+        stays = jnp.cumsum(probabilities, axis=-1) - probabilities < policy.top_p
+        smallest = jnp.min(jnp.where(stays, descending, jnp.inf), axis=-1, keepdims=True)
+        logits = jnp.where(logits >= smallest, logits, -jnp.inf)
+    return logits
+
+
+def choose(logits: jax.Array, policy: SamplingPolicy, key: jax.Array) -> jax.Array:
+    """The next token of each sequence: [batch, vocab] float32 -> [batch] int32."""
+    if policy.temperature == 0:
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    filtered = filter_logits(logits, policy)
+    return jax.random.categorical(key, filtered, axis=-1).astype(jnp.int32)

@@ -1,0 +1,119 @@
+"""Sampling continuations with a key-value cache: one compiled program for prompt and tokens."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.batch import Batch
+from jaxgen.errors import ConfigError
+from jaxgen.generation.policies import SamplingPolicy, choose
+from jaxgen.models.cache import empty_cache
+from jaxgen.models.transformer import Transformer
+from jaxgen.sharding.rules import reshard
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """Continuations of a batch of prompts.
+
+    Attributes:
+      tokens: [batch, max_tokens] int32; after an end token only end tokens follow.
+      log_probabilities: [batch, max_tokens] float32, of each token under the model (before
+        temperature and filters); 0 after the end.
+      lengths: [batch] int32, tokens up to and including the end token.
+    """
+
+    tokens: Any
+    log_probabilities: Any
+    lengths: Any
+
+
+def pad_prompts(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[np.ndarray, np.ndarray]:
+    """Prompts as [batch, longest] int32, padded on the right, and their lengths [batch] int32.
+
+    Raises:
+      ConfigError: if a prompt is empty.
+    """
+    lengths = np.array([len(prompt) for prompt in prompts], np.int32)
+    if not len(lengths) or lengths.min() == 0:
+        raise ConfigError("a prompt is empty; give at least one token, such as the begin token.")
+    tokens = np.full((len(prompts), lengths.max()), pad_id, np.int32)
+    for row, prompt in zip(tokens, prompts, strict=True):
+        row[: len(prompt)] = prompt
+    return tokens, lengths
+
+
+@functools.partial(jax.jit, static_argnames=("policy", "max_tokens", "end_id"))
+def sample(
+    model: Transformer,
+    prompts: jax.Array,
+    lengths: jax.Array,
+    key: jax.Array,
+    *,
+    policy: SamplingPolicy,
+    max_tokens: int,
+    end_id: int,
+) -> Samples:
+    """Continues each prompt by up to `max_tokens` tokens.
+
+    Args:
+      model: the parameters.
+      prompts: [batch, length] int32, padded on the right.
+      lengths: [batch] int32, each at least 1.
+      key: of the draws; unused where the policy is greedy.
+      policy: how tokens are chosen.
+      max_tokens: how many are made.
+      end_id: ends a sequence.
+    """
+    batch_size, prompt_length = prompts.shape
+    rules = model.rules
+    whole = rules.activation("batch", None)
+    cache = empty_cache(model.config, batch_size, prompt_length + max_tokens, rules)
+    positions = jnp.broadcast_to(jnp.arange(prompt_length, dtype=jnp.int32), prompts.shape)
+    positions = reshard(positions, whole)
+    is_prompt = (positions < lengths[:, None]).astype(jnp.int32)
+    output = model(_batch(prompts, positions, is_prompt), cache)
+    last = (positions == lengths[:, None] - 1).astype(output.hidden.dtype)
+    hidden = jnp.einsum("btd,bt->bd", output.hidden, last)
+
+    def step(carry, key):
+        cache, hidden, position, ended = carry
+        logits = reshard(model.logits(hidden[:, None])[:, 0], whole)
+        token = jnp.where(ended, end_id, choose(logits, policy, key))
+        log_probability = _log_probability(logits, token)
+        output = model(
+            _batch(token[:, None], position[:, None], jnp.ones_like(token)[:, None]), cache
+        )
+        carry = (output.cache, output.hidden[:, 0], position + 1, ended | (token == end_id))
+        return carry, (token, jnp.where(ended, 0.0, log_probability), ended)
+
+    carry = (output.cache, hidden, lengths, lengths < 0)
+    _, (tokens, log_probabilities, ended) = jax.lax.scan(
+        step, carry, jax.random.split(key, max_tokens)
+    )
+    return Samples(tokens.T, log_probabilities.T, jnp.sum(~ended, axis=0, dtype=jnp.int32))
+
+
+def _batch(tokens, positions, segment_ids) -> Batch:
+    return Batch(
+        tokens=tokens,
+        targets=tokens,
+        loss_weights=segment_ids.astype(jnp.float32),
+        positions=positions,
+        segment_ids=segment_ids,
+        task_ids=segment_ids,
+    )
+
+
+def _log_probability(logits: jax.Array, token: jax.Array) -> jax.Array:
+    is_token = token[:, None] == jnp.arange(logits.shape[-1])
+    chosen = jnp.sum(jnp.where(is_token, logits, 0.0), axis=-1)
+    return chosen - jax.nn.logsumexp(logits, axis=-1)

@@ -1,0 +1,1 @@
+"""Models as pytrees: configuration, layers, the transformer, exact counting."""

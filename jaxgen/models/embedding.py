@@ -1,0 +1,71 @@
+"""Token embedding whose vocabulary may be split over the tensor axis."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxgen.models.config import TransformerConfig
+from jaxgen.models.parameters import gather, make_parameter, normal
+from jaxgen.sharding.checks import axis_names
+from jaxgen.sharding.rules import Rules, mesh_is_set
+
+
+class Embedding(nnx.Module):
+    """The token table, and the learned position table if there is one."""
+
+    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs, rules: Rules):
+        self.config = config
+        self.rules = rules
+        start = normal(config.embedding_stddev)
+        shape = (config.vocab_size, config.embed_dim)
+        self.table = make_parameter(rngs, rules, shape, ("vocab", "embed"), start)
+        learned = config.positions == "learned"
+        shape = (config.max_length or 0, config.embed_dim)
+        self.positions = (
+            make_parameter(rngs, rules, shape, (None, "embed"), start) if learned else None
+        )
+
+    def __call__(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:
+        """Both [batch, length] int32 -> [batch, length, embed] in the compute dtype."""
+        dtype = self.config.compute_dtype
+        x = lookup(gather(self.table, self.rules, dtype), tokens, self.rules, self.rules.vocab)
+        if self.positions is not None:
+            table = gather(self.positions, self.rules, dtype)
+            x = x + lookup(table, positions, self.rules, None)
+        return x
+
+
+def lookup(table: jax.Array, ids: jax.Array, rules: Rules, split_over: str | None) -> jax.Array:
+    """Rows of a table that may be split over a mesh axis by rows.
+
+    Each shard looks up the ids it holds and the others' rows come in by a sum (Megatron-LM,
+    1909.08053, 3), so that no device gathers the table.
+
+    Args:
+      table: [rows, embed].
+      ids: [batch, length] int32.
+      rules: gives the layout of `ids`.
+      split_over: the mesh axes over which the rows are split, or None.
+
+    Returns:
+      [batch, length, embed].
+    """
+    axes = axis_names(split_over)
+    if not mesh_is_set():
+        return table[ids]
+
+    def local(shard, ids):
+        first = jax.lax.axis_index(axes) * shard.shape[0] if axes else 0
+        local_ids = ids - first
+        held = (local_ids >= 0) & (local_ids < shard.shape[0])
+        rows = jnp.where(held[..., None], shard[jnp.where(held, local_ids, 0)], 0)
+        return jax.lax.psum(rows, axes) if axes else rows
+
+    tokens_layout = rules.activation("batch", "length")
+    return jax.shard_map(
+        local,
+        in_specs=(jax.P(split_over, None), tokens_layout),
+        out_specs=rules.activation("batch", "length", None),
+    )(table, ids)

@@ -1,0 +1,59 @@
+"""A matrix product whose weight gradient transposes its narrower operand.
+
+A weight gradient contracts over the tokens, so a compiler must transpose one operand, and XLA on
+CPU fuses that transpose with the operand's producer into a strided loop. Automatic differentiation
+always names the incoming gradient first, which for a feed-forward's way up is the wide one with
+the gradient of the non-linearity behind it (docs/benchmarks.md has the cost).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen.sharding.rules import mesh_is_set
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3))
+def linear(
+    equation: str, x: jax.Array, weight: jax.Array, out: jax.sharding.PartitionSpec
+) -> jax.Array:
+    """`jnp.einsum(equation, x, weight)` with a result laid out as `out` where a mesh is set.
+
+    Every axis of either operand must be in the other or in the result.
+    """
+    return jnp.einsum(equation, x, weight, out_sharding=out if mesh_is_set() else None)
+
+
+def _forward(equation, x, weight, out):
+    return linear(equation, x, weight, out), (x, weight)
+
+
+def _backward(equation, out, saved, gradient):
+    del out
+    x, weight = saved
+    operands, result = equation.split("->")
+    x_axes, weight_axes = operands.split(",")
+
+    def layout(array):
+        return jax.typeof(array).sharding.spec if mesh_is_set() else None
+
+    x_gradient = jnp.einsum(
+        f"{result},{weight_axes}->{x_axes}", gradient, weight, out_sharding=layout(x)
+    )
+    sizes = dict(zip(weight_axes, weight.shape, strict=True))
+    width_in = math.prod(size for axis, size in sizes.items() if axis in x_axes)
+    width_out = math.prod(size for axis, size in sizes.items() if axis in result)
+    first, second = (x_axes, x), (result, gradient)
+    if width_out < width_in:
+        first, second = second, first
+    weight_gradient = jnp.einsum(
+        f"{first[0]},{second[0]}->{weight_axes}", first[1], second[1], out_sharding=layout(weight)
+    )
+    return x_gradient, weight_gradient
+
+
+linear.defvjp(_forward, _backward)

@@ -1,0 +1,203 @@
+"""Cross-entropy over a large vocabulary without the full logits.
+
+The logits of a few positions at a time are made in float32, and the gradient of those positions is
+computed in the same pass, so that neither pass holds [batch, length, vocab] and the backward pass
+multiplies by one number. The vocabulary may be split over mesh axes; each shard then keeps its
+columns and only per-token sums travel.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen.sharding.checks import axis_names
+from jaxgen.sharding.rules import Rules, mesh_is_set
+
+LOGITS_AT_A_TIME = 2**23
+"""Entries of the largest block of float32 logits that one device holds (32 MiB)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Settings:
+    z_loss: float
+    soft_cap: float | None
+    vocab_axes: tuple[str, ...]
+    chunk: int
+
+
+class TokenLosses(NamedTuple):
+    """Of each position, without gradient: [batch, length] float32."""
+
+    negative_log_likelihood: Any
+    correct: Any
+
+
+def cross_entropy(
+    hidden: jax.Array,
+    table: jax.Array,
+    targets: jax.Array,
+    weights: jax.Array,
+    *,
+    rules: Rules,
+    z_loss: float = 0.0,
+    soft_cap: float | None = None,
+    logits_at_a_time: int = LOGITS_AT_A_TIME,
+) -> tuple[jax.Array, TokenLosses]:
+    """Weighted sum of the negative log-likelihoods, and each position's own.
+
+    Args:
+      hidden: [batch, length, embed].
+      table: [vocab, embed], whole over embed; logits are hidden @ table.T.
+      targets: [batch, length] int32.
+      weights: [batch, length] float32.
+      rules: the layout of the above.
+      z_loss: weight of log(Z)^2, added to each position's loss (PaLM, 2204.02311, 5).
+      soft_cap: logits become cap * tanh(logits / cap).
+      logits_at_a_time: bound on the float32 logits held by a device.
+
+    Returns:
+      The scalar sum over positions of weight * (nll + z_loss * log(Z)^2), differentiable in
+      `hidden` and `table`; and the per-position figures (correct is 1 where the target has the
+      largest logit).
+    """
+    batch_axes = axis_names(rules.batch) + axis_names(rules.length)
+    vocab_axes = axis_names(rules.vocab)
+
+    def local(hidden, table, targets, weights):
+        rows, length = targets.shape
+        chunk = max(1, min(length, logits_at_a_time // (rows * table.shape[0])))
+        settings = _Settings(z_loss, soft_cap, vocab_axes if mesh_is_set() else (), chunk)
+        if mesh_is_set():
+            # Cast here, each gradient is summed over the other axes once, after the chunks.
+            table = _varying(table, batch_axes)
+            hidden = _varying(hidden, vocab_axes)
+        loss, token_losses = _local_cross_entropy(settings, hidden, table, targets, weights)
+        if mesh_is_set():
+            loss = jax.lax.psum(loss, batch_axes)
+        return loss, token_losses
+
+    if not mesh_is_set():
+        return local(hidden, table, targets, weights)
+    tokens = rules.activation("batch", "length")
+    return jax.shard_map(
+        local,
+        in_specs=(
+            rules.activation("batch", "length", None),
+            jax.P(rules.vocab, None),
+            tokens,
+            tokens,
+        ),
+        out_specs=(jax.P(), TokenLosses(tokens, tokens)),
+    )(hidden, table, targets, weights)
+
+
+def _varying(x, axes):
+    return jax.lax.pcast(x, axes, to="varying") if axes else x
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _local_cross_entropy(settings, hidden, table, targets, weights):
+    def step(loss, chunk):
+        chunk_loss, token_losses, _ = _chunk(settings, table, *chunk)
+        return loss + chunk_loss, token_losses
+
+    chunks = _split(settings, hidden, targets, weights)
+    loss, token_losses = jax.lax.scan(step, _zero_like_sum(weights), chunks)
+    return loss, TokenLosses(*(_join(x, targets.shape[1]) for x in token_losses))
+
+
+def _forward(settings, hidden, table, targets, weights):
+    def step(carry, chunk):
+        loss, table_gradient = carry
+        chunk_loss, token_losses, logits_gradient = _chunk(settings, table, *chunk)
+        logits_gradient = logits_gradient.astype(hidden.dtype)
+        hidden_gradient = jnp.einsum("btv,vd->btd", logits_gradient, table)
+        table_gradient += jnp.einsum(
+            "btv,btd->vd", logits_gradient, chunk[0], preferred_element_type=jnp.float32
+        )
+        return (loss + chunk_loss, table_gradient), (token_losses, hidden_gradient)
+
+    chunks = _split(settings, hidden, targets, weights)
+    # A sum of the inputs' zeros has the mesh axes over which the carry will vary.
+    start = jnp.zeros(table.shape, jnp.float32) + 0 * (
+        table[0, 0].astype(jnp.float32) + hidden[0, 0, 0].astype(jnp.float32)
+    )
+    carry = (_zero_like_sum(weights), start)
+    (loss, table_gradient), (token_losses, hidden_gradient) = jax.lax.scan(step, carry, chunks)
+    length = targets.shape[1]
+    token_losses = TokenLosses(*(_join(x, length) for x in token_losses))
+    residuals = (_join(hidden_gradient, length), table_gradient.astype(table.dtype))
+    return (loss, token_losses), residuals
+
+
+def _backward(settings, residuals, cotangents):
+    del settings
+    scale, _ = cotangents
+    hidden_gradient, table_gradient = residuals
+    return (
+        hidden_gradient * scale.astype(hidden_gradient.dtype),
+        table_gradient * scale.astype(table_gradient.dtype),
+        None,
+        None,
+    )
+
+
+_local_cross_entropy.defvjp(_forward, _backward)
+
+
+def _zero_like_sum(weights):
+    return 0.0 * weights[0, 0]
+
+
+def _split(settings, *arrays):
+    """[batch, length, ...] -> [chunks, batch, chunk, ...], padded with zeros."""
+
+    def split(x):
+        extra = -x.shape[1] % settings.chunk
+        x = jnp.pad(x, [(0, 0), (0, extra)] + [(0, 0)] * (x.ndim - 2))
+        x = x.reshape(x.shape[0], -1, settings.chunk, *x.shape[2:])
+        return jnp.moveaxis(x, 1, 0)
+
+    return tuple(split(x) for x in arrays)
+
+
+def _join(x, length):
+    """The inverse of `_split`."""
+    x = jnp.moveaxis(x, 0, 1)
+    return x.reshape(x.shape[0], -1, *x.shape[3:])[:, :length]
+
+
+def _chunk(settings, table, hidden, targets, weights):
+    """Loss, per-token losses and the gradient of the logits of one chunk of positions."""
+    axes = settings.vocab_axes
+    logits = jnp.einsum("btd,vd->btv", hidden, table, preferred_element_type=jnp.float32)
+    slope = None
+    if settings.soft_cap is not None:
+        bent = jnp.tanh(logits / settings.soft_cap)
+        logits, slope = settings.soft_cap * bent, 1 - jnp.square(bent)
+    first = jax.lax.axis_index(axes) * table.shape[0] if axes else 0
+    is_target = jnp.arange(table.shape[0]) == (targets - first)[..., None]
+    largest = jnp.max(logits, axis=-1)
+    target_logit = jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1)
+    if axes:
+        largest = jax.lax.pmax(largest, axes)
+        target_logit = jax.lax.psum(target_logit, axes)
+    exponentials = jnp.exp(logits - largest[..., None])
+    normaliser = jnp.sum(exponentials, axis=-1)
+    if axes:
+        normaliser = jax.lax.psum(normaliser, axes)
+    log_normaliser = jnp.log(normaliser) + largest
+    nll = log_normaliser - target_logit
+    loss = jnp.sum(weights * (nll + settings.z_loss * jnp.square(log_normaliser)))
+    factor = weights * (1 + 2 * settings.z_loss * log_normaliser)
+    gradient = exponentials * (factor / normaliser)[..., None]
+    gradient = gradient - jnp.where(is_target, weights[..., None], 0.0)
+    if slope is not None:
+        gradient = gradient * slope
+    correct = (target_logit >= largest).astype(jnp.float32)
+    return loss, TokenLosses(nll, correct), gradient

@@ -1,0 +1,135 @@
+"""A run: train to the end, judge, leave everything in a directory; called again, it goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from jaxgen.configuration import difference, fingerprint, load_text, to_gin
+from jaxgen.errors import CheckpointError
+from jaxgen.evaluation.evaluate import evaluate
+from jaxgen.provenance import provenance
+from jaxgen.run_config import RunConfig
+from jaxgen.sharding.mesh import make_mesh
+from jaxgen.training.checkpoints import Checkpoints
+from jaxgen.training.loop import fit
+from jaxgen.training.program import build_program
+from jaxgen.training.run_directory import RunDirectory
+from jaxgen.training.state import TrainState
+from jaxgen.training.tracking import MetricsFile, TensorBoard, Tracker, progress
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRecord:
+    """A finished run.
+
+    Attributes:
+      directory: where it is.
+      record: what run.json says.
+    """
+
+    directory: RunDirectory
+    record: dict[str, Any]
+
+
+def run(
+    config: RunConfig,
+    run_dir: str | os.PathLike,
+    devices: Sequence[jax.Device] | None = None,
+    watch: bool = True,
+) -> RunRecord:
+    """Trains and evaluates a configuration in a directory; a finished run is only read.
+
+    Args:
+      config: the run.
+      run_dir: its directory, made if it is not there.
+      devices: those of the mesh; all by default.
+      watch: whether to show progress.
+
+    Raises:
+      JaxgenError: for whatever a person can mend; what is on disk stays whole.
+    """
+    directory = RunDirectory(run_dir)
+    directory.prepare()
+    with directory.lock():
+        directory.check_config(to_gin(config), _describe_difference)
+        config.mixture.codec.keep_in(directory.path)
+        if directory.is_finished():
+            return RunRecord(directory, directory.read_record())
+        mesh = make_mesh(config.mesh, devices)
+        program = build_program(config.model, config.train, mesh, config.rules)
+        record = {"name": config.name, "version": config.version, "finished": False}
+        record |= {"fingerprint": fingerprint(config)} | provenance(config, program)
+        directory.write_record(record)
+        trackers: list[Tracker] = [MetricsFile(directory), TensorBoard(directory)]
+        if watch:
+            trackers.append(progress(config.name, program.total_steps))
+
+        def judge(step: int, state: TrainState) -> dict[str, Any]:
+            return evaluate(
+                state.model,
+                config.mixture,
+                config.evaluation,
+                config.train.length,
+                directory.evaluations / f"{step:08}.jsonl",
+            )
+
+        at_checkpoint = judge if config.evaluation.at_checkpoints else None
+        try:
+            with jax.set_mesh(mesh):
+                state = fit(program, config.mixture, directory, trackers, at_checkpoint)
+                summary = judge(program.total_steps, state)
+        finally:
+            for tracker in trackers:
+                tracker.close()
+        record |= {"finished": True, "evaluation": summary}
+        directory.write_record(record)
+        return RunRecord(directory, record)
+
+
+def _describe_difference(recorded: str, given: str) -> list[str]:
+    return difference(load_text(recorded), load_text(given))
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """A run's configuration and its parameters at one step."""
+
+    config: RunConfig
+    directory: RunDirectory
+    step: int
+    model: Any
+
+
+def restore(
+    run_dir: str | os.PathLike, mesh: jax.sharding.Mesh, step: int | None = None
+) -> Restored:
+    """Reads a run's configuration and the model of a checkpoint onto a mesh.
+
+    Call under `jax.set_mesh(mesh)`.
+
+    Args:
+      run_dir: the run's directory.
+      mesh: any mesh that the model fits; not necessarily the one it was trained on.
+      step: the checkpoint's; the newest by default.
+
+    Raises:
+      CheckpointError: if there is no run, or no checkpoint that can be trusted.
+    """
+    directory = RunDirectory(run_dir)
+    if not directory.config_file.exists():
+        raise CheckpointError(
+            f"{directory.path} is not a run directory: it has no {directory.config_file.name}; "
+            "name the --run_dir of a `jaxgen train`."
+        )
+    config: RunConfig = load_text(
+        directory.config_file.read_text(), source=str(directory.config_file)
+    )
+    program = build_program(config.model, config.train, mesh, config.rules)
+    with Checkpoints(directory.checkpoints) as checkpoints:
+        state, record = checkpoints.restore(program.abstract_state(), step)
+    return Restored(config, directory, record["step"], state.model)

@@ -1,0 +1,48 @@
+"""The whole configuration of a run: what is trained, on what, how, where, and how it is judged."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from jaxgen.data.mixtures import Mixture
+from jaxgen.errors import ConfigError
+from jaxgen.evaluation.config import EvaluationConfig
+from jaxgen.models.config import TransformerConfig
+from jaxgen.sharding.mesh import MeshConfig
+from jaxgen.sharding.rules import Rules
+from jaxgen.training.config import TrainConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Complete: equal configurations make equal runs.
+
+    Attributes:
+      model: the transformer.
+      mixture: the tasks and their weights.
+      train: length, batches, optimiser.
+      mesh: sizes of the mesh axes.
+      rules: which logical axis is split over which mesh axis.
+      evaluation: what is scored, and when.
+      name: what the run is called in tables and plots.
+      version: told apart by a person; never "latest".
+    """
+
+    model: TransformerConfig
+    mixture: Mixture
+    train: TrainConfig
+    mesh: MeshConfig = MeshConfig()
+    rules: Rules = Rules()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    name: str = "run"
+    version: str = "1"
+
+    def __post_init__(self):
+        if self.version == "latest" or not self.version:
+            raise ConfigError("run.version must say which, such as '1'; 'latest' does not.")
+        vocab_size = self.mixture.codec.vocab_size
+        if self.model.vocab_size < vocab_size:
+            raise ConfigError(
+                f"model.vocab_size={self.model.vocab_size} cannot hold the codec's {vocab_size} "
+                f"tokens; set it to {-(-vocab_size // 64) * 64}."
+            )

@@ -1,0 +1,1 @@
+"""Ground floor: the mesh, the logical-axis rules, checks before compilation."""

@@ -1,0 +1,90 @@
+"""The device mesh: every axis always present, explicit axis types.
+
+An axis that is not used has size 1, so code never asks whether it exists.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import jax
+from jax.sharding import AxisType, Mesh
+
+from jaxgen.errors import ShardingError
+
+MESH_AXES = ("data", "fsdp", "expert", "sequence", "tensor", "stage")
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """Sizes of the mesh axes; at most one may be -1, which takes the devices that are left.
+
+    Attributes:
+      data: replicas of the model, each on its share of the batch.
+      fsdp: like data, with parameters and optimiser state split as well.
+      expert: like data for dense layers; splits the experts of sparse ones.
+      sequence: splits the length of the activations.
+      tensor: splits heads, feed-forward width and vocabulary.
+      stage: pipeline stages.
+    """
+
+    data: int = -1
+    fsdp: int = 1
+    expert: int = 1
+    sequence: int = 1
+    tensor: int = 1
+    stage: int = 1
+
+    def sizes(self, num_devices: int) -> dict[str, int]:
+        """The size of every axis on `num_devices` devices.
+
+        Raises:
+          ShardingError: if the sizes cannot multiply to the number of devices.
+        """
+        sizes = {axis: getattr(self, axis) for axis in MESH_AXES}
+        for axis, size in sizes.items():
+            if size != -1 and size < 1:
+                raise ShardingError(
+                    f"mesh.{axis}={size} is not a size: give a positive number, or -1 on one axis "
+                    "to take the devices that are left."
+                )
+        free = [axis for axis, size in sizes.items() if size == -1]
+        if len(free) > 1:
+            raise ShardingError(
+                f"mesh axes {free} are all -1; only one axis can take the devices that are left."
+            )
+        fixed = math.prod(size for size in sizes.values() if size != -1)
+        if free and num_devices % fixed == 0:
+            sizes[free[0]] = num_devices // fixed
+        elif free or fixed != num_devices:
+            described = " x ".join(f"{a}={s}" for a, s in sizes.items() if s != 1) or "all axes 1"
+            raise ShardingError(
+                f"the mesh {described} covers {fixed} device(s) but {num_devices} are here. "
+                f"The product of the axes must be {num_devices}: an axis may be any of "
+                f"{divisors(num_devices)}, or -1 to take what is left "
+                "(on CPU, jax_num_cpu_devices simulates more devices)."
+            )
+        return sizes
+
+
+def divisors(number: int) -> list[int]:
+    """All divisors of a positive number, ascending."""
+    return [d for d in range(1, number + 1) if number % d == 0]
+
+
+def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh with all of MESH_AXES, explicit, over `devices` (all devices by default).
+
+    Raises:
+      ShardingError: if the axis sizes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    sizes = config.sizes(len(devices))
+    return jax.make_mesh(
+        tuple(sizes.values()),
+        tuple(sizes),
+        axis_types=(AxisType.Explicit,) * len(sizes),
+        devices=devices,
+    )

@@ -1,0 +1,86 @@
+"""The table from logical axes to mesh axes, and the layouts that follow from it.
+
+A parameter names its logical axes where it is made. Going from data parallel to FSDP, tensor or
+expert parallel changes the table (or only the mesh) and no model code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from jaxgen.errors import ShardingError
+
+MeshAxes = str | tuple[str, ...] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """The mesh axis (or axes, or None) over which each logical axis is split.
+
+    `batch` and `length` are axes of activations, the others of parameters; the width of
+    activations (`embed` of a parameter) is never split.
+    """
+
+    batch: str | tuple[str, ...] | None = ("data", "fsdp", "expert")
+    length: str | tuple[str, ...] | None = "sequence"
+    embed: str | tuple[str, ...] | None = "fsdp"
+    vocab: str | tuple[str, ...] | None = "tensor"
+    heads: str | tuple[str, ...] | None = "tensor"
+    kv_heads: str | tuple[str, ...] | None = "tensor"
+    head_dim: str | tuple[str, ...] | None = None
+    mlp: str | tuple[str, ...] | None = "tensor"
+    experts: str | tuple[str, ...] | None = "expert"
+    layers: str | tuple[str, ...] | None = None
+
+    def mesh_axes(self, logical_axis: str | None) -> MeshAxes:
+        """The mesh axes of one logical axis; None stays None.
+
+        Raises:
+          ShardingError: if the table has no such logical axis.
+        """
+        if logical_axis is None:
+            return None
+        try:
+            return getattr(self, logical_axis)
+        except AttributeError:
+            names = ", ".join(field.name for field in dataclasses.fields(self))
+            raise ShardingError(
+                f"no rule for the logical axis {logical_axis!r}; the table has: {names}."
+            ) from None
+
+    def stored(self, logical_axes: tuple[str | None, ...]) -> PartitionSpec:
+        """How a parameter with these logical axes is kept between steps."""
+        return PartitionSpec(*(self.mesh_axes(axis) for axis in logical_axes))
+
+    def gathered(self, logical_axes: tuple[str | None, ...]) -> PartitionSpec:
+        """How a parameter is laid out while it computes: as stored, but whole over `fsdp`."""
+        return PartitionSpec(*(_without_fsdp(self.mesh_axes(axis)) for axis in logical_axes))
+
+    def activation(self, *logical_axes: str | None) -> PartitionSpec:
+        """How an activation with these logical axes is laid out."""
+        return PartitionSpec(*(self.mesh_axes(axis) for axis in logical_axes))
+
+
+def _without_fsdp(axes: MeshAxes) -> MeshAxes:
+    if isinstance(axes, tuple):
+        return tuple(axis for axis in axes if axis != "fsdp") or None
+    return None if axes == "fsdp" else axes
+
+
+def mesh_is_set() -> bool:
+    """Whether `jax.set_mesh` (or an abstract mesh) is in force; without one, layouts are ignored."""
+    return not jax.sharding.get_abstract_mesh().empty
+
+
+def reshard(array: jax.Array, spec: PartitionSpec) -> jax.Array:
+    """`jax.reshard`, or the array itself where no mesh is set."""
+    return jax.reshard(array, spec) if mesh_is_set() else array
+
+
+def einsum(equation: str, *operands: jax.Array, out: PartitionSpec) -> jax.Array:
+    """`jnp.einsum` with the layout of its result; the layout is ignored where no mesh is set."""
+    return jnp.einsum(equation, *operands, out_sharding=out if mesh_is_set() else None)

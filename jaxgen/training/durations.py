@@ -1,0 +1,63 @@
+"""Lengths of time in a run: steps, tokens, tokens for each parameter, or a share of the run."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from typing import Literal
+
+from jaxgen.errors import ConfigError
+
+DurationLike = int | str
+
+_FORMS = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE]\+?[0-9]+)?)\s*(steps?|tokens?|x|%)?\s*")
+
+
+@dataclasses.dataclass(frozen=True)
+class Duration:
+    """An amount and its unit."""
+
+    amount: float
+    unit: Literal["steps", "tokens", "tokens_per_parameter", "percent"]
+
+    def steps(
+        self, *, tokens_per_step: int, active_parameters: int, total_steps: int | None = None
+    ) -> int:
+        """The duration in whole steps, rounded up so that at least the asked for is seen.
+
+        Args:
+          tokens_per_step: batch size times length.
+          active_parameters: parameters that one token uses, embeddings included; "20x" is 20
+            tokens for each of them.
+          total_steps: the run's length, which a percentage is of.
+
+        Raises:
+          ConfigError: a percentage where nothing is known to take it of.
+        """
+        if self.unit == "steps":
+            return math.ceil(self.amount)
+        if self.unit == "percent":
+            if total_steps is None:
+                raise ConfigError("the length of a run cannot be a percentage of itself.")
+            return math.ceil(self.amount / 100 * total_steps)
+        tokens = self.amount * (active_parameters if self.unit != "tokens" else 1)
+        return math.ceil(tokens / tokens_per_step)
+
+
+def parse_duration(value: DurationLike) -> Duration:
+    """Reads 200, "200 steps", "3e6 tokens", "20x" (tokens per active parameter) or "5%" (of the run).
+
+    Raises:
+      ConfigError: anything else.
+    """
+    match = _FORMS.fullmatch(str(value))
+    if isinstance(value, bool) or match is None:
+        raise ConfigError(
+            f"{value!r} is not a duration; write 200 or '200 steps', '3e6 tokens', "
+            "'20x' (tokens for each active parameter) or '5%' (of the run)."
+        )
+    amount = float(match.group(1).replace("_", ""))
+    unit = (match.group(2) or "steps").removesuffix("s")
+    units = {"step": "steps", "token": "tokens", "x": "tokens_per_parameter", "%": "percent"}
+    return Duration(amount, units[unit])  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,48 @@
+"""From a host's batches to global arrays on the mesh."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from jaxgen.batch import Batch
+from jaxgen.errors import ShardingError
+from jaxgen.sharding.checks import axis_names
+from jaxgen.sharding.rules import Rules
+
+
+def put_batch(batch: Batch, mesh: jax.sharding.Mesh, rules: Rules, accumulation: int = 1) -> Batch:
+    """Lays a host batch [batch, length] out over the mesh.
+
+    With `accumulation` above 1 the arrays become [accumulation, batch / accumulation, length].
+    """
+    spec = rules.activation("batch", "length")
+    if accumulation > 1:
+        spec = jax.P(None, *spec)
+    sharding = jax.NamedSharding(mesh, spec)
+
+    def put(array: np.ndarray) -> jax.Array:
+        if accumulation > 1:
+            array = array.reshape(accumulation, -1, array.shape[-1])
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+    return jax.tree.map(put, batch)
+
+
+def check_batch_fits(
+    batch_size: int, length: int, accumulation: int, mesh: jax.sharding.Mesh, rules: Rules
+) -> None:
+    """Raises ShardingError if the mesh does not divide the micro-batch or the length."""
+    for name, size, axes in (
+        ("train.batch_size / train.accumulation", batch_size // accumulation, rules.batch),
+        ("train.length", length, rules.length),
+    ):
+        sizes = {axis: mesh.shape[axis] for axis in axis_names(axes)}
+        parts = int(np.prod(list(sizes.values()), initial=1))
+        if size % parts:
+            joined = " x ".join(f"{axis}={n}" for axis, n in sizes.items())
+            raise ShardingError(
+                f"{name} = {size} is not divided by the mesh axes {joined} ({parts} parts); "
+                f"the nearest sizes that fit are {size - size % parts or parts} "
+                f"and {size - size % parts + parts}."
+            )

@@ -1,0 +1,83 @@
+"""The loop: batches in, steps, rows and checkpoints out; started again, it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from jaxgen.errors import TrainingError
+from jaxgen.training.checkpoints import Checkpoints
+from jaxgen.training.loading import put_batch
+from jaxgen.training.metrics import Window
+from jaxgen.training.program import Program
+from jaxgen.training.recorder import Recorder
+from jaxgen.training.run_directory import RunDirectory
+from jaxgen.training.state import TrainState
+from jaxgen.training.step import make_train_step
+from jaxgen.training.stopping import StopSignal
+from jaxgen.training.tracking import Tracker
+
+
+def fit(
+    program: Program,
+    mixture: Mixture,
+    directory: RunDirectory,
+    trackers: Sequence[Tracker],
+    at_checkpoint: Callable[[int, TrainState], None] | None = None,
+) -> TrainState:
+    """Trains to the end, from the newest checkpoint if there is one.
+
+    Call under `jax.set_mesh(program.mesh)`.
+
+    Args:
+      program: what is trained.
+      mixture: what it is trained on.
+      directory: the run's, prepared.
+      trackers: receive a row each `train.log_every` steps.
+      at_checkpoint: called with each checkpoint's step and state, while it is written.
+
+    Returns:
+      The final state.
+
+    Raises:
+      TrainingError: when the loss is not finite, or when stopped by SIGINT or SIGTERM (the state
+        is saved first).
+      CheckpointError: when a checkpoint cannot be read, trusted or written.
+    """
+    train, total = program.train, program.total_steps
+    data = mixture.open(batch_size=train.batch_size, length=train.length, seed=train.seed)
+    train_step = make_train_step(
+        program.optimizer, len(data.task_names), train.clip_norm, train.accumulation
+    )
+    with Checkpoints(directory.checkpoints, keep=train.keep_checkpoints) as checkpoints:
+        state, start, window = _newest(program, checkpoints)
+        recorder = Recorder(program, data.task_names, trackers, window)
+        batches = data.iterate(start_step=start)
+        with StopSignal() as stop:
+            for step in range(start + 1, total + 1):
+                batch = put_batch(next(batches), program.mesh, program.rules, train.accumulation)
+                state, metrics = train_step(state, batch)
+                recorder.add(step, metrics)
+                last = step == total
+                if step % train.log_every == 0 or last:
+                    recorder.write_row(step)
+                if step % train.checkpoint_every == 0 or last or stop.received:
+                    recorder.settle()
+                    record = {"step": step, "window": recorder.window.to_record()}
+                    checkpoints.save(step, state, record)
+                    if at_checkpoint is not None and not stop.received:
+                        at_checkpoint(step, state)
+                if stop.received and not last:
+                    checkpoints.wait()
+                    raise TrainingError(
+                        f"stopped at step {step} of {total} by {stop.received}; the state is "
+                        f"saved in {directory.path}: give the same command to go on."
+                    )
+        checkpoints.wait()
+    return state
+
+
+def _newest(program: Program, checkpoints: Checkpoints) -> tuple[TrainState, int, Window]:
+    if checkpoints.latest_step() is None:
+        return program.fresh_state(), 0, Window()
+    state, record = checkpoints.restore(program.abstract_state())
+    return state, record["step"], Window.from_record(record["window"])

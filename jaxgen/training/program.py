@@ -1,0 +1,72 @@
+"""What training a configuration needs, checked and built before anything is compiled."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from jaxgen.errors import ConfigError
+from jaxgen.models.config import TransformerConfig
+from jaxgen.models.counting import count_parameters
+from jaxgen.models.transformer import check_model_fits
+from jaxgen.sharding.rules import Rules
+from jaxgen.training.config import TrainConfig
+from jaxgen.training.durations import parse_duration
+from jaxgen.training.loading import check_batch_fits
+from jaxgen.training.state import TrainState, initial_state
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A model, how it is trained and where; nothing is on the devices yet."""
+
+    model: TransformerConfig
+    train: TrainConfig
+    mesh: jax.sharding.Mesh
+    rules: Rules
+    total_steps: int
+    schedule: Callable[[int], Any]
+    optimizer: Any
+
+    def fresh_state(self) -> TrainState:
+        """The state before the first step, made in its layout."""
+        return jax.jit(self._initial_state)()
+
+    def abstract_state(self) -> TrainState:
+        """The state's shapes, types and layouts."""
+        return jax.eval_shape(self._initial_state)
+
+    def _initial_state(self) -> TrainState:
+        return initial_state(self.model, self.optimizer, self.rules, self.train.seed)
+
+
+def build_program(
+    model: TransformerConfig, train: TrainConfig, mesh: jax.sharding.Mesh, rules: Rules
+) -> Program:
+    """Checks that the pieces fit and derives what follows from them.
+
+    Raises:
+      ShardingError: if the mesh does not divide a parameter or the batch.
+      ConfigError: if the model cannot hold rows of this length.
+    """
+    check_model_fits(model, rules, mesh)
+    check_batch_fits(train.batch_size, train.length, train.accumulation, mesh, rules)
+    if model.positions == "learned" and (model.max_length or 0) < train.length:
+        raise ConfigError(
+            f"train.length={train.length} exceeds the learned positions, "
+            f"model.max_length={model.max_length}."
+        )
+    active = count_parameters(model).active
+    total_steps = train.total_steps(active)
+
+    def steps(duration: int | str) -> int:
+        return parse_duration(duration).steps(
+            tokens_per_step=train.tokens_per_step, active_parameters=active, total_steps=total_steps
+        )
+
+    schedule = train.schedule.build(total_steps, steps)
+    optimizer = train.optimizer.build(schedule)
+    return Program(model, train, mesh, rules, total_steps, schedule, optimizer)

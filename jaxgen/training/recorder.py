@@ -1,0 +1,106 @@
+"""Collects what steps report, refuses what is not finite, and makes the rows."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxgen.errors import TrainingError
+from jaxgen.models.counting import training_flops_per_token
+from jaxgen.training.metrics import Window
+from jaxgen.training.program import Program
+from jaxgen.training.step import StepMetrics
+from jaxgen.training.tracking import Tracker
+
+
+class Recorder:
+    """Turns the metrics of steps into rows, one step behind the device.
+
+    Reading a step's figures waits for it, so they are read when the next step is on its way, and
+    at once only where a row or a checkpoint needs them.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        task_names: Sequence[str],
+        trackers: Sequence[Tracker],
+        window: Window,
+    ):
+        self.window = window
+        self._program = program
+        self._task_names = task_names
+        self._trackers = trackers
+        self._pending: tuple[int, StepMetrics] | None = None
+        self._clock: float | None = None
+        self._clocked_steps = 0
+
+    def add(self, step: int, metrics: StepMetrics) -> None:
+        """Takes a step's metrics and reads those of the step before it.
+
+        Raises:
+          TrainingError: if a loss or gradient is not finite.
+        """
+        self._read()
+        self._pending = (step, metrics)
+
+    def settle(self) -> None:
+        """Reads what is still pending; raises TrainingError as `add` does."""
+        self._read()
+
+    def write_row(self, step: int) -> None:
+        """Hands a row of the steps since the last one to the trackers."""
+        self._read()
+        row: dict[str, Any] = {"step": step, "tokens": step * self._program.train.tokens_per_step}
+        row |= self.window.row(self._task_names)
+        row["learning_rate"] = float(self._program.schedule(step - 1))
+        row |= self._speed(step)
+        self.window = Window()
+        for tracker in self._trackers:
+            tracker.log(row)
+
+    def _read(self) -> None:
+        if self._pending is None:
+            return
+        step, metrics = self._pending
+        self._pending = None
+        figures = jax.device_get(metrics)
+        if not math.isfinite(figures.loss + figures.gradient_norm):
+            raise TrainingError(_not_finite(step, figures, self._task_names))
+        self.window.add(figures)
+        if self._clock is None:  # The first step of a process is mostly compilation.
+            self._clock = time.monotonic()
+        else:
+            self._clocked_steps += 1
+
+    def _speed(self, step: int) -> dict[str, float | None]:
+        steps, self._clocked_steps = self._clocked_steps, 0
+        now = time.monotonic()
+        seconds = now - self._clock if self._clock is not None else 0.0
+        self._clock = now
+        if steps == 0 or seconds <= 0:
+            return {"tokens_per_second": None, "model_flops_per_second": None, "seconds_left": None}
+        program = self._program
+        tokens_per_second = steps * program.train.tokens_per_step / seconds
+        flops_per_token = training_flops_per_token(program.model, program.train.length)
+        return {
+            "tokens_per_second": tokens_per_second,
+            "model_flops_per_second": tokens_per_second * flops_per_token,
+            "seconds_left": (program.total_steps - step) * seconds / steps,
+        }
+
+
+def _not_finite(step: int, figures: StepMetrics, task_names: Sequence[str]) -> str:
+    sums = np.asarray(figures.per_task)[:, 1]
+    tasks = [name for name, nll in zip(task_names, sums, strict=True) if not math.isfinite(nll)]
+    where = f"the loss of {', '.join(tasks)}" if tasks else "the gradient"
+    return (
+        f"{where} is not finite at step {step}; that step was not saved and earlier checkpoints "
+        "are whole. Lower the schedule's peak, lengthen its warmup, lower train.clip_norm or set "
+        "model.z_loss, and start in a new --run_dir."
+    )

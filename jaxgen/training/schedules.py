@@ -1,0 +1,81 @@
+"""Learning rates as functions of the step; warm-ups are linear from zero."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import optax
+
+from jaxgen.training.durations import DurationLike
+
+Steps = Callable[[DurationLike], int]
+"""Turns a duration into steps of the run at hand."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WarmupCosine:
+    """Warm-up, then half a cosine down to `final_fraction` of the peak at the end of the run."""
+
+    peak: float = 1e-3
+    warmup: int | str = "5%"
+    final_fraction: float = 0.1
+
+    def build(self, total_steps: int, steps: Steps) -> optax.Schedule:
+        """The schedule for a run of `total_steps`."""
+        warmup = steps(self.warmup)
+        return optax.warmup_cosine_decay_schedule(
+            init_value=0.0,
+            peak_value=self.peak,
+            warmup_steps=warmup,
+            decay_steps=max(total_steps, warmup + 1),
+            end_value=self.final_fraction * self.peak,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class WarmupStableDecay:
+    """Warm-up, the peak, then a decay over the end of the run (WSD, MiniCPM, 2404.06395).
+
+    The decay is linear to `final_fraction` of the peak.
+    """
+
+    peak: float = 1e-3
+    warmup: int | str = "5%"
+    decay: int | str = "20%"
+    final_fraction: float = 0.0
+
+    def build(self, total_steps: int, steps: Steps) -> optax.Schedule:
+        """The schedule for a run of `total_steps`."""
+        warmup, decay = steps(self.warmup), steps(self.decay)
+        return optax.join_schedules(
+            [
+                optax.linear_schedule(0.0, self.peak, warmup),
+                optax.constant_schedule(self.peak),
+                optax.linear_schedule(self.peak, self.final_fraction * self.peak, decay),
+            ],
+            boundaries=[warmup, max(warmup, total_steps - decay)],
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class InverseSquareRoot:
+    """Warm-up, then peak * sqrt(warmup / step) (1706.03762, 5.3, with the peak given outright)."""
+
+    peak: float = 1e-3
+    warmup: int | str = "5%"
+
+    def build(self, total_steps: int, steps: Steps) -> optax.Schedule:
+        """The schedule; it does not depend on the run's length but through the warm-up."""
+        del total_steps
+        warmup = max(1, steps(self.warmup))
+
+        def schedule(count):
+            step = jnp.asarray(count, jnp.float32)
+            return self.peak * jnp.minimum(step / warmup, jnp.sqrt(warmup / jnp.maximum(step, 1)))
+
+        return schedule
+
+
+Schedule = WarmupCosine | WarmupStableDecay | InverseSquareRoot

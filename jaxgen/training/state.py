@@ -1,0 +1,40 @@
+"""What training carries from step to step."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from jaxgen.models.config import TransformerConfig
+from jaxgen.models.transformer import Transformer
+from jaxgen.sharding.rules import Rules, mesh_is_set
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """A step's result and the next one's argument.
+
+    Attributes:
+      step: scalar int32, steps done.
+      model: the parameters.
+      optimizer_state: optax's, each moment in its parameter's layout.
+    """
+
+    step: Any
+    model: Transformer
+    optimizer_state: Any
+
+
+def initial_state(
+    config: TransformerConfig, optimizer: optax.GradientTransformation, rules: Rules, seed: int
+) -> TrainState:
+    """The state before the first step; call it under `jax.jit` and a mesh to make it in place."""
+    model = Transformer(config, nnx.Rngs(params=seed), rules)
+    step = jnp.zeros((), jnp.int32, out_sharding=jax.P() if mesh_is_set() else None)
+    return TrainState(step, model, optimizer.init(model))

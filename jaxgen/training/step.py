@@ -1,0 +1,90 @@
+"""One step of training: a pure function of state and batch, jitted once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxgen.batch import Batch
+from jaxgen.objectives.next_token import Loss, next_token
+from jaxgen.training.state import TrainState
+
+Objective = Callable[[Any, Batch], Loss]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class StepMetrics:
+    """What a step reports; all float32.
+
+    Attributes:
+      loss: what was minimised, a scalar.
+      per_task: [tasks, 4], see `objectives.next_token.Loss`.
+      gradient_norm: global norm before clipping.
+      parameter_norm: global norm before the update.
+      router: mean figures of the sparse layers, or None.
+    """
+
+    loss: Any
+    per_task: Any
+    gradient_norm: Any
+    parameter_norm: Any
+    router: Any
+
+
+def make_train_step(
+    optimizer: optax.GradientTransformation,
+    num_tasks: int,
+    clip_norm: float | None = None,
+    accumulation: int = 1,
+) -> Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]:
+    """The jitted step; the state given to it is donated.
+
+    With `accumulation` above 1 the arrays of the batch are [accumulation, batch, length]; the
+    gradient is that of the whole batch, and the router's losses are means over the micro-batches.
+    """
+
+    def objective(model: Any, batch: Batch) -> tuple[jax.Array, Loss]:
+        loss = next_token(model, batch, num_tasks)
+        return loss.total, loss
+
+    def gradient(model, batch: Batch) -> tuple[Loss, Any]:
+        differentiate = jax.grad(objective, has_aux=True)
+        if accumulation == 1:
+            gradients, loss = differentiate(model, batch)
+            return loss, gradients
+
+        def add(carry, micro_batch):
+            gradients, loss = differentiate(model, micro_batch)
+            return jax.tree.map(jnp.add, carry, (loss, gradients)), None
+
+        first = jax.tree.map(lambda x: x[0], batch)
+        rest = jax.tree.map(lambda x: x[1:], batch)
+        gradients, loss = differentiate(model, first)
+        return jax.lax.scan(add, (loss, gradients), rest)[0]
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
+        loss, gradients = gradient(state.model, batch)
+        weight = jnp.maximum(loss.weight, 1.0)
+        gradient_norm = optax.global_norm(gradients) / weight
+        scale = 1.0 / weight
+        if clip_norm is not None:
+            scale = scale * jnp.minimum(1.0, clip_norm / (gradient_norm + 1e-6))
+        gradients = jax.tree.map(lambda g: g * scale, gradients)
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.model)
+        metrics = StepMetrics(
+            loss=loss.total / weight,
+            per_task=loss.per_task,
+            gradient_norm=gradient_norm,
+            parameter_norm=optax.global_norm(state.model),
+            router=jax.tree.map(lambda x: x / weight, loss.router),
+        )
+        model = optax.apply_updates(state.model, updates)
+        return TrainState(state.step + 1, model, optimizer_state), metrics
+
+    return jax.jit(train_step, donate_argnums=0)

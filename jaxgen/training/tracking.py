@@ -1,0 +1,128 @@
+"""Where a run's figures go: metrics.jsonl, TensorBoard, and the person watching."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, Protocol
+
+from jaxgen.training.run_directory import RunDirectory, append_rows
+
+
+class Tracker(Protocol):
+    """Receives the rows of a run."""
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Takes one row; row["step"] says which."""
+        ...
+
+    def close(self) -> None:
+        """Ends the run."""
+        ...
+
+
+class MetricsFile:
+    """Appends to metrics.jsonl."""
+
+    def __init__(self, directory: RunDirectory):
+        self._path = directory.metrics_file
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Appends the row."""
+        append_rows(self._path, [row])
+
+    def close(self) -> None:
+        """Nothing is open between rows."""
+
+
+class TensorBoard:
+    """Writes every number of a row as a TensorBoard scalar."""
+
+    def __init__(self, directory: RunDirectory):
+        from tensorboardX import SummaryWriter
+
+        self._writer = SummaryWriter(str(directory.tensorboard))
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Adds the row's scalars; lists, such as the experts' loads, are left to metrics.jsonl."""
+        for name, value in row.items():
+            if isinstance(value, int | float) and name != "step":
+                self._writer.add_scalar(name, value, row["step"])
+
+    def close(self) -> None:
+        """Flushes."""
+        self._writer.close()
+
+
+class PlainProgress:
+    """A line now and then, for logs and pipes."""
+
+    def __init__(self, name: str, total_steps: int, seconds_between_lines: float = 5.0):
+        self._name, self._total = name, total_steps
+        self._between = seconds_between_lines
+        self._last = -float("inf")
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Prints the row if the last line is old enough, or if the run is over."""
+        now = time.monotonic()
+        if now - self._last < self._between and row["step"] < self._total:
+            return
+        self._last = now
+        print(f"{self._name}: {describe(row, self._total)}", flush=True)
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class TerminalProgress:
+    """One live bar on a terminal."""
+
+    def __init__(self, name: str, total_steps: int):
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self._total = total_steps
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"))
+        self._progress = Progress(*columns)
+        self._task = self._progress.add_task(name, total=total_steps, text="compiling")
+        self._progress.start()
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Moves the bar."""
+        text = describe(row, self._total)
+        self._progress.update(self._task, completed=row["step"], text=text)
+
+    def close(self) -> None:
+        """Leaves the bar as it stands."""
+        self._progress.stop()
+
+
+def progress(name: str, total_steps: int) -> Tracker:
+    """The live bar on a terminal, plain lines elsewhere."""
+    return (TerminalProgress if sys.stdout.isatty() else PlainProgress)(name, total_steps)
+
+
+def describe(row: dict[str, Any], total_steps: int) -> str:
+    """Percent, step, loss, speed and time left, on one line."""
+    parts = [f"{100 * row['step'] / total_steps:3.0f} %", f"step {row['step']}/{total_steps}"]
+    if row.get("loss") is not None:
+        parts.append(f"loss {row['loss']:.4f}")
+    if row.get("tokens_per_second"):
+        parts.append(f"{si(row['tokens_per_second'])} tokens/s")
+        parts.append(f"{si(row['model_flops_per_second'])}FLOP/s")
+        parts.append(f"{clock(row['seconds_left'])} left")
+    return "  ".join(parts)
+
+
+def si(value: float) -> str:
+    """A number with a metric prefix: 12.3k, 4.56M."""
+    for factor, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor:
+            return f"{value / factor:.3g} {letter}"
+    return f"{value:.3g} "
+
+
+def clock(seconds: float) -> str:
+    """Seconds as 1:02:03 or 2:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

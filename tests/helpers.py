@@ -1,0 +1,67 @@
+"""Small models and batches that several tests share."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+from flax import nnx
+
+from jaxgen.batch import Batch
+from jaxgen.models.config import MoEConfig, TransformerConfig
+from jaxgen.models.transformer import Transformer
+from jaxgen.sharding.mesh import MeshConfig, make_mesh
+from jaxgen.sharding.rules import Rules
+
+MESHES = {
+    "data": MeshConfig(data=8),
+    "fsdp": MeshConfig(data=1, fsdp=8),
+    "tensor": MeshConfig(data=2, tensor=4),
+    "mixed": MeshConfig(data=1, fsdp=2, tensor=2, expert=2),
+    "sequence": MeshConfig(data=2, sequence=2, tensor=2),
+}
+
+
+def tiny_dense(**changes) -> TransformerConfig:
+    """A dense model that every mesh of MESHES divides."""
+    settings = {
+        "num_layers": 2, "embed_dim": 32, "num_heads": 8, "num_kv_heads": 4, "head_dim": 4,
+        "vocab_size": 64, "mlp_dim": 64,
+    }  # fmt: skip
+    return TransformerConfig(**(settings | changes))
+
+
+def tiny_moe(**changes) -> TransformerConfig:
+    """Every second layer sparse, eight experts."""
+    moe = MoEConfig(num_experts=8, experts_per_token=2, mlp_dim=32, every=2)
+    return tiny_dense(**({"num_layers": 4, "moe": moe} | changes))
+
+
+def random_batch(
+    seed: int = 0, batch_size: int = 8, length: int = 32, vocab_size: int = 64
+) -> Batch:
+    """Two segments and padding in every row, two tasks."""
+    random = np.random.default_rng(seed)
+    tokens = random.integers(0, vocab_size, (batch_size, length + 1)).astype(np.int32)
+    first, second = length // 2, length // 3
+    rest = length - first - second
+    segments = np.repeat([1, 2, 0], [first, second, rest])
+    positions = np.concatenate([np.arange(n) for n in (first, second, rest)])
+    shape = (batch_size, length)
+    return Batch(
+        tokens=tokens[:, :-1],
+        targets=tokens[:, 1:],
+        loss_weights=np.broadcast_to(segments > 0, shape).astype(np.float32),
+        positions=np.broadcast_to(positions, shape).astype(np.int32),
+        segment_ids=np.broadcast_to(segments, shape).astype(np.int32),
+        task_ids=np.broadcast_to(segments == 2, shape).astype(np.int32),
+    )
+
+
+def one_device_mesh() -> jax.sharding.Mesh:
+    """All axes of size 1."""
+    return make_mesh(MeshConfig(data=1), jax.devices()[:1])
+
+
+def build(config: TransformerConfig, rules: Rules | None = None, seed: int = 0) -> Transformer:
+    """The model under the mesh in force."""
+    return jax.jit(lambda: Transformer(config, nnx.Rngs(seed), rules))()

@@ -1,0 +1,88 @@
+"""Closed forms against the real tree, the traced program and published numbers."""
+
+import math
+
+import jax
+import numpy as np
+import pytest
+from helpers import random_batch, tiny_dense, tiny_moe
+
+from jaxgen.models.config import TransformerConfig
+from jaxgen.models.counting import count_parameters, forward_flops_per_token
+from jaxgen.models.parameters import named_parameters, number_of_parameters
+from jaxgen.models.transformer import Transformer, abstract_transformer
+
+CONFIGS = [
+    tiny_dense(),
+    tiny_dense(norm="layer", use_bias=True, positions="learned", max_length=32),
+    tiny_dense(tie_embeddings=False, feed_forward="gelu", num_kv_heads=1),
+    tiny_moe(),
+    tiny_moe(feed_forward="gelu"),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_parameters_equal_the_real_tree(config):
+    model = abstract_transformer(config)
+    count = count_parameters(config)
+    assert count.total == number_of_parameters(model)
+    tables = [p for name, p in named_parameters(model) if "embedding" in name]
+    assert count.embedding == sum(math.prod(p.shape) for p in tables)
+    experts = [p for _, p in named_parameters(model) if "experts" in p.logical_axes[:-1]]
+    idle = 0
+    if config.moe:
+        share = 1 - config.moe.experts_per_token / config.moe.num_experts
+        idle = round(share * sum(math.prod(p.shape) for p in experts))
+    assert count.active == count.total - idle
+
+
+def test_gpt2_and_llama_have_their_published_counts():
+    gpt2 = TransformerConfig(
+        num_layers=12, embed_dim=768, num_heads=12, vocab_size=50257, mlp_dim=3072, norm="layer",
+        positions="learned", max_length=1024, feed_forward="gelu", use_bias=True,
+    )  # fmt: skip
+    assert count_parameters(gpt2).total == 124_439_808  # Hugging Face openai-community/gpt2
+    llama = TransformerConfig(
+        num_layers=32, embed_dim=4096, num_heads=32, vocab_size=32000, mlp_dim=11008,
+        tie_embeddings=False,
+    )  # fmt: skip
+    assert count_parameters(llama).total == 6_738_415_616  # meta-llama/Llama-2-7b
+
+
+@pytest.mark.parametrize("config", CONFIGS[:3])
+def test_flops_are_those_of_the_traced_matrix_products(config):
+    batch = random_batch()
+    model = abstract_transformer(config)
+
+    def forward(model, batch):
+        return model.logits(model(batch).hidden)
+
+    traced = jax.make_jaxpr(forward)(model, batch)
+    expected = forward_flops_per_token(config, batch.shape[1]) * np.prod(batch.shape)
+    assert matrix_product_flops(traced.jaxpr) == expected
+
+
+def matrix_product_flops(jaxpr, times=1):
+    """2 * m * n * k of every dot_general, those inside scans counted as often as they run."""
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            left = equation.invars[0].aval.shape
+            size = math.prod(equation.outvars[0].aval.shape)
+            total += 2 * times * size * math.prod(left[axis] for axis in contracted)
+        inner = times * equation.params.get("length", 1)
+        for value in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")
+        ):
+            if hasattr(value, "jaxpr"):
+                value = value.jaxpr
+            if hasattr(value, "eqns"):
+                total += matrix_product_flops(value, inner)
+    return total
+
+
+def test_the_model_is_a_plain_pytree():
+    model = abstract_transformer(tiny_dense())
+    assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(model))
+    assert isinstance(jax.tree.map(lambda x: x, model), Transformer)

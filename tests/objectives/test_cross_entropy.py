@@ -1,0 +1,64 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxgen.objectives.cross_entropy import cross_entropy
+from jaxgen.sharding.rules import Rules
+
+
+def reference(hidden, table, targets, weights, z_loss, soft_cap):
+    """The direct form, with all logits at once."""
+    logits = hidden @ table.T
+    if soft_cap is not None:
+        logits = soft_cap * jnp.tanh(logits / soft_cap)
+    nll = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+    z = jax.nn.logsumexp(logits, axis=-1)
+    return jnp.sum(weights * (nll + z_loss * z**2)), nll, jnp.argmax(logits, -1) == targets
+
+
+@pytest.mark.parametrize("soft_cap", [None, 5.0])
+@pytest.mark.parametrize("logits_at_a_time", [2**23, 3 * 4 * 50, 1])
+def test_chunks_give_the_loss_and_gradients_of_the_direct_form(soft_cap, logits_at_a_time):
+    keys = jax.random.split(jax.random.key(0), 4)
+    hidden = jax.random.normal(keys[0], (3, 10, 16))
+    table = jax.random.normal(keys[1], (50, 16))
+    targets = jax.random.randint(keys[2], (3, 10), 0, 50)
+    weights = jax.random.uniform(keys[3], (3, 10))
+
+    def chunked(hidden, table):
+        return cross_entropy(
+            hidden, table, targets, weights, rules=Rules(), z_loss=1e-2, soft_cap=soft_cap,
+            logits_at_a_time=logits_at_a_time,
+        )  # fmt: skip
+
+    def direct(hidden, table):
+        loss, nll, correct = reference(hidden, table, targets, weights, 1e-2, soft_cap)
+        return loss, (nll, correct)
+
+    (loss, tokens), gradients = jax.value_and_grad(chunked, (0, 1), has_aux=True)(hidden, table)
+    (expected, (nll, correct)), wanted = jax.value_and_grad(direct, (0, 1), has_aux=True)(
+        hidden, table
+    )
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+    np.testing.assert_allclose(tokens.negative_log_likelihood, nll, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(tokens.correct, correct)
+    for got, want in zip(gradients, wanted, strict=True):
+        np.testing.assert_allclose(got, want, rtol=2e-4, atol=1e-5)
+
+
+def test_no_array_of_the_whole_logits_exists_in_either_pass():
+    batch, length, embed, vocab = 4, 64, 8, 512
+    hidden, table = jnp.ones((batch, length, embed)), jnp.ones((vocab, embed))
+    tokens = jnp.zeros((batch, length), jnp.int32)
+
+    def loss(hidden, table):
+        return cross_entropy(
+            hidden, table, tokens, jnp.ones((batch, length)), rules=Rules(),
+            logits_at_a_time=batch * 8 * vocab,
+        )[0]  # fmt: skip
+
+    compiled = jax.jit(jax.grad(loss, (0, 1))).lower(hidden, table).compile()
+    whole = 4 * batch * length * vocab
+    assert compiled.memory_analysis().temp_size_in_bytes < whole / 2

@@ -1,0 +1,35 @@
+"""The sizes of a benchmarked model, shared by every peer."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class PeerConfig:
+    """A GPT-2-like decoder and the batch it is trained on.
+
+    Learned positions, pre-LayerNorm with scale and bias, GELU in its tanh form, linear maps without
+    bias, output projection tied to the embedding; AdamW that decays matrices only. The head
+    dimension is `embed_dim // num_heads`.
+    """
+
+    num_layers: int = 4
+    embed_dim: int = 256
+    num_heads: int = 4
+    mlp_dim: int = 1024
+    vocab_size: int = 512
+    length: int = 256
+    batch_size: int = 16
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.batch_size * self.length
+
+    @property
+    def flops_per_step(self) -> int:
+        """Matrix-product FLOPs of forward and backward, attention counted in full (not halved)."""
+        layer = 4 * self.embed_dim**2 + 2 * self.embed_dim * self.mlp_dim
+        attention = 2 * self.length * self.embed_dim
+        per_token = self.num_layers * (layer + attention) + self.embed_dim * self.vocab_size
+        return 6 * per_token * self.tokens_per_step
