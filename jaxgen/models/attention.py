@@ -11,7 +11,10 @@ from jaxgen.models.config import TransformerConfig
 from jaxgen.models.linear import linear
 from jaxgen.models.parameters import gather, make_parameter, normal, zeros
 from jaxgen.models.positions import rotate
-from jaxgen.sharding.rules import Rules, reshard
+from jaxgen.sharding.rules import Rules, length_is_whole, reshard
+
+QUERY_CHUNKS = 4
+"""Pieces of the queries; rows are packed in order, so each piece needs no key after its end."""
 
 
 class Attention(nnx.Module):
@@ -71,23 +74,30 @@ class Attention(nnx.Module):
         if cached is not None and slots is not None:
             cached = write(cached[0], key, slots), write(cached[1], value, slots)
             key, value = cached
-        mixed = attend(query, key, value, visible)
-        out = gather(self.out, self.rules, x.dtype)
+        num_chunks = QUERY_CHUNKS if cached is None and length_is_whole(self.rules) else 1
+        mixed = attend(query, key, value, visible, num_chunks)
+        batch, heads, length, head_dim = mixed.shape
+        out = gather(self.out, self.rules, x.dtype).reshape(heads * head_dim, -1)
+        mixed = mixed.transpose(0, 2, 1, 3).reshape(batch, length, heads * head_dim)
         layout = self.rules.activation("batch", "length", None)
-        y = linear("bhtk,hkd->btd", mixed, out, layout)
+        y = linear("btf,fd->btd", mixed, out, layout)
         if self.out_bias is not None:
             y = y + gather(self.out_bias, self.rules, x.dtype)
         return y, cached
 
     def _project(self, x, weight, bias, heads):
-        layout = self.rules.activation("batch", heads, "length", None)
-        y = linear("btd,dhk->bhtk", x, gather(weight, self.rules, x.dtype), layout)
+        embed, num_heads, head_dim = weight.shape
+        flat = gather(weight, self.rules, x.dtype).reshape(embed, num_heads * head_dim)
+        y = linear("btd,df->btf", x, flat, self.rules.activation("batch", "length", heads))
+        y = y.reshape(*x.shape[:2], num_heads, head_dim)
         if bias is not None:
-            y = y + gather(bias, self.rules, x.dtype)[:, None, :]
-        return y
+            y = y + gather(bias, self.rules, x.dtype)
+        return y.transpose(0, 2, 1, 3)
 
 
-def attend(query: jax.Array, key: jax.Array, value: jax.Array, visible: jax.Array) -> jax.Array:
+def attend(
+    query: jax.Array, key: jax.Array, value: jax.Array, visible: jax.Array, num_chunks: int = 1
+) -> jax.Array:
     """Softmax attention, softmax in float32, head-major throughout.
 
     Args:
@@ -95,10 +105,29 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array, visible: jax.Arra
       key: [batch, kv_heads, keys, head_dim]; heads is a multiple of kv_heads.
       value: like `key`.
       visible: [batch, queries, keys] bool.
+      num_chunks: above 1, queries are worked through in so many pieces, each against the keys up to
+        its own end; only where no later key is visible.
 
     Returns:
       [batch, heads, queries, head_dim].
     """
+    queries = query.shape[2]
+    pieces = []
+    for piece in range(num_chunks):
+        start, end = (queries * i // num_chunks for i in (piece, piece + 1))
+        keys = end if num_chunks > 1 else key.shape[2]
+        pieces.append(
+            _attend(
+                query[:, :, start:end],
+                key[:, :, :keys],
+                value[:, :, :keys],
+                visible[:, start:end, :keys],
+            )
+        )
+    return pieces[0] if num_chunks == 1 else jnp.concatenate(pieces, axis=2)
+
+
+def _attend(query, key, value, visible):
     batch, heads, queries, head_dim = query.shape
     grouped = query.reshape(batch, key.shape[1], -1, queries, head_dim) * head_dim**-0.5
     scores = jnp.einsum("bngqk,bnsk->bngqs", grouped, key, preferred_element_type=jnp.float32)

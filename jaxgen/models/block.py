@@ -8,8 +8,9 @@ from flax import nnx
 from jaxgen.models.attention import Attention
 from jaxgen.models.config import BlockKind, TransformerConfig
 from jaxgen.models.feedforward import FeedForward
-from jaxgen.models.moe import MoE, RouterStatistics
+from jaxgen.models.moe import MoE
 from jaxgen.models.norms import Norm
+from jaxgen.models.routing import RouterStatistics
 from jaxgen.sharding.rules import Rules
 
 

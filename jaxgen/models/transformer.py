@@ -14,10 +14,10 @@ from jaxgen.models.block import Block
 from jaxgen.models.cache import Cache
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.embedding import Embedding
-from jaxgen.models.moe import RouterStatistics
 from jaxgen.models.norms import Norm
 from jaxgen.models.parameters import gather, make_parameter, named_parameters, normal
 from jaxgen.models.positions import rotary_angles
+from jaxgen.models.routing import RouterStatistics
 from jaxgen.models.visibility import cached_causal, packed_causal
 from jaxgen.sharding.checks import check_layout
 from jaxgen.sharding.rules import Rules, einsum, reshard

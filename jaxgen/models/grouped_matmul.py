@@ -1,0 +1,131 @@
+"""Matrix products of many groups of rows, each with its own matrix.
+
+Rows lie in blocks of a fixed size, each block of one group, padded with zeros; groups follow one
+another. On CPU the blocks that hold rows are worked through one by one, each with its group's
+matrix: dropless, and no product is larger than it must be. Elsewhere `jax.lax.ragged_dot`, which
+is also the reference for the tests.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+Implementation = Literal["blocks", "ragged_dot"]
+
+
+class Layout(NamedTuple):
+    """Where the rows of a grouped product lie.
+
+    Attributes:
+      block_groups: [blocks] int32, the group of each block; blocks past the last are of any.
+      num_blocks: scalar int32, how many blocks hold rows.
+      group_rows: [groups] int32, rows of each group, the padding of its last block included.
+    """
+
+    block_groups: Any
+    num_blocks: Any
+    group_rows: Any
+
+
+def make_layout(group_sizes: jax.Array, max_rows: int, block_rows: int) -> Layout:
+    """The layout of groups of these sizes.
+
+    Args:
+      group_sizes: [groups] int32, rows of each group; they sum to at most `max_rows`.
+      max_rows: a bound, known when the program is traced.
+      block_rows: rows of a block.
+    """
+    groups = group_sizes.shape[0]
+    max_blocks = -(-max_rows // block_rows) + groups
+    blocks_of_group = -(-group_sizes // block_rows)
+    ends = jnp.cumsum(blocks_of_group)
+    block_groups = jnp.sum(jnp.arange(max_blocks)[:, None] >= ends, axis=1)
+    return Layout(
+        block_groups=jnp.minimum(block_groups, groups - 1).astype(jnp.int32),
+        num_blocks=ends[-1].astype(jnp.int32),
+        group_rows=(blocks_of_group * block_rows).astype(jnp.int32),
+    )
+
+
+def default_implementation() -> Implementation:
+    """The faster one of the platform that JAX computes on."""
+    return "blocks" if jax.default_backend() == "cpu" else "ragged_dot"
+
+
+def grouped_matmul(
+    rows: jax.Array, matrices: jax.Array, layout: Layout, implementation: Implementation
+) -> jax.Array:
+    """Each row times its group's matrix.
+
+    Args:
+      rows: [blocks * block_rows, in]; rows of blocks that hold none give zeros.
+      matrices: [groups, in, out].
+      layout: of the rows.
+      implementation: "blocks" or "ragged_dot".
+
+    Returns:
+      [blocks * block_rows, out] in the dtype of `rows`.
+    """
+    if implementation == "ragged_dot":
+        return jax.lax.ragged_dot(rows, matrices, layout.group_rows)
+    return _blocks_matmul(rows, matrices, layout)
+
+
+@jax.custom_vjp
+def _blocks_matmul(rows, matrices, layout):
+    return _each_block(rows, layout, matrices, lambda block, matrix: block @ matrix)
+
+
+def _forward(rows, matrices, layout):
+    return _blocks_matmul(rows, matrices, layout), (rows, matrices, layout)
+
+
+def _backward(saved, gradient):
+    rows, matrices, layout = saved
+    rows_gradient = _each_block(gradient, layout, matrices, lambda block, m: block @ m.T)
+    block_rows = rows.shape[0] // layout.block_groups.shape[0]
+
+    def add(index, total):
+        start = index * block_rows
+        block = jax.lax.dynamic_slice_in_dim(rows, start, block_rows)
+        block_gradient = jax.lax.dynamic_slice_in_dim(gradient, start, block_rows)
+        product = jnp.matmul(block.T, block_gradient, preferred_element_type=jnp.float32)
+        group = layout.block_groups[index]
+        added = jax.lax.dynamic_index_in_dim(total, group, keepdims=False) + product
+        return jax.lax.dynamic_update_index_in_dim(total, added, group, 0)
+
+    start = _zeros(matrices.shape, jnp.float32, rows, gradient, matrices)
+    total = jax.lax.fori_loop(0, layout.num_blocks, add, start)
+    return rows_gradient, total.astype(matrices.dtype), None
+
+
+_blocks_matmul.defvjp(_forward, _backward)
+
+
+def _each_block(rows, layout, matrices, multiply):
+    """Applies `multiply` to each block that holds rows and its group's matrix."""
+    block_rows = rows.shape[0] // layout.block_groups.shape[0]
+
+    def compute(index):
+        block = jax.lax.dynamic_slice_in_dim(rows, index * block_rows, block_rows)
+        group = layout.block_groups[index]
+        matrix = jax.lax.dynamic_index_in_dim(matrices, group, keepdims=False)
+        return multiply(block, matrix).astype(rows.dtype)
+
+    def write(index, out):
+        return jax.lax.dynamic_update_slice_in_dim(out, compute(index), index * block_rows, 0)
+
+    width = jax.eval_shape(compute, 0).shape[-1]
+    start = _zeros((rows.shape[0], width), rows.dtype, rows, matrices)
+    # A loop as long as the blocks that hold rows; its own gradient is written above.
+    return jax.lax.fori_loop(0, layout.num_blocks, write, start)
+
+
+def _zeros(shape, dtype, *operands):
+    """Zeros that, inside shard_map, vary over the mesh axes that the operands vary over."""
+    mark = functools.reduce(jnp.add, (x.ravel()[0].astype(jnp.float32) for x in operands))
+    return jnp.zeros(shape, dtype) + (0 * mark).astype(dtype)
