@@ -33,7 +33,12 @@ def generate(arguments: argparse.Namespace) -> int:
     with jax.set_mesh(mesh):
         restored = restore(arguments.run_dir, mesh, arguments.step)
         codec = restored.config.mixture.codec
-        encoded = [codec.encode(prompt) for prompt in prompts for _ in range(arguments.num_samples)]
+        # Every text that the model learnt from begins with the begin token.
+        encoded = [
+            np.concatenate([[codec.begin_id], codec.encode(prompt)])
+            for prompt in prompts
+            for _ in range(arguments.num_samples)
+        ]
         tokens, lengths = pad_prompts(encoded, codec.pad_id)
         samples = sample(
             restored.model,

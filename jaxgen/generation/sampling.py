@@ -76,6 +76,8 @@ def sample(
     batch_size, prompt_length = prompts.shape
     rules = model.rules
     whole = rules.activation("batch", None)
+    prompts = reshard(prompts, whole)
+    lengths = reshard(lengths, rules.activation("batch"))
     cache = empty_cache(model.config, batch_size, prompt_length + max_tokens, rules)
     positions = jnp.broadcast_to(jnp.arange(prompt_length, dtype=jnp.int32), prompts.shape)
     positions = reshard(positions, whole)

@@ -73,6 +73,8 @@ class Transformer(nnx.Module):
         tokens of segment 0 (padding) are not kept.
         """
         config = self.config
+        tokens_layout = self.rules.activation("batch", "length")
+        batch = jax.tree.map(lambda x: reshard(jnp.asarray(x), tokens_layout), batch)
         x = self.embedding(batch.tokens, batch.positions)
         angles = None
         if config.positions == "rope":

@@ -25,7 +25,7 @@ from jaxgen.training.state import TrainState
 def flatten(state: Any) -> dict[str, Any]:
     """A pytree as a dictionary from dotted names to its arrays."""
     leaves = jax.tree_util.tree_leaves_with_path(state, is_leaf=_is_parameter)
-    return {path_name(path): x[...] if _is_parameter(x) else x for path, x in leaves}
+    return {path_name(path): x.get_value() if _is_parameter(x) else x for path, x in leaves}
 
 
 def _is_parameter(leaf: Any) -> bool:

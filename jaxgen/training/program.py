@@ -36,8 +36,15 @@ class Program:
         return jax.jit(self._initial_state)()
 
     def abstract_state(self) -> TrainState:
-        """The state's shapes, types and layouts."""
-        return jax.eval_shape(self._initial_state)
+        """The state's shapes, types and layouts on the mesh's devices."""
+
+        def on_devices(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+            # Counters that optax makes have no layout of their own: they are whole everywhere.
+            spec = jax.P() if leaf.sharding is None else leaf.sharding.spec
+            sharding = jax.NamedSharding(self.mesh, spec)
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+        return jax.tree.map(on_devices, jax.eval_shape(self._initial_state))
 
     def _initial_state(self) -> TrainState:
         return initial_state(self.model, self.optimizer, self.rules, self.train.seed)
