@@ -63,8 +63,8 @@ def _expert_parameters(config: TransformerConfig, moe: MoEConfig) -> int:
 def forward_flops_per_token(config: TransformerConfig, length: int) -> int:
     """Operations of the matrix products of a forward pass, for one token of a row of `length`.
 
-    A multiply-add counts as two. Attention counts every query against every key, as the program
-    computes it, the causal half included.
+    A multiply-add counts as two. Attention counts every query against every key, as is the custom
+    (PaLM, 2204.02311, appendix B); a program that skips what causality hides does less.
     """
     width = config.width_of_head
     projections = config.embed_dim * (2 * config.num_heads + 2 * config.kv_heads) * width
