@@ -39,8 +39,9 @@ class RunRecord:
 def run(
     config: RunConfig,
     run_dir: str | os.PathLike,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
     watch: bool = True,
+    patience_seconds: float = 0,
 ) -> RunRecord:
     """Trains and evaluates a configuration in a directory; a finished run is only read.
 
@@ -49,13 +50,14 @@ def run(
       run_dir: its directory, made if it is not there.
       devices: those of the mesh; all by default.
       watch: whether to show progress.
+      patience_seconds: how long to wait for another process to leave the directory.
 
     Raises:
       JaxgenError: for whatever a person can mend; what is on disk stays whole.
     """
     directory = RunDirectory(run_dir)
     directory.prepare()
-    with directory.lock():
+    with directory.lock(patience_seconds):
         directory.check_config(to_gin(config), _describe_difference)
         config.mixture.codec.keep_in(directory.path)
         if directory.is_finished():

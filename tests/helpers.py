@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import jax
 import numpy as np
 from flax import nnx
@@ -21,16 +24,21 @@ MESHES = {
 }
 
 
-def tiny_dense(**changes) -> TransformerConfig:
+def tiny_dense(**changes: Any) -> TransformerConfig:
     """A dense model that every mesh of MESHES divides."""
-    settings = {
-        "num_layers": 2, "embed_dim": 32, "num_heads": 8, "num_kv_heads": 4, "head_dim": 4,
-        "vocab_size": 64, "mlp_dim": 64,
-    }  # fmt: skip
-    return TransformerConfig(**(settings | changes))
+    base = TransformerConfig(
+        num_layers=2,
+        embed_dim=32,
+        num_heads=8,
+        num_kv_heads=4,
+        head_dim=4,
+        vocab_size=64,
+        mlp_dim=64,
+    )
+    return dataclasses.replace(base, **changes)
 
 
-def tiny_moe(**changes) -> TransformerConfig:
+def tiny_moe(**changes: Any) -> TransformerConfig:
     """Every second layer sparse, eight experts."""
     moe = MoEConfig(num_experts=8, experts_per_token=2, mlp_dim=32, every=2)
     return tiny_dense(**({"num_layers": 4, "moe": moe} | changes))

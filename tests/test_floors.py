@@ -13,7 +13,7 @@ PACKAGE = ROOT / "jaxgen"
 # A room is a folder or file directly under jaxgen/. Lowest floor first; rooms of one floor do not
 # know each other, but for the pairs below.
 FLOORS = (
-    {"errors"},
+    {"errors", "process"},
     {"batch", "sharding"},
     {"codecs", "data", "models"},
     {"objectives"},

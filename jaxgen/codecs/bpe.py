@@ -72,17 +72,22 @@ class BPECodec:
     @property
     def pad_id(self) -> int:
         """Fills rows."""
-        return self._tokenizer.token_to_id(PAD)
+        return self._special_id(PAD)
 
     @property
     def begin_id(self) -> int:
         """Stands before a text that has nothing before it."""
-        return self._tokenizer.token_to_id(BEGIN)
+        return self._special_id(BEGIN)
 
     @property
     def end_id(self) -> int:
         """Ends a document or an answer."""
-        return self._tokenizer.token_to_id(END)
+        return self._special_id(END)
+
+    def _special_id(self, token: str) -> int:
+        found = self._tokenizer.token_to_id(token)
+        assert found is not None, "checked when the file was read"
+        return found
 
     def encode(self, text: str) -> np.ndarray:
         """Text to ids [length] int32."""

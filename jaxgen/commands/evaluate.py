@@ -7,9 +7,9 @@ import dataclasses
 
 import jax
 
-from jaxgen.commands.devices import prepare_process
 from jaxgen.commands.summary import score_lines
 from jaxgen.evaluation.evaluate import evaluate as evaluate_model
+from jaxgen.process import prepare_process
 from jaxgen.run import restore
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 

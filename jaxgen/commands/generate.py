@@ -8,10 +8,10 @@ import sys
 import jax
 import numpy as np
 
-from jaxgen.commands.devices import prepare_process
 from jaxgen.errors import ConfigError
 from jaxgen.generation.policies import SamplingPolicy
 from jaxgen.generation.sampling import pad_prompts, sample
+from jaxgen.process import prepare_process
 from jaxgen.run import restore
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 

@@ -20,8 +20,8 @@ def train(arguments: argparse.Namespace) -> int:
             "(`jaxgen config show --gin_file=...` prints what a file says)."
         )
     config = load(arguments.gin_files, arguments.bindings)
-    from jaxgen.commands.devices import prepare_process
     from jaxgen.commands.summary import summary_lines
+    from jaxgen.process import prepare_process
     from jaxgen.run import run
 
     prepare_process()

@@ -13,11 +13,11 @@ import dataclasses
 import inspect
 import sys
 import sysconfig
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from jaxgen.data.hashing import hash64, is_heldout
-from jaxgen.data.sources import Record, Split
+from jaxgen.data.sources import Records, Split
 from jaxgen.errors import DataError
 
 # Tests of Python itself, bundled third-party wheels, tables and generated grammars.
@@ -38,7 +38,7 @@ class StandardLibraryCode:
 
     heldout_fraction: float = 0.05
 
-    def open(self, split: Split) -> Sequence[Record]:
+    def open(self, split: Split) -> Records:
         """The files of a split, in the order of their names."""
         return [
             {"text": text, "path": key}
@@ -63,7 +63,7 @@ class StandardLibraryProse:
     heldout_fraction: float = 0.05
     min_characters: int = 200
 
-    def open(self, split: Split) -> Sequence[Record]:
+    def open(self, split: Split) -> Records:
         """The records of a split: docstrings in the order of the files' names, then topics."""
         from pydoc_data.topics import topics
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import grain
 import numpy as np
@@ -99,7 +100,7 @@ class Mixture:
 
     def shares(self, rows_per_epoch: dict[str, int]) -> dict[str, float]:
         """Each task's share of the rows; they sum to 1."""
-        weights = self.weights or rows_per_epoch
+        weights: Mapping[str, float] = self.weights or rows_per_epoch
         powers = {name: weights[name] ** (1 / self.temperature) for name in self.task_names}
         total = sum(powers.values())
         return {name: power / total for name, power in powers.items()}
@@ -119,7 +120,6 @@ class MixtureData:
         ]
         mixed = grain.MapDataset.mix(parts, weights=[shares[name] for name in self.task_names])
         self._rows = mixed
-        self._batches = mixed.batch(batch_size)
 
     def batch_at(self, step: int, rows: slice = slice(None)) -> Batch:
         """The batch of a step, counted from 0; numpy arrays [rows, length].
@@ -129,14 +129,18 @@ class MixtureData:
           rows: those of the global batch that this host needs.
         """
         first = step * self._batch_size
-        picked = [self._rows[first + row] for row in range(self._batch_size)[rows]]
-        return Batch(**{name: np.stack([row[name] for row in picked]) for name in picked[0]})
+        indices = range(first, first + self._batch_size)[rows]
+        return _stack([self._rows[index] for index in indices])
 
     def iterate(self, start_step: int = 0) -> Iterator[Batch]:
         """The batches from a step on, read ahead by a thread."""
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
-        dataset = self._batches[start_step:].to_iter_dataset(options)
-        return (Batch(**batch) for batch in dataset)
+        rows = self._rows[start_step * self._batch_size :].batch(self._batch_size, batch_fn=_stack)
+        yield from rows.to_iter_dataset(options)
+
+
+def _stack(rows: Sequence[Any]) -> Batch:
+    return Batch(**{name: np.stack([row[name] for row in rows]) for name in rows[0]})
 
 
 class _EndlessRows:

@@ -28,7 +28,7 @@ class Records(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> Record: ...
+    def __getitem__(self, index: int, /) -> Record: ...
 
 
 class Source(Protocol):
@@ -55,7 +55,7 @@ class InMemory:
     records: tuple[Record, ...]
     heldout_fraction: float = 0.01
 
-    def open(self, split: Split) -> Sequence[Record]:
+    def open(self, split: Split) -> Records:
         """The records of a split."""
         return select(self.records, split, self.heldout_fraction, None, "the given records")
 
@@ -83,7 +83,7 @@ class TextFiles:
     heldout_fraction: float = 0.01
     on_error: Literal["raise", "skip"] = "raise"
 
-    def open(self, split: Split) -> Sequence[Record]:
+    def open(self, split: Split) -> Records:
         """The files of a split, in the order of their names."""
         root, files = matching_files(self.pattern, self.endings)
         records, skipped = [], 0
@@ -139,7 +139,7 @@ class Jsonl:
     heldout_fraction: float = 0.01
     on_error: Literal["raise", "skip"] = "raise"
 
-    def open(self, split: Split) -> Sequence[Record]:
+    def open(self, split: Split) -> Records:
         """The records of a split, in the order of files and lines."""
         _, files = matching_files(self.pattern, (".jsonl",))
         skipped = 0

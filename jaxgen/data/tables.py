@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from jaxgen.data.files import matching_files
 from jaxgen.data.hashing import hash64
-from jaxgen.data.sources import Record, Split, belongs, not_empty, select
+from jaxgen.data.sources import Record, Records, Split, belongs, not_empty, select
 from jaxgen.errors import DataError
 
 
@@ -31,7 +31,7 @@ class Parquet:
     key_field: str | None = None
     heldout_fraction: float = 0.01
 
-    def open(self, split: Split) -> Sequence[Record]:
+    def open(self, split: Split) -> Records:
         """The rows of a split, in the order of files and rows."""
         from pyarrow import ArrowInvalid, parquet
 
@@ -101,7 +101,7 @@ class ArrayRecords:
     indices: np.ndarray | None
 
     @functools.cached_property
-    def _source(self):
+    def _source(self) -> Any:
         import grain
 
         return grain.sources.ArrayRecordDataSource(list(self.paths))

@@ -36,7 +36,7 @@ class Samples:
     lengths: Any
 
 
-def pad_prompts(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[np.ndarray, np.ndarray]:
+def pad_prompts(prompts: Sequence[np.ndarray], pad_id: int) -> tuple[np.ndarray, np.ndarray]:
     """Prompts as [batch, longest] int32, padded on the right, and their lengths [batch] int32.
 
     Raises:

@@ -9,7 +9,7 @@ from flax import nnx
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.parameters import gather, make_parameter, normal
 from jaxgen.sharding.checks import axis_names
-from jaxgen.sharding.rules import Rules, mesh_is_set
+from jaxgen.sharding.rules import MeshAxes, Rules, mesh_is_set
 
 
 class Embedding(nnx.Module):
@@ -37,7 +37,7 @@ class Embedding(nnx.Module):
         return x
 
 
-def lookup(table: jax.Array, ids: jax.Array, rules: Rules, split_over: str | None) -> jax.Array:
+def lookup(table: jax.Array, ids: jax.Array, rules: Rules, split_over: MeshAxes) -> jax.Array:
     """Rows of a table that may be split over a mesh axis by rows.
 
     Each shard looks up the ids it holds and the others' rows come in by a sum (Megatron-LM,

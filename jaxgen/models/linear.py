@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,6 @@ import jax.numpy as jnp
 from jaxgen.sharding.rules import mesh_is_set
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3))
 def linear(
     equation: str, x: jax.Array, weight: jax.Array, out: jax.sharding.PartitionSpec
 ) -> jax.Array:
@@ -25,11 +25,16 @@ def linear(
 
     Every axis of either operand must be in the other or in the result.
     """
+    return _linear(equation, x, weight, out)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3))
+def _linear(equation, x, weight, out) -> Any:
     return jnp.einsum(equation, x, weight, out_sharding=out if mesh_is_set() else None)
 
 
 def _forward(equation, x, weight, out):
-    return linear(equation, x, weight, out), (x, weight)
+    return _linear(equation, x, weight, out), (x, weight)
 
 
 def _backward(equation, out, saved, gradient):
@@ -56,4 +61,4 @@ def _backward(equation, out, saved, gradient):
     return x_gradient, weight_gradient
 
 
-linear.defvjp(_forward, _backward)
+_linear.defvjp(_forward, _backward)

@@ -12,7 +12,7 @@ from jaxgen.sharding.rules import Rules
 
 
 class Norm(nnx.Module):
-    """RMSNorm (1910.07467) or LayerNorm (1607.06450) with a learned scale, and bias for the latter."""
+    """RMSNorm (1910.07467) with a learned scale, or LayerNorm (1607.06450) with a bias too."""
 
     def __init__(self, config: TransformerConfig, rngs: nnx.Rngs, rules: Rules):
         self.epsilon = config.norm_epsilon

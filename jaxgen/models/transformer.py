@@ -116,7 +116,7 @@ class Transformer(nnx.Module):
             scanned,
             unroll=min(config.scan_unroll, config.num_units),
         )
-        if cache is not None:
+        if cache is not None and pairs is not None:
             cache = dataclasses.replace(cache, keys=pairs[0], values=pairs[1])
         return Output(self.final_norm(x), router, cache)
 

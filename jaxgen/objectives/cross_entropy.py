@@ -76,7 +76,8 @@ def cross_entropy(
             # Cast here, each gradient is summed over the other axes once, after the chunks.
             table = _varying(table, batch_axes)
             hidden = _varying(hidden, vocab_axes)
-        loss, token_losses = _local_cross_entropy(settings, hidden, table, targets, weights)
+        result: Any = _local_cross_entropy(settings, hidden, table, targets, weights)
+        loss, token_losses = result
         if mesh_is_set():
             loss = jax.lax.psum(loss, batch_axes)
         return loss, token_losses
@@ -101,7 +102,7 @@ def _varying(x, axes):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _local_cross_entropy(settings, hidden, table, targets, weights):
+def _local_cross_entropy(settings, hidden, table, targets, weights) -> Any:
     def step(loss, chunk):
         chunk_loss, token_losses, _ = _chunk(settings, table, *chunk)
         return loss + chunk_loss, token_losses

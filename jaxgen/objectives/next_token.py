@@ -49,7 +49,7 @@ def next_token(model: Transformer, batch: Batch, num_tasks: int) -> Loss:
     )
     weight = jnp.sum(batch.loss_weights)
     total, router = token_sum, None
-    if config.moe is not None:
+    if config.moe is not None and output.router is not None:
         auxiliary = config.moe.load_balance_weight * jnp.sum(output.router.load_balance_loss)
         auxiliary += config.moe.router_z_weight * jnp.sum(output.router.z_loss)
         total = token_sum + weight * auxiliary

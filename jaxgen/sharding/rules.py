@@ -72,7 +72,7 @@ def _without_fsdp(axes: MeshAxes) -> MeshAxes:
 
 
 def mesh_is_set() -> bool:
-    """Whether `jax.set_mesh` (or an abstract mesh) is in force; without one, layouts are ignored."""
+    """Whether a mesh, abstract or not, is in force; without one, layouts are ignored."""
     return not jax.sharding.get_abstract_mesh().empty
 
 

@@ -46,7 +46,7 @@ class Duration:
 
 
 def parse_duration(value: DurationLike) -> Duration:
-    """Reads 200, "200 steps", "3e6 tokens", "20x" (tokens per active parameter) or "5%" (of the run).
+    """Reads 200, "200 steps", "3e6 tokens", "20x" (tokens a parameter) or "5%" (of the run).
 
     Raises:
       ConfigError: anything else.

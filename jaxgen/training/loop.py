@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from jaxgen.data.mixtures import Mixture
 from jaxgen.errors import TrainingError
 from jaxgen.training.checkpoints import Checkpoints
 from jaxgen.training.loading import put_batch
@@ -22,7 +23,7 @@ def fit(
     mixture: Mixture,
     directory: RunDirectory,
     trackers: Sequence[Tracker],
-    at_checkpoint: Callable[[int, TrainState], None] | None = None,
+    at_checkpoint: Callable[[int, TrainState], object] | None = None,
 ) -> TrainState:
     """Trains to the end, from the newest checkpoint if there is one.
 

@@ -15,6 +15,7 @@ import fcntl
 import json
 import os
 import pathlib
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -51,20 +52,28 @@ class RunDirectory:
             ) from error
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, patience_seconds: float = 0) -> Iterator[None]:
         """Holds the directory for one process.
 
+        Args:
+          patience_seconds: how long to wait for another process to leave it.
+
         Raises:
-          CheckpointError: if another process is at work in it.
+          CheckpointError: if another process is still at work in it then.
         """
+        deadline = time.monotonic() + patience_seconds
         with open(self.path / ".lock", "w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise CheckpointError(
-                    f"another process is training in {self.path}; wait for it, or use another "
-                    "--run_dir."
-                ) from error
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError as error:
+                    if time.monotonic() >= deadline:
+                        raise CheckpointError(
+                            f"another process is training in {self.path}; wait for it, or use "
+                            "another --run_dir."
+                        ) from error
+                    time.sleep(0.2)
             yield
 
     def check_config(self, config_text: str, describe_difference) -> None:

@@ -22,12 +22,12 @@ class TrainState:
 
     Attributes:
       step: scalar int32, steps done.
-      model: the parameters.
+      model: the parameters, a `Transformer`.
       optimizer_state: optax's, each moment in its parameter's layout.
     """
 
     step: Any
-    model: Transformer
+    model: Any  # A pytree to optax, which knows no modules.
     optimizer_state: Any
 
 
@@ -35,6 +35,6 @@ def initial_state(
     config: TransformerConfig, optimizer: optax.GradientTransformation, rules: Rules, seed: int
 ) -> TrainState:
     """The state before the first step; call it under `jax.jit` and a mesh to make it in place."""
-    model = Transformer(config, nnx.Rngs(params=seed), rules)
+    model: Any = Transformer(config, nnx.Rngs(params=seed), rules)
     step = jnp.zeros((), jnp.int32, out_sharding=jax.P() if mesh_is_set() else None)
     return TrainState(step, model, optimizer.init(model))

@@ -49,6 +49,7 @@ def test_padding_is_not_kept():
     model = build(CONFIGS["rope"])
     padded = dataclasses.replace(batch, segment_ids=(batch.positions < 7).astype(np.int32))
     cache = model(padded, empty_cache(model.config, 8, 16, Rules())).cache
+    assert cache is not None
     assert cache.filled.sum(axis=1).tolist() == [7] * 8
 
 
@@ -60,6 +61,7 @@ def test_the_cache_is_split_like_the_heads():
         model = build(CONFIGS["rope"])
         cache = empty_cache(model.config, 8, 16, Rules())
         output = model(put_batch(batch, mesh, Rules()), cache)
+        assert output.cache is not None
         assert output.cache.keys[0].sharding.spec[:3] == (
             None, ("data", "fsdp", "expert"), "tensor",
         )  # fmt: skip

@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-
-from tools.bench.peers.config import PeerConfig
+from peers.config import PeerConfig
 
 Parameters = dict
 

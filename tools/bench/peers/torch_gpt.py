@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-
-from tools.bench.peers.config import PeerConfig
+from peers.config import PeerConfig
 
 
 def build(config: PeerConfig) -> Callable[[], float]:

@@ -1,0 +1,129 @@
+"""One self-contained report.html from the directories of runs: opens offline, anywhere."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jaxgen.errors import CheckpointError
+from jaxgen.scaling.samples import samples_file
+from jaxgen.training.run_directory import RunDirectory, read_metrics, read_rows, write_atomically
+
+CURVE_POINTS = 200
+
+
+def write_report(
+    directories: Sequence[RunDirectory], path: str | os.PathLike, title: str, lead: str
+) -> Path:
+    """Writes the report of finished runs.
+
+    Args:
+      directories: of the runs, each finished.
+      path: of the HTML file, written whole or not at all.
+      title: of the page.
+      lead: a paragraph on what was asked, as text.
+
+    Raises:
+      CheckpointError: if a run is not finished, or the file cannot be written.
+    """
+    path = Path(path)
+    runs = [describe(directory, path.parent) for directory in directories]
+    runs.sort(key=lambda run: (run["parameters"]["active"], run["sparse"], run["seed"]))
+    data = {"title": title, "runs": runs, "tasks": _tasks(runs)}
+    page = _asset("report.html")
+    for mark, text in {
+        "{{title}}": html.escape(title),
+        "{{lead}}": html.escape(lead),
+        "{{uplot_css}}": _asset("vendor/uplot/uPlot.min.css"),
+        "{{uplot_js}}": _asset("vendor/uplot/uPlot.iife.min.js"),
+        "{{css}}": _asset("report.css"),
+        "{{js}}": _asset("report.js"),
+        # "</" would end the script element that holds the data.
+        "{{data}}": json.dumps(data, allow_nan=False).replace("</", "<\\/"),
+    }.items():
+        page = page.replace(mark, text)
+    write_atomically(path, page)
+    return path
+
+
+def describe(directory: RunDirectory, folder: Path) -> dict[str, Any]:
+    """What the report says of one run.
+
+    Raises:
+      CheckpointError: if it is not finished.
+    """
+    record = directory.read_record()
+    if not record.get("finished"):
+        raise CheckpointError(f"{directory.path} is not finished; start its run again first.")
+    metrics = read_metrics(directory.metrics_file)
+    rows = read_rows(directory.evaluations / f"{record['steps']:08}.jsonl")
+    samples = samples_file(directory)
+    per_token = record["flops_per_token"]
+    speeds = [row["tokens_per_second"] for row in metrics if row.get("tokens_per_second")]
+    return {
+        "name": record["name"],
+        "path": os.path.relpath(directory.path, folder),
+        "fingerprint": record["fingerprint"],
+        "seed": record["seed"],
+        "sparse": record["parameters"]["active"] != record["parameters"]["total"],
+        "parameters": record["parameters"],
+        "steps": record["steps"],
+        "tokens": record["tokens"],
+        "flops": record["flops"],
+        "tokens_per_second": sorted(speeds)[len(speeds) // 2] if speeds else None,
+        "loss": sum(scores["loss"] for scores in record["evaluation"].values())
+        / len(record["evaluation"]),
+        "curve": _curve(metrics, per_token),
+        "scores": _scores(record["evaluation"], rows),
+        "samples": json.loads(samples.read_text()) if samples.exists() else [],
+        "versions": record["versions"],
+        "revision": record["git_revision"],
+    }
+
+
+def _curve(metrics: list[dict[str, Any]], flops_per_token: int) -> dict[str, list[float]]:
+    """Training loss against FLOPs, thinned to at most CURVE_POINTS points."""
+    rows = [row for row in metrics if row["loss"] is not None]
+    every = max(1, -(-len(rows) // CURVE_POINTS))
+    rows = rows[: len(rows) - 1 : every] + rows[-1:]
+    return {
+        "flops": [row["tokens"] * flops_per_token for row in rows],
+        "loss": [row["loss"] for row in rows],
+    }
+
+
+def _scores(
+    evaluation: dict[str, dict[str, Any]], rows: list[dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """By task, the summary's figures and the answers' log-probability a token."""
+    scores = {}
+    for task, summary in evaluation.items():
+        scores[task] = dict(summary)
+        answers = [row for row in rows if row["task"] == task]
+        if answers:
+            total = sum(row["log_probability"] for row in answers)
+            scores[task]["log_probability_per_token"] = total / sum(
+                row["answer_tokens"] for row in answers
+            )
+    return scores
+
+
+def _tasks(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The tasks of all runs, and whether each has answers."""
+    names = sorted({name for run in runs for name in run["scores"]})
+    return [
+        {
+            "name": name,
+            "has_answers": any("exact_match" in run["scores"].get(name, {}) for run in runs),
+        }
+        for name in names
+    ]
+
+
+def _asset(name: str) -> str:
+    return resources.files("jaxgen.scaling").joinpath("assets", name).read_text(encoding="utf-8")
