@@ -23,7 +23,7 @@ def prepare_process() -> None:
     the kernel each time and have them zeroed again (docs/benchmarks.md has the cost).
     """
     keep_freed_memory()
-    if jax.config.read("jax_compilation_cache_dir") is None:
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 

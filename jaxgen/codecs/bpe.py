@@ -59,6 +59,8 @@ class BPECodec:
                 f"the tokenizer {self.path} lacks the special tokens {missing}; add them, or make "
                 "one with `jaxgen tokenizer train`."
             )
+        # The name of a special token inside a text is text, never the control token itself.
+        tokenizer.encode_special_tokens = True
         return tokenizer
 
     def __getstate__(self) -> dict[str, str]:

@@ -42,6 +42,8 @@ function axis(label, values, size) {
     label, labelSize: 20, labelFont: "12px system-ui", font: "11px system-ui", size,
     stroke: style("--soft"), grid: { stroke: style("--line"), width: 1 }, ticks: { stroke: style("--line") },
     values,
+    // All grid lines come to `values`, which labels the round ones; by default some are dropped.
+    filter: (self, splits) => splits,
   };
 }
 
@@ -89,8 +91,7 @@ function lossChart() {
     },
     axes: [
       axis("FLOPs", logTicks, 44),
-      { ...axis("training loss (nats a token)", (u, s) => s.map((v) => String(v)), 54), splits: lossSplits,
-        filter: (u, s) => s },
+      { ...axis("training loss (nats a token)", (u, s) => s.map((v) => String(v)), 54), splits: lossSplits },
     ],
     series: [null, ...data.runs.map((run) => ({
       label: run.name, stroke: resolved(colourOf(run, data.runs)), width: 1.6, paths: path, points: { show: false },
@@ -215,7 +216,7 @@ function table() {
   }
   byId("runs").append(head, body);
   const flops = data.runs.reduce((sum, run) => sum + run.flops, 0);
-  byId("summary").textContent = `${data.runs.length} runs, ${si(flops)}FLOPs in all.`;
+  byId("summary").textContent = `${data.runs.length} runs, ${flops.toExponential(1)} FLOPs in all.`;
   const { versions, revision } = data.runs[0];
   byId("versions").textContent = Object.entries(versions).map(([name, v]) => `${name} ${v}`).join(", ")
     + (revision ? `; revision ${revision.slice(0, 12)}` : "");
