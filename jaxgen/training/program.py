@@ -33,7 +33,8 @@ class Program:
 
     def fresh_state(self) -> TrainState:
         """The state before the first step, made in its layout."""
-        return jax.jit(self._initial_state)()
+        with jax.set_mesh(self.mesh):
+            return jax.jit(self._initial_state)()
 
     def abstract_state(self) -> TrainState:
         """The state's shapes, types and layouts on the mesh's devices."""
@@ -44,7 +45,8 @@ class Program:
             sharding = jax.NamedSharding(self.mesh, spec)
             return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
-        return jax.tree.map(on_devices, jax.eval_shape(self._initial_state))
+        with jax.set_mesh(self.mesh):
+            return jax.tree.map(on_devices, jax.eval_shape(self._initial_state))
 
     def _initial_state(self) -> TrainState:
         return initial_state(self.model, self.optimizer, self.rules, self.train.seed)

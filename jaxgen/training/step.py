@@ -71,7 +71,7 @@ def make_train_step(
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
         loss, gradients = gradient(state.model, batch)
         weight = jnp.maximum(loss.weight, 1.0)
-        gradient_norm = optax.global_norm(gradients) / weight
+        gradient_norm = optax.tree.norm(gradients) / weight
         scale = 1.0 / weight
         if clip_norm is not None:
             scale = scale * jnp.minimum(1.0, clip_norm / (gradient_norm + 1e-6))
@@ -81,7 +81,7 @@ def make_train_step(
             loss=loss.total / weight,
             per_task=loss.per_task,
             gradient_norm=gradient_norm,
-            parameter_norm=optax.global_norm(state.model),
+            parameter_norm=optax.tree.norm(state.model),
             router=jax.tree.map(lambda x: x / weight, loss.router),
         )
         model = optax.apply_updates(state.model, updates)

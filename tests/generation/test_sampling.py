@@ -1,0 +1,157 @@
+"""Decoding with a cache against the full forward pass, made again for every token."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import MESHES, build, tiny_dense, tiny_moe
+
+from jaxgen.batch import Batch
+from jaxgen.errors import ConfigError
+from jaxgen.generation.policies import SamplingPolicy
+from jaxgen.generation.sampling import pad_prompts, sample
+from jaxgen.sharding.mesh import make_mesh
+
+CONFIGS = {
+    "dense": tiny_dense(),
+    "learned": tiny_dense(positions="learned", max_length=24, norm="layer", use_bias=True),
+    "capped": tiny_dense(logit_soft_cap=2.0, tie_embeddings=False),
+    "moe": tiny_moe(),
+}
+GREEDY = SamplingPolicy(temperature=0.0)
+NEVER = 64  # An end token outside of the vocabulary.
+LENGTHS = (1, 5, 9, 3, 9, 2, 4, 7)
+NEW = 10
+
+
+@functools.cache
+def model_of(name):
+    return build(CONFIGS[name])
+
+
+@functools.cache
+def prompts():
+    random = np.random.default_rng(0)
+    return [random.integers(0, 64, length).astype(np.int32) for length in LENGTHS]
+
+
+def continued(model, policy=GREEDY, max_tokens=NEW, end_id=NEVER, given=None, seed=0):
+    tokens, lengths = pad_prompts(prompts() if given is None else given, pad_id=0)
+    key = jax.random.key(seed)
+    return sample(
+        model, tokens, lengths, key, policy=policy, max_tokens=max_tokens, end_id=end_id
+    )  # fmt: skip
+
+
+@jax.jit
+def all_logits(model, tokens):
+    """[batch, length] int32 -> [batch, length, vocab] float32, without a cache."""
+    ones = jnp.ones_like(tokens)
+    positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+    batch = Batch(tokens, tokens, ones.astype(jnp.float32), positions, ones, ones)
+    return model.logits(model(batch).hidden)
+
+
+def greedy_without_a_cache(model):
+    """Tokens [batch, NEW] and the logits that each was taken from."""
+    tokens, lengths = pad_prompts(prompts(), pad_id=0)
+    # Nothing looks ahead, so what stands to the right of a token does not matter.
+    tokens = np.pad(tokens, [(0, 0), (0, NEW)])
+    rows = np.arange(len(lengths))
+    made, taken_from = [], []
+    for index in range(NEW):
+        logits = np.asarray(all_logits(model, tokens))[rows, lengths + index - 1]
+        token = logits.argmax(axis=-1).astype(np.int32)
+        tokens[rows, lengths + index] = token
+        made.append(token)
+        taken_from.append(logits)
+    return np.stack(made, axis=1), np.stack(taken_from, axis=1)
+
+
+def log_softmax(logits):
+    logits = np.asarray(logits, np.float64)
+    return logits - np.log(np.sum(np.exp(logits), axis=-1, keepdims=True))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_greedy_is_the_argmax_of_full_passes(name):
+    samples = continued(model_of(name))
+    tokens, logits = greedy_without_a_cache(model_of(name))
+    np.testing.assert_array_equal(samples.tokens, tokens)
+    expected = np.take_along_axis(log_softmax(logits), tokens[..., None], axis=-1)[..., 0]
+    np.testing.assert_allclose(samples.log_probabilities, expected, atol=1e-4)
+    assert samples.lengths.tolist() == [NEW] * len(LENGTHS)
+
+
+def test_drawn_tokens_have_the_models_own_log_probabilities():
+    model = model_of("dense")
+    samples = continued(model, SamplingPolicy(temperature=0.7, top_k=5))
+    for prompt, made, log_probabilities in zip(
+        prompts(), np.asarray(samples.tokens), samples.log_probabilities, strict=True
+    ):
+        sequence = np.pad(np.concatenate([prompt, made]), (0, max(LENGTHS) - len(prompt)))
+        rows = all_logits(model, sequence[None])[0][len(prompt) - 1 : len(prompt) + NEW - 1]
+        np.testing.assert_allclose(
+            log_probabilities, log_softmax(rows)[np.arange(NEW), made], atol=1e-4
+        )
+        for row, token in zip(np.asarray(rows), made, strict=True):
+            assert np.sum(row > row[token]) < 5
+
+
+@pytest.mark.parametrize("name", ["dense", "moe"])
+def test_a_prompt_is_continued_as_if_it_were_alone(name):
+    model = model_of(name)
+    together = continued(model)
+    for index in (0, 1, 2):
+        alone = continued(model, given=[prompts()[index]])
+        np.testing.assert_array_equal(alone.tokens[0], together.tokens[index])
+        np.testing.assert_allclose(
+            alone.log_probabilities[0], together.log_probabilities[index], atol=1e-5
+        )
+
+
+def test_nothing_follows_an_end_token():
+    model = model_of("dense")
+    free = continued(model)
+    end_id = int(free.tokens[1, 3])
+    samples = continued(model, end_id=end_id)
+    for index, row in enumerate(np.asarray(free.tokens)):
+        ends = np.flatnonzero(row == end_id)
+        length = ends[0] + 1 if len(ends) else NEW
+        assert samples.lengths[index] == length
+        np.testing.assert_array_equal(samples.tokens[index, :length], row[:length])
+        assert (samples.tokens[index, length:] == end_id).all()
+        assert (samples.log_probabilities[index, length:] == 0).all()
+        assert (samples.log_probabilities[index, :length] < 0).all()
+    assert samples.lengths[1] <= 4
+
+
+def test_a_key_makes_its_draws():
+    model, policy = model_of("dense"), SamplingPolicy()
+    first, again, other = (continued(model, policy, seed=seed).tokens for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (np.asarray(first) != other).mean() > 0.5
+    alike = continued(model, policy, given=[prompts()[0]] * 8).tokens
+    assert len({tuple(row) for row in np.asarray(alike).tolist()}) > 4
+
+
+@pytest.mark.parametrize("mesh", ["data", "fsdp", "tensor", "mixed"])
+@pytest.mark.parametrize("name", ["dense", "moe"])
+def test_a_mesh_does_not_change_what_is_made(name, mesh):
+    expected = continued(model_of(name))
+    with jax.set_mesh(make_mesh(MESHES[mesh])):
+        samples = continued(build(CONFIGS[name]))
+        drawn = continued(build(CONFIGS[name]), SamplingPolicy(top_k=3, top_p=0.9))
+    np.testing.assert_array_equal(samples.tokens, expected.tokens)
+    np.testing.assert_allclose(samples.log_probabilities, expected.log_probabilities, atol=1e-4)
+    assert ((0 <= drawn.tokens) & (drawn.tokens < 64)).all()
+
+
+def test_prompts_are_padded_on_the_right():
+    tokens, lengths = pad_prompts([np.array([1, 2, 3]), np.array([4])], pad_id=9)
+    assert tokens.tolist() == [[1, 2, 3], [4, 9, 9]] and lengths.tolist() == [3, 1]
+    for nothing in ([], [np.array([1]), np.array([], np.int32)]):
+        with pytest.raises(ConfigError, match="prompt is empty"):
+            pad_prompts(nothing, pad_id=9)

@@ -1,0 +1,75 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxgen.errors import ConfigError
+from jaxgen.training.durations import parse_duration
+from jaxgen.training.schedules import InverseSquareRoot, WarmupCosine, WarmupStableDecay
+
+
+def steps_of(total):
+    return lambda duration: parse_duration(duration).steps(
+        tokens_per_step=100, active_parameters=1000, total_steps=total
+    )
+
+
+@given(st.integers(1, 10**6))
+def test_steps_are_steps(count):
+    for form in (count, f"{count}", f"{count} steps"):
+        assert steps_of(None)(form) == count
+
+
+@pytest.mark.parametrize(
+    ("form", "steps"),
+    [
+        ("3e6 tokens", 30_000),
+        ("150 tokens", 2),
+        ("20x", 200),
+        ("0.05x", 1),
+        ("5%", 10),
+        ("1 step", 1),
+    ],
+)
+def test_other_units(form, steps):
+    assert steps_of(200)(form) == steps
+
+
+@pytest.mark.parametrize("form", ["", "x", "-3", "3 weeks", "20 x 3", True, "nan"])
+def test_what_is_no_duration_is_shown_the_forms(form):
+    with pytest.raises(ConfigError, match="tokens for each active parameter"):
+        parse_duration(form)
+
+
+def test_a_run_is_no_percentage_of_itself():
+    with pytest.raises(ConfigError, match="percentage of itself"):
+        steps_of(None)("50%")
+
+
+def test_warmup_cosine_is_its_formula():
+    schedule = WarmupCosine(peak=2.0, warmup=10, final_fraction=0.1).build(110, steps_of(110))
+    for step in (0, 5, 10, 35, 60, 110):
+        expected = (
+            2.0 * step / 10
+            if step <= 10
+            else 0.2 + 1.8 * 0.5 * (1 + math.cos(math.pi * (step - 10) / 100))
+        )
+        assert np.isclose(schedule(step), expected, rtol=1e-5)
+
+
+def test_warmup_stable_decay_is_its_formula():
+    schedule = WarmupStableDecay(peak=2.0, warmup=10, decay="20%", final_fraction=0.0).build(
+        100, steps_of(100)
+    )
+    expected = {0: 0.0, 5: 1.0, 10: 2.0, 50: 2.0, 80: 2.0, 90: 1.0, 100: 0.0}
+    for step, rate in expected.items():
+        assert np.isclose(schedule(step), rate, atol=1e-6)
+
+
+def test_inverse_square_root_is_its_formula():
+    schedule = InverseSquareRoot(peak=2.0, warmup=16).build(100, steps_of(100))
+    for step in (0, 8, 16, 64, 100):
+        expected = 2.0 * step / 16 if step <= 16 else 2.0 * math.sqrt(16 / step)
+        assert np.isclose(schedule(step), expected, rtol=1e-6)
