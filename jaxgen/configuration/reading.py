@@ -128,6 +128,8 @@ def _parse(text: str, location: Callable[[int], str]) -> Iterator[Any]:
     """The statements of gin's parser, with every way it fails turned into a ConfigError."""
     line, text = 1, text if text.endswith("\n") else text + "\n"
     try:
+        if "\x00" in text:  # Python 3.13's tokenizer fails on it with a SystemError
+            raise SyntaxError("a NUL character; is this a text file?")
         _refuse_negated_references(text)
         parser = _gin_parser().ConfigParser(text, _Delegate())
         while True:

@@ -25,7 +25,7 @@ class SamplingPolicy:
     top_p: float | None = None
 
     def __post_init__(self):
-        if self.temperature < 0:
+        if not self.temperature >= 0:
             raise ConfigError(f"temperature={self.temperature} must be 0 (greedy) or more.")
         if self.top_k is not None and self.top_k < 1:
             raise ConfigError(f"top_k={self.top_k} must be 1 or more, or None to keep all.")

@@ -112,6 +112,7 @@ def attend(
       [batch, heads, queries, head_dim].
     """
     queries = query.shape[2]
+    num_chunks = min(num_chunks, queries)
     pieces = []
     for piece in range(num_chunks):
         start, end = (queries * i // num_chunks for i in (piece, piece + 1))

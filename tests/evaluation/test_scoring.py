@@ -1,0 +1,110 @@
+"""Scores of one forward pass against the sampler and against a direct computation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import build, one_device_mesh, tiny_dense
+
+from jaxgen.batch import Batch
+from jaxgen.codecs.bytes import ByteCodec
+from jaxgen.data.generated import Addition, AssociativeRecall
+from jaxgen.data.mixtures import Mixture
+from jaxgen.data.sources import InMemory
+from jaxgen.data.tasks import PromptAnswer, Task
+from jaxgen.errors import DataError
+from jaxgen.evaluation.config import EvaluationConfig
+from jaxgen.evaluation.evaluate import evaluate
+from jaxgen.evaluation.scoring import score_instances, summarise
+from jaxgen.generation.policies import SamplingPolicy
+from jaxgen.generation.sampling import pad_prompts, sample
+from jaxgen.training.run_directory import read_rows
+
+CODEC = ByteCodec()
+
+
+@pytest.fixture(scope="module")
+def model():
+    with jax.set_mesh(one_device_mesh()):
+        return build(tiny_dense(vocab_size=320, embedding_stddev=0.5))
+
+
+def greedy(model, prompts, count):
+    encoded = [np.concatenate([[CODEC.begin_id], CODEC.encode(prompt)]) for prompt in prompts]
+    tokens, lengths = pad_prompts(encoded, CODEC.pad_id)
+    with jax.set_mesh(one_device_mesh()):
+        return sample(
+            model, tokens, lengths, jax.random.key(0), policy=SamplingPolicy(temperature=0),
+            max_tokens=count, end_id=CODEC.end_id,
+        )  # fmt: skip
+
+
+def test_an_exact_match_is_what_greedy_decoding_gives(model):
+    prompts = [f"{i}{i}=" for i in range(12)]
+    said = np.asarray(greedy(model, prompts, 3).tokens)
+    # Half of the answers are what the model says, the others differ in one character.
+    records = []
+    for index, (prompt, tokens) in enumerate(zip(prompts, said, strict=True)):
+        answer = bytes(int(t) % 128 for t in tokens[:3]).decode()
+        if index % 2:
+            answer = answer[:1] + chr((ord(answer[1]) + 1) % 128) + answer[2:]
+        records.append({"prompt": prompt, "answer": answer})
+    task = Task("t", InMemory(tuple(records)), PromptAnswer())
+    with jax.set_mesh(one_device_mesh()):
+        rows = score_instances(model, task, records, batch_size=5, length=32)
+    decoded = np.asarray(greedy(model, prompts, 4).tokens)
+    for row, record, tokens in zip(rows, records, decoded, strict=True):
+        answer = [*CODEC.encode(record["answer"]), CODEC.end_id]
+        assert row["exact_match"] == int(tokens.tolist() == answer)
+        assert row["answer_tokens"] == 4
+    # The end token is hardly ever right in a random model, all others of the even rows are.
+    assert all(row["token_accuracy"] >= 0.75 for row in rows[::2] if row["answer_tokens"] == 4) or (
+        max(max(tokens) for tokens in said) >= 128
+    )
+
+
+def test_log_probabilities_are_those_of_the_softmax(model):
+    records = AssociativeRecall(num_pairs=3, num_queries=2).open("heldout").__getitems__(range(5))
+    task = Task(
+        "recall", AssociativeRecall(num_pairs=3, num_queries=2), PromptAnswer(loss_on_prompt=True)
+    )
+    with jax.set_mesh(one_device_mesh()):
+        rows = score_instances(model, task, records, batch_size=8, length=32)
+        for row, record in zip(rows, records, strict=True):
+            text = "".join(prompt + answer for prompt, answer in record["turns"])
+            inputs = jnp.array([[CODEC.begin_id, *text.encode()]], jnp.int32)
+            ones = jnp.ones_like(inputs)
+            batch = Batch(inputs, inputs, ones * 1.0, jnp.arange(inputs.shape[1])[None], ones, ones)
+            log_p = jax.nn.log_softmax(model.logits(model(batch).hidden))[0]
+            answers = [i for i, letter in enumerate(text) if letter.isupper() and i > 6]
+            expected = sum(float(log_p[i, ord(text[i])]) for i in answers)
+            expected += float(log_p[len(text), CODEC.end_id])
+            assert np.isclose(row["log_probability"], expected, rtol=1e-4)
+            assert row["answer_tokens"] == 3 and row["instance"] == record["key"]
+
+
+def test_the_summary_is_the_mean_of_the_rows():
+    rows = [{"exact_match": m, "log_probability": -1.0 * m} for m in (0, 1, 1, 0)]
+    assert summarise(rows, ("exact_match",)) == {"exact_match": 0.5, "num_examples": 4}
+
+
+def test_an_instance_that_does_not_fit_is_named(model):
+    task = Task("long", InMemory(()), PromptAnswer())
+    with pytest.raises(DataError, match=r"long.*42 tokens.*32"):
+        score_instances(model, task, [{"prompt": "x" * 40, "answer": "y"}], 2, 32)
+
+
+def test_an_untrained_model_is_near_chance_on_every_task(tmp_path):
+    tasks = (
+        Task("addition", Addition(2), PromptAnswer()),
+        Task("text", InMemory(tuple({"text": f"abc {i}" * 9} for i in range(99)), 0.5)),
+    )
+    settings = EvaluationConfig(num_examples=16, num_batches=2, batch_size=8)
+    with jax.set_mesh(one_device_mesh()):
+        near_uniform = build(tiny_dense(vocab_size=320))
+        path = tmp_path / "rows.jsonl"
+        summary = evaluate(near_uniform, Mixture("m", tasks), settings, 64, path)
+    for task in ("addition", "text"):
+        assert abs(summary[task]["loss"] - np.log(320)) < 0.1
+    assert "exact_match" not in summary["text"]
+    assert summary["addition"]["num_examples"] == len(read_rows(path)) == 16

@@ -1,0 +1,88 @@
+"""The commands as a person gives them, in this process."""
+
+import subprocess
+import sys
+
+import pytest
+
+from jaxgen.cli import main
+
+SMALL = [
+    "--gin_file=runs/text.gin", "--gin.model.num_layers=1", "--gin.model.embed_dim=8",
+    "--gin.model.num_heads=1", "--gin.model.mlp_dim=8", "--gin.train.steps=3",
+    "--gin.train.batch_size=8", "--gin.train.length=32", "--gin.evaluation.num_batches=1",
+    "--gin.evaluation.batch_size=8",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("text")
+    for index in range(8):
+        (folder / f"{index}.txt").write_text(f"Once upon a time, {index} times. " * 40)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run_dir(text, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "mine"
+    assert main(["train", *SMALL, f"--gin.TEXT={text}", f"--run_dir={folder}"]) == 0
+    return folder
+
+
+def test_train_generate_evaluate(run_dir, capsys):
+    generate = ["generate", f"--run_dir={run_dir}", "--prompt=Once", "--max_tokens=8"]
+    assert main([*generate, "--num_samples=2", "--top_k=5", "--seed=1"]) == 0
+    lines = capsys.readouterr().out
+    assert lines.count("Once") >= 2
+    assert main(["evaluate", f"--run_dir={run_dir}"]) == 0
+    assert "held-out loss" in capsys.readouterr().out
+
+
+def test_a_tokenizer_of_ones_own(text, tmp_path, capsys):
+    path = tmp_path / "tokenizer.json"
+    command = ["tokenizer", "train", str(text), "--vocab_size=300", f"--output={path}"]
+    assert main(command) == 0
+    assert "digest" in capsys.readouterr().out
+    train = ["train", *SMALL, f"--gin.TEXT={text}", f"--run_dir={tmp_path / 'run'}"]
+    bpe = ["--gin.task.codec=@bpe_codec()", f"--gin.bpe_codec.path={path}"]
+    assert main([*train, *bpe]) == 0
+    assert (tmp_path / "run" / "tokenizer.json").read_bytes() == path.read_bytes()
+    capsys.readouterr()
+    assert main(["tokenizer", "train", str(text), "--vocab_size=262", f"--output={path}"]) == 0
+    assert main([*train, *bpe]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and "digest" in message
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["train", "--run_dir=x"], ["--gin_file"]),
+        (["train", "--run_dir=x", "--gin_file=runs/quikstart.gin"], ["runs/quickstart.gin"]),
+        (["train", "--run_dir=x", "--gin_file=runs/text.gin"], ["TEXT", "required"]),
+        (["generate", "--run_dir=/nowhere/at/all"], ["not a run directory"]),
+        (["generate", "--run_dir=x", "--temperature=-1"], ["temperature=-1"]),
+        (["tokenizer", "train", "/nowhere", "--output=x"], ["'/nowhere' matches no file"]),
+    ],
+)
+def test_mistakes_are_one_message(command, words, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", __import__("io").StringIO("prompt"))
+    assert main(command) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    for word in words:
+        assert word in message
+
+
+def test_help_names_the_commands_and_loads_no_jax():
+    code = (
+        "import sys\nfrom jaxgen.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "sys.exit('jax' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    for command in ("train", "evaluate", "generate", "tokenizer", "config"):
+        assert command in found.stdout
