@@ -29,10 +29,8 @@ def cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("JAXGEN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
-def opened(**changes):
-    return Mixture("m", TASKS, WEIGHTS).open(
-        **({"batch_size": 8, "length": 64, "seed": 0} | changes)
-    )
+def opened(batch_size=8, seed=0):
+    return Mixture("m", TASKS, WEIGHTS).open(batch_size=batch_size, length=64, seed=seed)
 
 
 def same(first, second):

@@ -71,7 +71,7 @@ def test_epochs_have_different_orders_and_the_same_documents():
         np.concatenate([rows.row(epoch * rows.rows_per_epoch + i)["tokens"] for i in range(40)])
         for epoch in (0, 1)
     ]
-    assert not np.array_equal(*epochs)
+    assert not np.array_equal(epochs[0], epochs[1])
     again = DocumentRows(text_task(), store, 10, seed=0).row(rows.rows_per_epoch + 3)["tokens"]
     assert np.array_equal(again, epochs[1][30:40])
 

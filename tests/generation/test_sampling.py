@@ -111,8 +111,13 @@ def test_draws_have_the_probabilities_of_the_softmax():
 
 
 def test_policies_and_prompts_that_mean_nothing_are_refused():
-    for settings_ in ({"temperature": -1.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}):
+    for make in (
+        lambda: SamplingPolicy(temperature=-1.0),
+        lambda: SamplingPolicy(top_k=0),
+        lambda: SamplingPolicy(top_p=0.0),
+        lambda: SamplingPolicy(top_p=1.5),
+    ):
         with pytest.raises(ConfigError):
-            SamplingPolicy(**settings_)
+            make()
     with pytest.raises(ConfigError, match="empty"):
         pad_prompts([np.array([1]), np.array([], int)], 0)

@@ -68,7 +68,9 @@ def test_the_report_holds_the_runs_figures_and_nothing_to_fetch(study):
     page = write_report(finished, folder / "report.html", "Title <b>", "A lead.").read_text()
     assert not re.search(r"""(?:src|href)\s*=\s*["']?\s*(?:https?:)?//""", page)
     assert "{{" not in page.split("<script>")[0] and "Title &lt;b&gt;" in page
-    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.S).group(1))
+    found = re.search(r'id="data">(.*?)</script>', page, re.S)
+    assert found is not None
+    data = json.loads(found.group(1))
     assert {run["name"] for run in data["runs"]} == {"small-seed3", "large-seed3"}
     for run in data["runs"]:
         record = RunDirectory(folder / run["name"]).read_record()
