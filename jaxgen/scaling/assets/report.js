@@ -42,13 +42,23 @@ function axis(label, values, size) {
     label, labelSize: 20, labelFont: "12px system-ui", font: "11px system-ui", size,
     stroke: style("--soft"), grid: { stroke: style("--line"), width: 1 }, ticks: { stroke: style("--line") },
     values,
-    // All grid lines come to `values`, which labels the round ones; by default some are dropped.
+    // Every grid line comes to `values`; by default some of a logarithmic axis are dropped.
     filter: (self, splits) => splits,
   };
 }
 
-const logTicks = (self, splits) =>
-  splits.map((v) => (v > 0 && Math.abs(Math.log10(v) - Math.round(Math.log10(v))) < 1e-9 ? si(v) : ""));
+// Grid lines at 1, 2, ... 9 times each power of ten; labels at the powers.
+function logSplits(self, index, low, high) {
+  const splits = [];
+  for (let power = 10 ** Math.floor(Math.log10(low)); power <= high; power *= 10) {
+    for (let digit = 1; digit < 10; digit++) {
+      if (digit * power >= low && digit * power <= high) splits.push(digit * power);
+    }
+  }
+  return splits;
+}
+const isPower = (v) => Math.abs(Math.log10(v) - Math.round(Math.log10(v))) < 1e-6;
+const logLabels = (self, splits) => splits.map((v) => (isPower(v) ? si(v) : ""));
 
 // Losses span less than a decade: tick at round numbers, not only at powers of ten.
 function lossSplits(self, index, low, high) {
@@ -90,7 +100,7 @@ function lossChart() {
       y: { distr: 3, range: [low, high] },
     },
     axes: [
-      axis("FLOPs", logTicks, 44),
+      { ...axis("FLOPs", logLabels, 44), splits: logSplits },
       { ...axis("training loss (nats a token)", (u, s) => s.map((v) => String(v)), 54), splits: lossSplits },
     ],
     series: [null, ...data.runs.map((run) => ({
@@ -150,7 +160,7 @@ function abilityChart(place, task, metric, label, range) {
       x: { distr: 3, time: false, range: [Math.min(...sizes) / 1.6, Math.max(...sizes) * 1.6] },
       y: { range },
     },
-    axes: [axis("active parameters", logTicks, 44), axis(label, undefined, 50)],
+    axes: [{ ...axis("active parameters", logLabels, 44), splits: logSplits }, axis(label, undefined, 50)],
     series: [{}, { show: false }],
     hooks: { draw: groups.map(paint) },
   }, [[Math.min(...sizes), Math.max(...sizes)], [null, null]]);
