@@ -24,7 +24,8 @@ FLOORS = (
     {"run"},
     {"scaling", "launch"},
     {"commands"},
-    {"cli", "train", "__main__"},
+    {"cli"},
+    {"train", "__main__"},
 )
 NEIGHBOURS = {
     ("sharding", "batch"),  # lays a batch out over the mesh

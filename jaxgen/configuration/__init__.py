@@ -72,8 +72,9 @@ def check_files(
 ) -> tuple[str, ...]:
     """Checks files that need not be whole, and returns the names that they still require.
 
-    A file that binds `root` must build, but for values that it declares `NAME = %gin.REQUIRED`. Any
-    other is a part for runs to include: its names, types and values are checked.
+    A file that binds `root` must build, but for parameters without a default and for macros that it
+    declares `NAME = %gin.REQUIRED`. Any other is a part for runs to include, which may also use
+    macros that are set elsewhere: its names, types and values are checked.
 
     Raises:
       ConfigError: as `load`.

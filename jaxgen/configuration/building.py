@@ -46,9 +46,9 @@ def build(bindings: Sequence[Binding], root: str, table: Table) -> Any:
 def check(bindings: Sequence[Binding], root: str, table: Table) -> tuple[str, ...]:
     """Checks what can be checked of bindings that need not be whole; what they still require.
 
-    With bindings of `root` they are a run: all as in `build`, except that values declared
-    `%gin.REQUIRED` may be missing. Without, they are a part for others to include: names, types and
-    what the dataclasses refuse.
+    With bindings of `root` they are a run, or its base: all as in `build`, except that parameters
+    without a default and values declared `%gin.REQUIRED` may still be missing. Without, they are a
+    part for others to include, in which macros may be set elsewhere as well.
 
     Raises:
       ConfigError: as `build`.
@@ -132,7 +132,7 @@ class _Builder:
             message = (
                 f"{location}: `{subject}` needs {needed}: write `{key} = ...`, or --gin.{key}=..."
             )
-            self.missing |= {f"{subject}.{name}": message for name in absent}
+            self.required |= {f"{subject}.{name}": message for name in absent}
 
     def _macro(self, scope: Scope, location: str) -> Any:
         name = "/".join(scope)

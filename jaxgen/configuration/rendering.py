@@ -6,7 +6,8 @@ import dataclasses
 import hashlib
 import math
 import typing
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from jaxgen.configuration.conforming import conform, describe
@@ -20,13 +21,19 @@ _PATH = tuple[str, ...]
 def render(config: Any, table: Table) -> str:
     """Every field of every dataclass in the tree as one binding.
 
-    An object's scope is its path in the tree (`_0` is the first item of a container), so that equal
-    classes keep their own values; as every field is written, nothing is inherited between scopes.
+    What occurs once in the tree has no scope, so that `--gin.train.steps=3` changes a saved file as
+    it would the original. Of a class that occurs more often each has its path as its scope (`_0` is
+    the first item of a container); as every field is written, nothing is inherited between scopes.
 
     Raises:
       ConfigError: for a value that gin cannot write, or that is not of its field's type.
     """
-    return "\n".join("".join(f"{line}\n" for line in lines) for lines in _objects(config, table))
+    occurrences = Counter(type(part) for part in _dataclasses_in(config))
+    names = {
+        kind: _Name(name_of(kind, table), scoped=count > 1) for kind, count in occurrences.items()
+    }
+    sections = _objects(config, (), names)
+    return "\n".join("".join(f"{line}\n" for line in lines) for lines in sections)
 
 
 def digest(text: str) -> str:
@@ -73,32 +80,65 @@ class _Group:
     keys: tuple[str, ...] = ()
 
 
-def _objects(config: Any, table: Table, path: _PATH = ()) -> Iterator[list[str]]:
-    name = "/".join((*path, name_of(type(config), table)))
+@dataclasses.dataclass(frozen=True)
+class _Name:
+    """How the objects of a class are called: by its name, in the scope of their path or in none."""
+
+    name: str
+    scoped: bool
+
+    def at(self, path: _PATH) -> str:
+        return "/".join((*path, self.name)) if self.scoped else self.name
+
+
+_Names = Mapping[type, _Name]
+
+
+def _dataclasses_in(value: Any) -> Iterator[Any]:
+    """Every dataclass in a tree, in no matter what containers."""
+    parts: Iterable[Any] = ()
+    if _is_object(value):
+        yield value
+        parts = (getattr(value, field.name) for field in dataclasses.fields(value) if field.init)
+    elif isinstance(value, (tuple, list)):
+        parts = value
+    elif isinstance(value, dict):
+        parts = value.values()
+    for part in parts:
+        yield from _dataclasses_in(part)
+
+
+def _is_object(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _objects(config: Any, path: _PATH, names: _Names) -> Iterator[list[str]]:
+    """The lines of the dataclass at `path`, then those of the dataclasses in it."""
+    name = names[type(config)].at(path)
     lines, inner = [], []
     for parameter, value in field_values(config, name).items():
         prefix = f"{name}.{parameter} = "
-        text = _layout(_skeleton(value, (*path, parameter), table, inner), len(prefix), _WIDTH)
+        text = _layout(_skeleton(value, (*path, parameter), names, inner), len(prefix), _WIDTH)
         lines.append(prefix + text)
     if lines:
         yield lines
     for inner_path, inner_config in inner:
-        yield from _objects(inner_config, table, inner_path)
+        yield from _objects(inner_config, inner_path, names)
 
 
 def _skeleton(
-    value: Any, path: _PATH, table: Table | None, inner: list[tuple[_PATH, Any]]
+    value: Any, path: _PATH, names: _Names | None, inner: list[tuple[_PATH, Any]]
 ) -> str | _Group:
     """The value as texts and groups; the dataclasses in it become references and join `inner`."""
 
     def items(values: Any) -> tuple[str | _Group, ...]:
         return tuple(
-            _skeleton(item, (*path, f"_{index}"), table, inner) for index, item in enumerate(values)
+            _skeleton(item, (*path, f"_{index}"), names, inner) for index, item in enumerate(values)
         )
 
-    if dataclasses.is_dataclass(value) and not isinstance(value, type) and table is not None:
+    if names is not None and _is_object(value):
         inner.append((path, value))
-        return f"@{'/'.join((*path, name_of(type(value), table)))}()"
+        return f"@{names[type(value)].at(path)}()"
     match value:
         case None | bool():
             return repr(value)

@@ -47,7 +47,7 @@ def filter_logits(logits: jax.Array, policy: SamplingPolicy) -> jax.Array:
     if policy.top_k is not None:
         smallest = jax.lax.top_k(logits, min(policy.top_k, logits.shape[-1]))[0][:, -1:]
         logits = jnp.where(logits >= smallest, logits, -jnp.inf)
-    if policy.top_p is not None:
+    if policy.top_p is not None and policy.top_p < 1:
         descending = jnp.sort(logits, axis=-1, descending=True)
         probabilities = jax.nn.softmax(descending, axis=-1)
         # A token stays while the more likely ones before it have not yet reached p.

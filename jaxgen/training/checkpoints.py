@@ -37,6 +37,7 @@ class Checkpoints:
 
     def __init__(self, directory: pathlib.Path, keep: int | None = None):
         self.directory = directory
+        self._saving: int | None = None
         self._manager = ocp.CheckpointManager(
             directory,
             options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
@@ -64,6 +65,8 @@ class Checkpoints:
           CheckpointError: if this save or the one before it cannot be written.
         """
         arrays = flatten(state)
+        self.wait()
+        self._saving = step
         record = {**record, "digests": {k: int(v) for k, v in digests(arrays).items()}}
         try:
             self._manager.save(
@@ -73,7 +76,7 @@ class Checkpoints:
                 ),
             )
         except Exception as error:
-            raise self._cannot_write(step, error) from error
+            raise self._cannot_write(error) from error
 
     def wait(self) -> None:
         """Returns when the last save is whole on disk.
@@ -84,7 +87,7 @@ class Checkpoints:
         try:
             self._manager.wait_until_finished()
         except Exception as error:
-            raise self._cannot_write(self.latest_step(), error) from error
+            raise self._cannot_write(error) from error
 
     def restore(self, abstract_state: Any, step: int | None = None) -> tuple[Any, dict[str, Any]]:
         """Reads a checkpoint into the shapes and layouts of `abstract_state`.
@@ -139,10 +142,10 @@ class Checkpoints:
         then = f"the run then goes on from step {others[-1]}" if others else "the run starts afresh"
         return f"Nothing was changed. Move {folder} away and start again; {then}."
 
-    def _cannot_write(self, step: int | None, error: Exception) -> CheckpointError:
+    def _cannot_write(self, error: Exception) -> CheckpointError:
         free = shutil.disk_usage(self.directory).free if os.path.exists(self.directory) else 0
         return CheckpointError(
-            f"the checkpoint of step {step} could not be written to {self.directory}: "
+            f"the checkpoint of step {self._saving} could not be written to {self.directory}: "
             f"{_first_line(error)}. {free / 1e9:.1f} GB are free there. "
             f"Checkpoints that are whole: {self.steps()}; start again to go on from the newest."
         )

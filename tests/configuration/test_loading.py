@@ -219,6 +219,8 @@ def test_a_template_checks_but_does_not_build(tmp_path):
     assert check_files([str(template)], ["STEPS=3"], table=TABLE) == ()
     with pytest.raises(ConfigError, match="`STEPS` is required and not set"):
         load([str(template)], table=TABLE)
+    template.write_text("run.train = @train()\n")
+    assert check_files([str(template)], table=TABLE) == ("train.steps",)
     template.write_text("run.train = @train()\ntrain.steps = %STPES\n")
     with pytest.raises(ConfigError, match="%STPES is used but not set"):
         check_files([str(template)], table=TABLE)
@@ -227,7 +229,7 @@ def test_a_template_checks_but_does_not_build(tmp_path):
 def test_a_part_checks_by_itself(tmp_path):
     part = tmp_path / "part.gin"
     part.write_text("DIM = 3\ntrain.length = %LENGTH\ntrain.optimizer = @adamw()\n")
-    assert check_files([str(part)], table=TABLE) == ("LENGTH", "train.steps")
+    assert check_files([str(part)], table=TABLE) == ("train.steps", "LENGTH")
     part.write_text("train.length = 'long'\n")
     with pytest.raises(ConfigError, match="must be int"):
         check_files([str(part)], table=TABLE)

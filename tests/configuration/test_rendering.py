@@ -159,6 +159,15 @@ by_name/_0/leaf.flag = False
     )
 
 
+def test_what_occurs_once_is_changed_by_its_plain_name():
+    saved = to_gin(Branch(items=(Leaf("x"),), child=Empty()), TABLE)
+    changed = load_text(saved, ["leaf.count=3"], root="branch", table=TABLE)
+    assert changed == Branch(items=(Leaf("x", count=3),), child=Empty())
+    twice = to_gin(Branch(items=(Leaf("x"), Leaf("y"))), TABLE)
+    with pytest.raises(ConfigError, match=r"write `items/_0/leaf.count`, `items/_1/leaf.count`"):
+        load_text(twice, ["leaf.count=3"], root="branch", table=TABLE)
+
+
 def test_equal_configurations_have_one_fingerprint():
     ordered = Branch(by_name={"a": 1.0, "b": 2.0})
     assert fingerprint(ordered, TABLE) == fingerprint(Branch(by_name={"b": 2, "a": 1}), TABLE)

@@ -1,4 +1,4 @@
-"""The sampler against repeated full forward passes, and its filters against numpy."""
+"""Decoding with a cache against the full forward pass, made again for every token."""
 
 import functools
 
@@ -6,118 +6,164 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import build, tiny_dense, tiny_moe
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from helpers import MESHES, build, tiny_dense, tiny_moe
 
 from jaxgen.batch import Batch
 from jaxgen.errors import ConfigError
-from jaxgen.generation.policies import SamplingPolicy, choose, filter_logits
+from jaxgen.generation.policies import SamplingPolicy
 from jaxgen.generation.sampling import pad_prompts, sample
+from jaxgen.sharding.mesh import make_mesh
 
-GREEDY = SamplingPolicy(temperature=0)
-PROMPTS = [np.array(p) for p in ([5, 9, 2], [7], [1, 2, 3, 4, 5, 6])]
+CONFIGS = {
+    "dense": tiny_dense(),
+    "learned": tiny_dense(positions="learned", max_length=24, norm="layer", use_bias=True),
+    "capped": tiny_dense(logit_soft_cap=2.0, tie_embeddings=False),
+    "moe": tiny_moe(),
+}
+GREEDY = SamplingPolicy(temperature=0.0)
+NEVER = 64  # An end token outside of the vocabulary.
+LENGTHS = (1, 5, 9, 3, 9, 2, 4, 7)
+NEW = 10
 
 
 @functools.cache
-def model(kind="dense"):
-    return build(tiny_dense(embedding_stddev=0.5) if kind == "dense" else tiny_moe())
+def model_of(name):
+    return build(CONFIGS[name])
 
 
-def continue_prompts(prompts, policy=GREEDY, end_id=63, max_tokens=6, seed=0, kind="dense"):
-    tokens, lengths = pad_prompts(prompts, 0)
+@functools.cache
+def prompts():
+    random = np.random.default_rng(0)
+    return [random.integers(0, 64, length).astype(np.int32) for length in LENGTHS]
+
+
+def continued(model, policy=GREEDY, max_tokens=NEW, end_id=NEVER, given=None, seed=0):
+    tokens, lengths = pad_prompts(prompts() if given is None else given, pad_id=0)
+    key = jax.random.key(seed)
     return sample(
-        model(kind), tokens, lengths, jax.random.key(seed), policy=policy, max_tokens=max_tokens,
-        end_id=end_id,
+        model, tokens, lengths, key, policy=policy, max_tokens=max_tokens, end_id=end_id
     )  # fmt: skip
 
 
-def full_log_probabilities(tokens, kind):
-    """Of the next token after each prefix, by one forward pass without a cache."""
-    row = jnp.array(tokens, jnp.int32)[None]
-    ones = jnp.ones_like(row)
-    batch = Batch(row, row, ones * 1.0, jnp.arange(row.shape[1])[None], ones, ones)
-    return jax.nn.log_softmax(model(kind).logits(model(kind)(batch).hidden))[0]
+@jax.jit
+def all_logits(model, tokens):
+    """[batch, length] int32 -> [batch, length, vocab] float32, without a cache."""
+    ones = jnp.ones_like(tokens)
+    positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+    batch = Batch(tokens, tokens, ones.astype(jnp.float32), positions, ones, ones)
+    return model.logits(model(batch).hidden)
 
 
-@pytest.mark.parametrize("kind", ["dense", "moe"])
-def test_greedy_is_the_argmax_of_full_passes(kind):
-    samples = continue_prompts(PROMPTS, end_id=-1, kind=kind)
-    for prompt, tokens, found in zip(
-        PROMPTS, samples.tokens, samples.log_probabilities, strict=True
+def greedy_without_a_cache(model):
+    """Tokens [batch, NEW] and the logits that each was taken from."""
+    tokens, lengths = pad_prompts(prompts(), pad_id=0)
+    # Nothing looks ahead, so what stands to the right of a token does not matter.
+    tokens = np.pad(tokens, [(0, 0), (0, NEW)])
+    rows = np.arange(len(lengths))
+    made, taken_from = [], []
+    for index in range(NEW):
+        logits = np.asarray(all_logits(model, tokens))[rows, lengths + index - 1]
+        token = logits.argmax(axis=-1).astype(np.int32)
+        tokens[rows, lengths + index] = token
+        made.append(token)
+        taken_from.append(logits)
+    return np.stack(made, axis=1), np.stack(taken_from, axis=1)
+
+
+def log_softmax(logits):
+    logits = np.asarray(logits, np.float64)
+    return logits - np.log(np.sum(np.exp(logits), axis=-1, keepdims=True))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_greedy_is_the_argmax_of_full_passes(name):
+    samples = continued(model_of(name))
+    tokens, logits = greedy_without_a_cache(model_of(name))
+    np.testing.assert_array_equal(samples.tokens, tokens)
+    expected = np.take_along_axis(log_softmax(logits), tokens[..., None], axis=-1)[..., 0]
+    np.testing.assert_allclose(samples.log_probabilities, expected, atol=1e-4)
+    assert samples.lengths.tolist() == [NEW] * len(LENGTHS)
+
+
+def test_drawn_tokens_have_the_models_own_log_probabilities():
+    model = model_of("dense")
+    samples = continued(model, SamplingPolicy(temperature=0.7, top_k=5))
+    for prompt, made, log_probabilities in zip(
+        prompts(), np.asarray(samples.tokens), samples.log_probabilities, strict=True
     ):
-        text = list(prompt)
-        for token, log_probability in zip(tokens, found, strict=True):
-            expected = full_log_probabilities(text, kind)[-1]
-            assert int(token) == int(jnp.argmax(expected))
-            np.testing.assert_allclose(log_probability, expected[token], rtol=1e-3, atol=1e-4)
-            text.append(int(token))
+        sequence = np.pad(np.concatenate([prompt, made]), (0, max(LENGTHS) - len(prompt)))
+        rows = all_logits(model, sequence[None])[0][len(prompt) - 1 : len(prompt) + NEW - 1]
+        np.testing.assert_allclose(
+            log_probabilities, log_softmax(rows)[np.arange(NEW), made], atol=1e-4
+        )
+        for row, token in zip(np.asarray(rows), made, strict=True):
+            assert np.sum(row > row[token]) < 5
 
 
-def test_a_prompt_alone_is_continued_as_in_a_batch():
-    together = continue_prompts(PROMPTS)
-    for index, prompt in enumerate(PROMPTS):
-        alone = continue_prompts([prompt])
+@pytest.mark.parametrize("name", ["dense", "moe"])
+def test_a_prompt_is_continued_as_if_it_were_alone(name):
+    model = model_of(name)
+    together = continued(model)
+    for index in (0, 1, 2):
+        alone = continued(model, given=[prompts()[index]])
         np.testing.assert_array_equal(alone.tokens[0], together.tokens[index])
+        np.testing.assert_allclose(
+            alone.log_probabilities[0], together.log_probabilities[index], atol=1e-5
+        )
 
 
-def test_the_end_token_ends():
-    first = continue_prompts(PROMPTS[:1], end_id=-1).tokens[0]
-    samples = continue_prompts(PROMPTS[:1], end_id=int(first[2]))
-    stop = list(first).index(first[2])
-    assert samples.lengths[0] == stop + 1
-    assert (samples.tokens[0, stop:] == first[2]).all()
-    assert (samples.log_probabilities[0, stop + 1 :] == 0).all()
+def test_nothing_follows_an_end_token():
+    model = model_of("dense")
+    free = continued(model)
+    end_id = int(free.tokens[1, 3])
+    samples = continued(model, end_id=end_id)
+    for index, row in enumerate(np.asarray(free.tokens)):
+        ends = np.flatnonzero(row == end_id)
+        length = ends[0] + 1 if len(ends) else NEW
+        assert samples.lengths[index] == length
+        np.testing.assert_array_equal(samples.tokens[index, :length], row[:length])
+        assert (samples.tokens[index, length:] == end_id).all()
+        assert (samples.log_probabilities[index, length:] == 0).all()
+        assert (samples.log_probabilities[index, :length] < 0).all()
+    assert samples.lengths[1] <= 4
 
 
-def test_draws_depend_on_the_key_alone():
-    policy = SamplingPolicy(temperature=1.0)
-    first, again, other = (
-        continue_prompts(PROMPTS, policy, seed=seed, max_tokens=12).tokens for seed in (1, 1, 2)
-    )
-    assert (first == again).all() and (first != other).any()
+def test_a_key_makes_its_draws():
+    model, policy = model_of("dense"), SamplingPolicy()
+    first, again, other = (continued(model, policy, seed=seed).tokens for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (np.asarray(first) != other).mean() > 0.5
+    alike = continued(model, policy, given=[prompts()[0]] * 8).tokens
+    assert len({tuple(row) for row in np.asarray(alike).tolist()}) > 4
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    logits=st.lists(st.floats(-5, 5, width=16), min_size=6, max_size=6, unique=True),
-    temperature=st.floats(0.3, 3.0),
-    top_k=st.none() | st.integers(1, 6),
-    top_p=st.none() | st.floats(0.05, 1.0),
-)
-def test_filters_keep_what_numpy_keeps(logits, temperature, top_k, top_p):
-    policy = SamplingPolicy(temperature, top_k, top_p)
-    found = np.asarray(filter_logits(jnp.array([logits]), policy))[0]
-    scaled = np.array(logits, np.float64) / temperature
-    order = np.argsort(-scaled)[:top_k]
-    p = np.exp(scaled[order] - scaled[order].max())
-    before = np.cumsum(p / p.sum()) - p / p.sum()
-    if top_p is not None:
-        if np.abs(before - top_p).min() < 1e-4:
-            return  # Rounding decides.
-        order = order[before < top_p]
-    assert set(np.flatnonzero(np.isfinite(found))) == set(order)
-    np.testing.assert_allclose(found[order], scaled[order], rtol=1e-4, atol=1e-4)
+def on_meshes(*fast):
+    """Every model on every mesh; those not named are slow, for they compile for long."""
+    return [
+        pytest.param(name, mesh, marks=() if (name, mesh) in fast else pytest.mark.slow)
+        for name in ("dense", "moe")
+        for mesh in MESHES
+    ]
 
 
-def test_draws_have_the_probabilities_of_the_softmax():
-    logits = jnp.tile(jnp.array([[1.0, 0.0, -1.0, -30.0]]), (20_000, 1))
-    tokens = choose(logits, SamplingPolicy(temperature=2.0), jax.random.key(0))
-    expected = np.exp([0.5, 0.0, -0.5, -15.0])
-    expected /= expected.sum()
-    counts = np.bincount(tokens, minlength=4) / 20_000
-    # Five standard deviations of a share over 20,000 draws.
-    assert np.abs(counts - expected).max() < 5 * np.sqrt(0.25 / 20_000)
+@pytest.mark.parametrize(("name", "mesh"), on_meshes(("dense", "tensor"), ("moe", "mixed")))
+def test_a_mesh_does_not_change_what_is_made(name, mesh):
+    expected = continued(model_of(name))
+    with jax.set_mesh(make_mesh(MESHES[mesh])):
+        samples = continued(build(CONFIGS[name]))
+    np.testing.assert_array_equal(samples.tokens, expected.tokens)
+    np.testing.assert_allclose(samples.log_probabilities, expected.log_probabilities, atol=1e-4)
 
 
-def test_policies_and_prompts_that_mean_nothing_are_refused():
-    for make in (
-        lambda: SamplingPolicy(temperature=-1.0),
-        lambda: SamplingPolicy(top_k=0),
-        lambda: SamplingPolicy(top_p=0.0),
-        lambda: SamplingPolicy(top_p=1.5),
-    ):
-        with pytest.raises(ConfigError):
-            make()
-    with pytest.raises(ConfigError, match="empty"):
-        pad_prompts([np.array([1]), np.array([], int)], 0)
+def test_draws_are_made_on_a_mesh_too():
+    with jax.set_mesh(make_mesh(MESHES["tensor"])):
+        drawn = continued(build(CONFIGS["dense"]), SamplingPolicy(top_k=3, top_p=0.9))
+    assert ((drawn.tokens >= 0) & (drawn.tokens < 64)).all()
+
+
+def test_prompts_are_padded_on_the_right():
+    tokens, lengths = pad_prompts([np.array([1, 2, 3]), np.array([4])], pad_id=9)
+    assert tokens.tolist() == [[1, 2, 3], [4, 9, 9]] and lengths.tolist() == [3, 1]
+    for nothing in ([], [np.array([1]), np.array([], np.int32)]):
+        with pytest.raises(ConfigError, match="prompt is empty"):
+            pad_prompts(nothing, pad_id=9)
