@@ -127,5 +127,6 @@ def _each_block(rows, layout, matrices, multiply):
 
 def _zeros(shape, dtype, *operands):
     """Zeros that, inside shard_map, vary over the mesh axes that the operands vary over."""
-    mark = functools.reduce(jnp.add, (x.ravel()[0].astype(jnp.float32) for x in operands))
-    return jnp.zeros(shape, dtype) + (0 * mark).astype(dtype)
+    # Not 0 * operand: that is NaN where the operand is not finite.
+    marks = (jnp.zeros_like(operand, dtype=dtype, shape=()) for operand in operands)
+    return functools.reduce(jnp.add, marks, jnp.zeros(shape, dtype))

@@ -55,9 +55,16 @@ def _backward(equation, out, saved, gradient):
     first, second = (x_axes, x), (result, gradient)
     if width_out < width_in:
         first, second = second, first
+    # The narrower operand's axes lead the result: einsum would otherwise swap the operands to
+    # spare transposing it, and transpose the wide one instead.
+    order = sorted(weight_axes, key=lambda axis: (axis not in first[0], axis not in second[0]))
+    spec = layout(weight)
     weight_gradient = jnp.einsum(
-        f"{first[0]},{second[0]}->{weight_axes}", first[1], second[1], out_sharding=layout(weight)
-    )
+        f"{first[0]},{second[0]}->{''.join(order)}",
+        first[1],
+        second[1],
+        out_sharding=spec and jax.P(*(spec[weight_axes.index(axis)] for axis in order)),
+    ).transpose([order.index(axis) for axis in weight_axes])
     return x_gradient, weight_gradient
 
 

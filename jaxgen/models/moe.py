@@ -89,7 +89,7 @@ class MoE(nnx.Module):
         """One device's part: its tokens, its experts, its share of the experts' width."""
         shape = x.shape
         x = x.reshape(-1, shape[-1])
-        logits = x.astype(jnp.float32) @ router
+        logits = jnp.matmul(x.astype(jnp.float32), router, precision=jax.lax.Precision.HIGHEST)
         routes, statistics = route(
             logits,
             segment_ids.reshape(-1) > 0,

@@ -7,9 +7,12 @@ place when it is whole; a save that was killed leaves a folder that is never tak
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import pathlib
 import shutil
+import zlib
 from typing import Any
 
 import jax
@@ -38,6 +41,10 @@ class Checkpoints:
     def __init__(self, directory: pathlib.Path, keep: int | None = None):
         self.directory = directory
         self._saving: int | None = None
+        # Orbax logs, with tracebacks, what it also raises; the caller says it in one line.
+        self._orbax_log = logging.getLogger("absl")
+        self._log_level = self._orbax_log.level
+        self._orbax_log.setLevel(logging.CRITICAL)
         self._manager = ocp.CheckpointManager(
             directory,
             options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
@@ -47,8 +54,14 @@ class Checkpoints:
     def __enter__(self) -> Checkpoints:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self._manager.close()
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        try:
+            self._manager.close()
+        except Exception as error:
+            if kind is None:  # Otherwise what ended the block is what must be told.
+                raise self._cannot_write(error) from error
+        finally:
+            self._orbax_log.setLevel(self._log_level)
 
     def latest_step(self) -> int | None:
         """The newest whole checkpoint's step."""
@@ -67,7 +80,8 @@ class Checkpoints:
         arrays = flatten(state)
         self.wait()
         self._saving = step
-        record = {**record, "digests": {k: int(v) for k, v in digests(arrays).items()}}
+        marks = {name: int(value) for name, value in digests(arrays).items()}
+        record = {**record, "digests": {**marks, "record": _record_digest(record)}}
         try:
             self._manager.save(
                 step,
@@ -120,11 +134,13 @@ class Checkpoints:
         except Exception as error:
             raise CheckpointError(
                 f"the checkpoint of step {step} in {self.directory} cannot be read: "
-                f"{_first_line(error)}. {self._advice(step)}"
+                f"{_reason(error)}. {self._advice(step)}"
             ) from error
+        recorded = record.get("digests", {})
         found = {name: int(value) for name, value in digests(restored).items()}
-        for name, expected in record["digests"].items():
-            if found.get(name) != expected:
+        found["record"] = _record_digest(record)
+        for name in sorted({*found, *recorded}):
+            if found.get(name) != recorded.get(name):
                 raise CheckpointError(
                     f"the checkpoint of step {step} in {self.directory} is damaged: {name} does "
                     f"not have the digest it was saved with. {self._advice(step)}"
@@ -146,11 +162,20 @@ class Checkpoints:
         free = shutil.disk_usage(self.directory).free if os.path.exists(self.directory) else 0
         return CheckpointError(
             f"the checkpoint of step {self._saving} could not be written to {self.directory}: "
-            f"{_first_line(error)}. {free / 1e9:.1f} GB are free there. "
+            f"{_reason(error)}. {free / 1e9:.1f} GB are free there. "
             f"Checkpoints that are whole: {self.steps()}; start again to go on from the newest."
         )
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return (text[0] if text else type(error).__name__)[:300]
+def _record_digest(record: dict[str, Any]) -> int:
+    """Of the JSON record, its digests left out."""
+    content = {name: value for name, value in record.items() if name != "digests"}
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
+
+
+def _reason(error: BaseException) -> str:
+    """What an error of Orbax comes down to, on one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = " ".join(str(error).split()).rstrip(".")
+    return (text or type(error).__name__)[:300]

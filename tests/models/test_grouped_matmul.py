@@ -68,3 +68,12 @@ def test_the_layout_counts_blocks():
     assert layout.num_blocks == 4
     assert layout.block_groups[:4].tolist() == [0, 0, 2, 3]
     assert layout.group_rows.tolist() == [8, 0, 4, 4]
+
+
+def test_a_row_that_is_not_finite_stays_in_its_group():
+    layout, rows, _ = rows_in_blocks([3, 6, 0, 2], width=5)
+    rows[0, 0] = np.nan
+    matrices = jnp.ones((4, 5, 3))
+    gradient = jax.grad(lambda m: grouped_matmul(jnp.array(rows), m, layout, "blocks").sum())
+    assert np.isnan(gradient(matrices)[0]).any()
+    assert np.isfinite(gradient(matrices)[1:]).all()

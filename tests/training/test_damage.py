@@ -50,8 +50,6 @@ def assert_read_as_saved(folder, program, step):
     assert int(state.step) == step == record["at"]
 
 
-# Orbax leaves the reads of its other arrays unawaited when one fails.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("place", [0.01, 0.3, 0.5, 0.77, 0.99])
 def test_one_flipped_byte_is_found_and_the_way_on_is_named(place, copy, program, state):
     file = max((copy / "2" / "state").rglob("d/*"), key=lambda path: path.stat().st_size)
@@ -72,7 +70,6 @@ def test_one_flipped_byte_is_found_and_the_way_on_is_named(place, copy, program,
     assert_read_as_saved(copy, program, 1)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("how", ["lost", "emptied"])
 def test_a_lost_file_is_found_or_was_not_needed(how, copy, program):
     for file in [path for path in (copy / "2").rglob("*") if path.is_file()]:
@@ -82,6 +79,23 @@ def test_a_lost_file_is_found_or_was_not_needed(how, copy, program):
             assert_read_as_saved(copy, program, 2)
         file.write_bytes(content)
     assert_read_as_saved(copy, program, 2)
+
+
+@pytest.mark.parametrize(
+    ("written", "changed", "told"),
+    [
+        ('"at": 2', '"at": 3', "record does not have the digest"),
+        ('"digests"', '"digestt"', "does not have the digest"),
+        ('"model.embedding.table"', '"model.embedding.tabld"', "does not have the digest"),
+        ("{", "[", "cannot be read"),
+    ],
+)
+def test_the_record_is_no_less_guarded(written, changed, told, copy, program):
+    file = copy / "2" / "record" / "metadata"
+    assert written in file.read_text()
+    file.write_text(file.read_text().replace(written, changed, 1))
+    with pytest.raises(CheckpointError, match=told):
+        restore(copy, program)
 
 
 def test_a_save_that_was_killed_is_never_taken_for_whole(copy, program):
