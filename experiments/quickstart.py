@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from jaxgen.configuration import load
-from jaxgen.models.config import MoEConfig
+from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.scaling.ladder import Rung, climb
 from jaxgen.scaling.report import write_report
 from jaxgen.scaling.samples import save_samples

@@ -10,8 +10,10 @@ import numpy as np
 from flax import nnx
 
 from jaxgen.batch import Batch
-from jaxgen.models.config import MoEConfig, TransformerConfig
+from jaxgen.models.block_config import LayerConfig
+from jaxgen.models.config import TransformerConfig
 from jaxgen.models.transformer import Transformer
+from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.sharding.rules import Rules
 
@@ -36,6 +38,23 @@ def tiny_dense(**changes: Any) -> TransformerConfig:
         mlp_dim=64,
     )
     return dataclasses.replace(base, **changes)
+
+
+ALL_BIASES = ("qkv", "attention_out", "feed_forward", "norm")
+
+
+def tiny_gpt2(max_length: int = 32, **changes: Any) -> TransformerConfig:
+    """Learned positions, LayerNorm, GELU and biases."""
+    changes = {
+        "layers": (LayerConfig(rope=None),),
+        "embedding_positions": "learned",
+        "max_length": max_length,
+        "norm": "layer",
+        "activation": "gelu_tanh",
+        "gated": False,
+        "biases": ALL_BIASES,
+    } | changes
+    return tiny_dense(**changes)
 
 
 def tiny_moe(**changes: Any) -> TransformerConfig:

@@ -15,6 +15,7 @@ PACKAGE = ROOT / "jaxgen"
 FLOORS = (
     {"errors", "process"},
     {"batch", "sharding"},
+    {"ops"},
     {"codecs", "data", "models"},
     {"objectives"},
     {"training", "generation", "interchange"},

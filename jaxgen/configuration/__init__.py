@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxgen.configuration.building import build, check
-from jaxgen.configuration.differing import differences
+from jaxgen.configuration.differing import compared, differences
 from jaxgen.configuration.flags import parse_flags
 from jaxgen.configuration.reading import read_files, read_text
 from jaxgen.configuration.registry import registered
@@ -95,7 +95,7 @@ def to_gin(config: Any, table: Table | None = None) -> str:
 
 def fingerprint(config: Any, table: Table | None = None) -> str:
     """12 hexadecimal digits that are equal for equal configurations."""
-    return digest(to_gin(config, table))
+    return digest(to_gin(compared(config), table))
 
 
 def difference(a: Any, b: Any) -> list[str]:

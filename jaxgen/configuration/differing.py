@@ -20,7 +20,8 @@ def differences(a: Any, b: Any, path: str = "") -> Iterator[str]:
         yield f"{path or 'configuration'}: {_shown(a)} -> {_shown(b)}"
     elif dataclasses.is_dataclass(a):
         fields_of_a, fields_of_b = field_values(a, path), field_values(b, path)
-        for name in fields_of_a:
+        counted = {field.name for field in dataclasses.fields(a) if field.compare}
+        for name in (name for name in fields_of_a if name in counted):
             inner = f"{path}.{name}" if path else name
             yield from differences(fields_of_a[name], fields_of_b[name], inner)
     elif isinstance(a, (tuple, list)):
@@ -33,6 +34,22 @@ def differences(a: Any, b: Any, path: str = "") -> Iterator[str]:
             yield from differences(a.get(key, _ABSENT), b.get(key, _ABSENT), inner)
     elif literal(a, path) != literal(b, path):
         yield f"{path}: {_shown(a)} -> {_shown(b)}"
+
+
+def compared(config: Any) -> Any:
+    """The tree with the fields that do not count in comparisons at their defaults."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        kept = {f.name: f for f in dataclasses.fields(config) if f.init}
+        changes = {
+            name: compared(getattr(config, name)) if field.compare else field.default
+            for name, field in kept.items()
+        }
+        return dataclasses.replace(config, **changes)
+    if isinstance(config, (tuple, list)):
+        return type(config)(compared(item) for item in config)
+    if isinstance(config, dict):
+        return {key: compared(item) for key, item in config.items()}
+    return config
 
 
 def _shown(value: Any) -> str:

@@ -16,7 +16,20 @@ def registered() -> Table:
     from jaxgen.data.tables import ArrayRecord, Parquet
     from jaxgen.data.tasks import PromptAnswer, Task, Text
     from jaxgen.evaluation.config import EvaluationConfig
-    from jaxgen.models.config import MoEConfig, TransformerConfig
+    from jaxgen.models.block_config import Initialization, LatentConfig, LayerConfig
+    from jaxgen.models.card import ModelCard
+    from jaxgen.models.config import TransformerConfig
+    from jaxgen.ops.moe_config import MoEConfig
+    from jaxgen.ops.positions import Alibi, LogTemperature, RelativeBias, Rope, RopeScaling
+    from jaxgen.ops.visibility import (
+        Banded,
+        Bidirectional,
+        BlockCausal,
+        Causal,
+        Chunked,
+        Either,
+        Window,
+    )
     from jaxgen.run_config import RunConfig
     from jaxgen.sharding.mesh import MeshConfig
     from jaxgen.sharding.rules import Rules
@@ -45,7 +58,23 @@ def registered() -> Table:
         "bpe_codec": BPECodec,
         "evaluation": EvaluationConfig,
         "model": TransformerConfig,
+        "card": ModelCard,
+        "layer": LayerConfig,
+        "causal": Causal,
+        "bidirectional": Bidirectional,
+        "block_causal": BlockCausal,
+        "window": Window,
+        "banded": Banded,
+        "chunked": Chunked,
+        "either": Either,
+        "rope": Rope,
+        "rope_scaling": RopeScaling,
+        "log_temperature": LogTemperature,
+        "alibi": Alibi,
+        "relative_bias": RelativeBias,
+        "latent": LatentConfig,
         "moe": MoEConfig,
+        "initialization": Initialization,
         "mesh": MeshConfig,
         "rules": Rules,
         "train": TrainConfig,

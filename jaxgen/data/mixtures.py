@@ -140,7 +140,8 @@ class MixtureData:
 
 
 def _stack(rows: Sequence[Any]) -> Batch:
-    return Batch(**{name: np.stack([row[name] for row in rows]) for name in rows[0]})
+    arrays: dict[str, Any] = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    return Batch(**arrays)
 
 
 class _EndlessRows:

@@ -63,7 +63,9 @@ def score_instances(
         ]
         parts += [[]] * (batch_size - len(chosen))
         packed = [pack_row(part, width, task.codec.pad_id) for part in parts]
-        arrays = {name: np.stack([row[name] for row in packed]) for name in packed[0]}
+        arrays: dict[str, Any] = {
+            name: np.stack([row[name] for row in packed]) for name in packed[0]
+        }
         batch = Batch(**arrays, task_ids=np.zeros_like(arrays["tokens"]))
         nll, correct = token_scores(model, put_batch(batch, jax.sharding.get_mesh(), model.rules))
         for index in range(len(chosen)):
@@ -105,6 +107,7 @@ def token_scores(model: Transformer, batch: Batch) -> TokenLosses:
         model.unembedding_table(hidden.dtype),
         batch.targets,
         batch.loss_weights,
+        bias=model.unembedding_bias(),
         rules=model.rules,
         soft_cap=model.config.logit_soft_cap,
     )[1]

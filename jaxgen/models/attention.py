@@ -3,143 +3,179 @@
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
-from jaxgen.models.cache import write
-from jaxgen.models.config import TransformerConfig
-from jaxgen.models.linear import linear
-from jaxgen.models.parameters import gather, make_parameter, normal, zeros
-from jaxgen.models.positions import rotate
+from jaxgen.models.cache import Pair
+from jaxgen.models.config import BlockKind, TransformerConfig
+from jaxgen.models.context import View
+from jaxgen.models.norms import Norm, rms_normalise
+from jaxgen.models.parameters import gather, kernel, make_parameter
+from jaxgen.ops.initializers import normal, zeros
+from jaxgen.ops.linear import linear
+from jaxgen.ops.positions import RelativeBias
+from jaxgen.ops.slots import write
+from jaxgen.ops.softmax_attention import attend
 from jaxgen.sharding.rules import Rules, length_is_whole, reshard
-
-QUERY_CHUNKS = 4
-"""Pieces of the queries; rows are packed in order, so each piece needs no key after its end."""
 
 
 class Attention(nnx.Module):
     """Projections to heads, attention, projection back."""
 
-    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs, rules: Rules):
+    def __init__(
+        self,
+        kind: BlockKind,
+        config: TransformerConfig,
+        rngs: nnx.Rngs,
+        rules: Rules,
+        is_cross: bool = False,
+    ):
         self.config = config
         self.rules = rules
+        self.layer = kind.layer
         embed, heads, kv_heads = config.embed_dim, config.num_heads, config.kv_heads
         head_dim = config.width_of_head
-        into, out_of = (
-            normal(embed**-0.5),
-            normal((2 * config.num_layers * heads * head_dim) ** -0.5),
-        )
-        query, kv = ("embed", "heads", "head_dim"), ("embed", "kv_heads", "head_dim")
-        out = ("heads", "head_dim", "embed")
-        self.query = make_parameter(rngs, rules, (embed, heads, head_dim), query, into)
-        self.key = make_parameter(rngs, rules, (embed, kv_heads, head_dim), kv, into)
-        self.value = make_parameter(rngs, rules, (embed, kv_heads, head_dim), kv, into)
-        self.out = make_parameter(rngs, rules, (heads, head_dim, embed), out, out_of)
+        query, kv = ("embed", "heads", "head_dim"), ("embed", config.kv_axis, "head_dim")
+        shape, kv_shape = (embed, heads, head_dim), (embed, kv_heads, head_dim)
+        start = kernel(config, embed, heads * head_dim)
+        self.query = make_parameter(rngs, rules, shape, query, query_kernel(config, embed))
+        self.key = make_parameter(rngs, rules, kv_shape, kv, start)
+        self.value = make_parameter(rngs, rules, kv_shape, kv, start)
+        self.out = make_out(config, rngs, rules, head_dim)
 
-        def bias(shape, axes):
-            return make_parameter(rngs, rules, shape, axes, zeros) if config.use_bias else None
+        def bias(shape, axes, group):
+            wanted = config.has_bias(group)
+            return make_parameter(rngs, rules, shape, axes, zeros) if wanted else None
 
-        self.query_bias = bias((heads, head_dim), query[1:])
-        self.key_bias = bias((kv_heads, head_dim), kv[1:])
-        self.value_bias = bias((kv_heads, head_dim), kv[1:])
-        self.out_bias = bias((embed,), out[2:])
+        self.query_bias = bias(shape[1:], query[1:], "qkv")
+        self.key_bias = bias(kv_shape[1:], kv[1:], "qkv")
+        self.value_bias = bias(kv_shape[1:], kv[1:], "qkv")
+        self.out_bias = bias((embed,), ("embed",), "attention_out")
+
+        def norm(shape, axes):
+            if is_cross or self.layer.qk_norm in (None, "unit"):
+                return None
+            first = 1 if self.layer.qk_norm == "head" else 0
+            return Norm(config, rngs, rules, shape[1:][first:], axes[1:][first:])
+
+        self.query_norm = norm(shape, query)
+        self.key_norm = norm(kv_shape, kv)
+        self.relative = None if is_cross else make_relative(config, rngs, rules, per_layer=True)
 
     def __call__(
         self,
         x: jax.Array,
-        visible: jax.Array,
-        angles: tuple[jax.Array, jax.Array] | None,
-        cached: tuple[jax.Array, jax.Array] | None = None,
-        slots: jax.Array | None = None,
-    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
+        view: View,
+        cached: Pair | None = None,
+        source: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> tuple[jax.Array, Pair | None]:
         """Attends.
 
         Args:
           x: [batch, length, embed].
-          visible: [batch, length, keys] bool.
-          angles: cosine and sine of rotary positions, or None.
-          cached: keys and values [batch, kv_heads, capacity, head_dim] to write to and attend over.
-          slots: [batch, length] int32, where the new keys and values go in `cached`.
+          view: what is visible, and where.
+          cached: keys and values [batch, kv_heads, capacity, head_dim]: those of a cache, to write
+            to and attend over, or all of them where the view has no slots to write to.
+          source: [batch, keys, embed] that keys and values are made from; None: `x`.
+          key: of the dropout.
 
         Returns:
-          [batch, length, embed], and the written cache if one was given.
+          [batch, length, embed]; the keys and values attended to.
         """
-        query = self._project(x, self.query, self.query_bias, "heads")
-        key = self._project(x, self.key, self.key_bias, "kv_heads")
-        value = self._project(x, self.value, self.value_bias, "kv_heads")
-        if angles is not None:
-            query, key = rotate(query, *angles), rotate(key, *angles)
-        whole = self.rules.activation("batch", "kv_heads", None, None)
-        key, value = reshard(key, whole), reshard(value, whole)
-        if cached is not None and slots is not None:
-            cached = write(cached[0], key, slots), write(cached[1], value, slots)
-            key, value = cached
-        num_chunks = QUERY_CHUNKS if cached is None and length_is_whole(self.rules) else 1
-        mixed = attend(query, key, value, visible, num_chunks)
-        batch, heads, length, head_dim = mixed.shape
-        out = gather(self.out, self.rules, x.dtype).reshape(heads * head_dim, -1)
-        mixed = mixed.transpose(0, 2, 1, 3).reshape(batch, length, heads * head_dim)
-        layout = self.rules.activation("batch", "length", None)
-        y = linear("btf,fd->btd", mixed, out, layout)
-        if self.out_bias is not None:
-            y = y + gather(self.out_bias, self.rules, x.dtype)
-        return y, cached
+        query = self._heads(x, self.query, self.query_bias, "heads", self.query_norm)
+        if cached is None or view.slots is not None:
+            source = x if source is None else source
+            keys = self._heads(source, self.key, self.key_bias, self.config.kv_axis, self.key_norm)
+            values = self._heads(source, self.value, self.value_bias, self.config.kv_axis)
+            if view.angles is not None and self.layer.rope is not None:
+                query = self.layer.rope.rotate(query, view.angles)
+                keys = self.layer.rope.rotate(keys, view.angles)
+            if self.layer.qk_norm == "unit" and view.is_self:
+                epsilon = self.config.norm_epsilon
+                query, keys = rms_normalise(query, epsilon), rms_normalise(keys, epsilon)
+            whole = self.rules.activation("batch", self.config.kv_axis, None, None)
+            pair = reshard(keys, whole), reshard(values, whole)
+            if cached is not None:
+                pair = write(cached[0], pair[0], view.slots), write(cached[1], pair[1], view.slots)
+        else:
+            pair = cached
+        mixed = attend_within(self.config, self.rules, view, query, *pair, self.relative, key)
+        return project_out(mixed, self.out, self.out_bias, self.rules), pair
 
-    def _project(self, x, weight, bias, heads):
+    def _heads(self, x, weight, bias, heads, norm=None):
         embed, num_heads, head_dim = weight.shape
         flat = gather(weight, self.rules, x.dtype).reshape(embed, num_heads * head_dim)
         y = linear("btd,df->btf", x, flat, self.rules.activation("batch", "length", heads))
         y = y.reshape(*x.shape[:2], num_heads, head_dim)
         if bias is not None:
             y = y + gather(bias, self.rules, x.dtype)
+        if norm is not None:
+            y = norm(y)
         return y.transpose(0, 2, 1, 3)
 
 
-def attend(
-    query: jax.Array, key: jax.Array, value: jax.Array, visible: jax.Array, num_chunks: int = 1
+def query_kernel(config: TransformerConfig, n_in: int):
+    """How the matrix to the queries begins."""
+    heads, head_dim = config.num_heads, config.width_of_head
+    start = config.initialization
+    smaller = head_dim**-0.5 if start.query_scaling else 1.0
+    return normal(start.kernel_stddev(n_in, heads * head_dim) * smaller)
+
+
+def make_out(config: TransformerConfig, rngs: nnx.Rngs, rules: Rules, value_dim: int) -> nnx.Param:
+    """The projection [heads, value_dim, embed] back to the stream."""
+    shape = (config.num_heads, value_dim, config.embed_dim)
+    start = kernel(config, config.num_heads * value_dim, config.embed_dim, into_stream=True)
+    return make_parameter(rngs, rules, shape, ("heads", "head_dim", "embed"), start)
+
+
+def make_relative(
+    config: TransformerConfig, rngs: nnx.Rngs, rules: Rules, per_layer: bool
+) -> nnx.Param | None:
+    """The biases [buckets, heads] of a layer or of a stack, if that is where they are learned."""
+    bias = config.position_bias
+    if not isinstance(bias, RelativeBias) or bias.per_layer != per_layer:
+        return None
+    shape = (bias.num_buckets, config.num_heads)
+    start = normal(config.initialization.kernel_stddev(config.embed_dim, config.embed_dim))
+    return make_parameter(rngs, rules, shape, (None, "heads"), start)
+
+
+def attend_within(
+    config: TransformerConfig,
+    rules: Rules,
+    view: View,
+    query: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    relative: nnx.Param | None = None,
+    key: jax.Array | None = None,
 ) -> jax.Array:
-    """Softmax attention, softmax in float32, head-major throughout.
-
-    Args:
-      query: [batch, heads, queries, head_dim].
-      key: [batch, kv_heads, keys, head_dim]; heads is a multiple of kv_heads.
-      value: like `key`.
-      visible: [batch, queries, keys] bool.
-      num_chunks: above 1, queries are worked through in so many pieces, each against the keys up to
-        its own end; only where no later key is visible.
-
-    Returns:
-      [batch, heads, queries, head_dim].
-    """
-    queries = query.shape[2]
-    num_chunks = min(num_chunks, queries)
-    pieces = []
-    for piece in range(num_chunks):
-        start, end = (queries * i // num_chunks for i in (piece, piece + 1))
-        keys = end if num_chunks > 1 else key.shape[2]
-        pieces.append(
-            _attend(
-                query[:, :, start:end],
-                key[:, :, :keys],
-                value[:, :, :keys],
-                visible[:, start:end, :keys],
-            )
-        )
-    return pieces[0] if num_chunks == 1 else jnp.concatenate(pieces, axis=2)
-
-
-def _attend(query, key, value, visible):
-    batch, heads, queries, head_dim = query.shape
-    grouped, visible = query * head_dim**-0.5, visible[:, None]
-    groups = ""
-    if heads > key.shape[1]:
-        groups = "g"  # An axis of size 1 would cost XLA on CPU a twentieth of the step.
-        grouped = grouped.reshape(batch, key.shape[1], -1, queries, head_dim)
-        visible = visible[:, None]
-    scores = jnp.einsum(
-        f"bn{groups}qk,bnsk->bn{groups}qs", grouped, key, preferred_element_type=jnp.float32
+    """Attention of [batch, heads, length, head_dim] queries in a view of the keys."""
+    scale = config.attention_scale
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    scale *= view.logit_factor
+    if view.temperature is not None:
+        query = (query * view.temperature[:, None, :, None]).astype(query.dtype)
+    bias = view.bias if relative is None else view.relative_bias(relative, rules)
+    in_order = view.slots is None and view.is_self and not view.looks_ahead
+    return attend(
+        query * scale,
+        keys,
+        values,
+        view.visible,
+        bias,
+        config.attention_soft_cap,
+        in_order=in_order and length_is_whole(rules),
+        dropout_rate=config.attention_dropout,
+        dropout_key=key,
     )
-    scores = jnp.where(visible, scores, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-    mixed = jnp.einsum(f"bn{groups}qs,bnsk->bn{groups}qk", weights, value)
-    return mixed.reshape(batch, heads, queries, head_dim)
+
+
+def project_out(mixed, weight, bias, rules: Rules) -> jax.Array:
+    """[batch, heads, length, head_dim] -> [batch, length, embed]."""
+    batch, heads, length, head_dim = mixed.shape
+    out = gather(weight, rules, mixed.dtype).reshape(heads * head_dim, -1)
+    mixed = mixed.transpose(0, 2, 1, 3).reshape(batch, length, heads * head_dim)
+    y = linear("btf,fd->btd", mixed, out, rules.activation("batch", "length", None))
+    return y if bias is None else y + gather(bias, rules, mixed.dtype)

@@ -1,4 +1,4 @@
-"""One block: attention and a feed-forward, each behind a norm and added to the stream."""
+"""One block: attention, perhaps to a source too, and a feed-forward, each added to the stream."""
 
 from __future__ import annotations
 
@@ -6,42 +6,101 @@ import jax
 from flax import nnx
 
 from jaxgen.models.attention import Attention
+from jaxgen.models.cache import Pair
 from jaxgen.models.config import BlockKind, TransformerConfig
+from jaxgen.models.context import View
 from jaxgen.models.feedforward import FeedForward
+from jaxgen.models.latent_attention import LatentAttention
 from jaxgen.models.moe import MoE
 from jaxgen.models.norms import Norm
-from jaxgen.models.routing import RouterStatistics
+from jaxgen.ops.dropout import dropout, split
+from jaxgen.ops.routing import RouterStatistics
 from jaxgen.sharding.rules import Rules
 
 
 class Block(nnx.Module):
-    """A pre-norm block, its feed-forward dense or a mixture of experts."""
+    """Where the norms stand, and what the feed-forward is, the configuration says."""
 
-    def __init__(self, kind: BlockKind, config: TransformerConfig, rngs: nnx.Rngs, rules: Rules):
-        self.attention_norm = Norm(config, rngs, rules)
-        self.attention = Attention(config, rngs, rules)
-        self.feed_forward_norm = Norm(config, rngs, rules)
-        self.feed_forward = (MoE if kind == "moe" else FeedForward)(config, rngs, rules)
+    def __init__(
+        self,
+        kind: BlockKind,
+        config: TransformerConfig,
+        rngs: nnx.Rngs,
+        rules: Rules,
+        has_source: bool = False,
+    ):
+        self.config = config
+        self.layer = kind.layer
+        self.is_sparse = kind.is_sparse
+        before = config.norm_placement in ("pre", "both")
+        after = config.norm_placement != "pre"
+
+        def norm(wanted: bool) -> Norm | None:
+            return Norm(config, rngs, rules) if wanted else None
+
+        self.attention_norm = norm(before)
+        self.attention = (
+            Attention(kind, config, rngs, rules)
+            if config.latent is None
+            else LatentAttention(kind, config, config.latent, rngs, rules)
+        )
+        self.attention_post_norm = norm(after)
+        self.cross_norm = norm(before and has_source)
+        self.cross_attention = (
+            Attention(kind, config, rngs, rules, is_cross=True) if has_source else None
+        )
+        self.cross_post_norm = norm(after and has_source)
+        self.feed_forward_norm = norm(before and not config.parallel)
+        self.feed_forward = (MoE if kind.is_sparse else FeedForward)(config, rngs, rules)
+        self.feed_forward_post_norm = norm(after)
 
     def __call__(
         self,
         x: jax.Array,
         segment_ids: jax.Array,
-        visible: jax.Array,
-        angles,
-        cached=None,
-        slots=None,
-    ) -> tuple[jax.Array, RouterStatistics | None, tuple[jax.Array, jax.Array] | None]:
-        """[batch, length, embed] -> the same, the router's statistics, the written cache.
+        view: View,
+        cached: Pair | None = None,
+        source: jax.Array | None = None,
+        source_view: View | None = None,
+        source_cached: Pair | None = None,
+        key: jax.Array | None = None,
+    ) -> tuple[jax.Array, RouterStatistics | None, Pair | None, Pair | None]:
+        """[batch, length, embed] -> the same, the router's statistics, both written pairs.
 
-        The other arguments are those of `Attention`; `segment_ids` [batch, length] tells a sparse
-        layer which tokens are padding.
+        Args:
+          x: the stream.
+          segment_ids: [batch, length] int32; 0 is padding, which no expert takes.
+          view: of the tokens themselves.
+          cached: keys and values of a cache for them.
+          source: [batch, source length, embed], an encoder's output.
+          source_view: of the source.
+          source_cached: the source's keys and values, where they were computed before.
+          key: of a training pass; None: the model as it is used.
         """
-        mixed, cached = self.attention(self.attention_norm(x), visible, angles, cached, slots)
-        x = x + mixed
-        normed = self.feed_forward_norm(x)
+        keys = split(key, 6)
+        normed = x if self.attention_norm is None else self.attention_norm(x)
+        mixed, cached = self.attention(normed, view, cached, key=keys[0])
+        if self.config.parallel:
+            fed, statistics = self._feed(normed, segment_ids, keys[1])
+            return self._add(x, mixed + fed, None, keys[2]), statistics, cached, None
+        x = self._add(x, mixed, self.attention_post_norm, keys[2])
+        if self.cross_attention is not None and source_view is not None:
+            normed = x if self.cross_norm is None else self.cross_norm(x)
+            mixed, source_cached = self.cross_attention(
+                normed, source_view, source_cached, source, keys[3]
+            )
+            x = self._add(x, mixed, self.cross_post_norm, keys[4])
+        normed = x if self.feed_forward_norm is None else self.feed_forward_norm(x)
+        fed, statistics = self._feed(normed, segment_ids, keys[1])
+        x = self._add(x, fed, self.feed_forward_post_norm, keys[5])
+        return x, statistics, cached, source_cached
+
+    def _feed(self, x, segment_ids, key):
         if isinstance(self.feed_forward, MoE):
-            fed, statistics = self.feed_forward(normed, segment_ids)
-        else:
-            fed, statistics = self.feed_forward(normed), None
-        return x + fed, statistics, cached
+            return self.feed_forward(x, segment_ids, is_training=key is not None)
+        return self.feed_forward(x, key), None
+
+    def _add(self, x, y, norm, key):
+        if self.config.norm_placement == "post":
+            return norm(x + dropout(y, self.config.dropout, key))
+        return x + dropout(y if norm is None else norm(y), self.config.dropout, key)

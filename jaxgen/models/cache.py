@@ -8,25 +8,35 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxgen.models.config import TransformerConfig
+from jaxgen.models.config import Group, TransformerConfig
 from jaxgen.sharding.rules import Rules, mesh_is_set
+
+Pair = tuple[Any, Any]
+"""Keys and values, [batch, kv_heads, capacity, head_dim]; of latent attention, its latents and
+rotary keys, [batch, 1, capacity, ...]."""
+
+Pairs = tuple[tuple[Pair, ...], ...]
+"""The pairs of a stack: of each group, of each block of its unit, [repeats, ...]."""
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Cache:
-    """Keys and values already computed; the slot of a token is its position.
+    """What was computed of earlier tokens; the slot of a token is its position.
 
     Attributes:
-      keys: one array for each block of the repeating unit,
-        [units, batch, kv_heads, capacity, head_dim].
-      values: like `keys`.
+      pairs: of self-attention.
       filled: [batch, capacity] bool, which slots hold a token.
+      block_ids: [batch, capacity] int32, as in a batch.
+      cross: keys and values of an encoder's output, once it has run.
+      source_segment_ids: [batch, source length] int32, of the encoder's input.
     """
 
-    keys: tuple[Any, ...]
-    values: tuple[Any, ...]
+    pairs: Pairs
     filled: Any
+    block_ids: Any
+    cross: Pairs | None = None
+    source_segment_ids: Any = None
 
     @property
     def capacity(self) -> int:
@@ -36,36 +46,21 @@ class Cache:
 
 def empty_cache(config: TransformerConfig, batch_size: int, capacity: int, rules: Rules) -> Cache:
     """A cache without tokens for `batch_size` sequences of up to `capacity` positions."""
-    shape = (config.num_units, batch_size, config.kv_heads, capacity, config.width_of_head)
 
     def zeros(shape, dtype, *logical_axes):
         sharding = rules.activation(*logical_axes) if mesh_is_set() else None
         return jnp.zeros(shape, dtype, out_sharding=sharding)
 
-    def block():
-        axes = ("layers", "batch", "kv_heads", None, None)
-        return zeros(shape, config.compute_dtype, *axes)
+    def pair(group: Group) -> Pair:
+        heads, widths, axis = config.kv_heads, (config.width_of_head,) * 2, config.kv_axis
+        if config.latent is not None:
+            heads, widths, axis = 1, (config.latent.kv_rank, config.latent.rope_dim), None
+        shape, axes = (group.repeats, batch_size, heads, capacity), ("layers", "batch", axis, None)
+        key, value = (zeros((*shape, w), config.compute_dtype, *axes, None) for w in widths)
+        return key, value
 
     return Cache(
-        keys=tuple(block() for _ in config.unit),
-        values=tuple(block() for _ in config.unit),
+        pairs=tuple(tuple(pair(group) for _ in group.unit) for group in config.groups),
         filled=zeros((batch_size, capacity), bool, "batch", None),
+        block_ids=zeros((batch_size, capacity), jnp.int32, "batch", None),
     )
-
-
-def write(cached: jax.Array, new: jax.Array, slots: jax.Array) -> jax.Array:
-    """Puts new keys or values into their slots.
-
-    Args:
-      cached: [batch, kv_heads, capacity, head_dim].
-      new: [batch, kv_heads, length, head_dim].
-      slots: [batch, length] int32; a slot at or past the capacity is dropped.
-
-    Returns:
-      Like `cached`.
-    """
-
-    def one_sequence(cached_row, new_row, slot_row):
-        return cached_row.at[:, slot_row].set(new_row, mode="drop")
-
-    return jax.vmap(one_sequence)(cached, new, slots)

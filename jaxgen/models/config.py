@@ -3,76 +3,86 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Literal
 
 from jaxgen.errors import ConfigError
+from jaxgen.models.block_config import Initialization, LatentConfig, LayerConfig
+from jaxgen.models.card import ModelCard
+from jaxgen.ops.moe_config import MoEConfig
+from jaxgen.ops.positions import PositionBias
+from jaxgen.ops.visibility import Bidirectional
 
-BlockKind = Literal["dense", "moe"]
+BiasGroup = Literal["qkv", "attention_out", "feed_forward", "norm", "logits"]
 
 
 @dataclasses.dataclass(frozen=True)
-class MoEConfig:
-    """A token-choice mixture-of-experts feed-forward, dropless.
+class BlockKind:
+    """What tells one block of a model from another."""
 
-    Attributes:
-      num_experts: experts in a layer.
-      experts_per_token: how many experts each token is sent to (top-k).
-      mlp_dim: width of one expert.
-      every: every n-th layer is sparse, the last of each group of n (1: all layers).
-      normalize_top_k: whether the chosen experts' probabilities are scaled to sum to 1.
-      load_balance_weight: weight of the load-balance loss (Switch Transformer, 2101.03961, eq. 4).
-      router_z_weight: weight of the router z-loss (ST-MoE, 2202.08906, eq. 5).
-    """
+    layer: LayerConfig
+    is_sparse: bool
 
-    num_experts: int
-    experts_per_token: int = 2
-    mlp_dim: int = 0
-    every: int = 1
-    normalize_top_k: bool = True
-    load_balance_weight: float = 0.01
-    router_z_weight: float = 0.001
 
-    def __post_init__(self):
-        if not 1 <= self.experts_per_token <= self.num_experts:
-            raise ConfigError(
-                f"moe.experts_per_token={self.experts_per_token} must lie between 1 and "
-                f"moe.num_experts={self.num_experts}."
-            )
-        if self.mlp_dim < 1:
-            raise ConfigError("moe.mlp_dim, the width of one expert, must be given and positive.")
-        if self.every < 1:
-            raise ConfigError(f"moe.every={self.every} must be 1 (all layers sparse) or more.")
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Blocks that repeat over depth, and how often."""
+
+    unit: tuple[BlockKind, ...]
+    repeats: int
 
 
 @dataclasses.dataclass(frozen=True)
 class TransformerConfig:
-    """A decoder-only transformer.
+    """A stack of blocks over tokens, with a second stack before it in an encoder-decoder.
 
     Attributes:
-      num_layers: blocks.
+      num_layers: blocks (of the decoder, where there is an encoder).
       embed_dim: width of the residual stream.
       num_heads: query heads.
       vocab_size: rows of the embedding; at least the codec's vocabulary.
       mlp_dim: width of the dense feed-forward.
       num_kv_heads: key and value heads; fewer than num_heads is GQA, one is MQA (None: num_heads).
       head_dim: width of a head (None: embed_dim / num_heads).
+      num_encoder_layers: blocks of an encoder whose output every block attends to; its layers are
+        `layers` made bidirectional, all dense. It shares the token table.
+      layers: what differs from layer to layer; repeats over depth.
+      latent: multi-head latent attention in place of plain keys and values.
       norm: "rms" (1910.07467) or "layer" (1607.06450).
       norm_epsilon: added to the variance.
-      positions: "rope" (2104.09864), "learned" (needs max_length) or "none".
-      rope_base: the slowest wavelength's base.
+      norm_unit_offset: whether scales are kept as their difference from 1 (Gemma).
+      norm_placement: where the norms of f in a block stand: "pre": x + f(norm(x)); "post":
+        norm(x + f(x)), without a final norm; "output": x + norm(f(x)); "both":
+        x + norm(f(norm(x))).
+      parallel: attention and feed-forward read the same norm and are added together (GPT-J, PaLM).
+      embedding_norm: whether the embedding is normalised.
+      embedding_positions: "learned" (needs max_length) or "sinusoidal", added to the embedding.
       max_length: rows of the learned position table.
-      feed_forward: "swiglu", "geglu" (2002.05202; three matrices) or "gelu" (two).
-      use_bias: biases on the attention and feed-forward projections (not on experts).
+      num_token_types: rows of a table added by the token's type (BERT's segments); 0: none.
+      position_bias: added to attention's logits.
+      attention_scale: on attention's logits (None: head_dim^-0.5).
+      attention_soft_cap: attention's logits become cap * tanh(logits / cap); None leaves them.
+      activation: of the feed-forward; "gelu" is exact, "gelu_tanh" GPT-2's approximation.
+      gated: whether the feed-forward has a gate, as SwiGLU and GEGLU have (2002.05202).
+      biases: the groups of parameters that have biases; those of experts have none.
+      moe: the sparse feed-forward of some layers; None: all layers are dense.
       tie_embeddings: whether the logits use the embedding table.
-      logit_soft_cap: logits become cap * tanh(logits / cap); None leaves them.
+      scale_embeddings: whether embeddings are multiplied by sqrt(embed_dim).
+      scale_logits: whether logits are divided by sqrt(embed_dim).
+      logit_soft_cap: as attention_soft_cap, of the logits.
+      output_transform: whether a dense layer, activation and norm precede the logits (BERT).
+      pooler: whether there is a dense layer with tanh for a row's first token (BERT).
+      initialization: how the parameters begin.
+      dropout: rate on the embedding and on what a block adds to the stream.
+      attention_dropout: rate on attention's weights.
+      feed_forward_dropout: rate inside the feed-forward.
       z_loss: weight of log(Z)^2 in the loss (PaLM, 2204.02311, 5).
-      moe: the sparse feed-forward of every moe.every-th layer; None: all layers are dense.
-      embedding_stddev: standard deviation of the embedding at the start.
       compute_dtype: dtype of activations and matrix products; parameters, softmax, norms and the
         loss stay float32.
       remat: what the backward pass recomputes: "none", "dots" (all but matrix products) or "full".
       scan_unroll: how many repeating units one iteration of the scan over layers holds; more
         compiles longer and can run faster.
+      card: what was published of the model; no part of what it computes.
     """
 
     num_layers: int
@@ -82,21 +92,40 @@ class TransformerConfig:
     mlp_dim: int
     num_kv_heads: int | None = None
     head_dim: int | None = None
+    num_encoder_layers: int = 0
+    layers: tuple[LayerConfig, ...] = (LayerConfig(),)
+    latent: LatentConfig | None = None
     norm: Literal["rms", "layer"] = "rms"
     norm_epsilon: float = 1e-6
-    positions: Literal["rope", "learned", "none"] = "rope"
-    rope_base: float = 10_000.0
+    norm_unit_offset: bool = False
+    norm_placement: Literal["pre", "post", "output", "both"] = "pre"
+    parallel: bool = False
+    embedding_norm: bool = False
+    embedding_positions: Literal["learned", "sinusoidal"] | None = None
     max_length: int | None = None
-    feed_forward: Literal["swiglu", "geglu", "gelu"] = "swiglu"
-    use_bias: bool = False
-    tie_embeddings: bool = True
-    logit_soft_cap: float | None = None
-    z_loss: float = 0.0
+    num_token_types: int = 0
+    position_bias: PositionBias | None = None
+    attention_scale: float | None = None
+    attention_soft_cap: float | None = None
+    activation: Literal["silu", "gelu", "gelu_tanh", "relu"] = "silu"
+    gated: bool = True
+    biases: tuple[BiasGroup, ...] = ()
     moe: MoEConfig | None = None
-    embedding_stddev: float = 0.02
+    tie_embeddings: bool = True
+    scale_embeddings: bool = False
+    scale_logits: bool = False
+    logit_soft_cap: float | None = None
+    output_transform: bool = False
+    pooler: bool = False
+    initialization: Initialization = Initialization()
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    feed_forward_dropout: float = 0.0
+    z_loss: float = 0.0
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     remat: Literal["none", "dots", "full"] = "none"
     scan_unroll: int = 1
+    card: ModelCard | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self):
         for name in ("num_layers", "embed_dim", "num_heads", "vocab_size", "mlp_dim"):
@@ -112,18 +141,24 @@ class TransformerConfig:
                 f"model.num_kv_heads={self.num_kv_heads} must divide "
                 f"model.num_heads={self.num_heads}."
             )
-        if self.positions == "rope" and self.width_of_head % 2:
+        if not self.layers:
+            raise ConfigError("model.layers is empty; it needs one layer, such as (@layer(),).")
+        width = self.latent.rope_dim if self.latent else self.width_of_head
+        for rope in (layer.rope for layer in self.layers):
+            if rope and (rope.width(width) % 2 or rope.width(width) < 2):
+                raise ConfigError(
+                    f"rotary positions need an even width, not {rope.width(width)}; set "
+                    "model.head_dim or rope.fraction."
+                )
+        if self.embedding_positions == "learned" and not self.max_length:
+            raise ConfigError("model.embedding_positions='learned' needs model.max_length.")
+        if self.parallel and (self.norm_placement != "pre" or self.num_encoder_layers):
             raise ConfigError(
-                f"rotary positions need an even head_dim, not {self.width_of_head}; "
-                "set model.head_dim."
+                "model.parallel needs model.norm_placement='pre' and a model without an encoder."
             )
-        if self.positions == "learned" and not self.max_length:
-            raise ConfigError("model.positions='learned' needs model.max_length.")
-        if self.num_layers % len(self.unit):
-            raise ConfigError(
-                f"model.num_layers={self.num_layers} is not a multiple of "
-                f"moe.every={len(self.unit)}, the length of the repeating unit."
-            )
+        for name in ("dropout", "attention_dropout", "feed_forward_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"model.{name}={getattr(self, name)} must be in [0, 1).")
 
     @property
     def kv_heads(self) -> int:
@@ -131,23 +166,71 @@ class TransformerConfig:
         return self.num_heads if self.num_kv_heads is None else self.num_kv_heads
 
     @property
+    def kv_axis(self) -> str | None:
+        """The logical axis of the key and value heads; a single one is whole everywhere."""
+        return "kv_heads" if self.kv_heads > 1 else None
+
+    @property
     def width_of_head(self) -> int:
         """Width of one head."""
         return self.embed_dim // self.num_heads if self.head_dim is None else self.head_dim
 
     @property
-    def unit(self) -> tuple[BlockKind, ...]:
-        """The kinds of the blocks that repeat over depth."""
-        if self.moe is None:
-            return ("dense",)
-        return ("dense",) * (self.moe.every - 1) + ("moe",)
+    def groups(self) -> tuple[Group, ...]:
+        """The blocks in order, as units that repeat."""
+        return _grouped(self.num_layers, self.layers, self.moe)
 
     @property
-    def num_units(self) -> int:
-        """How often the unit repeats."""
-        return self.num_layers // len(self.unit)
+    def encoder_groups(self) -> tuple[Group, ...]:
+        """The blocks of the encoder, as units that repeat."""
+        return _grouped(self.num_encoder_layers, self.encoder_layers, None)
 
     @property
-    def feed_forward_is_gated(self) -> bool:
-        """Whether the feed-forward has a gate beside its up projection."""
-        return self.feed_forward in ("swiglu", "geglu")
+    def encoder_layers(self) -> tuple[LayerConfig, ...]:
+        """The layers, seeing all of their segment."""
+        return tuple(
+            dataclasses.replace(layer, visibility=(Bidirectional(),)) for layer in self.layers
+        )
+
+    @property
+    def num_sparse_layers(self) -> int:
+        """Blocks with experts."""
+        return sum(
+            group.repeats * sum(kind.is_sparse for kind in group.unit) for group in self.groups
+        )
+
+    @property
+    def differs_in_training(self) -> bool:
+        """Whether a training pass differs from use: by dropout, or by what experts drop."""
+        rates = self.dropout, self.attention_dropout, self.feed_forward_dropout
+        return any(rates) or (self.moe is not None and self.moe.capacity_factor is not None)
+
+    def has_bias(self, group: BiasGroup) -> bool:
+        """Whether parameters of this group have biases."""
+        return group in self.biases
+
+
+def _grouped(
+    depth: int, layers: tuple[LayerConfig, ...], moe: MoEConfig | None
+) -> tuple[Group, ...]:
+    kinds = [
+        BlockKind(layers[i % len(layers)], moe is not None and moe.is_sparse(i))
+        for i in range(depth)
+    ]
+    first = min(moe.first, depth) if moe else 0
+    period = math.lcm(len(layers), moe.every if moe else 1)
+    repeats = (depth - first) // period
+    end = first + repeats * period
+    whole = [Group(tuple(kinds[first : first + period]), repeats)] if repeats else []
+    return (*_runs(kinds[:first]), *whole, *_runs(kinds[end:]))
+
+
+def _runs(kinds: list[BlockKind]) -> list[Group]:
+    """Equal neighbours as groups."""
+    groups: list[Group] = []
+    for kind in kinds:
+        if groups and groups[-1].unit == (kind,):
+            groups[-1] = Group((kind,), groups[-1].repeats + 1)
+        else:
+            groups.append(Group((kind,), 1))
+    return groups

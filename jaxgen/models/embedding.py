@@ -7,65 +7,57 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxgen.models.config import TransformerConfig
-from jaxgen.models.parameters import gather, make_parameter, normal
-from jaxgen.sharding.checks import axis_names
-from jaxgen.sharding.rules import MeshAxes, Rules, mesh_is_set
+from jaxgen.models.norms import Norm
+from jaxgen.models.parameters import gather, make_parameter
+from jaxgen.ops.dropout import dropout
+from jaxgen.ops.initializers import normal
+from jaxgen.ops.lookup import lookup
+from jaxgen.ops.positions import sinusoids
+from jaxgen.sharding.rules import Rules
 
 
 class Embedding(nnx.Module):
-    """The token table, and the learned position table if there is one."""
+    """The token table, and those of learned positions and token types if there are any."""
 
     def __init__(self, config: TransformerConfig, rngs: nnx.Rngs, rules: Rules):
         self.config = config
         self.rules = rules
-        start = normal(config.embedding_stddev)
-        shape = (config.vocab_size, config.embed_dim)
-        self.table = make_parameter(rngs, rules, shape, ("vocab", "embed"), start)
-        learned = config.positions == "learned"
-        shape = (config.max_length or 0, config.embed_dim)
-        self.positions = (
-            make_parameter(rngs, rules, shape, (None, "embed"), start) if learned else None
-        )
 
-    def __call__(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:
-        """Both [batch, length] int32 -> [batch, length, embed] in the compute dtype."""
-        dtype = self.config.compute_dtype
-        x = lookup(gather(self.table, self.rules, dtype), tokens, self.rules, self.rules.vocab)
+        def table(rows: int | None, axis: str | None, wanted: bool = True):
+            shape, start = (rows or 0, config.embed_dim), config.initialization.embedding_stddev
+            axes = (axis, "embed")
+            return make_parameter(rngs, rules, shape, axes, normal(start)) if wanted else None
+
+        self.table = table(config.vocab_size, "vocab")
+        learned = config.embedding_positions == "learned"
+        self.positions = table(config.max_length, None, learned)
+        self.types = table(config.num_token_types, None, config.num_token_types > 0)
+        self.norm = Norm(config, rngs, rules) if config.embedding_norm else None
+
+    def __call__(
+        self,
+        tokens: jax.Array,
+        positions: jax.Array,
+        types: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """All [batch, length] int32 -> [batch, length, embed] in the compute dtype.
+
+        Without `types` all tokens are of type 0; `key` is of the dropout.
+        """
+        config, dtype = self.config, self.config.compute_dtype
+
+        def rows(table, ids, split_over=None):
+            return lookup(gather(table, self.rules, dtype), ids, self.rules, split_over)
+
+        x = rows(self.table, tokens, self.rules.vocab)
+        if config.scale_embeddings:
+            x = x * config.embed_dim**0.5
         if self.positions is not None:
-            table = gather(self.positions, self.rules, dtype)
-            x = x + lookup(table, positions, self.rules, None)
-        return x
-
-
-def lookup(table: jax.Array, ids: jax.Array, rules: Rules, split_over: MeshAxes) -> jax.Array:
-    """Rows of a table that may be split over a mesh axis by rows.
-
-    Each shard looks up the ids it holds and the others' rows come in by a sum (Megatron-LM,
-    1909.08053, 3), so that no device gathers the table.
-
-    Args:
-      table: [rows, embed].
-      ids: [batch, length] int32.
-      rules: gives the layout of `ids`.
-      split_over: the mesh axes over which the rows are split, or None.
-
-    Returns:
-      [batch, length, embed].
-    """
-    axes = axis_names(split_over)
-    if not mesh_is_set():
-        return table[ids]
-
-    def local(shard, ids):
-        first = jax.lax.axis_index(axes) * shard.shape[0] if axes else 0
-        local_ids = ids - first
-        held = (local_ids >= 0) & (local_ids < shard.shape[0])
-        rows = jnp.where(held[..., None], shard[jnp.where(held, local_ids, 0)], 0)
-        return jax.lax.psum(rows, axes) if axes else rows
-
-    tokens_layout = rules.activation("batch", "length")
-    return jax.shard_map(
-        local,
-        in_specs=(jax.P(split_over, None), tokens_layout),
-        out_specs=rules.activation("batch", "length", None),
-    )(table, ids)
+            x = x + rows(self.positions, positions)
+        if config.embedding_positions == "sinusoidal":
+            x = x + sinusoids(positions, config.embed_dim).astype(dtype)
+        if self.types is not None:
+            x = x + rows(self.types, jnp.zeros_like(tokens) if types is None else types)
+        x = x if self.norm is None else self.norm(x)
+        return dropout(x, config.dropout, key)

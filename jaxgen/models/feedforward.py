@@ -1,54 +1,72 @@
-"""The dense feed-forward: SwiGLU and GEGLU (2002.05202) or GELU (1606.08415)."""
+"""The dense feed-forward, with a gate (SwiGLU, GEGLU: 2002.05202) or without."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import jax
 from flax import nnx
 
 from jaxgen.models.config import TransformerConfig
-from jaxgen.models.linear import linear
-from jaxgen.models.parameters import gather, make_parameter, normal, zeros
+from jaxgen.models.parameters import gather, kernel, make_parameter
+from jaxgen.ops.dropout import dropout
+from jaxgen.ops.initializers import zeros
+from jaxgen.ops.linear import linear
 from jaxgen.sharding.rules import Rules
 
 
-def activation(kind: str, x: jax.Array) -> jax.Array:
-    """The non-linearity of a feed-forward kind; GELU in its tanh form, as GPT-2 has it."""
-    return jax.nn.silu(x) if kind == "swiglu" else jax.nn.gelu(x, approximate=True)
+def activation(kind: str) -> Callable[[jax.Array], jax.Array]:
+    """The non-linearity of that name."""
+    return {
+        "silu": jax.nn.silu,
+        "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+        "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
+        "relu": jax.nn.relu,
+    }[kind]
 
 
 class FeedForward(nnx.Module):
     """Up (and gate), non-linearity, down."""
 
-    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs, rules: Rules):
-        self.kind = config.feed_forward
+    def __init__(
+        self,
+        config: TransformerConfig,
+        rngs: nnx.Rngs,
+        rules: Rules,
+        mlp_dim: int | None = None,
+        gated: bool | None = None,
+    ):
+        """The model's own, or with a width and gate of its own and no biases (a shared expert)."""
+        self.config = config
         self.rules = rules
-        embed, mlp = config.embed_dim, config.mlp_dim
-        into, out_of = normal(embed**-0.5), normal((2 * config.num_layers * mlp) ** -0.5)
-        self.up = make_parameter(rngs, rules, (embed, mlp), ("embed", "mlp"), into)
-        self.gate = (
-            make_parameter(rngs, rules, (embed, mlp), ("embed", "mlp"), into)
-            if config.feed_forward_is_gated
-            else None
-        )
-        self.down = make_parameter(rngs, rules, (mlp, embed), ("mlp", "embed"), out_of)
+        has_bias = mlp_dim is None and config.has_bias("feed_forward")
+        embed, mlp = config.embed_dim, config.mlp_dim if mlp_dim is None else mlp_dim
+        gated = config.gated if gated is None else gated
+        up, down = ("embed", "mlp"), ("mlp", "embed")
+        start = kernel(config, embed, mlp)
 
-        def bias(shape, axes, wanted=True):
-            wanted = wanted and config.use_bias
+        def bias(shape, axes, wanted):
             return make_parameter(rngs, rules, shape, axes, zeros) if wanted else None
 
-        self.up_bias = bias((mlp,), ("mlp",))
-        self.gate_bias = bias((mlp,), ("mlp",), config.feed_forward_is_gated)
-        self.down_bias = bias((embed,), ("embed",))
+        self.up = make_parameter(rngs, rules, (embed, mlp), up, start)
+        self.gate = make_parameter(rngs, rules, (embed, mlp), up, start) if gated else None
+        start = kernel(config, mlp, embed, into_stream=True)
+        self.down = make_parameter(rngs, rules, (mlp, embed), down, start)
+        self.up_bias = bias((mlp,), ("mlp",), has_bias)
+        self.gate_bias = bias((mlp,), ("mlp",), has_bias and gated)
+        self.down_bias = bias((embed,), ("embed",), has_bias)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[batch, length, embed] -> the same."""
+    def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """[batch, length, embed] -> the same; `key` is of the dropout, None leaves it out."""
         wide = self.rules.activation("batch", "length", "mlp")
+        nonlinear = activation(self.config.activation)
         hidden = self._linear("btd,df->btf", x, self.up, self.up_bias, wide)
         if self.gate is None:
-            hidden = activation(self.kind, hidden)
+            hidden = nonlinear(hidden)
         else:
             gate = self._linear("btd,df->btf", x, self.gate, self.gate_bias, wide)
-            hidden = activation(self.kind, gate) * hidden
+            hidden = nonlinear(gate) * hidden
+        hidden = dropout(hidden, self.config.feed_forward_dropout, key)
         narrow = self.rules.activation("batch", "length", None)
         return self._linear("btf,fd->btd", hidden, self.down, self.down_bias, narrow)
 

@@ -1,72 +1,96 @@
-"""The mixture-of-experts feed-forward: token choice, dropless, experts split over the mesh."""
+"""The mixture-of-experts feed-forward, its experts split over the mesh."""
 
 from __future__ import annotations
+
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxgen.errors import ConfigError
-from jaxgen.models.config import MoEConfig, TransformerConfig
-from jaxgen.models.dispatch import from_rows, make_dispatch, to_rows
-from jaxgen.models.feedforward import activation
-from jaxgen.models.grouped_matmul import default_implementation, grouped_matmul
-from jaxgen.models.parameters import gather, make_parameter, normal
-from jaxgen.models.routing import RouterStatistics, route
+from jaxgen.errors import ConfigError, ShardingError
+from jaxgen.models.config import TransformerConfig
+from jaxgen.models.feedforward import FeedForward, activation
+from jaxgen.models.parameters import gather, kernel, make_parameter
+from jaxgen.ops.dispatch import from_rows, make_dispatch, to_rows, weighted_rows
+from jaxgen.ops.grouped_matmul import default_implementation, grouped_matmul
+from jaxgen.ops.initializers import zeros
+from jaxgen.ops.moe_config import MoEConfig
+from jaxgen.ops.routing import RouterStatistics, capacity, route
 from jaxgen.sharding.checks import axis_names
-from jaxgen.sharding.rules import Rules, mesh_is_set
+from jaxgen.sharding.rules import Rules, length_is_whole, mesh_is_set
 
 BLOCK_ROWS = 128
 """Rows of a block of one expert: large enough for a fast product, small enough to pad little."""
 
 
 class MoE(nnx.Module):
-    """Router and experts; an expert is a feed-forward of the model's kind, without biases."""
+    """Router and experts; an expert is a feed-forward without biases."""
 
     def __init__(self, config: TransformerConfig, rngs: nnx.Rngs, rules: Rules):
         if config.moe is None:
             raise ConfigError("a sparse block needs model.moe.")
         moe: MoEConfig = config.moe
         self.moe = moe
-        self.kind = config.feed_forward
+        self.activation = config.activation
         self.rules = rules
         embed, mlp, experts = config.embed_dim, moe.mlp_dim, moe.num_experts
-        into, out_of = normal(embed**-0.5), normal((2 * config.num_layers * mlp) ** -0.5)
+        gated = config.gated if moe.gated is None else moe.gated
+        start = kernel(config, embed, mlp)
         up, down = ("experts", "embed", "mlp"), ("experts", "mlp", "embed")
-        self.router = make_parameter(rngs, rules, (embed, experts), ("embed", None), into)
-        self.up = make_parameter(rngs, rules, (experts, embed, mlp), up, into)
-        self.gate = (
-            make_parameter(rngs, rules, (experts, embed, mlp), up, into)
-            if config.feed_forward_is_gated
-            else None
+        router = kernel(config, embed, experts)
+        self.router = make_parameter(rngs, rules, (embed, experts), ("embed", None), router)
+        self.router_bias = (
+            make_parameter(rngs, rules, (experts,), (None,), zeros) if moe.bias_balancing else None
         )
-        self.down = make_parameter(rngs, rules, (experts, mlp, embed), down, out_of)
+        shape = (experts, embed, mlp)
+        self.up = make_parameter(rngs, rules, shape, up, start)
+        self.gate = make_parameter(rngs, rules, shape, up, start) if gated else None
+        start = kernel(config, mlp, embed, into_stream=True)
+        self.down = make_parameter(rngs, rules, (experts, mlp, embed), down, start)
+        shared = moe.shared_mlp_dim
+        self.shared = FeedForward(config, rngs, rules, shared, gated) if shared else None
 
-    def __call__(self, x: jax.Array, segment_ids: jax.Array) -> tuple[jax.Array, RouterStatistics]:
+    def __call__(
+        self, x: jax.Array, segment_ids: jax.Array, is_training: bool = False
+    ) -> tuple[jax.Array, RouterStatistics]:
         """[batch, length, embed] -> the same, and the router's statistics.
 
         Args:
           x: the normed stream.
-          segment_ids: [batch, length] int32; tokens of segment 0 are padding and get zeros.
+          segment_ids: [batch, length] int32; tokens of segment 0 are padding and no expert's.
+          is_training: whether what an expert has no room for is dropped.
+
+        Raises:
+          ShardingError: if experts count the tokens of rows that are split over devices.
         """
-        rules = self.rules
+        y, statistics = self._routed(x, segment_ids, is_training)
+        return (y if self.shared is None else y + self.shared(x)), statistics
+
+    def _routed(self, x, segment_ids, is_training):
+        rules, moe = self.rules, self.moe
+        if moe.capacity_factor is not None and not length_is_whole(rules):
+            raise ShardingError(
+                f"moe.capacity_factor={moe.capacity_factor} counts the tokens of whole rows, which "
+                f"rules.length={rules.length!r} splits; set mesh.sequence=1 or leave it out."
+            )
         # The router decides in float32: a rounded tie would change the expert.
         router = gather(self.router, rules, jnp.float32)
+        bias = None if self.router_bias is None else gather(self.router_bias, rules, jnp.float32)
         up, down = (gather(weight, rules, x.dtype) for weight in (self.up, self.down))
         gate = None if self.gate is None else gather(self.gate, rules, x.dtype)
         if not mesh_is_set():
-            return self._local(x, segment_ids, router, up, gate, down, (), (), ())
+            axes = _Axes((), (), ())
+            return self._local(x, segment_ids, router, bias, up, gate, down, is_training, axes)
         token_axes = axis_names(rules.batch) + axis_names(rules.length)
-        expert_axes, mlp_axes = axis_names(rules.experts), axis_names(rules.mlp)
+        axes = _Axes(token_axes, axis_names(rules.experts), axis_names(rules.mlp))
 
-        def local(x, segment_ids, router, up, gate, down):
+        def local(x, segment_ids, router, bias, up, gate, down):
             # Cast here, the gradients of the weights are summed over tokens once, after the loops.
-            other = tuple(axis for axis in token_axes if axis not in expert_axes)
-            router = _varying(router, token_axes)
+            other = tuple(axis for axis in axes.tokens if axis not in axes.experts)
+            router = _varying(router, axes.tokens)
             up, gate, down = (None if w is None else _varying(w, other) for w in (up, gate, down))
-            return self._local(
-                x, segment_ids, router, up, gate, down, token_axes, expert_axes, mlp_axes
-            )
+            return self._local(x, segment_ids, router, bias, up, gate, down, is_training, axes)
 
         activations = rules.activation("batch", "length", None)
         wide = rules.gathered(("experts", "embed", "mlp"))
@@ -76,53 +100,97 @@ class MoE(nnx.Module):
                 activations,
                 rules.activation("batch", "length"),
                 jax.P(),
+                None if bias is None else jax.P(),
                 wide,
                 None if gate is None else wide,
                 rules.gathered(("experts", "mlp", "embed")),
             ),
-            out_specs=(activations, RouterStatistics(jax.P(), jax.P(), jax.P())),
-        )(x, segment_ids, router, up, gate, down)
+            out_specs=(activations, RouterStatistics(*[jax.P()] * 4)),
+        )(x, segment_ids, router, bias, up, gate, down)
 
     def _local(
-        self, x, segment_ids, router, up, gate, down, token_axes, expert_axes, mlp_axes
+        self, x, segment_ids, router, bias, up, gate, down, is_training: bool, axes: _Axes
     ) -> tuple[jax.Array, RouterStatistics]:
         """One device's part: its tokens, its experts, its share of the experts' width."""
         shape = x.shape
-        x = x.reshape(-1, shape[-1])
         logits = jnp.matmul(x.astype(jnp.float32), router, precision=jax.lax.Precision.HIGHEST)
         routes, statistics = route(
             logits,
-            segment_ids.reshape(-1) > 0,
-            self.moe.experts_per_token,
-            self.moe.normalize_top_k,
-            token_axes,
+            segment_ids > 0,
+            self.moe,
+            bias,
+            limit_capacity=is_training,
+            axes=axes.tokens,
         )
+        x = x.reshape(-1, shape[-1])
         experts, weights = routes
         # Devices that share tokens' replicas hold different experts: they see each other's tokens.
-        shared = tuple(axis for axis in expert_axes if axis in token_axes)
+        shared = tuple(axis for axis in axes.experts if axis in axes.tokens)
         if shared:
             x, experts, weights = (
                 jax.lax.all_gather(array, shared, tiled=True) for array in (x, experts, weights)
             )
-        x = _varying(x, mlp_axes)
+        x = _varying(x, axes.mlp)
+        weights = _varying(weights, axes.mlp)
         num_here = up.shape[0]
-        first = jax.lax.axis_index(expert_axes) * num_here if expert_axes else 0
-        dispatch = make_dispatch(experts, first, num_here, BLOCK_ROWS)
+        first = jax.lax.axis_index(axes.experts) * num_here if axes.experts else 0
+        dispatch = make_dispatch(
+            experts, first, num_here, BLOCK_ROWS, self._max_assignments(experts, shape[1])
+        )
         implementation = default_implementation()
-        rows = to_rows(x, dispatch)
+        nonlinear = activation(self.activation)
+        if self.moe.weigh == "input":
+            rows = weighted_rows(x, weights, dispatch)
+            weights = (experts < self.moe.num_experts).astype(weights.dtype)
+        else:
+            rows = to_rows(x, dispatch)
         hidden = grouped_matmul(rows, up, dispatch.layout, implementation)
         if gate is None:
-            hidden = activation(self.kind, hidden)
+            hidden = nonlinear(hidden)
         else:
-            gated = grouped_matmul(rows, gate, dispatch.layout, implementation)
-            hidden = activation(self.kind, gated) * hidden
+            hidden *= nonlinear(grouped_matmul(rows, gate, dispatch.layout, implementation))
         rows = grouped_matmul(hidden, down, dispatch.layout, implementation)
-        y = from_rows(rows, _varying(weights, mlp_axes), dispatch)
-        if mlp_axes:
-            y = jax.lax.psum(y, mlp_axes)
+        y = from_rows(rows, weights, dispatch)
+        if axes.mlp:
+            y = jax.lax.psum(y, axes.mlp)
         if shared:
             y = jax.lax.psum_scatter(y, shared, tiled=True)
         return y.reshape(shape), statistics
+
+    def _max_assignments(self, experts: jax.Array, length: int) -> int:
+        """A bound on the assignments of [tokens, choices] experts, made of rows of `length`."""
+        tokens, choices = experts.shape
+        if self.moe.router == "expert_choice":
+            return tokens // length * self.moe.num_experts * capacity(self.moe, length)
+        return tokens * choices
+
+
+def balanced(model: Any, load: jax.Array) -> Any:
+    """The model with its routers' biases moved towards an even load (2408.15664, algorithm 1).
+
+    Args:
+      model: whose `config.moe.bias_balancing` is set.
+      load: [sparse layers, experts], the share of a step's assignments, in the layers' order.
+    """
+    rate, first = model.config.moe.balance_rate, 0
+    errors = jnp.sign(jnp.mean(load, axis=-1, keepdims=True) - load)
+    model = jax.tree.map(lambda x: x, model)
+    for unit, repeats in zip(model.stack.groups, model.stack.repeats, strict=True):
+        sparse = [block.feed_forward for block in unit.blocks if block.is_sparse]
+        end = first + repeats * len(sparse)
+        moves = rate * errors[first:end].reshape(repeats, len(sparse), -1)
+        for place, layer in enumerate(sparse):
+            layer.router_bias[...] += moves[:, place]
+        first = end
+    return model
+
+
+class _Axes(NamedTuple):
+    """The mesh axes over which tokens, experts and an expert's width are split."""
+
+    tokens: tuple[str, ...]
+    experts: tuple[str, ...]
+    mlp: tuple[str, ...]
 
 
 def _varying(x, axes):

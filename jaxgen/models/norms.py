@@ -7,29 +7,49 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxgen.models.config import TransformerConfig
-from jaxgen.models.parameters import gather, make_parameter, ones, zeros
+from jaxgen.models.parameters import gather, make_parameter
+from jaxgen.ops.initializers import ones, zeros
 from jaxgen.sharding.rules import Rules
 
 
 class Norm(nnx.Module):
-    """RMSNorm (1910.07467) with a learned scale, or LayerNorm (1607.06450) with a bias too."""
+    """RMSNorm (1910.07467) or LayerNorm (1607.06450), with a learned scale and perhaps a bias."""
 
-    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs, rules: Rules):
-        self.epsilon = config.norm_epsilon
+    def __init__(
+        self,
+        config: TransformerConfig,
+        rngs: nnx.Rngs,
+        rules: Rules,
+        shape: tuple[int, ...] | None = None,
+        axes: tuple[str | None, ...] = ("embed",),
+    ):
+        """Of the stream, or without a bias over the last axes of another `shape`."""
+        self.config = config
         self.rules = rules
-        shape, axes = (config.embed_dim,), ("embed",)
-        self.scale = make_parameter(rngs, rules, shape, axes, ones)
-        has_bias = config.norm == "layer"
+        has_bias = shape is None and config.has_bias("norm")
+        shape = (config.embed_dim,) if shape is None else shape
+        start = zeros if config.norm_unit_offset else ones
+        self.scale = make_parameter(rngs, rules, shape, axes, start)
         self.bias = make_parameter(rngs, rules, shape, axes, zeros) if has_bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[..., embed] -> [..., embed], in the dtype of `x`."""
-        x32 = x.astype(jnp.float32)
+        """Normalises the last axes of `x`, as many as the scale has, in the dtype of `x`."""
         scale = gather(self.scale, self.rules, jnp.float32)
-        if self.bias is None:
-            mean_square = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)
-            return (x32 * jax.lax.rsqrt(mean_square + self.epsilon) * scale).astype(x.dtype)
-        centred = x32 - jnp.mean(x32, axis=-1, keepdims=True)
-        variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
-        bias = gather(self.bias, self.rules, jnp.float32)
-        return (centred * jax.lax.rsqrt(variance + self.epsilon) * scale + bias).astype(x.dtype)
+        x32 = x.astype(jnp.float32)
+        if self.config.norm == "layer":
+            x32 = x32 - jnp.mean(x32, axis=_last(scale.ndim), keepdims=True)
+        y = rms_normalise(x32, self.config.norm_epsilon, scale.ndim)
+        y = y * (scale + 1 if self.config.norm_unit_offset else scale)
+        if self.bias is not None:
+            y = y + gather(self.bias, self.rules, jnp.float32)
+        return y.astype(x.dtype)
+
+
+def rms_normalise(x: jax.Array, epsilon: float, num_axes: int = 1) -> jax.Array:
+    """x over its root mean square along the last `num_axes` axes; in the dtype of `x`."""
+    mean_square = jnp.mean(jnp.square(x), axis=_last(num_axes), keepdims=True)
+    return x * jax.lax.rsqrt(mean_square + epsilon)
+
+
+def _last(count: int) -> tuple[int, ...]:
+    return tuple(range(-count, 0))

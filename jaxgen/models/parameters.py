@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
+from jaxgen.models.config import TransformerConfig
+from jaxgen.ops.initializers import Initializer, normal
 from jaxgen.sharding.rules import Rules, mesh_is_set, reshard
 
-Initializer = Callable[..., jax.Array]  # (key, shape, out_sharding) -> array
 
-
-def normal(stddev: float) -> Initializer:
-    """Draws from N(0, stddev^2)."""
-
-    def initialize(key, shape, out_sharding):
-        return stddev * jax.random.normal(key, shape, jnp.float32, out_sharding=out_sharding)
-
-    return initialize
-
-
-def ones(key, shape, out_sharding):
-    """Every entry is 1."""
-    del key
-    return jnp.ones(shape, jnp.float32, out_sharding=out_sharding)
-
-
-def zeros(key, shape, out_sharding):
-    """Every entry is 0."""
-    del key
-    return jnp.zeros(shape, jnp.float32, out_sharding=out_sharding)
+def kernel(
+    config: TransformerConfig, n_in: int, n_out: int, into_stream: bool = False
+) -> Initializer:
+    """How a matrix from `n_in` to `n_out` begins; `into_stream`: what it gives joins the stream."""
+    start = config.initialization
+    depth = 2 * config.num_layers if into_stream and start.residual_scaling else 1
+    return normal(start.kernel_stddev(n_in, n_out) * depth**-0.5)
 
 
 def make_parameter(

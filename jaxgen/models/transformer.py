@@ -1,4 +1,4 @@
-"""The decoder-only transformer: a pytree of parameters and a pure function of a batch."""
+"""The transformer: a pytree of parameters and a pure function of a batch."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxgen.batch import Batch
-from jaxgen.models.block import Block
+from jaxgen.batch import Batch, EncoderInput
+from jaxgen.errors import DataError
 from jaxgen.models.cache import Cache
 from jaxgen.models.config import TransformerConfig
+from jaxgen.models.context import View, make_views
 from jaxgen.models.embedding import Embedding
-from jaxgen.models.norms import Norm
-from jaxgen.models.parameters import gather, make_parameter, named_parameters, normal
-from jaxgen.models.positions import rotary_angles
-from jaxgen.models.routing import RouterStatistics
-from jaxgen.models.visibility import cached_causal, packed_causal
+from jaxgen.models.head import Pooler, Transform
+from jaxgen.models.parameters import gather, kernel, make_parameter, named_parameters
+from jaxgen.models.stack import Source, Stack
+from jaxgen.ops.dropout import split
+from jaxgen.ops.initializers import zeros
+from jaxgen.ops.routing import RouterStatistics
+from jaxgen.ops.slots import mark
+from jaxgen.ops.visibility import Places, places, visible
 from jaxgen.sharding.checks import check_layout
 from jaxgen.sharding.rules import Rules, einsum, reshard
 
@@ -29,25 +33,20 @@ class Output:
     """What the model makes of a batch.
 
     Attributes:
-      hidden: [batch, length, embed] after the final norm.
+      hidden: [batch, length, embed], what the unembedding table multiplies.
       router: statistics of each sparse layer, stacked [sparse layers, ...]; None without any.
       cache: the written cache, if one was given.
+      pooled: [batch, embed], of a row's first token, in a model with a pooler.
     """
 
     hidden: Any
     router: RouterStatistics | None
     cache: Cache | None
-
-
-class Unit(nnx.Module):
-    """The group of blocks that repeats over depth."""
-
-    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs, rules: Rules):
-        self.blocks = nnx.List([Block(kind, config, rngs, rules) for kind in config.unit])
+    pooled: Any = None
 
 
 class Transformer(nnx.Module):
-    """Embedding, scanned units, final norm; `logits` and the objective turn hidden into tokens.
+    """Embedding, stack, and before the stack perhaps an encoder; hidden to tokens is `logits`.
 
     Under `jax.set_mesh` every parameter is born in its layout; without a mesh the same code runs
     on one device.
@@ -57,102 +56,144 @@ class Transformer(nnx.Module):
         rules = Rules() if rules is None else rules
         self.config = config
         self.rules = rules
+        embed, vocab = config.embed_dim, config.vocab_size
         self.embedding = Embedding(config, rngs, rules)
-        self.units = _stack_units(config, rngs.params(), rules)
-        self.final_norm = Norm(config, rngs, rules)
-        shape, axes = (config.vocab_size, config.embed_dim), ("vocab", "embed")
-        start = normal(config.embed_dim**-0.5)
+        has_encoder = config.num_encoder_layers > 0
+        self.encoder = Stack(config.encoder_groups, config, rngs, rules) if has_encoder else None
+        self.stack = Stack(config.groups, config, rngs, rules, has_source=has_encoder)
+        self.transform = Transform(config, rngs, rules) if config.output_transform else None
+        self.pooler = Pooler(config, rngs, rules) if config.pooler else None
+        axes, start = ("vocab", "embed"), kernel(config, embed, vocab)
         self.unembedding = (
-            None if config.tie_embeddings else make_parameter(rngs, rules, shape, axes, start)
+            None
+            if config.tie_embeddings
+            else make_parameter(rngs, rules, (vocab, embed), axes, start)
+        )
+        self.logit_bias = (
+            make_parameter(rngs, rules, (vocab,), ("vocab",), zeros)
+            if config.has_bias("logits")
+            else None
         )
 
-    def __call__(self, batch: Batch, cache: Cache | None = None) -> Output:
+    def __call__(
+        self, batch: Batch, cache: Cache | None = None, key: jax.Array | None = None
+    ) -> Output:
         """Runs the blocks over a batch, or over new tokens that follow those in `cache`.
 
         With a cache the row of a batch is one sequence, the slot of a token is its position, and
-        tokens of segment 0 (padding) are not kept.
+        tokens of segment 0 (padding) are not kept. An encoder runs where the batch has a source;
+        a cache keeps what the blocks need of it.
+
+        Args:
+          batch: what to read.
+          cache: of earlier tokens.
+          key: of a training pass, in which dropout and the experts' capacity apply; None: the
+            model as it is used.
+
+        Raises:
+          DataError: a batch without a source for a model with an encoder, or the reverse.
         """
-        config = self.config
-        tokens_layout = self.rules.activation("batch", "length")
+        config, rules = self.config, self.rules
+        _check_source(config, batch, cache)
+        tokens_layout = rules.activation("batch", "length")
         batch = jax.tree.map(lambda x: reshard(jnp.asarray(x), tokens_layout), batch)
-        x = self.embedding(batch.tokens, batch.positions)
-        angles = None
-        if config.positions == "rope":
-            angles = rotary_angles(batch.positions, config.width_of_head, config.rope_base)
+        embedding_key, encoder_key, stack_key, source_key = split(key, 4)
+        source = None
+        if batch.encoder is not None:
+            source = self._encode(batch, batch.encoder, source_key, encoder_key)
+        elif cache is not None and cache.cross is not None:
+            seen = _same_segment(batch.segment_ids, cache.source_segment_ids)
+            source = Source(None, seen, cache.cross)
+        queries = places(batch.positions, batch.segment_ids, batch.block_ids)
         slots = None
-        whole = self.rules.activation("batch", None)
         if cache is None:
-            visible = packed_causal(
-                batch.positions,
-                batch.segment_ids,
-                reshard(batch.positions, whole),
-                reshard(batch.segment_ids, whole),
-            )
+            whole = rules.activation("batch", None)
+            keys = jax.tree.map(lambda x: reshard(x, whole), queries)
         else:
             slots = jnp.where(batch.segment_ids > 0, batch.positions, cache.capacity)
+            whole = rules.activation("batch", None)
             slots = reshard(slots, whole)
-            filled = jax.vmap(lambda row, slot: row.at[slot].set(True, mode="drop"))(
-                cache.filled, slots
-            )
-            visible = cached_causal(batch.positions, filled)
-            cache = dataclasses.replace(cache, filled=filled)
-
-        def run_unit(x, scanned):
-            unit, cached = scanned
-            statistics, written = [], []
-            for index, block in enumerate(unit.blocks):
-                pair = None if cached is None else (cached[0][index], cached[1][index])
-                x, statistic, pair = block(x, batch.segment_ids, visible, angles, pair, slots)
-                statistics.append(statistic)
-                written.append(pair)
-            router = [statistic for statistic in statistics if statistic is not None]
-            pairs = None if cached is None else tuple(zip(*written, strict=True))
-            return x, (router[0] if router else None, pairs)
-
-        scanned = (self.units, None if cache is None else (cache.keys, cache.values))
-        x, (router, pairs) = jax.lax.scan(
-            rematerialised(run_unit, config.remat),
+            filled = mark(cache.filled, slots >= 0, slots)
+            blocks = mark(cache.block_ids, reshard(queries.block_ids, whole), slots)
+            cache = dataclasses.replace(cache, filled=filled, block_ids=blocks)
+            # In a cache all tokens are of one segment, whatever its number.
+            queries = dataclasses.replace(queries, segment_ids=jnp.minimum(queries.segment_ids, 1))
+            positions = jnp.broadcast_to(jnp.arange(cache.capacity), filled.shape)
+            keys = Places(reshard(positions, whole), jnp.where(filled, 1, -1), blocks)
+        views = make_views(config, config.layers, queries, keys, slots, self.stack.relative, rules)
+        x = self.embedding(batch.tokens, batch.positions, batch.token_types, embedding_key)
+        result = self.stack(
             x,
-            scanned,
-            unroll=min(config.scan_unroll, config.num_units),
+            batch.segment_ids,
+            views,
+            None if cache is None else cache.pairs,
+            source,
+            stack_key,
         )
-        if cache is not None and pairs is not None:
-            cache = dataclasses.replace(cache, keys=pairs[0], values=pairs[1])
-        return Output(self.final_norm(x), router, cache)
+        if cache is not None:
+            cache = dataclasses.replace(cache, pairs=result.pairs)
+            if batch.encoder is not None:
+                cache = dataclasses.replace(
+                    cache,
+                    cross=result.source_pairs,
+                    source_segment_ids=jnp.minimum(batch.encoder.segment_ids, 1),
+                )
+        hidden = result.hidden
+        pooled = None if self.pooler is None else self.pooler(hidden)
+        if self.transform is not None:
+            hidden = self.transform(hidden)
+        if config.scale_logits:
+            hidden = hidden * config.embed_dim**-0.5
+        return Output(hidden, result.router, cache, pooled)
+
+    def _encode(self, batch: Batch, source: EncoderInput, *keys) -> Source:
+        assert self.encoder is not None
+        config, rules = self.config, self.rules
+        queries = places(source.positions, source.segment_ids)
+        whole = rules.activation("batch", None)
+        seen = jax.tree.map(lambda x: reshard(x, whole), queries)
+        views = make_views(
+            config, config.encoder_layers, queries, seen, None, self.encoder.relative, rules
+        )
+        x = self.embedding(source.tokens, source.positions, None, keys[0])
+        hidden = self.encoder(x, source.segment_ids, views, key=keys[1]).hidden
+        return Source(hidden, _same_segment(batch.segment_ids, seen.segment_ids))
 
     def unembedding_table(self, dtype: Any) -> jax.Array:
         """The table that turns hidden into logits, [vocab, embed], whole over fsdp."""
-        parameter = self.embedding.table if self.unembedding is None else self.unembedding
+        parameter: Any = self.embedding.table if self.unembedding is None else self.unembedding
         return gather(parameter, self.rules, dtype)
+
+    def unembedding_bias(self) -> jax.Array | None:
+        """What is added to the logits, [vocab] float32, or None."""
+        bias = self.logit_bias
+        return None if bias is None else gather(bias, self.rules, jnp.float32)
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """[batch, length, embed] -> [batch, length, vocab] float32; for few positions at a time."""
-        table = self.unembedding_table(hidden.dtype)
+        table, bias = self.unembedding_table(hidden.dtype), self.unembedding_bias()
         layout = self.rules.activation("batch", "length", "vocab")
         logits = einsum("btd,vd->btv", hidden, table, out=layout).astype(jnp.float32)
+        logits = logits if bias is None else logits + bias
         cap = self.config.logit_soft_cap
         return logits if cap is None else cap * jnp.tanh(logits / cap)
 
 
-def rematerialised(function, policy: str):
-    """The function, recomputing in its backward pass what the policy's name says."""
-    if policy == "none":
-        return function
-    policies = {
-        "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-        "full": jax.checkpoint_policies.nothing_saveable,
-    }
-    return jax.checkpoint(function, policy=policies[policy], prevent_cse=False)
+def _same_segment(segment_ids: jax.Array, source_segment_ids: jax.Array) -> View:
+    """Targets see the source of their own segment."""
+    targets, source = (places(ids, ids) for ids in (segment_ids, source_segment_ids))
+    return View(visible=visible((), targets, source), is_self=False)
 
 
-def _stack_units(config: TransformerConfig, key: jax.Array, rules: Rules) -> Unit:
-    keys = jax.random.split(key, config.num_units)
-    units = jax.vmap(lambda key: Unit(config, nnx.Rngs(params=key), rules))(keys)
-
-    def add_layers_axis(parameter):
-        return nnx.Param(parameter[...], logical_axes=("layers", *parameter.logical_axes))
-
-    return jax.tree.map(add_layers_axis, units, is_leaf=lambda x: isinstance(x, nnx.Param))
+def _check_source(config: TransformerConfig, batch: Batch, cache: Cache | None) -> None:
+    if batch.encoder is not None and not config.num_encoder_layers:
+        raise DataError("the batch has a source but the model has no encoder.")
+    has_source = batch.encoder is not None or (cache is not None and cache.cross is not None)
+    if config.num_encoder_layers and not has_source:
+        raise DataError(
+            f"the model has {config.num_encoder_layers} encoder layers and the batch no source "
+            "(Batch.encoder); use a mixture that makes one, or a model without an encoder."
+        )
 
 
 def abstract_transformer(config: TransformerConfig, rules: Rules | None = None) -> Transformer:

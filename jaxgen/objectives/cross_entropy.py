@@ -43,6 +43,7 @@ def cross_entropy(
     targets: jax.Array,
     weights: jax.Array,
     *,
+    bias: jax.Array | None = None,
     rules: Rules,
     z_loss: float = 0.0,
     soft_cap: float | None = None,
@@ -55,6 +56,7 @@ def cross_entropy(
       table: [vocab, embed], whole over embed; logits are hidden @ table.T.
       targets: [batch, length] int32.
       weights: [batch, length] float32.
+      bias: [vocab] float32, added to the logits before the cap.
       rules: the layout of the above.
       z_loss: weight of log(Z)^2, added to each position's loss (PaLM, 2204.02311, 5).
       soft_cap: logits become cap * tanh(logits / cap).
@@ -62,28 +64,28 @@ def cross_entropy(
 
     Returns:
       The scalar sum over positions of weight * (nll + z_loss * log(Z)^2), differentiable in
-      `hidden` and `table`; and the per-position figures (correct is 1 where the target has the
-      largest logit).
+      `hidden`, `table` and `bias`; and the per-position figures (correct is 1 where the target has
+      the largest logit).
     """
     batch_axes = axis_names(rules.batch) + axis_names(rules.length)
     vocab_axes = axis_names(rules.vocab)
 
-    def local(hidden, table, targets, weights):
+    def local(hidden, table, targets, weights, bias):
         rows, length = targets.shape
         chunk = max(1, min(length, logits_at_a_time // (rows * table.shape[0])))
         settings = _Settings(z_loss, soft_cap, vocab_axes if mesh_is_set() else (), chunk)
         if mesh_is_set():
             # Cast here, each gradient is summed over the other axes once, after the chunks.
-            table = _varying(table, batch_axes)
+            table, bias = (None if x is None else _varying(x, batch_axes) for x in (table, bias))
             hidden = _varying(hidden, vocab_axes)
-        result: Any = _local_cross_entropy(settings, hidden, table, targets, weights)
+        result: Any = _local_cross_entropy(settings, hidden, table, bias, targets, weights)
         loss, token_losses = result
         if mesh_is_set():
             loss = jax.lax.psum(loss, batch_axes)
         return loss, token_losses
 
     if not mesh_is_set():
-        return local(hidden, table, targets, weights)
+        return local(hidden, table, targets, weights, bias)
     tokens = rules.activation("batch", "length")
     return jax.shard_map(
         local,
@@ -92,9 +94,10 @@ def cross_entropy(
             jax.P(rules.vocab, None),
             tokens,
             tokens,
+            None if bias is None else jax.P(rules.vocab),
         ),
         out_specs=(jax.P(), TokenLosses(tokens, tokens)),
-    )(hidden, table, targets, weights)
+    )(hidden, table, targets, weights, bias)
 
 
 def _varying(x, axes):
@@ -102,9 +105,9 @@ def _varying(x, axes):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _local_cross_entropy(settings, hidden, table, targets, weights) -> Any:
+def _local_cross_entropy(settings, hidden, table, bias, targets, weights) -> Any:
     def step(loss, chunk):
-        chunk_loss, token_losses, _ = _chunk(settings, table, *chunk)
+        chunk_loss, token_losses, _ = _chunk(settings, table, bias, *chunk)
         return loss + chunk_loss, token_losses
 
     chunks = _split(settings, hidden, targets, weights)
@@ -112,40 +115,39 @@ def _local_cross_entropy(settings, hidden, table, targets, weights) -> Any:
     return loss, TokenLosses(*(_join(x, targets.shape[1]) for x in token_losses))
 
 
-def _forward(settings, hidden, table, targets, weights):
+def _forward(settings, hidden, table, bias, targets, weights):
     def step(carry, chunk):
-        loss, table_gradient = carry
-        chunk_loss, token_losses, logits_gradient = _chunk(settings, table, *chunk)
+        loss, table_gradient, bias_gradient = carry
+        chunk_loss, token_losses, logits_gradient = _chunk(settings, table, bias, *chunk)
+        if bias is not None:
+            bias_gradient += jnp.sum(logits_gradient, axis=(0, 1))
         logits_gradient = logits_gradient.astype(hidden.dtype)
         hidden_gradient = jnp.einsum("btv,vd->btd", logits_gradient, table)
         table_gradient += jnp.einsum(
             "btv,btd->vd", logits_gradient, chunk[0], preferred_element_type=jnp.float32
         )
-        return (loss + chunk_loss, table_gradient), (token_losses, hidden_gradient)
+        carry = loss + chunk_loss, table_gradient, bias_gradient
+        return carry, (token_losses, hidden_gradient)
 
     chunks = _split(settings, hidden, targets, weights)
     # A sum of the inputs' zeros has the mesh axes over which the carry will vary.
     start = jnp.zeros(table.shape, jnp.float32) + 0 * (
         table[0, 0].astype(jnp.float32) + hidden[0, 0, 0].astype(jnp.float32)
     )
-    carry = (_zero_like_sum(weights), start)
-    (loss, table_gradient), (token_losses, hidden_gradient) = jax.lax.scan(step, carry, chunks)
+    carry = (_zero_like_sum(weights), start, None if bias is None else start[:, 0])
+    carry, (token_losses, hidden_gradient) = jax.lax.scan(step, carry, chunks)
+    loss, table_gradient, bias_gradient = carry
     length = targets.shape[1]
     token_losses = TokenLosses(*(_join(x, length) for x in token_losses))
-    residuals = (_join(hidden_gradient, length), table_gradient.astype(table.dtype))
+    table_gradient = table_gradient.astype(table.dtype)
+    residuals = (_join(hidden_gradient, length), table_gradient, bias_gradient)
     return (loss, token_losses), residuals
 
 
 def _backward(settings, residuals, cotangents):
     del settings
     scale, _ = cotangents
-    hidden_gradient, table_gradient = residuals
-    return (
-        hidden_gradient * scale.astype(hidden_gradient.dtype),
-        table_gradient * scale.astype(table_gradient.dtype),
-        None,
-        None,
-    )
+    return *(None if x is None else x * scale.astype(x.dtype) for x in residuals), None, None
 
 
 _local_cross_entropy.defvjp(_forward, _backward)
@@ -173,10 +175,11 @@ def _join(x, length):
     return x.reshape(x.shape[0], -1, *x.shape[3:])[:, :length]
 
 
-def _chunk(settings, table, hidden, targets, weights):
+def _chunk(settings, table, bias, hidden, targets, weights):
     """Loss, per-token losses and the gradient of the logits of one chunk of positions."""
     axes = settings.vocab_axes
     logits = jnp.einsum("btd,vd->btv", hidden, table, preferred_element_type=jnp.float32)
+    logits = logits if bias is None else logits + bias
     slope = None
     if settings.soft_cap is not None:
         bent = jnp.tanh(logits / settings.soft_cap)

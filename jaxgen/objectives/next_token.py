@@ -34,15 +34,21 @@ class Loss:
     router: Any
 
 
-def next_token(model: Transformer, batch: Batch, num_tasks: int) -> Loss:
-    """Cross-entropy of each position's target, z-loss and router losses included."""
+def next_token(
+    model: Transformer, batch: Batch, num_tasks: int, key: jax.Array | None = None
+) -> Loss:
+    """Cross-entropy of each position's target, z-loss and router losses included.
+
+    `key` is of a training pass; see `Transformer`.
+    """
     config = model.config
-    output = model(batch)
+    output = model(batch, key=key)
     token_sum, token_losses = cross_entropy(
         output.hidden,
         model.unembedding_table(output.hidden.dtype),
         batch.targets,
         batch.loss_weights,
+        bias=model.unembedding_bias(),
         rules=model.rules,
         z_loss=config.z_loss,
         soft_cap=config.logit_soft_cap,

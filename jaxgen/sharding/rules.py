@@ -32,6 +32,7 @@ class Rules:
     heads: str | tuple[str, ...] | None = "tensor"
     kv_heads: str | tuple[str, ...] | None = "tensor"
     head_dim: str | tuple[str, ...] | None = None
+    rank: str | tuple[str, ...] | None = None
     mlp: str | tuple[str, ...] | None = "tensor"
     experts: str | tuple[str, ...] | None = "expert"
     layers: str | tuple[str, ...] | None = None

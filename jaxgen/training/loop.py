@@ -47,7 +47,7 @@ def fit(
     train, total = program.train, program.total_steps
     data = mixture.open(batch_size=train.batch_size, length=train.length, seed=train.seed)
     train_step = make_train_step(
-        program.optimizer, len(data.task_names), train.clip_norm, train.accumulation
+        program.optimizer, len(data.task_names), train.clip_norm, train.accumulation, train.seed
     )
     with Checkpoints(directory.checkpoints, keep=train.keep_checkpoints) as checkpoints:
         state, start, window = _newest(program, checkpoints)

@@ -64,6 +64,7 @@ class Window:
         if router is not None:
             row["router/load_balance_loss"] = float(np.mean(router["load_balance_loss"]) / steps)
             row["router/z_loss"] = float(np.mean(router["z_loss"]) / steps)
+            row["router/dropped"] = float(np.mean(router["dropped"]) / steps)
             row["router/load"] = (np.asarray(router["load"]) / steps).tolist()
         return row
 

@@ -63,7 +63,7 @@ def build_program(
     """
     check_model_fits(model, rules, mesh)
     check_batch_fits(train.batch_size, train.length, train.accumulation, mesh, rules)
-    if model.positions == "learned" and (model.max_length or 0) < train.length:
+    if model.embedding_positions == "learned" and (model.max_length or 0) < train.length:
         raise ConfigError(
             f"train.length={train.length} exceeds the learned positions, "
             f"model.max_length={model.max_length}."

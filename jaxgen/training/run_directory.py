@@ -92,7 +92,10 @@ class RunDirectory:
         recorded = self.config_file.read_text()
         if recorded == config_text:
             return
-        lines = "\n".join(f"  {line}" for line in describe_difference(recorded, config_text))
+        differences = describe_difference(recorded, config_text)
+        if not differences:
+            return
+        lines = "\n".join(f"  {line}" for line in differences)
         raise CheckpointError(
             f"{self.path} was started with another configuration:\n{lines}\n"
             "Give the run its own --run_dir, or go back to the recorded configuration "

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxgen.batch import Batch
+from jaxgen.models.moe import balanced
 from jaxgen.objectives.next_token import Loss, next_token
 from jaxgen.training.state import TrainState
 
@@ -42,34 +43,40 @@ def make_train_step(
     num_tasks: int,
     clip_norm: float | None = None,
     accumulation: int = 1,
+    seed: int = 0,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]:
     """The jitted step; the state given to it is donated.
 
     With `accumulation` above 1 the arrays of the batch are [accumulation, batch, length]; the
     gradient is that of the whole batch, and the router's losses are means over the micro-batches.
+    What dropout drops is a function of (seed, step).
     """
 
-    def objective(model: Any, batch: Batch) -> tuple[jax.Array, Loss]:
-        loss = next_token(model, batch, num_tasks)
+    def objective(model: Any, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, Loss]:
+        loss = next_token(model, batch, num_tasks, key)
         return loss.total, loss
 
-    def gradient(model, batch: Batch) -> tuple[Loss, Any]:
+    def gradient(model, batch: Batch, key: jax.Array) -> tuple[Loss, Any]:
         differentiate = jax.grad(objective, has_aux=True)
+        key_of = (lambda i: jax.random.fold_in(key, i)) if _needs_key(model) else lambda i: None
         if accumulation == 1:
-            gradients, loss = differentiate(model, batch)
+            gradients, loss = differentiate(model, batch, key_of(0))
             return loss, gradients
 
-        def add(carry, micro_batch):
-            gradients, loss = differentiate(model, micro_batch)
+        def add(carry, scanned):
+            index, micro_batch = scanned
+            gradients, loss = differentiate(model, micro_batch, key_of(index))
             return jax.tree.map(jnp.add, carry, (loss, gradients)), None
 
         first = jax.tree.map(lambda x: x[0], batch)
         rest = jax.tree.map(lambda x: x[1:], batch)
-        gradients, loss = differentiate(model, first)
+        gradients, loss = differentiate(model, first, key_of(0))
+        rest = jnp.arange(1, accumulation), rest
         return jax.lax.scan(add, (loss, gradients), rest)[0]
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
-        loss, gradients = gradient(state.model, batch)
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        loss, gradients = gradient(state.model, batch, key)
         weight = jnp.maximum(loss.weight, 1.0)
         gradient_norm = optax.tree.norm(gradients) / weight
         scale = 1.0 / weight
@@ -84,7 +91,13 @@ def make_train_step(
             parameter_norm=optax.tree.norm(state.model),
             router=jax.tree.map(lambda x: x / weight, loss.router),
         )
-        model = optax.apply_updates(state.model, updates)
+        model: Any = optax.apply_updates(state.model, updates)
+        if model.config.moe is not None and model.config.moe.bias_balancing:
+            model = balanced(model, metrics.router.load)
         return TrainState(state.step + 1, model, optimizer_state), metrics
 
     return jax.jit(train_step, donate_argnums=0)
+
+
+def _needs_key(model: Any) -> bool:
+    return model.config.differs_in_training

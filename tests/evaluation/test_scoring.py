@@ -18,6 +18,7 @@ from jaxgen.evaluation.evaluate import evaluate
 from jaxgen.evaluation.scoring import score_instances, summarise
 from jaxgen.generation.policies import SamplingPolicy
 from jaxgen.generation.sampling import pad_prompts, sample
+from jaxgen.models.block_config import Initialization
 from jaxgen.training.run_directory import read_rows
 
 CODEC = ByteCodec()
@@ -26,7 +27,9 @@ CODEC = ByteCodec()
 @pytest.fixture(scope="module")
 def model():
     with jax.set_mesh(one_device_mesh()):
-        return build(tiny_dense(vocab_size=320, embedding_stddev=0.5))
+        return build(
+            tiny_dense(vocab_size=320, initialization=Initialization(embedding_stddev=0.5))
+        )
 
 
 def greedy(model, prompts, count):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import MESHES, build, tiny_dense, tiny_moe
+from helpers import MESHES, build, tiny_dense, tiny_gpt2, tiny_moe
 
 from jaxgen.batch import Batch
 from jaxgen.errors import ConfigError
@@ -16,7 +16,7 @@ from jaxgen.sharding.mesh import make_mesh
 
 CONFIGS = {
     "dense": tiny_dense(),
-    "learned": tiny_dense(positions="learned", max_length=24, norm="layer", use_bias=True),
+    "learned": tiny_gpt2(max_length=24),
     "capped": tiny_dense(logit_soft_cap=2.0, tie_embeddings=False),
     "moe": tiny_moe(),
 }

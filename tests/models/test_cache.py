@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import MESHES, build, random_batch, tiny_dense, tiny_moe
+from helpers import MESHES, build, random_batch, tiny_dense, tiny_gpt2, tiny_moe
 
 from jaxgen.models.cache import empty_cache
 from jaxgen.sharding.mesh import make_mesh
@@ -15,7 +15,7 @@ from jaxgen.training.loading import put_batch
 
 CONFIGS = {
     "rope": tiny_dense(),
-    "learned": tiny_dense(positions="learned", max_length=32, num_kv_heads=1, use_bias=True),
+    "learned": tiny_gpt2(num_kv_heads=1),
     "moe": tiny_moe(),
 }
 
@@ -62,7 +62,7 @@ def test_the_cache_is_split_like_the_heads():
         cache = empty_cache(model.config, 8, 16, Rules())
         output = model(put_batch(batch, mesh, Rules()), cache)
         assert output.cache is not None
-        assert output.cache.keys[0].sharding.spec[:3] == (
+        assert output.cache.pairs[0][0][0].sharding.spec[:3] == (
             None, ("data", "fsdp", "expert"), "tensor",
         )  # fmt: skip
     np.testing.assert_allclose(output.hidden, expected, rtol=1e-4, atol=1e-5)

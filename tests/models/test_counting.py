@@ -5,8 +5,9 @@ import math
 import jax
 import numpy as np
 import pytest
-from helpers import random_batch, tiny_dense, tiny_moe
+from helpers import ALL_BIASES, random_batch, tiny_dense, tiny_gpt2, tiny_moe
 
+from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.counting import count_parameters, forward_flops_per_token
 from jaxgen.models.parameters import named_parameters, number_of_parameters
@@ -14,10 +15,10 @@ from jaxgen.models.transformer import Transformer, abstract_transformer
 
 CONFIGS = [
     tiny_dense(),
-    tiny_dense(norm="layer", use_bias=True, positions="learned", max_length=32),
-    tiny_dense(tie_embeddings=False, feed_forward="gelu", num_kv_heads=1),
+    tiny_gpt2(),
+    tiny_dense(tie_embeddings=False, gated=False, num_kv_heads=1),
     tiny_moe(),
-    tiny_moe(feed_forward="gelu"),
+    tiny_moe(gated=False),
 ]
 
 
@@ -39,7 +40,8 @@ def test_parameters_equal_the_real_tree(config):
 def test_gpt2_and_llama_have_their_published_counts():
     gpt2 = TransformerConfig(
         num_layers=12, embed_dim=768, num_heads=12, vocab_size=50257, mlp_dim=3072, norm="layer",
-        positions="learned", max_length=1024, feed_forward="gelu", use_bias=True,
+        embedding_positions="learned", max_length=1024, activation="gelu_tanh", gated=False,
+        biases=ALL_BIASES, layers=(LayerConfig(rope=None),),
     )  # fmt: skip
     assert count_parameters(gpt2).total == 124_439_808  # Hugging Face openai-community/gpt2
     llama = TransformerConfig(
@@ -52,7 +54,7 @@ def test_gpt2_and_llama_have_their_published_counts():
 @pytest.mark.parametrize("config", CONFIGS[:3])
 def test_flops_are_those_of_the_traced_matrix_products(config, monkeypatch):
     # The count is of every query against every key; pieces skip keys that no query may see.
-    monkeypatch.setattr("jaxgen.models.attention.QUERY_CHUNKS", 1)
+    monkeypatch.setattr("jaxgen.ops.softmax_attention.QUERY_CHUNKS", 1)
     batch = random_batch()
     model = abstract_transformer(config)
 

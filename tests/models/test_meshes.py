@@ -5,7 +5,16 @@ import functools
 import jax
 import numpy as np
 import pytest
-from helpers import MESHES, build, one_device_mesh, random_batch, tiny_dense, tiny_moe
+from helpers import (
+    ALL_BIASES,
+    MESHES,
+    build,
+    one_device_mesh,
+    random_batch,
+    tiny_dense,
+    tiny_gpt2,
+    tiny_moe,
+)
 
 from jaxgen.models.parameters import named_parameters
 from jaxgen.objectives.next_token import next_token
@@ -14,11 +23,10 @@ from jaxgen.sharding.rules import Rules
 from jaxgen.training.loading import put_batch
 
 CONFIGS = {
-    "dense": tiny_dense(
-        norm="layer", use_bias=True, positions="learned", max_length=32, feed_forward="geglu",
-        logit_soft_cap=20.0, z_loss=1e-3,
+    "dense": tiny_gpt2(
+        biases=(*ALL_BIASES, "logits"), gated=True, logit_soft_cap=20.0, z_loss=1e-3
     ),
-    "untied": tiny_dense(tie_embeddings=False, feed_forward="gelu", remat="full"),
+    "untied": tiny_dense(tie_embeddings=False, gated=False, remat="full"),
     "moe": tiny_moe(remat="dots"),
 }  # fmt: skip
 

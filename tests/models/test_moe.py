@@ -9,8 +9,8 @@ from helpers import tiny_moe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxgen.models.dispatch import from_rows, gather_rows, make_dispatch, to_rows
 from jaxgen.models.moe import MoE
+from jaxgen.ops.dispatch import from_rows, gather_rows, make_dispatch, to_rows
 from jaxgen.sharding.rules import Rules
 
 

@@ -21,6 +21,7 @@ MESHES = {
     "expert, sequence, tensor": MeshConfig(data=1, expert=2, sequence=2, tensor=2),
 }
 SHAPE = (8, 16, 32)
+ACTIVATIONS = {"swiglu": "silu", "gelu": "gelu_tanh"}
 KINDS = {"swiglu": ("router", "up", "gate", "down"), "gelu": ("router", "up", "down")}
 
 
@@ -36,7 +37,11 @@ def layer_gradients(kind, mesh):
     """Output, losses, load, and gradients of x and of every weight, as numpy."""
     with jax.set_mesh(mesh):
         rules = Rules()
-        layer = jax.jit(lambda: MoE(tiny_moe(feed_forward=kind), nnx.Rngs(0), rules))()
+        layer = jax.jit(
+            lambda: MoE(
+                tiny_moe(activation=ACTIVATIONS[kind], gated=kind == "swiglu"), nnx.Rngs(0), rules
+            )
+        )()
         layout = rules.activation("batch", "length", None)
         x, cotangent, segment_ids = inputs()
         x, cotangent = jax.reshard((x, cotangent), (layout, layout))
@@ -78,7 +83,7 @@ def all_experts(weights, x, segment_ids, kind):
     load = chosen.sum((0, 1)) / (2 * tokens)
     balance = load.size * jnp.vdot(load, jnp.einsum("bte,bt->e", p, is_token) / tokens)
     z = jnp.sum(is_token * jax.nn.logsumexp(logits, -1) ** 2) / tokens
-    return y, {"load": load, "load_balance_loss": balance, "z_loss": z}
+    return y, {"load": load, "load_balance_loss": balance, "z_loss": z, "dropped": 0.0}
 
 
 def close(got, expected, name):

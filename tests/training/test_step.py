@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 import pytest
-from helpers import MESHES, one_device_mesh, random_batch, tiny_dense, tiny_moe
+from helpers import ALL_BIASES, MESHES, one_device_mesh, random_batch, tiny_dense, tiny_moe
 
 from jaxgen.models.parameters import named_parameters
 from jaxgen.sharding.mesh import make_mesh
@@ -56,7 +56,7 @@ def test_the_loss_curve_is_the_same_on_every_mesh(kind, mesh):
 
 
 def test_adamw_is_the_papers_update_and_spares_scales_and_biases():
-    config = tiny_dense(use_bias=True)
+    config = tiny_dense(biases=ALL_BIASES)
     adamw = AdamW(beta1=0.8, beta2=0.9, epsilon=1e-8, weight_decay=0.5)
     mesh = one_device_mesh()
     rows, first, last = train(config, mesh, 1, optimizer=adamw, clip_norm=None)

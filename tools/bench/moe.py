@@ -17,10 +17,11 @@ import jax.numpy as jnp
 from flax import nnx
 from timing import print_table, time_interleaved
 
-from jaxgen.models.config import MoEConfig, TransformerConfig
+from jaxgen.models.config import TransformerConfig
 from jaxgen.models.feedforward import FeedForward
-from jaxgen.models.grouped_matmul import Implementation
 from jaxgen.models.moe import MoE
+from jaxgen.ops.grouped_matmul import Implementation
+from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.process import prepare_process
 from jaxgen.sharding.rules import Rules
 
@@ -50,7 +51,8 @@ def build(kind: Kind, implementation: Implementation | None) -> Callable[[], obj
         num_heads=4,
         vocab_size=512,
         mlp_dim=1024,
-        feed_forward=kind,
+        activation="gelu_tanh" if kind == "gelu" else "silu",
+        gated=kind != "gelu",
         moe=MoEConfig(num_experts=16, experts_per_token=2, mlp_dim=512),
     )
     layer = (FeedForward if implementation is None else MoE)(config, nnx.Rngs(0), Rules())

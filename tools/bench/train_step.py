@@ -21,6 +21,7 @@ from peers.config import PeerConfig
 from timing import print_table, time_interleaved
 
 from jaxgen.batch import Batch
+from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.counting import training_flops_per_token
 from jaxgen.process import prepare_process
@@ -91,9 +92,12 @@ def model_config(config: PeerConfig, dtype: Dtype, unroll: int) -> TransformerCo
         mlp_dim=config.mlp_dim,
         norm="layer",
         norm_epsilon=1e-5,
-        positions="learned",
+        layers=(LayerConfig(rope=None),),
+        embedding_positions="learned",
         max_length=config.length,
-        feed_forward="gelu",
+        activation="gelu_tanh",
+        gated=False,
+        biases=("norm",),
         compute_dtype=dtype,
         scan_unroll=unroll,
     )

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxgen.models.grouped_matmul import grouped_matmul, make_layout
+from jaxgen.ops.grouped_matmul import grouped_matmul, make_layout
 
 BLOCK = 4
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgen.models.grouped_matmul import Layout, make_layout
+from jaxgen.ops.grouped_matmul import Layout, make_layout
 
 
 class Dispatch(NamedTuple):
@@ -31,7 +31,11 @@ class Dispatch(NamedTuple):
 
 
 def make_dispatch(
-    experts: jax.Array, first_expert: jax.Array | int, num_experts: int, block_rows: int
+    experts: jax.Array,
+    first_expert: jax.Array | int,
+    num_experts: int,
+    block_rows: int,
+    max_assignments: int | None = None,
 ) -> Dispatch:
     """Sorts assignments by expert into blocks.
 
@@ -40,22 +44,23 @@ def make_dispatch(
       first_expert: the first of the experts that are here.
       num_experts: how many are here; assignments to others are left out.
       block_rows: rows of a block.
+      max_assignments: a bound on those to any expert; None: all.
     """
     local = experts.reshape(-1) - first_expert
     local = jnp.where((local >= 0) & (local < num_experts), local, num_experts)
-    max_rows = local.shape[0]
+    num_assignments = local.shape[0]
     counts = jnp.sum(local[:, None] == jnp.arange(num_experts), axis=0, dtype=jnp.int32)
-    layout = make_layout(counts, max_rows, block_rows)
+    layout = make_layout(counts, max_assignments or num_assignments, block_rows)
     num_rows = layout.block_groups.shape[0] * block_rows
     order = jnp.argsort(local, stable=True)
     sorted_experts = local[order]
     first_sorted = jnp.concatenate([jnp.cumsum(counts) - counts, jnp.zeros(1, jnp.int32)])
     first_row = jnp.cumsum(layout.group_rows) - layout.group_rows
     first_row = jnp.concatenate([first_row, jnp.full(1, num_rows, first_row.dtype)])
-    rank = jnp.arange(max_rows) - first_sorted[sorted_experts]
+    rank = jnp.arange(num_assignments) - first_sorted[sorted_experts]
     rows = jnp.where(sorted_experts < num_experts, first_row[sorted_experts] + rank, num_rows)
-    row_of = jnp.zeros(max_rows, jnp.int32).at[order].set(rows.astype(jnp.int32))
-    assignment_of = jnp.full(num_rows, max_rows, jnp.int32)
+    row_of = jnp.zeros(num_assignments, jnp.int32).at[order].set(rows.astype(jnp.int32))
+    assignment_of = jnp.full(num_rows, num_assignments, jnp.int32)
     assignment_of = assignment_of.at[rows].set(order.astype(jnp.int32), mode="drop")
     return Dispatch(layout, row_of.reshape(experts.shape), assignment_of)
 
@@ -64,6 +69,14 @@ def to_rows(x: jax.Array, dispatch: Dispatch) -> jax.Array:
     """[tokens, width] -> [rows, width]: each row its token, zeros for padding."""
     choices = dispatch.row_of.shape[1]
     return gather_rows(x, dispatch.assignment_of // choices, dispatch.row_of)
+
+
+def weighted_rows(x: jax.Array, weights: jax.Array, dispatch: Dispatch) -> jax.Array:
+    """As `to_rows`, each row times the weight [tokens, choices] of its assignment."""
+    of_assignment = gather_rows(
+        weights.reshape(-1, 1), dispatch.assignment_of, dispatch.row_of.reshape(-1, 1)
+    )
+    return to_rows(x, dispatch) * of_assignment.astype(x.dtype)
 
 
 def from_rows(rows: jax.Array, weights: jax.Array, dispatch: Dispatch) -> jax.Array:

@@ -1,0 +1,74 @@
+"""The configurations of a block's parts: what a layer sees, and how its matrices begin."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from jaxgen.ops.positions import LogTemperature, Rope
+from jaxgen.ops.visibility import Causal, Predicate
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerConfig:
+    """What may differ from layer to layer of one model.
+
+    Attributes:
+      visibility: predicates that must all hold, beside being of the same segment.
+      rope: rotary positions, or None.
+      qk_norm: queries and keys are normalised over each head ("head", Qwen 3) or over all heads
+        together ("width", OLMo 2) before they turn, or over each head, without a learned scale,
+        after ("unit", Llama 4).
+      temperature: growth of the queries with their position.
+    """
+
+    visibility: tuple[Predicate, ...] = (Causal(),)
+    rope: Rope | None = Rope()
+    qk_norm: Literal["head", "width", "unit"] | None = None
+    temperature: LogTemperature | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class LatentConfig:
+    """Multi-head latent attention (DeepSeek-V2, 2405.04434, 2.1).
+
+    Attributes:
+      kv_rank: width of the latent that keys and values are made from, which is what a cache holds.
+      nope_dim: width of a head's part that has no position.
+      rope_dim: width of the rotary part, whose key all heads share.
+      value_dim: width of a head's values.
+      query_rank: width of the queries' latent; None makes them from the stream.
+    """
+
+    kv_rank: int
+    nope_dim: int
+    rope_dim: int
+    value_dim: int
+    query_rank: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Initialization:
+    """How parameters begin: matrices normal, scales 1, biases 0.
+
+    Attributes:
+      kernel: the variance: "fan_in" 1 / n_in; "glorot" 2 / (n_in + n_out); "fixed" stddev^2.
+      stddev: of "fixed".
+      embedding_stddev: of the token, position and type tables.
+      residual_scaling: whether projections back to the stream are divided by sqrt(2 * num_layers)
+        (GPT-2).
+      query_scaling: whether queries begin smaller by sqrt(head_dim), instead of a scale on the
+        logits of attention (T5).
+    """
+
+    kernel: Literal["fan_in", "glorot", "fixed"] = "fan_in"
+    stddev: float = 0.02
+    embedding_stddev: float = 0.02
+    residual_scaling: bool = True
+    query_scaling: bool = False
+
+    def kernel_stddev(self, n_in: int, n_out: int) -> float:
+        """Of a matrix that sums over `n_in`."""
+        if self.kernel == "fixed":
+            return self.stddev
+        return n_in**-0.5 if self.kernel == "fan_in" else (2 / (n_in + n_out)) ** 0.5

@@ -1,0 +1,56 @@
+"""What BERT (1810.04805) has between its last block and its losses."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxgen.models.config import TransformerConfig
+from jaxgen.models.feedforward import activation
+from jaxgen.models.norms import Norm
+from jaxgen.models.parameters import gather, kernel, make_parameter
+from jaxgen.ops.initializers import zeros
+from jaxgen.ops.linear import linear
+from jaxgen.sharding.rules import Rules, einsum, reshard
+
+
+class _Dense(nnx.Module):
+    """A square matrix and a bias."""
+
+    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs, rules: Rules):
+        embed, axes = config.embed_dim, ("embed", None)
+        self.rules = rules
+        self.weight = make_parameter(
+            rngs, rules, (embed, embed), axes, kernel(config, embed, embed)
+        )
+        self.bias = make_parameter(rngs, rules, (embed,), ("embed",), zeros)
+
+
+class Transform(_Dense):
+    """Dense, activation and norm before the logits."""
+
+    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs, rules: Rules):
+        super().__init__(config, rngs, rules)
+        self.kind = config.activation
+        self.norm = Norm(config, rngs, rules)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[batch, length, embed] -> the same."""
+        weight, bias = (gather(p, self.rules, x.dtype) for p in (self.weight, self.bias))
+        layout = self.rules.activation("batch", "length", None)
+        x = linear("btd,de->bte", x, weight, layout) + bias
+        return self.norm(activation(self.kind)(x))
+
+
+class Pooler(_Dense):
+    """Dense and tanh of a row's first token."""
+
+    def __call__(self, hidden: jax.Array) -> jax.Array:
+        """[batch, length, embed] -> [batch, embed]."""
+        is_first = (jnp.arange(hidden.shape[1]) == 0).astype(hidden.dtype)
+        is_first = reshard(is_first, self.rules.activation("length"))
+        layout = self.rules.activation("batch", None)
+        first = einsum("btd,t->bd", hidden, is_first, out=layout)
+        weight, bias = (gather(p, self.rules, first.dtype) for p in (self.weight, self.bias))
+        return jnp.tanh(einsum("bd,de->be", first, weight, out=layout) + bias)

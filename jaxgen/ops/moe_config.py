@@ -1,0 +1,99 @@
+"""The settings of a mixture of experts."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from jaxgen.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class MoEConfig:
+    """A mixture-of-experts feed-forward.
+
+    Attributes:
+      num_experts: experts in a layer.
+      experts_per_token: how many experts each token is sent to (top-k).
+      mlp_dim: width of one expert.
+      every: one layer of each `every` is sparse (1: all are).
+      offset: which of them; None is the last.
+      first: leading layers that are dense, before the counting begins.
+      gated: whether experts have a gate; None: as the dense layers have.
+      shared_mlp_dim: width of an expert that every token visits; 0: there is none.
+      router: "top_k": tokens choose experts; "expert_choice": each expert its tokens (2202.09368),
+        looking ahead in the row.
+      scores: what makes an expert's weight from its logit.
+      normalize_top_k: whether the chosen experts' weights are scaled to sum to 1.
+      scale: times the chosen weights.
+      weigh: whether weights multiply what experts give or what they are given (Llama 4).
+      groups: experts lie in so many groups, of which a token may use `groups_per_token`; a group's
+        score is its best, or the sum of its best two where `bias_balancing` (DeepSeek-V2, V3).
+      groups_per_token: see `groups`.
+      capacity_factor: an expert takes at most this many times its even share of a row's
+        assignments, first choices first; the others are dropped (GShard, 2006.16668). None drops
+        nothing. With "expert_choice", how much each expert takes.
+      bias_balancing: a bias for each expert, added where experts are chosen only, is moved by
+        `balance_rate` after each step towards an even load (2408.15664).
+      balance_rate: see `bias_balancing`.
+      load_balance_weight: weight of the load-balance loss (Switch Transformer, 2101.03961, eq. 4).
+      router_z_weight: weight of the router z-loss (ST-MoE, 2202.08906, eq. 5).
+    """
+
+    num_experts: int
+    experts_per_token: int = 2
+    mlp_dim: int = 0
+    every: int = 1
+    offset: int | None = None
+    first: int = 0
+    gated: bool | None = None
+    shared_mlp_dim: int = 0
+    router: Literal["top_k", "expert_choice"] = "top_k"
+    scores: Literal["softmax", "sigmoid"] = "softmax"
+    normalize_top_k: bool = True
+    scale: float = 1.0
+    weigh: Literal["output", "input"] = "output"
+    groups: int = 1
+    groups_per_token: int = 1
+    capacity_factor: float | None = None
+    bias_balancing: bool = False
+    balance_rate: float = 0.001
+    load_balance_weight: float = 0.01
+    router_z_weight: float = 0.001
+
+    def __post_init__(self):
+        if not 1 <= self.experts_per_token <= self.num_experts:
+            raise ConfigError(
+                f"moe.experts_per_token={self.experts_per_token} must lie between 1 and "
+                f"moe.num_experts={self.num_experts}."
+            )
+        if self.mlp_dim < 1:
+            raise ConfigError("moe.mlp_dim, the width of one expert, must be given and positive.")
+        if self.every < 1:
+            raise ConfigError(f"moe.every={self.every} must be 1 (all layers sparse) or more.")
+        if not 0 <= self.place < self.every:
+            raise ConfigError(f"moe.offset={self.offset} must be below moe.every={self.every}.")
+        if self.num_experts % self.groups or not 1 <= self.groups_per_token <= self.groups:
+            raise ConfigError(
+                f"moe.groups={self.groups} must divide moe.num_experts={self.num_experts} and be "
+                f"no fewer than moe.groups_per_token={self.groups_per_token}."
+            )
+        if self.router == "expert_choice" and self.capacity_factor is None:
+            raise ConfigError(
+                "moe.router='expert_choice' needs moe.capacity_factor: 1 lets the experts "
+                "together take experts_per_token times the tokens of a row."
+            )
+        if self.router == "expert_choice" and (self.bias_balancing or self.groups > 1):
+            raise ConfigError(
+                "moe.router='expert_choice' is balanced by itself: leave out moe.bias_balancing "
+                "and moe.groups."
+            )
+
+    @property
+    def place(self) -> int:
+        """Which layer of each `every` is sparse."""
+        return self.every - 1 if self.offset is None else self.offset
+
+    def is_sparse(self, layer: int) -> bool:
+        """Whether the layer, counted from 0, is sparse."""
+        return layer >= self.first and (layer - self.first) % self.every == self.place

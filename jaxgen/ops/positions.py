@@ -1,0 +1,203 @@
+"""Where a token stands, told by rotation (RoPE), by sines or by a bias on attention's logits."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.errors import ConfigError
+from jaxgen.sharding.rules import mesh_is_set
+
+
+@dataclasses.dataclass(frozen=True)
+class RopeScaling:
+    """How rotary frequencies are stretched for rows longer than those first trained on.
+
+    Attributes:
+      kind: "linear" divides positions (2306.15595); "ntk" raises the base instead; "llama3" divides
+        slow frequencies only (Llama 3, 2407.21783); "yarn" does so between two rotation counts
+        (2309.00071).
+      factor: by how much.
+      original_length: of the rows first trained on; of "llama3" and "yarn".
+      low, high: the band of wavelengths or rotations in which the stretch fades in: "llama3" names
+        them low and high frequency factors (1, 4), "yarn" beta slow and fast (1, 32).
+      magnitude: "yarn" scales cosine and sine by 0.1 * magnitude * ln(factor) + 1, over the same of
+        `logit_magnitude`.
+      logit_magnitude: "yarn" scales attention's logits by the square of the same.
+    """
+
+    kind: Literal["linear", "ntk", "llama3", "yarn"]
+    factor: float
+    original_length: int = 0
+    low: float = 1.0
+    high: float = 4.0
+    magnitude: float = 1.0
+    logit_magnitude: float = 0.0
+
+    def __post_init__(self):
+        if self.factor < 1:
+            raise ConfigError(f"rope_scaling.factor={self.factor} must be 1 or more.")
+        if self.kind in ("llama3", "yarn") and self.original_length < 1:
+            raise ConfigError(f"rope_scaling.kind={self.kind!r} needs original_length.")
+
+    def frequencies(self, dim: int, base: float) -> np.ndarray:
+        """[dim / 2] float64, radians a position."""
+        if self.kind == "ntk":
+            return _frequencies(dim, base * self.factor ** (dim / (dim - 2)))
+        plain = _frequencies(dim, base)
+        if self.kind == "linear":
+            return plain / self.factor
+        if self.kind == "llama3":
+            rotations = self.original_length * plain / (2 * math.pi)
+            keep = np.clip((rotations - self.low) / (self.high - self.low), 0, 1)
+            return plain * keep + plain / self.factor * (1 - keep)
+
+        def index_of(rotations: float) -> float:
+            wavelength = self.original_length / (rotations * 2 * math.pi)
+            return dim * math.log(wavelength) / (2 * math.log(base))
+
+        first = max(math.floor(index_of(self.high)), 0)
+        last = min(math.ceil(index_of(self.low)), dim - 1)
+        slow = np.clip((np.arange(dim // 2) - first) / max(last - first, 0.001), 0, 1)
+        return plain * (1 - slow) + plain / self.factor * slow
+
+    def magnification(self) -> float:
+        """The factor on cosine and sine."""
+        return self._growth(self.magnitude) / self._growth(self.logit_magnitude)
+
+    def logit_factor(self) -> float:
+        """The factor on attention's logits."""
+        return self._growth(self.logit_magnitude) ** 2
+
+    def _growth(self, magnitude: float) -> float:
+        return 1 + 0.1 * magnitude * math.log(self.factor) if self.kind == "yarn" else 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Rope:
+    """Rotary positions (2104.09864).
+
+    Attributes:
+      base: the slowest wavelength's base.
+      fraction: share of a head's width that turns, from its start.
+      interleaved: whether the pairs are neighbours (as in the paper) instead of the two halves.
+      scaling: for rows longer than those first trained on.
+    """
+
+    base: float = 10_000.0
+    fraction: float = 1.0
+    interleaved: bool = False
+    scaling: RopeScaling | None = None
+
+    def width(self, head_dim: int) -> int:
+        """How much of a head turns."""
+        return int(head_dim * self.fraction)
+
+    def angles(self, positions: jax.Array, head_dim: int) -> tuple[jax.Array, jax.Array]:
+        """Cosine and sine of [batch, length] positions: two float32 [batch, length, width / 2]."""
+        dim = self.width(head_dim)
+        frequencies, size = _frequencies(dim, self.base), 1.0
+        if self.scaling is not None:
+            frequencies = self.scaling.frequencies(dim, self.base)
+            size = self.scaling.magnification()
+        angles = positions.astype(jnp.float32)[..., None] * frequencies.astype(np.float32)
+        return size * jnp.cos(angles), size * jnp.sin(angles)
+
+    def rotate(self, x: jax.Array, angles: tuple[jax.Array, jax.Array]) -> jax.Array:
+        """Turns [batch, heads, length, head_dim] by its positions' angles, in float32."""
+        cosine, sine = (angle[:, None] for angle in angles)
+        dim = 2 * cosine.shape[-1]
+        turned, rest = x[..., :dim].astype(jnp.float32), x[..., dim:]
+        if self.interleaved:
+            pairs = turned.reshape(*turned.shape[:-1], dim // 2, 2)
+            first, second = pairs[..., 0], pairs[..., 1]
+        else:
+            first, second = jnp.split(turned, 2, axis=-1)
+        parts = [first * cosine - second * sine, second * cosine + first * sine]
+        if self.interleaved:
+            turned = jnp.stack(parts, axis=-1).reshape(turned.shape)
+        else:
+            turned = jnp.concatenate(parts, axis=-1)
+        turned = turned.astype(x.dtype)
+        if dim == x.shape[-1]:
+            return turned
+        if mesh_is_set():
+            rest = jax.reshard(rest, jax.typeof(turned).sharding.spec)
+        return jnp.concatenate([turned, rest], axis=-1)
+
+
+def _frequencies(dim: int, base: float) -> np.ndarray:
+    return base ** (-np.arange(0, dim, 2) / dim)
+
+
+def sinusoids(positions: jax.Array, dim: int) -> jax.Array:
+    """[batch, length] -> [batch, length, dim] float32: sines, then cosines (1706.03762, 3.5)."""
+    angles = positions.astype(jnp.float32)[..., None] * _frequencies(dim, 10_000.0)
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1).astype(jnp.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Alibi:
+    """Logits fall off linearly with distance, at each head's own slope (2108.12409)."""
+
+    def slopes(self, num_heads: int) -> np.ndarray:
+        """[num_heads] float32; where heads are no power of two, as the authors' code has it."""
+        closest = 2 ** math.floor(math.log2(num_heads))
+        slopes = 2.0 ** (-8 / closest * np.arange(1, closest + 1))
+        between = 2.0 ** (-4 / closest * np.arange(1, 2 * (num_heads - closest), 2))
+        return np.concatenate([slopes, between]).astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class RelativeBias:
+    """A learned bias of each head for each bucket of distances (T5, 1910.10683, 2.1).
+
+    Attributes:
+      num_buckets: half of them for single distances, the others growing up to `max_distance`;
+        where later keys are visible they take half of the buckets.
+      max_distance: from which on all distances share a bucket.
+      per_layer: whether every layer learns its own, or the first one's serves its whole stack.
+    """
+
+    num_buckets: int = 32
+    max_distance: int = 128
+    per_layer: bool = False
+
+    def buckets(self, distances: jax.Array, both_ways: bool) -> jax.Array:
+        """Key position minus query position, any shape -> int32 buckets of the same shape."""
+        count, first = self.num_buckets, 0
+        if both_ways:
+            count //= 2
+            first = (distances > 0).astype(jnp.int32) * count
+            distances = jnp.abs(distances)
+        else:
+            distances = jnp.maximum(-distances, 0)
+        exact = count // 2
+        ratio = jnp.maximum(distances, 1).astype(jnp.float32) / exact
+        growth = jnp.log(ratio) / math.log(self.max_distance / exact) * (count - exact)
+        far = jnp.minimum(exact + growth.astype(jnp.int32), count - 1)
+        return first + jnp.where(distances < exact, distances, far)
+
+
+PositionBias = Alibi | RelativeBias
+
+
+@dataclasses.dataclass(frozen=True)
+class LogTemperature:
+    """Queries grow with the logarithm of their position, so that far keys stay apart (Llama 4).
+
+    The factor is 1 + scale * ln(1 + floor((position + 1) / floor_length)).
+    """
+
+    scale: float = 0.1
+    floor_length: int = 8192
+
+    def factor(self, positions: jax.Array) -> jax.Array:
+        """[batch, length] -> float32 of the same shape."""
+        steps = jnp.floor((positions.astype(jnp.float32) + 1) / self.floor_length)
+        return 1 + self.scale * jnp.log1p(steps)

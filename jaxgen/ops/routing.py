@@ -1,0 +1,149 @@
+"""Routing: which experts a token visits, with what weight, and how evenly they are used."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen.ops.moe_config import MoEConfig
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class RouterStatistics:
+    """What a sparse layer reports of the tokens that are not padding; float32.
+
+    Attributes:
+      load: [experts], the share of the assignments that each expert got; they sum to 1.
+      load_balance_loss: scalar, experts * sum(load * mean probability), 1 when even (Switch
+        Transformer, 2101.03961, eq. 4, with assignments for tokens where there are several each).
+      z_loss: scalar, the mean of log(Z)^2 of the router's logits (ST-MoE, 2202.08906, eq. 5).
+      dropped: scalar, the share of the assignments for which an expert had no room.
+    """
+
+    load: Any
+    load_balance_loss: Any
+    z_loss: Any
+    dropped: Any
+
+
+class Routes(NamedTuple):
+    """Where tokens go.
+
+    Attributes:
+      experts: [tokens, choices] int32; `num_experts`, which is none, for padding and what is
+        dropped. Choices are experts_per_token, or all experts where experts choose.
+      weights: [tokens, choices] float32, of each expert.
+    """
+
+    experts: Any
+    weights: Any
+
+
+def route(
+    logits: jax.Array,
+    is_token: jax.Array,
+    moe: MoEConfig,
+    bias: jax.Array | None = None,
+    *,
+    limit_capacity: bool = False,
+    axes: tuple[str, ...] = (),
+) -> tuple[Routes, RouterStatistics]:
+    """Sends tokens to experts.
+
+    Args:
+      logits: [batch, length, experts] float32.
+      is_token: [batch, length] bool, False for padding.
+      moe: how.
+      bias: [experts] float32, added to the scores where experts are chosen only.
+      limit_capacity: whether `moe.capacity_factor` holds.
+      axes: inside shard_map, the mesh axes over which tokens are split; statistics are then of all
+        tokens, so that they do not depend on the mesh.
+
+    Returns:
+      Routes of the batch * length tokens, and the statistics.
+    """
+    batch, length, num_experts = logits.shape
+    sigmoid = moe.scores == "sigmoid"
+    scores = jax.nn.sigmoid(logits) if sigmoid else jax.nn.softmax(logits, axis=-1)
+    if moe.router == "expert_choice":
+        experts, weights = _experts_choose(scores, is_token, moe)
+    else:
+        experts, weights = _tokens_choose(scores, moe, bias)
+    wanted = (experts < num_experts) & is_token[..., None]
+    kept = wanted
+    if limit_capacity and moe.capacity_factor is not None and moe.router == "top_k":
+        kept &= _has_room(jnp.where(wanted, experts, num_experts), num_experts, moe)
+    chosen = (experts[..., None] == jnp.arange(num_experts)) & wanted[..., None]
+    real = is_token.astype(jnp.float32)
+    probabilities = scores / jnp.sum(scores, axis=-1, keepdims=True) if sigmoid else scores
+    sums = (
+        jnp.sum(real),
+        jnp.sum(chosen.astype(jnp.float32), axis=(0, 1, 2)),
+        jnp.sum(real[..., None] * probabilities, axis=(0, 1)),
+        jnp.sum(real * jnp.square(jax.nn.logsumexp(logits, axis=-1))),
+        jnp.sum((wanted & ~kept).astype(jnp.float32)),
+    )
+    tokens, counts, probability, squares, dropped = jax.lax.psum(sums, axes) if axes else sums
+    tokens, assignments = jnp.maximum(tokens, 1.0), jnp.maximum(jnp.sum(counts), 1.0)
+    load = counts / assignments
+    statistics = RouterStatistics(
+        load=load,
+        load_balance_loss=num_experts * jnp.sum(load * probability / tokens),
+        z_loss=squares / tokens,
+        dropped=dropped / assignments,
+    )
+    experts = jnp.where(kept, experts, num_experts).astype(jnp.int32)
+    flat = (batch * length, -1)
+    return Routes(experts.reshape(flat), weights.reshape(flat)), statistics
+
+
+def capacity(moe: MoEConfig, length: int) -> int:
+    """How many tokens of a row one expert takes."""
+    even = length * moe.experts_per_token / moe.num_experts
+    return min(length, math.ceil((moe.capacity_factor or 0) * even))
+
+
+def _tokens_choose(scores, moe: MoEConfig, bias):
+    """The experts of the largest scores, [batch, length, experts_per_token], and their weights."""
+    ranking = scores if bias is None else scores + jax.lax.stop_gradient(bias)
+    if moe.groups > 1:
+        grouped = ranking.reshape(*ranking.shape[:-1], moe.groups, -1)
+        best = jnp.sum(jax.lax.top_k(grouped, 2 if moe.bias_balancing else 1)[0], axis=-1)
+        threshold = jax.lax.top_k(best, moe.groups_per_token)[0][..., -1:]
+        grouped = jnp.where((best >= threshold)[..., None], grouped, -jnp.inf)
+        ranking = grouped.reshape(ranking.shape)
+    _, experts = jax.lax.top_k(ranking, moe.experts_per_token)
+    weights = jnp.take_along_axis(scores, experts, axis=-1)
+    if moe.normalize_top_k:
+        weights = weights / (jnp.sum(weights, axis=-1, keepdims=True) + 1e-20)
+    return experts, weights * moe.scale
+
+
+def _experts_choose(scores, is_token, moe: MoEConfig):
+    """Each expert takes the tokens of a row that score highest with it (2202.09368)."""
+    num_experts = scores.shape[-1]
+    ranking = jnp.where(is_token[..., None], scores, -1.0).swapaxes(1, 2)
+    _, tokens = jax.lax.top_k(ranking, capacity(moe, scores.shape[1]))
+    taken = jnp.zeros(ranking.shape, bool)
+    taken = jnp.put_along_axis(taken, tokens, True, axis=-1, inplace=False).swapaxes(1, 2)
+    experts = jnp.where(taken, jnp.arange(num_experts), num_experts)
+    return experts, scores * moe.scale
+
+
+def _has_room(experts, num_experts: int, moe: MoEConfig):
+    """Of [batch, length, choices] assignments, those that come before their expert is full.
+
+    All first choices of a row come before all second ones, each in the order of the row.
+    """
+    batch, length, choices = experts.shape
+    queue = experts.swapaxes(1, 2).reshape(batch, choices * length)
+    is_for = queue[..., None] == jnp.arange(num_experts)
+    before = jnp.cumsum(is_for, axis=1, dtype=jnp.int32) - is_for
+    rank = jnp.sum(jnp.where(is_for, before, 0), axis=-1)
+    has_room = rank < capacity(moe, length)
+    return has_room.reshape(batch, choices, length).swapaxes(1, 2)

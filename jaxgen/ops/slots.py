@@ -1,0 +1,30 @@
+"""Writing new entries into the slots of a cache."""
+
+from __future__ import annotations
+
+import jax
+
+
+def write(cached: jax.Array, new: jax.Array, slots: jax.Array) -> jax.Array:
+    """Puts new keys or values into their slots.
+
+    Args:
+      cached: [batch, kv_heads, capacity, head_dim].
+      new: [batch, kv_heads, length, head_dim].
+      slots: [batch, length] int32; a slot at or past the capacity is dropped.
+
+    Returns:
+      Like `cached`.
+    """
+
+    def one_sequence(cached_row, new_row, slot_row):
+        return cached_row.at[:, slot_row].set(new_row, mode="drop")
+
+    return jax.vmap(one_sequence)(cached, new, slots)
+
+
+def mark(cached: jax.Array, new: jax.Array, slots: jax.Array) -> jax.Array:
+    """As `write`, of one value a slot: [batch, capacity] and [batch, length]."""
+    return jax.vmap(lambda row, value, slot: row.at[slot].set(value, mode="drop"))(
+        cached, new, slots
+    )
