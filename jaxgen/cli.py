@@ -80,6 +80,16 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--output", required=True, help="the tokenizer.json to write")
     fit.set_defaults(function=("tokenizer", "train"))
 
+    models = commands.add_parser("models", help="published models and their counts")
+    models.set_defaults(function=("models", "listing"), filter=None)
+    of_models = models.add_subparsers(metavar="list|show")
+    listing = of_models.add_parser("list", help="a line each; `jaxgen models` alone lists all")
+    listing.add_argument("filter", nargs="?", help="a part of the names, such as llama")
+    listing.set_defaults(function=("models", "listing"))
+    shown = of_models.add_parser("show", help="card, counts and parameters, without allocating")
+    shown.add_argument("name", help="such as palm/540b")
+    shown.set_defaults(function=("models", "show"))
+
     config = commands.add_parser("config", help="look at configurations").add_subparsers(
         required=True, metavar="show|diff|check"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,8 +11,10 @@ import numpy as np
 from flax import nnx
 
 from jaxgen.batch import Batch
+from jaxgen.configuration import load
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.config import TransformerConfig
+from jaxgen.models.parameters import named_parameters
 from jaxgen.models.transformer import Transformer
 from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
@@ -92,3 +95,61 @@ def one_device_mesh() -> jax.sharding.Mesh:
 def build(config: TransformerConfig, rules: Rules | None = None, seed: int = 0) -> Transformer:
     """The model under the mesh in force."""
     return jax.jit(lambda: Transformer(config, nnx.Rngs(seed), rules))()
+
+
+def tiny_model(family: str) -> TransformerConfig:
+    """The tiny member of a family of gin/models."""
+    return load([f"models/{family}/tiny.gin"], root="model")
+
+
+def families() -> list[str]:
+    """The folders of gin/models."""
+    root = Path(__file__).parents[1] / "gin" / "models"
+    return sorted(path.parent.name for path in root.glob("*/tiny.gin"))
+
+
+def one_row(length: int, vocab_size: int = 64, batch_size: int = 1) -> Batch:
+    """Rows of one segment without padding."""
+    batch = random_batch(0, batch_size, length, vocab_size)
+    shape = (batch_size, length)
+    return dataclasses.replace(
+        batch,
+        positions=np.broadcast_to(np.arange(length, dtype=np.int32), shape),
+        segment_ids=np.ones(shape, np.int32),
+        loss_weights=np.ones(shape, np.float32),
+        task_ids=np.zeros(shape, np.int32),
+    )
+
+
+def spread(model: Any, seed: int = 1) -> Any:
+    """The model with every scale, bias and table moved from where it begins, so that each shows."""
+    leaves, tree = jax.tree.flatten(model)
+    keys = jax.random.split(jax.random.key(seed), len(leaves))
+    moved = [
+        leaf + 0.1 * jax.random.normal(key, leaf.shape)
+        for leaf, key in zip(leaves, keys, strict=True)
+    ]
+    return jax.tree.unflatten(tree, moved)
+
+
+def layer_parameters(model: Any) -> dict[str, Any]:
+    """Parameters as nested dicts of float64, the stack's blocks as a list in order of depth."""
+    nested: dict[str, Any] = {}
+    layers: list[dict[str, Any]] = [{} for _ in range(model.config.num_layers)]
+    starts = np.cumsum([0] + [len(g.unit) * g.repeats for g in model.config.groups])
+    for name, parameter in named_parameters(model):
+        parts, value = name.split("."), np.asarray(parameter[...], np.float64)
+        if parts[:2] != ["stack", "groups"]:
+            _put(nested, [part for part in parts if part != "stack"], value)
+            continue
+        group, place = int(parts[2]), int(parts[4])
+        unit = len(model.config.groups[group].unit)
+        for repeat, one in enumerate(value):
+            _put(layers[starts[group] + repeat * unit + place], parts[5:], one)
+    return nested | {"layers": layers}
+
+
+def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:
+    for part in path[:-1]:
+        tree = tree.setdefault(part, {})
+    tree[path[-1]] = value

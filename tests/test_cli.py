@@ -86,3 +86,25 @@ def test_help_names_the_commands_and_loads_no_jax():
     assert found.returncode == 0, found.stderr
     for command in ("train", "evaluate", "generate", "tokenizer", "config"):
         assert command in found.stdout
+
+
+def test_models_are_listed_by_size_with_what_was_published(capsys):
+    assert main(["models", "list", "llama/"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    names = [line.split()[0] for line in lines[1:-1]]
+    assert names[0] == "llama/tiny" and names[-1] == "llama/3_1_405b"
+    (line,) = [line for line in lines if line.startswith("llama/2_7b")]
+    assert "6,738,415,616" in line and line.endswith("exact")
+
+
+def test_a_model_of_a_trillion_parameters_is_shown_without_memory(capsys):
+    assert main(["models", "show", "glam/64b_64e"]) == 0
+    out = capsys.readouterr().out
+    assert "2112.06905" in out and "1,161,756,418,048" in out
+    (line,) = [line for line in out.splitlines() if "blocks.0.feed_forward.up" in line]
+    assert line.split()[1:] == ["32x64x8192x32768", "layers", "experts", "embed", "mlp"]
+
+
+def test_a_mistyped_model_is_told_the_nearest(capsys):
+    assert main(["models", "show", "palm/541b"]) == 1
+    assert "`palm/540b`" in capsys.readouterr().err

@@ -54,7 +54,9 @@ class RopeScaling:
             return plain / self.factor
         if self.kind == "llama3":
             rotations = self.original_length * plain / (2 * math.pi)
-            keep = np.clip((rotations - self.low) / (self.high - self.low), 0, 1)
+            # Llama 4 Scout has both at 1: a step.
+            width = max(self.high - self.low, 1e-9)
+            keep = np.clip((rotations - self.low) / width, 0, 1)
             return plain * keep + plain / self.factor * (1 - keep)
 
         def index_of(rotations: float) -> float:

@@ -1,0 +1,126 @@
+"""`jaxgen models`: the published models, what they count to, and what they are made of."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+from jaxgen.configuration import load
+from jaxgen.configuration.files import library_folders
+from jaxgen.configuration.suggesting import did_you_mean, nearest
+from jaxgen.errors import ConfigError
+from jaxgen.models.card import ModelCard
+from jaxgen.models.config import TransformerConfig
+from jaxgen.models.counting import ParameterCount, count_parameters, training_flops_per_token
+
+FLOPS_LENGTH = 2048
+_FAMILY = "family"
+
+
+def listing(arguments: argparse.Namespace) -> int:
+    """Prints a line for each model: counts, FLOPs, the published figure and the difference.
+
+    Args:
+      arguments: `filter`, a part of the names to print, or None.
+    """
+    names = [name for name in model_names() if (arguments.filter or "") in name]
+    if not names:
+        raise ConfigError(f"no model's name has {arguments.filter!r} in it; see `jaxgen models`.")
+    header = ("name", "total", "embedding", "active", "FLOPs/token", "published", "difference")
+    loaded = [(name, load_model(name)) for name in names]
+    counted = [(name, config, count_parameters(config)) for name, config in loaded]
+    counted.sort(key=lambda row: (row[0].split("/")[0], row[2].total))
+    rows = [header, *(_row(*row) for row in counted)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]
+        print("  ".join(cells).rstrip())
+    print(f"FLOPs of training, forward and backward, in rows of {FLOPS_LENGTH} tokens.")
+    return 0
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """Prints a model's card, counts and tree, without allocating it.
+
+    Args:
+      arguments: `name`, such as "palm/540b".
+    """
+    config = load_model(arguments.name)
+    # The rest of jaxgen is not loaded for a mistyped name.
+    from jaxgen.models.parameters import named_parameters
+    from jaxgen.models.transformer import abstract_transformer
+
+    count = count_parameters(config)
+    for line in _card_lines(config, count):
+        print(line)
+    print()
+    rows = [
+        (name, "x".join(map(str, parameter.shape)), " ".join(map(str, parameter.logical_axes)))
+        for name, parameter in named_parameters(abstract_transformer(config))
+    ]
+    name_width, shape_width = (max(len(row[column]) for row in rows) for column in (0, 1))
+    for name, shape, axes in rows:
+        print(f"{name:<{name_width}}  {shape:>{shape_width}}  {axes}")
+    return 0
+
+
+def model_names() -> list[str]:
+    """The names of the models that come with jaxgen, `family/size`."""
+    found = {
+        file.relative_to(folder / "models").with_suffix("").as_posix()
+        for folder in library_folders()
+        for file in (folder / "models").glob("*/*.gin")
+        if file.stem != _FAMILY
+    }
+    return sorted(found)
+
+
+def load_model(name: str) -> TransformerConfig:
+    """The configuration of a model that comes with jaxgen.
+
+    Raises:
+      ConfigError: if there is none of that name, with the nearest.
+    """
+    names = model_names()
+    if name not in names:
+        close = [known for known in names if name in known][:3] or nearest(name, names)
+        raise ConfigError(
+            f"there is no model {name!r}{did_you_mean(close) or '.'} `jaxgen models` lists them."
+        )
+    return load([f"models/{name}.gin"], root="model")
+
+
+def _row(name: str, config: TransformerConfig, count: ParameterCount) -> tuple[str, ...]:
+    flops = training_flops_per_token(config, FLOPS_LENGTH)
+    published, difference = _compared(config.card, count)
+    numbers = (count.total, count.embedding, count.active)
+    return (name, *(f"{n:,}" for n in numbers), f"{flops:.3e}", published, difference)
+
+
+def _compared(card: ModelCard | None, count: ParameterCount) -> tuple[str, str]:
+    """The published number and how far off the count is."""
+    if card is None or card.parameters is None:
+        return "", ""
+    total = count.total if card.counts_head else count.total - count.head
+    if total == card.parameters:
+        return f"{card.parameters:,}", "exact"
+    return f"{card.parameters:,}", f"{100 * (total / card.parameters - 1):+.2f} %"
+
+
+def _card_lines(config: TransformerConfig, count: ParameterCount) -> Iterator[str]:
+    card = config.card
+    if card is not None:
+        yield card.name
+        yield f"source      {card.source}"
+    yield f"total       {count.total:,}" + (f" ({count.head:,} in the head)" if count.head else "")
+    yield f"embedding   {count.embedding:,}"
+    yield f"active      {count.active:,}"
+    if card is not None and card.parameters is not None:
+        published, difference = _compared(card, count)
+        yield f"published   {published} ({difference})"
+        if card.active_parameters is not None:
+            yield f"            {card.active_parameters:,} active"
+    if card is not None and card.note:
+        yield f"note        {card.note}"
+    flops = training_flops_per_token(config, FLOPS_LENGTH)
+    yield f"FLOPs       {flops:.4e} a token of training, in rows of {FLOPS_LENGTH}"

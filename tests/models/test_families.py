@@ -1,0 +1,83 @@
+"""Every model that comes with jaxgen: it builds, and counts to what its authors published."""
+
+from pathlib import Path
+
+import jax
+import pytest
+from helpers import families, tiny_model
+
+from jaxgen.commands.models import load_model, model_names
+from jaxgen.models.counting import count_parameters
+from jaxgen.models.parameters import number_of_parameters
+from jaxgen.models.transformer import abstract_transformer
+
+ROOT = Path(__file__).parents[2]
+
+NAMED = {
+    "transformer", "bert", "t5", "t5_v1_1", "gpt2", "gpt3", "lamda", "palm", "glam", "bloom",
+    "mt_nlg", "llama", "llama4", "mixtral", "deepseek", "olmo2", "qwen3", "gemma2", "gemma3",
+}  # fmt: skip
+
+# Published figures that their shapes do not give, in percent; each is told in its card's note.
+FAR = {
+    "transformer/base": 3.0, "gpt3/2_7b": 1.8, "gpt3/350m": 1.7, "gpt3/1_3b": 1.3, "gpt3/13b": 1.2,
+    "lamda/2b": 9.1, "lamda/8b": 9.1, "llama4/scout": 1.2, "glam/0_1b": 140, "glam/0_1b_64e": 9.5,
+    "glam/1_7b": 26, "glam/1_7b_32e": 28, "glam/1_7b_64e": 1.2, "glam/8b": 11, "glam/137b": 1.9,
+    "glam/64b_64e": 3.2,
+}  # fmt: skip
+
+
+def test_every_named_family_is_there_and_has_a_tiny_member():
+    assert set(families()) >= NAMED
+    assert {name.split("/")[0] for name in model_names()} == set(families())
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_counts_are_those_of_the_tree_and_of_the_publication(name):
+    config = load_model(name)
+    card, count = config.card, count_parameters(config)
+    assert card is not None and card.name and card.source
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
+        assert count.total == number_of_parameters(abstract_transformer(config))
+    if card.parameters is None:
+        assert name.endswith("/tiny")
+        return
+    total = count.total if card.counts_head else count.total - count.head
+    if card.is_exact:
+        assert total == card.parameters
+    else:
+        far = 100 * abs(total / card.parameters - 1)
+        assert far < FAR.get(name, 1.0)
+        assert card.note or far < 2 or name == "glam/64b_64e"
+
+
+@pytest.mark.parametrize(
+    ("name", "active", "percent"),
+    [
+        ("glam/64b_64e", 96.6e9, 0.1),
+        ("llama4/scout", 17.17e9, 0.1),
+        ("llama4/maverick", 17.17e9, 0.1),
+        ("deepseek/v3", 37e9, 2),
+        ("qwen3/235b_a22b", 22e9, 1),
+    ],
+)
+def test_active_parameters_are_the_published_ones(name, active, percent):
+    assert abs(count_parameters(load_model(name)).active / active - 1) < percent / 100
+
+
+def test_files_say_what_they_are():
+    for path in (ROOT / "gin" / "models").glob("*/*.gin"):
+        text = path.read_text()
+        assert text.startswith("#" if path.stem in ("family", "tiny") else "include 'models/")
+
+
+def test_patterns_over_depth_are_whole_units_with_a_remainder():
+    gemma = tiny_model("gemma3")
+    assert [(len(group.unit), group.repeats) for group in gemma.groups] == [(6, 1), (1, 2)]
+    deepseek = load_model("deepseek/v3")
+    assert [(len(g.unit), g.repeats, g.unit[0].is_sparse) for g in deepseek.groups] == [
+        (1, 3, False), (1, 58, True),
+    ]  # fmt: skip
+    maverick = load_model("llama4/maverick")
+    kinds = [kind.is_sparse for kind in maverick.groups[0].unit]
+    assert kinds == [False, True, False, True] and maverick.groups[0].repeats == 12
