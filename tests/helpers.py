@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from jaxgen.batch import Batch
+from jaxgen.batch import Batch, EncoderInput
 from jaxgen.configuration import load
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.config import TransformerConfig
@@ -118,6 +118,19 @@ def one_row(length: int, vocab_size: int = 64, batch_size: int = 1) -> Batch:
         segment_ids=np.ones(shape, np.int32),
         loss_weights=np.ones(shape, np.float32),
         task_ids=np.zeros(shape, np.int32),
+    )
+
+
+def source_of(batch: Batch, length: int) -> EncoderInput:
+    """A source of `length` random tokens for every row, its end padding where rows have padding."""
+    source = random_batch(7, batch.shape[0], length, int(np.max(batch.tokens)) + 1)
+    whole = (np.asarray(batch.segment_ids) > 0).all()
+    positions = np.broadcast_to(np.arange(length, dtype=np.int32), source.shape)
+    segments = np.full_like(source.segment_ids, np.max(batch.segment_ids))
+    return EncoderInput(
+        source.tokens,
+        positions if whole else source.positions,
+        segments if whole else source.segment_ids,
     )
 
 

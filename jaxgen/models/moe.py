@@ -178,7 +178,7 @@ def balanced(model: Any, load: jax.Array) -> Any:
     for unit, repeats in zip(model.stack.groups, model.stack.repeats, strict=True):
         sparse = [block.feed_forward for block in unit.blocks if block.is_sparse]
         end = first + repeats * len(sparse)
-        moves = rate * errors[first:end].reshape(repeats, len(sparse), -1)
+        moves = rate * errors[first:end].reshape(repeats, len(sparse), errors.shape[-1])
         for place, layer in enumerate(sparse):
             layer.router_bias[...] += moves[:, place]
         first = end

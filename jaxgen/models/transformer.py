@@ -102,7 +102,7 @@ class Transformer(nnx.Module):
         if batch.encoder is not None:
             source = self._encode(batch, batch.encoder, source_key, encoder_key)
         elif cache is not None and cache.cross is not None:
-            seen = _same_segment(batch.segment_ids, cache.source_segment_ids)
+            seen = _same_segment(jnp.minimum(batch.segment_ids, 1), cache.source_segment_ids)
             source = Source(None, seen, cache.cross)
         queries = places(batch.positions, batch.segment_ids, batch.block_ids)
         slots = None

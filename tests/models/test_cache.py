@@ -6,47 +6,72 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import MESHES, build, random_batch, tiny_dense, tiny_gpt2, tiny_moe
+from helpers import (
+    MESHES,
+    build,
+    families,
+    one_row,
+    source_of,
+    spread,
+    tiny_dense,
+    tiny_model,
+)
 
+from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.cache import empty_cache
+from jaxgen.ops.visibility import BlockCausal
 from jaxgen.sharding.mesh import make_mesh
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.loading import put_batch
 
-CONFIGS = {
-    "rope": tiny_dense(),
-    "learned": tiny_gpt2(num_kv_heads=1),
-    "moe": tiny_moe(),
-}
+# An encoder alone sees the tokens to come, so there is nothing to decode step by step.
+CAUSAL = [family for family in families() if family != "bert"]
 
 
-def one_segment(length=12):
-    batch = random_batch(length=length)
-    shape = batch.shape
-    return dataclasses.replace(
-        batch,
-        segment_ids=np.ones(shape, np.int32),
-        positions=np.broadcast_to(np.arange(length, dtype=np.int32), shape),
-    )
+def one_segment(length=12, vocab_size=64):
+    batch = one_row(length, vocab_size, batch_size=8)
+    return dataclasses.replace(batch, segment_ids=2 * batch.segment_ids)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_prefill_then_single_tokens_equal_the_whole(name):
-    batch = one_segment()
-    model = build(CONFIGS[name])
-    whole = model(batch).hidden
-    cache = empty_cache(model.config, batch.shape[0], 16, Rules())
-    parts = []
-    for columns in (slice(0, 5), slice(5, 6), slice(6, 12)):
-        output = model(jax.tree.map(lambda x, c=columns: x[:, c], batch), cache)
+def check_decoding(config, batch, prefill):
+    """A prefill, then single tokens, against all tokens at once."""
+    model = spread(build(config))
+    run = jax.jit(lambda model, batch, cache: model(batch, cache))
+    whole = run(model, batch, None).hidden
+    cache = empty_cache(config, batch.shape[0], batch.shape[1] + 3, Rules())
+    length, parts = batch.shape[1], []
+    source = batch.encoder
+    for start, end in [(0, prefill), *((i, i + 1) for i in range(prefill, length))]:
+        piece = dataclasses.replace(batch, encoder=None)
+        piece = jax.tree.map(lambda x, columns=slice(start, end): x[:, columns], piece)
+        if start == 0:
+            piece = dataclasses.replace(piece, encoder=source)
+        output = run(model, piece, cache)
         parts.append(output.hidden)
         cache = output.cache
-    np.testing.assert_allclose(jnp.concatenate(parts, axis=1), whole, rtol=1e-4, atol=1e-5)
+    scale = np.abs(whole).max()
+    np.testing.assert_allclose(jnp.concatenate(parts, axis=1) / scale, whole / scale, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", CAUSAL)
+def test_prefill_then_single_tokens_equal_the_whole(family):
+    config = tiny_model(family)
+    # Longer than the windows, chunks and bands of 16.
+    batch = one_segment(24, config.vocab_size)
+    if config.num_encoder_layers:
+        batch = dataclasses.replace(batch, encoder=source_of(batch, 17))
+    check_decoding(config, batch, 14)
+
+
+def test_tokens_of_a_prefix_see_each_other_in_a_cache():
+    config = tiny_dense(layers=(LayerConfig(visibility=(BlockCausal(),)),))
+    batch = one_segment()
+    check_decoding(config, dataclasses.replace(batch, block_ids=np.maximum(batch.positions, 6)), 7)
 
 
 def test_padding_is_not_kept():
     batch = one_segment()
-    model = build(CONFIGS["rope"])
+    model = build(tiny_dense())
     padded = dataclasses.replace(batch, segment_ids=(batch.positions < 7).astype(np.int32))
     cache = model(padded, empty_cache(model.config, 8, 16, Rules())).cache
     assert cache is not None
@@ -56,9 +81,9 @@ def test_padding_is_not_kept():
 def test_the_cache_is_split_like_the_heads():
     mesh = make_mesh(MESHES["tensor"])
     batch = one_segment()
-    expected = build(CONFIGS["rope"])(batch).hidden
+    expected = build(tiny_dense())(batch).hidden
     with jax.set_mesh(mesh):
-        model = build(CONFIGS["rope"])
+        model = build(tiny_dense())
         cache = empty_cache(model.config, 8, 16, Rules())
         output = model(put_batch(batch, mesh, Rules()), cache)
         assert output.cache is not None

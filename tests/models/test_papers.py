@@ -109,7 +109,10 @@ def lamda(layers, x):
 
 def geglu(p, x):
     f, normed = p["feed_forward"], [rms_norm(v, p["feed_forward_norm"]) for v in x]
-    return [v + (gelu(h @ f["gate"]) * (h @ f["up"])) @ f["down"] for v, h in zip(x, normed)]
+    return [
+        v + (gelu(h @ f["gate"]) * (h @ f["up"])) @ f["down"]
+        for v, h in zip(x, normed, strict=True)
+    ]
 
 
 def glam_experts(p, x):
@@ -145,7 +148,7 @@ def gpt(band, layers, x):
         f, normed = p["feed_forward"], [layer_norm(v, p["feed_forward_norm"]) for v in x]
         x = [
             v + gelu(h @ f["up"] + f["up_bias"]) @ f["down"] + f["down_bias"]
-            for v, h in zip(x, normed)
+            for v, h in zip(x, normed, strict=True)
         ]
     return x
 
