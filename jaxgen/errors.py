@@ -23,3 +23,7 @@ class CheckpointError(JaxgenError):
 
 class TrainingError(JaxgenError):
     """Training that cannot go on, such as a loss that is not finite."""
+
+
+class InterchangeError(JaxgenError):
+    """A checkpoint of another framework that cannot be read, or a model that it cannot express."""

@@ -1,0 +1,171 @@
+"""A config.json to a TransformerConfig and back, by a family's table.
+
+What a family cannot express is found by reading back what was written: every field that comes
+back different is named.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from jaxgen.errors import ConfigError, InterchangeError
+from jaxgen.interchange.entries import get_field
+from jaxgen.interchange.tables import Family, Values
+from jaxgen.interchange.windows import layers_in_order
+from jaxgen.models.block_config import LatentConfig, MoEConfig
+from jaxgen.models.config import TransformerConfig
+from jaxgen.models.positions import RelativeBias
+
+PARTS = {"moe": MoEConfig, "latent": LatentConfig, "position_bias": RelativeBias}
+BIAS_GROUPS = ("qkv", "attention_out", "feed_forward", "norm", "logits")
+INERT = (
+    "_name_or_path", "architectures", "auto_map", "bos_token_id", "chunk_size_feed_forward",
+    "classifier_dropout", "dtype", "eos_token_id", "finetuning_task", "gradient_checkpointing",
+    "id2label", "initializer_range", "label2id", "model_type", "output_attentions",
+    "output_hidden_states", "pad_token_id", "prefix", "problem_type", "return_dict",
+    "sep_token_id", "task_specific_params", "torch_dtype", "torchscript", "transformers_version",
+    "unk_token_id", "use_cache",
+)  # fmt: skip
+"""Keys that change nothing of what any model computes, or are looked at elsewhere."""
+OF_TRAINING = (
+    "initialization", "dropout", "attention_dropout", "feed_forward_dropout", "z_loss",
+    "compute_dtype", "remat", "scan_unroll", "card",
+)  # fmt: skip
+"""Fields that a finished model does not depend on."""
+OF_TRAINING_EXPERTS = ("balance_rate", "load_balance_weight", "router_z_weight")
+
+
+def find_family(families: tuple[Family, ...], values: Values) -> Family:
+    """The family that a config.json belongs to.
+
+    Raises:
+      InterchangeError: naming the families there are.
+    """
+    architectures = values.get("architectures") or []
+    for family in families:
+        named = not architectures or architectures[0] in family.architectures
+        if named and values.get("model_type") in family.model_types and family.accepts(values):
+            return family
+    known = sorted({name for family in families for name in family.architectures})
+    raise InterchangeError(
+        f"config.json says model_type={values.get('model_type')!r}, architectures="
+        f"{architectures}; jaxgen reads {', '.join(known)}."
+    )
+
+
+def read_config(family: Family, values: Values) -> TransformerConfig:
+    """The configuration that a config.json describes.
+
+    Raises:
+      InterchangeError: naming a key, its value and what is supported, for every key that is not
+        known to be without effect.
+    """
+    if values.get("quantization_config") is not None:
+        raise InterchangeError(
+            "config.json has a quantization_config: the tensors are quantised, which jaxgen does "
+            "not read. Export the checkpoint as bfloat16 first and remove the key."
+        )
+    known = {*INERT, *family.inert, *family.written}
+    known |= {key for entry in family.entries for key in entry.keys}
+    for key, value in values.items():
+        if key not in known and value is not None:
+            raise InterchangeError(
+                f"config.json says {key}={value!r}, which jaxgen does not know for {family.name}. "
+                "If it changes nothing of what the model computes, remove the key; otherwise the "
+                "model cannot be imported."
+            )
+    fields = dict(family.constants)
+    for entry in family.entries:
+        fields |= entry.read(values)
+    try:
+        return _assemble(fields)
+    except ConfigError as error:
+        raise InterchangeError(f"config.json does not make a model: {error}") from error
+
+
+def write_config(family: Family, config: TransformerConfig) -> dict[str, Any]:
+    """The config.json of a configuration.
+
+    Raises:
+      InterchangeError: naming every field that the family cannot express, and its value.
+    """
+    values = {"architectures": [family.architectures[0]], "model_type": family.model_types[0]}
+    values |= family.written
+    for entry in family.entries:
+        values |= entry.write(config)
+    if lost := differences(config, read_config(family, values)):
+        lines = "\n".join(f"  model.{line}" for line in lost)
+        raise InterchangeError(f"{family.name} cannot express this model:\n{lines}")
+    return values
+
+
+def differences(config: TransformerConfig, other: TransformerConfig) -> list[str]:
+    """The fields in which two models compute differently, with both values."""
+    ours, theirs = _effective(config), _effective(other)
+    return [
+        f"{name}={ours.get(name)!r} (it has {theirs.get(name)!r})"
+        for name in sorted({*ours, *theirs})
+        if not _alike(ours.get(name), theirs.get(name))
+    ]
+
+
+def _assemble(fields: dict[str, Any]) -> TransformerConfig:
+    """A configuration from fields by dotted names."""
+    biases = tuple(group for group in BIAS_GROUPS if fields.pop(f"biases.{group}", False))
+    parts: dict[str, dict[str, Any]] = {}
+    for name in [name for name in fields if "." in name]:
+        part, field = name.split(".")
+        parts.setdefault(part, {})[field] = fields.pop(name)
+    made = {part: PARTS[part](**values) for part, values in parts.items()}
+    return TransformerConfig(**fields, **made, biases=biases)
+
+
+def _effective(config: TransformerConfig) -> dict[str, Any]:
+    """What a model computes as field by field: defaults filled in, what has no effect left out."""
+    values = {
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(config)
+        if field.name not in OF_TRAINING
+    }
+    values["num_kv_heads"], values["head_dim"] = config.kv_heads, config.width_of_head
+    values["biases"] = frozenset(config.biases)
+    width = config.width_of_head
+    if config.latent is not None:
+        width = config.latent.nope_dim + config.latent.rope_dim
+        values["num_kv_heads"] = values["head_dim"] = None
+    values["attention_scale"] = attention_scale(config, width)
+    if config.embedding_positions != "learned":
+        values["max_length"] = None
+    del values["layers"], values["moe"]
+    for layer, settings in enumerate(layers_in_order(config)):
+        values[f"layers[{layer}]"] = settings
+    if config.moe is not None:
+        sparse = [layer for layer in range(config.num_layers) if config.moe.is_sparse(layer)]
+        values["moe.sparse_layers"] = sparse
+        values["moe.gated"] = config.gated if config.moe.gated is None else config.moe.gated
+        skipped = (*OF_TRAINING_EXPERTS, "every", "offset", "first", "gated")
+        for field in dataclasses.fields(config.moe):
+            if field.name not in skipped:
+                values[f"moe.{field.name}"] = get_field(config, f"moe.{field.name}")
+        if len(sparse) == config.num_layers:
+            values["mlp_dim"] = None
+    return values
+
+
+def attention_scale(config: TransformerConfig, width: int | None = None) -> float:
+    """What attention's logits are multiplied by."""
+    if config.attention_scale is not None:
+        return config.attention_scale
+    return (config.width_of_head if width is None else width) ** -0.5
+
+
+def _alike(ours: Any, theirs: Any) -> bool:
+    """Equal, but for the last digits of numbers, which a formula may change on its way."""
+    if isinstance(ours, float) and isinstance(theirs, float | int):
+        return math.isclose(ours, theirs, rel_tol=1e-9)
+    if dataclasses.is_dataclass(ours) and type(ours) is type(theirs):
+        names = [field.name for field in dataclasses.fields(ours)]
+        return all(_alike(getattr(ours, name), getattr(theirs, name)) for name in names)
+    return ours == theirs

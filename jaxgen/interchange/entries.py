@@ -1,0 +1,172 @@
+"""The kinds of entries that a family's table of config.json is made of."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jaxgen.errors import InterchangeError
+from jaxgen.interchange.tables import Values
+from jaxgen.models.config import BiasGroup, TransformerConfig
+
+REQUIRED = object()
+ACTIVATIONS = {
+    "silu": "silu",
+    "swish": "silu",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """A key whose value is a field's.
+
+    Attributes:
+      key: in config.json.
+      field: dotted name in a TransformerConfig.
+      default: of the field where config.json lacks the key or has null; REQUIRED refuses.
+      kinds: types of the value.
+      values: theirs to ours, where they differ; the first of several that mean the same is written.
+      aliases: other keys for the same.
+    """
+
+    key: str
+    field: str
+    default: Any = REQUIRED
+    kinds: tuple[type, ...] = (int,)
+    values: Mapping[Any, Any] | None = None
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The key and its aliases."""
+        return (self.key, *self.aliases)
+
+    def read(self, values: Values) -> dict[str, Any]:
+        """The field."""
+        found = [key for key in self.keys if values.get(key) is not None]
+        if not found:
+            if self.default is REQUIRED:
+                raise InterchangeError(f"config.json lacks {self.key!r}; it has {sorted(values)}.")
+            return {self.field: self.default}
+        value = checked(found[0], values[found[0]], self.kinds)
+        if self.values is not None:
+            value = self.values[among(found[0], value, tuple(self.values))]
+        return {self.field: value}
+
+    def write(self, config: TransformerConfig) -> dict[str, Any]:
+        """The key."""
+        value = get_field(config, self.field)
+        if self.values is not None:
+            named = [theirs for theirs, ours in self.values.items() if ours == value]
+            value = (named or list(self.values))[0]
+        return {self.key: value}
+
+
+@dataclasses.dataclass(frozen=True)
+class Fixed:
+    """A key that may only say one thing, as our model computes nothing else there."""
+
+    key: str
+    value: Any
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The key."""
+        return (self.key,)
+
+    def read(self, values: Values) -> dict[str, Any]:
+        """Nothing; refuses another value."""
+        if values.get(self.key) is not None:
+            among(self.key, values[self.key], (self.value,))
+        return {}
+
+    def write(self, config: TransformerConfig) -> dict[str, Any]:
+        """The key."""
+        del config
+        return {self.key: self.value}
+
+
+@dataclasses.dataclass(frozen=True)
+class Biases:
+    """A switch for the biases of some groups."""
+
+    key: str
+    groups: tuple[BiasGroup, ...]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The key."""
+        return (self.key,)
+
+    def read(self, values: Values) -> dict[str, Any]:
+        """Which groups have biases."""
+        has = checked(self.key, values.get(self.key) or False, (bool,))
+        return {f"biases.{group}": has for group in self.groups}
+
+    def write(self, config: TransformerConfig) -> dict[str, Any]:
+        """The switch."""
+        return {self.key: any(config.has_bias(group) for group in self.groups)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Linked:
+    """Keys and fields that belong together in a way of their own."""
+
+    keys: tuple[str, ...]
+    read: Callable[[Values], dict[str, Any]]
+    write: Callable[[TransformerConfig], dict[str, Any]]
+
+
+def get_field(config: TransformerConfig, name: str) -> Any:
+    """A field by its dotted name, as it takes effect; None where a part on the way is None."""
+    if name in ("num_kv_heads", "head_dim"):
+        return config.kv_heads if name == "num_kv_heads" else config.width_of_head
+    value: Any = config
+    for part in name.split("."):
+        value = getattr(value, part, None)
+    return value
+
+
+def checked(key: str, value: Any, kinds: tuple[type, ...]) -> Any:
+    """The value.
+
+    Raises:
+      InterchangeError: if it is of none of the types.
+    """
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool)):
+        return value
+    if float in kinds and is_number:
+        return float(value)
+    names = " or ".join(kind.__name__ for kind in kinds)
+    raise InterchangeError(f"config.json says {key}={value!r}, which should be {names}.")
+
+
+def among(key: str, value: Any, supported: tuple[Any, ...]) -> Any:
+    """The value.
+
+    Raises:
+      InterchangeError: if it is not supported.
+    """
+    if value in supported:
+        return value
+    named = ", ".join(repr(one) for one in supported)
+    raise InterchangeError(f"config.json says {key}={value!r}; jaxgen supports {named} here.")
+
+
+def vocabulary(tie_by_default: bool) -> tuple[Field, Field]:
+    """The size of the vocabulary, and whether logits use its table."""
+    return (
+        Field("vocab_size", "vocab_size"),
+        Field("tie_word_embeddings", "tie_embeddings", tie_by_default, (bool,)),
+    )
+
+
+def activation(key: str, default: Any) -> Field:
+    """The activation of the feed-forward."""
+    return Field(key, "activation", default, (str,), ACTIVATIONS)

@@ -1,0 +1,108 @@
+"""Where every parameter of a model stands in the tensors of a family."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from jaxgen.errors import InterchangeError
+from jaxgen.interchange.layouts import Fetch, Range
+from jaxgen.interchange.tables import Family, Row
+from jaxgen.models.config import TransformerConfig
+
+Shape = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """Parameters that share tensors, and these tensors' names.
+
+    Attributes:
+      names: the parameters', in the order of the row's "part".
+      shape: of each of them: [layers,] [experts,] and the row's axes.
+      row: of the family's table.
+      prefix: what stands before the row's name, with "{layer}" if there are layers.
+      layers: numbers of the layers along the first axis; empty outside of a stack.
+    """
+
+    names: tuple[str, ...]
+    shape: Shape
+    row: Row
+    prefix: str = ""
+    layers: tuple[int, ...] = ()
+
+    @property
+    def inner_shape(self) -> Shape:
+        """Of one layer and one expert."""
+        return self.shape[self.num_outer :]
+
+    @property
+    def num_outer(self) -> int:
+        """How many axes, of layers and experts, tell tensors apart."""
+        return bool(self.layers) + self.row.of_experts
+
+    @property
+    def tensor_shape(self) -> Shape:
+        """Of each tensor in the file."""
+        return self.row.layout.file_shape(self.inner_shape, len(self.names))
+
+    def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Each tensor's name, and its place along the outer axes."""
+        for place in np.ndindex(*self.shape[: self.num_outer]):
+            yield self.tensor_name(place), place
+
+    def tensor_name(self, place: Sequence[int]) -> str:
+        """Of the tensor at a place along the outer axes."""
+        words = {"expert": place[-1] if self.row.of_experts else None}
+        words["layer"] = self.layers[place[0]] if self.layers else None
+        return (self.prefix + self.row.theirs).format(**words)
+
+    def read(self, fetch: Fetch, ranges: Sequence[Range], part: int) -> np.ndarray:
+        """A block of one parameter in one layer and expert; `fetch` reads its tensor."""
+        return self.row.layout.read(fetch, self.inner_shape, ranges, part, len(self.names))
+
+
+def place(
+    family: Family, config: TransformerConfig, shapes: Mapping[str, Shape]
+) -> tuple[Placement, ...]:
+    """Places all parameters of a model.
+
+    Args:
+      family: whose tensors.
+      config: of the model.
+      shapes: of its parameters, by dotted name.
+
+    Raises:
+      InterchangeError: naming the parameters that the family has no tensor for.
+    """
+    left = dict(shapes)
+    placements = list(_take(family.rows, left, "", "", ()))
+    for stack in family.stacks:
+        groups = config.groups if stack.ours == "stack" else config.encoder_groups
+        first = 0
+        for number, group in enumerate(groups):
+            for block in range(len(group.unit)):
+                layers = tuple(first + repeat * len(group.unit) + block
+                               for repeat in range(group.repeats))  # fmt: skip
+                ours = f"{stack.ours}.groups.{number}.blocks.{block}."
+                placements += _take(stack.rows, left, ours, stack.theirs, layers)
+            first += group.repeats * len(group.unit)
+    if left:
+        named = ", ".join(f"{name} {list(shape)}" for name, shape in left.items())
+        raise InterchangeError(f"{family.name} has no tensor for these parameters: {named}.")
+    return tuple(placements)
+
+
+def _take(
+    rows: Sequence[Row], left: dict[str, Shape], ours: str, theirs: str, layers: tuple[int, ...]
+) -> Iterator[Placement]:
+    """The rows that hold parameters which are still left; takes these out."""
+    for row in rows:
+        names = tuple(ours + name for name in row.ours)
+        found = [left[name] for name in names if name in left]
+        if len(found) == len(names) and len(found[0]) == row.num_axes + bool(layers):
+            yield Placement(names, found[0], row, theirs, layers)
+            for name in names:
+                del left[name]

@@ -1,0 +1,130 @@
+"""Rotary positions in config.json: `rope_theta` with `rope_scaling`, or `rope_parameters`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from jaxgen.errors import InterchangeError
+from jaxgen.interchange.entries import among, checked
+from jaxgen.interchange.tables import Values
+from jaxgen.models.positions import Rope, RopeScaling
+
+ROPE_KEYS = ("rope_theta", "rope_scaling", "rope_parameters")
+_OF_ALL = ("rope_type", "type", "rope_theta", "factor", "partial_rotary_factor")
+_OF_KIND = {
+    "default": (),
+    "linear": (),
+    "llama3": ("low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+    "yarn": (
+        "beta_fast", "beta_slow", "original_max_position_embeddings", "attention_factor",
+        "mscale", "mscale_all_dim", "truncate",
+    ),
+}  # fmt: skip
+
+
+def read_rope(
+    values: Values, interleaved: bool = False, scales_logits: bool = False, base: float = 10_000.0
+) -> Rope:
+    """The rotary positions that config.json describes.
+
+    Args:
+      values: config.json, with one flat `rope_parameters` or the two older keys.
+      interleaved: whether the family turns neighbouring pairs.
+      scales_logits: whether it reads `mscale_all_dim` as DeepSeek does, for attention's logits too.
+      base: of the family, where config.json has none.
+
+    Raises:
+      InterchangeError: naming what is not supported.
+    """
+    given = values.get("rope_parameters") or values.get("rope_scaling") or {}
+    checked("rope_parameters", given, (dict,))
+    base = given.get("rope_theta") or values.get("rope_theta") or base
+    kind = given.get("rope_type") or given.get("type") or "default"
+    among("rope_scaling.rope_type", kind, tuple(_OF_KIND))
+    for key, value in given.items():
+        if key not in (*_OF_ALL, *_OF_KIND[kind]) and value is not None:
+            raise InterchangeError(
+                f"config.json says rope_scaling.{key}={value!r}, which jaxgen does not know for "
+                f"{kind!r}; it supports {sorted({*_OF_ALL, *_OF_KIND[kind]})}."
+            )
+    among("rope_scaling.partial_rotary_factor", given.get("partial_rotary_factor") or 1.0, (1.0,))
+    scaling = None if kind == "default" else _read_scaling(kind, given, values, scales_logits)
+    return Rope(base=float(base), interleaved=interleaved, scaling=scaling)
+
+
+def write_rope(rope: Rope, scales_logits: bool = False) -> dict[str, Any]:
+    """`rope_theta` and `rope_scaling`, which every version of transformers reads."""
+    return {"rope_theta": rope.base, "rope_scaling": _write_scaling(rope.scaling, scales_logits)}
+
+
+def _read_scaling(
+    kind: Any, given: Mapping[str, Any], values: Values, scales_logits: bool
+) -> RopeScaling:
+    factor = _number(given, "factor")
+    if kind == "linear":
+        return RopeScaling("linear", factor)
+    length = given.get("original_max_position_embeddings") or values.get("max_position_embeddings")
+    length = checked("rope_scaling.original_max_position_embeddings", length, (int,))
+    if kind == "llama3":
+        low, high = _number(given, "low_freq_factor"), _number(given, "high_freq_factor")
+        return RopeScaling("llama3", factor, length, low, high)
+    among("rope_scaling.truncate", given.get("truncate", True), (True,))
+    low, high = _number(given, "beta_slow", 1.0), _number(given, "beta_fast", 32.0)
+    magnitude, logit_magnitude = _read_magnitudes(given, factor, scales_logits)
+    return RopeScaling("yarn", factor, length, low, high, magnitude, logit_magnitude)
+
+
+def _read_magnitudes(
+    given: Mapping[str, Any], factor: float, scales_logits: bool
+) -> tuple[float, float]:
+    """Of yarn: what cosine and sine, and attention's logits, grow by."""
+    magnitude = _number(given, "mscale", 0.0)
+    logit_magnitude = _number(given, "mscale_all_dim", 0.0)
+    size = given.get("attention_factor")
+    if size is None and not (magnitude and logit_magnitude):
+        if scales_logits and logit_magnitude:
+            raise InterchangeError(
+                f"config.json says rope_scaling.mscale_all_dim={logit_magnitude} without mscale; "
+                "jaxgen supports both or neither."
+            )
+        return 1.0, 0.0
+    if size is None and scales_logits:
+        return magnitude, logit_magnitude
+    if size is None:
+        size = _growth(magnitude, factor) / _growth(logit_magnitude, factor)
+        logit_magnitude = 0.0
+    elif not scales_logits:
+        logit_magnitude = 0.0
+    grown = checked("rope_scaling.attention_factor", size, (float,))
+    grown *= _growth(logit_magnitude, factor)
+    return (grown - 1) / (0.1 * math.log(factor)) if factor > 1 else 1.0, logit_magnitude
+
+
+def _write_scaling(scaling: RopeScaling | None, scales_logits: bool) -> dict[str, Any] | None:
+    if scaling is None or scaling.kind == "ntk":
+        return None
+    written: dict[str, Any] = {"rope_type": scaling.kind, "factor": scaling.factor}
+    if scaling.kind == "linear":
+        return written
+    written["original_max_position_embeddings"] = scaling.original_length
+    if scaling.kind == "llama3":
+        return written | {"low_freq_factor": scaling.low, "high_freq_factor": scaling.high}
+    written |= {"beta_slow": scaling.low, "beta_fast": scaling.high}
+    if scales_logits and scaling.logit_magnitude:
+        return written | {"mscale": scaling.magnitude, "mscale_all_dim": scaling.logit_magnitude}
+    if scaling.magnitude != 1.0:
+        written["attention_factor"] = scaling.magnification()
+    return written
+
+
+def _growth(magnitude: float, factor: float) -> float:
+    return 1 + 0.1 * magnitude * math.log(factor)
+
+
+def _number(given: Mapping[str, Any], key: str, default: float | None = None) -> float:
+    value = given.get(key)
+    if value is None and default is not None:
+        return default
+    return checked(f"rope_scaling.{key}", value, (float,))
