@@ -1,0 +1,160 @@
+"""A model to a checkpoint of Hugging Face: config.json and safetensors, one tensor at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import jax
+import ml_dtypes
+import numpy as np
+from jax.experimental import multihost_utils
+
+from jaxgen.errors import InterchangeError
+from jaxgen.interchange.configs import write_config
+from jaxgen.interchange.families import FAMILIES
+from jaxgen.interchange.files import CONFIG
+from jaxgen.interchange.placing import Placement, place
+from jaxgen.interchange.tables import Family
+from jaxgen.interchange.writing import ShardWriter, Tensor
+from jaxgen.models.config import TransformerConfig
+from jaxgen.models.parameters import named_parameters
+from jaxgen.models.transformer import Transformer
+
+DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+
+
+def choose_family(config: TransformerConfig, name: str | None = None) -> Family:
+    """The family that can express a model.
+
+    Args:
+      config: of the model.
+      name: a family's; the first that can, if None.
+
+    Raises:
+      InterchangeError: if none can, saying what the nearest cannot express.
+    """
+    named = [family for family in FAMILIES if name in (None, family.name)]
+    if not named:
+        known = ", ".join(family.name for family in FAMILIES)
+        raise InterchangeError(f"there is no family {name!r}; jaxgen exports to {known}.")
+    refusals = []
+    for family in named:
+        try:
+            write_config(family, config)
+            return family
+        except InterchangeError as refusal:
+            refusals.append(str(refusal))
+    nearest = min(refusals, key=lambda refusal: refusal.count("\n"))
+    if len(named) == 1:
+        raise InterchangeError(nearest)
+    raise InterchangeError(f"no family can express this model. The nearest:\n{nearest}")
+
+
+def export_model(
+    model: Transformer,
+    folder: str | os.PathLike,
+    family: Family | None = None,
+    dtype: Literal["float32", "bfloat16"] = "float32",
+    max_shard_bytes: int = 5 * 10**9,
+    files: Mapping[str, pathlib.Path] | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> Family:
+    """Writes a model's checkpoint; the folder is there whole or not at all.
+
+    Args:
+      model: on any mesh; every process of it calls this.
+      folder: must not exist.
+      family: what to write; the first that can express the model, if None.
+      dtype: of the tensors.
+      max_shard_bytes: of tensors in one file, unless one tensor alone is larger.
+      files: other files to copy, by the name that they get, such as tokenizer.json.
+      more: further keys of config.json, such as eos_token_id.
+
+    Returns:
+      The family written.
+
+    Raises:
+      InterchangeError: if the folder exists or cannot be written, or if the family cannot express
+        the model; then nothing is written.
+    """
+    folder = pathlib.Path(folder).expanduser().absolute()
+    if folder.exists():
+        raise InterchangeError(f"{folder} exists; export to a folder that does not, or remove it.")
+    family = choose_family(model.config) if family is None else family
+    values = write_config(family, model.config) | dict(more or {})
+    values |= {"dtype": dtype, "torch_dtype": dtype}
+    parameters = {name: p[...] for name, p in named_parameters(model)}
+    shapes = {name: tuple(array.shape) for name, array in parameters.items()}
+    placements = place(family, model.config, shapes)
+    tensors = _tensors(placements, DTYPES[dtype])
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    if jax.process_index() != 0:
+        for _ in _values(placements, parameters):
+            pass  # Every process takes part in the gathering.
+        return family
+    try:
+        temporary.mkdir(parents=True)
+        with ShardWriter(temporary, tensors, max_shard_bytes) as writer:
+            for value in _values(placements, parameters):
+                writer.write(value.astype(DTYPES[dtype]))
+        for name, source in (files or {}).items():
+            shutil.copyfile(source, temporary / name)
+        (temporary / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+        os.rename(temporary, folder)
+    except OSError as error:
+        raise InterchangeError(f"cannot write {folder}: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return family
+
+
+def _tensors(placements: tuple[Placement, ...], dtype: np.dtype) -> list[Tensor]:
+    """What is to be written, in order."""
+    return [
+        Tensor(name, placed.tensor_shape, dtype)
+        for placed in placements
+        for name, _ in placed.tensors()
+    ]
+
+
+def _values(
+    placements: tuple[Placement, ...], parameters: Mapping[str, jax.Array]
+) -> Iterator[np.ndarray]:
+    """The tensors' values in the same order; one layer of a placement is in memory at a time."""
+    for placed in placements:
+        held_layer, arrays = None, []
+        for _, at in placed.tensors():
+            layer = at[0] if placed.layers else 0
+            if layer != held_layer:
+                arrays = [
+                    gathered(parameters[name], layer if placed.layers else None)
+                    for name in placed.names
+                ]
+                held_layer = layer
+            expert = at[-1] if placed.row.of_experts else ()
+            yield placed.row.layout.write([array[expert] for array in arrays])
+
+
+def gathered(array: jax.Array, layer: int | None) -> np.ndarray:
+    """An array, or one layer of it, whole on this host."""
+    if not array.is_fully_addressable:
+        if layer is not None:
+            spec = array.sharding.spec  # pyright: ignore[reportAttributeAccessIssue]
+            array = jax.reshard(array, jax.P(None, *spec[1:]))[layer]
+        return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+    whole = np.empty(array.shape if layer is None else array.shape[1:], array.dtype)
+    for shard in array.addressable_shards:
+        if shard.replica_id:
+            continue
+        if layer is None:
+            whole[shard.index] = np.asarray(shard.data)
+            continue
+        first, last, _ = shard.index[0].indices(array.shape[0])
+        if first <= layer < last:
+            whole[shard.index[1:]] = np.asarray(shard.data[layer - first])
+    return whole

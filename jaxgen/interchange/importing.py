@@ -1,0 +1,181 @@
+"""A checkpoint of Hugging Face onto a mesh.
+
+Every device's part of a parameter is filled from the slices of the files that it needs, so no host
+holds more than one parameter's parts of its own devices beside what it keeps.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from jaxgen.errors import InterchangeError
+from jaxgen.interchange.configs import find_family, read_config
+from jaxgen.interchange.families import FAMILIES
+from jaxgen.interchange.files import CONFIG, TensorFiles, check_tensors, read_json
+from jaxgen.interchange.layouts import Range
+from jaxgen.interchange.placing import Placement, place
+from jaxgen.interchange.tables import Family, Values
+from jaxgen.models.config import TransformerConfig
+from jaxgen.models.parameters import named_parameters
+from jaxgen.models.transformer import Transformer, abstract_transformer
+from jaxgen.sharding.rules import Rules
+
+ROWS_COMPARED = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A folder whose config.json is understood; no tensor has been read.
+
+    Attributes:
+      folder: where it is.
+      values: its config.json.
+      family: the table that reads it.
+      config: of the model.
+    """
+
+    folder: pathlib.Path
+    values: Values
+    family: Family
+    config: TransformerConfig
+
+
+def open_checkpoint(folder: str | os.PathLike) -> Checkpoint:
+    """Reads what kind of model a folder holds.
+
+    Raises:
+      InterchangeError: if there is no config.json, or it says something unsupported.
+    """
+    folder = pathlib.Path(folder).expanduser()
+    values = read_json(folder / CONFIG)
+    family = find_family(FAMILIES, values)
+    return Checkpoint(folder, values, family, read_config(family, values))
+
+
+def load_model(checkpoint: Checkpoint, rules: Rules | None = None) -> Transformer:
+    """The model of a checkpoint, float32, every parameter in its layout under the mesh in force.
+
+    Raises:
+      InterchangeError: if the files are damaged, or do not hold the model's parameters; nothing is
+        read into memory before this is known.
+    """
+    abstract = abstract_transformer(checkpoint.config, rules)
+    arrays = load_parameters(checkpoint, {name: p[...] for name, p in named_parameters(abstract)})
+    leaves, structure = jax.tree_util.tree_flatten(
+        abstract, is_leaf=lambda leaf: isinstance(leaf, nnx.Param)
+    )
+    names = [name for name, _ in named_parameters(abstract)]
+    values = [leaf.replace(arrays[name]) for name, leaf in zip(names, leaves, strict=True)]
+    return jax.tree_util.tree_unflatten(structure, values)
+
+
+def load_parameters(
+    checkpoint: Checkpoint, abstract: Mapping[str, jax.ShapeDtypeStruct]
+) -> dict[str, jax.Array]:
+    """The parameters of a checkpoint by dotted name.
+
+    Args:
+      checkpoint: which.
+      abstract: the model's parameters: shape, type and, where a mesh is used, layout.
+
+    Raises:
+      InterchangeError: see `load_model`.
+    """
+    shapes = {name: tuple(leaf.shape) for name, leaf in abstract.items()}
+    placements = place(checkpoint.family, checkpoint.config, shapes)
+    wanted = {name: placed.tensor_shape for placed in placements for name, _ in placed.tensors()}
+    with TensorFiles(checkpoint.folder, checkpoint.family.renames) as files:
+        copies = [pair for pair in checkpoint.family.copies if pair[0] not in wanted]
+        may_have = (
+            *checkpoint.family.unused,
+            *(re.escape(copy) for copy, _ in copies),
+            *_extra_layers(checkpoint),
+        )
+        check_tensors(files.shapes, wanted, may_have, str(checkpoint.folder))
+        for copy, original in copies:
+            if copy in files.shapes:
+                _check_copy(files, copy, original)
+        return {
+            name: _load(files, placed, part, abstract[name])
+            for placed in placements
+            for part, name in enumerate(placed.names)
+        }
+
+
+def _load(
+    files: TensorFiles, placed: Placement, part: int, abstract: jax.ShapeDtypeStruct
+) -> jax.Array:
+    """One parameter in its layout."""
+    blocks: dict[tuple[Range, ...], np.ndarray] = {}
+
+    def block_of(index: tuple[slice, ...] | None) -> np.ndarray:
+        slices = (slice(None),) * len(placed.shape) if index is None else index
+        ranges = tuple(
+            piece.indices(size)[:2] for piece, size in zip(slices, placed.shape, strict=True)
+        )
+        # Devices that hold copies of one another ask for the same block.
+        if ranges not in blocks:
+            blocks[ranges] = _read_block(files, placed, part, ranges, abstract.dtype)
+        return blocks[ranges]
+
+    sharding = abstract.sharding
+    if sharding is None:
+        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    elif isinstance(sharding, jax.NamedSharding):
+        # Abstract shapes know the mesh's axes, not its devices.
+        sharding = jax.NamedSharding(_concrete_mesh(), sharding.spec)
+    return jax.make_array_from_callback(placed.shape, sharding, block_of)
+
+
+def _read_block(
+    files: TensorFiles, placed: Placement, part: int, ranges: tuple[Range, ...], dtype: Any
+) -> np.ndarray:
+    """What one device holds of a parameter."""
+    outer, inner = ranges[: placed.num_outer], ranges[placed.num_outer :]
+    block = np.empty([last - first for first, last in ranges], dtype)
+    for place_in_block in np.ndindex(*block.shape[: placed.num_outer]):
+        place_in_all = tuple(
+            first + i for (first, _), i in zip(outer, place_in_block, strict=True)
+        )
+        fetch = files.fetch(placed.tensor_name(place_in_all))
+        block[place_in_block] = placed.read(fetch, inner, part)
+    return block
+
+
+def _check_copy(files: TensorFiles, copy: str, original: str) -> None:
+    """Raises InterchangeError if a tensor that should repeat another one does not."""
+    shape = files.shapes[original]
+    alike = files.shapes[copy] == shape
+    for first in range(0, shape[0], ROWS_COMPARED):
+        rows = (slice(first, min(first + ROWS_COMPARED, shape[0])),)
+        rows += tuple(slice(0, size) for size in shape[1:])
+        alike = alike and np.array_equal(files.fetch(copy)(rows), files.fetch(original)(rows))
+    if not alike:
+        raise InterchangeError(
+            f"{copy} in {files.folder} should repeat {original}, as {CONFIG} says that they are "
+            "tied, but they differ; set tie_word_embeddings to what the model was trained with."
+        )
+
+
+def _extra_layers(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Patterns of layers behind the last, of which config.json says that they are there."""
+    key, first = checkpoint.family.extra_layers, checkpoint.config.num_layers
+    count = (checkpoint.values.get(key) or 0) if key else 0
+    return tuple(
+        re.escape(stack.theirs.format(layer=first + i)) + ".*"
+        for stack in checkpoint.family.stacks
+        for i in range(count)
+    )
+
+
+def _concrete_mesh() -> Any:
+    return jax.sharding.get_mesh()
