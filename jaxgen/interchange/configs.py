@@ -14,9 +14,10 @@ from jaxgen.errors import ConfigError, InterchangeError
 from jaxgen.interchange.entries import get_field
 from jaxgen.interchange.tables import Family, Values
 from jaxgen.interchange.windows import layers_in_order
-from jaxgen.models.block_config import LatentConfig, MoEConfig
+from jaxgen.models.block_config import LatentConfig
 from jaxgen.models.config import TransformerConfig
-from jaxgen.models.positions import RelativeBias
+from jaxgen.ops.moe_config import MoEConfig
+from jaxgen.ops.positions import RelativeBias
 
 PARTS = {"moe": MoEConfig, "latent": LatentConfig, "position_bias": RelativeBias}
 BIAS_GROUPS = ("qkv", "attention_out", "feed_forward", "norm", "logits")
@@ -34,7 +35,9 @@ OF_TRAINING = (
     "compute_dtype", "remat", "scan_unroll", "card",
 )  # fmt: skip
 """Fields that a finished model does not depend on."""
-OF_TRAINING_EXPERTS = ("balance_rate", "load_balance_weight", "router_z_weight")
+OF_TRAINING_EXPERTS = (
+    "balance_rate", "capacity_factor", "load_balance_weight", "router_z_weight",
+)  # fmt: skip
 
 
 def find_family(families: tuple[Family, ...], values: Values) -> Family:

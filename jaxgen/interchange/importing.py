@@ -69,7 +69,8 @@ def load_model(checkpoint: Checkpoint, rules: Rules | None = None) -> Transforme
         read into memory before this is known.
     """
     abstract = abstract_transformer(checkpoint.config, rules)
-    arrays = load_parameters(checkpoint, {name: p[...] for name, p in named_parameters(abstract)})
+    leaves_by_name = {name: p.get_value() for name, p in named_parameters(abstract)}
+    arrays = load_parameters(checkpoint, leaves_by_name)
     leaves, structure = jax.tree_util.tree_flatten(
         abstract, is_leaf=lambda leaf: isinstance(leaf, nnx.Param)
     )

@@ -9,7 +9,7 @@ from typing import Any
 from jaxgen.errors import InterchangeError
 from jaxgen.interchange.entries import among, checked
 from jaxgen.interchange.tables import Values
-from jaxgen.models.positions import Rope, RopeScaling
+from jaxgen.ops.positions import Rope, RopeScaling
 
 ROPE_KEYS = ("rope_theta", "rope_scaling", "rope_parameters")
 _OF_ALL = ("rope_type", "type", "rope_theta", "factor", "partial_rotary_factor")

@@ -12,8 +12,8 @@ from jaxgen.interchange.ropes import ROPE_KEYS, read_rope, write_rope
 from jaxgen.interchange.tables import Values
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.config import TransformerConfig
-from jaxgen.models.positions import Rope
-from jaxgen.models.visibility import Causal, Window
+from jaxgen.ops.positions import Rope
+from jaxgen.ops.visibility import Causal, Window
 
 LOCAL, GLOBAL = "sliding_attention", "full_attention"
 

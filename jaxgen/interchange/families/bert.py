@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxgen.interchange.entries import Field, Fixed, activation
 from jaxgen.interchange.tables import Family, StackTable, row
 from jaxgen.models.block_config import LayerConfig
-from jaxgen.models.visibility import Bidirectional
+from jaxgen.ops.visibility import Bidirectional
 
 _LAYER = (
     row("attention.query", "attention.self.query.weight", "d h w", "(h w) d"),

@@ -3,7 +3,7 @@
 from jaxgen.interchange.entries import Field, Fixed, Linked, vocabulary
 from jaxgen.interchange.tables import Family, StackTable, row
 from jaxgen.models.block_config import LayerConfig
-from jaxgen.models.positions import Alibi
+from jaxgen.ops.positions import Alibi
 
 BLOOM = Family(
     name="bloom",
