@@ -26,12 +26,14 @@ def make_peer(name: str, seed: int = 0) -> Any:
     generator = torch.Generator().manual_seed(seed)
     buffers = [pair for pair in model.named_buffers() if "correction_bias" in pair[0]]
     with torch.no_grad():
-        for _, tensor in [*model.named_parameters(), *buffers]:
+        for path, tensor in [*model.named_parameters(), *buffers]:
             noise = torch.randn(tensor.shape, generator=generator)
             if tensor.ndim == 1:
                 tensor.add_(0.2 * noise)
-            else:
-                tensor.copy_(noise * (0.4 if tensor.shape[0] == 96 else tensor.shape[-1] ** -0.5))
+                continue
+            scale = 0.4 if tensor.shape[0] == 96 else tensor.shape[-1] ** -0.5
+            # T5 does not divide attention's logits by anything; large ones magnify rounding.
+            tensor.copy_(noise * (scale / 4 if path.endswith("Attention.q.weight") else scale))
     return model
 
 
@@ -51,3 +53,15 @@ def run_peer(model: Any, **arrays: np.ndarray) -> Any:
     with torch.no_grad():
         given = {key: torch.from_numpy(np.asarray(x)).long() for key, x in arrays.items()}
         return model(**given, output_hidden_states=True, use_cache=False)
+
+
+def shortened_peer(name: str, folder: pathlib.Path, num_layers: int) -> Any:
+    """The model with its first layers alone."""
+    config = transformers.AutoConfig.from_pretrained(folder)
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:num_layers]
+    config.num_hidden_layers = num_layers
+    if hasattr(config, "num_decoder_layers"):
+        config.num_decoder_layers = num_layers
+    kind = getattr(transformers, CONFIGS[name]["architectures"][0])
+    return kind.from_pretrained(folder, config=config, attn_implementation="eager").eval()

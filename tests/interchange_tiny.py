@@ -103,7 +103,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "gemma2": _sized(
         "Gemma2ForCausalLM", "gemma2", head_dim=16, num_hidden_layers=3, sliding_window=7,
         query_pre_attn_scalar=24, hidden_activation="gelu_pytorch_tanh", rope_theta=1e4,
-        tie_word_embeddings=True, attn_logit_softcapping=2.0, final_logit_softcapping=3.0,
+        tie_word_embeddings=True, attn_logit_softcapping=2.0, final_logit_softcapping=9.0,
     ),
     "gemma3": _sized(
         "Gemma3ForCausalLM", "gemma3_text", head_dim=16, num_hidden_layers=4, sliding_window=7,

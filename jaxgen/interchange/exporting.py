@@ -140,6 +140,16 @@ def _values(
             yield placed.row.layout.write([array[expert] for array in arrays])
 
 
+def tensors_of(
+    family: Family, config: TransformerConfig, parameters: Mapping[str, jax.Array]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Arrays in the shapes of a model's parameters, such as gradients, as a family's tensors."""
+    shapes = {name: tuple(array.shape) for name, array in parameters.items()}
+    placements = place(family, config, shapes)
+    names = (name for placed in placements for name, _ in placed.tensors())
+    return zip(names, _values(placements, parameters), strict=True)
+
+
 def gathered(array: jax.Array, layer: int | None) -> np.ndarray:
     """An array, or one layer of it, whole on this host."""
     if not array.is_fully_addressable:
