@@ -151,20 +151,12 @@ def tensors_of(
 
 
 def gathered(array: jax.Array, layer: int | None) -> np.ndarray:
-    """An array, or one layer of it, whole on this host."""
-    if not array.is_fully_addressable:
-        if layer is not None:
-            spec = array.sharding.spec  # pyright: ignore[reportAttributeAccessIssue]
-            array = jax.reshard(array, jax.P(None, *spec[1:]))[layer]
-        return np.asarray(multihost_utils.process_allgather(array, tiled=True))
-    whole = np.empty(array.shape if layer is None else array.shape[1:], array.dtype)
-    for shard in array.addressable_shards:
-        if shard.replica_id:
-            continue
-        if layer is None:
-            whole[shard.index] = np.asarray(shard.data)
-            continue
-        first, last, _ = shard.index[0].indices(array.shape[0])
-        if first <= layer < last:
-            whole[shard.index[1:]] = np.asarray(shard.data[layer - first])
-    return whole
+    """An array, or one layer of it, whole on this host; no device holds more than its part."""
+    if layer is not None:
+        sharding = array.sharding
+        if isinstance(sharding, jax.NamedSharding) and sharding.spec[:1] not in ((), (None,)):
+            array = jax.reshard(array, jax.P(None, *sharding.spec[1:]))  # Layers over stages.
+        array = array[layer]
+    if array.is_fully_addressable:
+        return np.asarray(array)
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
