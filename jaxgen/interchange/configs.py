@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 from jaxgen.errors import ConfigError, InterchangeError
-from jaxgen.interchange.entries import get_field
+from jaxgen.interchange.entries import REQUIRED, Field, get_field
 from jaxgen.interchange.tables import Family, Values
 from jaxgen.interchange.windows import layers_in_order
 from jaxgen.models.block_config import LatentConfig
@@ -94,21 +94,45 @@ def write_config(family: Family, config: TransformerConfig) -> dict[str, Any]:
     Raises:
       InterchangeError: naming every field that the family cannot express, and its value.
     """
+    lost = _lacking(family, config)
     values = {"architectures": [family.architectures[0]], "model_type": family.model_types[0]}
     values |= family.written
-    for entry in family.entries:
-        values |= entry.write(config)
-    if lost := differences(config, read_config(family, values)):
-        lines = "\n".join(f"  model.{line}" for line in lost)
+    if not lost:
+        for entry in family.entries:
+            values |= entry.write(config)
+        try:
+            lost = differences(config, read_config(family, values))
+        except InterchangeError as error:
+            lost = [f"{error}"]
+    if lost:
+        lines = "\n".join(f"  {line}" for line in lost)
         raise InterchangeError(f"{family.name} cannot express this model:\n{lines}")
     return values
+
+
+def _lacking(family: Family, config: TransformerConfig) -> list[str]:
+    """What keeps a configuration from being written at all, and what else is then plain to see."""
+    lacking = [
+        f"model.{entry.field}=None (it needs one)"
+        for entry in family.entries
+        if isinstance(entry, Field)
+        and entry.default is REQUIRED
+        and get_field(config, entry.field) is None
+    ]
+    if not lacking:
+        return []
+    return lacking + [
+        f"model.{name}={getattr(config, name)!r} (it has {value!r})"
+        for name, value in family.constants.items()
+        if "." not in name and name != "layers" and getattr(config, name) != value
+    ]
 
 
 def differences(config: TransformerConfig, other: TransformerConfig) -> list[str]:
     """The fields in which two models compute differently, with both values."""
     ours, theirs = _effective(config), _effective(other)
     return [
-        f"{name}={ours.get(name)!r} (it has {theirs.get(name)!r})"
+        f"model.{name}={ours.get(name)!r} (it has {theirs.get(name)!r})"
         for name in sorted({*ours, *theirs})
         if not _alike(ours.get(name), theirs.get(name))
     ]

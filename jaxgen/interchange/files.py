@@ -49,6 +49,7 @@ class TensorFiles:
     Attributes:
       folder: where they are.
       shapes: of every tensor, by its name after renaming.
+      dtypes: likewise, as the files call them.
     """
 
     def __init__(self, folder: pathlib.Path, renames: tuple[tuple[str, str], ...] = ()):
@@ -60,7 +61,7 @@ class TensorFiles:
         self.folder = folder
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._tensors: dict[str, Any] = {}
-        self._dtypes: dict[str, str] = {}
+        self.dtypes: dict[str, str] = {}
         with contextlib.ExitStack() as stack:
             for file, listed in _files(folder).items():
                 self._open(stack, folder / file, listed, renames)
@@ -75,12 +76,7 @@ class TensorFiles:
 
     def fetch(self, name: str) -> Fetch:
         """Slices of a tensor to its values, read as they are asked for."""
-        tensor, dtype = self._tensors[name], self._dtypes[name]
-        if dtype not in READABLE:
-            raise InterchangeError(
-                f"the tensor {name} in {self.folder} is of type {dtype}; jaxgen reads "
-                f"{', '.join(READABLE)}. Quantised checkpoints must be expanded first."
-            )
+        tensor = self._tensors[name]
 
         def read(slices: tuple[slice, ...]) -> np.ndarray:
             try:
@@ -114,26 +110,23 @@ class TensorFiles:
                 raise InterchangeError(f"{path} has {name}, but {known} was there already.")
             self._tensors[known] = tensor
             self.shapes[known] = tuple(tensor.get_shape())
-            self._dtypes[known] = tensor.get_dtype()
+            self.dtypes[known] = tensor.get_dtype()
 
 
 def check_tensors(
-    shapes: Mapping[str, tuple[int, ...]],
-    wanted: Mapping[str, tuple[int, ...]],
-    may_have: tuple[str, ...],
-    where: str,
+    files: TensorFiles, wanted: Mapping[str, tuple[int, ...]], may_have: tuple[str, ...]
 ) -> None:
     """Compares the tensors that are there with those that a model needs.
 
     Args:
-      shapes: of those there.
-      wanted: of those needed.
+      files: those there.
+      wanted: the shapes of those needed.
       may_have: patterns of names that may be there beside.
-      where: for messages.
 
     Raises:
-      InterchangeError: naming what is missing, left over or of another shape.
+      InterchangeError: naming what is missing, left over, or of another shape or type.
     """
+    shapes = files.shapes
     missing = [name for name in wanted if name not in shapes]
     surplus = [
         name
@@ -145,18 +138,24 @@ def check_tensors(
         for name, shape in wanted.items()
         if name in shapes and shapes[name] != shape
     ]
+    unread = [
+        f"{name} {files.dtypes[name]}"
+        for name in wanted
+        if name in shapes and files.dtypes[name] not in READABLE
+    ]
     wrong = [
         f"{what}: {_some(names)}"
         for what, names in (
             ("missing", missing),
             ("unknown to the model", surplus),
             ("of another shape", unlike),
+            (f"quantised, where jaxgen reads {', '.join(READABLE)}", unread),
         )
         if names
     ]
     if wrong:
         raise InterchangeError(
-            f"the tensors in {where} are not those that its {CONFIG} describes.\n  "
+            f"the tensors in {files.folder} are not those that its {CONFIG} describes.\n  "
             + "\n  ".join(wrong)
         )
 

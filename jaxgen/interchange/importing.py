@@ -101,7 +101,7 @@ def load_parameters(
             *(re.escape(copy) for copy, _ in copies),
             *_extra_layers(checkpoint),
         )
-        check_tensors(files.shapes, wanted, may_have, str(checkpoint.folder))
+        check_tensors(files, wanted, may_have)
         for copy, original in copies:
             if copy in files.shapes:
                 _check_copy(files, copy, original)
@@ -144,9 +144,7 @@ def _read_block(
     outer, inner = ranges[: placed.num_outer], ranges[placed.num_outer :]
     block = np.empty([last - first for first, last in ranges], dtype)
     for place_in_block in np.ndindex(*block.shape[: placed.num_outer]):
-        place_in_all = tuple(
-            first + i for (first, _), i in zip(outer, place_in_block, strict=True)
-        )
+        place_in_all = tuple(first + i for (first, _), i in zip(outer, place_in_block, strict=True))
         fetch = files.fetch(placed.tensor_name(place_in_all))
         block[place_in_block] = placed.read(fetch, inner, part)
     return block

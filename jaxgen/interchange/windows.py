@@ -81,10 +81,9 @@ def windowed_layers(
 
     def write(config: TransformerConfig) -> dict[str, Any]:
         kinds = layer_types(config)
-        layers = {kind: layer for kind, layer in zip(kinds, layers_in_order(config), strict=True)}
-        windows = [p.size for p in layers[LOCAL].visibility if isinstance(p, Window)] if (
-            LOCAL in layers
-        ) else []  # fmt: skip
+        layers = dict(zip(kinds, layers_in_order(config), strict=True))
+        seen = layers[LOCAL].visibility if LOCAL in layers else ()
+        windows = [predicate.size for predicate in seen if isinstance(predicate, Window)]
         first = layers.get(GLOBAL) or layers[LOCAL]
         written = write_rope(first.rope or Rope())
         if local_rope:

@@ -60,7 +60,7 @@ class ShardWriter:
                 self._file.close()
             number = len(self._shards) - len(self._left)
             self._left_in_shard = list(self._left.pop(0))
-            self._file = open(self._folder / self._file_name(number), "wb")
+            self._file = (self._folder / self._file_name(number)).open("wb")
             self._file.write(header(self._left_in_shard))
         tensor = self._left_in_shard.pop(0)
         assert value.shape == tensor.shape and value.dtype == tensor.dtype, tensor.name

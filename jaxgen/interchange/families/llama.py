@@ -10,8 +10,12 @@ from jaxgen.interchange.entries import Biases, Field, Fixed, Linked, activation
 from jaxgen.interchange.families import rows
 from jaxgen.interchange.tables import Family, StackTable, Values, row
 from jaxgen.interchange.windows import (
-    GLOBAL, LOCAL, layer_types, read_types, rotary_layers, windowed_layers,
-)  # fmt: skip
+    GLOBAL,
+    LOCAL,
+    read_types,
+    rotary_layers,
+    windowed_layers,
+)
 from jaxgen.models.config import TransformerConfig
 
 ATTENTION_BIAS = Biases("attention_bias", ("qkv", "attention_out"))
@@ -32,9 +36,7 @@ LLAMA = Family(
     ),
     inert=rows.INERT,
     rows=rows.OUTSIDE,
-    stacks=(
-        StackTable("stack", rows.LAYER, (*rows.NORMS, *rows.ATTENTION, *rows.FEED_FORWARD)),
-    ),
+    stacks=(StackTable("stack", rows.LAYER, (*rows.NORMS, *rows.ATTENTION, *rows.FEED_FORWARD)),),
     unused=rows.UNUSED,
     copies=rows.COPIES,
 )

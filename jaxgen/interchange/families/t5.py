@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxgen.interchange.entries import Field, Fixed, Linked, among
+from jaxgen.interchange.entries import Field, Fixed, Linked
 from jaxgen.interchange.tables import Family, Row, StackTable, Values, row
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.config import TransformerConfig

@@ -1,0 +1,246 @@
+"""What cannot be exchanged is refused by name, before any tensor is read or file written."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+from helpers import tiny_dense
+from interchange_tiny import CONFIGS
+from safetensors.numpy import load_file, save_file
+
+from jaxgen.errors import InterchangeError
+from jaxgen.interchange.configs import find_family, read_config, write_config
+from jaxgen.interchange.exporting import choose_family, export_model
+from jaxgen.interchange.families import FAMILIES
+from jaxgen.interchange.files import TensorFiles
+from jaxgen.interchange.importing import load_model, open_checkpoint
+from jaxgen.models.block_config import LayerConfig
+from jaxgen.models.transformer import abstract_transformer
+from jaxgen.ops.positions import Rope, RopeScaling
+
+
+def read(name, **changes):
+    values = CONFIGS[name] | changes
+    return read_config(find_family(FAMILIES, values), values)
+
+
+def refusal(error):
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("llama", {"rope_scaling": {"rope_type": "longrope", "factor": 2.0}},
+         ["rope_type='longrope'", "'llama3'", "'yarn'"]),
+        ("llama", {"rope_scaling": {"rope_type": "linear", "factor": 2.0, "short": [1]}},
+         ["rope_scaling.short=[1]", "factor"]),
+        ("llama", {"rope_scaling": {"type": "linear"}}, ["rope_scaling.factor=None", "float"]),
+        ("llama", {"hidden_act": "gelu_fast"}, ["hidden_act='gelu_fast'", "'silu'", "'relu'"]),
+        ("llama", {"residual_multiplier": 0.2}, ["residual_multiplier=0.2", "remove the key"]),
+        ("llama", {"hidden_size": "64"}, ["hidden_size='64'", "int"]),
+        ("llama", {"hidden_size": None}, ["lacks 'hidden_size'"]),
+        ("llama", {"num_attention_heads": 5}, ["does not make a model"]),
+        ("llama", {"quantization_config": {"bits": 4}}, ["quantization_config", "bfloat16"]),
+        ("llama", {"model_type": "mamba"}, ["model_type='mamba'", "LlamaForCausalLM"]),
+        ("llama", {"architectures": ["LlamaForSequenceClassification"]},
+         ["LlamaForSequenceClassification", "LlamaForCausalLM"]),
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True},
+         ["scale_attn_by_inverse_layer_idx=True", "False"]),
+        ("bloom", {"apply_residual_connection_post_layernorm": True},
+         ["apply_residual_connection_post_layernorm=True"]),
+        ("qwen3_moe", {"mlp_only_layers": [1]}, ["mlp_only_layers=[1]", "beginning"]),
+        ("gemma3", {"layer_types": ["full_attention"]}, ["1 layer_types", "num_hidden_layers=4"]),
+        ("gemma3", {"use_bidirectional_attention": True}, ["use_bidirectional_attention=True"]),
+        ("deepseek_v3", {"scoring_func": "softmax"}, ["scoring_func='softmax'", "'sigmoid'"]),
+        ("deepseek_v3", {"num_key_value_heads": 2}, ["num_key_value_heads=2", "4"]),
+        ("deepseek_v2", {"topk_method": "noaux_tc"}, ["topk_method='noaux_tc'", "greedy"]),
+        ("t5", {"feed_forward_proj": "swish"}, ["feed_forward_proj='swish'", "'relu'"]),
+        ("bert", {"position_embedding_type": "relative_key"},
+         ["position_embedding_type='relative_key'", "'absolute'"]),
+    ],
+)  # fmt: skip
+def test_an_unknown_feature_of_config_json(name, changes, words):
+    with pytest.raises(InterchangeError) as error:
+        read(name, **changes)
+    for word in words:
+        assert word in refusal(error)
+
+
+LINEAR_ROPE = (LayerConfig(rope=Rope(scaling=RopeScaling("ntk", 2.0))),)
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "words"),
+    [
+        ("llama", {"parallel": True}, ["model.parallel=True (it has False)"]),
+        ("llama", {"norm": "layer", "logit_soft_cap": 5.0},
+         ["model.norm='layer' (it has 'rms')", "model.logit_soft_cap=5.0 (it has None)"]),
+        ("llama", {"biases": ("qkv",)}, ["model.biases=frozenset({'qkv'})"]),
+        ("llama", {"layers": LINEAR_ROPE}, ["model.layers[0]=", "'ntk'"]),
+        ("llama", {"layers": (LayerConfig(), LayerConfig(rope=None))}, ["model.layers[1]="]),
+        ("llama", {"attention_scale": 0.5}, ["model.attention_scale=0.5 (it has 0.25)"]),
+        ("gpt2", {}, ["model.max_length=None (it needs one)", "model.norm='rms' (it has 'layer')", 
+                      "model.gated=True (it has False)"]),
+        ("mixtral", {}, ["mixtral cannot express", "model.moe.num_experts=None"]),
+        (None, {"parallel": True}, ["no family", "nearest", "model.parallel=True"]),
+        ("llama4", {}, ["no family 'llama4'", "llama, mixtral"]),
+    ],
+)  # fmt: skip
+def test_what_a_family_cannot_express(family, changes, words):
+    config = tiny_dense(**({"head_dim": 16, "tie_embeddings": False} | changes))
+    with pytest.raises(InterchangeError) as error:
+        choose_family(config, family)
+    for word in words:
+        assert word in refusal(error)
+
+
+def test_settings_of_training_are_no_obstacle():
+    config = tiny_dense(dropout=0.1, z_loss=1e-4, remat="full", compute_dtype="bfloat16")
+    assert choose_family(config).name == "llama"
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_every_field_of_a_configuration_is_compared(family):
+    """A field that changes what is computed cannot be lost on the way, in any family."""
+    name = next(n for n in CONFIGS if find_family(FAMILIES, CONFIGS[n]) is family)
+    config = read(name)
+    for change in (
+        {"norm_epsilon": 0.5}, {"scale_embeddings": not config.scale_embeddings},
+        {"attention_soft_cap": 7.0}, {"norm_unit_offset": not config.norm_unit_offset},
+        {"gated": not config.gated}, {"embedding_norm": not config.embedding_norm},
+        {"num_token_types": 5}, {"mlp_dim": 20},
+    ):  # fmt: skip
+        changed = dataclasses.replace(config, **change)
+        try:
+            found = read_config(family, write_config(family, changed))
+        except InterchangeError as refused:
+            assert next(iter(change)) in str(refused)
+            continue
+        field = next(iter(change))
+        sparse_only = field == "mlp_dim" and config.num_sparse_layers == config.num_layers
+        assert sparse_only or getattr(found, field) == change[field], field
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A checkpoint of llama made of zeros."""
+    values = CONFIGS["llama"]
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    from jaxgen.interchange.placing import place
+    from jaxgen.models.parameters import named_parameters
+
+    checkpoint = open_checkpoint(tmp_path)
+    shapes = {n: p.shape for n, p in named_parameters(abstract_transformer(checkpoint.config))}
+    placements = place(checkpoint.family, checkpoint.config, shapes)
+    tensors = {n: np.zeros(p.tensor_shape, np.float32) for p in placements for n, _ in p.tensors()}
+    save_file(tensors, tmp_path / "model.safetensors")
+    return tmp_path
+
+
+def change_tensors(folder, change):
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+def fails(folder):
+    with pytest.raises(InterchangeError) as error:
+        load_model(open_checkpoint(folder))
+    return refusal(error)
+
+
+def test_tensors_are_checked_by_name_before_any_is_read(folder, monkeypatch):
+    load_model(open_checkpoint(folder))
+    monkeypatch.setattr(TensorFiles, "fetch", lambda *_: pytest.fail("a tensor was read"))
+
+    def change(tensors):
+        del tensors["model.layers.1.mlp.up_proj.weight"]
+        tensors["model.layers.2.mlp.up_proj.weight"] = np.zeros(3)
+        tensors["model.norm.weight"] = np.zeros((3, 2))
+
+    change_tensors(folder, change)
+    message = fails(folder)
+    assert "missing: model.layers.1.mlp.up_proj.weight" in message
+    assert "unknown to the model: model.layers.2.mlp.up_proj.weight" in message
+    assert "of another shape: model.norm.weight [3, 2] instead of [64]" in message
+
+
+def test_a_copy_of_a_tied_table_must_be_one(folder):
+    values = CONFIGS["llama"] | {"tie_word_embeddings": True}
+    (folder / "config.json").write_text(json.dumps(values))
+    load_model(open_checkpoint(folder))
+    change_tensors(folder, lambda tensors: tensors["lm_head.weight"].__setitem__((50, 3), 1))
+    assert "lm_head.weight" in (message := fails(folder)) and "tie_word_embeddings" in message
+
+
+def test_layers_that_predict_further_tokens_are_left_out(tmp_path):
+    values = CONFIGS["deepseek_v3"] | {"num_nextn_predict_layers": 1}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    save_file({"model.layers.3.eh_proj.weight": np.zeros(2)}, tmp_path / "model.safetensors")
+    message = fails(tmp_path)
+    assert "missing" in message and "unknown" not in message
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:-7],
+        lambda data: data[:40],
+        lambda data: data[:5],
+        lambda data: b"",
+        lambda data: b"\xff" * 64,
+        lambda data: data[:8] + b"x" + data[9:],
+    ],
+    ids=["cut short", "cut in the header", "cut in the length", "empty", "noise", "no JSON"],
+)
+def test_damaged_files(folder, damage):
+    path = folder / "model.safetensors"
+    path.write_bytes(damage(path.read_bytes()))
+    assert "not a whole safetensors file" in fails(folder)
+
+
+def test_an_index_must_be_right(folder):
+    names = list(load_file(folder / "model.safetensors"))
+    index = folder / "model.safetensors.index.json"
+
+    def point(**places):
+        placed = dict.fromkeys(names, "model.safetensors") | places
+        index.write_text(json.dumps({"weight_map": placed}))
+
+    point()
+    load_model(open_checkpoint(folder))
+    point(more="model.safetensors")
+    assert "lacks more" in fails(folder)
+    point(more="absent.safetensors")
+    assert "absent.safetensors is missing" in fails(folder)
+    point(more="../model.safetensors")
+    assert "outside" in fails(folder)
+    index.write_text("{")
+    assert "is not JSON" in fails(folder)
+
+
+def test_a_folder_must_be_a_checkpoint(tmp_path, folder):
+    with pytest.raises(InterchangeError, match=r"config\.json cannot be read"):
+        open_checkpoint(tmp_path / "nowhere")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    assert "safetensors only" in fails(folder)
+
+
+def test_quantised_tensors_are_not_taken_for_numbers(folder):
+    def quantise(tensors):
+        tensors["model.norm.weight"] = np.zeros(64, np.int8)
+
+    change_tensors(folder, quantise)
+    assert "model.norm.weight" in (message := fails(folder)) and "I8" in message
+
+
+def test_an_export_leaves_an_existing_folder_alone(folder):
+    model = load_model(open_checkpoint(folder))
+    with pytest.raises(InterchangeError, match="exists"):
+        export_model(model, folder)
+    shutil.rmtree(folder)
+    export_model(model, folder)
+    load_model(open_checkpoint(folder))
