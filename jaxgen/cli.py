@@ -11,7 +11,7 @@ import jaxgen
 from jaxgen.errors import JaxgenError
 
 GIN_HELP = """\
-configuration flags, of train and config:
+configuration flags, of train, import and config:
   --gin_file=FILE        a gin file, repeatable; later files win
   --gin.NAME=VALUE       a binding, such as --gin.train.steps=200 or --gin.TEXT=my/folder
 """
@@ -70,6 +70,23 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--num_samples", type=int, default=1, help="continuations of each prompt")
     generate.add_argument("--seed", type=int, default=0)
     generate.set_defaults(function=("generate", "generate"))
+
+    imported = commands.add_parser(
+        "import", help="make a run of a Hugging Face checkpoint, to evaluate, generate or train on"
+    )
+    imported.add_argument(
+        "--from", required=True, dest="source", metavar="DIR", help="config.json and safetensors"
+    )
+    imported.add_argument("--output", required=True, help="the run's directory, made anew")
+    imported.set_defaults(function=("interchange", "import_checkpoint"))
+
+    export = commands.add_parser("export", help="write a checkpoint of a run for Hugging Face")
+    _add_checkpoint_arguments(export)
+    export.add_argument("--output", required=True, help="the folder, made anew")
+    export.add_argument("--family", help="such as llama; the first that fits if unset")
+    export.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    export.add_argument("--max_shard_bytes", type=int, default=5_000_000_000)
+    export.set_defaults(function=("interchange", "export_checkpoint"))
 
     tokenizer = commands.add_parser("tokenizer", help="train a tokenizer").add_subparsers(
         required=True, metavar="train"

@@ -20,16 +20,22 @@ NAME_IN_RUN = "tokenizer.json"
 
 @dataclasses.dataclass(frozen=True)
 class BPECodec:
-    """A tokenizer.json with the three special tokens of `train_bpe`.
+    """A tokenizer.json with three special tokens, by default those of `train_bpe`.
 
     Attributes:
       path: the file.
       digest: the sha256 of the file, checked when it is read. Given in a configuration it makes
         the run refuse any other tokenizer; None takes the file's own.
+      pad: the token that fills rows.
+      begin: the token before a text that has nothing before it.
+      end: the token that ends a document or an answer.
     """
 
     path: str
     digest: str = None  # pyright: ignore[reportAssignmentType]
+    pad: str = PAD
+    begin: str = BEGIN
+    end: str = END
 
     def __post_init__(self):
         try:
@@ -53,7 +59,8 @@ class BPECodec:
             tokenizer = Tokenizer.from_file(self.path)
         except Exception as error:
             raise DataError(f"{self.path} is not a tokenizer.json: {error}.") from error
-        missing = [token for token in (PAD, BEGIN, END) if tokenizer.token_to_id(token) is None]
+        special = (self.pad, self.begin, self.end)
+        missing = [token for token in special if tokenizer.token_to_id(token) is None]
         if missing:
             raise DataError(
                 f"the tokenizer {self.path} lacks the special tokens {missing}; add them, or make "
@@ -64,7 +71,7 @@ class BPECodec:
         return tokenizer
 
     def __getstate__(self) -> dict[str, str]:
-        return {"path": self.path, "digest": self.digest}
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     @property
     def vocab_size(self) -> int:
@@ -74,17 +81,17 @@ class BPECodec:
     @property
     def pad_id(self) -> int:
         """Fills rows."""
-        return self._special_id(PAD)
+        return self._special_id(self.pad)
 
     @property
     def begin_id(self) -> int:
         """Stands before a text that has nothing before it."""
-        return self._special_id(BEGIN)
+        return self._special_id(self.begin)
 
     @property
     def end_id(self) -> int:
         """Ends a document or an answer."""
-        return self._special_id(END)
+        return self._special_id(self.end)
 
     def _special_id(self, token: str) -> int:
         found = self._tokenizer.token_to_id(token)
@@ -104,11 +111,17 @@ class BPECodec:
         """Ids to text; special tokens vanish and invalid UTF-8 is replaced."""
         return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=True)
 
+    def content(self) -> bytes:
+        """The file, checked against the digest."""
+        content = pathlib.Path(self.path).read_bytes()
+        dataclasses.replace(self)
+        return content
+
     def keep_in(self, folder: pathlib.Path) -> None:
         """Copies the tokenizer beside the run, or checks the copy that is there."""
         copy = folder / NAME_IN_RUN
         if copy.exists():
-            BPECodec(str(copy), self.digest)
+            dataclasses.replace(self, path=str(copy))
             return
         temporary = copy.with_name(f".{NAME_IN_RUN}.{os.getpid()}.tmp")
         temporary.write_bytes(pathlib.Path(self.path).read_bytes())

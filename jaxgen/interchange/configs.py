@@ -15,12 +15,12 @@ from jaxgen.interchange.entries import REQUIRED, Field, get_field
 from jaxgen.interchange.tables import Family, Values
 from jaxgen.interchange.windows import layers_in_order
 from jaxgen.models.block_config import LatentConfig
-from jaxgen.models.config import TransformerConfig
+from jaxgen.models.config import BiasGroup, TransformerConfig
 from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.ops.positions import RelativeBias
 
 PARTS = {"moe": MoEConfig, "latent": LatentConfig, "position_bias": RelativeBias}
-BIAS_GROUPS = ("qkv", "attention_out", "feed_forward", "norm", "logits")
+BIAS_GROUPS: tuple[BiasGroup, ...] = ("qkv", "attention_out", "feed_forward", "norm", "logits")
 INERT = (
     "_name_or_path", "architectures", "auto_map", "bos_token_id", "chunk_size_feed_forward",
     "classifier_dropout", "dtype", "eos_token_id", "finetuning_task", "gradient_checkpointing",

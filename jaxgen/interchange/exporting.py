@@ -61,7 +61,7 @@ def export_model(
     family: Family | None = None,
     dtype: Literal["float32", "bfloat16"] = "float32",
     max_shard_bytes: int = 5 * 10**9,
-    files: Mapping[str, pathlib.Path] | None = None,
+    files: Mapping[str, bytes] | None = None,
     more: Mapping[str, Any] | None = None,
 ) -> Family:
     """Writes a model's checkpoint; the folder is there whole or not at all.
@@ -72,7 +72,7 @@ def export_model(
       family: what to write; the first that can express the model, if None.
       dtype: of the tensors.
       max_shard_bytes: of tensors in one file, unless one tensor alone is larger.
-      files: other files to copy, by the name that they get, such as tokenizer.json.
+      files: contents of other files by name, such as tokenizer.json.
       more: further keys of config.json, such as eos_token_id.
 
     Returns:
@@ -102,8 +102,8 @@ def export_model(
         with ShardWriter(temporary, tensors, max_shard_bytes) as writer:
             for value in _values(placements, parameters):
                 writer.write(value.astype(DTYPES[dtype]))
-        for name, source in (files or {}).items():
-            shutil.copyfile(source, temporary / name)
+        for name, content in (files or {}).items():
+            (temporary / name).write_bytes(content)
         (temporary / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
         os.rename(temporary, folder)
     except OSError as error:

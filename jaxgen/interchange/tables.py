@@ -26,7 +26,7 @@ class Entry(Protocol):
     @property
     def keys(self) -> tuple[str, ...]: ...
 
-    def read(self, values: Values) -> dict[str, Any]:
+    def read(self, values: Values, /) -> dict[str, Any]:
         """Fields of a TransformerConfig by dotted name, such as "moe.num_experts".
 
         Raises:
@@ -34,7 +34,7 @@ class Entry(Protocol):
         """
         ...
 
-    def write(self, config: TransformerConfig) -> dict[str, Any]:
+    def write(self, config: TransformerConfig, /) -> dict[str, Any]:
         """What config.json says of a configuration, as well as the family can say it."""
         ...
 

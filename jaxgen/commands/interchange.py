@@ -1,0 +1,131 @@
+"""`jaxgen import` and `jaxgen export`: checkpoints of Hugging Face from and to runs."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shutil
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen.configuration import fingerprint, load, to_gin
+from jaxgen.data.embedded import StandardLibraryProse
+from jaxgen.data.mixtures import Mixture
+from jaxgen.data.tasks import Task
+from jaxgen.errors import InterchangeError
+from jaxgen.interchange.exporting import choose_family, export_model
+from jaxgen.interchange.files import TOKENIZER
+from jaxgen.interchange.importing import Checkpoint, load_model, open_checkpoint
+from jaxgen.interchange.tokenizers import read_codec, write_codec
+from jaxgen.models.parameters import number_of_parameters
+from jaxgen.process import prepare_process
+from jaxgen.provenance import provenance
+from jaxgen.run import restore
+from jaxgen.run_config import RunConfig
+from jaxgen.sharding.mesh import MeshConfig, make_mesh
+from jaxgen.training.checkpoints import Checkpoints
+from jaxgen.training.config import TrainConfig
+from jaxgen.training.metrics import Window
+from jaxgen.training.program import build_program
+from jaxgen.training.run_directory import RunDirectory
+from jaxgen.training.state import TrainState
+
+LENGTH = 512
+
+
+def import_checkpoint(arguments: argparse.Namespace) -> int:
+    """Makes a run whose checkpoint of step 0 is a Hugging Face model with a fresh optimiser.
+
+    The other commands then take it as any run: `generate` and `evaluate` read the checkpoint,
+    `train` goes on from it. Configuration flags say what it is to be trained and judged on; the
+    model, and the codec if the folder has a tokenizer.json, are the checkpoint's. Without such
+    flags the run has the embedded prose, enough to generate and to try.
+
+    Args:
+      arguments: `source`, `output`, `gin_files` and `bindings`.
+    """
+    checkpoint = open_checkpoint(arguments.source)
+    directory = RunDirectory(arguments.output)
+    if directory.path.exists():
+        raise InterchangeError(f"{directory.path} exists; import to a folder that does not.")
+    if not (checkpoint.folder / TOKENIZER).exists() and not arguments.gin_files:
+        raise InterchangeError(
+            f"{checkpoint.folder} has no {TOKENIZER}. Put it there, or name a --gin_file whose "
+            "tasks use the codec that the model was trained with."
+        )
+    prepare_process()
+    try:
+        config = _make_run(checkpoint, directory, arguments)
+        mesh = make_mesh(config.mesh)
+        program = build_program(config.model, config.train, mesh, config.rules)
+        with jax.set_mesh(mesh), Checkpoints(directory.checkpoints) as checkpoints:
+            model = load_model(checkpoint, config.rules)
+            step = jnp.zeros((), jnp.int32, out_sharding=jax.P())
+            state = TrainState(step, model, jax.jit(program.optimizer.init)(model))
+            checkpoints.save(0, state, {"step": 0, "window": Window().to_record()})
+        record = {"name": config.name, "version": config.version, "finished": False}
+        record |= {"fingerprint": fingerprint(config), "imported_from": str(checkpoint.folder)}
+        directory.write_record(record | provenance(config, program))
+    except BaseException:
+        shutil.rmtree(directory.path, ignore_errors=True)  # It was not there before.
+        raise
+    print(f"{checkpoint.family.name}, {number_of_parameters(model):,} parameters")
+    print(f"run directory: {directory.path}")
+    return 0
+
+
+def export_checkpoint(arguments: argparse.Namespace) -> int:
+    """Writes the model of a run's checkpoint, with its tokenizer, for Hugging Face.
+
+    Args:
+      arguments: `run_dir`, `step`, `output`, `family`, `dtype`, `max_shard_bytes`.
+    """
+    prepare_process()
+    mesh = make_mesh(MeshConfig())
+    with jax.set_mesh(mesh):
+        restored = restore(arguments.run_dir, mesh, arguments.step)
+        files, ids = write_codec(restored.config.mixture.codec)
+        family = export_model(
+            restored.model,
+            arguments.output,
+            choose_family(restored.config.model, arguments.family),
+            arguments.dtype,
+            arguments.max_shard_bytes,
+            files,
+            ids,
+        )
+    print(f"{restored.config.name} at step {restored.step} as {family.name}: {arguments.output}")
+    return 0
+
+
+def _make_run(
+    checkpoint: Checkpoint, directory: RunDirectory, arguments: argparse.Namespace
+) -> RunConfig:
+    """Makes the directory with its tokenizer and config.gin."""
+    directory.prepare()
+    codec = None
+    if (checkpoint.folder / TOKENIZER).exists():
+        shutil.copyfile(checkpoint.folder / TOKENIZER, directory.path / TOKENIZER)
+        codec = read_codec(checkpoint, str(directory.path / TOKENIZER))
+    model = checkpoint.config
+    if arguments.gin_files:
+        config = load(arguments.gin_files, arguments.bindings)
+        mixture = config.mixture
+        if codec is not None:
+            tasks = tuple(dataclasses.replace(task, codec=codec) for task in mixture.tasks)
+            mixture = dataclasses.replace(mixture, tasks=tasks)
+        config = dataclasses.replace(config, model=model, mixture=mixture)
+    else:
+        assert codec is not None
+        task = Task("prose", StandardLibraryProse(), codec=codec)
+        length = min(model.max_length or LENGTH, LENGTH)
+        config = RunConfig(
+            model,
+            Mixture("prose", (task,)),
+            TrainConfig(steps=1000, batch_size=8 * jax.device_count(), length=length),
+            name=checkpoint.family.name,
+        )
+    config.mixture.codec.keep_in(directory.path)
+    directory.check_config(to_gin(config), lambda *_: [])
+    return config

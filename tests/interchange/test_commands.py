@@ -1,0 +1,108 @@
+"""`jaxgen export` and `jaxgen import` as a person gives them."""
+
+import json
+
+import pytest
+from safetensors.numpy import load_file
+
+from jaxgen.cli import main
+
+SMALL = [
+    "--gin_file=runs/text.gin", "--gin.model.num_layers=1", "--gin.model.embed_dim=8",
+    "--gin.model.num_heads=1", "--gin.model.mlp_dim=8", "--gin.model.vocab_size=320",
+    "--gin.train.steps=3", "--gin.train.batch_size=8", "--gin.train.length=32",
+    "--gin.evaluation.num_batches=1", "--gin.evaluation.batch_size=8",
+]  # fmt: skip
+GENERATE = ["--prompt=Once", "--max_tokens=6", "--temperature=0"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A trained run, exported and imported again."""
+    folder = tmp_path_factory.mktemp("exchange")
+    (folder / "text").mkdir()
+    for index in range(8):
+        (folder / "text" / f"{index}.txt").write_text(f"Once upon a time, {index} times. " * 40)
+    text, tokenizer, run = f"--gin.TEXT={folder / 'text'}", folder / "own.json", folder / "run"
+    train = ["tokenizer", "train", str(folder / "text"), "--vocab_size=300"]
+    assert main([*train, f"--output={tokenizer}"]) == 0
+    codec = ["--gin.task.codec=@bpe_codec()", f"--gin.bpe_codec.path={tokenizer}"]
+    assert main(["train", *SMALL, *codec, text, f"--run_dir={run}"]) == 0
+    assert main(["export", f"--run_dir={run}", f"--output={folder / 'hf'}"]) == 0
+    imported = ["import", f"--from={folder / 'hf'}", f"--output={folder / 'back'}"]
+    assert main([*imported, *SMALL, text]) == 0
+    return folder
+
+
+def test_an_export_holds_all_that_others_need(folder):
+    values = json.loads((folder / "hf" / "config.json").read_text())
+    assert values["architectures"] == ["LlamaForCausalLM"]
+    assert (values["bos_token_id"], values["eos_token_id"], values["pad_token_id"]) == (1, 2, 0)
+    assert (folder / "hf" / "tokenizer.json").read_bytes() == (folder / "own.json").read_bytes()
+    settings = json.loads((folder / "hf" / "tokenizer_config.json").read_text())
+    assert settings["eos_token"] == "<|end|>"
+
+
+def test_an_import_is_a_run(folder, capsys):
+    printed = []
+    for run in ("run", "back"):
+        assert main(["generate", f"--run_dir={folder / run}", *GENERATE]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+    assert main(["evaluate", f"--run_dir={folder / 'back'}"]) == 0
+    assert "at step 0" in capsys.readouterr().out
+    again = folder / "again"
+    assert main(["export", f"--run_dir={folder / 'back'}", f"--output={again}"]) == 0
+    first, second = (load_file(f / "model.safetensors") for f in (folder / "hf", again))
+    assert all((first[name] == second[name]).all() for name in first)
+
+
+def test_an_import_needs_no_configuration(folder, tmp_path, capsys):
+    imported = ["import", f"--from={folder / 'hf'}", f"--output={tmp_path / 'run'}"]
+    assert main(imported) == 0
+    assert "llama" in capsys.readouterr().out
+    assert main(["generate", f"--run_dir={tmp_path / 'run'}", *GENERATE]) == 0
+    assert "Once" in capsys.readouterr().out
+    assert main(imported) == 1
+    assert "exists" in capsys.readouterr().err
+
+
+def test_training_goes_on_from_an_import(folder, capsys):
+    config = (folder / "back" / "config.gin").read_text()
+    (folder / "back.gin").write_text(config)
+    train = ["train", f"--gin_file={folder / 'back.gin'}", f"--run_dir={folder / 'back'}"]
+    assert main(train) == 0
+    assert (folder / "back" / "checkpoints" / "3").exists()
+    capsys.readouterr()
+
+
+def test_transformers_reads_an_export(folder):
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("torch")
+    transformers.AutoModelForCausalLM.from_pretrained(folder / "hf")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "hf")
+    assert tokenizer.decode(tokenizer("Once upon 12 times").input_ids) == "Once upon 12 times"
+    assert tokenizer.eos_token_id == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["import", "--from=/nowhere", "--output=x"], ["config.json cannot be read"]),
+        (["export", "--run_dir=/nowhere", "--output=x"], ["not a run directory"]),
+        (["export", "--run_dir={run}", "--output=x", "--family=gpt2"], ["model.max_length=None"]),
+        (["export", "--run_dir={run}", "--output={hf}"], ["exists"]),
+        (["import", "--from={bare}", "--output=x"], ["no tokenizer.json", "--gin_file"]),
+    ],
+)
+def test_mistakes_are_one_message(folder, command, words, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "config.json").write_bytes((folder / "hf" / "config.json").read_bytes())
+    places = {"run": folder / "run", "hf": folder / "hf", "bare": tmp_path / "bare"}
+    assert main([word.format(**places) for word in command]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    for word in words:
+        assert word in message
+    assert not (tmp_path / "x").exists()
