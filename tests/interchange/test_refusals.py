@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
-from helpers import tiny_dense
+from helpers import build, tiny_dense
 from interchange_tiny import CONFIGS
 from safetensors.numpy import load_file, save_file
 
@@ -16,7 +17,9 @@ from jaxgen.interchange.exporting import choose_family, export_model
 from jaxgen.interchange.families import FAMILIES
 from jaxgen.interchange.files import TensorFiles
 from jaxgen.interchange.importing import load_model, open_checkpoint
+from jaxgen.interchange.placing import place
 from jaxgen.models.block_config import LayerConfig
+from jaxgen.models.parameters import named_parameters
 from jaxgen.models.transformer import abstract_transformer
 from jaxgen.ops.positions import Rope, RopeScaling
 
@@ -129,9 +132,6 @@ def folder(tmp_path):
     """A checkpoint of llama made of zeros."""
     values = CONFIGS["llama"]
     (tmp_path / "config.json").write_text(json.dumps(values))
-    from jaxgen.interchange.placing import place
-    from jaxgen.models.parameters import named_parameters
-
     checkpoint = open_checkpoint(tmp_path)
     shapes = {n: p.shape for n, p in named_parameters(abstract_transformer(checkpoint.config))}
     placements = place(checkpoint.family, checkpoint.config, shapes)
@@ -182,6 +182,33 @@ def test_layers_that_predict_further_tokens_are_left_out(tmp_path):
     save_file({"model.layers.3.eh_proj.weight": np.zeros(2)}, tmp_path / "model.safetensors")
     message = fails(tmp_path)
     assert "missing" in message and "unknown" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("gpt2", r"^transformer\.", ""),
+        ("bloom", r"^transformer\.", ""),
+        ("bert_masked", r"LayerNorm\.weight$", "LayerNorm.gamma"),
+        ("bert_masked", r"LayerNorm\.bias$", "LayerNorm.beta"),
+        ("bert", r"^", "bert."),
+    ],
+)
+def test_older_names_and_unused_tensors_are_read(name, old, new, tmp_path):
+    """As in the files that OpenAI's, BigScience's and Google's models were published in."""
+    model = build(read(name))
+    export_model(model, tmp_path / "out")
+    tensors = load_file(tmp_path / "out" / "model.safetensors")
+    tensors = {re.sub(old, new, path): tensor for path, tensor in tensors.items()}
+    more = {
+        "gpt2": {"h.1.attn.bias": np.zeros((1, 1, 4, 4), np.float32)},
+        "bert": {"cls.seq_relationship.weight": np.zeros((2, 64), np.float32)},
+        "bert_masked": {"bert.pooler.dense.bias": np.zeros(64, np.float32)},
+    }
+    save_file(tensors | more.get(name, {}), tmp_path / "out" / "model.safetensors")
+    loaded = dict(named_parameters(load_model(open_checkpoint(tmp_path / "out"))))
+    for path, parameter in named_parameters(model):
+        assert np.array_equal(parameter.get_value(), loaded[path].get_value()), path
 
 
 @pytest.mark.parametrize(
