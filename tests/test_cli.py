@@ -84,7 +84,7 @@ def test_help_names_the_commands_and_loads_no_jax():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
-    for command in ("train", "evaluate", "generate", "tokenizer", "config"):
+    for command in ("train", "evaluate", "generate", "import", "export", "tokenizer", "config"):
         assert command in found.stdout
 
 

@@ -85,15 +85,18 @@ def export_checkpoint(arguments: argparse.Namespace) -> int:
     mesh = make_mesh(MeshConfig())
     with jax.set_mesh(mesh):
         restored = restore(arguments.run_dir, mesh, arguments.step)
-        files, ids = write_codec(restored.config.mixture.codec)
-        family = export_model(
+        files, more = write_codec(restored.config.mixture.codec)
+        family = choose_family(restored.config.model, arguments.family)
+        if "max_position_embeddings" in family.inert:
+            more["max_position_embeddings"] = restored.config.train.length
+        export_model(
             restored.model,
             arguments.output,
-            choose_family(restored.config.model, arguments.family),
+            family,
             arguments.dtype,
             arguments.max_shard_bytes,
             files,
-            ids,
+            more,
         )
     print(f"{restored.config.name} at step {restored.step} as {family.name}: {arguments.output}")
     return 0

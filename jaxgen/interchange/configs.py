@@ -140,7 +140,9 @@ def differences(config: TransformerConfig, other: TransformerConfig) -> list[str
 
 def _assemble(fields: dict[str, Any]) -> TransformerConfig:
     """A configuration from fields by dotted names."""
-    biases = tuple(group for group in BIAS_GROUPS if fields.pop(f"biases.{group}", False))
+    biases: tuple[BiasGroup, ...] = tuple(
+        group for group in BIAS_GROUPS if fields.pop(f"biases.{group}", False)
+    )
     parts: dict[str, dict[str, Any]] = {}
     for name in [name for name in fields if "." in name]:
         part, field = name.split(".")

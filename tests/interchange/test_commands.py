@@ -38,6 +38,7 @@ def test_an_export_holds_all_that_others_need(folder):
     values = json.loads((folder / "hf" / "config.json").read_text())
     assert values["architectures"] == ["LlamaForCausalLM"]
     assert (values["bos_token_id"], values["eos_token_id"], values["pad_token_id"]) == (1, 2, 0)
+    assert values["max_position_embeddings"] == 32
     assert (folder / "hf" / "tokenizer.json").read_bytes() == (folder / "own.json").read_bytes()
     settings = json.loads((folder / "hf" / "tokenizer_config.json").read_text())
     assert settings["eos_token"] == "<|end|>"

@@ -14,11 +14,14 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import torch
+import transformers
 from interchange_peers import load_peer, make_peer, run_peer, save_peer, shortened_peer
 from interchange_tiny import CONFIGS
 
 from jaxgen.batch import Batch, EncoderInput
+from jaxgen.interchange.configs import differences, find_family, read_config, write_config
 from jaxgen.interchange.exporting import export_model, tensors_of
+from jaxgen.interchange.families import FAMILIES
 from jaxgen.interchange.importing import load_model, open_checkpoint
 from jaxgen.models.parameters import named_parameters
 
@@ -170,6 +173,39 @@ def test_pooled_output_of_bert():
     pooled = np.asarray(jax.jit(lambda model, batch: model(batch).pooled)(model, batch))[:3]
     theirs = run_peer(peer, **arrays).pooler_output.numpy()[:3]
     assert np.abs(pooled - theirs).max() < TOLERANCE * np.abs(theirs).max()
+
+
+YARN = {"rope_type": "yarn", "factor": 6.0, "original_max_position_embeddings": 512}
+
+
+@pytest.mark.parametrize("family", ["llama", "deepseek_v3"])
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        {"rope_type": "linear", "factor": 3.0},
+        {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+         "original_max_position_embeddings": 64},
+        YARN,
+        YARN | {"beta_fast": 16, "beta_slow": 2},
+        YARN | {"attention_factor": 1.3},
+        YARN | {"mscale": 0.7, "mscale_all_dim": 1.1},
+        YARN | {"mscale": 0.7},
+    ],
+)  # fmt: skip
+def test_rotary_frequencies_agree(family, scaling):
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    values = CONFIGS[family] | {"rope_theta": 5e5, "rope_scaling": scaling}
+    table = find_family(FAMILIES, values)
+    config = read_config(table, values)
+    given = transformers.AutoConfig.for_model(**json.loads(json.dumps(values)))
+    frequencies, size = ROPE_INIT_FUNCTIONS[scaling["rope_type"]](given)
+    rope = config.layers[0].rope
+    assert rope is not None and rope.scaling is not None
+    found = rope.scaling.frequencies(2 * len(frequencies), rope.base)
+    np.testing.assert_allclose(found, frequencies.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(rope.scaling.magnification(), size, rtol=1e-6)
+    assert differences(config, read_config(table, write_config(table, config))) == []
 
 
 @pytest.mark.parametrize("name", ["llama_tied_biases", "gemma2"])

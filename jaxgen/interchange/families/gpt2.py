@@ -1,6 +1,6 @@
 """GPT-2 (Radford et al. 2019): `Conv1D` matrices lie as ours, inputs first."""
 
-from jaxgen.interchange.entries import Field, Fixed, Linked, activation, vocabulary
+from jaxgen.interchange.entries import Field, Fixed, Linked, activation, checked, vocabulary
 from jaxgen.interchange.tables import Family, StackTable, row
 from jaxgen.models.block_config import LayerConfig
 
@@ -28,7 +28,9 @@ GPT2 = Family(
         activation("activation_function", "gelu_tanh"),
         Linked(
             ("n_inner",),
-            lambda values: {"mlp_dim": values.get("n_inner") or 4 * values["n_embd"]},
+            lambda values: {
+                "mlp_dim": checked("n_inner", values.get("n_inner") or 4 * values["n_embd"], (int,))
+            },
             lambda config: {"n_inner": config.mlp_dim},
         ),
         Fixed("scale_attn_weights", True),
