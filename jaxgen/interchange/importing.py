@@ -69,14 +69,13 @@ def load_model(checkpoint: Checkpoint, rules: Rules | None = None) -> Transforme
         read into memory before this is known.
     """
     abstract = abstract_transformer(checkpoint.config, rules)
-    leaves_by_name = {name: p.get_value() for name, p in named_parameters(abstract)}
-    arrays = load_parameters(checkpoint, leaves_by_name)
-    leaves, structure = jax.tree_util.tree_flatten(
+    parameters = dict(named_parameters(abstract))
+    arrays = load_parameters(checkpoint, {name: p.get_value() for name, p in parameters.items()})
+    structure = jax.tree_util.tree_structure(
         abstract, is_leaf=lambda leaf: isinstance(leaf, nnx.Param)
     )
-    names = [name for name, _ in named_parameters(abstract)]
-    values = [leaf.replace(arrays[name]) for name, leaf in zip(names, leaves, strict=True)]
-    return jax.tree_util.tree_unflatten(structure, values)
+    leaves = [parameter.replace(arrays[name]) for name, parameter in parameters.items()]
+    return jax.tree_util.tree_unflatten(structure, leaves)
 
 
 def load_parameters(
@@ -133,7 +132,7 @@ def _load(
         sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     elif isinstance(sharding, jax.NamedSharding):
         # Abstract shapes know the mesh's axes, not its devices.
-        sharding = jax.NamedSharding(_concrete_mesh(), sharding.spec)
+        sharding = jax.NamedSharding(jax.sharding.get_mesh(), sharding.spec)
     return jax.make_array_from_callback(placed.shape, sharding, block_of)
 
 
@@ -174,7 +173,3 @@ def _extra_layers(checkpoint: Checkpoint) -> tuple[str, ...]:
         for stack in checkpoint.family.stacks
         for i in range(count)
     )
-
-
-def _concrete_mesh() -> Any:
-    return jax.sharding.get_mesh()
