@@ -129,6 +129,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
         num_attention_heads=4, intermediate_size=112, max_position_embeddings=128,
         type_vocab_size=2, hidden_act="gelu",
     ),
+    "bert_pretraining": _of(
+        "BertForPreTraining", "bert", vocab_size=96, hidden_size=64, num_hidden_layers=2,
+        num_attention_heads=4, intermediate_size=112, max_position_embeddings=128,
+        type_vocab_size=2, hidden_act="gelu",
+    ),
     "bert": _of(
         "BertModel", "bert", vocab_size=96, hidden_size=64, num_hidden_layers=2,
         num_attention_heads=4, intermediate_size=112, max_position_embeddings=128,

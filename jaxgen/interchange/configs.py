@@ -94,20 +94,28 @@ def write_config(family: Family, config: TransformerConfig) -> dict[str, Any]:
     Raises:
       InterchangeError: naming every field that the family cannot express, and its value.
     """
-    lost = _lacking(family, config)
-    values = {"architectures": [family.architectures[0]], "model_type": family.model_types[0]}
-    values |= family.written
-    if not lost:
-        for entry in family.entries:
-            values |= entry.write(config)
-        try:
-            lost = differences(config, read_config(family, values))
-        except InterchangeError as error:
-            lost = [f"{error}"]
+    values, lost = express(family, config)
     if lost:
         lines = "\n".join(f"  {line}" for line in lost)
         raise InterchangeError(f"{family.name} cannot express this model:\n{lines}")
     return values
+
+
+def express(family: Family, config: TransformerConfig) -> tuple[dict[str, Any], list[str]]:
+    """The config.json of a configuration, and a line for every field that it loses.
+
+    Where a field that the family cannot do without is None, there is no config.json.
+    """
+    if lost := _lacking(family, config):
+        return {}, lost
+    values = {"architectures": [family.architectures[0]], "model_type": family.model_types[0]}
+    values |= family.written
+    for entry in family.entries:
+        values |= entry.write(config)
+    try:
+        return values, differences(config, read_config(family, values))
+    except InterchangeError as error:
+        return {}, [str(error)]
 
 
 def _lacking(family: Family, config: TransformerConfig) -> list[str]:
@@ -129,12 +137,15 @@ def _lacking(family: Family, config: TransformerConfig) -> list[str]:
 
 
 def differences(config: TransformerConfig, other: TransformerConfig) -> list[str]:
-    """The fields in which two models compute differently, with both values."""
+    """The fields in which two models compute differently, with both values; layers only once."""
     ours, theirs = _effective(config), _effective(other)
+    unlike = [name for name in ours | theirs if not _alike(ours.get(name), theirs.get(name))]
+    layers = [name for name in unlike if name.startswith("layers[")]
+    more = f", and so {len(layers) - 1} more layers" if len(layers) > 1 else ""
     return [
         f"model.{name}={ours.get(name)!r} (it has {theirs.get(name)!r})"
-        for name in sorted({*ours, *theirs})
-        if not _alike(ours.get(name), theirs.get(name))
+        + (more if name in layers else "")
+        for name in sorted(set(unlike) - set(layers[1:]))
     ]
 
 

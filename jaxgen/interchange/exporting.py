@@ -15,7 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxgen.errors import InterchangeError
-from jaxgen.interchange.configs import write_config
+from jaxgen.interchange.configs import express, write_config
 from jaxgen.interchange.families import FAMILIES
 from jaxgen.interchange.files import CONFIG
 from jaxgen.interchange.placing import Placement, place
@@ -42,17 +42,16 @@ def choose_family(config: TransformerConfig, name: str | None = None) -> Family:
     if not named:
         known = ", ".join(family.name for family in FAMILIES)
         raise InterchangeError(f"there is no family {name!r}; jaxgen exports to {known}.")
-    refusals = []
+    losses = {}
     for family in named:
-        try:
-            write_config(family, config)
+        values, lost = express(family, config)
+        if not lost:
             return family
-        except InterchangeError as refusal:
-            refusals.append(str(refusal))
-    nearest = min(refusals, key=lambda refusal: refusal.count("\n"))
-    if len(named) == 1:
-        raise InterchangeError(nearest)
-    raise InterchangeError(f"no family can express this model. The nearest:\n{nearest}")
+        losses[family.name] = (not values, len(lost), lost)
+    nearest = min(losses, key=lambda name: losses[name][:2])
+    lines = "\n".join(f"  {line}" for line in losses[nearest][2])
+    found = "no family can express this model. The nearest: " if name is None else ""
+    raise InterchangeError(f"{found}{nearest} cannot express\n{lines}")
 
 
 def export_model(

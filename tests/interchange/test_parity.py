@@ -94,9 +94,11 @@ def compared(name, model, peer):
     """Ours and theirs, document by document: logits, or hidden states where there are none."""
     batch, arrays = batches(name)
     output = run_peer(peer, **arrays)
-    what = "logits" if hasattr(output, "logits") else "last_hidden_state"
+    found = [output.get(key) for key in ("logits", "prediction_logits", "last_hidden_state")]
+    values = next(value for value in found if value is not None)
+    what = "logits" if values.shape[-1] == model.config.vocab_size else "last_hidden_state"
     ours = unpack(forward(model, batch)[what], ROWS)
-    theirs = [row[: len(part)] for row, part in zip(output[what].numpy(), ours, strict=True)]
+    theirs = [row[: len(part)] for row, part in zip(values.numpy(), ours, strict=True)]
     return ours, theirs
 
 

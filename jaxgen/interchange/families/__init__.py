@@ -1,6 +1,6 @@
 """The families that checkpoints are exchanged with, one file for each line of descent."""
 
-from jaxgen.interchange.families.bert import BERT, BERT_MASKED
+from jaxgen.interchange.families.bert import BERT, BERT_MASKED, BERT_PRETRAINING
 from jaxgen.interchange.families.bloom import BLOOM
 from jaxgen.interchange.families.deepseek import DEEPSEEK_V2, DEEPSEEK_V3
 from jaxgen.interchange.families.gemma import GEMMA2, GEMMA3
@@ -10,7 +10,7 @@ from jaxgen.interchange.families.t5 import T5, T5_GATED
 
 FAMILIES = (
     GPT2, BLOOM, LLAMA, MIXTRAL, QWEN3, QWEN3_MOE, OLMO2, GEMMA2, GEMMA3, DEEPSEEK_V3,
-    DEEPSEEK_V2, T5, T5_GATED, BERT_MASKED, BERT,
+    DEEPSEEK_V2, T5, T5_GATED, BERT_MASKED, BERT, BERT_PRETRAINING,
 )  # fmt: skip
 """In the order in which an export tries them."""
 

@@ -27,7 +27,7 @@ _LAYER = (
 )
 
 
-def _family(name: str, architectures: tuple[str, ...], prefix: str, masked: bool) -> Family:
+def _family(name: str, architecture: str, prefix: str, masked: bool, pooled: bool) -> Family:
     embeddings, head = f"{prefix}embeddings", "cls.predictions"
     heads = (
         row("transform.weight", f"{head}.transform.dense.weight", "d e", "e d"),
@@ -37,12 +37,12 @@ def _family(name: str, architectures: tuple[str, ...], prefix: str, masked: bool
         row("logit_bias", f"{head}.bias", "v"),
     )
     pooler = (
-        row("pooler.weight", "pooler.dense.weight", "d e", "e d"),
-        row("pooler.bias", "pooler.dense.bias", "e"),
+        row("pooler.weight", f"{prefix}pooler.dense.weight", "d e", "e d"),
+        row("pooler.bias", f"{prefix}pooler.dense.bias", "e"),
     )
     return Family(
         name=name,
-        architectures=architectures,
+        architectures=(architecture,),
         model_types=("bert",),
         constants={
             "layers": (LayerConfig(visibility=(Bidirectional(),), rope=None),),
@@ -57,7 +57,7 @@ def _family(name: str, architectures: tuple[str, ...], prefix: str, masked: bool
             "biases.norm": True,
             "biases.logits": masked,
             "output_transform": masked,
-            "pooler": not masked,
+            "pooler": pooled,
         },
         entries=(
             Field("vocab_size", "vocab_size"),
@@ -85,7 +85,8 @@ def _family(name: str, architectures: tuple[str, ...], prefix: str, masked: bool
             row("embedding.types", f"{embeddings}.token_type_embeddings.weight", "t d"),
             row("embedding.norm.scale", f"{embeddings}.LayerNorm.weight", "d"),
             row("embedding.norm.bias", f"{embeddings}.LayerNorm.bias", "d"),
-            *(heads if masked else pooler),
+            *(heads if masked else ()),
+            *(pooler if pooled else ()),
         ),
         stacks=(StackTable("stack", prefix + "encoder.layer.{layer}.", _LAYER),),
         renames=(
@@ -98,7 +99,8 @@ def _family(name: str, architectures: tuple[str, ...], prefix: str, masked: bool
         unused=(
             r".*embeddings\.position_ids",
             r"cls\.seq_relationship\..*",
-            r"(bert\.)?pooler\..*" if masked else r"cls\.predictions\..*",
+            *(() if pooled else (r"bert\.pooler\..*",)),
+            *(() if masked else (r"cls\.predictions\..*",)),
         ),
         copies=(
             (f"{head}.decoder.weight", f"{embeddings}.word_embeddings.weight"),
@@ -107,5 +109,9 @@ def _family(name: str, architectures: tuple[str, ...], prefix: str, masked: bool
     )  # fmt: skip
 
 
-BERT_MASKED = _family("bert_masked", ("BertForMaskedLM", "BertForPreTraining"), "bert.", True)
-BERT = _family("bert", ("BertModel",), "", False)
+BERT_MASKED = _family("bert_masked", "BertForMaskedLM", "bert.", masked=True, pooled=False)
+BERT = _family("bert", "BertModel", "", masked=False, pooled=True)
+# The head that tells whether one sentence follows another is neither read nor written.
+BERT_PRETRAINING = _family(
+    "bert_pretraining", "BertForPreTraining", "bert.", masked=True, pooled=True
+)

@@ -1,0 +1,34 @@
+"""The models that jaxgen has gin files of are those of their families."""
+
+import pytest
+
+from jaxgen.commands.models import load_model, model_names
+from jaxgen.errors import InterchangeError
+from jaxgen.interchange.exporting import choose_family
+
+EXCHANGED = {
+    "bert": ["bert_pretraining"], "bloom": ["bloom"], "deepseek": ["deepseek_v2", "deepseek_v3"],
+    "gemma2": ["gemma2"], "gemma3": ["gemma3"], "gpt2": ["gpt2"], "llama": ["llama"],
+    "mixtral": ["mixtral"], "olmo2": ["olmo2"], "qwen3": ["qwen3", "qwen3_moe"], "t5": ["t5"],
+    "t5_v1_1": ["t5_v1_1"],
+}  # fmt: skip
+# BLOOM's feed-forward is always four times as wide as the model.
+ODD = {"bloom/tiny": "model.mlp_dim"}
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in model_names() if name.split("/")[0] in EXCHANGED]
+)
+def test_a_gin_model_can_be_exchanged(name):
+    config = load_model(name)
+    if name in ODD:
+        with pytest.raises(InterchangeError, match=ODD[name]):
+            choose_family(config, name.split("/")[0])
+        return
+    assert choose_family(config).name in EXCHANGED[name.split("/")[0]]
+
+
+@pytest.mark.parametrize("name", ["palm/8b", "llama4/scout", "gpt3/175b"])
+def test_other_models_are_refused(name):
+    with pytest.raises(InterchangeError, match="no family"):
+        choose_family(load_model(name))
