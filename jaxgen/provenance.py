@@ -24,7 +24,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
 def provenance(config: RunConfig, program: Program) -> dict[str, Any]:
     """The part of run.json that is known before the first step."""
     count = count_parameters(config.model)
-    tokens = program.total_steps * config.train.tokens_per_step
+    tokens = config.train.tokens_before(program.total_steps)
     flops_per_token = training_flops_per_token(config.model, config.train.length)
     return {
         "parameters": {

@@ -33,8 +33,11 @@ def registered() -> Table:
     from jaxgen.run_config import RunConfig
     from jaxgen.sharding.mesh import MeshConfig
     from jaxgen.sharding.rules import Rules
+    from jaxgen.training.adafactor import Adafactor
+    from jaxgen.training.batch_sizes import LinearRamp, SteppedRamp
     from jaxgen.training.config import TrainConfig
-    from jaxgen.training.optimizers import Adafactor, AdamW
+    from jaxgen.training.muon import Muon
+    from jaxgen.training.optimizers import AdamW, Lion
     from jaxgen.training.schedules import InverseSquareRoot, WarmupCosine, WarmupStableDecay
 
     return {
@@ -80,6 +83,10 @@ def registered() -> Table:
         "train": TrainConfig,
         "adamw": AdamW,
         "adafactor": Adafactor,
+        "lion": Lion,
+        "muon": Muon,
+        "linear_ramp": LinearRamp,
+        "stepped_ramp": SteppedRamp,
         "warmup_cosine": WarmupCosine,
         "warmup_stable_decay": WarmupStableDecay,
         "inverse_square_root": InverseSquareRoot,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -132,11 +132,17 @@ class MixtureData:
         indices = range(first, first + self._batch_size)[rows]
         return _stack([self._rows[index] for index in indices])
 
-    def iterate(self, start_step: int = 0) -> Iterator[Batch]:
-        """The batches from a step on, read ahead by a thread."""
+    def iterate(self, runs: Iterable[tuple[int, int, int | None]] = ()) -> Iterator[Batch]:
+        """Batches in the order of the rows, read ahead by a thread.
+
+        Args:
+          runs: (first row, batch size, batches) of each stretch of batches of one size, None for
+            an endless one; nothing is all batches from the first.
+        """
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
-        rows = self._rows[start_step * self._batch_size :].batch(self._batch_size, batch_fn=_stack)
-        yield from rows.to_iter_dataset(options)
+        for first, size, batches in runs or [(0, self._batch_size, None)]:
+            end = None if batches is None else first + batches * size
+            yield from self._rows[first:end].batch(size, batch_fn=_stack).to_iter_dataset(options)
 
 
 def _stack(rows: Sequence[Any]) -> Batch:

@@ -32,7 +32,7 @@ INERT = (
 """Keys that change nothing of what any model computes, or are looked at elsewhere."""
 OF_TRAINING = (
     "initialization", "dropout", "attention_dropout", "feed_forward_dropout", "z_loss",
-    "compute_dtype", "remat", "scan_unroll", "card",
+    "label_smoothing", "compute_dtype", "remat", "scan_unroll", "card",
 )  # fmt: skip
 """Fields that a finished model does not depend on."""
 OF_TRAINING_EXPERTS = (

@@ -25,6 +25,7 @@ LOGITS_AT_A_TIME = 2**23
 @dataclasses.dataclass(frozen=True)
 class _Settings:
     z_loss: float
+    label_smoothing: float
     soft_cap: float | None
     vocab_axes: tuple[str, ...]
     chunk: int
@@ -46,6 +47,7 @@ def cross_entropy(
     bias: jax.Array | None = None,
     rules: Rules,
     z_loss: float = 0.0,
+    label_smoothing: float = 0.0,
     soft_cap: float | None = None,
     logits_at_a_time: int = LOGITS_AT_A_TIME,
 ) -> tuple[jax.Array, TokenLosses]:
@@ -59,6 +61,8 @@ def cross_entropy(
       bias: [vocab] float32, added to the logits before the cap.
       rules: the layout of the above.
       z_loss: weight of log(Z)^2, added to each position's loss (PaLM, 2204.02311, 5).
+      label_smoothing: share of the target's probability that is spread over the whole vocabulary in
+        what is minimised (1512.00567, 7); the positions' own figures do without.
       soft_cap: logits become cap * tanh(logits / cap).
       logits_at_a_time: bound on the float32 logits held by a device.
 
@@ -73,7 +77,9 @@ def cross_entropy(
     def local(hidden, table, targets, weights, bias):
         rows, length = targets.shape
         chunk = max(1, min(length, logits_at_a_time // (rows * table.shape[0])))
-        settings = _Settings(z_loss, soft_cap, vocab_axes if mesh_is_set() else (), chunk)
+        settings = _Settings(
+            z_loss, label_smoothing, soft_cap, vocab_axes if mesh_is_set() else (), chunk
+        )
         if mesh_is_set():
             # Cast here, each gradient is summed over the other axes once, after the chunks.
             table, bias = (None if x is None else _varying(x, batch_axes) for x in (table, bias))
@@ -197,10 +203,19 @@ def _chunk(settings, table, bias, hidden, targets, weights):
         normaliser = jax.lax.psum(normaliser, axes)
     log_normaliser = jnp.log(normaliser) + largest
     nll = log_normaliser - target_logit
-    loss = jnp.sum(weights * (nll + settings.z_loss * jnp.square(log_normaliser)))
+    smoothing = settings.label_smoothing
+    penalty = settings.z_loss * jnp.square(log_normaliser)
+    vocab_size = logits.shape[-1] * (jax.lax.psum(1, axes) if axes else 1)
+    if smoothing:
+        total = jnp.sum(logits, axis=-1)
+        total = jax.lax.psum(total, axes) if axes else total
+        penalty += smoothing * (target_logit - total / vocab_size)
+    loss = jnp.sum(weights * (nll + penalty))
     factor = weights * (1 + 2 * settings.z_loss * log_normaliser)
     gradient = exponentials * (factor / normaliser)[..., None]
-    gradient = gradient - jnp.where(is_target, weights[..., None], 0.0)
+    gradient = gradient - jnp.where(is_target, (1 - smoothing) * weights[..., None], 0.0)
+    if smoothing:
+        gradient = gradient - smoothing / vocab_size * weights[..., None]
     if slope is not None:
         gradient = gradient * slope
     correct = (target_logit >= largest).astype(jnp.float32)

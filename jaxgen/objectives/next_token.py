@@ -51,6 +51,7 @@ def next_token(
         bias=model.unembedding_bias(),
         rules=model.rules,
         z_loss=config.z_loss,
+        label_smoothing=config.label_smoothing,
         soft_cap=config.logit_soft_cap,
     )
     weight = jnp.sum(batch.loss_weights)

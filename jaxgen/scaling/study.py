@@ -94,7 +94,7 @@ def run_study(
 def _standing(config: RunConfig, directory: RunDirectory) -> Standing:
     steps = config.train.total_steps(count_parameters(config.model).active)
     flops = training_flops_per_token(config.model, config.train.length)
-    return Standing(config.name, directory, steps, steps * config.train.tokens_per_step * flops)
+    return Standing(config.name, directory, steps, config.train.tokens_before(steps) * flops)
 
 
 @contextlib.contextmanager

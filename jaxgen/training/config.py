@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 from jaxgen.errors import ConfigError
+from jaxgen.training.adafactor import Adafactor
+from jaxgen.training.batch_sizes import BatchSizes, LinearRamp, SteppedRamp, batch_sizes
 from jaxgen.training.durations import parse_duration
-from jaxgen.training.optimizers import Adafactor, AdamW
+from jaxgen.training.muon import Muon
+from jaxgen.training.optimizers import AdamW, Lion
 from jaxgen.training.schedules import InverseSquareRoot, WarmupCosine, WarmupStableDecay
 
 
@@ -17,13 +21,14 @@ class TrainConfig:
     Attributes:
       steps: length of the run: 200, "200 steps", "3e6 tokens" or "20x" (tokens for each active
         parameter).
-      batch_size: rows of a global batch.
+      batch_size: rows of a global batch; of the full one, where there is a ramp.
+      batch_ramp: smaller batches to begin with.
       length: tokens of a row.
       seed: of the parameters and the data order.
-      optimizer: AdamW or Adafactor.
+      optimizer: of the parameters.
       schedule: of the learning rate.
       clip_norm: gradients are scaled down to this global norm; None leaves them.
-      accumulation: micro-batches that a batch is worked through in, to save memory.
+      accumulation: micro-batches that a (full) batch is worked through in, to save memory.
       log_every: steps between rows of metrics.jsonl, each the mean over those steps.
       checkpoint_every: steps between checkpoints.
       keep_checkpoints: how many of the newest are kept.
@@ -31,9 +36,10 @@ class TrainConfig:
 
     steps: int | str
     batch_size: int = 16
+    batch_ramp: LinearRamp | SteppedRamp | None = None
     length: int = 256
     seed: int = 0
-    optimizer: AdamW | Adafactor = AdamW()
+    optimizer: AdamW | Adafactor | Lion | Muon = AdamW()
     schedule: WarmupCosine | WarmupStableDecay | InverseSquareRoot = WarmupCosine()
     clip_norm: float | None = 1.0
     accumulation: int = 1
@@ -58,15 +64,39 @@ class TrainConfig:
                 f"train.batch_size={self.batch_size} does not divide into "
                 f"train.accumulation={self.accumulation} micro-batches."
             )
+        for size in (stage.batch_size for stage in self.batch_sizes.stages):
+            if size > self.micro_batch_size and size % self.micro_batch_size:
+                raise ConfigError(
+                    f"a batch of {size} in train.batch_ramp is no multiple of "
+                    f"{self.micro_batch_size}, the micro-batch of train.batch_size="
+                    f"{self.batch_size} with train.accumulation={self.accumulation}."
+                )
+
+    @functools.cached_property
+    def batch_sizes(self) -> BatchSizes:
+        """The rows of every step."""
+        return batch_sizes(self.batch_size, self.length, self.batch_ramp)
 
     @property
-    def tokens_per_step(self) -> int:
-        """Positions of a global batch, padding included."""
-        return self.batch_size * self.length
+    def micro_batch_size(self) -> int:
+        """Rows that are worked through at once."""
+        return self.batch_size // self.accumulation
+
+    def accumulation_at(self, step: int) -> int:
+        """Micro-batches of a step, counted from 0."""
+        return max(1, self.batch_sizes.at(step) // self.micro_batch_size)
+
+    def tokens_before(self, step: int) -> int:
+        """Positions of the batches before a step, counted from 0, padding included."""
+        return self.batch_sizes.rows_before(step) * self.length
+
+    def steps_for_tokens(self, tokens: float) -> int:
+        """The fewest steps that see so many tokens."""
+        return self.batch_sizes.steps_for_rows(tokens / self.length)
 
     def total_steps(self, active_parameters: int) -> int:
         """The length of the run in steps."""
         duration = parse_duration(self.steps)
         return duration.steps(
-            tokens_per_step=self.tokens_per_step, active_parameters=active_parameters
+            steps_for_tokens=self.steps_for_tokens, active_parameters=active_parameters
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections.abc import Callable
 from typing import Literal
 
 from jaxgen.errors import ConfigError
@@ -22,12 +23,16 @@ class Duration:
     unit: Literal["steps", "tokens", "tokens_per_parameter", "percent"]
 
     def steps(
-        self, *, tokens_per_step: int, active_parameters: int, total_steps: int | None = None
+        self,
+        *,
+        steps_for_tokens: Callable[[float], int],
+        active_parameters: int,
+        total_steps: int | None = None,
     ) -> int:
         """The duration in whole steps, rounded up so that at least the asked for is seen.
 
         Args:
-          tokens_per_step: batch size times length.
+          steps_for_tokens: the fewest steps that see so many tokens.
           active_parameters: parameters that one token uses, embeddings included; "20x" is 20
             tokens for each of them.
           total_steps: the run's length, which a percentage is of.
@@ -42,7 +47,7 @@ class Duration:
                 raise ConfigError("the length of a run cannot be a percentage of itself.")
             return math.ceil(self.amount / 100 * total_steps)
         tokens = self.amount * (active_parameters if self.unit != "tokens" else 1)
-        return math.ceil(tokens / tokens_per_step)
+        return steps_for_tokens(tokens)
 
 
 def parse_duration(value: DurationLike) -> Duration:

@@ -30,11 +30,11 @@ def put_batch(batch: Batch, mesh: jax.sharding.Mesh, rules: Rules, accumulation:
 
 
 def check_batch_fits(
-    batch_size: int, length: int, accumulation: int, mesh: jax.sharding.Mesh, rules: Rules
+    micro_batch_size: int, length: int, mesh: jax.sharding.Mesh, rules: Rules
 ) -> None:
     """Raises ShardingError if the mesh does not divide the micro-batch or the length."""
     for name, size, axes in (
-        ("train.batch_size / train.accumulation", batch_size // accumulation, rules.batch),
+        ("train.batch_size / train.accumulation", micro_batch_size, rules.batch),
         ("train.length", length, rules.length),
     ):
         sizes = {axis: mesh.shape[axis] for axis in axis_names(axes)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 from jaxgen.data.mixtures import Mixture
@@ -46,17 +47,22 @@ def fit(
     """
     train, total = program.train, program.total_steps
     data = mixture.open(batch_size=train.batch_size, length=train.length, seed=train.seed)
-    train_step = make_train_step(
-        program.optimizer, len(data.task_names), train.clip_norm, train.accumulation, train.seed
-    )
+
+    @functools.cache
+    def step_of(accumulation: int):
+        return make_train_step(
+            program.optimizer, len(data.task_names), train.clip_norm, accumulation, train.seed
+        )
+
     with Checkpoints(directory.checkpoints, keep=train.keep_checkpoints) as checkpoints:
         state, start, window = _newest(program, checkpoints)
         recorder = Recorder(program, data.task_names, trackers, window)
-        batches = data.iterate(start_step=start)
+        batches = data.iterate(train.batch_sizes.runs_from(start))
         with StopSignal() as stop:
             for step in range(start + 1, total + 1):
-                batch = put_batch(next(batches), program.mesh, program.rules, train.accumulation)
-                state, metrics = train_step(state, batch)
+                accumulation = train.accumulation_at(step - 1)
+                batch = put_batch(next(batches), program.mesh, program.rules, accumulation)
+                state, metrics = step_of(accumulation)(state, batch)
                 recorder.add(step, metrics)
                 last = step == total
                 if step % train.log_every == 0 or last:

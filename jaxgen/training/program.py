@@ -62,7 +62,9 @@ def build_program(
       ConfigError: if the model cannot hold rows of this length.
     """
     check_model_fits(model, rules, mesh)
-    check_batch_fits(train.batch_size, train.length, train.accumulation, mesh, rules)
+    for stage in train.batch_sizes.stages:
+        micro = min(stage.batch_size, train.micro_batch_size)
+        check_batch_fits(micro, train.length, mesh, rules)
     if model.embedding_positions == "learned" and (model.max_length or 0) < train.length:
         raise ConfigError(
             f"train.length={train.length} exceeds the learned positions, "
@@ -73,7 +75,9 @@ def build_program(
 
     def steps(duration: int | str) -> int:
         return parse_duration(duration).steps(
-            tokens_per_step=train.tokens_per_step, active_parameters=active, total_steps=total_steps
+            steps_for_tokens=train.steps_for_tokens,
+            active_parameters=active,
+            total_steps=total_steps,
         )
 
     schedule = train.schedule.build(total_steps, steps)

@@ -38,7 +38,7 @@ class Recorder:
         self._trackers = trackers
         self._pending: tuple[int, StepMetrics] | None = None
         self._clock: float | None = None
-        self._clocked_steps = 0
+        self._clocked_tokens = 0
 
     def add(self, step: int, metrics: StepMetrics) -> None:
         """Takes a step's metrics and reads those of the step before it.
@@ -56,7 +56,7 @@ class Recorder:
     def write_row(self, step: int) -> None:
         """Hands a row of the steps since the last one to the trackers."""
         self._read()
-        row: dict[str, Any] = {"step": step, "tokens": step * self._program.train.tokens_per_step}
+        row: dict[str, Any] = {"step": step, "tokens": self._program.train.tokens_before(step)}
         row |= self.window.row(self._task_names)
         row["learning_rate"] = float(self._program.schedule(step - 1))
         row |= self._speed(step)
@@ -76,22 +76,24 @@ class Recorder:
         if self._clock is None:  # The first step of a process is mostly compilation.
             self._clock = time.monotonic()
         else:
-            self._clocked_steps += 1
+            train = self._program.train
+            self._clocked_tokens += train.batch_sizes.at(step - 1) * train.length
 
     def _speed(self, step: int) -> dict[str, float | None]:
-        steps, self._clocked_steps = self._clocked_steps, 0
+        tokens, self._clocked_tokens = self._clocked_tokens, 0
         now = time.monotonic()
         seconds = now - self._clock if self._clock is not None else 0.0
         self._clock = now
-        if steps == 0 or seconds <= 0:
+        if tokens == 0 or seconds <= 0:
             return {"tokens_per_second": None, "model_flops_per_second": None, "seconds_left": None}
         program = self._program
-        tokens_per_second = steps * program.train.tokens_per_step / seconds
+        tokens_per_second = tokens / seconds
+        left = program.train.tokens_before(program.total_steps) - program.train.tokens_before(step)
         flops_per_token = training_flops_per_token(program.model, program.train.length)
         return {
             "tokens_per_second": tokens_per_second,
             "model_flops_per_second": tokens_per_second * flops_per_token,
-            "seconds_left": (program.total_steps - step) * seconds / steps,
+            "seconds_left": left / tokens_per_second,
         }
 
 

@@ -16,20 +16,29 @@ Steps = Callable[[DurationLike], int]
 
 @dataclasses.dataclass(frozen=True)
 class WarmupCosine:
-    """Warm-up, then half a cosine down to `final_fraction` of the peak at the end of the run."""
+    """Warm-up, then half a cosine down to `final_fraction` of the peak, which then stays.
+
+    Attributes:
+      peak: the largest rate.
+      warmup: how long it takes to get there.
+      until: when the cosine ends, from the run's beginning; it may be after the run's end.
+      final_fraction: of the peak.
+    """
 
     peak: float = 1e-3
     warmup: int | str = "5%"
+    until: int | str = "100%"
     final_fraction: float = 0.1
 
     def build(self, total_steps: int, steps: Steps) -> optax.Schedule:
         """The schedule for a run of `total_steps`."""
+        del total_steps
         warmup = steps(self.warmup)
         return optax.warmup_cosine_decay_schedule(
             init_value=0.0,
             peak_value=self.peak,
             warmup_steps=warmup,
-            decay_steps=max(total_steps, warmup + 1),
+            decay_steps=max(steps(self.until), warmup + 1),
             end_value=self.final_fraction * self.peak,
         )
 
@@ -61,10 +70,17 @@ class WarmupStableDecay:
 
 @dataclasses.dataclass(frozen=True)
 class InverseSquareRoot:
-    """Warm-up, then peak * sqrt(warmup / step) (1706.03762, 5.3, with the peak given outright)."""
+    """Warm-up, then peak * sqrt(warmup / step) (1706.03762, 5.3, with the peak given outright).
+
+    Attributes:
+      peak: the largest rate.
+      warmup: how long it takes to get there.
+      flat: whether the rate is at its peak during the warm-up too (T5, 1910.10683, 3.1.2).
+    """
 
     peak: float = 1e-3
     warmup: int | str = "5%"
+    flat: bool = False
 
     def build(self, total_steps: int, steps: Steps) -> optax.Schedule:
         """The schedule; it does not depend on the run's length but through the warm-up."""
@@ -73,7 +89,8 @@ class InverseSquareRoot:
 
         def schedule(count):
             step = jnp.asarray(count, jnp.float32)
-            return self.peak * jnp.minimum(step / warmup, jnp.sqrt(warmup / jnp.maximum(step, 1)))
+            rising = 1.0 if self.flat else step / warmup
+            return self.peak * jnp.minimum(rising, jnp.sqrt(warmup / jnp.maximum(step, 1)))
 
         return schedule
 

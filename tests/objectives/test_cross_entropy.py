@@ -8,38 +8,45 @@ from jaxgen.objectives.cross_entropy import cross_entropy
 from jaxgen.sharding.rules import Rules
 
 
-def reference(hidden, table, targets, weights, z_loss, soft_cap):
+def reference(hidden, table, bias, targets, weights, z_loss, smoothing, soft_cap):
     """The direct form, with all logits at once."""
-    logits = hidden @ table.T
+    logits = hidden @ table.T + bias
     if soft_cap is not None:
         logits = soft_cap * jnp.tanh(logits / soft_cap)
     nll = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
     z = jax.nn.logsumexp(logits, axis=-1)
-    return jnp.sum(weights * (nll + z_loss * z**2)), nll, jnp.argmax(logits, -1) == targets
+    labels = optax.smooth_labels(jax.nn.one_hot(targets, logits.shape[-1]), smoothing)
+    smoothed = optax.softmax_cross_entropy(logits, labels)
+    return jnp.sum(weights * (smoothed + z_loss * z**2)), nll, jnp.argmax(logits, -1) == targets
 
 
 @pytest.mark.parametrize("soft_cap", [None, 5.0])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("logits_at_a_time", [2**23, 3 * 4 * 50, 1])
-def test_chunks_give_the_loss_and_gradients_of_the_direct_form(soft_cap, logits_at_a_time):
-    keys = jax.random.split(jax.random.key(0), 4)
+def test_chunks_give_the_loss_and_gradients_of_the_direct_form(
+    soft_cap, smoothing, logits_at_a_time
+):
+    keys = jax.random.split(jax.random.key(0), 5)
     hidden = jax.random.normal(keys[0], (3, 10, 16))
     table = jax.random.normal(keys[1], (50, 16))
     targets = jax.random.randint(keys[2], (3, 10), 0, 50)
     weights = jax.random.uniform(keys[3], (3, 10))
+    bias = jax.random.normal(keys[4], (50,))
 
-    def chunked(hidden, table):
+    def chunked(hidden, table, bias):
         return cross_entropy(
-            hidden, table, targets, weights, rules=Rules(), z_loss=1e-2, soft_cap=soft_cap,
-            logits_at_a_time=logits_at_a_time,
+            hidden, table, targets, weights, bias=bias, rules=Rules(), z_loss=1e-2,
+            label_smoothing=smoothing, soft_cap=soft_cap, logits_at_a_time=logits_at_a_time,
         )  # fmt: skip
 
-    def direct(hidden, table):
-        loss, nll, correct = reference(hidden, table, targets, weights, 1e-2, soft_cap)
+    def direct(*parameters):
+        loss, nll, correct = reference(*parameters, targets, weights, 1e-2, smoothing, soft_cap)
         return loss, (nll, correct)
 
-    (loss, tokens), gradients = jax.value_and_grad(chunked, (0, 1), has_aux=True)(hidden, table)
-    (expected, (nll, correct)), wanted = jax.value_and_grad(direct, (0, 1), has_aux=True)(
-        hidden, table
+    parameters, which = (hidden, table, bias), (0, 1, 2)
+    (loss, tokens), gradients = jax.value_and_grad(chunked, which, has_aux=True)(*parameters)
+    (expected, (nll, correct)), wanted = jax.value_and_grad(direct, which, has_aux=True)(
+        *parameters
     )
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
     np.testing.assert_allclose(tokens.negative_log_likelihood, nll, rtol=1e-5, atol=1e-5)

@@ -12,7 +12,9 @@ from jaxgen.training.schedules import InverseSquareRoot, WarmupCosine, WarmupSta
 
 def steps_of(total):
     return lambda duration: parse_duration(duration).steps(
-        tokens_per_step=100, active_parameters=1000, total_steps=total
+        steps_for_tokens=lambda tokens: math.ceil(tokens / 100),
+        active_parameters=1000,
+        total_steps=total,
     )
 
 

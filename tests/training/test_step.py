@@ -10,9 +10,11 @@ from helpers import ALL_BIASES, MESHES, one_device_mesh, random_batch, tiny_dens
 from jaxgen.models.parameters import named_parameters
 from jaxgen.sharding.mesh import make_mesh
 from jaxgen.sharding.rules import Rules
+from jaxgen.training.adafactor import Adafactor
 from jaxgen.training.config import TrainConfig
 from jaxgen.training.loading import put_batch
-from jaxgen.training.optimizers import Adafactor, AdamW, decayed
+from jaxgen.training.matrices import decayed
+from jaxgen.training.optimizers import AdamW
 from jaxgen.training.program import build_program
 from jaxgen.training.schedules import WarmupCosine
 from jaxgen.training.step import make_train_step

@@ -1,0 +1,96 @@
+"""Which axes of a parameter make a matrix, as an optimiser must know, told by logical axes.
+
+Layers and experts are stacked, and heads with their width are one side of a matrix: the query
+[layers, embed, heads, head_dim] is, for every layer, a matrix from embed to heads * head_dim.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import optax
+from flax import nnx
+
+from jaxgen.models.parameters import named_parameters
+
+STACKED = ("layers", "experts")
+Arrays = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sides:
+    """A parameter's shape as an optimiser sees it.
+
+    Attributes:
+      stacked: leading axes over which parameters of one shape are stacked.
+      sides: the others, heads and their width as one; two of them are a matrix.
+      is_table: whether rows are looked up one by one (embeddings, learned positions and biases).
+    """
+
+    stacked: tuple[int, ...]
+    sides: tuple[int, ...]
+    is_table: bool
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether there are two sides."""
+        return len(self.sides) == 2
+
+    def fold(self, array: jax.Array) -> jax.Array:
+        """The array as [*stacked, *sides]."""
+        return array.reshape(*self.stacked, *self.sides)
+
+
+def sides_of(parameter: nnx.Param) -> Sides:
+    """Read off the logical axes, never off names."""
+    axes, shape = parameter.logical_axes, parameter.shape
+    first = next((i for i, axis in enumerate(axes) if axis not in STACKED), len(axes))
+    inner, sizes = list(axes[first:]), list(shape[first:])
+    if "head_dim" in inner and inner.index("head_dim") > 0:
+        at = inner.index("head_dim")
+        sizes[at - 1 : at + 1] = [math.prod(sizes[at - 1 : at + 1])]
+    is_table = inner[:1] in (["vocab"], [None])
+    return Sides(tuple(shape[:first]), tuple(sizes), is_table)
+
+
+def is_decayed(parameter: nnx.Param) -> bool:
+    """Whether weight decay applies: to matrices and embeddings, not to scales and biases."""
+    return sides_of(parameter).is_matrix
+
+
+def decayed(model: Any) -> Any:
+    """Of every array whether weight decay applies."""
+    return jax.tree.map(
+        lambda parameter: jax.tree.map(lambda _: is_decayed(parameter), parameter),
+        model,
+        is_leaf=lambda x: isinstance(x, nnx.Param),
+    )
+
+
+def by_name(make: Any) -> optax.GradientTransformation:
+    """A transformation of dictionaries of arrays, as one of models.
+
+    Args:
+      make: {name: Sides} to a `GradientTransformation` of {name: array}.
+    """
+
+    def parts(model: Any) -> tuple[optax.GradientTransformation, Arrays]:
+        named = dict(named_parameters(model))
+        made = make({name: sides_of(parameter) for name, parameter in named.items()})
+        return made, {name: parameter[...] for name, parameter in named.items()}
+
+    def init(params: Any) -> Any:
+        made, arrays = parts(params)
+        return made.init(arrays)
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        made, arrays = parts(params)
+        leaves, tree = jax.tree.flatten(updates)
+        changes: Any
+        changes, state = made.update(dict(zip(arrays, leaves, strict=True)), state, arrays)
+        return jax.tree.unflatten(tree, [changes[name] for name in arrays]), state
+
+    return optax.GradientTransformation(init, update)
