@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from jaxgen.configuration import load
+from jaxgen.configuration import load, registered_models
 from jaxgen.configuration.files import library_folders
 from jaxgen.configuration.suggesting import did_you_mean, nearest
 from jaxgen.errors import ConfigError
@@ -27,7 +27,7 @@ def listing(arguments: argparse.Namespace) -> int:
     if not names:
         raise ConfigError(f"no model's name has {arguments.filter!r} in it; see `jaxgen models`.")
     header = ("name", "total", "embedding", "active", "FLOPs/token", "published", "difference")
-    loaded = [(name, load_model(name)) for name in names]
+    loaded = [(name, _load(name)) for name in names]
     counted = [(name, config, count_parameters(config)) for name, config in loaded]
     counted.sort(key=lambda row: (row[0].split("/")[0], row[2].total))
     rows = [header, *(_row(*row) for row in counted)]
@@ -87,7 +87,12 @@ def load_model(name: str) -> TransformerConfig:
         raise ConfigError(
             f"there is no model {name!r}{did_you_mean(close) or '.'} `jaxgen models` lists them."
         )
-    return load([f"models/{name}.gin"], root="model")
+    return _load(name)
+
+
+def _load(name: str) -> TransformerConfig:
+    # The other names' rooms take a second to import.
+    return load([f"models/{name}.gin"], root="model", table=registered_models())
 
 
 def _row(name: str, config: TransformerConfig, count: ParameterCount) -> tuple[str, ...]:

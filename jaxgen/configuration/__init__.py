@@ -15,7 +15,7 @@ from jaxgen.configuration.building import build, check
 from jaxgen.configuration.differing import compared, differences
 from jaxgen.configuration.flags import parse_flags
 from jaxgen.configuration.reading import read_files, read_text
-from jaxgen.configuration.registry import registered
+from jaxgen.configuration.registry import registered, registered_models
 from jaxgen.configuration.rendering import digest, render
 from jaxgen.configuration.table import Table
 
@@ -28,6 +28,7 @@ __all__ = [
     "load_text",
     "parse_flags",
     "registered",
+    "registered_models",
     "to_gin",
 ]
 

@@ -8,7 +8,7 @@ collected and said at once.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxgen.configuration.bindings import (
@@ -122,7 +122,7 @@ class _Builder:
             return self._fail(f"{', '.join(places)}: {subject}{error}")
 
     def _expect(
-        self, known: dict[str, Parameter], given: dict[str, Any], subject: str, location: str
+        self, known: Mapping[str, Parameter], given: dict[str, Any], subject: str, location: str
     ) -> None:
         absent = [name for name in known if known[name].required and name not in given]
         if absent:

@@ -16,20 +16,6 @@ def registered() -> Table:
     from jaxgen.data.tables import ArrayRecord, Parquet
     from jaxgen.data.tasks import PromptAnswer, Task, Text
     from jaxgen.evaluation.config import EvaluationConfig
-    from jaxgen.models.block_config import Initialization, LatentConfig, LayerConfig
-    from jaxgen.models.card import ModelCard
-    from jaxgen.models.config import TransformerConfig
-    from jaxgen.ops.moe_config import MoEConfig
-    from jaxgen.ops.positions import Alibi, LogTemperature, RelativeBias, Rope, RopeScaling
-    from jaxgen.ops.visibility import (
-        Banded,
-        Bidirectional,
-        BlockCausal,
-        Causal,
-        Chunked,
-        Either,
-        Window,
-    )
     from jaxgen.run_config import RunConfig
     from jaxgen.sharding.mesh import MeshConfig
     from jaxgen.sharding.rules import Rules
@@ -60,6 +46,40 @@ def registered() -> Table:
         "byte_codec": ByteCodec,
         "bpe_codec": BPECodec,
         "evaluation": EvaluationConfig,
+        **registered_models(),
+        "mesh": MeshConfig,
+        "rules": Rules,
+        "train": TrainConfig,
+        "adamw": AdamW,
+        "adafactor": Adafactor,
+        "lion": Lion,
+        "muon": Muon,
+        "linear_ramp": LinearRamp,
+        "stepped_ramp": SteppedRamp,
+        "warmup_cosine": WarmupCosine,
+        "warmup_stable_decay": WarmupStableDecay,
+        "inverse_square_root": InverseSquareRoot,
+    }
+
+
+def registered_models() -> Table:
+    """The names that a model is made of, all that gin/models/ uses; without the other rooms."""
+    from jaxgen.models.block_config import Initialization, LatentConfig, LayerConfig
+    from jaxgen.models.card import ModelCard
+    from jaxgen.models.config import TransformerConfig
+    from jaxgen.ops.moe_config import MoEConfig
+    from jaxgen.ops.positions import Alibi, LogTemperature, RelativeBias, Rope, RopeScaling
+    from jaxgen.ops.visibility import (
+        Banded,
+        Bidirectional,
+        BlockCausal,
+        Causal,
+        Chunked,
+        Either,
+        Window,
+    )
+
+    return {
         "model": TransformerConfig,
         "card": ModelCard,
         "layer": LayerConfig,
@@ -78,16 +98,4 @@ def registered() -> Table:
         "latent": LatentConfig,
         "moe": MoEConfig,
         "initialization": Initialization,
-        "mesh": MeshConfig,
-        "rules": Rules,
-        "train": TrainConfig,
-        "adamw": AdamW,
-        "adafactor": Adafactor,
-        "lion": Lion,
-        "muon": Muon,
-        "linear_ramp": LinearRamp,
-        "stepped_ramp": SteppedRamp,
-        "warmup_cosine": WarmupCosine,
-        "warmup_stable_decay": WarmupStableDecay,
-        "inverse_square_root": InverseSquareRoot,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import typing
 from collections.abc import Callable, Mapping
@@ -20,7 +21,8 @@ class Parameter:
     required: bool
 
 
-def parameters(factory: Callable[..., Any]) -> dict[str, Parameter]:
+@functools.cache  # resolving type hints is most of the time of reading many files
+def parameters(factory: Callable[..., Any]) -> Mapping[str, Parameter]:
     """The parameters of a dataclass or function by name, in order."""
     if isinstance(factory, type) and dataclasses.is_dataclass(factory):
         hints = typing.get_type_hints(factory)
