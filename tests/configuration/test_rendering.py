@@ -191,6 +191,22 @@ def test_differences_are_lines_by_path():
     assert difference(Leaf("x"), Empty())[0].startswith("configuration: Leaf(text='x'")
 
 
+def test_notes_are_written_but_make_no_difference():
+    @dataclasses.dataclass(frozen=True)
+    class Noted:
+        size: int = 3
+        note: Leaf | None = dataclasses.field(default=None, compare=False)
+
+    table = {**TABLE, "noted": Noted}
+    plain, noted = Noted(), Noted(note=Leaf("from the paper"))
+    assert fingerprint(plain, table) == fingerprint(noted, table)
+    assert difference(plain, noted) == []
+    assert fingerprint(Noted(4), table) != fingerprint(plain, table)
+    text = to_gin(noted, table)
+    assert "leaf.text = 'from the paper'" in text
+    assert load_text(text, root="noted", table=table).note == noted.note
+
+
 def test_infinity_round_trips_and_what_gin_cannot_hold_is_refused():
     leaf = Leaf("x", ratio=-math.inf)
     assert load_text(to_gin(leaf, TABLE), root="leaf", table=TABLE) == leaf

@@ -48,7 +48,7 @@ def test_counts_are_those_of_the_tree_and_of_the_publication(name):
     else:
         far = 100 * abs(total / card.parameters - 1)
         assert far < FAR.get(name, 1.0)
-        assert card.note or far < 2 or name == "glam/64b_64e"
+        assert card.note or far < 2
 
 
 @pytest.mark.parametrize(
