@@ -24,7 +24,8 @@ from jaxgen.training.loading import put_batch
 
 CONFIGS = {
     "dense": tiny_gpt2(
-        biases=(*ALL_BIASES, "logits"), gated=True, logit_soft_cap=20.0, z_loss=1e-3, label_smoothing=0.1
+        biases=(*ALL_BIASES, "logits"), gated=True, logit_soft_cap=20.0, z_loss=1e-3,
+        label_smoothing=0.1,
     ),
     "untied": tiny_dense(tie_embeddings=False, gated=False, remat="full"),
     "moe": tiny_moe(remat="dots"),

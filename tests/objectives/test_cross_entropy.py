@@ -39,8 +39,10 @@ def test_chunks_give_the_loss_and_gradients_of_the_direct_form(
             label_smoothing=smoothing, soft_cap=soft_cap, logits_at_a_time=logits_at_a_time,
         )  # fmt: skip
 
-    def direct(*parameters):
-        loss, nll, correct = reference(*parameters, targets, weights, 1e-2, smoothing, soft_cap)
+    def direct(hidden, table, bias):
+        loss, nll, correct = reference(
+            hidden, table, bias, targets, weights, 1e-2, smoothing, soft_cap
+        )
         return loss, (nll, correct)
 
     parameters, which = (hidden, table, bias), (0, 1, 2)

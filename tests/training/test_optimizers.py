@@ -1,5 +1,7 @@
 """Optimisers against their papers' equations, matrix by matrix, and the same on any mesh."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +34,7 @@ def gradients_of(model, step):
 def updates_on(optimizer, mesh):
     """{name: [updates of each step]}, the parameters before each, and the gradients."""
     with jax.set_mesh(mesh):
-        model = build(tiny_moe())
+        model: Any = build(tiny_moe())
         transformation = optimizer.build(lambda count: RATE / (1 + count))
         state = jax.jit(transformation.init)(model)
         update = jax.jit(transformation.update)
@@ -53,8 +55,8 @@ def numpy_adafactor(settings, sides, history, name):
     """Algorithms 4 and 5 of the paper on every matrix of a stack, with PaLM's two changes."""
     side, results = sides[name], []
     count = int(np.prod(side.stacked))
-    rows = [0.0] * count
-    columns, whole, momentum = [0.0] * count, [0.0] * count, [0.0] * count
+    rows: list[Any] = [0.0] * count
+    columns, whole, momentum = list(rows), list(rows), list(rows)
     for step, (_, parameters, gradients) in enumerate(history, start=1):
         decay = min(1 - step**-settings.decay_exponent, settings.max_decay)
         rate = RATE / step
@@ -116,6 +118,7 @@ def test_a_plain_matrix_is_updated_as_by_optax():
     for step in range(STEPS):
         gradient = jax.random.normal(jax.random.key(step + 1), (24, 40))
         update, state = ours.update({"w": parameter.replace(gradient)}, state, model)
+        expected: Any
         expected, their_state = theirs.update(gradient, their_state, parameter[...])
         np.testing.assert_allclose(jax.tree.leaves(update)[0], expected, rtol=1e-4, atol=1e-8)
 
@@ -146,7 +149,7 @@ def test_muon_makes_every_matrix_of_a_stack_orthogonal():
 def test_the_iteration_is_that_of_optax():
     gradient = jax.random.normal(jax.random.key(0), (24, 40))
     theirs = optax.contrib.scale_by_muon(beta=0.0, nesterov=False)
-    expected, _ = theirs.update(gradient, theirs.init(gradient))
+    expected: Any = theirs.update(gradient, theirs.init(gradient))[0]
     np.testing.assert_allclose(newton_schulz(gradient[None], 5)[0], expected, atol=1e-4)
 
 
