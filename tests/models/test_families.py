@@ -1,13 +1,17 @@
 """Every model that comes with jaxgen: it builds, and counts to what its authors published."""
 
+import dataclasses
+from fractions import Fraction
 from pathlib import Path
 
 import jax
 import pytest
-from helpers import families, tiny_model
+from compiled_flops import matrix_product_flops
+from helpers import build, families, one_row, source_of, tiny_model
 
 from jaxgen.commands.models import load_model, model_names
-from jaxgen.models.counting import count_parameters
+from jaxgen.models.counting import count_parameters, forward_flops_per_token
+from jaxgen.models.moe import BLOCK_ROWS
 from jaxgen.models.parameters import number_of_parameters
 from jaxgen.models.transformer import abstract_transformer
 
@@ -63,6 +67,22 @@ def test_counts_are_those_of_the_tree_and_of_the_publication(name):
 )
 def test_active_parameters_are_the_published_ones(name, active, percent):
     assert abs(count_parameters(load_model(name)).active / active - 1) < percent / 100
+
+
+@pytest.mark.parametrize("family", families())
+def test_flops_are_those_of_the_compiled_program(family, monkeypatch):
+    # The count is of every query against every key; pieces skip keys that no query may see.
+    monkeypatch.setattr("jaxgen.ops.softmax_attention.QUERY_CHUNKS", 1)
+    config, batch = tiny_model(family), one_row(64, 320, batch_size=4)
+    if config.num_encoder_layers:
+        batch = dataclasses.replace(batch, encoder=source_of(batch, 64))
+    forward = jax.jit(lambda model, batch: model.logits(model(batch).hidden))
+    program = forward.lower(build(config), batch).compile().as_text()
+    assert program is not None
+    # Experts' loops run once for each full block of rows; the rest of a block is not work.
+    choices = config.moe.experts_per_token if config.moe else 1
+    flops = matrix_product_flops(program, Fraction(4 * 64 * choices, BLOCK_ROWS))
+    assert abs(flops / (4 * 64 * forward_flops_per_token(config, 64)) - 1) < 0.01
 
 
 def test_files_say_what_they_are():

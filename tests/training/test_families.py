@@ -21,9 +21,6 @@ from jaxgen.training.step import make_train_step
 STEPS = 30
 MASK = 300  # A token that no text has.
 
-# An encoder, experts that drop, a latent with biases that balance. The others are slow tests.
-FAST = {"t5", "glam", "deepseek"}
-
 
 @functools.cache
 def batches() -> list[Batch]:
@@ -67,9 +64,7 @@ def losses(family: str, mesh: jax.sharding.Mesh) -> np.ndarray:
     return np.array(curve)
 
 
-@pytest.mark.parametrize(
-    "family", [f if f in FAST else pytest.param(f, marks=pytest.mark.slow) for f in families()]
-)
+@pytest.mark.parametrize("family", families())
 def test_a_tiny_member_learns_alike_on_one_device_and_on_eight(family):
     curve = losses(family, one_device_mesh())
     assert curve[-5:].mean() < curve[:5].mean() - 0.3, curve
