@@ -1,6 +1,8 @@
 """The same numbers on every mesh: losses, per-task sums and gradients."""
 
+import dataclasses
 import functools
+import itertools
 
 import jax
 import numpy as np
@@ -16,8 +18,12 @@ from helpers import (
     tiny_moe,
 )
 
+from jaxgen.errors import ShardingError
+from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.parameters import named_parameters
 from jaxgen.objectives.next_token import next_token
+from jaxgen.ops.moe_config import MoEConfig
+from jaxgen.ops.visibility import BlockCausal, Causal, Chunked, Window
 from jaxgen.sharding.mesh import make_mesh
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.loading import put_batch
@@ -31,14 +37,31 @@ CONFIGS = {
     "moe": tiny_moe(remat="dots"),
 }  # fmt: skip
 
+# Axes that no family's tiny member has; these run on the meshes that split most.
+AXES = {
+    "expert_choice": tiny_moe(
+        moe=MoEConfig(8, 2, 32, router="expert_choice", capacity_factor=1.0), num_layers=2
+    ),
+    "dropout": tiny_gpt2(dropout=0.1, attention_dropout=0.1, feed_forward_dropout=0.1),
+    "prefix": tiny_dense(layers=(LayerConfig((BlockCausal(),)),)),
+    "either": tiny_dense(layers=(LayerConfig((Causal(), Chunked(4) | Window(3))),)),
+    "weighed_input": tiny_moe(
+        moe=MoEConfig(8, 2, 32, weigh="input", capacity_factor=0.5, shared_mlp_dim=32), num_layers=2
+    ),
+}
+
 
 def loss_and_gradients(config, mesh):
     with jax.set_mesh(mesh):
         model = build(config)
-        batch = put_batch(random_batch(), mesh, Rules())
+        batch = random_batch()
+        # The first tokens of a segment see one another where the model lets blocks do so.
+        batch = dataclasses.replace(batch, block_ids=np.maximum(batch.positions, 5))
+        batch = put_batch(batch, mesh, Rules())
+        key = jax.random.key(3) if config.differs_in_training else None
 
         def objective(model):
-            loss = next_token(model, batch, num_tasks=2)
+            loss = next_token(model, batch, 2, key)
             return loss.total / loss.weight, loss.per_task
 
         differentiate = jax.jit(jax.value_and_grad(objective, has_aux=True))
@@ -49,13 +72,19 @@ def loss_and_gradients(config, mesh):
 
 @functools.cache
 def on_one_device(name):
-    return loss_and_gradients(CONFIGS[name], one_device_mesh())
+    return loss_and_gradients((CONFIGS | AXES)[name], one_device_mesh())
 
 
-@pytest.mark.parametrize("mesh", MESHES)
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    ("name", "mesh"),
+    [
+        *itertools.product(CONFIGS, MESHES),
+        *itertools.product(AXES, ["mixed"]),
+        *itertools.product(["dropout", "prefix", "either"], ["sequence"]),
+    ],
+)
 def test_loss_and_gradients_do_not_depend_on_the_mesh(name, mesh):
-    loss, per_task, gradients = loss_and_gradients(CONFIGS[name], make_mesh(MESHES[mesh]))
+    loss, per_task, gradients = loss_and_gradients((CONFIGS | AXES)[name], make_mesh(MESHES[mesh]))
     expected_loss, expected_per_task, expected_gradients = on_one_device(name)
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-6)
     np.testing.assert_allclose(per_task, expected_per_task, rtol=1e-5)
@@ -64,3 +93,9 @@ def test_loss_and_gradients_do_not_depend_on_the_mesh(name, mesh):
         np.testing.assert_allclose(
             gradient, expected_gradients[parameter], rtol=1e-3, atol=1e-6, err_msg=parameter
         )
+
+
+@pytest.mark.parametrize("name", ["expert_choice", "weighed_input"])
+def test_a_capacity_of_rows_is_refused_where_rows_are_split(name):
+    with pytest.raises(ShardingError, match=r"capacity_factor=.*set mesh.sequence=1"):
+        loss_and_gradients(AXES[name], make_mesh(MESHES["sequence"]))

@@ -5,12 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from helpers import tiny_moe
+from helpers import build, layer_parameters, tiny_moe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxgen.models.moe import MoE
+from jaxgen.models.block_config import LayerConfig
+from jaxgen.models.moe import MoE, balanced
 from jaxgen.ops.dispatch import from_rows, gather_rows, make_dispatch, to_rows
+from jaxgen.ops.moe_config import MoEConfig
+from jaxgen.ops.visibility import Causal, Window
 from jaxgen.sharding.rules import Rules
 
 
@@ -94,3 +97,20 @@ def test_the_gathers_gradient_is_that_of_indexing(seed):
 
     np.testing.assert_allclose(known(x), plain(x), rtol=1e-6)
     np.testing.assert_allclose(jax.grad(known)(x), jax.grad(plain)(x), rtol=1e-6)
+
+
+def test_router_biases_move_against_the_load_of_their_own_layer():
+    config = tiny_moe(
+        num_layers=6,
+        layers=(LayerConfig(), LayerConfig(visibility=(Causal(), Window(4)))),
+        moe=MoEConfig(4, 1, 8, first=1, scores="sigmoid", bias_balancing=True, balance_rate=0.01),
+    )
+    model = build(config)
+    load = np.random.default_rng(0).dirichlet(np.ones(4), size=5).astype(np.float32)
+    layers = layer_parameters(balanced(model, jnp.array(load)))["layers"]
+    assert "router_bias" not in str(layers[0])
+    for layer, shares in zip(layers[1:], load, strict=True):
+        expected = [0.01 if share < 0.25 else -0.01 for share in shares]
+        np.testing.assert_allclose(layer["feed_forward"]["router_bias"], expected, rtol=1e-6)
+    untouched = layer_parameters(model)["layers"][1]["feed_forward"]["router_bias"]
+    assert not untouched.any()

@@ -59,3 +59,86 @@ def test_the_balance_loss_pushes_probability_away_from_the_crowded_expert():
     logits = jnp.array([[2.0, 0.0, 0.0]] * 5)
     gradient = jax.grad(lambda x: route_row(x, jnp.ones(5, bool), 1)[1].load_balance_loss)(logits)
     assert (gradient[:, 0] > 0).all() and (gradient[:, 1:] < 0).all()
+
+
+def test_a_full_expert_drops_what_comes_later_and_first_choices_go_first():
+    """GShard, 2006.16668, algorithm 1: a queue of first choices, then one of second ones."""
+    moe = MoEConfig(4, 2, mlp_dim=1, capacity_factor=1.0)
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(3, 10, 4)).astype(np.float32) + np.array(
+        [1.5, 0, 0, 0], np.float32
+    )
+    is_token = random.random((3, 10)) < 0.9
+    routes, statistics = route(jnp.array(logits), jnp.array(is_token), moe, limit_capacity=True)
+    free, _ = route(jnp.array(logits), jnp.array(is_token), moe)
+    expected, dropped = np.full((3, 10, 2), 4), 0
+    for row in range(3):
+        room = np.full(4, 5)  # 10 tokens * 2 choices / 4 experts.
+        for choice in range(2):
+            for token in range(10):
+                expert = int(np.argsort(-logits[row, token])[choice])
+                if not is_token[row, token]:
+                    continue
+                if room[expert]:
+                    room[expert] -= 1
+                    expected[row, token, choice] = expert
+                else:
+                    dropped += 1
+    np.testing.assert_array_equal(routes.experts, expected.reshape(30, 2))
+    assert dropped > 0
+    np.testing.assert_allclose(statistics.dropped, dropped / (2 * is_token.sum()), rtol=1e-6)
+    np.testing.assert_allclose(routes.weights, free.weights)
+    assert (np.asarray(free.experts)[is_token.reshape(30)] < 4).all()
+
+
+def test_experts_choose_their_best_tokens():
+    """2202.09368: each expert takes the same number of tokens, those of its largest scores."""
+    moe = MoEConfig(4, 2, mlp_dim=1, router="expert_choice", capacity_factor=1.0)
+    logits = np.random.default_rng(0).normal(size=(2, 12, 4)).astype(np.float32)
+    is_token = np.ones((2, 12), bool)
+    is_token[1, 9:] = False
+    routes, statistics = route(jnp.array(logits), jnp.array(is_token), moe)
+    scores = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    experts = np.asarray(routes.experts).reshape(2, 12, 4)
+    weights = np.asarray(routes.weights).reshape(2, 12, 4)
+    for row in range(2):
+        for expert in range(4):
+            best = [t for t in np.argsort(-scores[row, :, expert]) if is_token[row, t]][:6]
+            assert sorted(np.flatnonzero(experts[row, :, expert] == expert)) == sorted(best)
+    np.testing.assert_allclose(weights, scores, rtol=1e-5)
+    np.testing.assert_allclose(statistics.load, 0.25)
+
+
+def test_sigmoid_scores_with_a_bias_that_only_chooses_within_groups():
+    """DeepSeek-V3, 2412.19437, eqs. 13-16, with its node-limited routing."""
+    moe = MoEConfig(
+        8, 2, mlp_dim=1, scores="sigmoid", scale=2.5, groups=4, groups_per_token=2,
+        bias_balancing=True,
+    )  # fmt: skip
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(40, 8)).astype(np.float32)
+    bias = random.normal(size=8).astype(np.float32)
+    everything = jnp.ones((1, 40), bool)
+    routes, _ = route(jnp.array(logits)[None], everything, moe, jnp.array(bias))
+    changed = 0
+    for token in range(40):
+        score = 1 / (1 + np.exp(-logits[token].astype(np.float64)))
+        by_group = (score + bias).reshape(4, 2)
+        best = np.argsort(-by_group.sum(axis=1))[:2]
+        allowed = np.isin(np.arange(8) // 2, best)
+        chosen = np.argsort(-np.where(allowed, score + bias, -np.inf))[:2]
+        np.testing.assert_array_equal(routes.experts[token], chosen)
+        expected = 2.5 * score[chosen] / score[chosen].sum()
+        np.testing.assert_allclose(routes.weights[token], expected, rtol=1e-5)
+        changed += set(chosen) != set(np.argsort(-score)[:2])
+    assert changed > 5
+
+
+def test_a_choosing_bias_has_no_gradient():
+    moe = MoEConfig(4, 1, mlp_dim=1, scores="sigmoid", bias_balancing=True, normalize_top_k=False)
+    logits = jnp.array(np.random.default_rng(0).normal(size=(1, 9, 4)), jnp.float32)
+
+    def total(bias):
+        return route(logits, jnp.ones((1, 9), bool), moe, bias)[0].weights.sum()
+
+    assert not jax.grad(total)(jnp.ones(4)).any()

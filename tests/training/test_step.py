@@ -8,6 +8,7 @@ import pytest
 from helpers import ALL_BIASES, MESHES, one_device_mesh, random_batch, tiny_dense, tiny_moe
 
 from jaxgen.models.parameters import named_parameters
+from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.sharding.mesh import make_mesh
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.adafactor import Adafactor
@@ -55,6 +56,19 @@ def test_the_loss_curve_is_the_same_on_every_mesh(kind, mesh):
     config = tiny_dense() if kind == "dense" else tiny_moe()
     rows, _, _ = train(config, make_mesh(MESHES[mesh]), 20, schedule=GENTLE)
     np.testing.assert_allclose([row.loss for row in rows], curve_on_one_device(kind), rtol=1e-5)
+
+
+def test_router_biases_even_the_load_without_a_loss():
+    """2408.15664: with weights at rest the biases alone bring a skewed router to an even load."""
+    moe = MoEConfig(
+        8, 1, 32, scores="sigmoid", bias_balancing=True, balance_rate=0.005, load_balance_weight=0
+    )
+    still = WarmupCosine(peak=1e-9, warmup=0)
+    mesh = make_mesh(MESHES["mixed"])
+    rows, _, last = train(tiny_dense(moe=moe), mesh, 40, batch_seed=0, schedule=still)
+    crowding = [8 * row.router.load.max() for row in rows]
+    assert crowding[0] > 2 and max(crowding[-5:]) < 1.5, crowding
+    assert np.abs(last["stack.groups.0.blocks.0.feed_forward.router_bias"]).max() > 0.01
 
 
 def test_adamw_is_the_papers_update_and_spares_scales_and_biases():
