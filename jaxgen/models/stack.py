@@ -130,8 +130,7 @@ class Stack(nnx.Module):
             )
             written.append(new)
             if statistics is not None:
-                merge = lambda s: s.reshape(-1, *s.shape[2:])  # noqa: E731
-                router.append(jax.tree.map(merge, statistics))
+                router.append(jax.tree.map(jnp.concatenate, statistics))
         hidden = x if self.final_norm is None else self.final_norm(x)
         all_router = jax.tree.map(lambda *s: jnp.concatenate(s), *router) if router else None
         if not keeps:
