@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jaxgen.interchange.entries import Field, Fixed, activation
+from jaxgen.interchange.families import rows
 from jaxgen.interchange.tables import Family, StackTable, row
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.ops.visibility import Bidirectional
@@ -51,10 +52,7 @@ def _family(name: str, architecture: str, prefix: str, masked: bool, pooled: boo
             "embedding_norm": True,
             "embedding_positions": "learned",
             "gated": False,
-            "biases.qkv": True,
-            "biases.attention_out": True,
-            "biases.feed_forward": True,
-            "biases.norm": True,
+            **rows.BIASES,
             "biases.logits": masked,
             "output_transform": masked,
             "pooler": pooled,

@@ -1,6 +1,7 @@
 """BLOOM (2211.05100): queries, keys and values lie in one matrix, head by head."""
 
 from jaxgen.interchange.entries import Field, Fixed, Linked, vocabulary
+from jaxgen.interchange.families import rows
 from jaxgen.interchange.tables import Family, StackTable, row
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.ops.positions import Alibi
@@ -16,10 +17,7 @@ BLOOM = Family(
         "position_bias": Alibi(),
         "activation": "gelu_tanh",
         "gated": False,
-        "biases.qkv": True,
-        "biases.attention_out": True,
-        "biases.feed_forward": True,
-        "biases.norm": True,
+        **rows.BIASES,
     },
     entries=(
         *vocabulary(tie_by_default=True),

@@ -1,6 +1,7 @@
 """GPT-2 (Radford et al. 2019): `Conv1D` matrices lie as ours, inputs first."""
 
 from jaxgen.interchange.entries import Field, Fixed, Linked, activation, checked, vocabulary
+from jaxgen.interchange.families import rows
 from jaxgen.interchange.tables import Family, StackTable, row
 from jaxgen.models.block_config import LayerConfig
 
@@ -13,10 +14,7 @@ GPT2 = Family(
         "norm": "layer",
         "embedding_positions": "learned",
         "gated": False,
-        "biases.qkv": True,
-        "biases.attention_out": True,
-        "biases.feed_forward": True,
-        "biases.norm": True,
+        **rows.BIASES,
     },
     entries=(
         *vocabulary(tie_by_default=True),

@@ -1,10 +1,11 @@
-"""Rows and entries that Llama's descendants share."""
+"""Rows and entries that families share, most of them Llama's descendants."""
 
 from __future__ import annotations
 
 from jaxgen.interchange.entries import Field, vocabulary
 from jaxgen.interchange.tables import Entry, Row, row
 
+BIASES = {f"biases.{group}": True for group in ("qkv", "attention_out", "feed_forward", "norm")}
 INERT = (
     "attention_dropout", "max_position_embeddings", "max_window_layers", "output_router_logits",
     "pretraining_tp", "router_aux_loss_coef",
