@@ -122,6 +122,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
         n_group=4, topk_group=2, topk_method="group_limited_greedy", routed_scaling_factor=1.5,
         rope_theta=1e4, rope_scaling=_YARN | {"mscale": 0.707, "mscale_all_dim": 0.5},
     ),
+    "starcoder2": _sized(
+        "Starcoder2ForCausalLM", "starcoder2", tie_word_embeddings=True, sliding_window=7,
+        rope_theta=1e5, hidden_act="gelu_pytorch_tanh", norm_epsilon=1e-5,
+    ),
+    "starcoder2_plain": _sized(
+        "Starcoder2ForCausalLM", "starcoder2", use_bias=False, sliding_window=None, rope_theta=1e6,
+    ),
     "t5": _T5 | {"feed_forward_proj": "relu", "tie_word_embeddings": True},
     "t5_v1_1": _T5 | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
     "bert_masked": _of(
