@@ -78,6 +78,7 @@ def run(
                 config.evaluation,
                 config.train.length,
                 directory.evaluations / f"{step:08}.jsonl",
+                config.train.source_length,
             )
 
         at_checkpoint = judge if config.evaluation.at_checkpoints else None

@@ -46,3 +46,14 @@ class RunConfig:
                 f"model.vocab_size={self.model.vocab_size} cannot hold the codec's {vocab_size} "
                 f"tokens; set it to {-(-vocab_size // 64) * 64}."
             )
+        has_encoder = self.model.num_encoder_layers > 0
+        if has_encoder and self.train.source_length is None:
+            raise ConfigError(
+                f"the model has {self.model.num_encoder_layers} encoder layers: set "
+                "train.source_length, the tokens of a row that the encoder reads."
+            )
+        if not has_encoder and self.train.source_length is not None:
+            raise ConfigError(
+                f"train.source_length={self.train.source_length} is of models with an encoder; "
+                "leave it out, or set model.num_encoder_layers."
+            )

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from jaxgen.codecs.bytes import visible
+from jaxgen.codecs.special import BEGIN, END, PAD, find_special
 from jaxgen.errors import DataError
 
-PAD, BEGIN, END = "<|pad|>", "<|begin|>", "<|end|>"
 NAME_IN_RUN = "tokenizer.json"
 
 
@@ -98,18 +99,47 @@ class BPECodec:
         assert found is not None, "checked when the file was read"
         return found
 
-    def encode(self, text: str) -> np.ndarray:
+    @functools.cached_property
+    def _special_ids(self) -> dict[str, int]:
+        added = self._tokenizer.get_added_tokens_decoder()
+        return {token.content: number for number, token in added.items() if token.special}
+
+    @functools.cached_property
+    def _plain_ids(self) -> np.ndarray:
+        return np.setdiff1d(np.arange(self.vocab_size), list(self._special_ids.values()))
+
+    @property
+    def plain_ids(self) -> np.ndarray:
+        """All ids but those of control tokens."""
+        return self._plain_ids
+
+    def special_id(self, name: str) -> int:
+        """The id of a control token; DataError if there is none of this name."""
+        return find_special(name, self._special_ids, f"the tokenizer {self.path}")
+
+    def encode(self, text: str, *, parse_special: bool = False) -> np.ndarray:
         """Text to ids [length] int32."""
-        return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, np.int32)
+        tokenizer = self._parsing_tokenizer if parse_special else self._tokenizer
+        return np.array(tokenizer.encode(text, add_special_tokens=False).ids, np.int32)
+
+    @functools.cached_property
+    def _parsing_tokenizer(self) -> Tokenizer:
+        tokenizer = Tokenizer.from_file(self.path)
+        tokenizer.encode_special_tokens = False
+        return tokenizer
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """`encode` of each, on all cores."""
         encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(one.ids, np.int32) for one in encoded]
 
-    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """Ids to text; special tokens vanish and invalid UTF-8 is replaced."""
-        return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=True)
+    def decode(self, ids: Sequence[int] | np.ndarray, *, keep_special: bool = False) -> str:
+        """Ids to text; control tokens vanish, or are their names, and invalid UTF-8 is replaced."""
+        return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=not keep_special)
+
+    def pieces(self, ids: Sequence[int] | np.ndarray) -> list[str]:
+        """Each token's text by itself, spaces and odd bytes made visible."""
+        return [visible(self.decode([i], keep_special=True).encode()) for i in ids]
 
     def content(self) -> bytes:
         """The file, checked against the digest."""

@@ -35,16 +35,36 @@ class Codec(Protocol):
     @property
     def digest(self) -> str: ...
 
-    def encode(self, text: str) -> np.ndarray:
-        """Text to ids [length] int32, without special tokens."""
+    @property
+    def plain_ids(self) -> np.ndarray:
+        """[plain] int32: the ids that text can become."""
+        ...
+
+    def special_id(self, name: str) -> int:
+        """The id of a control token.
+
+        Raises:
+          DataError: if the tokenizer has none of this name.
+        """
+        ...
+
+    def encode(self, text: str, *, parse_special: bool = False) -> np.ndarray:
+        """Text to ids [length] int32, without begin and end.
+
+        The name of a control token is text like any other, unless `parse_special`.
+        """
         ...
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """`encode` of many texts, on all cores where that helps."""
         ...
 
-    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """Ids to text; special tokens vanish and invalid UTF-8 is replaced."""
+    def decode(self, ids: Sequence[int] | np.ndarray, *, keep_special: bool = False) -> str:
+        """Ids to text; control tokens vanish, or are their names, and invalid UTF-8 is replaced."""
+        ...
+
+    def pieces(self, ids: Sequence[int] | np.ndarray) -> list[str]:
+        """What each token shows to a person, spaces and bytes made visible."""
         ...
 
     def keep_in(self, folder: pathlib.Path) -> None:

@@ -28,8 +28,14 @@ def evaluate(arguments: argparse.Namespace) -> int:
         if arguments.num_examples is not None:
             settings = dataclasses.replace(settings, num_examples=arguments.num_examples)
         path = restored.directory.evaluations / f"{restored.step:08}.jsonl"
+        train = restored.config.train
         summary = evaluate_model(
-            restored.model, restored.config.mixture, settings, restored.config.train.length, path
+            restored.model,
+            restored.config.mixture,
+            settings,
+            train.length,
+            path,
+            train.source_length,
         )
     print(f"{restored.config.name} at step {restored.step}:")
     for line in score_lines(summary):

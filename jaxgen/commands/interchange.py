@@ -116,8 +116,7 @@ def _make_run(
         config = load(arguments.gin_files, arguments.bindings)
         mixture = config.mixture
         if codec is not None:
-            tasks = tuple(dataclasses.replace(task, codec=codec) for task in mixture.tasks)
-            mixture = dataclasses.replace(mixture, tasks=tasks)
+            mixture = mixture.with_codec(codec)
         config = dataclasses.replace(config, model=model, mixture=mixture)
     else:
         assert codec is not None

@@ -9,12 +9,19 @@ def registered() -> Table:
     """All names of jaxgen. The rooms are imported here, when a configuration is first read."""
     from jaxgen.codecs.bpe import BPECodec
     from jaxgen.codecs.bytes import ByteCodec
+    from jaxgen.codecs.special import SpecialTokens
+    from jaxgen.data.chat import Chat
+    from jaxgen.data.denoising import MaskedTokens, NextToken, PrefixLM, SpanCorruption
     from jaxgen.data.embedded import StandardLibraryCode, StandardLibraryProse
+    from jaxgen.data.features import PromptAnswer, Text
+    from jaxgen.data.few_shot import FewShot
     from jaxgen.data.generated import Addition, AssociativeRecall, Copying, LookupChain
-    from jaxgen.data.mixtures import Mixture
+    from jaxgen.data.infilling import FillInTheMiddle
+    from jaxgen.data.mixtures import Mixture, MixtureStage
+    from jaxgen.data.preprocessors import Choices, Keep, Rename, Template
     from jaxgen.data.sources import InMemory, Jsonl, TextFiles
     from jaxgen.data.tables import ArrayRecord, Parquet
-    from jaxgen.data.tasks import PromptAnswer, Task, Text
+    from jaxgen.data.tasks import Task
     from jaxgen.evaluation.config import EvaluationConfig
     from jaxgen.run_config import RunConfig
     from jaxgen.sharding.mesh import MeshConfig
@@ -29,9 +36,21 @@ def registered() -> Table:
     return {
         "run": RunConfig,
         "mixture": Mixture,
+        "mixture_stage": MixtureStage,
         "task": Task,
         "text": Text,
         "prompt_answer": PromptAnswer,
+        "chat": Chat,
+        "next_token": NextToken,
+        "prefix_lm": PrefixLM,
+        "span_corruption": SpanCorruption,
+        "masked_tokens": MaskedTokens,
+        "rename": Rename,
+        "template": Template,
+        "choices": Choices,
+        "keep": Keep,
+        "few_shot": FewShot,
+        "fill_in_the_middle": FillInTheMiddle,
         "text_files": TextFiles,
         "jsonl": Jsonl,
         "parquet": Parquet,
@@ -44,6 +63,7 @@ def registered() -> Table:
         "copying": Copying,
         "lookup_chain": LookupChain,
         "byte_codec": ByteCodec,
+        "special_tokens": SpecialTokens,
         "bpe_codec": BPECodec,
         "evaluation": EvaluationConfig,
         **registered_models(),

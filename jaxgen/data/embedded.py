@@ -46,6 +46,11 @@ class StandardLibraryCode:
             if _of_split(key, text, self.heldout_fraction) == split
         ]
 
+    def read(self, split: Split):
+        """The records of a split, one after another."""
+        records = self.open(split)
+        return (records[index] for index in range(len(records)))
+
     def content_digest(self) -> str:
         """Changes with Python."""
         return _digest("code", self.heldout_fraction)
@@ -77,6 +82,11 @@ class StandardLibraryProse:
             if _of_split(f"topic:{name}", topics[name], self.heldout_fraction) == split:
                 records.append({"text": topics[name].strip(), "path": f"topic:{name}"})
         return records
+
+    def read(self, split: Split):
+        """The records of a split, one after another."""
+        records = self.open(split)
+        return (records[index] for index in range(len(records)))
 
     def content_digest(self) -> str:
         """Changes with Python."""

@@ -86,6 +86,11 @@ class _Generated:
         """Random access to the records of a split."""
         return GeneratedRecords(self, split)  # pyright: ignore[reportArgumentType]
 
+    def read(self, split: Split):
+        """The records of a split, one after another."""
+        records = self.open(split)
+        return (records[index] for index in range(len(records)))
+
     def content_digest(self) -> None:
         """Made on the spot, never cached."""
 

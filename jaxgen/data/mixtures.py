@@ -1,30 +1,35 @@
-"""A mixture of tasks: the global batch as a function of the step.
-
-Grain mixes the tasks' rows by random access with exact shares, and reads ahead on a thread. A
-batch depends on (mixture, seed, step) alone, so a run is resumed by giving the step.
-"""
+"""A mixture of tasks, of fixed shares, of shares by size, or of shares that change on the way."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
+from fractions import Fraction
 
-import grain
-import numpy as np
-
-from jaxgen.batch import Batch
 from jaxgen.codecs.bpe import BPECodec
 from jaxgen.codecs.bytes import ByteCodec
-from jaxgen.data.packing import DocumentRows, ExampleRows, GeneratedRows, Row, Rows
+from jaxgen.data.loading import MixtureData
+from jaxgen.data.packing import Layout
+from jaxgen.data.rows import open_rows
+from jaxgen.data.schedule import Schedule, Stage
+from jaxgen.data.shares import as_written
 from jaxgen.data.sources import Split
-from jaxgen.data.tasks import Task, Text, read_records
-from jaxgen.data.token_cache import cached_store
+from jaxgen.data.tasks import Task
 from jaxgen.errors import DataError
 
-ENDLESS = 2**40
-"""Rows that a task offers: its epochs follow one another for longer than any run."""
+
+@dataclasses.dataclass(frozen=True)
+class MixtureStage:
+    """Other weights from a step on.
+
+    Attributes:
+      first_step: the first step whose batch has them, counted from 0.
+      weights: of the same parts as the mixture's; 0 leaves one out.
+    """
+
+    first_step: int
+    weights: dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,16 +38,21 @@ class Mixture:
 
     Attributes:
       name: in tables.
-      tasks: with different names and one codec.
-      weights: each task's share of the rows, up to a common factor; None takes the tokens of an
+      tasks: with different names and one codec; a mixture among them has its weight as a whole.
+      weights: each part's share of the rows, up to a common factor; None takes the rows of an
         epoch of each.
-      temperature: shares are taken to the power of 1 / temperature, so more is flatter (T5).
+      temperature: shares are taken to the power of 1 / temperature, so more is flatter (T5,
+        1910.10683, 3.5.2).
+      size_limit: shares by size count no more than so many rows of a task.
+      stages: weights that hold later, in order of their steps.
     """
 
     name: str
-    tasks: tuple[Task, ...]
+    tasks: tuple[Task | Mixture, ...]
     weights: dict[str, float] | None = None
     temperature: float = 1.0
+    size_limit: int | None = None
+    stages: tuple[MixtureStage, ...] = ()
 
     def __post_init__(self):
         names = [task.name for task in self.tasks]
@@ -51,36 +61,85 @@ class Mixture:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise DataError(f"mixture {self.name} has the task name(s) {twice} twice; rename one.")
-        if len({task.codec for task in self.tasks}) > 1:
-            codecs = {task.name: task.codec for task in self.tasks}
+        if len({task.codec for task in self.every_task}) > 1:
+            codecs = {task.name: task.codec for task in self.every_task}
             raise DataError(f"mixture {self.name}: all tasks must share one codec, not {codecs}.")
         if not self.temperature > 0:
             raise DataError(f"mixture.temperature={self.temperature} must be positive.")
         if self.weights is not None:
-            if set(self.weights) != set(names):
+            self._check_weights(self.weights, "mixture.weights", may_leave_out=False)
+        steps = [stage.first_step for stage in self.stages]
+        if steps != sorted(set(steps)) or (steps and steps[0] < 1):
+            raise DataError(
+                f"mixture {self.name}: its stages begin at the steps {steps}, which must grow and "
+                "be 1 or more."
+            )
+        for stage in self.stages:
+            self._check_weights(stage.weights, f"the stage of step {stage.first_step}", True)
+
+    def _check_weights(self, weights: dict[str, float], what: str, may_leave_out: bool) -> None:
+        names = [task.name for task in self.tasks]
+        if set(weights) != set(names):
+            raise DataError(
+                f"mixture {self.name}: {what} names {sorted(weights)}, tasks are "
+                f"{sorted(names)}; give each task one weight."
+            )
+        for name, weight in weights.items():
+            is_fine = math.isfinite(weight) and (weight > 0 or (may_leave_out and weight == 0))
+            if not is_fine:
                 raise DataError(
-                    f"mixture {self.name}: weights name {sorted(self.weights)}, tasks are "
-                    f"{sorted(names)}; give each task one weight."
+                    f"mixture {self.name}: {what} gives {name} the weight {weight}, which must be "
+                    "positive; leave the task out to give it no share."
                 )
-            for name, weight in self.weights.items():
-                if not (weight > 0 and math.isfinite(weight)):
-                    raise DataError(
-                        f"mixture {self.name}: the weight {weight} of {name} must be positive; "
-                        "leave the task out to give it no share."
-                    )
+        if not any(weights.values()):
+            raise DataError(f"mixture {self.name}: {what} leaves every task out.")
 
     @property
     def codec(self) -> ByteCodec | BPECodec:
         """The codec that all tasks share."""
-        return self.tasks[0].codec
+        return self.every_task[0].codec
+
+    @property
+    def every_task(self) -> tuple[Task, ...]:
+        """The tasks of this mixture and of those inside it, by name.
+
+        Raises:
+          DataError: if two different tasks have one name.
+        """
+        tasks: dict[str, Task] = {}
+        for part in self.tasks:
+            for task in (part,) if isinstance(part, Task) else part.every_task:
+                if tasks.setdefault(task.name, task) != task:
+                    raise DataError(
+                        f"mixture {self.name} has two different tasks named {task.name!r}; rename "
+                        "one."
+                    )
+        return tuple(tasks[name] for name in sorted(tasks))
 
     @property
     def task_names(self) -> tuple[str, ...]:
         """In the order of task_ids: by name, so that the order of writing them means nothing."""
-        return tuple(sorted(task.name for task in self.tasks))
+        return tuple(task.name for task in self.every_task)
+
+    def with_codec(self, codec: ByteCodec | BPECodec) -> Mixture:
+        """The mixture with another codec in every task."""
+        tasks = tuple(
+            dataclasses.replace(part, codec=codec)
+            if isinstance(part, Task)
+            else part.with_codec(codec)
+            for part in self.tasks
+        )
+        return dataclasses.replace(self, tasks=tasks)
 
     def open(
-        self, *, batch_size: int, length: int, seed: int, split: Split = "train"
+        self,
+        *,
+        batch_size: int,
+        length: int,
+        seed: int,
+        split: Split = "train",
+        source_length: int | None = None,
+        rows_before: Callable[[int], int] | None = None,
     ) -> MixtureData:
         """The mixture's batches.
 
@@ -89,92 +148,56 @@ class Mixture:
           length: tokens of a row.
           seed: of the order.
           split: "train" or "heldout".
+          source_length: tokens of a row of the encoder, where there is one.
+          rows_before: a step to the rows of all steps before it, where batches grow.
 
         Raises:
           DataError: if a task cannot be read or packed.
         """
-        tasks = {task.name: task for task in self.tasks}
-        rows = {name: open_rows(tasks[name], length, seed, split) for name in self.task_names}
-        shares = self.shares({name: task_rows.rows_per_epoch for name, task_rows in rows.items()})
-        return MixtureData(rows, shares, batch_size)
-
-    def shares(self, rows_per_epoch: dict[str, int]) -> dict[str, float]:
-        """Each task's share of the rows; they sum to 1."""
-        weights: Mapping[str, float] = self.weights or rows_per_epoch
-        powers = {name: weights[name] ** (1 / self.temperature) for name in self.task_names}
-        total = sum(powers.values())
-        return {name: power / total for name, power in powers.items()}
-
-
-class MixtureData:
-    """The batches of an opened mixture."""
-
-    def __init__(self, rows: dict[str, Rows], shares: dict[str, float], batch_size: int):
-        self.task_names = tuple(rows)
-        self.shares = shares
-        self.rows_per_epoch = {name: task_rows.rows_per_epoch for name, task_rows in rows.items()}
-        self._batch_size = batch_size
-        parts = [
-            grain.MapDataset.source(_EndlessRows(task_rows, task_id))
-            for task_id, task_rows in enumerate(rows.values())
+        has_blocks = any(task.has_blocks for task in self.every_task)
+        layout = Layout(length, source_length, has_blocks)
+        rows = {task.name: open_rows(task, layout, seed, split) for task in self.every_task}
+        first_row = rows_before or (lambda step: step * batch_size)
+        sizes = {name: of_task.rows_per_epoch for name, of_task in rows.items()}
+        stages = [Stage(0, tuple(self.shares(sizes).values()))]
+        for stage in self.stages:
+            shares = self.shares(sizes, stage.weights)
+            stages.append(Stage(first_row(stage.first_step), tuple(shares.values())))
+        limits = [
+            None if task.epochs is None else math.ceil(task.epochs * of_task.rows_per_epoch)
+            for task, of_task in zip(self.every_task, rows.values(), strict=True)
         ]
-        mixed = grain.MapDataset.mix(parts, weights=[shares[name] for name in self.task_names])
-        self._rows = mixed
+        return MixtureData(rows, Schedule(stages, limits), batch_size)
 
-    def batch_at(self, step: int, rows: slice = slice(None)) -> Batch:
-        """The batch of a step, counted from 0; numpy arrays [rows, length].
-
-        Args:
-          step: which.
-          rows: those of the global batch that this host needs.
-        """
-        first = step * self._batch_size
-        indices = range(first, first + self._batch_size)[rows]
-        return _stack([self._rows[index] for index in indices])
-
-    def iterate(self, runs: Iterable[tuple[int, int, int | None]] = ()) -> Iterator[Batch]:
-        """Batches in the order of the rows, read ahead by a thread.
+    def shares(
+        self, rows_per_epoch: Mapping[str, int], weights: dict[str, float] | None = None
+    ) -> dict[str, Fraction]:
+        """Each task's share of the rows; they sum to 1.
 
         Args:
-          runs: (first row, batch size, batches) of each stretch of batches of one size, None for
-            an endless one; nothing is all batches from the first.
+          rows_per_epoch: of every task.
+          weights: of a stage, in place of the mixture's own.
         """
-        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
-        for first, size, batches in runs or [(0, self._batch_size, None)]:
-            end = None if batches is None else first + batches * size
-            yield from self._rows[first:end].batch(size, batch_fn=_stack).to_iter_dataset(options)
+        weights = self.weights if weights is None else weights
+        if weights is None:
+            own = {part.name: Fraction(self._size(part, rows_per_epoch)) for part in self.tasks}
+        else:
+            own = {name: as_written(weight) for name, weight in weights.items()}
+        if self.temperature != 1:
+            own = {name: as_written(float(w) ** (1 / self.temperature)) for name, w in own.items()}
+        shares = dict.fromkeys(self.task_names, Fraction(0))
+        for part in self.tasks:
+            is_task = isinstance(part, Task)
+            inside = {part.name: Fraction(1)} if is_task else part.shares(rows_per_epoch)
+            for name, share in inside.items():
+                shares[name] += share * own[part.name] / sum(own.values())
+        return shares
 
-
-def _stack(rows: Sequence[Any]) -> Batch:
-    arrays: dict[str, Any] = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-    return Batch(**arrays)
-
-
-class _EndlessRows:
-    """A task's rows as a Grain source."""
-
-    def __init__(self, rows: Rows, task_id: int):
-        self._rows, self._task_id = rows, task_id
-
-    def __len__(self) -> int:
-        return ENDLESS
-
-    def __getitem__(self, index: int) -> Row:
-        row = self._rows.row(int(index))
-        return row | {"task_ids": np.full_like(row["tokens"], self._task_id)}
-
-
-def open_rows(task: Task, length: int, seed: int, split: Split) -> Rows:
-    """A task's rows: tokenised once and cached, or made on the spot."""
-    digest = task.source.content_digest()
-    if digest is None:
-        return GeneratedRows(task, task.source.open(split), length, seed)
-
-    def encode():
-        records = task.source.open(split)
-        return task.encode(read_records(records, range(len(records))))
-
-    identity = (digest, task.source, task.features, task.codec.digest, split)
-    store = cached_store(identity, encode)
-    kind = DocumentRows if isinstance(task.features, Text) else ExampleRows
-    return kind(task, store, length, seed)
+    def _size(self, part: Task | Mixture, rows_per_epoch: Mapping[str, int]) -> int:
+        sizes = [
+            rows_per_epoch[task.name]
+            for task in ((part,) if isinstance(part, Task) else part.every_task)
+        ]
+        return sum(
+            size if self.size_limit is None else min(size, self.size_limit) for size in sizes
+        )

@@ -1,39 +1,79 @@
-"""Rows of a fixed length, packed from examples, by random access.
+"""Rows of a fixed length, packed from segments, by random access.
 
-Row r is a function of (task, seed, r). Documents are laid end to end in an order drawn anew each
-epoch and cut into rows; examples with answers are put whole into rows, and the rows are drawn anew
-each epoch. Attention and positions are kept apart by segment.
+Row r of a task is a function of (task, seed, r). Documents whose next tokens are learnt are laid
+end to end in an order drawn anew each epoch and cut into rows; whatever must stay whole is put
+into rows once, and the rows are drawn anew each epoch. Attention and positions are kept apart by
+segment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import bisect
+import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 
+from jaxgen.codecs.codec import Codec
+from jaxgen.data.draws import Draws
 from jaxgen.data.hashing import permutation
-from jaxgen.data.sources import Records
-from jaxgen.data.tasks import Example, Task, read_records
-from jaxgen.data.token_cache import TokenStore
+from jaxgen.data.parts import LEARNT, Example
+from jaxgen.data.segments import Segment
+from jaxgen.data.token_store import TokenStore
 from jaxgen.errors import DataError
 
 Row = dict[str, np.ndarray]
 
 
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """The shape of rows.
+
+    Attributes:
+      length: tokens of a row.
+      source_length: tokens of the encoder's row; None: there is no encoder.
+      has_blocks: whether rows have block ids.
+    """
+
+    length: int
+    source_length: int | None = None
+    has_blocks: bool = False
+
+    @property
+    def has_source(self) -> bool:
+        """Whether there is an encoder."""
+        return self.source_length is not None
+
+
 class Rows(Protocol):
-    """The rows of a task, without end."""
+    """The rows of a task, without end.
+
+    Attributes:
+      rows_per_epoch: after so many every document or example has been seen once.
+      share_used: of the rows' positions, those that are no padding; a sample's where examples are
+        made on the spot.
+    """
 
     @property
     def rows_per_epoch(self) -> int: ...
 
+    @property
+    def share_used(self) -> float: ...
+
     def row(self, index: int) -> Row:
-        """The row of any index from 0: the fields of `Batch` but task_ids, each [length]."""
+        """The row of any index from 0: arrays [length] or [source_length]; see `pack_row`."""
         ...
 
 
-def pack_row(parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], length: int, pad: int):
-    """Segments, each (inputs, targets, weights), as one padded row."""
+def pack_row(segments: Sequence[Segment], layout: Layout, pad: int) -> Row:
+    """Segments as one padded row.
+
+    Returns:
+      The fields of `Batch` but task_ids, with "source_tokens", "source_positions" and
+      "source_segment_ids" for its encoder.
+    """
+    length = layout.length
     row: Row = {
         "tokens": np.full(length, pad, np.int32),
         "targets": np.full(length, pad, np.int32),
@@ -41,30 +81,45 @@ def pack_row(parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], length:
         "positions": np.zeros(length, np.int32),
         "segment_ids": np.zeros(length, np.int32),
     }
-    start = 0
-    for segment, (inputs, targets, weights) in enumerate(parts, start=1):
-        end = start + len(inputs)
-        row["tokens"][start:end] = inputs
-        row["targets"][start:end] = targets
-        row["loss_weights"][start:end] = weights
-        row["positions"][start:end] = np.arange(len(inputs))
-        row["segment_ids"][start:end] = segment
-        start = end
+    if layout.has_blocks:
+        row["block_ids"] = np.zeros(length, np.int32)
+    if layout.source_length is not None:
+        row["source_tokens"] = np.full(layout.source_length, pad, np.int32)
+        row["source_positions"] = np.zeros(layout.source_length, np.int32)
+        row["source_segment_ids"] = np.zeros(layout.source_length, np.int32)
+    start, source_start = 0, 0
+    for number, segment in enumerate(segments, start=1):
+        places = np.arange(len(segment.tokens), dtype=np.int32)
+        part = slice(start, start + len(places))
+        row["tokens"][part], row["targets"][part] = segment.tokens, segment.targets
+        row["loss_weights"][part], row["positions"][part] = segment.weights, places
+        row["segment_ids"][part] = number
+        if layout.has_blocks:
+            row["block_ids"][part] = places if segment.blocks is None else segment.blocks
+        start = part.stop
+        if segment.source is not None:
+            places = np.arange(len(segment.source), dtype=np.int32)
+            part = slice(source_start, source_start + len(places))
+            row["source_tokens"][part], row["source_positions"][part] = segment.source, places
+            row["source_segment_ids"][part] = number
+            source_start = part.stop
     return row
 
 
 class DocumentRows:
     """Documents end to end, cut every `length` tokens; an epoch's last part row is left out."""
 
-    def __init__(self, task: Task, store: TokenStore, length: int, seed: int):
-        self._store, self._length = store, length
-        self._pad = task.codec.pad_id
-        self._seed = (seed, task.name, "documents")
-        self.rows_per_epoch = int(store.offsets[-1]) // length
+    share_used = 1.0
+
+    def __init__(self, name: str, store: TokenStore, codec: Codec, layout: Layout, seed: int):
+        self._store, self._codec, self._layout = store, codec, layout
+        self._seed = (seed, name, "documents")
+        total = int(np.sum(store.lengths)) + len(store.lengths)
+        self.rows_per_epoch = total // layout.length
         if self.rows_per_epoch == 0:
             raise DataError(
-                f"task {task.name}: its {int(store.offsets[-1])} tokens do not fill one row of "
-                f"{length}; give more text, or a smaller train.length."
+                f"task {name}: its {total} tokens do not fill one row of {layout.length}; give "
+                "more text, or a smaller train.length."
             )
         self._epoch: tuple[int, np.ndarray, np.ndarray] | None = None
 
@@ -72,106 +127,147 @@ class DocumentRows:
         """The row of an index."""
         epoch, window = divmod(index, self.rows_per_epoch)
         order, ends = self._order(epoch)
-        position, stop = window * self._length, (window + 1) * self._length
-        parts = []
+        position, stop = window * self._layout.length, (window + 1) * self._layout.length
+        segments = []
         place = int(np.searchsorted(ends, position, side="right"))
         while position < stop:
-            document = order[place]
-            begin = int(self._store.offsets[document])
-            skipped = position - int(ends[place]) + int(self._store.offsets[document + 1]) - begin
-            taken = min(stop, int(ends[place])) - position
-            cut = slice(begin + skipped, begin + skipped + taken)
-            store = self._store
-            parts.append((store.inputs[cut], store.targets[cut], store.weights[cut]))
-            position += taken
+            size = int(self._store.lengths[order[place]]) + 1
+            first = position - (int(ends[place]) - size)
+            last = min(stop - position + first, size)
+            segments.append(self._cut(int(order[place]), first, last, last == size))
+            position += last - first
             place += 1
-        return pack_row(parts, self._length, self._pad)
+        return pack_row(segments, self._layout, self._codec.pad_id)
+
+    def _cut(self, document: int, first: int, last: int, is_end: bool) -> Segment:
+        """Targets [first, last) of a document, of which the last is the end token."""
+        example = self._store.example(document, max(first - 1, 0), last)
+        ids = example.ids
+        before = [self._codec.begin_id] if first == 0 else []
+        targets = ids if first == 0 else ids[1:]
+        weights = np.ones(last - first, np.float32)
+        if example.flags is not None:
+            flags = example.flags if first == 0 else example.flags[1:]
+            weights[: len(flags)] = flags & LEARNT > 0
+        if is_end:
+            targets = np.append(targets, self._codec.end_id)
+        return Segment(np.concatenate([before, ids])[: last - first], targets, weights)
 
     def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         cached = self._epoch
         if cached is None or cached[0] != epoch:
             lengths = self._store.lengths
             order = permutation(len(lengths), *self._seed, epoch)
-            cached = self._epoch = (epoch, order, np.cumsum(lengths[order]))
+            cached = self._epoch = (epoch, order, np.cumsum(lengths[order] + 1))
         return cached[1], cached[2]
 
 
-class ExampleRows:
-    """Whole examples of a stored corpus, longest first into the first row they fit."""
+class PackedRows:
+    """Whole pieces of a stored corpus, longest first into the first row they fit."""
 
-    def __init__(self, task: Task, store: TokenStore, length: int, seed: int):
-        self._store, self._length = store, length
-        self._pad = task.codec.pad_id
-        self._seed = (seed, task.name, "rows")
-        _check_longest(task, int(store.lengths.max()), length)
-        self._bins = fill_bins(store.lengths, length)
+    def __init__(
+        self,
+        name: str,
+        pieces: np.ndarray,
+        sizes: tuple[np.ndarray, np.ndarray],
+        segment: Callable[[Example, Draws], Segment],
+        store: TokenStore,
+        pad: int,
+        layout: Layout,
+        seed: int,
+    ):
+        """Rows of pieces.
+
+        Args:
+          name: of the task.
+          pieces: [pieces, 3] int64: an example and the start and stop of its tokens.
+          sizes: [pieces] tokens that each takes in a row, and in the encoder's row.
+          segment: what a piece puts into a row.
+          store: of the examples.
+          pad: fills rows.
+          layout: of the rows.
+          seed: of the order and of the draws.
+
+        Raises:
+          DataError: if a piece does not fit a row.
+        """
+        self._pieces, self._segment, self._store = pieces, segment, store
+        self._pad, self._layout, self._seed = pad, layout, (seed, name)
+        check_longest(name, sizes, layout)
+        self._bins = fill_bins(*_as_one(sizes, layout))
         self.rows_per_epoch = len(self._bins)
+        used = sum(int(np.sum(size)) for size in sizes)
+        offered = len(self._bins) * (layout.length + (layout.source_length or 0))
+        self.share_used = used / offered
         self._epoch: tuple[int, np.ndarray] | None = None
 
     def row(self, index: int) -> Row:
         """The row of an index."""
         epoch, place = divmod(index, self.rows_per_epoch)
         if self._epoch is None or self._epoch[0] != epoch:
-            self._epoch = (epoch, permutation(self.rows_per_epoch, *self._seed, epoch))
-        store, parts = self._store, []
-        for example in self._bins[self._epoch[1][place]]:
-            cut = slice(int(store.offsets[example]), int(store.offsets[example + 1]))
-            parts.append((store.inputs[cut], store.targets[cut], store.weights[cut]))
-        return pack_row(parts, self._length, self._pad)
+            order = permutation(self.rows_per_epoch, *self._seed, "rows", epoch)
+            self._epoch = (epoch, order)
+        draws = Draws(*self._seed, "draws", index)
+        segments = []
+        for piece in self._bins[self._epoch[1][place]]:
+            example, start, stop = (int(number) for number in self._pieces[piece])
+            segments.append(self._segment(self._store.example(example, start, stop), draws))
+        return pack_row(segments, self._layout, self._pad)
 
 
-class GeneratedRows:
-    """Examples made on the spot, all of one length, so many to a row; they need no shuffling."""
-
-    def __init__(self, task: Task, records: Records, length: int, seed: int):
-        self._task, self._records, self._length = task, records, length
-        self._pad = task.codec.pad_id
-        size = len(self._encode([0])[0].inputs)
-        _check_longest(task, size, length)
-        self._examples_per_row = length // size
-        self.rows_per_epoch = len(records) // self._examples_per_row
-        self._first = int(permutation(2**16, seed, task.name, "first")[0])
-
-    def row(self, index: int) -> Row:
-        """The row of an index; seeds begin at different places of one endless sequence."""
-        first = (self._first * self.rows_per_epoch + index) * self._examples_per_row
-        examples = self._encode(range(first, first + self._examples_per_row))
-        parts = [(example.inputs, example.targets, example.weights) for example in examples]
-        return pack_row(parts, self._length, self._pad)
-
-    def _encode(self, indices: Sequence[int] | range) -> list[Example]:
-        return self._task.encode(read_records(self._records, indices))
+def cut_into_chunks(lengths: np.ndarray, longest: int) -> np.ndarray:
+    """[chunks, 3]: example, start, stop of chunks of `longest` tokens; the last may be shorter."""
+    counts = -(-lengths // longest)
+    example = np.repeat(np.arange(len(lengths)), counts)
+    number = np.arange(len(example)) - np.repeat(np.cumsum(counts) - counts, counts)
+    start = number * longest
+    return np.stack([example, start, np.minimum(start + longest, lengths[example])], axis=1)
 
 
-def fill_bins(lengths: np.ndarray, capacity: int) -> list[list[int]]:
+def fill_bins(sizes: np.ndarray, capacity: int) -> list[list[int]]:
     """Packs items into bins: each bin takes the longest item left that still fits.
 
     Args:
-      lengths: [items], none above the capacity.
+      sizes: [items], none above the capacity.
       capacity: of a bin.
 
     Returns:
       The items of each bin; every item is in one bin.
     """
     waiting: dict[int, list[int]] = {}
-    for item in range(len(lengths) - 1, -1, -1):
-        waiting.setdefault(int(lengths[item]), []).append(item)
-    sizes = sorted(waiting, reverse=True)
+    for item in range(len(sizes) - 1, -1, -1):
+        waiting.setdefault(int(sizes[item]), []).append(item)
+    left = sorted(waiting)
     bins = []
-    while sizes:
+    while left:
         room, content = capacity, []
-        for size in sizes:
-            while waiting[size] and size <= room:
-                content.append(waiting[size].pop())
-                room -= size
+        while (place := bisect.bisect_right(left, room) - 1) >= 0:
+            size = left[place]
+            content.append(waiting[size].pop())
+            room -= size
+            if not waiting[size]:
+                del left[place]
         bins.append(content)
-        sizes = [size for size in sizes if waiting[size]]
     return bins
 
 
-def _check_longest(task: Task, longest: int, length: int) -> None:
-    if longest > length:
-        raise DataError(
-            f"task {task.name}: an example of {longest} tokens does not fit a row of {length}, and "
-            f"examples with answers are not split; set train.length to {longest} or more."
-        )
+def check_longest(name: str, sizes: tuple[np.ndarray, np.ndarray], layout: Layout) -> None:
+    """Raises DataError if a piece of a task does not fit a row."""
+    for size, room, setting in (
+        (sizes[0], layout.length, "train.length"),
+        (sizes[1], layout.source_length or 0, "train.source_length"),
+    ):
+        longest = int(np.max(size, initial=0))
+        if longest > room:
+            raise DataError(
+                f"task {name}: an example of {longest} tokens does not fit a row of {room}, and "
+                f"examples with answers are not split; set {setting} to {longest} or more."
+            )
+
+
+def _as_one(sizes: tuple[np.ndarray, np.ndarray], layout: Layout) -> tuple[np.ndarray, int]:
+    """One size and capacity for both: what fits by it fits in the row and in the encoder's."""
+    if layout.source_length is None:
+        return sizes[0], layout.length
+    both = np.maximum(sizes[0] * layout.source_length, sizes[1] * layout.length)
+    return both, layout.length * layout.source_length

@@ -59,6 +59,11 @@ class InMemory:
         """The records of a split."""
         return select(self.records, split, self.heldout_fraction, None, "the given records")
 
+    def read(self, split: Split):
+        """The records of a split, one after another."""
+        records = self.open(split)
+        return (records[index] for index in range(len(records)))
+
     def content_digest(self) -> str:
         """Changes when a record does."""
         return f"{hash64(json.dumps(self.records, sort_keys=True, default=str)):016x}"
@@ -101,6 +106,11 @@ class TextFiles:
         if not records and files and split == "train":
             raise DataError(f"{self.pattern} holds no readable text.")
         return records
+
+    def read(self, split: Split):
+        """The records of a split, one after another."""
+        records = self.open(split)
+        return (records[index] for index in range(len(records)))
 
     def content_digest(self) -> str:
         """Changes with the name, size or time of a file."""
@@ -155,6 +165,11 @@ class Jsonl:
         if skipped:
             logger.warning("%s: %d unreadable line(s) skipped", self.pattern, skipped)
         return not_empty(records, split, self.pattern)
+
+    def read(self, split: Split):
+        """The records of a split, one after another."""
+        records = self.open(split)
+        return (records[index] for index in range(len(records)))
 
     def content_digest(self) -> str:
         """Changes with the name, size or time of a file."""

@@ -52,6 +52,11 @@ class Parquet:
                 raise DataError(f"{file} is not a whole Parquet file: {error}.") from error
         return select(records, split, self.heldout_fraction, self.key_field, self.pattern)
 
+    def read(self, split: Split):
+        """The records of a split, one after another."""
+        records = self.open(split)
+        return (records[index] for index in range(len(records)))
+
     def content_digest(self) -> str:
         """Changes with the name, size or time of a file."""
         return _digest(self.pattern, ".parquet", dataclasses.astuple(self))
@@ -87,6 +92,11 @@ class ArrayRecord:
         ]  # fmt: skip
         not_empty(indices, split, self.pattern)  # pyright: ignore[reportArgumentType]
         return ArrayRecords(paths, np.array(indices, np.int64))
+
+    def read(self, split: Split):
+        """The records of a split, one after another."""
+        records = self.open(split)
+        return (records[index] for index in range(len(records)))
 
     def content_digest(self) -> str:
         """Changes with the name, size or time of a file."""

@@ -3,77 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal
-
-import numpy as np
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Literal
 
 from jaxgen.codecs.bpe import BPECodec
 from jaxgen.codecs.bytes import ByteCodec
+from jaxgen.data.chat import Chat
+from jaxgen.data.denoising import PrefixLM, SpanCorruption
 from jaxgen.data.embedded import StandardLibraryCode, StandardLibraryProse
+from jaxgen.data.features import PromptAnswer, Text
+from jaxgen.data.few_shot import FewShot
 from jaxgen.data.generated import Addition, AssociativeRecall, Copying, LookupChain
 from jaxgen.data.hashing import permutation
-from jaxgen.data.sources import InMemory, Jsonl, Record, Records, Split, TextFiles
+from jaxgen.data.infilling import FillInTheMiddle
+from jaxgen.data.parts import Example
+from jaxgen.data.preprocessors import Choices, Context, Keep, Rename, Template
+from jaxgen.data.sampling import sample
+from jaxgen.data.sources import InMemory, Jsonl, Record, Split, TextFiles
 from jaxgen.data.tables import ArrayRecord, Parquet
 from jaxgen.errors import DataError
 
 Metric = Literal["exact_match", "token_accuracy", "log_probability"]
+Generated = Addition | AssociativeRecall | Copying | LookupChain
 AnySource = (
     TextFiles | Jsonl | Parquet | ArrayRecord | InMemory | StandardLibraryCode
-    | StandardLibraryProse | Addition | AssociativeRecall | Copying | LookupChain
+    | StandardLibraryProse | Generated
 )  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class Example:
-    """A record as tokens; all arrays are [length].
-
-    The inputs are the begin token and the text, the targets the text and the end token, so each
-    input's target is the token after it.
-
-    Attributes:
-      inputs: int32.
-      targets: int32.
-      weights: float32, 1 where the target is to be learnt.
-    """
-
-    inputs: np.ndarray
-    targets: np.ndarray
-    weights: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class Text:
-    """Documents: every token is learnt, and a document may be split over rows.
-
-    Attributes:
-      field: the record's field that holds the text.
-    """
-
-    field: str = "text"
-
-
-@dataclasses.dataclass(frozen=True)
-class PromptAnswer:
-    """Prompts with right answers: an example is never split, and the answers are scored.
-
-    A record has a prompt and an answer, or "turns": a list of [prompt, answer], one after another.
-
-    Attributes:
-      prompt: the record's field that holds the prompt.
-      answer: the record's field that holds the answer.
-      loss_on_prompt: whether the prompt's tokens are learnt too.
-    """
-
-    prompt: str = "prompt"
-    answer: str = "answer"
-    loss_on_prompt: bool = False
-
-    def turns(self, record: Record) -> list[tuple[str, str]]:
-        """The prompts and answers of a record, in order."""
-        if "turns" in record:
-            return [(str(prompt), str(answer)) for prompt, answer in record["turns"]]
-        return [(field(record, self.prompt), field(record, self.answer))]
+AnyPreprocessor = Rename | Template | Choices | Keep | FewShot | FillInTheMiddle
+AnyFeatures = Text | PromptAnswer | Chat
+ENCODED_AT_ONCE = 1000
+"""Records that a codec is given at a time, to use all cores."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,79 +46,87 @@ class Task:
       features: which fields are text, which are prompt and answer.
       codec: text to tokens; the same for all tasks of a mixture.
       metrics: how an answer is scored (only where the features have answers).
+      preprocessors: from the source's records to those that the features read, in order.
+      epochs: how often its records may be seen; the mixture then goes on without it. None: as
+        often as the mixture asks for it.
+      version: told apart by a person; a task that changes gets another.
     """
 
     name: str
     source: AnySource
-    features: Text | PromptAnswer = Text()
+    features: AnyFeatures = Text()
     codec: ByteCodec | BPECodec = ByteCodec()
     metrics: tuple[Metric, ...] = ("exact_match", "token_accuracy", "log_probability")
+    preprocessors: tuple[AnyPreprocessor, ...] = ()
+    epochs: float | None = None
+    version: str = "1"
+
+    def __post_init__(self):
+        if self.epochs is not None and not self.epochs > 0:
+            raise DataError(f"task {self.name}: epochs={self.epochs} must be positive, or None.")
+
+    @property
+    def identity(self) -> str:
+        """name@version."""
+        return f"{self.name}@{self.version}"
 
     @property
     def has_answers(self) -> bool:
         """Whether instances can be scored one by one."""
-        return isinstance(self.features, PromptAnswer)
+        return not isinstance(self.features, Text)
+
+    @property
+    def has_blocks(self) -> bool:
+        """Whether some tokens may see later ones, in a model that lets blocks do so."""
+        if not isinstance(self.features, Text):
+            return True
+        return isinstance(self.features.objective, PrefixLM | SpanCorruption)
+
+    def records(self, split: Split) -> Iterator[Record]:
+        """A split's records after the preprocessors, in the source's order."""
+        return self.processed(self.source.read(split))
+
+    def processed(self, records: Iterable[Record]) -> Iterator[Record]:
+        """Records of the source after the preprocessors."""
+        stream = iter(records)
+        for place, step in enumerate(self.preprocessors):
+            stream = step.apply(stream, Context(self._training_records(place)))
+        return stream
 
     def encode(self, records: Iterable[Record]) -> list[Example]:
-        """Records as tokens.
+        """Records, already processed, as tokens.
 
         Raises:
           DataError: if a record lacks a field.
         """
-        if isinstance(self.features, Text):
-            texts = [field(record, self.features.field) for record in records]
-            return [self._document(ids) for ids in self.codec.encode_batch(texts)]
-        return [self._prompt_answer(self.features, record) for record in records]
+        try:
+            return self.features.encode(records, self.codec)
+        except DataError as error:
+            raise DataError(f"task {self.name}: {error}") from error
+
+    def examples(self, split: Split) -> Iterator[Example]:
+        """A split's records as tokens."""
+        records = self.records(split)
+        while chosen := list(itertools.islice(records, ENCODED_AT_ONCE)):
+            yield from self.encode(chosen)
 
     def instances(self, count: int, seed: int, split: Split = "heldout") -> list[Record]:
         """`count` records (or all, if there are fewer) of a split, chosen by the seed."""
-        records = self.source.open(split)
-        if isinstance(self.source, Addition | AssociativeRecall | Copying | LookupChain):
-            first = permutation(2**16, seed, self.name, "instances")[:1]
-            return read_records(records, range(int(first[0]) * count, (int(first[0]) + 1) * count))
-        order = permutation(len(records), seed, self.name, "instances")[:count]
-        return read_records(records, [int(index) for index in order])
+        if isinstance(self.source, Generated):
+            block = int(permutation(2**16, seed, self.name, "instances")[0])
+            drawn = self.source.open(split).__getitems__(range(block * count, (block + 1) * count))
+            return list(self.processed(drawn))
+        return sample(self.records(split), count, seed, self.name, "instances")
 
-    def _document(self, ids: np.ndarray) -> Example:
-        codec = self.codec
-        return Example(
-            inputs=np.concatenate([[codec.begin_id], ids]).astype(np.int32),
-            targets=np.concatenate([ids, [codec.end_id]]).astype(np.int32),
-            weights=np.ones(len(ids) + 1, np.float32),
-        )
+    def _training_records(self, steps: int):
+        def stream() -> Iterator[Record]:
+            if isinstance(self.source, Generated):
+                records = self.source.open("train")
+                raw = (records[index] for index in range(10_000))
+            else:
+                raw = self.source.read("train")
+            return dataclasses.replace(self, preprocessors=self.preprocessors[:steps]).processed(
+                raw
+            )
 
-    def _prompt_answer(self, features: PromptAnswer, record: Record) -> Example:
-        ids, weights = [], []
-        for prompt, answer in features.turns(record):
-            for text, is_learnt in ((prompt, features.loss_on_prompt), (answer, True)):
-                encoded = self.codec.encode(text)
-                ids.append(encoded)
-                weights.append(np.full(len(encoded), is_learnt, np.float32))
-        example = self._document(np.concatenate(ids))
-        return dataclasses.replace(
-            example, weights=np.concatenate([*weights, np.ones(1)]).astype(np.float32)
-        )
-
-
-def field(record: Record, name: str) -> str:
-    """A field of a record as text.
-
-    Raises:
-      DataError: if the record lacks it, or it is not text.
-    """
-    value: Any = record.get(name)
-    if isinstance(value, str):
-        return value
-    wrong = "is missing" if value is None else f"is {type(value).__name__}, not text"
-    shown = {key: str(item)[:40] for key, item in record.items()}
-    raise DataError(
-        f"the field {name!r} {wrong} in the record {shown}; name another field in the task's "
-        "features (text.field, prompt_answer.prompt, prompt_answer.answer)."
-    )
-
-
-def read_records(records: Records, indices: Sequence[int] | range) -> list[Record]:
-    """Several records at once, in one call where the source can."""
-    if hasattr(records, "__getitems__"):
-        return records.__getitems__(indices)  # pyright: ignore[reportAttributeAccessIssue]
-    return [records[index] for index in indices]
+        return stream

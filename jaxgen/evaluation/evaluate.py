@@ -21,7 +21,12 @@ from jaxgen.training.run_directory import write_atomically
 
 
 def evaluate(
-    model: Transformer, mixture: Mixture, settings: EvaluationConfig, length: int, path: Path
+    model: Transformer,
+    mixture: Mixture,
+    settings: EvaluationConfig,
+    length: int,
+    path: Path,
+    source_length: int | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Scores a model on the held-out split and leaves one row an instance in a file.
 
@@ -33,19 +38,23 @@ def evaluate(
       settings: how much is scored.
       length: of the rows.
       path: the JSON-lines file to write, whole or not at all.
+      source_length: of the encoder's rows, where there is one.
 
     Returns:
       By task: "loss", the held-out loss a token in nats; and where the task has answers, the mean
       of each metric and "num_examples".
     """
     summary: dict[str, dict[str, Any]] = {
-        name: {"loss": loss} for name, loss in heldout_losses(model, mixture, settings, length)
+        name: {"loss": loss}
+        for name, loss in heldout_losses(model, mixture, settings, length, source_length)
     }
     rows = []
-    for task in sorted(mixture.tasks, key=lambda task: task.name):
+    for task in mixture.every_task:
         if task.has_answers:
             records = task.instances(settings.num_examples, settings.seed)
-            scored = score_instances(model, task, records, settings.batch_size, length)
+            scored = score_instances(
+                model, task, records, settings.batch_size, length, source_length
+            )
             summary[task.name] |= summarise(scored, task.metrics)
             rows.extend(scored)
     write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
@@ -53,7 +62,11 @@ def evaluate(
 
 
 def heldout_losses(
-    model: Transformer, mixture: Mixture, settings: EvaluationConfig, length: int
+    model: Transformer,
+    mixture: Mixture,
+    settings: EvaluationConfig,
+    length: int,
+    source_length: int | None = None,
 ) -> Sequence[tuple[str, float | None]]:
     """(task, mean loss of its held-out tokens) for every task; None where a task had no row.
 
@@ -62,10 +75,14 @@ def heldout_losses(
     losses = []
     loss_sums = jax.jit(lambda model, batch: next_token(model, batch, 1).per_task)
     mesh = jax.sharding.get_mesh()
-    for task in sorted(mixture.tasks, key=lambda task: task.name):
-        alone = dataclasses.replace(mixture, tasks=(task,), weights=None)
+    for task in mixture.every_task:
+        alone = Mixture(task.name, (dataclasses.replace(task, epochs=None),))
         data = alone.open(
-            batch_size=settings.batch_size, length=length, seed=settings.seed, split="heldout"
+            batch_size=settings.batch_size,
+            length=length,
+            seed=settings.seed,
+            split="heldout",
+            source_length=source_length,
         )
         total = np.zeros(2)
         for step in range(settings.num_batches):

@@ -14,10 +14,12 @@ import jax
 import numpy as np
 
 from jaxgen.batch import Batch
-from jaxgen.data.packing import pack_row
+from jaxgen.data.loading import as_batch, stack
+from jaxgen.data.packing import Layout, check_longest, pack_row
+from jaxgen.data.parts import ANSWER, LEARNT, Example
+from jaxgen.data.segments import example_segment
 from jaxgen.data.sources import Record
-from jaxgen.data.tasks import PromptAnswer, Task
-from jaxgen.errors import DataError
+from jaxgen.data.tasks import Task
 from jaxgen.models.transformer import Transformer
 from jaxgen.objectives.cross_entropy import TokenLosses, cross_entropy
 from jaxgen.training.loading import put_batch
@@ -26,7 +28,12 @@ Row = dict[str, Any]
 
 
 def score_instances(
-    model: Transformer, task: Task, records: Sequence[Record], batch_size: int, length: int
+    model: Transformer,
+    task: Task,
+    records: Sequence[Record],
+    batch_size: int,
+    length: int,
+    source_length: int | None = None,
 ) -> list[Row]:
     """One row for each record of a task with answers.
 
@@ -36,6 +43,7 @@ def score_instances(
       records: the instances.
       batch_size: instances at a time.
       length: the most tokens an instance may have.
+      source_length: the most tokens of its prompt, in a model with an encoder; None without.
 
     Returns:
       Rows with "task", "instance" (its key, or its number), "exact_match" (0 or 1),
@@ -46,27 +54,21 @@ def score_instances(
       DataError: if an instance is longer than `length`.
     """
     rows = []
-    examples = task.encode(records)
-    longest = max(len(example.inputs) for example in examples)
-    if longest > length:
-        raise DataError(
-            f"task {task.name}: a held-out example has {longest} tokens, more than "
-            f"train.length={length}; set it to {longest} or more."
-        )
+    segments = [
+        example_segment(only_answers(example), task.codec, source_length is not None)
+        for example in task.encode(records)
+    ]
+    sizes = (np.array([len(s.tokens) for s in segments]),
+             np.array([0 if s.source is None else len(s.source) for s in segments]))  # fmt: skip
+    check_longest(task.name, sizes, Layout(length, source_length))
     # One shape for every task that fits it, so that few programs are compiled.
-    width = min(length, -(-longest // 32) * 32)
-    for first in range(0, len(examples), batch_size):
-        chosen = examples[first : first + batch_size]
-        parts = [
-            [(e.inputs, e.targets, answer_weights(task, e.weights, record))]
-            for e, record in zip(chosen, records[first:], strict=False)
-        ]
-        parts += [[]] * (batch_size - len(chosen))
-        packed = [pack_row(part, width, task.codec.pad_id) for part in parts]
-        arrays: dict[str, Any] = {
-            name: np.stack([row[name] for row in packed]) for name in packed[0]
-        }
-        batch = Batch(**arrays, task_ids=np.zeros_like(arrays["tokens"]))
+    width = min(length, -(-int(sizes[0].max()) // 32) * 32)
+    layout = Layout(width, source_length, task.has_blocks)
+    for first in range(0, len(segments), batch_size):
+        chosen = [[segment] for segment in segments[first : first + batch_size]]
+        parts = chosen + [[]] * (batch_size - len(chosen))
+        arrays = stack([pack_row(part, layout, task.codec.pad_id) for part in parts])
+        batch = as_batch(arrays | {"task_ids": np.zeros_like(arrays["tokens"])})
         nll, correct = token_scores(model, put_batch(batch, jax.sharding.get_mesh(), model.rules))
         for index in range(len(chosen)):
             learnt = batch.loss_weights[index] > 0
@@ -85,17 +87,11 @@ def score_instances(
     return rows
 
 
-def answer_weights(task: Task, weights: np.ndarray, record: Record) -> np.ndarray:
-    """Weights of 1 on the answers and the end token alone, whatever the task learns."""
-    features = task.features
-    if not (isinstance(features, PromptAnswer) and features.loss_on_prompt):
-        return weights
-    marks = [
-        np.full(len(task.codec.encode(text)), is_answer, np.float32)
-        for turn in features.turns(record)
-        for is_answer, text in enumerate(turn)
-    ]
-    return np.concatenate([*marks, np.ones(1, np.float32)])
+def only_answers(example: Example) -> Example:
+    """The example with loss on its answers and the end token alone, whatever the task learns."""
+    assert example.flags is not None, "examples with answers have flags"
+    is_answer = example.flags & ANSWER > 0
+    return Example(example.ids, np.where(is_answer, LEARNT | ANSWER, 0).astype(np.uint8))
 
 
 @jax.jit

@@ -9,7 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgen.data.tasks import PromptAnswer, Task, Text, field
+from jaxgen.data.parts import ANSWER
+from jaxgen.data.tasks import Task
 from jaxgen.generation.policies import SamplingPolicy
 from jaxgen.generation.sampling import pad_prompts, sample
 from jaxgen.run import Restored, restore
@@ -37,7 +38,7 @@ def save_samples(directory: RunDirectory) -> None:
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
     with jax.set_mesh(mesh):
         restored = restore(directory.path, mesh)
-        tasks = sorted(restored.config.mixture.tasks, key=lambda task: task.name)
+        tasks = restored.config.mixture.every_task
         answered = [task for task in tasks if task.has_answers]
         others = [task for task in tasks if not task.has_answers]
         rows = _samples_of(restored, answered, GREEDY) + _samples_of(restored, others, FOR_TEXT)
@@ -53,8 +54,8 @@ def _samples_of(
     codec = restored.config.mixture.codec
     seed = restored.config.evaluation.seed
     asked = [(task.name, *pair) for task in tasks for pair in _prompts(task, seed)]
-    encoded = [np.concatenate([[codec.begin_id], codec.encode(prompt)]) for _, prompt, _ in asked]
-    answers = [len(codec.encode(right)) for _, _, right in asked if right is not None]
+    encoded = [np.concatenate([[codec.begin_id], prompt]) for _, prompt, _ in asked]
+    answers = [len(right) for _, _, right in asked if right is not None]
     max_tokens = max(answers, default=TEXT_TOKENS)
     tokens, lengths = pad_prompts(encoded, codec.pad_id)
     samples = sample(
@@ -71,23 +72,26 @@ def _samples_of(
         for row, length in zip(*map(np.asarray, (samples.tokens, samples.lengths)), strict=True)
     ]
     return [
-        {"task": name, "prompt": prompt, "said": text, "right": right}
+        {
+            "task": name,
+            "prompt": codec.decode(prompt),
+            "said": text,
+            "right": None if right is None else codec.decode(right),
+        }
         for (name, prompt, right), text in zip(asked, said, strict=True)
     ]
 
 
-def _prompts(task: Task, seed: int) -> list[tuple[str, str | None]]:
-    """(prompt, right answer or None); of several turns the prompt is all before the last answer."""
+def _prompts(task: Task, seed: int) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    """Ids of prompts and right answers, if any; a prompt is all before the last answer."""
     records = task.instances(NUM_SAMPLES, seed)
-    features = task.features
-    if isinstance(features, PromptAnswer):
-        pairs = []
-        for record in records:
-            turns = features.turns(record)
-            before = "".join(prompt + answer for prompt, answer in turns[:-1])
-            pairs.append((before + turns[-1][0], turns[-1][1]))
-        return pairs
-    assert isinstance(features, Text)
-    codec = task.codec
-    texts = [field(record, features.field) for record in records[:2]]
-    return [(codec.decode(codec.encode(text[:2000])[:PROMPT_TOKENS]), None) for text in texts]
+    if not task.has_answers:
+        examples = task.encode(records[:2])
+        return [(example.ids[:PROMPT_TOKENS], None) for example in examples]
+    pairs = []
+    for example in task.encode(records):
+        assert example.flags is not None
+        is_answer = example.flags & ANSWER > 0
+        last = int(np.flatnonzero(is_answer & ~np.append(False, is_answer[:-1]))[-1])
+        pairs.append((example.ids[:last], example.ids[last:]))
+    return pairs

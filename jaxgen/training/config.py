@@ -24,6 +24,7 @@ class TrainConfig:
       batch_size: rows of a global batch; of the full one, where there is a ramp.
       batch_ramp: smaller batches to begin with.
       length: tokens of a row.
+      source_length: tokens of a row of the encoder; None: the model has none.
       seed: of the parameters and the data order.
       optimizer: of the parameters.
       schedule: of the learning rate.
@@ -32,12 +33,15 @@ class TrainConfig:
       log_every: steps between rows of metrics.jsonl, each the mean over those steps.
       checkpoint_every: steps between checkpoints.
       keep_checkpoints: how many of the newest are kept.
+      data_workers: processes that make batches; 0: a thread does, which is enough for small models
+        and objectives that draw nothing. What comes does not depend on it.
     """
 
     steps: int | str
     batch_size: int = 16
     batch_ramp: LinearRamp | SteppedRamp | None = None
     length: int = 256
+    source_length: int | None = None
     seed: int = 0
     optimizer: AdamW | Adafactor | Lion | Muon = AdamW()
     schedule: WarmupCosine | WarmupStableDecay | InverseSquareRoot = WarmupCosine()
@@ -46,6 +50,7 @@ class TrainConfig:
     log_every: int = 10
     checkpoint_every: int = 100
     keep_checkpoints: int = 2
+    data_workers: int = 0
 
     def __post_init__(self):
         parse_duration(self.steps)
@@ -59,6 +64,10 @@ class TrainConfig:
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"train.{name}={getattr(self, name)} must be positive.")
+        if self.source_length is not None and self.source_length < 1:
+            raise ConfigError(f"train.source_length={self.source_length} must be positive.")
+        if self.data_workers < 0:
+            raise ConfigError(f"train.data_workers={self.data_workers} must be 0 or more.")
         if self.batch_size % self.accumulation:
             raise ConfigError(
                 f"train.batch_size={self.batch_size} does not divide into "

@@ -46,7 +46,14 @@ def fit(
       CheckpointError: when a checkpoint cannot be read, trusted or written.
     """
     train, total = program.train, program.total_steps
-    data = mixture.open(batch_size=train.batch_size, length=train.length, seed=train.seed)
+    data = mixture.open(
+        batch_size=train.batch_size,
+        length=train.length,
+        seed=train.seed,
+        source_length=train.source_length,
+        rows_before=train.batch_sizes.rows_before,
+    )
+    data.check_lasts(train.batch_sizes.rows_before(total))
 
     @functools.cache
     def step_of(accumulation: int):
@@ -57,7 +64,7 @@ def fit(
     with Checkpoints(directory.checkpoints, keep=train.keep_checkpoints) as checkpoints:
         state, start, window = _newest(program, checkpoints)
         recorder = Recorder(program, data.task_names, trackers, window)
-        batches = data.iterate(train.batch_sizes.runs_from(start))
+        batches = data.iterate(train.batch_sizes.runs_from(start), num_workers=train.data_workers)
         with StopSignal() as stop:
             for step in range(start + 1, total + 1):
                 accumulation = train.accumulation_at(step - 1)

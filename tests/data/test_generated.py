@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from jaxgen.data.features import PromptAnswer
 from jaxgen.data.generated import Addition, AssociativeRecall, Copying, LookupChain
-from jaxgen.data.packing import GeneratedRows
-from jaxgen.data.tasks import PromptAnswer, Task
+from jaxgen.data.packing import Layout
+from jaxgen.data.rows import GeneratedRows
+from jaxgen.data.tasks import Task
 from jaxgen.errors import ConfigError
 
 SOURCES = [Addition(2), Addition(3), AssociativeRecall(), Copying(), LookupChain()]
@@ -67,7 +69,7 @@ def test_a_code_always_stands_for_the_same_symbol_in_both_splits():
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: type(source).__name__)
 def test_rows_of_256_waste_less_than_four_percent(source):
     task = Task("task", source, PromptAnswer())
-    row = GeneratedRows(task, source.open("train"), 256, seed=0).row(0)
+    row = GeneratedRows(task, Layout(256), 0, "train").row(0)
     assert np.mean(row["segment_ids"] > 0) > 0.96
 
 

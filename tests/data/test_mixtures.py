@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from jaxgen.codecs.bpe import train_bpe
+from jaxgen.configuration import load
+from jaxgen.data.features import PromptAnswer
 from jaxgen.data.generated import Addition, Copying
-from jaxgen.data.mixtures import Mixture
+from jaxgen.data.mixtures import Mixture, MixtureStage
 from jaxgen.data.sources import InMemory
-from jaxgen.data.tasks import PromptAnswer, Task
+from jaxgen.data.tasks import Task
 from jaxgen.errors import DataError
 
 TEXTS = tuple({"text": f"document {i} " * (i % 7 + 1)} for i in range(300))
@@ -70,20 +72,86 @@ def test_the_order_of_writing_tasks_means_nothing():
     assert same(turned.batch_at(7), opened().batch_at(7))
 
 
-@pytest.mark.parametrize("small", [0.2, 1e-3])
-def test_shares_are_exact_at_every_prefix(small):
-    weights = {"addition": 1 - small, "copying": small}
-    data = Mixture("m", TASKS[1:], weights).open(batch_size=100, length=16, seed=0)
-    seen = np.concatenate([data.batch_at(step).task_ids[:, 0] for step in range(40)])
-    counts = np.cumsum(seen == 1)
-    expected = small * np.arange(1, len(seen) + 1)
-    assert np.abs(counts - expected).max() <= 1.0 + 1e-9
+def floats(shares):
+    return {name: float(share) for name, share in shares.items()}
 
 
-def test_temperature_flattens():
-    mixture = Mixture("m", TASKS[1:], {"addition": 0.8, "copying": 0.2}, temperature=2.0)
-    assert np.isclose(mixture.shares({})["addition"], 0.8**0.5 / (0.8**0.5 + 0.2**0.5))
-    assert Mixture("m", TASKS[1:]).shares({"addition": 30, "copying": 10})["addition"] == 0.75
+def test_shares_by_size_by_temperature_and_with_a_limit():
+    sums, copies = TASKS[1:]
+    rows = {"addition": 30, "copying": 10}
+    assert floats(Mixture("m", TASKS[1:]).shares(rows)) == {"addition": 0.75, "copying": 0.25}
+    limited = Mixture("m", (sums, copies), size_limit=15)
+    assert floats(limited.shares(rows)) == {"addition": 0.6, "copying": 0.4}
+    flat = Mixture("m", (sums, copies), {"addition": 0.8, "copying": 0.2}, temperature=2.0)
+    expected = 0.8**0.5 / (0.8**0.5 + 0.2**0.5)
+    assert float(flat.shares({})["addition"]) == pytest.approx(expected)
+
+
+def test_a_mixture_in_a_mixture_has_its_weight_as_a_whole():
+    inner = Mixture("made", TASKS[1:], {"addition": 3, "copying": 1})
+    outer = Mixture("outer", (TASKS[0], inner), {"text": 0.6, "made": 0.4})
+    shares = floats(outer.shares({}))
+    assert shares == pytest.approx({"addition": 0.3, "copying": 0.1, "text": 0.6})
+    data = outer.open(batch_size=10, length=64, seed=0)
+    counts = np.bincount(
+        np.concatenate([data.batch_at(step).task_ids[:, 0] for step in range(20)]), minlength=3
+    )
+    assert counts.tolist() == [60, 20, 120]
+    by_size = Mixture("sizes", (TASKS[0], Mixture("made", TASKS[1:])))
+    rows = {"addition": 5, "copying": 15, "text": 20}
+    assert floats(by_size.shares(rows)) == {"addition": 0.125, "copying": 0.375, "text": 0.5}
+
+
+def test_one_task_in_two_mixtures_has_both_shares_and_two_of_one_name_are_refused():
+    both = Mixture("b", (Mixture("x", TASKS[:2]), Mixture("y", TASKS[1:])), {"x": 0.5, "y": 0.5})
+    assert both.task_names == ("addition", "copying", "text")
+    other = dataclasses.replace(TASKS[1], source=Addition(3))
+    with pytest.raises(DataError, match="two different tasks named 'addition'"):
+        Mixture("b", (Mixture("x", TASKS[:2]), Mixture("y", (other,))))
+
+
+def test_weights_change_at_their_step_wherever_reading_begins():
+    stages = (MixtureStage(5, {"addition": 0.0, "copying": 1.0}),)
+    staged = Mixture("m", TASKS[1:], {"addition": 0.5, "copying": 0.5}, stages=stages)
+    data = staged.open(batch_size=8, length=64, seed=0)
+    ids = [data.batch_at(step).task_ids[:, 0] for step in range(8)]
+    assert all((step == 1).sum() == 4 for step in ids[:5]) and all((s == 1).all() for s in ids[5:])
+    fresh = staged.open(batch_size=8, length=64, seed=0)
+    for step in (6, 4, 5):
+        assert same(fresh.batch_at(step), data.batch_at(step))
+    # With growing batches the rows before a step are others.
+    growing = staged.open(batch_size=8, length=64, seed=0, rows_before=lambda step: 4 * step)
+    changes = np.concatenate([growing.batch_at(step).task_ids[:, 0] for step in range(3)])
+    assert (changes[:20] == 1).sum() == 10 and (changes[20:] == 1).all()
+
+
+def test_epochs_end_and_repeats_are_counted():
+    text = dataclasses.replace(TASKS[0], epochs=2)
+    data = Mixture("m", (text, TASKS[1]), {"text": 0.5, "addition": 0.5}).open(
+        batch_size=8, length=64, seed=0
+    )
+    rows = data.rows_per_epoch["text"]
+    ids = np.concatenate([data.batch_at(step).task_ids[:, 0] for step in range(rows)])
+    assert (ids == 1).sum() == 2 * rows and (ids[np.flatnonzero(ids == 1).max() + 1 :] == 0).all()
+    assert data.epochs_seen(2 * rows)["text"] == pytest.approx(1)
+    assert data.epochs_seen(8 * rows)["text"] == 2
+    data.check_lasts(10**9)
+    ends = Mixture("m", (text,)).open(batch_size=8, length=64, seed=0)
+    ends.check_lasts(2 * rows)
+    with pytest.raises(DataError, match=f"ends after {2 * rows} rows.*wants {2 * rows + 1}"):
+        ends.check_lasts(2 * rows + 1)
+    with pytest.raises(DataError, match="every task has given its epochs"):
+        ends.batch_at(rows)
+
+
+def test_positions_of_the_embedded_mixture_are_used():
+    mixture = load(["mixtures/quickstart.gin"], root="mixture")
+    for length in (128, 256):
+        data = mixture.open(batch_size=100, length=length, seed=0)
+        used = np.mean([(data.batch_at(s).segment_ids > 0).mean() for s in range(3)])
+        shares = data.shares_seen(10_000)
+        reported = sum(shares[name] * used for name, used in data.share_used.items())
+        assert used >= 0.97 and used == pytest.approx(reported, abs=0.005)
 
 
 def test_a_fresh_process_makes_the_same_batch():
@@ -109,6 +177,9 @@ def test_a_fresh_process_makes_the_same_batch():
         ({"weights": WEIGHTS | {"text": float("nan")}}, ["nan", "text"]),
         ({"weights": WEIGHTS | {"text": -1.0}}, ["-1.0"]),
         ({"temperature": 0.0}, ["temperature"]),
+        ({"stages": (MixtureStage(3, {"text": 1.0}),)}, ["the stage of step 3", "addition"]),
+        ({"stages": (MixtureStage(3, WEIGHTS), MixtureStage(2, WEIGHTS))}, ["[3, 2]", "grow"]),
+        ({"stages": (MixtureStage(3, dict.fromkeys(WEIGHTS, 0.0)),)}, ["leaves every task out"]),
     ],
 )
 def test_mixtures_that_mean_nothing_are_refused(changes, words):

@@ -1,29 +1,43 @@
 """Unpacked rows are the examples: nothing lost, nothing doubled, targets one ahead."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxgen.codecs.bytes import ByteCodec
+from jaxgen.codecs.special import SpecialTokens
+from jaxgen.data.denoising import MaskedTokens, PrefixLM, SpanCorruption
+from jaxgen.data.features import PromptAnswer, Text
+from jaxgen.data.generated import Addition
 from jaxgen.data.hashing import permutation
-from jaxgen.data.packing import DocumentRows, ExampleRows, fill_bins
+from jaxgen.data.packing import Layout, fill_bins
+from jaxgen.data.rows import open_rows
 from jaxgen.data.sources import InMemory
-from jaxgen.data.tasks import PromptAnswer, Task, Text
-from jaxgen.data.token_cache import cached_store, store_examples
+from jaxgen.data.tasks import Task
 from jaxgen.errors import DataError
 
-CODEC = ByteCodec()
+CODEC = ByteCodec(SpecialTokens())
 
 
-def text_task():
-    return Task("task", InMemory(()), Text())
+@pytest.fixture(autouse=True, scope="module")
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAXGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
-def segments(row):
+def text_task(texts, objective=None):
+    features = Text() if objective is None else Text(objective=objective)
+    return Task("task", InMemory(tuple({"text": text} for text in texts), 0.0), features, CODEC)
+
+
+def segments(row, fields=("tokens", "targets", "loss_weights", "positions")):
     for segment in range(1, row["segment_ids"].max() + 1):
         inside = row["segment_ids"] == segment
-        yield {name: values[inside] for name, values in row.items()}
+        yield {name: row[name][inside] for name in fields}
 
 
 @settings(max_examples=40, deadline=None)
@@ -32,12 +46,12 @@ def segments(row):
     length=st.integers(4, 24),
 )
 def test_documents_come_back_whole(texts, length):
-    store = store_examples(text_task().encode([{"text": text} for text in texts]))
-    if store.offsets[-1] < length:
+    total = sum(len(text) + 1 for text in texts)
+    if total < length:
         with pytest.raises(DataError, match="do not fill one row"):
-            DocumentRows(text_task(), store, length, seed=0)
+            open_rows(text_task(texts), Layout(length), 0, "train")
         return
-    rows = DocumentRows(text_task(), store, length, seed=0)
+    rows = open_rows(text_task(texts), Layout(length), 0, "train")
     inputs, targets = [], []
     for index in range(rows.rows_per_epoch):
         row = rows.row(index)
@@ -47,32 +61,30 @@ def test_documents_come_back_whole(texts, length):
             assert part["targets"][:-1].tolist() == part["tokens"][1:].tolist()
         inputs.extend(row["tokens"].tolist())
         targets.extend(row["targets"].tolist())
-    lost = int(store.offsets[-1]) - len(inputs)
-    assert 0 <= lost < length
-    # Split what was read at the begin tokens: each is a document, but the last may be cut.
+    assert 0 <= total - len(inputs) < length
+    # Split what was read at the end tokens: each is a document, but the last may be cut.
     found = [[]]
     for token, target in zip(inputs, targets, strict=True):
         found[-1].append(token)
         if target == CODEC.end_id:
+            assert found[-1][0] == CODEC.begin_id or len(found) == 1
             found.append([])
-    whole = [CODEC.decode(tokens) for tokens in found[:-1]]
     left = list(texts)
-    for text in whole:
-        left.remove(text)
+    for tokens in found[:-1]:
+        left.remove(CODEC.decode(tokens))
     if found[-1]:
         assert any(text.startswith(CODEC.decode(found[-1])) for text in left)
 
 
 def test_epochs_have_different_orders_and_the_same_documents():
-    texts = [f"<{i}>" * 3 for i in range(50)]
-    store = store_examples(text_task().encode([{"text": text} for text in texts]))
-    rows = DocumentRows(text_task(), store, 10, seed=0)
+    task = text_task([f"<{i}>" * 3 for i in range(50)])
+    rows = open_rows(task, Layout(10), 0, "train")
     epochs = [
         np.concatenate([rows.row(epoch * rows.rows_per_epoch + i)["tokens"] for i in range(40)])
         for epoch in (0, 1)
     ]
     assert not np.array_equal(epochs[0], epochs[1])
-    again = DocumentRows(text_task(), store, 10, seed=0).row(rows.rows_per_epoch + 3)["tokens"]
+    again = open_rows(task, Layout(10), 0, "train").row(rows.rows_per_epoch + 3)["tokens"]
     assert np.array_equal(again, epochs[1][30:40])
 
 
@@ -87,42 +99,105 @@ def test_bins_hold_each_item_once_and_are_well_filled(lengths):
     assert len(bins) <= 11 / 9 * -(-sum(lengths) // 20) + 1 or min(lengths) > 6
 
 
-def test_examples_are_whole_and_only_answers_are_learnt():
-    records = [{"prompt": f"{i}?", "answer": str(i * i)} for i in range(30)]
-    task = Task("task", InMemory(()), PromptAnswer())
-    rows = ExampleRows(task, store_examples(task.encode(records)), 16, seed=0)
+@pytest.mark.parametrize("source_length", [None, 8])
+def test_examples_are_whole_and_only_answers_are_learnt(source_length):
+    records = tuple({"prompt": f"{i}?", "answer": str(i * i)} for i in range(30))
+    task = Task("task", InMemory(records, 0.0), PromptAnswer())
+    rows = open_rows(task, Layout(16, source_length), 0, "train")
     seen = []
     for index in range(rows.rows_per_epoch):
-        for part in segments(rows.row(index)):
-            prompt, answer = CODEC.decode(part["tokens"]).split("?")
+        row = rows.row(index)
+        for number, part in enumerate(segments(row), start=1):
             learnt = part["targets"][part["loss_weights"] > 0]
-            assert CODEC.decode(learnt) == answer and learnt[-1] == CODEC.end_id
+            answer = CODEC.decode(learnt)
+            assert learnt[-1] == CODEC.end_id and part["tokens"][0] == CODEC.begin_id
+            if source_length is None:
+                prompt, again = CODEC.decode(part["tokens"]).split("?")
+                assert again == answer
+            else:
+                source = row["source_tokens"][row["source_segment_ids"] == number]
+                assert source[-1] == CODEC.end_id and (part["loss_weights"] == 1).all()
+                prompt = CODEC.decode(source).removesuffix("?")
             assert int(answer) == int(prompt) ** 2
             seen.append(int(prompt))
     assert sorted(seen) == list(range(30))
 
 
+OBJECTIVES = [
+    (PrefixLM(), None), (PrefixLM(), 20), (PrefixLM(0.5), 20), (SpanCorruption(), None),
+    (SpanCorruption(0.5, 2.0), 20), (MaskedTokens(), None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("objective", "source_length"), OBJECTIVES)
+def test_objectives_see_every_token_of_every_document_in_each_epoch(objective, source_length):
+    texts = [chr(97 + i % 26) * (1 + 7 * i % 50) for i in range(60)]
+    rows = open_rows(text_task(texts, objective), Layout(30, source_length, True), 0, "train")
+    epochs = []
+    for epoch in range(2):
+        counts = np.zeros(256, int)
+        first = epoch * rows.rows_per_epoch
+        drawn = [rows.row(first + index) for index in range(rows.rows_per_epoch)]
+        for row in drawn:
+            if isinstance(objective, MaskedTokens):
+                found = row["targets"][row["segment_ids"] > 0]
+            else:
+                found = [row["targets"][row["segment_ids"] > 0]]
+                found = np.concatenate([*found, row.get("source_tokens", np.zeros(0, int))])
+            counts += np.bincount(found[found < 256], minlength=256)
+        assert counts.tolist() == np.bincount(list("".join(texts).encode()), minlength=256).tolist()
+        epochs.append(drawn)
+    assert any((a["tokens"] != b["tokens"]).any() for a, b in zip(*epochs, strict=True))
+    assert 0 < rows.share_used <= 1
+
+
+def test_blocks_begin_anew_in_each_segment():
+    rows = open_rows(
+        text_task(["abcd" * 3] * 8, PrefixLM(0.25)), Layout(40, None, True), 0, "train"
+    )
+    for part in segments(rows.row(0), ("block_ids", "loss_weights")):
+        given = part["block_ids"][0]
+        assert (part["block_ids"][: given + 1] == given).all()
+        assert part["block_ids"][given + 1 :].tolist() == list(range(given + 1, 13))
+
+
+def test_generated_examples_fill_rows_for_either_make_of_model():
+    task = Task("sums", Addition(2), PromptAnswer())
+    rows = open_rows(task, Layout(64), 0, "train")
+    assert rows.row(0)["segment_ids"].max() == 6 and rows.share_used == 60 / 64
+    divided = open_rows(task, Layout(16, 28), 0, "train")
+    assert divided.row(3)["source_segment_ids"].max() == 4
+    assert divided.share_used == (4 * 4 + 4 * 7) / (16 + 28)
+
+
 def test_loss_on_the_prompt_is_a_choice():
-    record = [{"prompt": "ab", "answer": "c"}]
+    record = ({"prompt": "ab", "answer": "c"},)
     weights = [
-        Task("t", InMemory(()), PromptAnswer(loss_on_prompt=on)).encode(record)[0].weights.tolist()
+        open_rows(Task("t", InMemory(record, 0.0), PromptAnswer(loss_on_prompt=on)), Layout(5), 0,
+                  "train").row(0)["loss_weights"].tolist()
         for on in (False, True)
-    ]
-    assert weights == [[0, 0, 1, 1], [1, 1, 1, 1]]
+    ]  # fmt: skip
+    assert weights == [[0, 0, 1, 1, 0], [1, 1, 1, 1, 0]]
 
 
-def test_an_example_longer_than_a_row_is_named():
-    task = Task("long_task", InMemory(()), PromptAnswer())
-    store = store_examples(task.encode([{"prompt": "x" * 20, "answer": "y"}]))
-    with pytest.raises(DataError, match=r"long_task.*22 tokens.*16"):
-        ExampleRows(task, store, 16, seed=0)
+def test_what_does_not_fit_is_named():
+    record = ({"prompt": "x" * 20, "answer": "y"},)
+    task = Task("long_task", InMemory(record, 0.0), PromptAnswer())
+    with pytest.raises(DataError, match=r"long_task.*22 tokens.*16.*train\.length"):
+        open_rows(task, Layout(16), 0, "train")
+    with pytest.raises(DataError, match=r"long_task.*21 tokens.*16.*train\.source_length"):
+        open_rows(task, Layout(16, 16), 0, "train")
+    with pytest.raises(DataError, match=r"task task.*next_token gives an encoder nothing"):
+        open_rows(text_task(["abc"]), Layout(2, 2), 0, "train")
+    with pytest.raises(DataError, match="too short for a single token"):
+        open_rows(text_task(["abc"], SpanCorruption()), Layout(2, 2), 0, "train")
 
 
 def test_a_missing_field_is_named():
-    with pytest.raises(DataError, match=r"'text' is missing.*title"):
-        text_task().encode([{"title": "a"}])
+    with pytest.raises(DataError, match=r"task task.*'text' is missing.*title"):
+        text_task(()).encode([{"title": "a"}])
     with pytest.raises(DataError, match="int, not text"):
-        text_task().encode([{"text": 3}])
+        text_task(()).encode([{"text": 3}])
 
 
 @given(length=st.integers(1, 300), seed=st.integers(0, 100))
@@ -130,24 +205,6 @@ def test_a_permutation_is_one(length, seed):
     assert sorted(permutation(length, seed)) == list(range(length))
 
 
-def test_the_cache_is_read_the_second_time_and_a_damaged_one_is_named(tmp_path):
-    made = []
-
-    def make():
-        made.append(1)
-        return text_task().encode([{"text": "abc"}])
-
-    first = cached_store(("x",), make, tmp_path)
-    second = cached_store(("x",), make, tmp_path)
-    assert made == [1]
-    assert first.inputs.tolist() == second.inputs.tolist() == [CODEC.begin_id, *b"abc"]
-    assert not list(tmp_path.glob(".making-*"))
-    next(tmp_path.glob("*/inputs.npy")).write_bytes(b"broken")
-    with pytest.raises(DataError, match="damaged"):
-        cached_store(("x",), make, tmp_path)
-
-
-def test_a_cache_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="JAXGEN_CACHE"):
-        cached_store(("x",), lambda: text_task().encode([{"text": "a"}]), tmp_path / "file" / "c")
+def test_a_task_of_no_epochs_is_refused():
+    with pytest.raises(DataError, match="epochs=0 must be positive"):
+        dataclasses.replace(text_task(["a"]), epochs=0)

@@ -8,10 +8,11 @@ from helpers import build, one_device_mesh, tiny_dense
 
 from jaxgen.batch import Batch
 from jaxgen.codecs.bytes import ByteCodec
+from jaxgen.data.features import PromptAnswer
 from jaxgen.data.generated import Addition, AssociativeRecall
 from jaxgen.data.mixtures import Mixture
 from jaxgen.data.sources import InMemory
-from jaxgen.data.tasks import PromptAnswer, Task
+from jaxgen.data.tasks import Task
 from jaxgen.errors import DataError
 from jaxgen.evaluation.config import EvaluationConfig
 from jaxgen.evaluation.evaluate import evaluate

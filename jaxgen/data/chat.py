@@ -1,0 +1,167 @@
+"""Conversations by a chat template, with loss on the answers alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from jaxgen.codecs.codec import Codec
+from jaxgen.data.parts import Example, Part, encode_parts, parts_of
+from jaxgen.data.sources import Record
+from jaxgen.errors import ConfigError, DataError
+
+TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|' + message['role'] + '|>' + message['content'] + '<|end_of_turn|>' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+"""Of the control tokens that jaxgen's tokenizers reserve."""
+# Private-use characters stand for a message's text while the template is filled in, between spaces
+# that no template writes, but one may strip.
+_OPEN, _CLOSE, _SPACE = "\ue000", "\ue001", "\u2003"
+_PLACE = re.compile(f"({_SPACE}?){_OPEN}([0-9]+){_CLOSE}({_SPACE}?)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Chat:
+    """Conversations: a list of {"role", "content"}, the assistant's turns learnt and scored.
+
+    The template is Jinja as in tokenizer_config.json. What it writes itself may name control
+    tokens; what people wrote in a conversation never becomes one.
+
+    Attributes:
+      messages: the record's field that holds the conversation.
+      template: a Jinja template, or the path of a tokenizer_config.json or .jinja file.
+      begin: the token that the template calls `bos_token`; it is left out where it stands first,
+        as every row begins with one.
+      end: the token that it calls `eos_token`.
+    """
+
+    messages: str = "messages"
+    template: str = TEMPLATE
+    begin: str = ""
+    end: str = "<|end_of_turn|>"
+
+    def parts(self, record: Record) -> list[Part]:
+        """What the template writes and what was said, in order.
+
+        Raises:
+          DataError: if the record has no conversation, or the template does not take it.
+        """
+        messages = self._messages(record)
+        pieces: list[Part] = []
+        for turn, message in enumerate(messages):
+            is_answer = message["role"] == "assistant"
+            asked = self._fill(messages[:turn], is_answer)
+            said = self._fill(messages[: turn + 1], False)
+            if not said.startswith(asked):
+                raise DataError(
+                    "the chat template changes what stands before a turn when the turn is added, "
+                    f"so its answers cannot be told apart (turn {turn}, {message['role']}); use a "
+                    "template that only appends."
+                )
+            before = self._fill(messages[:turn], False)
+            pieces += self._split(asked[len(before) :], messages, False)
+            pieces += self._split(said[len(asked) :], messages, is_answer)
+        return pieces
+
+    def identity(self) -> tuple[object, ...]:
+        """What the tokens depend on: the template itself, wherever it lies."""
+        return self, _read(self.template)
+
+    def encode(self, records: Iterable[Record], codec: Codec) -> list[Example]:
+        """Records as tokens; raises DataError as `parts` does."""
+        return [encode_parts(parts_of(r) or self.parts(r), codec) for r in records]
+
+    def _messages(self, record: Record) -> list[dict[str, Any]]:
+        messages = record.get(self.messages)
+        turns: list[Any] = list(messages) if isinstance(messages, list | tuple) else []
+        if not turns or not all(
+            isinstance(turn, dict) and isinstance(turn.get("content"), str) and "role" in turn
+            for turn in turns
+        ):
+            raise DataError(
+                f"the field {self.messages!r} must be a list of {{'role', 'content'}}, and a "
+                f"record has {str(messages)[:80]!r}; name another field in chat.messages."
+            )
+        return turns
+
+    def _fill(self, messages: list[dict[str, Any]], add_generation_prompt: bool) -> str:
+        import jinja2
+
+        if not messages:
+            return ""
+        held = [
+            m | {"content": f"{_SPACE}{_OPEN}{i}{_CLOSE}{_SPACE}"} for i, m in enumerate(messages)
+        ]
+        try:
+            text = _compiled(_read(self.template)).render(
+                messages=held, add_generation_prompt=add_generation_prompt,
+                bos_token=self.begin, eos_token=self.end,
+            )  # fmt: skip
+        except (jinja2.TemplateError, _Refused) as error:
+            roles = [message["role"] for message in messages]
+            raise DataError(f"the chat template refuses the roles {roles}: {error}.") from error
+        return text.removeprefix(self.begin) if self.begin else text
+
+    def _split(self, text: str, messages: list[dict[str, Any]], is_answer: bool) -> list[Part]:
+        """What the template wrote, as control text, and what was said, as plain text."""
+        parts, end = [], 0
+        for place in _PLACE.finditer(text):
+            if place.start() > end:
+                parts.append(Part(text[end : place.start()], is_answer, is_answer, True))
+            said = str(messages[int(place.group(2))]["content"])
+            # A template that strips a message has stripped the spaces around its place.
+            said = said if place.group(1) else said.lstrip()
+            said = said if place.group(3) else said.rstrip()
+            parts.append(Part(said, is_answer, is_answer))
+            end = place.end()
+        if end < len(text):
+            parts.append(Part(text[end:], is_answer, is_answer, True))
+        return parts
+
+
+class _Refused(Exception):
+    """What a template raises with `raise_exception`."""
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled(template: str):
+    import jinja2
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    def raise_exception(message: str):
+        raise _Refused(message)
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.globals["raise_exception"] = raise_exception
+    environment.filters["tojson"] = lambda value, **options: json.dumps(
+        value, ensure_ascii=False, **options
+    )
+    try:
+        return environment.from_string(template)
+    except jinja2.TemplateSyntaxError as error:
+        raise ConfigError(f"chat.template is no Jinja template: {error}.") from error
+
+
+def _read(template: str) -> str:
+    if not template.endswith((".json", ".jinja")):
+        return template
+    try:
+        text = Path(template).read_text(encoding="utf-8")
+        return json.loads(text)["chat_template"] if template.endswith(".json") else text
+    except OSError as error:
+        raise ConfigError(f"chat.template: {template} cannot be read: {error.strerror}.") from error
+    except (json.JSONDecodeError, KeyError) as error:
+        raise ConfigError(
+            f"chat.template: {template} is no tokenizer_config.json with a chat_template; name a "
+            ".jinja file."
+        ) from error

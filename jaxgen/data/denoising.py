@@ -1,0 +1,220 @@
+"""What is to be predicted of a document: the next token, its rest, spans or masked tokens of it.
+
+An objective is frozen data and a function of a chunk of a document: [tokens] ids to a `Segment`,
+with draws that are new in each epoch. How long its segments are depends on the chunk's length
+alone, so that rows can be packed before anything is drawn.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from jaxgen.codecs.codec import Codec
+from jaxgen.data.draws import Draws
+from jaxgen.data.segments import Segment, continuation
+from jaxgen.errors import ConfigError, DataError
+
+Sizes = tuple[np.ndarray, np.ndarray]
+"""[chunks] tokens in a row, and in the encoder's row."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NextToken:
+    """Every token from those before it. Documents are laid end to end and cut into rows."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PrefixLM:
+    """The rest of a chunk from its beginning, which sees all of itself (1910.10683, 3.2.3).
+
+    Attributes:
+      suffix_share: how much of a chunk is the rest (UL2's S-denoiser: 0.25); None cuts anywhere,
+        each place equally likely.
+      mode: a text before every chunk that tells objectives apart (UL2, 2205.05131: "[S2S] ").
+    """
+
+    suffix_share: float | None = None
+    mode: str = ""
+
+    def __post_init__(self):
+        if self.suffix_share is not None:
+            _check_share("prefix_lm.suffix_share", self.suffix_share)
+
+    def sizes(self, chunks: np.ndarray, codec: Codec, has_source: bool) -> Sizes:
+        """[chunks] lengths to the most tokens in rows and in the encoder's rows."""
+        mode = len(codec.encode(self.mode))
+        if not has_source:
+            return chunks + mode + 1, np.zeros_like(chunks)
+        if self.suffix_share is None:
+            return chunks + 1, chunks + mode
+        suffixes = self._suffix(chunks)
+        return suffixes + 1, chunks - suffixes + mode + 1
+
+    def segment(self, ids: np.ndarray, codec: Codec, draws: Draws, has_source: bool) -> Segment:
+        """A chunk's segment."""
+        if self.suffix_share is None:
+            suffix = int(draws.integers(1, max(len(ids) - 1, 1))[0]) + 1
+        else:
+            suffix = int(self._suffix(np.array(len(ids))))
+        cut = len(ids) - suffix
+        given = np.concatenate([codec.encode(self.mode), ids[:cut]])
+        return continuation(given, ids[cut:], codec, has_source)
+
+    def _suffix(self, chunks: np.ndarray) -> np.ndarray:
+        assert self.suffix_share is not None
+        return np.clip(np.round(chunks * self.suffix_share).astype(np.int64), 1, None)
+
+
+@dataclasses.dataclass(frozen=True)
+class SpanCorruption:
+    """Spans that sentinels stand for (T5, 1910.10683, 3.1.4 and figure 2).
+
+    Attributes:
+      density: share of a chunk's tokens in spans.
+      mean_length: of a span.
+      sentinel: the names of the sentinels in the tokenizer, with "{}" for their numbers.
+      mode: a text before every chunk that tells objectives apart (UL2, 2205.05131: "[NLU] ").
+    """
+
+    density: float = 0.15
+    mean_length: float = 3.0
+    sentinel: str = "<|sentinel_{}|>"
+    mode: str = ""
+
+    def __post_init__(self):
+        _check_share("span_corruption.density", self.density)
+        if self.mean_length < 1:
+            raise ConfigError(f"span_corruption.mean_length={self.mean_length} must be 1 or more.")
+
+    def counts(self, chunks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """[chunks] lengths to how many of their tokens are in spans, and in how many spans."""
+        chunks = np.asarray(chunks, np.int64)
+        noise = np.clip(np.round(chunks * self.density).astype(np.int64), 1, None)
+        noise = np.minimum(noise, np.maximum(chunks - 1, 1))
+        spans = np.clip(np.round(noise / self.mean_length).astype(np.int64), 1, None)
+        return noise, np.minimum(spans, np.maximum(chunks - noise, 1))
+
+    def sizes(self, chunks: np.ndarray, codec: Codec, has_source: bool) -> Sizes:
+        """[chunks] lengths to the tokens in rows and in the encoder's rows."""
+        noise, spans = self.counts(chunks)
+        mode = len(codec.encode(self.mode))
+        given, wanted = chunks - noise + spans + mode, noise + spans
+        if has_source:
+            return wanted + 1, given + 1
+        return given + wanted + 1, np.zeros_like(chunks)
+
+    def segment(self, ids: np.ndarray, codec: Codec, draws: Draws, has_source: bool) -> Segment:
+        """A chunk's segment."""
+        is_noise = self.noise(len(ids), draws)
+        given, wanted = replace_spans(ids, is_noise, self.sentinels(ids, is_noise, codec))
+        given = np.concatenate([codec.encode(self.mode), given])
+        return continuation(given, wanted, codec, has_source)
+
+    def noise(self, length: int, draws: Draws) -> np.ndarray:
+        """[length] bool: which tokens are in spans; the first is not, the last is."""
+        if length == 1:
+            return np.ones(1, bool)
+        noise, spans = (int(count) for count in self.counts(np.array(length)))
+        in_spans = _divide(noise, spans, draws)
+        between = _divide(length - noise, spans, draws)
+        lengths = np.stack([between, in_spans], axis=1).reshape(-1)
+        return np.repeat(np.arange(2 * spans) % 2 == 1, lengths)
+
+    def sentinels(self, ids: np.ndarray, is_noise: np.ndarray, codec: Codec) -> np.ndarray:
+        """The sentinels that so many spans need.
+
+        Raises:
+          DataError: if the tokenizer has too few, or the text holds some already.
+        """
+        count = int(np.sum(np.diff(is_noise.astype(np.int8), prepend=0) == 1))
+        names = [self.sentinel.format(number) for number in range(count)]
+        return np.array([codec.special_id(name) for name in names], np.int32)
+
+
+def replace_spans(
+    ids: np.ndarray, is_noise: np.ndarray, sentinels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """A text with sentinels for its spans, and the spans, each after its sentinel.
+
+    Where the text goes on after the last span, one more sentinel, if there is one, ends the spans
+    (figure 2 of 1910.10683).
+    """
+    begins = np.flatnonzero(np.diff(is_noise.astype(np.int8), prepend=0) == 1)
+    given = np.where(is_noise, 0, ids)
+    given[begins] = sentinels[: len(begins)]
+    keep = ~is_noise
+    keep[begins] = True
+    number = np.cumsum(np.diff(is_noise.astype(np.int8), prepend=0) == 1)[is_noise] - 1
+    wanted = np.insert(
+        ids[is_noise], np.searchsorted(number, np.arange(len(begins))), sentinels[: len(begins)]
+    )
+    if len(sentinels) > len(begins) and not is_noise[-1]:
+        wanted = np.append(wanted, sentinels[len(begins)])
+    return given[keep], wanted
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedTokens:
+    """Some tokens, most of them masked, from all the others (BERT, 1810.04805, 3.1).
+
+    Attributes:
+      rate: share of the tokens that are predicted.
+      masked: of these, the share that the mask token stands for.
+      random: of these, the share that another token stands for; the rest stand for themselves.
+      mask: the mask token's name in the tokenizer.
+    """
+
+    rate: float = 0.15
+    masked: float = 0.8
+    random: float = 0.1
+    mask: str = "<|mask|>"
+
+    def __post_init__(self):
+        _check_share("masked_tokens.rate", self.rate)
+        if min(self.masked, self.random) < 0 or self.masked + self.random > 1:
+            raise ConfigError(
+                f"masked_tokens.masked={self.masked} and masked_tokens.random={self.random} must "
+                "be shares that add up to no more than 1."
+            )
+
+    def sizes(self, chunks: np.ndarray, codec: Codec, has_source: bool) -> Sizes:
+        """[chunks] lengths to the tokens in rows; begin and end stand around each chunk."""
+        del codec
+        if has_source:
+            raise DataError(
+                "the objective masked_tokens is of a model without an encoder beside it; use "
+                "span_corruption, or leave out train.source_length."
+            )
+        return chunks + 2, np.zeros_like(chunks)
+
+    def segment(self, ids: np.ndarray, codec: Codec, draws: Draws, has_source: bool) -> Segment:
+        """A chunk's segment, targets in their own places."""
+        del has_source
+        count = max(1, round(len(ids) * self.rate))
+        is_target = draws.chosen(len(ids), count)
+        fate = draws.uniform(len(ids))
+        others = codec.plain_ids[draws.integers(len(ids), len(codec.plain_ids))]
+        read = np.where(is_target & (fate < self.masked + self.random), others, ids)
+        read = np.where(is_target & (fate < self.masked), codec.special_id(self.mask), read)
+        ends = [codec.begin_id], [codec.end_id]
+        tokens, targets = (
+            np.concatenate([ends[0], body, ends[1]]).astype(np.int32) for body in (read, ids)
+        )
+        return Segment(tokens, targets, np.pad(is_target.astype(np.float32), 1))
+
+
+Objective = PrefixLM | SpanCorruption | MaskedTokens
+AnyObjective = NextToken | Objective
+
+
+def _divide(total: int, parts: int, draws: Draws) -> np.ndarray:
+    """[parts] positive lengths that add up to a total, all divisions equally likely."""
+    is_cut = draws.chosen(total - 1, parts - 1)
+    return np.diff(np.flatnonzero(np.concatenate([[True], is_cut, [True]])))
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise ConfigError(f"{name}={value} must lie between 0 and 1.")

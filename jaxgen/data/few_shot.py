@@ -1,0 +1,73 @@
+"""Prompts with solved examples before them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from jaxgen.data.draws import Draws
+from jaxgen.data.preprocessors import Context, need, record_key, seed_of
+from jaxgen.data.sampling import sample
+from jaxgen.data.sources import Record
+from jaxgen.errors import ConfigError, DataError
+
+
+@dataclasses.dataclass(frozen=True)
+class FewShot:
+    """Writes `count` solved examples before each prompt.
+
+    They are drawn from the training split, for each record by itself, and never are the record or
+    one with the same prompt, so that no answer is told.
+
+    Attributes:
+      count: of solved examples.
+      prompt: the field that holds the prompt.
+      answer: the field that holds the answer.
+      between: stands between an answer and the next prompt.
+      pool: so many records of the training split are drawn from.
+      seed: of what is drawn.
+    """
+
+    count: int
+    prompt: str = "prompt"
+    answer: str = "answer"
+    between: str = "\n\n"
+    pool: int = 1000
+    seed: int = 0
+
+    def __post_init__(self):
+        if not 0 < self.count <= self.pool:
+            raise ConfigError(
+                f"few_shot.count={self.count} must lie between 1 and few_shot.pool={self.pool}."
+            )
+
+    def apply(self, records: Iterator[Record], context: Context) -> Iterator[Record]:
+        """The records with longer prompts."""
+        solved: list[Record] | None = None
+        for record in records:
+            if solved is None:
+                solved = sample(context.training_records(), self.pool, "few_shot", self.seed)
+            shots = self._drawn(record, solved)
+            parts = [self._text(shot) + self.between for shot in shots]
+            prompt = "".join(parts) + str(need(record, self.prompt, "few_shot.prompt"))
+            yield record | {self.prompt: prompt, "key": record_key(record)}
+
+    def _drawn(self, record: Record, solved: list[Record]) -> list[Record]:
+        order = Draws(seed_of(record, "few_shot", self.seed)).permutation(len(solved))
+        key, prompt = record_key(record), need(record, self.prompt, "few_shot.prompt")
+        others = (solved[place] for place in order)
+        shots = [
+            other
+            for other in others
+            if record_key(other) != key and other.get(self.prompt) != prompt
+        ]
+        if len(shots) < self.count:
+            raise DataError(
+                f"few_shot.count={self.count} solved examples are wanted, and the training split "
+                f"has {len(shots)} others; give more records or a smaller count."
+            )
+        return shots[: self.count]
+
+    def _text(self, record: Record) -> str:
+        prompt = need(record, self.prompt, "few_shot.prompt")
+        return f"{prompt}{need(record, self.answer, 'few_shot.answer')}"

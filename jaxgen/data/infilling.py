@@ -1,0 +1,77 @@
+"""Fill-in-the-middle (Bavarian et al., 2207.14255): documents whose middle comes last."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from jaxgen.data.draws import Draws
+from jaxgen.data.parts import Part
+from jaxgen.data.preprocessors import Context, need, seed_of
+from jaxgen.data.sources import Record
+from jaxgen.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class FillInTheMiddle:
+    """Cuts some documents at two characters; the end token follows the middle.
+
+    Prefix-suffix-middle is `<prefix> prefix <suffix> suffix <middle> middle`; suffix-prefix-middle,
+    in the paper's second form (appendix D), `<prefix> <suffix> suffix <middle> prefix middle`.
+    A document is cut in the same places in each epoch.
+
+    Attributes:
+      rate: share of the documents that is cut.
+      spm_rate: of these, the share in suffix-prefix-middle order.
+      field: that holds the text.
+      prefix: the control token's name in the tokenizer.
+      suffix: likewise.
+      middle: likewise.
+      seed: of what is drawn.
+    """
+
+    rate: float = 0.5
+    spm_rate: float = 0.5
+    field: str = "text"
+    prefix: str = "<|fim_prefix|>"
+    suffix: str = "<|fim_suffix|>"
+    middle: str = "<|fim_middle|>"
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("rate", "spm_rate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"fill_in_the_middle.{name}={getattr(self, name)}: use 0..1.")
+
+    def apply(self, records: Iterator[Record], context: Context) -> Iterator[Record]:
+        """The records, those that are cut as parts."""
+        del context
+        for record in records:
+            text = str(need(record, self.field, "fill_in_the_middle.field"))
+            draws = Draws(seed_of(record, "fill_in_the_middle", self.seed))
+            is_cut, is_spm = draws.uniform(2) < (self.rate, self.spm_rate)
+            first, second = sorted(draws.integers(2, len(text) + 1).tolist())
+            if not is_cut:
+                yield record
+            else:
+                cut = text[:first], text[first:second], text[second:]
+                yield record | {"parts": self.spm(*cut) if is_spm else self.psm(*cut)}
+
+    def psm(self, prefix: str, middle: str, suffix: str) -> list[Part]:
+        """In the order prefix, suffix, middle."""
+        return [
+            control(self.prefix), Part(prefix), control(self.suffix), Part(suffix),
+            control(self.middle), Part(middle),
+        ]  # fmt: skip
+
+    def spm(self, prefix: str, middle: str, suffix: str) -> list[Part]:
+        """In the order suffix, prefix, middle."""
+        return [
+            control(self.prefix), control(self.suffix), Part(suffix), control(self.middle),
+            Part(prefix), Part(middle),
+        ]  # fmt: skip
+
+
+def control(name: str) -> Part:
+    """A control token."""
+    return Part(name, is_control=True)

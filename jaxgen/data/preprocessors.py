@@ -1,0 +1,178 @@
+"""Small steps from a source's records to a task's: frozen data, functions of a stream of records.
+
+A step may change a record, leave it out or make several of it. What it draws depends on the record
+and on its own seed alone, never on the order in which records come.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import string
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
+
+from jaxgen.data.hashing import hash64
+from jaxgen.data.sources import Record
+from jaxgen.errors import ConfigError, DataError
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What a step may ask for beside its stream.
+
+    Attributes:
+      training_records: a fresh stream of the training split's records, as they reach this step.
+    """
+
+    training_records: Callable[[], Iterator[Record]]
+
+
+class Preprocessor(Protocol):
+    """A step."""
+
+    def apply(self, records: Iterator[Record], context: Context, /) -> Iterator[Record]:
+        """The records after the step; raises DataError naming a field that is missing."""
+        ...
+
+
+def record_key(record: Record) -> str:
+    """What tells a record from others: its "key", or all it holds."""
+    if "key" in record:
+        return str(record["key"])
+    return json.dumps(record, sort_keys=True, default=str)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rename:
+    """Fields under other names.
+
+    Attributes:
+      fields: old names to new ones; other fields stay.
+    """
+
+    fields: Mapping[str, str]
+
+    def apply(self, records: Iterator[Record], context: Context) -> Iterator[Record]:
+        """The records."""
+        del context
+        for record in records:
+            for old in self.fields:
+                need(record, old, "rename.fields")
+            kept = {name: value for name, value in record.items() if name not in self.fields}
+            yield kept | {new: record[old] for old, new in self.fields.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Template:
+    """New fields written from others, as in `"Question: {question}\\nAnswer:"`.
+
+    Attributes:
+      fields: names to templates; doubled braces stand for braces.
+    """
+
+    fields: Mapping[str, str]
+
+    def __post_init__(self):
+        for name, template in self.fields.items():
+            try:
+                list(string.Formatter().parse(template))
+            except ValueError as error:
+                raise ConfigError(
+                    f"template.fields[{name!r}] = {template!r} is no template: {error}. "
+                    "Write {{ and }} for braces that are meant."
+                ) from error
+
+    def apply(self, records: Iterator[Record], context: Context) -> Iterator[Record]:
+        """The records."""
+        del context
+        for record in records:
+            written = {}
+            for name, template in self.fields.items():
+                for _, field, _, _ in string.Formatter().parse(template):
+                    if field is not None:
+                        need(record, re.split(r"[.\[]", field)[0], f"template.fields[{name!r}]")
+                written[name] = template.format_map(record)
+            yield record | written
+
+
+@dataclasses.dataclass(frozen=True)
+class Choices:
+    """The right one of a list of choices as the answer, and the list in the prompt.
+
+    Attributes:
+      choices: the field that holds the list.
+      label: the field that holds the right one's number, from 0, or the choice itself.
+      answer: the field to write.
+      listed: the field to write the choices to, one a line: "A. ...".
+    """
+
+    choices: str = "choices"
+    label: str = "label"
+    answer: str = "answer"
+    listed: str = "listed"
+
+    def apply(self, records: Iterator[Record], context: Context) -> Iterator[Record]:
+        """The records."""
+        del context
+        for record in records:
+            choices = [str(choice) for choice in need(record, self.choices, "choices.choices")]
+            label = need(record, self.label, "choices.label")
+            if not isinstance(label, int):
+                label = choices.index(str(label)) if str(label) in choices else -1
+            if not 0 <= label < len(choices):
+                raise DataError(
+                    f"the label {record[self.label]!r} is none of the {len(choices)} choices "
+                    f"{choices} of a record."
+                )
+            lines = (f"{string.ascii_uppercase[i]}. {c}" for i, c in enumerate(choices))
+            yield record | {self.answer: choices[label], self.listed: "\n".join(lines)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Keep:
+    """Only records whose text is of some length and matches a pattern.
+
+    Attributes:
+      field: which is looked at.
+      min_characters: fewer leave the record out.
+      max_characters: more leave it out.
+      pattern: a regular expression that must be found in it; "" is found everywhere.
+    """
+
+    field: str = "text"
+    min_characters: int = 0
+    max_characters: int | None = None
+    pattern: str = ""
+
+    def __post_init__(self):
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise ConfigError(f"keep.pattern={self.pattern!r}: {error}.") from error
+
+    def apply(self, records: Iterator[Record], context: Context) -> Iterator[Record]:
+        """The records that are kept."""
+        del context
+        for record in records:
+            text = str(need(record, self.field, "keep.field"))
+            is_short = self.max_characters is None or len(text) <= self.max_characters
+            if is_short and len(text) >= self.min_characters and re.search(self.pattern, text):
+                yield record
+
+
+def need(record: Record, name: str, wanted_by: str):
+    """A field of a record.
+
+    Raises:
+      DataError: if the record lacks it.
+    """
+    if name not in record:
+        raise DataError(f"{wanted_by} asks for {name!r}, and a record has {sorted(record)}.")
+    return record[name]
+
+
+def seed_of(record: Record, *seed: object) -> int:
+    """A seed of a record's own."""
+    return hash64(record_key(record), *seed)

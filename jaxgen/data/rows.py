@@ -1,0 +1,150 @@
+"""From a task to its rows: tokenised once and cached, or made on the spot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxgen.codecs.codec import Codec
+from jaxgen.data.denoising import NextToken, Objective
+from jaxgen.data.draws import Draws
+from jaxgen.data.features import Text
+from jaxgen.data.hashing import permutation
+from jaxgen.data.packing import (
+    DocumentRows,
+    Layout,
+    PackedRows,
+    Row,
+    Rows,
+    check_longest,
+    cut_into_chunks,
+    pack_row,
+)
+from jaxgen.data.parts import ANSWER, Example
+from jaxgen.data.segments import Segment, example_segment
+from jaxgen.data.sources import Split
+from jaxgen.data.tasks import Generated, Task
+from jaxgen.data.token_store import TokenStore, cached_store
+from jaxgen.errors import DataError
+
+
+def open_rows(task: Task, layout: Layout, seed: int, split: Split) -> Rows:
+    """A task's rows.
+
+    Raises:
+      DataError: if its source cannot be read, or does not fit the layout.
+    """
+    try:
+        if isinstance(task.source, Generated):
+            return GeneratedRows(task, layout, seed, split)
+        store = open_store(task, split)
+        if not isinstance(task.features, Text):
+            return _example_rows(task, store, layout, seed)
+        objective = task.features.objective
+        if not isinstance(objective, NextToken):
+            return _chunk_rows(task, objective, store, layout, seed)
+        if layout.has_source:
+            raise DataError(
+                "the objective next_token gives an encoder nothing to read; use prefix_lm or "
+                "span_corruption, or leave out train.source_length."
+            )
+        return DocumentRows(task.name, store, task.codec, layout, seed)
+    except DataError as error:
+        named = str(error).startswith(f"task {task.name}:")
+        raise error if named else DataError(f"task {task.name}: {error}") from error
+
+
+def open_store(task: Task, split: Split) -> TokenStore:
+    """The tokens of a task's records."""
+    parts = (task.source.content_digest(), task.source, task.preprocessors)
+    identity = (*parts, *task.features.identity(), task.codec.digest, split)
+    return cached_store(identity, task.codec.vocab_size, lambda: task.examples(split))
+
+
+def _chunk_rows(
+    task: Task, objective: Objective, store: TokenStore, layout: Layout, seed: int
+) -> PackedRows:
+    codec, has_source = task.codec, layout.has_source
+    pieces = cut_into_chunks(store.lengths, _longest_chunk(objective, codec, layout))
+    sizes = objective.sizes(pieces[:, 2] - pieces[:, 1], codec, has_source)
+
+    def segment(example: Example, draws: Draws) -> Segment:
+        return objective.segment(example.ids, codec, draws, has_source)
+
+    return PackedRows(task.name, pieces, sizes, segment, store, codec.pad_id, layout, seed)
+
+
+def _longest_chunk(objective: Objective, codec: Codec, layout: Layout) -> int:
+    """The most tokens of a document that always fit a row."""
+    lengths = np.arange(1, layout.length + (layout.source_length or 0) + 1)
+    rows, sources = objective.sizes(lengths, codec, layout.has_source)
+    fits = (rows <= layout.length) & (sources <= (layout.source_length or 0))
+    if not fits[0]:
+        raise DataError(
+            f"rows of {layout.length} (and an encoder's of {layout.source_length}) tokens are too "
+            "short for a single token with its sentinels; set a larger train.length."
+        )
+    return int(np.argmin(fits)) if not fits.all() else int(lengths[-1])
+
+
+def _example_rows(task: Task, store: TokenStore, layout: Layout, seed: int) -> PackedRows:
+    codec, has_source = task.codec, layout.has_source
+    lengths = store.lengths
+    if has_source:
+        given = np.array([_num_given(store.example(i)) for i in range(len(lengths))], np.int64)
+        sizes = lengths - given + 1, given + 1
+    else:
+        sizes = lengths + 1, np.zeros_like(lengths)
+    every = np.arange(len(lengths))
+    pieces = np.stack([every, np.zeros_like(every), lengths], axis=1)
+
+    def segment(example: Example, draws: Draws) -> Segment:
+        del draws
+        return example_segment(example, codec, has_source)
+
+    return PackedRows(task.name, pieces, sizes, segment, store, codec.pad_id, layout, seed)
+
+
+def _num_given(example: Example) -> int:
+    answers = np.flatnonzero((0 if example.flags is None else example.flags) & ANSWER)
+    return int(answers[0]) if len(answers) else 0
+
+
+class GeneratedRows:
+    """Examples made on the spot, all of one length, so many to a row; they need no shuffling."""
+
+    def __init__(self, task: Task, layout: Layout, seed: int, split: Split):
+        assert isinstance(task.source, Generated)
+        self._task, self._layout = task, layout
+        self._records = task.source.open(split)
+        segment = self._segments([0])[0]
+        source = 0 if segment.source is None else len(segment.source)
+        self._sizes = len(segment.tokens), source
+        check_longest(task.name, (np.array(self._sizes[:1]), np.array(self._sizes[1:])), layout)
+        fitting = [layout.length // self._sizes[0]]
+        if layout.source_length is not None:
+            fitting.append(layout.source_length // source)
+        self._examples_per_row = min(fitting)
+        self.rows_per_epoch = len(self._records) // self._examples_per_row
+        offered = layout.length + (layout.source_length or 0)
+        self.share_used = self._examples_per_row * sum(self._sizes) / offered
+        self._first = int(permutation(2**16, seed, task.name, "first")[0])
+
+    def row(self, index: int) -> Row:
+        """The row of an index; seeds begin at different places of one endless sequence."""
+        first = (self._first * self.rows_per_epoch + index) * self._examples_per_row
+        segments = self._segments(range(first, first + self._examples_per_row))
+        return pack_row(segments, self._layout, self._task.codec.pad_id)
+
+    def _segments(self, indices: Sequence[int] | range) -> list[Segment]:
+        task = self._task
+        examples = task.encode(task.processed(self._records.__getitems__(indices)))
+        if len(examples) != len(indices):
+            raise DataError(
+                "its preprocessors make fewer or more records than the generator gives, which only "
+                "sources of stored records may."
+            )
+        return [
+            example_segment(example, task.codec, self._layout.has_source) for example in examples
+        ]
