@@ -11,7 +11,7 @@ import jaxgen
 from jaxgen.errors import JaxgenError
 
 GIN_HELP = """\
-configuration flags, of train, import and config:
+configuration flags, of train, import, config, tasks and data:
   --gin_file=FILE        a gin file, repeatable; later files win
   --gin.NAME=VALUE       a binding, such as --gin.train.steps=200 or --gin.TEXT=my/folder
 """
@@ -106,6 +106,30 @@ def _parser() -> argparse.ArgumentParser:
     shown = of_models.add_parser("show", help="card, counts and parameters, without allocating")
     shown.add_argument("name", help="such as palm/540b")
     shown.set_defaults(function=("models", "show"))
+
+    tasks = commands.add_parser("tasks", help="tasks, and what a model sees of them")
+    tasks.set_defaults(function=("tasks", "listing"))
+    of_tasks = tasks.add_subparsers(metavar="show")
+    seen = of_tasks.add_parser("show", help="records, tokens, targets and weights")
+    seen.add_argument("name", help="such as addition; or one of the mixture of --gin_file")
+    seen.add_argument("--examples", type=int, default=3)
+    seen.add_argument("--seed", type=int, default=0)
+    seen.add_argument("--split", choices=("train", "heldout"), default="train")
+    seen.add_argument("--longest", type=int, default=80, help="tokens of a document to show")
+    seen.add_argument("--encoder", action="store_true", help="as a model with an encoder reads it")
+    seen.set_defaults(function=("tasks", "show_task"))
+
+    data = commands.add_parser("data", help="what a mixture is made of").add_subparsers(
+        required=True, metavar="report"
+    )
+    page = data.add_parser("report", help="an HTML page: shares, lengths, waste, repeats, examples")
+    page.add_argument("mixture", help="a gin file of a mixture or of a run")
+    page.add_argument("--output", default="data_report.html")
+    page.add_argument("--length", type=int, help="tokens of a row; the run's, or 256")
+    page.add_argument("--source_length", type=int, help="of the encoder's row; the run's, or none")
+    page.add_argument("--batch_size", type=int, help="the run's, or 16")
+    page.add_argument("--steps", type=int, help="the run's, or 1000")
+    page.set_defaults(function=("data", "report"))
 
     config = commands.add_parser("config", help="look at configurations").add_subparsers(
         required=True, metavar="show|diff|check"

@@ -88,6 +88,30 @@ def test_help_names_the_commands_and_loads_no_jax():
         assert command in found.stdout
 
 
+def test_tasks_are_listed_and_shown(capsys):
+    assert main(["tasks"]) == 0
+    listed = capsys.readouterr().out
+    assert {line.split()[0] for line in listed.splitlines()[1:]} >= {"addition@1", "code@1"}
+    assert main(["tasks", "--gin_file=mixtures/ul2.gin"]) == 0
+    shares = capsys.readouterr().out.splitlines()
+    assert len(shares) == 8 and all(line.endswith("14.2857%") for line in shares[1:])
+    shown = ["tasks", "show", "r_short", "--gin_file=mixtures/ul2.gin", "--examples=2", "--encoder"]
+    assert main(shown) == 0
+    page = capsys.readouterr().out
+    assert "example 2 of 2" in page and "<|sentinel_0|>" in page and "source  [ R ]" in page
+    assert main(["tasks", "show", "adition"]) == 1
+    assert "did you mean `addition`" in capsys.readouterr().err
+
+
+def test_a_report_about_a_runs_data(tmp_path, capsys):
+    path = tmp_path / "report.html"
+    report = ["data", "report", "runs/quickstart.gin", "--gin.train.steps=50", f"--output={path}"]
+    assert main(report) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == str(path) and "prose@1" in lines[4] and "epochs" in lines[4]
+    assert "<title>quickstart: what a model reads</title>" in path.read_text()
+
+
 def test_models_are_listed_by_size_with_what_was_published(capsys):
     assert main(["models", "list", "llama/"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -1,0 +1,41 @@
+"""`jaxgen data report`: a page about a mixture, before anything is trained on it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from jaxgen.commands.tasks import load_mixture
+from jaxgen.data.report import write_data_report
+from jaxgen.data.statistics import Plan
+from jaxgen.models.counting import count_parameters
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """Writes the page and prints where it is.
+
+    Args:
+      arguments: `mixture`, a gin file of a mixture or of a run; `gin_files` and `bindings` beside
+        it; `output`; `length`, `source_length`, `batch_size` and `steps`, each None to take those
+        of the run, where there is one.
+    """
+    mixture, run = load_mixture([arguments.mixture, *arguments.gin_files], arguments.bindings)
+    length, source_length = arguments.length or 256, arguments.source_length
+    batch_size, steps = arguments.batch_size or 16, arguments.steps or 1000
+    num_rows = batch_size * steps
+    if run is not None:
+        train = run.train
+        length = arguments.length or train.length
+        source_length = arguments.source_length or train.source_length
+        batch_size = arguments.batch_size or train.batch_size
+        total = arguments.steps or train.total_steps(count_parameters(run.model).active)
+        num_rows = train.batch_sizes.rows_before(total)
+    plan = Plan(batch_size, length, source_length, num_rows, 0 if run is None else run.train.seed)
+    statistics = write_data_report(mixture, plan, Path(arguments.output))
+    for one in statistics:
+        print(
+            f"{one.task.identity:24} {one.share_of_tokens:8.3%} of tokens, "
+            f"{1 - one.share_used:6.2%} padding, {one.epochs:.3g} epochs"
+        )
+    print(arguments.output)
+    return 0

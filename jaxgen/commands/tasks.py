@@ -1,0 +1,132 @@
+"""`jaxgen tasks`: the tasks there are, and what a model sees of them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+from jaxgen.configuration import load
+from jaxgen.configuration.files import library_folders
+from jaxgen.configuration.suggesting import did_you_mean, nearest
+from jaxgen.data.mixtures import Mixture
+from jaxgen.data.showing import Shown, lines, short, show
+from jaxgen.data.tasks import Task
+from jaxgen.errors import ConfigError
+from jaxgen.run_config import RunConfig
+
+
+def listing(arguments: argparse.Namespace) -> int:
+    """Prints a line for each task.
+
+    Args:
+      arguments: `gin_files` and `bindings` of a mixture, whose tasks are listed with their shares;
+        without any, the tasks that come with jaxgen are.
+    """
+    shares = {}
+    if arguments.gin_files:
+        mixture = load_mixture(arguments.gin_files, arguments.bindings)[0]
+        tasks = mixture.every_task
+        if mixture.weights is not None:
+            shares = mixture.shares({})
+    else:
+        tasks = [load_task(name) for name in task_names()]
+    header = ("task", "source", "features", "preprocessors", "codec", "epochs", "share")
+    rows = [header] + [(*_row(task), _share(shares.get(task.name))) for task in tasks]
+    if not shares:
+        rows = [row[:-1] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(map(str.ljust, row, widths)).rstrip())
+    return 0
+
+
+def show_task(arguments: argparse.Namespace) -> int:
+    """Prints records of a task: as they are, as they are processed, and what the model sees.
+
+    Args:
+      arguments: `name`; `examples`, `seed`, `split`, `longest` (tokens of a document that are
+        shown), `encoder` (whether a model with an encoder reads it); and `gin_files` and
+        `bindings` of a mixture that has the task, or none.
+    """
+    if arguments.gin_files:
+        tasks = {
+            task.name: task
+            for task in load_mixture(arguments.gin_files, arguments.bindings)[0].every_task
+        }
+        if arguments.name not in tasks:
+            raise ConfigError(
+                f"the mixture has no task {arguments.name!r}; it has {', '.join(sorted(tasks))}."
+            )
+        task = tasks[arguments.name]
+    else:
+        task = load_task(arguments.name)
+    shown = show(
+        task, arguments.examples, arguments.seed, arguments.longest, arguments.encoder,
+        arguments.split,
+    )  # fmt: skip
+    print(f"{task.identity}: {_row(task)[1]}, {_row(task)[2]}; metrics {', '.join(task.metrics)}")
+    for number, one in enumerate(shown, start=1):
+        print(f"\nexample {number} of {len(shown)}")
+        for line in _lines(one, task):
+            print(line)
+    return 0
+
+
+def task_names() -> list[str]:
+    """Of the tasks that come with jaxgen."""
+    files = (file for folder in library_folders() for file in (folder / "tasks").glob("*.gin"))
+    return sorted({file.stem for file in files})
+
+
+def load_task(name: str) -> Task:
+    """A task that comes with jaxgen.
+
+    Raises:
+      ConfigError: naming those that are near.
+    """
+    if name not in task_names():
+        raise ConfigError(
+            f"no task {name!r}{did_you_mean(nearest(name, task_names()))} `jaxgen tasks` lists "
+            "them; --gin_file=FILE names a mixture with others."
+        )
+    bindings = ["mixture.name='alone'", f"mixture.tasks=(@{name}/task(),)"]
+    return load([f"tasks/{name}.gin"], bindings, root="mixture").every_task[0]
+
+
+def load_mixture(gin_files: list[str], bindings: list[str]) -> tuple[Mixture, RunConfig | None]:
+    """The mixture of the files, and the run, if they make a whole one."""
+    try:
+        return load(gin_files, bindings, root="mixture"), None
+    except ConfigError as error:
+        try:
+            run = load(gin_files, bindings)
+        except ConfigError as of_run:
+            raise (of_run if "run." in str(error) else error) from None
+        return run.mixture, run
+
+
+def _row(task: Task) -> tuple[str, ...]:
+    objective = getattr(task.features, "objective", None)
+    features = type(task.features).__name__
+    return (
+        task.identity,
+        type(task.source).__name__,
+        features if objective is None else f"{features}, {type(objective).__name__}",
+        ", ".join(type(step).__name__ for step in task.preprocessors) or "-",
+        task.codec.digest,
+        "any" if task.epochs is None else f"{task.epochs:g}",
+    )
+
+
+def _share(share) -> str:
+    return "-" if share is None else f"{float(share):.4%}"
+
+
+def _lines(shown: Shown, task: Task) -> Iterator[str]:
+    yield f"record    {short(shown.record)}"
+    if not shown.processed:
+        yield "          left out by the preprocessors"
+    for record, segment in zip(shown.processed, shown.segments, strict=True):
+        if record != shown.record:
+            yield f"processed {short(record)}"
+        yield from lines(segment, task.codec)

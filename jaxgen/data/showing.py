@@ -1,0 +1,114 @@
+"""A record as a person sees it beside what the model sees: pieces read, pieces to say, weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+
+import numpy as np
+
+from jaxgen.codecs.codec import Codec
+from jaxgen.data.denoising import NextToken
+from jaxgen.data.draws import Draws
+from jaxgen.data.features import Text
+from jaxgen.data.parts import Example
+from jaxgen.data.sampling import sample
+from jaxgen.data.segments import Segment, example_segment
+from jaxgen.data.sources import Record, Split
+from jaxgen.data.tasks import Generated, Task
+
+WIDTH = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """One record on its way to the model.
+
+    Attributes:
+      record: of the source.
+      processed: what the preprocessors made of it; none where they left it out.
+      segments: of each, what it puts into rows.
+    """
+
+    record: Record
+    processed: list[Record]
+    segments: list[Segment]
+
+    def short(self) -> str:
+        """The record as JSON, long texts cut."""
+        return short(self.record)
+
+
+def show(
+    task: Task, count: int, seed: int, longest: int, has_source: bool, split: Split = "train"
+) -> list[Shown]:
+    """`count` records of a split, chosen by the seed; documents are cut to `longest` tokens."""
+    if isinstance(task.source, Generated):
+        records = task.source.open(split).__getitems__(range(seed * count, (seed + 1) * count))
+    else:
+        records = sample(task.source.read(split), count, seed, task.name, "shown")
+    shown = []
+    for record in records:
+        processed = list(task.processed([record]))
+        examples = task.encode(processed)
+        segments = [
+            segment_of(task, e, Draws(seed, "shown"), longest, has_source) for e in examples
+        ]
+        shown.append(Shown(record, processed, segments))
+    return shown
+
+
+def segment_of(
+    task: Task, example: Example, draws: Draws, longest: int, has_source: bool
+) -> Segment:
+    """What an example, or the beginning of a document, puts into a row."""
+    if not isinstance(task.features, Text):
+        return example_segment(example, task.codec, has_source)
+    ids = example.ids[:longest]
+    if not isinstance(task.features.objective, NextToken):
+        return task.features.objective.segment(ids, task.codec, draws, has_source)
+    whole = example_segment(example, task.codec, has_source=False)
+    return Segment(whole.tokens[:longest], whole.targets[:longest], whole.weights[:longest])
+
+
+def short(record: Record) -> str:
+    """A record as JSON, long texts cut."""
+    cut = {
+        name: value[:400] + "..." if isinstance(value, str) and len(value) > 400 else value
+        for name, value in record.items()
+    }
+    return json.dumps(cut, ensure_ascii=False, default=str)
+
+
+def lines(segment: Segment, codec: Codec) -> Iterator[str]:
+    """A segment as text: a column a token, folded at `WIDTH`."""
+    if segment.source is not None:
+        yield from _folded([("source", codec.pieces(segment.source))])
+    rows = [
+        ("reads", codec.pieces(segment.tokens)),
+        ("to say", codec.pieces(segment.targets)),
+        ("weight", [f"{weight:g}" for weight in segment.weights]),
+    ]
+    if segment.blocks is not None and (np.diff(segment.blocks) == 0).any():
+        rows.append(("block", [str(block) for block in segment.blocks]))
+    yield from _folded(rows)
+
+
+def _folded(rows: list[tuple[str, list[str]]]) -> Iterator[str]:
+    heading = max(len(name) for name, _ in rows) + 2
+    columns = list(zip(*(cells for _, cells in rows), strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    start = 0
+    while start < len(columns):
+        stop, used = start, heading
+        while stop < len(columns) and (stop == start or used + widths[stop] < WIDTH):
+            used += widths[stop] + 1
+            stop += 1
+        for name, cells in rows:
+            shown = (
+                cell.ljust(width)
+                for cell, width in zip(cells[start:stop], widths[start:stop], strict=True)
+            )
+            yield f"{name:{heading}}{' '.join(shown)}".rstrip()
+        start = stop

@@ -1,0 +1,176 @@
+"""What a mixture is made of, in numbers: shares, lengths, waste, duplicates, repeats."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from jaxgen.data.loading import MixtureData
+from jaxgen.data.mixtures import Mixture
+from jaxgen.data.rows import open_store
+from jaxgen.data.showing import lines, show
+from jaxgen.data.tasks import Generated, Task
+from jaxgen.errors import DataError
+
+SAMPLED_ROWS = 1024
+SAMPLED_DOCUMENTS = 500
+HASHED_DOCUMENTS = 2_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How a mixture is to be read.
+
+    Attributes:
+      batch_size: rows of a global batch.
+      length: tokens of a row.
+      source_length: of the encoder's row; None without an encoder.
+      num_rows: of the whole run.
+      seed: of the order.
+    """
+
+    batch_size: int
+    length: int
+    source_length: int | None
+    num_rows: int
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskStatistics:
+    """One task's numbers.
+
+    Attributes:
+      task: the task.
+      share_of_rows: of the whole planned run.
+      share_of_tokens: of those that are no padding.
+      share_learnt: of the task's tokens, the targets of the loss.
+      share_used: of the task's positions, those that are no padding.
+      rows_per_epoch: after so many every document has been seen once.
+      epochs: how often each document is seen in the planned run.
+      documents: of the training split; None where they are made on the spot.
+      heldout_documents: likewise.
+      lengths: [documents or a sample] tokens.
+      bytes_per_token: of a sample's text.
+      duplicates: documents whose tokens equal an earlier one's; None where made on the spot.
+      shown: of some records, the record and what the model sees of it.
+    """
+
+    task: Task
+    share_of_rows: float
+    share_of_tokens: float
+    share_learnt: float
+    share_used: float
+    rows_per_epoch: int
+    epochs: float
+    documents: int | None
+    heldout_documents: int | None
+    lengths: np.ndarray
+    bytes_per_token: float
+    duplicates: int | None
+    shown: list[tuple[str, str]]
+
+
+def describe(mixture: Mixture, plan: Plan, num_shown: int = 2) -> list[TaskStatistics]:
+    """The numbers of every task of a mixture.
+
+    Shares of tokens are of `SAMPLED_ROWS` rows spread over the run.
+
+    Raises:
+      DataError: if a task cannot be read, or the mixture ends before the run.
+    """
+    data = mixture.open(
+        batch_size=plan.batch_size,
+        length=plan.length,
+        seed=plan.seed,
+        source_length=plan.source_length,
+    )
+    data.check_lasts(plan.num_rows)
+    used, learnt, positions = _sampled(data, plan)
+    shares, epochs = data.shares_seen(plan.num_rows), data.epochs_seen(plan.num_rows)
+    statistics = []
+    for number, task in enumerate(mixture.every_task):
+        stored = _stored(task)
+        lengths, bytes_per_token = _lengths(task)
+        statistics.append(
+            TaskStatistics(
+                task,
+                shares[task.name],
+                used[number] / used.sum(),
+                learnt[number] / max(used[number], 1),
+                used[number] / max(positions[number], 1),
+                data.rows_per_epoch[task.name],
+                epochs[task.name],
+                *stored,
+                lengths,
+                bytes_per_token,
+                _duplicates(task),
+                list(_shown(task, plan, num_shown)),
+            )
+        )
+    return statistics
+
+
+def _sampled(data: MixtureData, plan: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """By task: tokens that are no padding, learnt ones, positions; the encoder's among them."""
+    count = len(data.task_names)
+    used, learnt, positions = np.zeros((3, count))
+    steps = max(1, plan.num_rows // plan.batch_size)
+    batches = min(steps, -(-SAMPLED_ROWS // plan.batch_size))
+    for step in np.linspace(0, steps - 1, batches).astype(int):
+        batch = data.batch_at(int(step))
+        for row, task in enumerate(batch.task_ids[:, 0]):
+            segments = [batch.segment_ids[row]]
+            if batch.encoder is not None:
+                segments.append(batch.encoder.segment_ids[row])
+            used[task] += sum(int((ids > 0).sum()) for ids in segments)
+            positions[task] += sum(len(ids) for ids in segments)
+            learnt[task] += int((batch.loss_weights[row] > 0).sum())
+    return used, learnt, positions
+
+
+def _stored(task: Task) -> tuple[int | None, int | None]:
+    if isinstance(task.source, Generated):
+        return None, None
+    try:
+        heldout = len(open_store(task, "heldout").lengths)
+    except DataError:
+        heldout = 0  # A source of which nothing is held out.
+    return len(open_store(task, "train").lengths), heldout
+
+
+def _lengths(task: Task) -> tuple[np.ndarray, float]:
+    if isinstance(task.source, Generated):
+        records = task.source.open("train").__getitems__(range(SAMPLED_DOCUMENTS))
+        examples = task.encode(task.processed(records))
+        lengths = np.array([example.num_targets for example in examples])
+    else:
+        store = open_store(task, "train")
+        lengths = store.lengths + 1
+        chosen = np.linspace(0, len(lengths) - 1, min(len(lengths), SAMPLED_DOCUMENTS))
+        examples = [store.example(int(index)) for index in chosen]
+    size = sum(len(task.codec.decode(example.ids).encode()) for example in examples)
+    return lengths, size / max(1, sum(len(example.ids) for example in examples))
+
+
+def _duplicates(task: Task) -> int | None:
+    if isinstance(task.source, Generated):
+        return None
+    store = open_store(task, "train")
+    count = min(len(store.lengths), HASHED_DOCUMENTS)
+    seen = Counter(
+        hashlib.blake2b(store.example(index).ids.tobytes(), digest_size=8).digest()
+        for index in range(count)
+    )
+    return count - len(seen)
+
+
+def _shown(task: Task, plan: Plan, count: int) -> Iterator[tuple[str, str]]:
+    has_source = plan.source_length is not None
+    for one in show(task, count, plan.seed, 80, has_source):
+        text = "\n\n".join("\n".join(lines(segment, task.codec)) for segment in one.segments)
+        yield one.short(), text or "left out by the preprocessors"
