@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from jaxgen.codecs.bpe import train_bpe
-from jaxgen.data.sources import TextFiles
+from jaxgen.data.text_files import TextFiles
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -17,9 +17,8 @@ def train(arguments: argparse.Namespace) -> int:
 
     def texts():
         for pattern in arguments.text:
-            source = TextFiles(pattern, heldout_fraction=0.0).open("train")
-            for index in range(len(source)):
-                yield source[index]["text"]
+            for record in TextFiles(pattern, heldout_fraction=0.0).read("train"):
+                yield record["text"]
 
     codec = train_bpe(texts(), arguments.vocab_size, arguments.output)
     print(f"{arguments.output}: {codec.vocab_size} tokens, digest {codec.digest}")

@@ -19,9 +19,10 @@ def registered() -> Table:
     from jaxgen.data.infilling import FillInTheMiddle
     from jaxgen.data.mixtures import Mixture, MixtureStage
     from jaxgen.data.preprocessors import Choices, Keep, Rename, Template
-    from jaxgen.data.sources import InMemory, Jsonl, TextFiles
-    from jaxgen.data.tables import ArrayRecord, Parquet
+    from jaxgen.data.sources import InMemory
+    from jaxgen.data.tables import ArrayRecord, HuggingFaceDataset, Parquet, WebDataset
     from jaxgen.data.tasks import Task
+    from jaxgen.data.text_files import Jsonl, TextFiles
     from jaxgen.evaluation.config import EvaluationConfig
     from jaxgen.run_config import RunConfig
     from jaxgen.sharding.mesh import MeshConfig
@@ -55,6 +56,8 @@ def registered() -> Table:
         "jsonl": Jsonl,
         "parquet": Parquet,
         "array_record": ArrayRecord,
+        "hf_dataset": HuggingFaceDataset,
+        "webdataset": WebDataset,
         "in_memory": InMemory,
         "standard_library_code": StandardLibraryCode,
         "standard_library_prose": StandardLibraryProse,

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jaxgen.data.hashing import hash64, is_heldout
-from jaxgen.data.sources import Records, Split
+from jaxgen.data.sources import Record, Split
 from jaxgen.errors import DataError
 
 # Tests of Python itself, bundled third-party wheels, tables and generated grammars.
@@ -38,18 +38,11 @@ class StandardLibraryCode:
 
     heldout_fraction: float = 0.05
 
-    def open(self, split: Split) -> Records:
+    def read(self, split: Split) -> Iterator[Record]:
         """The files of a split, in the order of their names."""
-        return [
-            {"text": text, "path": key}
-            for key, text in _files()
-            if _of_split(key, text, self.heldout_fraction) == split
-        ]
-
-    def read(self, split: Split):
-        """The records of a split, one after another."""
-        records = self.open(split)
-        return (records[index] for index in range(len(records)))
+        for key, text in _files():
+            if _of_split(key, text, self.heldout_fraction) == split:
+                yield {"text": text, "path": key}
 
     def content_digest(self) -> str:
         """Changes with Python."""
@@ -68,25 +61,18 @@ class StandardLibraryProse:
     heldout_fraction: float = 0.05
     min_characters: int = 200
 
-    def open(self, split: Split) -> Records:
+    def read(self, split: Split) -> Iterator[Record]:
         """The records of a split: docstrings in the order of the files' names, then topics."""
         from pydoc_data.topics import topics
 
-        records = []
         for key, text in _files():
             if _of_split(key, text, self.heldout_fraction) == split:
                 prose = "\n\n".join(_docstrings(text))
                 if len(prose) >= self.min_characters:
-                    records.append({"text": prose, "path": key})
+                    yield {"text": prose, "path": key}
         for name in sorted(topics):
             if _of_split(f"topic:{name}", topics[name], self.heldout_fraction) == split:
-                records.append({"text": topics[name].strip(), "path": f"topic:{name}"})
-        return records
-
-    def read(self, split: Split):
-        """The records of a split, one after another."""
-        records = self.open(split)
-        return (records[index] for index in range(len(records)))
+                yield {"text": topics[name].strip(), "path": f"topic:{name}"}
 
     def content_digest(self) -> str:
         """Changes with Python."""

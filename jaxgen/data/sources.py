@@ -1,46 +1,69 @@
-"""Where records come from: random access to dictionaries, split by file or by key.
+"""Where records come from: streams of dictionaries, split by file or by key.
 
-A source is a frozen description; `open(split)` gives its records. Which split a record belongs to
-is a hash of its file's name (text files) or of its key (records), so adding data moves nothing
-from one split to the other.
+A source is a frozen description; `read(split)` streams its records in a fixed order. Which split a
+record belongs to is a hash of its file's name (text files) or of its key (records), so adding data
+moves nothing from one split to the other.
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import json
 import logging
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal, Protocol
 
-from jaxgen.data.files import matching_files
 from jaxgen.data.hashing import hash64, is_heldout
+from jaxgen.data.storage import matching_files, size_of, stamp_of
 from jaxgen.errors import DataError
 
 Split = Literal["train", "heldout"]
+OnError = Literal["raise", "skip"]
 Record = dict[str, Any]
+Entry = tuple[str, Record | DataError]
+"""A place, for messages, and the record there or what is wrong with it."""
 logger = logging.getLogger(__name__)
-
-
-class Records(Protocol):
-    """Random access to the records of one split."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Record: ...
 
 
 class Source(Protocol):
     """A frozen configuration object that finds records."""
 
-    def open(self, split: Split) -> Records:
-        """The records of a split; raises DataError where they cannot be read."""
+    def read(self, split: Split) -> Iterator[Record]:
+        """The records of a split, one after another; raises DataError where they cannot be read."""
         ...
 
     def content_digest(self) -> str | None:
         """Changes when the records do; None for records that are made and need no cache."""
         ...
+
+
+class Records(Protocol):
+    """Random access to the records of one split, where they are made on the spot."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Record: ...
+
+    def __getitems__(self, indices: Any, /) -> list[Record]: ...
+
+
+@dataclasses.dataclass
+class Skipped:
+    """What was left out and why: counts by (file, reason)."""
+
+    counts: collections.Counter[tuple[str, str]] = dataclasses.field(
+        default_factory=collections.Counter
+    )
+
+    def add(self, file: str, error: DataError) -> None:
+        """Counts one; the reason is the message without its place."""
+        reason = str(error).removeprefix(file).split(":", 2)[-1].strip()
+        self.counts[file, reason] += 1
+
+    def of(self, file: str) -> int:
+        """How many of a file."""
+        return sum(count for (name, _), count in self.counts.items() if name == file)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,177 +78,106 @@ class InMemory:
     records: tuple[Record, ...]
     heldout_fraction: float = 0.01
 
-    def open(self, split: Split) -> Records:
-        """The records of a split."""
-        return select(self.records, split, self.heldout_fraction, None, "the given records")
-
-    def read(self, split: Split):
+    def read(self, split: Split) -> Iterator[Record]:
         """The records of a split, one after another."""
-        records = self.open(split)
-        return (records[index] for index in range(len(records)))
+        kept = (
+            record
+            for index, record in enumerate(self.records)
+            if belongs(record, split, self.heldout_fraction, None, f"record {index}")
+        )
+        return some(kept, split, "the given records")
 
     def content_digest(self) -> str:
         """Changes when a record does."""
         return f"{hash64(json.dumps(self.records, sort_keys=True, default=str)):016x}"
 
 
-@dataclasses.dataclass(frozen=True)
-class TextFiles:
-    """One record {"text", "path"} a file, split by file.
+class FileSource:
+    """What sources of files share: frozen dataclasses with these fields.
 
     Attributes:
-      pattern: a folder (all files below it that look like text by their ending), a file, or a glob
-        such as "books/**/*.txt".
-      endings: which files of a folder are taken.
-      heldout_fraction: share of the files that is held out, by a hash of the path; with few files
-        the ones of smallest hash, at least one.
-      on_error: "raise" stops at a file that is empty or not UTF-8; "skip" leaves it out and logs
-        how many were.
-    """
-
-    pattern: str
-    endings: tuple[str, ...] = (".txt", ".md", ".rst", ".py", ".tex", ".org", ".html", ".csv")
-    heldout_fraction: float = 0.01
-    on_error: Literal["raise", "skip"] = "raise"
-
-    def open(self, split: Split) -> Records:
-        """The files of a split, in the order of their names."""
-        root, files = matching_files(self.pattern, self.endings)
-        records, skipped = [], 0
-        for file in self._of_split(root, files, split):
-            try:
-                text = read_text(file)
-            except DataError:
-                if self.on_error == "raise":
-                    raise
-                skipped += 1
-                continue
-            records.append({"text": text, "path": str(file)})
-        if skipped:
-            logger.warning("%s: %d unreadable file(s) skipped", self.pattern, skipped)
-        if not records and files and split == "train":
-            raise DataError(f"{self.pattern} holds no readable text.")
-        return records
-
-    def read(self, split: Split):
-        """The records of a split, one after another."""
-        records = self.open(split)
-        return (records[index] for index in range(len(records)))
-
-    def content_digest(self) -> str:
-        """Changes with the name, size or time of a file."""
-        _, files = matching_files(self.pattern, self.endings)
-        stats = [(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-        return f"{hash64(self.heldout_fraction, self.on_error, *stats):016x}"
-
-    def _of_split(self, root: Path, files: list[Path], split: Split) -> list[Path]:
-        keys = {file: file.relative_to(root).as_posix() for file in files}
-        heldout = {file for file in files if is_heldout(keys[file], self.heldout_fraction)}
-        if not heldout and self.heldout_fraction > 0 and len(files) > 1:
-            heldout = {min(files, key=lambda file: hash64("split", keys[file]))}
-        if split == "heldout" and not heldout:
-            raise DataError(
-                f"{self.pattern} has no file to hold out: splits are by file and "
-                f"{'there is only one' if len(files) == 1 else 'heldout_fraction is 0'}. "
-                "Give two files or more, and a heldout_fraction above 0."
-            )
-        return [file for file in files if (file in heldout) == (split == "heldout")]
-
-
-@dataclasses.dataclass(frozen=True)
-class Jsonl:
-    """One record a line of JSON-lines files, split by key.
-
-    Attributes:
-      pattern: a file, a folder or a glob.
+      pattern: a file, a folder (its files with the right endings, at any depth) or a glob; on this
+        machine or in an object store (s3://, gs://).
       key_field: the field that decides the split; None takes the whole record.
       heldout_fraction: share of the keys that is held out.
-      on_error: "raise" stops at a line that is not a JSON object; "skip" leaves it out and logs
-        how many were.
+      on_error: "raise" stops at what cannot be read; "skip" leaves it out, counts it and logs how
+        much it was, file by file.
     """
 
     pattern: str
-    key_field: str | None = None
-    heldout_fraction: float = 0.01
-    on_error: Literal["raise", "skip"] = "raise"
+    key_field: str | None
+    heldout_fraction: float
+    on_error: OnError
 
-    def open(self, split: Split) -> Records:
-        """The records of a split, in the order of files and lines."""
-        _, files = matching_files(self.pattern, (".jsonl",))
-        skipped = 0
-        records = []
-        for file in files:
-            for place, record in _json_lines(file):
-                if isinstance(record, DataError):
-                    if self.on_error == "raise":
-                        raise record
-                    skipped += 1
-                elif belongs(record, split, self.heldout_fraction, self.key_field, place):
-                    records.append(record)
-        if skipped:
-            logger.warning("%s: %d unreadable line(s) skipped", self.pattern, skipped)
-        return not_empty(records, split, self.pattern)
+    ENDINGS: ClassVar[tuple[str, ...]] = ()
 
-    def read(self, split: Split):
-        """The records of a split, one after another."""
-        records = self.open(split)
-        return (records[index] for index in range(len(records)))
+    def files(self) -> tuple[str, ...]:
+        """The files' names, sorted.
+
+        Raises:
+          DataError: if there are none.
+        """
+        return tuple(matching_files(self.pattern, self.ENDINGS)[1])
+
+    def size_of(self, file: str) -> int:
+        """Bytes of a file."""
+        return size_of(file)
+
+    def entries(self, file: str) -> Iterator[Entry]:
+        """What a file holds, in order; after an error of the whole file nothing more."""
+        raise NotImplementedError
+
+    def read_file(self, file: str, skipped: Skipped | None = None) -> Iterator[Record]:
+        """All records of a file.
+
+        Args:
+          file: one of `files()`.
+          skipped: counts what is left out.
+
+        Raises:
+          DataError: at what cannot be read, unless `on_error` is "skip".
+        """
+        return (record for _, record in self._placed(file, skipped or Skipped()))
+
+    def read(self, split: Split, skipped: Skipped | None = None) -> Iterator[Record]:
+        """The records of a split, in the order of files and places; raises as `read_file` does."""
+        skipped = Skipped() if skipped is None else skipped
+        kept = (
+            record
+            for file in self.files()
+            for place, record in self._placed(file, skipped)
+            if belongs(record, split, self.heldout_fraction, self.key_field, place)
+        )
+        return some(kept, split, self.pattern)
 
     def content_digest(self) -> str:
         """Changes with the name, size or time of a file."""
-        _, files = matching_files(self.pattern, (".jsonl",))
-        stats = [(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-        return f"{hash64(self.key_field, self.heldout_fraction, self.on_error, *stats):016x}"
+        stamps = [(file, stamp_of(file)) for file in self.files()]
+        return f"{hash64(self, *stamps):016x}"
 
+    def _placed(self, file: str, skipped: Skipped) -> Iterator[tuple[str, Record]]:
+        for place, record in self._with_errors(file):
+            if not isinstance(record, DataError):
+                yield place, record
+            elif self.on_error == "raise":
+                raise record
+            else:
+                skipped.add(file, record)
+        if skipped.of(file):
+            logger.warning("%s: %d skipped", file, skipped.of(file))
 
-def read_text(file: Path) -> str:
-    """A file's text.
-
-    Raises:
-      DataError: if it cannot be read, is not UTF-8 or holds nothing but white space.
-    """
-    try:
-        data = file.read_bytes()
-        text = data.decode("utf-8")
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{file}:{line}: not UTF-8 (byte {data[error.start]:#04x}). Convert the file (iconv), "
-            'leave it out, or set on_error="skip".'
-        ) from error
-    if not text.strip():
-        raise DataError(f'{file} is empty. Remove it, or set on_error="skip".')
-    return text
-
-
-def _json_lines(file: Path) -> Iterator[tuple[str, Record | DataError]]:
-    try:
-        lines = file.read_bytes().split(b"\n")
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror}.") from error
-    if not any(line.strip() for line in lines):
-        yield str(file), DataError(f'{file} is empty. Remove it, or set on_error="skip".')
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        place = f"{file}:{number}"
+    def _with_errors(self, file: str) -> Iterator[Entry]:
+        """The entries; an error on the way, or an empty file, is the last of them."""
+        count = 0
         try:
-            record = json.loads(line)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            yield (
-                place,
-                DataError(
-                    f"{place}: not JSON ({error}). Mend or remove the line, or set "
-                    'on_error="skip" to leave out and count such lines.'
-                ),
-            )
-            continue
-        if isinstance(record, dict):
-            yield place, record
-        else:
-            yield place, DataError(f"{place}: a JSON object is wanted, not {line[:40]!r}.")
+            for entry in self.entries(file):
+                count += 1
+                yield entry
+        except DataError as error:
+            yield file, error
+            return
+        if not count:
+            yield file, DataError(f'{file} is empty. Remove it, or set on_error="skip".')
 
 
 def belongs(
@@ -247,23 +199,13 @@ def belongs(
     return is_heldout(key, fraction) == (split == "heldout")
 
 
-def select(
-    records: Sequence[Record], split: Split, fraction: float, key_field: str | None, name: str
-) -> Sequence[Record]:
-    """The records of a split, by key."""
-    kept = [
-        record
-        for index, record in enumerate(records)
-        if belongs(record, split, fraction, key_field, f"{name}, record {index}")
-    ]
-    return not_empty(kept, split, name)
-
-
-def not_empty(records: Sequence[Record], split: Split, name: str) -> Sequence[Record]:
-    """The records, or a DataError if there are none."""
-    if not records:
+def some(records: Iterator[Record], split: Split, name: str) -> Iterator[Record]:
+    """The records; DataError at the end if there was none."""
+    record = None
+    for record in records:
+        yield record
+    if record is None:
         raise DataError(
             f"{name} has no record in the {split} split; give more records or another "
             "heldout_fraction."
         )
-    return records

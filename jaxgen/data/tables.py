@@ -1,137 +1,276 @@
-"""Records from Parquet and ArrayRecord files."""
+"""Tables and archives: Parquet, ArrayRecord, Hugging Face `datasets` on disk, WebDataset."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
-from typing import Any
+import os
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar
 
-import numpy as np
-
-from jaxgen.data.files import matching_files
-from jaxgen.data.hashing import hash64
-from jaxgen.data.sources import Record, Records, Split, belongs, not_empty, select
+from jaxgen.data.sources import Entry, FileSource, OnError, Record
+from jaxgen.data.storage import is_remote, local_copy, open_binary
+from jaxgen.data.text_files import as_text
+from jaxgen.data.token_store import cache_folder
 from jaxgen.errors import DataError
+
+ROWS_AT_ONCE = 1024
 
 
 @dataclasses.dataclass(frozen=True)
-class Parquet:
-    """One record a row of Parquet files, split by key.
+class Parquet(FileSource):
+    """One record a row of Parquet files, split by key; read by row groups.
 
     Attributes:
-      pattern: a file, a folder or a glob.
+      pattern: see `FileSource`.
       columns: those that are read; None reads all.
       key_field: the column that decides the split; None takes the whole row.
-      heldout_fraction: share of the keys that is held out.
+      heldout_fraction: see `FileSource`.
+      on_error: likewise; the rest of a file that is damaged.
     """
 
     pattern: str
     columns: tuple[str, ...] | None = None
     key_field: str | None = None
     heldout_fraction: float = 0.01
+    on_error: OnError = "raise"
 
-    def open(self, split: Split) -> Records:
-        """The rows of a split, in the order of files and rows."""
-        from pyarrow import ArrowInvalid, parquet
+    ENDINGS: ClassVar[tuple[str, ...]] = (".parquet",)
 
-        _, files = matching_files(self.pattern, (".parquet",))
-        records = []
-        for file in files:
-            columns = None if self.columns is None else list(self.columns)
+    def entries(self, file: str) -> Iterator[Entry]:
+        """The rows, in order."""
+        from pyarrow import ArrowException, parquet
+
+        count = 0
+        with open_binary(file) as stream:
             try:
-                table = parquet.ParquetFile(file)
-                missing = set(columns or ()) - set(table.schema_arrow.names)
+                table = parquet.ParquetFile(stream)
+                names = table.schema_arrow.names
+                missing = set(self.columns or ()) - set(names)
                 if missing:
-                    raise DataError(
-                        f"{file} has no column {sorted(missing)}; it has "
-                        f"{table.schema_arrow.names}."
-                    )
-                records.extend(table.read(columns=columns).to_pylist())
-            except (ArrowInvalid, OSError) as error:
-                raise DataError(f"{file} is not a whole Parquet file: {error}.") from error
-        return select(records, split, self.heldout_fraction, self.key_field, self.pattern)
-
-    def read(self, split: Split):
-        """The records of a split, one after another."""
-        records = self.open(split)
-        return (records[index] for index in range(len(records)))
-
-    def content_digest(self) -> str:
-        """Changes with the name, size or time of a file."""
-        return _digest(self.pattern, ".parquet", dataclasses.astuple(self))
+                    raise DataError(f"{file} has no column {sorted(missing)}; it has {names}.")
+                columns = None if self.columns is None else list(self.columns)
+                for batch in table.iter_batches(ROWS_AT_ONCE, columns=columns):
+                    for record in batch.to_pylist():
+                        yield f"{file}, row {count}", record
+                        count += 1
+            except (ArrowException, OSError) as error:
+                raise _cut_off(file, "Parquet", count, error) from error
 
 
 @dataclasses.dataclass(frozen=True)
-class ArrayRecord:
-    """One JSON record an entry of ArrayRecord files, split by key; read as it is asked for.
+class ArrayRecord(FileSource):
+    """One JSON record an entry of ArrayRecord files, split by key.
+
+    Files in an object store are copied to the cache first, as the reader wants them on this
+    machine.
 
     Attributes:
-      pattern: a file, a folder or a glob.
-      key_field: the field that decides the split; None takes the whole record.
-      heldout_fraction: share of the keys that is held out.
+      pattern: see `FileSource`.
+      key_field: likewise.
+      heldout_fraction: likewise.
+      on_error: likewise; an entry that is not JSON, or a whole file that is damaged.
     """
 
     pattern: str
     key_field: str | None = None
     heldout_fraction: float = 0.01
+    on_error: OnError = "raise"
 
-    def open(self, split: Split) -> ArrayRecords:
-        """The records of a split, in the order of files and entries."""
-        # The reader takes a missing path for an empty file, so paths are looked up here.
-        _, files = matching_files(self.pattern, (".array_record", ".arrayrecord"))
-        paths = tuple(str(file) for file in files)
-        everything = ArrayRecords(paths, None)
-        indices = [
-            index
-            for index in range(len(everything))
-            if belongs(
-                everything[index], split, self.heldout_fraction, self.key_field,
-                f"{self.pattern}, record {index}",
-            )
-        ]  # fmt: skip
-        not_empty(indices, split, self.pattern)  # pyright: ignore[reportArgumentType]
-        return ArrayRecords(paths, np.array(indices, np.int64))
+    ENDINGS: ClassVar[tuple[str, ...]] = (".array_record", ".arrayrecord")
 
-    def read(self, split: Split):
-        """The records of a split, one after another."""
-        records = self.open(split)
-        return (records[index] for index in range(len(records)))
+    def entries(self, file: str) -> Iterator[Entry]:
+        """The entries, in order."""
+        from array_record.python.array_record_module import ArrayRecordReader
 
-    def content_digest(self) -> str:
-        """Changes with the name, size or time of a file."""
-        return _digest(self.pattern, ".array_record", dataclasses.astuple(self))
+        # The reader takes a missing path for an empty file; this one has just been found.
+        path = local_copy(file, cache_folder().parent / "remote")
+        count = 0
+        try:
+            reader = ArrayRecordReader(path)
+            try:
+                total = reader.num_records()
+                for first in range(0, total, ROWS_AT_ONCE):
+                    for data in reader.read(first, min(first + ROWS_AT_ONCE, total)):
+                        place = f"{file}, record {count}"
+                        count += 1
+                        yield place, _json_record(data, place)
+            finally:
+                reader.close()
+        except (ValueError, IndexError, RuntimeError, OSError) as error:
+            raise _cut_off(file, "ArrayRecord", count, error) from error
 
 
 @dataclasses.dataclass(frozen=True)
-class ArrayRecords:
-    """Random access to chosen entries of ArrayRecord files; picklable, opened where it is used."""
+class HuggingFaceDataset(FileSource):
+    """One record a row of a dataset that Hugging Face `datasets` saved with save_to_disk.
 
-    paths: tuple[str, ...]
-    indices: np.ndarray | None
+    Attributes:
+      pattern: the folder.
+      part: which dataset of a DatasetDict, such as "train"; None where there is only one.
+      columns: those that are read; None reads all.
+      key_field: see `FileSource`.
+      heldout_fraction: likewise.
+      on_error: likewise; the rest of a file that is damaged.
+    """
 
-    @functools.cached_property
-    def _source(self) -> Any:
-        import grain
+    pattern: str
+    part: str | None = None
+    columns: tuple[str, ...] | None = None
+    key_field: str | None = None
+    heldout_fraction: float = 0.01
+    on_error: OnError = "raise"
 
-        return grain.sources.ArrayRecordDataSource(list(self.paths))
+    def files(self) -> tuple[str, ...]:
+        """The Arrow files, in the dataset's own order."""
+        folder = self.pattern.rstrip("/")
+        parts = _read_json(f"{folder}/dataset_dict.json", optional=True)
+        if parts is not None:
+            if self.part not in parts["splits"]:
+                raise DataError(
+                    f"{folder} holds the datasets {parts['splits']}; set hf_dataset.part to one "
+                    f"of them (it is {self.part!r})."
+                )
+            folder = f"{folder}/{self.part}"
+        elif self.part is not None:
+            raise DataError(f"{folder} is one dataset; leave out hf_dataset.part={self.part!r}.")
+        state = _read_json(f"{folder}/state.json", optional=False)
+        assert state is not None
+        if state.get("_indices_data_files"):
+            raise DataError(
+                f"{folder} was saved with an index over its rows; save it again after "
+                "flatten_indices()."
+            )
+        return tuple(f"{folder}/{file['filename']}" for file in state["_data_files"])
 
-    def __getstate__(self) -> dict[str, object]:
-        return {"paths": self.paths, "indices": self.indices}
+    def entries(self, file: str) -> Iterator[Entry]:
+        """The rows, in order."""
+        import pyarrow
 
-    def __len__(self) -> int:
-        return len(self._source) if self.indices is None else len(self.indices)
-
-    def __getitem__(self, index: int) -> Record:
-        position = index if self.indices is None else int(self.indices[index])
-        data = self._source[position]
+        count = 0
         try:
-            return json.loads(data)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise DataError(f"{self.paths}, record {position}: not JSON ({error}).") from error
+            source = open_binary(file) if is_remote(file) else pyarrow.memory_map(file)
+            with source, pyarrow.ipc.open_stream(source) as reader:
+                missing = set(self.columns or ()) - set(reader.schema.names)
+                if missing:
+                    raise DataError(
+                        f"{file} has no column {sorted(missing)}; it has {reader.schema.names}."
+                    )
+                for batch in reader:
+                    if self.columns is not None:
+                        batch = batch.select(list(self.columns))
+                    for start in range(0, batch.num_rows, ROWS_AT_ONCE):
+                        for record in batch.slice(start, ROWS_AT_ONCE).to_pylist():
+                            yield f"{file}, row {count}", record
+                            count += 1
+        except (pyarrow.ArrowException, OSError) as error:
+            raise _cut_off(file, "Arrow", count, error) from error
 
 
-def _digest(pattern: str, ending: str, settings: tuple) -> str:
-    _, files = matching_files(pattern, (ending,))
-    stats = [(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return f"{hash64(*settings, *stats):016x}"
+@dataclasses.dataclass(frozen=True)
+class WebDataset(FileSource):
+    """One record a sample of tar archives: the members that share a name but for the ending.
+
+    A member's ending names the field: "txt" and its like are text, "json" is parsed, "cls" is a
+    number, others are bytes. The field "__key__" is the shared name.
+
+    Attributes:
+      pattern: see `FileSource`.
+      key_field: likewise.
+      heldout_fraction: likewise.
+      on_error: likewise; a sample that cannot be decoded, or the rest of an archive that is cut
+        off.
+    """
+
+    pattern: str
+    key_field: str | None = "__key__"
+    heldout_fraction: float = 0.01
+    on_error: OnError = "raise"
+
+    ENDINGS: ClassVar[tuple[str, ...]] = (".tar", ".tar.gz", ".tgz")
+    TEXT: ClassVar[tuple[str, ...]] = ("txt", "text", "caption", "transcript")
+
+    def entries(self, file: str) -> Iterator[Entry]:
+        """The samples, in the order of the archive."""
+        count = 0
+        sample: Record = {}
+        error: DataError | None = None
+        with open_binary(file) as stream:
+            has_end = _has_end(stream) if file.endswith(".tar") else True
+            try:
+                with tarfile.open(fileobj=stream, mode="r|*") as archive:
+                    for member in archive:
+                        if not member.isfile():
+                            continue
+                        folder, _, name = member.name.rpartition("/")
+                        stem, _, ending = name.partition(".")
+                        key = f"{folder}/{stem}" if folder else stem
+                        if sample and sample["__key__"] != key:
+                            yield f"{file}, {sample['__key__']}", error or sample
+                            sample, error, count = {}, None, count + 1
+                        sample["__key__"] = key
+                        inside = archive.extractfile(member)
+                        assert inside is not None
+                        place = f"{file}, {member.name}"
+                        try:
+                            sample[ending] = _decoded(inside.read(), ending, self.TEXT, place)
+                        except DataError as wrong:
+                            error = wrong
+                if not has_end:
+                    raise EOFError("the archive has no end")
+            except (tarfile.TarError, EOFError, OSError) as wrong:
+                raise _cut_off(file, "tar", count, wrong) from wrong
+        if sample:
+            yield f"{file}, {sample['__key__']}", error or sample
+
+
+def _has_end(stream: BinaryIO) -> bool:
+    """Whether an archive ends with two empty blocks; one cut between members reads like a whole."""
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(max(0, size - 1024))
+    is_empty = stream.read() == bytes(1024)
+    stream.seek(0)
+    return is_empty
+
+
+def _decoded(data: bytes, ending: str, text: tuple[str, ...], place: str) -> Any:
+    if ending in text:
+        return as_text(data, place)
+    try:
+        if ending == "json":
+            return json.loads(as_text(data, place))
+        return int(data) if ending == "cls" else data
+    except ValueError as error:
+        raise DataError(f"{place}: not what .{ending} says it is ({error}).") from error
+
+
+def _json_record(data: bytes, place: str) -> Record | DataError:
+    try:
+        record = json.loads(data)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return DataError(f"{place}: not JSON ({error}).")
+    return record if isinstance(record, dict) else DataError(f"{place}: no JSON object.")
+
+
+def _read_json(path: str, optional: bool) -> dict[str, Any] | None:
+    if optional and not is_remote(path) and not Path(path).exists():
+        return None
+    try:
+        with open_binary(path) as stream:
+            return json.loads(stream.read())
+    except DataError as error:
+        if optional:
+            return None
+        raise DataError(
+            f"{error} A folder that `datasets` wrote with save_to_disk has this file."
+        ) from error
+
+
+def _cut_off(file: str, kind: str, count: int, error: Exception) -> DataError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return DataError(
+        f"{file} is not a whole {kind} file: cut off or damaged after {count} whole records "
+        f'({reason}). Fetch it again, or set on_error="skip" to take those.'
+    )

@@ -20,15 +20,16 @@ from jaxgen.data.infilling import FillInTheMiddle
 from jaxgen.data.parts import Example
 from jaxgen.data.preprocessors import Choices, Context, Keep, Rename, Template
 from jaxgen.data.sampling import sample
-from jaxgen.data.sources import InMemory, Jsonl, Record, Split, TextFiles
-from jaxgen.data.tables import ArrayRecord, Parquet
+from jaxgen.data.sources import InMemory, Record, Split
+from jaxgen.data.tables import ArrayRecord, HuggingFaceDataset, Parquet, WebDataset
+from jaxgen.data.text_files import Jsonl, TextFiles
 from jaxgen.errors import DataError
 
 Metric = Literal["exact_match", "token_accuracy", "log_probability"]
 Generated = Addition | AssociativeRecall | Copying | LookupChain
 AnySource = (
-    TextFiles | Jsonl | Parquet | ArrayRecord | InMemory | StandardLibraryCode
-    | StandardLibraryProse | Generated
+    TextFiles | Jsonl | Parquet | ArrayRecord | HuggingFaceDataset | WebDataset | InMemory
+    | StandardLibraryCode | StandardLibraryProse | Generated
 )  # fmt: skip
 AnyPreprocessor = Rename | Template | Choices | Keep | FewShot | FillInTheMiddle
 AnyFeatures = Text | PromptAnswer | Chat

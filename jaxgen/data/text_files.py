@@ -1,0 +1,207 @@
+"""Text: one record a file, or one a line of JSON, as it is or compressed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator
+from typing import Any, BinaryIO, ClassVar
+
+from jaxgen.data.hashing import hash64, is_heldout
+from jaxgen.data.sources import Entry, FileSource, OnError, Record, Skipped, Split, some
+from jaxgen.data.storage import matching_files, open_binary
+from jaxgen.errors import DataError
+
+BOM = b"\xef\xbb\xbf"
+UTF16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclasses.dataclass(frozen=True)
+class TextFiles(FileSource):
+    """One record {"text", "path"} a file, split by file.
+
+    Attributes:
+      pattern: a folder (all files below it that look like text by their ending), a file, or a glob
+        such as "books/**/*.txt"; on this machine or in an object store.
+      endings: which files of a folder are taken.
+      heldout_fraction: share of the files that is held out, by a hash of the path; with few files
+        the ones of smallest hash, at least one.
+      on_error: "raise" stops at a file that is empty or not UTF-8; "skip" leaves it out, and logs
+        how many were.
+    """
+
+    pattern: str
+    endings: tuple[str, ...] = (".txt", ".md", ".rst", ".py", ".tex", ".org", ".html", ".csv")
+    heldout_fraction: float = 0.01
+    on_error: OnError = "raise"
+
+    def files(self) -> tuple[str, ...]:
+        """The files' names, sorted; DataError if there are none."""
+        return tuple(matching_files(self.pattern, self.endings)[1])
+
+    def entries(self, file: str) -> Iterator[Entry]:
+        """The file's text."""
+        with open_binary(file) as stream:
+            text = as_text(stream.read(), file)
+        if text.strip():
+            yield file, {"text": text, "path": file}
+
+    def read(self, split: Split, skipped: Skipped | None = None) -> Iterator[Record]:
+        """The files of a split, in the order of their names."""
+        skipped = Skipped() if skipped is None else skipped
+        files = self._of_split(split)
+        return some(
+            (r for file in files for r in self.read_file(file, skipped)), split, self.pattern
+        )
+
+    def _of_split(self, split: Split) -> list[str]:
+        root, files = matching_files(self.pattern, self.endings)
+        keys = {file: file.removeprefix(root).lstrip("/") for file in files}
+        heldout = {file for file in files if is_heldout(keys[file], self.heldout_fraction)}
+        if not heldout and self.heldout_fraction > 0 and len(files) > 1:
+            heldout = {min(files, key=lambda file: hash64("split", keys[file]))}
+        if split == "heldout" and not heldout:
+            raise DataError(
+                f"{self.pattern} has no file to hold out: splits are by file and "
+                f"{'there is only one' if len(files) == 1 else 'heldout_fraction is 0'}. "
+                "Give two files or more, and a heldout_fraction above 0."
+            )
+        return [file for file in files if (file in heldout) == (split == "heldout")]
+
+
+@dataclasses.dataclass(frozen=True)
+class Jsonl(FileSource):
+    """One record a line of JSON-lines files (.jsonl, .jsonl.gz, .jsonl.zst), split by key.
+
+    Attributes:
+      pattern: see `FileSource`.
+      key_field: likewise.
+      heldout_fraction: likewise.
+      on_error: likewise; a line, or the rest of a file that is cut off.
+      max_line_bytes: a longer line is an error, before it fills the memory.
+    """
+
+    pattern: str
+    key_field: str | None = None
+    heldout_fraction: float = 0.01
+    on_error: OnError = "raise"
+    max_line_bytes: int = 64 * 2**20
+
+    ENDINGS: ClassVar[tuple[str, ...]] = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+
+    def entries(self, file: str) -> Iterator[Entry]:
+        """The lines that are not blank, in order."""
+        count = 0
+        with open_decompressed(file) as stream:
+            number = 0
+            while True:
+                number += 1
+                place = f"{file}:{number}"
+                try:
+                    line = stream.readline(self.max_line_bytes + 1)
+                except (EOFError, OSError, zlib.error) as error:
+                    raise DataError(
+                        f"{file} is cut off or damaged after {count} whole records ({error}). "
+                        'Fetch it again, or set on_error="skip" to take those.'
+                    ) from error
+                if not line:
+                    return
+                if len(line) > self.max_line_bytes:
+                    while not line.endswith(b"\n") and line:
+                        line = stream.readline(self.max_line_bytes)
+                    yield (
+                        place,
+                        DataError(
+                            f"{place}: the line is longer than {self.max_line_bytes} bytes; raise "
+                            "jsonl.max_line_bytes if it is meant to be."
+                        ),
+                    )
+                elif line.strip():
+                    entry = _json(line.removeprefix(BOM) if number == 1 else line, place)
+                    count += not isinstance(entry, DataError)
+                    yield place, entry
+
+
+def _json(line: bytes, place: str) -> Record | DataError:
+    try:
+        record = json.loads(as_text(line, place, with_line=False))
+    except DataError as error:
+        return error
+    except json.JSONDecodeError as error:
+        return DataError(
+            f"{place}: not JSON ({error}). Mend or remove the line, or set "
+            'on_error="skip" to leave out and count such lines.'
+        )
+    if isinstance(record, dict):
+        return record
+    return DataError(f"{place}: a JSON object is wanted, not {line[:40]!r}.")
+
+
+def as_text(data: bytes, place: str, with_line: bool = True) -> str:
+    """Bytes as UTF-8 text, a byte order mark left out.
+
+    Raises:
+      DataError: naming the place, the line if asked for, and the byte.
+    """
+    try:
+        return data.removeprefix(BOM).decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = f":{data.count(10, 0, error.start) + 1}" if with_line else ""
+        what = "it is UTF-16" if data.startswith(UTF16) else f"byte {data[error.start]:#04x}"
+        raise DataError(
+            f"{place}{line}: not UTF-8 ({what}). Convert the file (iconv), "
+            'leave it out, or set on_error="skip".'
+        ) from error
+
+
+@contextlib.contextmanager
+def open_decompressed(file: str) -> Iterator[Any]:
+    """A file's bytes, decompressed by its ending: .gz or .zst."""
+    with open_binary(file) as stream:
+        if file.endswith(".gz"):
+            with gzip.GzipFile(fileobj=stream) as inner:
+                yield io.BufferedReader(inner, 2**20)  # pyright: ignore[reportArgumentType]
+        elif file.endswith(".zst"):
+            yield io.BufferedReader(_Zstandard(stream), 2**20)
+        else:
+            yield stream
+
+
+class _Zstandard(io.RawIOBase):
+    """Frames of zstandard one after another; unlike the library's reader it notices a cut."""
+
+    def __init__(self, stream: BinaryIO):
+        import zstandard
+
+        self._stream, self._make = stream, zstandard.ZstdDecompressor().decompressobj
+        self._error = zstandard.ZstdError
+        self._frame, self._is_open = self._make(), False
+        self._ready = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            data = self._stream.read(2**17)
+            if not data:
+                if self._is_open:
+                    raise EOFError("a compressed frame has no end")
+                return 0
+            while data:
+                try:
+                    self._ready += self._frame.decompress(data)
+                except self._error as error:
+                    raise OSError(str(error)) from error
+                self._is_open = not self._frame.eof
+                data = self._frame.unused_data if self._frame.eof else b""
+                if self._frame.eof:
+                    self._frame = self._make()
+        taken = self._ready[: len(buffer)]
+        self._ready = self._ready[len(taken) :]
+        buffer[: len(taken)] = taken
+        return len(taken)

@@ -1,0 +1,175 @@
+"""Object stores: a real S3 server of its own, and stores that fail now and then."""
+
+import dataclasses
+import io
+import json
+import os
+from typing import Any
+
+import fsspec
+import pytest
+from data_writers import write_array_record, write_parquet, write_webdataset
+from fsspec.implementations.memory import MemoryFileSystem
+
+from jaxgen.data.storage import matching_files, open_binary, size_of, stamp_of
+from jaxgen.data.tables import ArrayRecord, Parquet, WebDataset
+from jaxgen.data.text_files import Jsonl, TextFiles
+from jaxgen.errors import DataError
+
+RECORDS = [{"text": f"document {i} " * 20, "id": str(i)} for i in range(300)]
+LINES = "".join(json.dumps(record) + "\n" for record in RECORDS).encode()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch, tmp_path):
+    monkeypatch.setenv("JAXGEN_READ_PAUSE", "0.01")
+    monkeypatch.setenv("JAXGEN_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def s3():
+    """The endpoint of an S3 server in this process, with a bucket `corpus`."""
+    server_module = pytest.importorskip("moto.server")
+    s3fs = pytest.importorskip("s3fs")
+    server = server_module.ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "key")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        s3fs.S3FileSystem.clear_instance_cache()
+        s3fs.S3FileSystem().mkdir("corpus")
+        yield server
+        s3fs.S3FileSystem.clear_instance_cache()
+    server.stop()
+
+
+def put(folder, name):
+    """Copies a file of this machine to the bucket."""
+    fsspec.filesystem("s3").put_file(str(folder / name), f"corpus/{folder.name}/{name}")
+
+
+def test_every_format_is_read_from_s3_as_from_this_machine(s3, tmp_path):
+    folder = tmp_path / "files"
+    folder.mkdir()
+    import zstandard
+
+    (folder / "a.jsonl").write_bytes(LINES)
+    (folder / "b.jsonl.zst").write_bytes(zstandard.compress(LINES[: LINES.index(b"\n") + 1]))
+    for name in ("one.txt", "two.txt", "three.txt"):
+        (folder / name).write_text(f"text of {name}")
+    for write in (write_parquet, write_array_record, write_webdataset):
+        write(folder)
+    for file in folder.iterdir():
+        if file.is_file():
+            put(folder, file.name)
+    for kind in (Jsonl, Parquet, ArrayRecord, WebDataset, TextFiles):
+        here, there = (
+            kind(path, heldout_fraction=0.1) for path in (str(folder), f"s3://corpus/{folder.name}")
+        )
+        assert [os.path.basename(file) for file in there.files()] == [
+            os.path.basename(file) for file in here.files()
+        ]
+        for split in ("train", "heldout"):
+            local = [record | {"path": ""} for record in here.read(split)]
+            assert [record | {"path": ""} for record in there.read(split)] == local
+        assert there.content_digest() == dataclasses.replace(there).content_digest()
+    pattern = f"s3://corpus/{folder.name}/t*.txt"
+    assert [name.rpartition("/")[2] for name in matching_files(pattern, ())[1]] == [
+        "three.txt", "two.txt",
+    ]  # fmt: skip
+    file = f"s3://corpus/{folder.name}/a.jsonl"
+    assert size_of(file) == len(LINES)
+    before = stamp_of(file)
+    (folder / "a.jsonl").write_bytes(LINES + LINES)
+    put(folder, "a.jsonl")
+    fsspec.filesystem("s3").invalidate_cache()
+    assert stamp_of(file) != before
+
+
+def test_what_is_not_in_the_bucket_is_named(s3):
+    for path in ("s3://corpus/nothing", "s3://corpus/no*.jsonl", "s3://nobucket/a.jsonl"):
+        with pytest.raises(DataError) as error:
+            list(Jsonl(path).read("train"))
+        assert path in str(error.value)
+    with pytest.raises(DataError, match=r"s3://corpus/missing\.txt cannot be read"):
+        open_binary("s3://corpus/missing.txt").read()
+
+
+class Failures:
+    """How often reads of the store will fail or come short, and how often files were opened."""
+
+    def __init__(self):
+        self.left = self.opened = 0
+
+
+@pytest.fixture
+def failures(monkeypatch):
+    """A store at memory:// whose reads fail as told."""
+    found, plain = Failures(), MemoryFileSystem._open
+
+    class Flaky(io.BytesIO):
+        def read(self, size=-1):
+            if found.left == 0:
+                return super().read(size)
+            found.left -= 1
+            if found.left % 2:
+                return super().read(10)
+            raise ConnectionResetError("connection reset by peer")
+
+    def flaky_open(self, path, mode="rb", **options):
+        file: Any = plain(self, path, mode, **options)
+        if mode != "rb":
+            return file
+        found.opened += 1
+        return Flaky(file.getvalue())
+
+    fsspec.filesystem("memory").pipe_file("/corpus/a.jsonl", LINES)
+    monkeypatch.setattr(MemoryFileSystem, "_open", flaky_open)
+    return found
+
+
+def test_reads_that_fail_are_tried_again(failures):
+    failures.left = 4
+    source = Jsonl("memory://corpus/a.jsonl", heldout_fraction=0.0)
+    assert list(source.read("train")) == RECORDS
+    assert failures.opened == 5
+
+
+def test_reads_that_always_fail_end_with_the_path_and_the_reason(failures, monkeypatch):
+    monkeypatch.setenv("JAXGEN_READ_ATTEMPTS", "3")
+    failures.left = 10**6
+    with pytest.raises(DataError) as error:
+        list(Jsonl("memory://corpus/a.jsonl").read("train"))
+    for words in ("memory:///corpus/a.jsonl", "tried 3 times", "JAXGEN_READ_ATTEMPTS"):
+        assert words in str(error.value)
+    assert failures.opened == 3
+
+
+def test_a_missing_library_is_named():
+    with pytest.raises(DataError, match=r"gs://bucket/a needs a library.*jaxgen\[gcs\]"):
+        try:
+            import gcsfs  # noqa: F401  # pyright: ignore[reportMissingImports]
+        except ImportError:
+            open_binary("gs://bucket/a")
+        else:
+            pytest.skip("gcsfs is installed")
+
+
+def test_a_dataset_that_the_library_saved_is_read_as_it_reads_it(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    from jaxgen.data.tables import HuggingFaceDataset
+
+    made = datasets.Dataset.from_list(RECORDS)
+    datasets.DatasetDict({"train": made}).save_to_disk(
+        str(tmp_path / "set"), num_shards={"train": 3}
+    )
+    source = HuggingFaceDataset(str(tmp_path / "set"), part="train", heldout_fraction=0.0)
+    assert list(source.read("train")) == list(
+        datasets.load_from_disk(str(tmp_path / "set"))["train"]
+    )
+    shuffled = made.shuffle(seed=0)
+    shuffled.flatten_indices().save_to_disk(str(tmp_path / "shuffled"))
+    source = HuggingFaceDataset(str(tmp_path / "shuffled"), heldout_fraction=0.0)
+    assert list(source.read("train")) == list(shuffled)
