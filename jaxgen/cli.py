@@ -11,7 +11,7 @@ import jaxgen
 from jaxgen.errors import JaxgenError
 
 GIN_HELP = """\
-configuration flags, of train, import, config, tasks and data:
+configuration flags, of train, import, config, prepare, tasks and data:
   --gin_file=FILE        a gin file, repeatable; later files win
   --gin.NAME=VALUE       a binding, such as --gin.train.steps=200 or --gin.TEXT=my/folder
 """
@@ -118,6 +118,14 @@ def _parser() -> argparse.ArgumentParser:
     seen.add_argument("--longest", type=int, default=80, help="tokens of a document to show")
     seen.add_argument("--encoder", action="store_true", help="as a model with an encoder reads it")
     seen.set_defaults(function=("tasks", "show_task"))
+
+    prepare = commands.add_parser("prepare", help="raw corpora to tokenised shards")
+    prepare.add_argument("--output", help="the folder, new or of a preparation that was stopped")
+    prepare.add_argument("--engine", choices=("local", "ray"), default="local")
+    prepare.add_argument("--workers", type=int, help="processes; one a core if unset")
+    prepare.add_argument("--address", help="of a Ray cluster, such as auto")
+    prepare.add_argument("--check", metavar="FOLDER", help="compare a corpus with its manifest")
+    prepare.set_defaults(function=("prepare", "prepare"))
 
     data = commands.add_parser("data", help="what a mixture is made of").add_subparsers(
         required=True, metavar="report"

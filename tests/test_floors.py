@@ -17,7 +17,7 @@ FLOORS = (
     {"batch", "sharding"},
     {"ops"},
     {"codecs", "data", "models"},
-    {"objectives"},
+    {"objectives", "preparation"},
     {"training", "generation", "interchange"},
     {"evaluation"},
     {"run_config"},

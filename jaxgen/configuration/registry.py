@@ -18,12 +18,26 @@ def registered() -> Table:
     from jaxgen.data.generated import Addition, AssociativeRecall, Copying, LookupChain
     from jaxgen.data.infilling import FillInTheMiddle
     from jaxgen.data.mixtures import Mixture, MixtureStage
+    from jaxgen.data.prepared import PreparedCorpus
     from jaxgen.data.preprocessors import Choices, Keep, Rename, Template
     from jaxgen.data.sources import InMemory
     from jaxgen.data.tables import ArrayRecord, HuggingFaceDataset, Parquet, WebDataset
     from jaxgen.data.tasks import Task
     from jaxgen.data.text_files import Jsonl, TextFiles
     from jaxgen.evaluation.config import EvaluationConfig
+    from jaxgen.preparation.config import Preparation
+    from jaxgen.preparation.decontamination import Decontaminate
+    from jaxgen.preparation.duplicates import NearDuplicates
+    from jaxgen.preparation.filters import (
+        Characters,
+        Language,
+        Repetition,
+        StopWords,
+        Symbols,
+        Without,
+        Words,
+    )
+    from jaxgen.preparation.scrubbing import Scrub
     from jaxgen.run_config import RunConfig
     from jaxgen.sharding.mesh import MeshConfig
     from jaxgen.sharding.rules import Rules
@@ -59,6 +73,18 @@ def registered() -> Table:
         "hf_dataset": HuggingFaceDataset,
         "webdataset": WebDataset,
         "in_memory": InMemory,
+        "prepared": PreparedCorpus,
+        "preparation": Preparation,
+        "characters": Characters,
+        "words": Words,
+        "symbols": Symbols,
+        "stop_words": StopWords,
+        "repetition": Repetition,
+        "language": Language,
+        "without": Without,
+        "scrub": Scrub,
+        "near_duplicates": NearDuplicates,
+        "decontaminate": Decontaminate,
         "standard_library_code": StandardLibraryCode,
         "standard_library_prose": StandardLibraryProse,
         "addition": Addition,

@@ -22,6 +22,7 @@ from jaxgen.data.packing import (
     pack_row,
 )
 from jaxgen.data.parts import ANSWER, Example
+from jaxgen.data.prepared import PreparedCorpus
 from jaxgen.data.segments import Segment, example_segment
 from jaxgen.data.sources import Split
 from jaxgen.data.tasks import Generated, Task
@@ -57,9 +58,25 @@ def open_rows(task: Task, layout: Layout, seed: int, split: Split) -> Rows:
 
 def open_store(task: Task, split: Split) -> TokenStore:
     """The tokens of a task's records."""
+    if isinstance(task.source, PreparedCorpus):
+        return _prepared_store(task, task.source, split)
     parts = (task.source.content_digest(), task.source, task.preprocessors)
     identity = (*parts, *task.features.identity(), task.codec.digest, split)
     return cached_store(identity, task.codec.vocab_size, lambda: task.examples(split))
+
+
+def _prepared_store(task: Task, corpus: PreparedCorpus, split: Split) -> TokenStore:
+    if corpus.codec_digest != task.codec.digest:
+        raise DataError(
+            f"{corpus.folder} was tokenised by {corpus.codec_digest}, and the task's codec is "
+            f"{task.codec.digest}: give the task that tokenizer, or prepare the corpus again."
+        )
+    if task.preprocessors or not isinstance(task.features, Text):
+        raise DataError(
+            f"{corpus.folder} holds tokens of documents: its task has features text and no "
+            "preprocessors, which are the preparation's."
+        )
+    return TokenStore(corpus.places(split))
 
 
 def _chunk_rows(

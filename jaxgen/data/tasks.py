@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import logging
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
@@ -18,6 +19,7 @@ from jaxgen.data.generated import Addition, AssociativeRecall, Copying, LookupCh
 from jaxgen.data.hashing import permutation
 from jaxgen.data.infilling import FillInTheMiddle
 from jaxgen.data.parts import Example
+from jaxgen.data.prepared import PreparedCorpus
 from jaxgen.data.preprocessors import Choices, Context, Keep, Rename, Template
 from jaxgen.data.sampling import sample
 from jaxgen.data.sources import InMemory, Record, Split
@@ -29,10 +31,11 @@ Metric = Literal["exact_match", "token_accuracy", "log_probability"]
 Generated = Addition | AssociativeRecall | Copying | LookupChain
 AnySource = (
     TextFiles | Jsonl | Parquet | ArrayRecord | HuggingFaceDataset | WebDataset | InMemory
-    | StandardLibraryCode | StandardLibraryProse | Generated
+    | PreparedCorpus | StandardLibraryCode | StandardLibraryProse | Generated
 )  # fmt: skip
 AnyPreprocessor = Rename | Template | Choices | Keep | FewShot | FillInTheMiddle
 AnyFeatures = Text | PromptAnswer | Chat
+logger = logging.getLogger(__name__)
 ENCODED_AT_ONCE = 1000
 """Records that a codec is given at a time, to use all cores."""
 
@@ -107,9 +110,21 @@ class Task:
 
     def examples(self, split: Split) -> Iterator[Example]:
         """A split's records as tokens."""
-        records = self.records(split)
+        records, skipped = self.records(split), 0
         while chosen := list(itertools.islice(records, ENCODED_AT_ONCE)):
-            yield from self.encode(chosen)
+            try:
+                yield from self.encode(chosen)
+            except DataError:
+                if getattr(self.source, "on_error", "raise") == "raise":
+                    raise
+                for record in chosen:
+                    try:
+                        yield from self.encode([record])
+                    except DataError as error:
+                        skipped += 1
+                        logger.log(logging.WARNING if skipped == 1 else logging.DEBUG, "%s", error)
+        if skipped:
+            logger.warning("task %s: %d record(s) of no use skipped", self.name, skipped)
 
     def instances(self, count: int, seed: int, split: Split = "heldout") -> list[Record]:
         """`count` records (or all, if there are fewer) of a split, chosen by the seed."""

@@ -10,6 +10,7 @@ from jaxgen.data.generated import Addition
 from jaxgen.data.preprocessors import Choices, Context, Keep, Rename, Template
 from jaxgen.data.sources import InMemory
 from jaxgen.data.tasks import Task
+from jaxgen.data.text_files import Jsonl
 from jaxgen.errors import ConfigError, DataError
 
 NOTHING = Context(lambda: iter(()))
@@ -104,3 +105,14 @@ def test_generated_tasks_have_solved_examples_too():
             summands, total = shot.split("=")
             assert sum(map(int, summands.split("+"))) == int(total)
         assert asked.endswith("=")
+
+
+def test_a_record_without_its_field_is_an_error_or_skipped_as_the_source_says(tmp_path, caplog):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a"}\n{"title": "b"}\n{"text": "c"}\n')
+    task = Task("t", Jsonl(str(path), heldout_fraction=0.0))
+    with pytest.raises(DataError, match=r"task t: .*'text' is missing.*title"):
+        list(task.examples("train"))
+    skipping = Task("t", Jsonl(str(path), heldout_fraction=0.0, on_error="skip"))
+    assert [task.codec.decode(e.ids) for e in skipping.examples("train")] == ["a", "c"]
+    assert "task t: 1 record(s) of no use skipped" in caplog.text

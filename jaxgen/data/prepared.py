@@ -1,0 +1,114 @@
+"""A corpus that `jaxgen prepare` has made: token files and a manifest that says what they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from jaxgen.data.hashing import hash64
+from jaxgen.data.sources import Record, Split
+from jaxgen.data.token_files import read_token_file
+from jaxgen.errors import DataError
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedCorpus:
+    """The tokens of a prepared corpus; a task's codec must be the one it was made with.
+
+    Attributes:
+      folder: that `jaxgen prepare` wrote.
+    """
+
+    folder: str
+
+    @functools.cached_property
+    def manifest(self) -> dict[str, Any]:
+        """What the preparation wrote.
+
+        Raises:
+          DataError: if it is not there, or of another version.
+        """
+        path = Path(self.folder) / MANIFEST
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            begun = (Path(self.folder) / "work").exists()
+            what = "was not finished: give its command again" if begun else "is no prepared corpus"
+            raise DataError(f"{self.folder} {what} (it has no {MANIFEST}).") from error
+        except (OSError, json.JSONDecodeError) as error:
+            raise DataError(f"{path} cannot be read: {error}.") from error
+        if manifest.get("format") != FORMAT:
+            raise DataError(
+                f"{path} is of format {manifest.get('format')}, and this jaxgen reads {FORMAT}; "
+                "prepare the corpus again."
+            )
+        return manifest
+
+    @property
+    def codec_digest(self) -> str:
+        """Of the tokenizer that the tokens are of."""
+        return self.manifest["codec"]
+
+    def places(self, split: Split) -> tuple[tuple[str, str], ...]:
+        """(folder, name) of each token file, checked to be whole.
+
+        Raises:
+          DataError: naming a file that is missing or does not fit the manifest.
+        """
+        places = []
+        for file in self.manifest["splits"][split]:
+            found = read_token_file(Path(self.folder), file["name"])
+            if len(found.tokens) != file["tokens"] or len(found.offsets) != file["documents"] + 1:
+                raise DataError(
+                    f"{self.folder}/{file['name']} has {len(found.tokens)} tokens in "
+                    f"{len(found.offsets) - 1} documents, and {MANIFEST} says {file['tokens']} in "
+                    f"{file['documents']}; prepare the corpus again."
+                )
+            if file["documents"]:
+                places.append((self.folder, file["name"]))
+        if not places:
+            raise DataError(
+                f"{self.folder} has no document in the {split} split; prepare it with another "
+                "heldout_fraction."
+            )
+        return tuple(places)
+
+    def read(self, split: Split) -> Iterator[Record]:
+        """Tokens have no records: raises DataError."""
+        del split
+        raise DataError(
+            f"{self.folder} holds tokens, not texts: steps and other features than `text` are for "
+            "the preparation's own sources."
+        )
+        yield {}
+
+    def content_digest(self) -> str:
+        """Of the manifest, which has a digest of every file."""
+        return f"{hash64(json.dumps(self.manifest, sort_keys=True)):016x}"
+
+    def check_digests(self) -> int:
+        """Reads every token file, and returns how many there are.
+
+        Raises:
+          DataError: naming one whose bytes are not those that were written.
+        """
+        count = 0
+        for split in ("train", "heldout"):
+            for file in self.manifest["splits"][split]:
+                path = Path(self.folder) / f"{file['name']}.tokens"
+                with open(path, "rb") as stream:
+                    found = hashlib.file_digest(
+                        stream, lambda: hashlib.blake2b(digest_size=16)
+                    ).hexdigest()
+                if found != file["digest"]:
+                    raise DataError(f"{path} is damaged: its digest is not the manifest's.")
+                count += 1
+        return count

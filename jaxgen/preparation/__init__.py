@@ -1,0 +1,1 @@
+"""From raw corpora to tokenised shards: filters, scrubbing, duplicates, decontamination."""

@@ -1,0 +1,132 @@
+"""Documents that hold what a model will be judged on, found by shared word n-grams.
+
+As in GPT-3 (2005.14165, appendix C): words in lower case without marks, n-grams of 13. A shorter
+item counts as one n-gram of its own length, down to a least number of words.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxgen.data.features import field
+from jaxgen.data.tasks import AnySource, Generated, Task
+from jaxgen.errors import ConfigError, DataError
+from jaxgen.preparation.ngrams import WordHasher, ngram_hashes, normalised_words
+
+
+@dataclasses.dataclass(frozen=True)
+class Decontaminate:
+    """What must not be in the corpus.
+
+    Attributes:
+      tasks: whose held-out instances are looked for, prompts and answers together.
+      sources: of texts that are looked for, all splits.
+      field: of the sources' records.
+      ngram: words that must agree.
+      least_words: items with fewer words are left alone, and counted.
+    """
+
+    tasks: tuple[Task, ...] = ()
+    sources: tuple[AnySource, ...] = ()
+    field: str = "text"
+    ngram: int = 13
+    least_words: int = 8
+
+    def __post_init__(self):
+        if not self.tasks and not self.sources:
+            raise ConfigError("decontaminate needs decontaminate.tasks or decontaminate.sources.")
+        if not 1 <= self.least_words <= self.ngram:
+            raise ConfigError(
+                f"decontaminate.least_words={self.least_words} must lie between 1 and "
+                f"decontaminate.ngram={self.ngram}."
+            )
+        made = [task.name for task in self.tasks if isinstance(task.source, Generated)]
+        if made:
+            raise ConfigError(
+                f"decontaminate.tasks names {made}, which are made on the spot: their instances "
+                "are as good as endless and in no corpus."
+            )
+
+    def items(self) -> Iterable[tuple[str, str]]:
+        """(name, text) of everything that is looked for."""
+        for task in self.tasks:
+            for number, example in enumerate(task.examples("heldout")):
+                yield f"{task.identity}:{number}", task.codec.decode(example.ids)
+        for place, source in enumerate(self.sources):
+            number = 0
+            for split in ("train", "heldout"):
+                try:
+                    for record in source.read(split):
+                        yield f"source {place}:{number}", field(record, self.field)
+                        number += 1
+                except DataError as error:
+                    if "no record in" not in str(error):
+                        raise
+
+
+@dataclasses.dataclass(frozen=True)
+class Index:
+    """The n-grams that are looked for; picklable.
+
+    Attributes:
+      sizes: n-gram sizes, and for each the sorted hashes and the items they are of.
+      words: of each item.
+      names: of each item.
+      too_short: how many items were left alone.
+    """
+
+    sizes: dict[int, tuple[np.ndarray, np.ndarray]]
+    words: list[list[str]]
+    names: list[str]
+    too_short: int
+
+    def matches(self, text: str, hasher: WordHasher) -> list[dict[str, Any]]:
+        """One row for each item that the text shares an n-gram with: item, words."""
+        words = normalised_words(text)
+        hashes = hasher.hashes(words)
+        found: dict[int, dict[str, Any]] = {}
+        for size, (known, owners) in self.sizes.items():
+            grams = ngram_hashes(hashes, size)
+            places = np.searchsorted(known, grams)
+            places[places == len(known)] = 0
+            for start in np.flatnonzero(known[places] == grams):
+                item = int(owners[places[start]])
+                shared = words[start : start + size]
+                # Equal hashes are all but equal words; the report must be sure.
+                if item not in found and _holds(self.words[item], shared):
+                    found[item] = {"item": self.names[item], "words": " ".join(shared)}
+        return list(found.values())
+
+
+def make_index(settings: Decontaminate) -> Index:
+    """The index of all items."""
+    hasher = WordHasher()
+    grams: dict[int, list[np.ndarray]] = {}
+    owners: dict[int, list[np.ndarray]] = {}
+    all_words, names, too_short = [], [], 0
+    for name, text in settings.items():
+        words = normalised_words(text)
+        size = min(settings.ngram, len(words))
+        if size < settings.least_words:
+            too_short += 1
+            continue
+        found = ngram_hashes(hasher.hashes(words), size)
+        grams.setdefault(size, []).append(found)
+        owners.setdefault(size, []).append(np.full(len(found), len(names)))
+        all_words.append(words)
+        names.append(name)
+    sizes = {}
+    for size, parts in grams.items():
+        joined, of = np.concatenate(parts), np.concatenate(owners[size])
+        order = np.argsort(joined, kind="stable")
+        sizes[size] = joined[order], of[order]
+    return Index(sizes, all_words, names, too_short)
+
+
+def _holds(words: Sequence[str], part: Sequence[str]) -> bool:
+    size = len(part)
+    return any(words[i : i + size] == part for i in range(len(words) - size + 1))

