@@ -88,14 +88,23 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--max_shard_bytes", type=int, default=5_000_000_000)
     export.set_defaults(function=("interchange", "export_checkpoint"))
 
-    tokenizer = commands.add_parser("tokenizer", help="train a tokenizer").add_subparsers(
-        required=True, metavar="train"
-    )
-    fit = tokenizer.add_parser("train", help="byte-level BPE from text files")
-    fit.add_argument("text", nargs="+", help="files, folders or globs of UTF-8 text")
+    tokenizer = commands.add_parser("tokenizer", help="train or look at tokenizers")
+    of_tokenizers = tokenizer.add_subparsers(required=True, metavar="train|show")
+    fit = of_tokenizers.add_parser("train", help="BPE or Unigram over bytes, from text files")
+    fit.add_argument("text", nargs="+", help="files, folders or globs of UTF-8 text, or .jsonl")
     fit.add_argument("--vocab_size", type=int, default=8192)
     fit.add_argument("--output", required=True, help="the tokenizer.json to write")
+    fit.add_argument("--kind", choices=("bpe", "unigram"), default="bpe")
+    fit.add_argument("--sample", type=float, default=200, help="megabytes of text to learn from")
+    fit.add_argument("--seed", type=int, default=0, help="of the sample")
+    fit.add_argument("--sentinels", type=int, default=40, help="for span corruption")
+    fit.add_argument("--reserved", type=int, default=0, help="control tokens for later")
+    fit.add_argument("--plain", action="store_true", help="no control tokens but pad, begin, end")
     fit.set_defaults(function=("tokenizer", "train"))
+    seen = of_tokenizers.add_parser("show", help="what a tokenizer is, and does to a text")
+    seen.add_argument("file", help="a tokenizer.json or a SentencePiece .model")
+    seen.add_argument("--text", help="to be cut into tokens")
+    seen.set_defaults(function=("tokenizer", "show"))
 
     models = commands.add_parser("models", help="published models and their counts")
     models.set_defaults(function=("models", "listing"), filter=None)

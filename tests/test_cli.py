@@ -41,15 +41,15 @@ def test_train_generate_evaluate(run_dir, capsys):
 
 def test_a_tokenizer_of_ones_own(text, tmp_path, capsys):
     path = tmp_path / "tokenizer.json"
-    command = ["tokenizer", "train", str(text), "--vocab_size=300", f"--output={path}"]
+    command = ["tokenizer", "train", str(text), "--vocab_size=320", f"--output={path}"]
     assert main(command) == 0
     assert "digest" in capsys.readouterr().out
     train = ["train", *SMALL, f"--gin.TEXT={text}", f"--run_dir={tmp_path / 'run'}"]
-    bpe = ["--gin.task.codec=@bpe_codec()", f"--gin.bpe_codec.path={path}"]
+    bpe = ["--gin.task.codec=@tokenizer_codec()", f"--gin.tokenizer_codec.path={path}"]
     assert main([*train, *bpe]) == 0
     assert (tmp_path / "run" / "tokenizer.json").read_bytes() == path.read_bytes()
     capsys.readouterr()
-    assert main(["tokenizer", "train", str(text), "--vocab_size=262", f"--output={path}"]) == 0
+    assert main(["tokenizer", "train", str(text), "--vocab_size=317", f"--output={path}"]) == 0
     assert main([*train, *bpe]) == 1
     message = capsys.readouterr().err
     assert message.startswith("error: ") and "digest" in message

@@ -1,25 +1,116 @@
-"""`jaxgen tokenizer train`: a byte-level BPE from text files."""
+"""`jaxgen tokenizer train|show`: tokenizers of one's own, and what any of them does to a text."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator, Sequence
 
-from jaxgen.codecs.bpe import train_bpe
-from jaxgen.data.text_files import TextFiles
+from jaxgen.codecs.codec import Codec
+from jaxgen.codecs.lossless import lost
+from jaxgen.codecs.sentencepiece import SentencePieceCodec
+from jaxgen.codecs.special import SpecialTokens
+from jaxgen.codecs.tokenizer import TokenizerCodec
+from jaxgen.codecs.training import train_tokenizer
+from jaxgen.data.features import field
+from jaxgen.data.hashing import hash64
+from jaxgen.data.text_files import Jsonl, TextFiles
+from jaxgen.errors import DataError
+
+HELD_BACK = 20
+"""One text of so many is not learnt from, and tells how many bytes a token has."""
 
 
 def train(arguments: argparse.Namespace) -> int:
-    """Writes a tokenizer.json and prints its digest.
+    """Writes a tokenizer.json and prints what it makes of text it has not seen.
 
     Args:
-      arguments: `text` (patterns), `vocab_size`, `output`.
+      arguments: `text` (patterns), `kind`, `vocab_size`, `output`, `sample` (megabytes), `seed`,
+        `sentinels`, `reserved`, `plain`.
     """
+    held_back: list[str] = []
 
-    def texts():
-        for pattern in arguments.text:
-            for record in TextFiles(pattern, heldout_fraction=0.0).read("train"):
-                yield record["text"]
+    def learnt() -> Iterator[str]:
+        for number, text in enumerate(sample(arguments.text, arguments.sample, arguments.seed)):
+            if number % HELD_BACK == HELD_BACK - 1:
+                held_back.append(text)
+            else:
+                yield text
 
-    codec = train_bpe(texts(), arguments.vocab_size, arguments.output)
+    special = None
+    if not arguments.plain:
+        special = SpecialTokens(sentinels=arguments.sentinels, reserved=arguments.reserved)
+    codec = train_tokenizer(
+        learnt(), arguments.vocab_size, arguments.output, arguments.kind, special
+    )
     print(f"{arguments.output}: {codec.vocab_size} tokens, digest {codec.digest}")
+    if held_back:
+        print(f"{bytes_per_token(codec, held_back):.2f} bytes a token, of text held back")
     return 0
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """Prints what a tokenizer is, and its tokens of a text.
+
+    Args:
+      arguments: `file`, a tokenizer.json or a SentencePiece .model; `text` or None.
+    """
+    codec = open_codec(arguments.file)
+    print(f"{arguments.file}: {codec.vocab_size} tokens, digest {codec.digest}")
+    changed = lost(codec)
+    print("every text comes back" if not changed else f"these texts do not come back: {changed}")
+    if arguments.text is not None:
+        ids = codec.encode(arguments.text)
+        print(f"{len(ids)} tokens, {bytes_per_token(codec, [arguments.text]):.2f} bytes a token")
+        print(
+            " ".join(
+                f"{piece}:{number}" for piece, number in zip(codec.pieces(ids), ids, strict=True)
+            )
+        )
+    return 0
+
+
+def open_codec(file: str) -> Codec:
+    """The codec of a file; the first control token does for those that the file has no name for.
+
+    Raises:
+      DataError: if it is neither kind of file.
+    """
+    if file.endswith(".model"):
+        return SentencePieceCodec(file)
+    try:
+        codec = TokenizerCodec(file)
+        assert codec.pad_id >= 0
+        return codec
+    except DataError as error:
+        if "lacks the control tokens" not in str(error):
+            raise
+    from tokenizers import Tokenizer
+
+    added = Tokenizer.from_file(file).get_added_tokens_decoder()
+    names = [token.content for _, token in sorted(added.items()) if token.special]
+    if not names:
+        raise DataError(f"{file} has no control token at all; add one that ends a text.")
+    return TokenizerCodec(file, pad=names[0], begin=names[0], end=names[0])
+
+
+def bytes_per_token(codec: Codec, texts: Sequence[str]) -> float:
+    """Of the texts together."""
+    tokens = sum(len(ids) for ids in codec.encode_batch(texts))
+    return sum(len(text.encode()) for text in texts) / max(1, tokens)
+
+
+def sample(patterns: Sequence[str], megabytes: float, seed: int) -> Iterator[str]:
+    """Texts of files in an order drawn by the seed, until there is enough; the rest is not read."""
+    files = []
+    for pattern in patterns:
+        is_json = ".jsonl" in pattern
+        source = (Jsonl if is_json else TextFiles)(pattern, heldout_fraction=0.0)
+        files += [(source, file) for file in source.files()]
+    size = 0
+    for source, file in sorted(files, key=lambda one: hash64(seed, one[1])):
+        for record in source.read_file(file):
+            text = field(record, "text")
+            yield text
+            size += len(text.encode())
+            if size >= megabytes * 1e6:
+                return

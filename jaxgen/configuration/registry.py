@@ -7,9 +7,10 @@ from jaxgen.configuration.table import Table
 
 def registered() -> Table:
     """All names of jaxgen. The rooms are imported here, when a configuration is first read."""
-    from jaxgen.codecs.bpe import BPECodec
     from jaxgen.codecs.bytes import ByteCodec
+    from jaxgen.codecs.sentencepiece import SentencePieceCodec
     from jaxgen.codecs.special import SpecialTokens
+    from jaxgen.codecs.tokenizer import TokenizerCodec
     from jaxgen.data.chat import Chat
     from jaxgen.data.denoising import MaskedTokens, NextToken, PrefixLM, SpanCorruption
     from jaxgen.data.embedded import StandardLibraryCode, StandardLibraryProse
@@ -93,7 +94,8 @@ def registered() -> Table:
         "lookup_chain": LookupChain,
         "byte_codec": ByteCodec,
         "special_tokens": SpecialTokens,
-        "bpe_codec": BPECodec,
+        "tokenizer_codec": TokenizerCodec,
+        "sentencepiece_codec": SentencePieceCodec,
         "evaluation": EvaluationConfig,
         **registered_models(),
         "mesh": MeshConfig,

@@ -7,8 +7,9 @@ import math
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 
-from jaxgen.codecs.bpe import BPECodec
 from jaxgen.codecs.bytes import ByteCodec
+from jaxgen.codecs.sentencepiece import SentencePieceCodec
+from jaxgen.codecs.tokenizer import TokenizerCodec
 from jaxgen.data.loading import MixtureData
 from jaxgen.data.packing import Layout
 from jaxgen.data.rows import open_rows
@@ -95,7 +96,7 @@ class Mixture:
             raise DataError(f"mixture {self.name}: {what} leaves every task out.")
 
     @property
-    def codec(self) -> ByteCodec | BPECodec:
+    def codec(self) -> ByteCodec | TokenizerCodec | SentencePieceCodec:
         """The codec that all tasks share."""
         return self.every_task[0].codec
 
@@ -121,7 +122,7 @@ class Mixture:
         """In the order of task_ids: by name, so that the order of writing them means nothing."""
         return tuple(task.name for task in self.every_task)
 
-    def with_codec(self, codec: ByteCodec | BPECodec) -> Mixture:
+    def with_codec(self, codec: ByteCodec | TokenizerCodec | SentencePieceCodec) -> Mixture:
         """The mixture with another codec in every task."""
         tasks = tuple(
             dataclasses.replace(part, codec=codec)

@@ -8,8 +8,9 @@ import logging
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
-from jaxgen.codecs.bpe import BPECodec
 from jaxgen.codecs.bytes import ByteCodec
+from jaxgen.codecs.sentencepiece import SentencePieceCodec
+from jaxgen.codecs.tokenizer import TokenizerCodec
 from jaxgen.data.chat import Chat
 from jaxgen.data.denoising import PrefixLM, SpanCorruption
 from jaxgen.data.embedded import StandardLibraryCode, StandardLibraryProse
@@ -59,7 +60,7 @@ class Task:
     name: str
     source: AnySource
     features: AnyFeatures = Text()
-    codec: ByteCodec | BPECodec = ByteCodec()
+    codec: ByteCodec | TokenizerCodec | SentencePieceCodec = ByteCodec()
     metrics: tuple[Metric, ...] = ("exact_match", "token_accuracy", "log_probability")
     preprocessors: tuple[AnyPreprocessor, ...] = ()
     epochs: float | None = None

@@ -7,8 +7,8 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from jaxgen.codecs.bpe import BPECodec
 from jaxgen.codecs.codec import Codec
+from jaxgen.codecs.tokenizer import TokenizerCodec
 from jaxgen.errors import InterchangeError
 from jaxgen.interchange.files import TOKENIZER, read_json
 from jaxgen.interchange.importing import Checkpoint
@@ -18,7 +18,7 @@ _NAMES = {"begin": ("bos_token", "cls_token"), "end": ("eos_token", "sep_token")
           "pad": ("pad_token",)}  # fmt: skip
 
 
-def read_codec(checkpoint: Checkpoint, path: str) -> BPECodec:
+def read_codec(checkpoint: Checkpoint, path: str) -> TokenizerCodec:
     """The codec of a checkpoint.
 
     The three special tokens are those whose ids config.json has, otherwise those that
@@ -44,7 +44,7 @@ def read_codec(checkpoint: Checkpoint, path: str) -> BPECodec:
             f"neither config.json nor {TOKENIZER_CONFIG} in {checkpoint.folder} says which token "
             "ends a text; add eos_token_id to config.json."
         )
-    return BPECodec(path, begin=found["begin"] or end, end=end, pad=found["pad"] or end)
+    return TokenizerCodec(path, begin=found["begin"] or end, end=end, pad=found["pad"] or end)
 
 
 def write_codec(codec: Codec) -> tuple[dict[str, bytes], dict[str, Any]]:
@@ -54,7 +54,7 @@ def write_codec(codec: Codec) -> tuple[dict[str, bytes], dict[str, Any]]:
     """
     ids = {"bos_token_id": codec.begin_id, "eos_token_id": codec.end_id}
     ids["pad_token_id"] = codec.pad_id
-    if not isinstance(codec, BPECodec):
+    if not isinstance(codec, TokenizerCodec):
         return {}, ids
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from jaxgen.codecs.bpe import BPECodec
 from jaxgen.codecs.bytes import ByteCodec
+from jaxgen.codecs.sentencepiece import SentencePieceCodec
+from jaxgen.codecs.tokenizer import TokenizerCodec
 from jaxgen.data.tables import ArrayRecord, HuggingFaceDataset, Parquet, WebDataset
 from jaxgen.data.text_files import Jsonl, TextFiles
 from jaxgen.errors import ConfigError
@@ -35,7 +36,7 @@ class Preparation:
     """
 
     sources: tuple[AnyFiles, ...]
-    codec: ByteCodec | BPECodec = ByteCodec()
+    codec: ByteCodec | TokenizerCodec | SentencePieceCodec = ByteCodec()
     field: str = "text"
     filters: tuple[Filter, ...] = ()
     scrub: Scrub | None = None

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from jaxgen.codecs.bpe import train_bpe
+from jaxgen.codecs.training import train_tokenizer
 from jaxgen.configuration import load
 from jaxgen.data.features import PromptAnswer
 from jaxgen.data.generated import Addition, Copying
@@ -191,7 +191,7 @@ def test_mixtures_that_mean_nothing_are_refused(changes, words):
 
 
 def test_differing_codecs_are_refused(tmp_path):
-    codec = train_bpe(["abc"], 300, tmp_path / "tokenizer.json")
+    codec = train_tokenizer(["abc"], 300, tmp_path / "tokenizer.json")
     other = dataclasses.replace(TASKS[1], codec=codec)
     with pytest.raises(DataError, match="one codec"):
         Mixture("m", (TASKS[0], other))

@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
     text, tokenizer, run = f"--gin.TEXT={folder / 'text'}", folder / "own.json", folder / "run"
     train = ["tokenizer", "train", str(folder / "text"), "--vocab_size=300"]
     assert main([*train, f"--output={tokenizer}"]) == 0
-    codec = ["--gin.task.codec=@bpe_codec()", f"--gin.bpe_codec.path={tokenizer}"]
+    codec = ["--gin.task.codec=@tokenizer_codec()", f"--gin.tokenizer_codec.path={tokenizer}"]
     assert main(["train", *SMALL, *codec, text, f"--run_dir={run}"]) == 0
     assert main(["export", f"--run_dir={run}", f"--output={folder / 'hf'}"]) == 0
     imported = ["import", f"--from={folder / 'hf'}", f"--output={folder / 'back'}"]

@@ -1,4 +1,4 @@
-"""Byte-level BPE, trained and run by Hugging Face `tokenizers`, kept as a tokenizer.json."""
+"""Any Hugging Face tokenizer.json, run by `tokenizers`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import functools
 import hashlib
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer
 
 from jaxgen.codecs.bytes import visible
 from jaxgen.codecs.special import BEGIN, END, PAD, find_special
@@ -20,8 +20,10 @@ NAME_IN_RUN = "tokenizer.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class BPECodec:
-    """A tokenizer.json with three special tokens, by default those of `train_bpe`.
+class TokenizerCodec:
+    """A tokenizer.json whose tokens for padding, begin and end have names, by default jaxgen's own.
+
+    A file that has fewer, as GPT-2's has `<|endoftext|>` alone, lets one token do for several.
 
     Attributes:
       path: the file.
@@ -64,8 +66,9 @@ class BPECodec:
         missing = [token for token in special if tokenizer.token_to_id(token) is None]
         if missing:
             raise DataError(
-                f"the tokenizer {self.path} lacks the special tokens {missing}; add them, or make "
-                "one with `jaxgen tokenizer train`."
+                f"the tokenizer {self.path} lacks the control tokens {missing}: name those that it "
+                "has, one for several if need be (tokenizer_codec.pad, .begin, .end), or make one "
+                "with `jaxgen tokenizer train`."
             )
         # The name of a special token inside a text is text, never the control token itself.
         tokenizer.encode_special_tokens = True
@@ -156,42 +159,3 @@ class BPECodec:
         temporary = copy.with_name(f".{NAME_IN_RUN}.{os.getpid()}.tmp")
         temporary.write_bytes(pathlib.Path(self.path).read_bytes())
         os.replace(temporary, copy)
-
-
-def train_bpe(texts: Iterable[str], vocab_size: int, path: str | os.PathLike) -> BPECodec:
-    """Trains a byte-level BPE in which each digit is a token of its own.
-
-    Args:
-      texts: the sample to learn from.
-      vocab_size: ids, special tokens included; at least 256 bytes and 3 special tokens.
-      path: the tokenizer.json to write.
-
-    Raises:
-      DataError: if the vocabulary is too small, or the file cannot be written.
-    """
-    if vocab_size < 259:
-        raise DataError(f"vocab_size={vocab_size} is too small: 256 bytes and 3 special tokens.")
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[PAD, BEGIN, END],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(f"cannot write the tokenizer {path}: {error.strerror}.") from error
-    return BPECodec(str(path))
