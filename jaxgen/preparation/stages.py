@@ -34,7 +34,7 @@ from jaxgen.preparation.filters import first_objection
 from jaxgen.preparation.ngrams import WordHasher
 
 SPACES = re.compile(r"\s+")
-BATCH = 1000
+BATCH = 100
 """Documents that are tokenised at a time."""
 
 
