@@ -4,6 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -195,3 +196,22 @@ def test_differing_codecs_are_refused(tmp_path):
     other = dataclasses.replace(TASKS[1], codec=codec)
     with pytest.raises(DataError, match="one codec"):
         Mixture("m", (TASKS[0], other))
+
+
+SHIPPED = sorted(path.name for path in Path(__file__).parents[2].glob("gin/mixtures/*.gin"))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("source_length", [None, 128])
+def test_mixtures_that_come_with_jaxgen_give_batches(name, source_length):
+    mixture = load([f"mixtures/{name}"], root="mixture")
+    only_decoders = name in ("quickstart.gin", "masked.gin", "infilling.gin")
+    if source_length is not None and only_decoders:
+        with pytest.raises(DataError, match=r"gives an encoder nothing|without an encoder"):
+            mixture.open(batch_size=4, length=64, seed=0, source_length=source_length)
+        return
+    data = mixture.open(batch_size=16, length=64, seed=0, source_length=source_length)
+    batch = data.batch_at(3)
+    assert batch.tokens.shape == batch.targets.shape == (16, 64)
+    assert (batch.encoder is None) == (source_length is None)
+    assert batch.tokens.max() < mixture.codec.vocab_size and (batch.loss_weights.sum(1) > 0).all()
