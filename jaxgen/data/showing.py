@@ -12,7 +12,10 @@ from jaxgen.codecs.codec import Codec
 from jaxgen.data.denoising import NextToken
 from jaxgen.data.draws import Draws
 from jaxgen.data.features import Text
+from jaxgen.data.hashing import permutation
 from jaxgen.data.parts import Example
+from jaxgen.data.prepared import PreparedCorpus
+from jaxgen.data.rows import open_store
 from jaxgen.data.sampling import sample
 from jaxgen.data.segments import Segment, example_segment
 from jaxgen.data.sources import Record, Split
@@ -44,6 +47,8 @@ def show(
     task: Task, count: int, seed: int, longest: int, has_source: bool, split: Split = "train"
 ) -> list[Shown]:
     """`count` records of a split, chosen by the seed; documents are cut to `longest` tokens."""
+    if isinstance(task.source, PreparedCorpus):
+        return list(_prepared(task, count, seed, longest, has_source, split))
     if isinstance(task.source, Generated):
         records = task.source.open(split).__getitems__(range(seed * count, (seed + 1) * count))
     else:
@@ -57,6 +62,18 @@ def show(
         ]
         shown.append(Shown(record, processed, segments))
     return shown
+
+
+def _prepared(
+    task: Task, count: int, seed: int, longest: int, has_source: bool, split: Split
+) -> Iterator[Shown]:
+    """Documents of a prepared corpus, whose records are their tokens' text."""
+    store = open_store(task, split)
+    for place in permutation(len(store.lengths), seed, task.name, "shown")[:count]:
+        example = store.example(int(place))
+        record = {"text": task.codec.decode(example.ids)}
+        segment = segment_of(task, example, Draws(seed, "shown"), longest, has_source)
+        yield Shown(record, [record], [segment])
 
 
 def segment_of(

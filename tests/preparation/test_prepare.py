@@ -20,7 +20,9 @@ from jaxgen.data.features import PromptAnswer, Text
 from jaxgen.data.mixtures import Mixture
 from jaxgen.data.prepared import PreparedCorpus
 from jaxgen.data.preprocessors import Keep
+from jaxgen.data.showing import show
 from jaxgen.data.sources import InMemory
+from jaxgen.data.statistics import Plan, describe
 from jaxgen.data.tasks import Task
 from jaxgen.data.text_files import Jsonl
 from jaxgen.data.token_files import read_token_file
@@ -127,6 +129,10 @@ def test_shards_hold_the_documents_and_are_read_by_a_task(prepared, corpus):
     assert (batch.segment_ids > 0).all()
     read = codec.decode(batch.targets[0][batch.segment_ids[0] == 1])
     assert any(read.rstrip() in text for text in texts)
+    (shown,) = show(task, 1, 0, longest=40, has_source=False)
+    assert shown.record["text"] in texts
+    (numbers,) = describe(Mixture("m", (task,)), Plan(4, 128, None, 40), num_shown=1)
+    assert (numbers.documents, numbers.duplicates) == (result.manifest["documents"]["train"], 0)
     heldout = Mixture("m", (task,)).open(batch_size=4, length=128, seed=0, split="heldout")
     assert heldout.rows_per_epoch["corpus"] < data.rows_per_epoch["corpus"]
 
