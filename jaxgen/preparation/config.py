@@ -49,6 +49,9 @@ class Preparation:
     def __post_init__(self):
         if not self.sources:
             raise ConfigError("preparation.sources is empty: name at least one source.")
+        looked_for = self.decontaminate
+        if looked_for is not None and not looked_for.tasks and not looked_for.sources:
+            raise ConfigError("decontaminate needs decontaminate.tasks or decontaminate.sources.")
         if not 0 <= self.heldout_fraction < 1:
             raise ConfigError(
                 f"preparation.heldout_fraction={self.heldout_fraction} must be 0 or more, below 1."

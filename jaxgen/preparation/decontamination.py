@@ -37,8 +37,6 @@ class Decontaminate:
     least_words: int = 8
 
     def __post_init__(self):
-        if not self.tasks and not self.sources:
-            raise ConfigError("decontaminate needs decontaminate.tasks or decontaminate.sources.")
         if not 1 <= self.least_words <= self.ngram:
             raise ConfigError(
                 f"decontaminate.least_words={self.least_words} must lie between 1 and "

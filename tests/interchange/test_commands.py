@@ -24,7 +24,7 @@ def folder(tmp_path_factory):
     for index in range(8):
         (folder / "text" / f"{index}.txt").write_text(f"Once upon a time, {index} times. " * 40)
     text, tokenizer, run = f"--gin.TEXT={folder / 'text'}", folder / "own.json", folder / "run"
-    train = ["tokenizer", "train", str(folder / "text"), "--vocab_size=300"]
+    train = ["tokenizer", "train", str(folder / "text"), "--vocab_size=300", "--plain"]
     assert main([*train, f"--output={tokenizer}"]) == 0
     codec = ["--gin.task.codec=@tokenizer_codec()", f"--gin.tokenizer_codec.path={tokenizer}"]
     assert main(["train", *SMALL, *codec, text, f"--run_dir={run}"]) == 0

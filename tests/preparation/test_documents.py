@@ -10,7 +10,9 @@ from jaxgen.data.features import PromptAnswer
 from jaxgen.data.generated import Addition
 from jaxgen.data.sources import InMemory
 from jaxgen.data.tasks import Task
+from jaxgen.data.text_files import TextFiles
 from jaxgen.errors import ConfigError
+from jaxgen.preparation.config import Preparation
 from jaxgen.preparation.decontamination import Decontaminate, make_index
 from jaxgen.preparation.duplicates import NearDuplicates, later_equals, near_copies, signatures
 from jaxgen.preparation.filters import (
@@ -215,7 +217,8 @@ def test_held_out_instances_of_tasks_are_looked_for():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: Decontaminate(), "needs decontaminate.tasks"),
+        (lambda: Preparation((TextFiles("x"),), decontaminate=Decontaminate()), "needs"),
+        (lambda: Preparation(()), "sources is empty"),
         (lambda: Decontaminate(tasks=(Task("a", Addition(2), PromptAnswer()),)), "on the spot"),
         (lambda: NearDuplicates(threshold=1.5), "threshold=1.5"),
         (lambda: NearDuplicates(bands=7), "bands=7"),
