@@ -10,14 +10,14 @@ import numpy as np
 
 from jaxgen.errors import ConfigError
 from jaxgen.generation.policies import SamplingPolicy
-from jaxgen.generation.sampling import pad_prompts, sample
+from jaxgen.generation.sampling import pad_prompts, pad_sources, sample
 from jaxgen.process import prepare_process
 from jaxgen.run import restore
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 
 
 def generate(arguments: argparse.Namespace) -> int:
-    """Prints each prompt's continuations.
+    """Prints each prompt's continuations; of an encoder-decoder, what it says to each prompt.
 
     Args:
       arguments: `run_dir`, `step`, `prompt` (a list or None), `max_tokens`, `temperature`,
@@ -33,13 +33,17 @@ def generate(arguments: argparse.Namespace) -> int:
     with jax.set_mesh(mesh):
         restored = restore(arguments.run_dir, mesh, arguments.step)
         codec = restored.config.mixture.codec
+        has_encoder = restored.config.model.num_encoder_layers > 0
+        encoded = [codec.encode(prompt) for prompt in prompts]
+        encoded = [ids for ids in encoded for _ in range(arguments.num_samples)]
+        source = None
+        if has_encoder:
+            ended = [np.append(ids, codec.end_id) for ids in encoded]
+            source = pad_sources(ended, codec.pad_id)
+            encoded = [ids[:0] for ids in encoded]
         # Every text that the model learnt from begins with the begin token.
-        encoded = [
-            np.concatenate([[codec.begin_id], codec.encode(prompt)])
-            for prompt in prompts
-            for _ in range(arguments.num_samples)
-        ]
-        tokens, lengths = pad_prompts(encoded, codec.pad_id)
+        begun = [np.concatenate([[codec.begin_id], ids]) for ids in encoded]
+        tokens, lengths = pad_prompts(begun, codec.pad_id)
         samples = sample(
             restored.model,
             tokens,
@@ -48,8 +52,9 @@ def generate(arguments: argparse.Namespace) -> int:
             policy=policy,
             max_tokens=arguments.max_tokens,
             end_id=codec.end_id,
+            source=source,
         )
         for index, row in enumerate(np.asarray(samples.tokens)):
-            prompt = prompts[index // arguments.num_samples]
+            prompt = "" if has_encoder else prompts[index // arguments.num_samples]
             print(prompt + codec.decode(row[: int(samples.lengths[index])]))
     return 0

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.batch import Batch
+from jaxgen.batch import Batch, EncoderInput
 from jaxgen.errors import ConfigError
 from jaxgen.generation.policies import SamplingPolicy, choose
 from jaxgen.models.cache import empty_cache
@@ -51,6 +51,17 @@ def pad_prompts(prompts: Sequence[np.ndarray], pad_id: int) -> tuple[np.ndarray,
     return tokens, lengths
 
 
+def pad_sources(sources: Sequence[np.ndarray], pad_id: int) -> EncoderInput:
+    """What the encoder of an encoder-decoder reads, padded on the right.
+
+    Raises:
+      ConfigError: if a source is empty.
+    """
+    tokens, lengths = pad_prompts(sources, pad_id)
+    positions = np.broadcast_to(np.arange(tokens.shape[1], dtype=np.int32), tokens.shape)
+    return EncoderInput(tokens, positions, (positions < lengths[:, None]).astype(np.int32))
+
+
 @functools.partial(jax.jit, static_argnames=("policy", "max_tokens", "end_id"))
 def sample(
     model: Transformer,
@@ -61,17 +72,22 @@ def sample(
     policy: SamplingPolicy,
     max_tokens: int,
     end_id: int,
+    source: EncoderInput | None = None,
 ) -> Samples:
     """Continues each prompt by up to `max_tokens` tokens.
 
+    In block-causal layers a prompt is one block, as what is given is in training.
+
     Args:
       model: the parameters.
-      prompts: [batch, length] int32, padded on the right.
+      prompts: [batch, length] int32, padded on the right; with a source what the decoder has said
+        already, at least the begin token.
       lengths: [batch] int32, each at least 1.
       key: of the draws; unused where the policy is greedy.
       policy: how tokens are chosen.
       max_tokens: how many are made.
       end_id: ends a sequence.
+      source: [batch, source length], what an encoder reads.
     """
     batch_size, prompt_length = prompts.shape
     rules = model.rules
@@ -82,7 +98,10 @@ def sample(
     positions = jnp.broadcast_to(jnp.arange(prompt_length, dtype=jnp.int32), prompts.shape)
     positions = reshard(positions, whole)
     is_prompt = (positions < lengths[:, None]).astype(jnp.int32)
-    output = model(_batch(prompts, positions, is_prompt), cache)
+    blocks = jnp.maximum(positions, lengths[:, None] - 1)
+    given = _batch(prompts, positions, is_prompt)
+    given = dataclasses.replace(given, block_ids=blocks, encoder=source)
+    output = model(given, cache)
     last = (positions == lengths[:, None] - 1).astype(output.hidden.dtype)
     hidden = jnp.einsum("btd,bt->bd", output.hidden, last)
 

@@ -105,13 +105,11 @@ class Transformer(nnx.Module):
             seen = _same_segment(jnp.minimum(batch.segment_ids, 1), cache.source_segment_ids)
             source = Source(None, seen, cache.cross)
         queries = places(batch.positions, batch.segment_ids, batch.block_ids)
-        slots = None
+        slots, whole = None, rules.activation("batch", None)
         if cache is None:
-            whole = rules.activation("batch", None)
             keys = jax.tree.map(lambda x: reshard(x, whole), queries)
         else:
             slots = jnp.where(batch.segment_ids > 0, batch.positions, cache.capacity)
-            whole = rules.activation("batch", None)
             slots = reshard(slots, whole)
             filled = mark(cache.filled, slots >= 0, slots)
             blocks = mark(cache.block_ids, reshard(queries.block_ids, whole), slots)
@@ -136,7 +134,7 @@ class Transformer(nnx.Module):
                 cache = dataclasses.replace(
                     cache,
                     cross=result.source_pairs,
-                    source_segment_ids=jnp.minimum(batch.encoder.segment_ids, 1),
+                    source_segment_ids=reshard(jnp.minimum(batch.encoder.segment_ids, 1), whole),
                 )
         hidden = result.hidden
         pooled = None if self.pooler is None else self.pooler(hidden)

@@ -1,17 +1,20 @@
 """Decoding with a cache against the full forward pass, made again for every token."""
 
+import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import MESHES, build, tiny_dense, tiny_gpt2, tiny_moe
+from helpers import MESHES, build, tiny_dense, tiny_gpt2, tiny_model, tiny_moe
 
 from jaxgen.batch import Batch
 from jaxgen.errors import ConfigError
 from jaxgen.generation.policies import SamplingPolicy
-from jaxgen.generation.sampling import pad_prompts, sample
+from jaxgen.generation.sampling import pad_prompts, pad_sources, sample
+from jaxgen.models.block_config import LayerConfig
+from jaxgen.ops.visibility import BlockCausal
 from jaxgen.sharding.mesh import make_mesh
 
 CONFIGS = {
@@ -19,6 +22,7 @@ CONFIGS = {
     "learned": tiny_gpt2(max_length=24),
     "capped": tiny_dense(logit_soft_cap=2.0, tie_embeddings=False),
     "moe": tiny_moe(),
+    "prefix": tiny_dense(layers=(LayerConfig(visibility=(BlockCausal(),)),)),
 }
 GREEDY = SamplingPolicy(temperature=0.0)
 NEVER = 64  # An end token outside of the vocabulary.
@@ -46,23 +50,28 @@ def continued(model, policy=GREEDY, max_tokens=NEW, end_id=NEVER, given=None, se
 
 
 @jax.jit
-def all_logits(model, tokens):
-    """[batch, length] int32 -> [batch, length, vocab] float32, without a cache."""
+def all_logits(model, tokens, given, source=None):
+    """[batch, length] int32 -> [batch, length, vocab] float32, without a cache.
+
+    The first `given` [batch] tokens of each row are one block.
+    """
     ones = jnp.ones_like(tokens)
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-    batch = Batch(tokens, tokens, ones.astype(jnp.float32), positions, ones, ones)
-    return model.logits(model(batch).hidden)
+    blocks = jnp.where(positions < given[:, None], given[:, None] - 1, positions)
+    batch = Batch(tokens, tokens, ones.astype(jnp.float32), positions, ones, ones, blocks)
+    return model.logits(model(dataclasses.replace(batch, encoder=source)).hidden)
 
 
-def greedy_without_a_cache(model):
+def greedy_without_a_cache(model, given=None, source=None):
     """Tokens [batch, NEW] and the logits that each was taken from."""
-    tokens, lengths = pad_prompts(prompts(), pad_id=0)
+    tokens, lengths = pad_prompts(prompts() if given is None else given, pad_id=0)
     # Nothing looks ahead, so what stands to the right of a token does not matter.
     tokens = np.pad(tokens, [(0, 0), (0, NEW)])
     rows = np.arange(len(lengths))
     made, taken_from = [], []
     for index in range(NEW):
-        logits = np.asarray(all_logits(model, tokens))[rows, lengths + index - 1]
+        logits = np.asarray(all_logits(model, tokens, lengths, source))
+        logits = logits[rows, lengths + index - 1]
         token = logits.argmax(axis=-1).astype(np.int32)
         tokens[rows, lengths + index] = token
         made.append(token)
@@ -85,6 +94,26 @@ def test_greedy_is_the_argmax_of_full_passes(name):
     assert samples.lengths.tolist() == [NEW] * len(LENGTHS)
 
 
+def test_what_is_given_sees_all_of_itself():
+    """The prefix model's answers are not those of the same parameters read causally."""
+    prefix = continued(model_of("prefix"))
+    causal = build(CONFIGS["dense"])
+    assert not np.array_equal(prefix.tokens, continued(causal).tokens)
+
+
+def test_an_encoder_reads_the_source_and_the_decoder_answers():
+    model = build(tiny_model("t5"))
+    source = pad_sources(prompts(), pad_id=0)
+    begun = [np.array([1], np.int32)] * len(LENGTHS)
+    tokens, lengths = pad_prompts(begun, pad_id=0)
+    samples = sample(
+        model, tokens, lengths, jax.random.key(0),
+        policy=GREEDY, max_tokens=NEW, end_id=model.config.vocab_size, source=source,
+    )  # fmt: skip
+    expected, _ = greedy_without_a_cache(model, begun, source)
+    np.testing.assert_array_equal(samples.tokens, expected)
+
+
 def test_drawn_tokens_have_the_models_own_log_probabilities():
     model = model_of("dense")
     samples = continued(model, SamplingPolicy(temperature=0.7, top_k=5))
@@ -92,7 +121,9 @@ def test_drawn_tokens_have_the_models_own_log_probabilities():
         prompts(), np.asarray(samples.tokens), samples.log_probabilities, strict=True
     ):
         sequence = np.pad(np.concatenate([prompt, made]), (0, max(LENGTHS) - len(prompt)))
-        rows = all_logits(model, sequence[None])[0][len(prompt) - 1 : len(prompt) + NEW - 1]
+        rows = all_logits(model, sequence[None], np.ones(1, int))[0][
+            len(prompt) - 1 : len(prompt) + NEW - 1
+        ]
         np.testing.assert_allclose(
             log_probabilities, log_softmax(rows)[np.arange(NEW), made], atol=1e-4
         )
