@@ -116,6 +116,10 @@ class TokenizerCodec:
         """All ids but those of control tokens."""
         return self._plain_ids
 
+    def has_special(self, name: str) -> bool:
+        """Whether there is a control token of this name."""
+        return name in self._special_ids
+
     def special_id(self, name: str) -> int:
         """The id of a control token; DataError if there is none of this name."""
         return find_special(name, self._special_ids, f"the tokenizer {self.path}")

@@ -9,8 +9,11 @@ import shutil
 import jax
 import jax.numpy as jnp
 
+from jaxgen.codecs.tokenizer import TokenizerCodec
 from jaxgen.configuration import fingerprint, load, to_gin
+from jaxgen.data.denoising import AnyObjective, MaskedTokens, NextToken, PrefixLM, SpanCorruption
 from jaxgen.data.embedded import StandardLibraryProse
+from jaxgen.data.features import Text
 from jaxgen.data.mixtures import Mixture
 from jaxgen.data.tasks import Task
 from jaxgen.errors import InterchangeError
@@ -18,7 +21,9 @@ from jaxgen.interchange.exporting import choose_family, export_model
 from jaxgen.interchange.files import TOKENIZER
 from jaxgen.interchange.importing import Checkpoint, load_model, open_checkpoint
 from jaxgen.interchange.tokenizers import read_codec, write_codec
+from jaxgen.models.config import TransformerConfig
 from jaxgen.models.parameters import number_of_parameters
+from jaxgen.ops.visibility import Bidirectional
 from jaxgen.process import prepare_process
 from jaxgen.provenance import provenance
 from jaxgen.run import restore
@@ -87,6 +92,8 @@ def export_checkpoint(arguments: argparse.Namespace) -> int:
         restored = restore(arguments.run_dir, mesh, arguments.step)
         files, more = write_codec(restored.config.mixture.codec)
         family = choose_family(restored.config.model, arguments.family)
+        if restored.config.model.num_encoder_layers:
+            more["decoder_start_token_id"] = more["bos_token_id"]
         if "max_position_embeddings" in family.inert:
             more["max_position_embeddings"] = restored.config.train.length
         export_model(
@@ -120,14 +127,41 @@ def _make_run(
         config = dataclasses.replace(config, model=model, mixture=mixture)
     else:
         assert codec is not None
-        task = Task("prose", StandardLibraryProse(), codec=codec)
-        length = min(model.max_length or LENGTH, LENGTH)
-        config = RunConfig(
-            model,
-            Mixture("prose", (task,)),
-            TrainConfig(steps=1000, batch_size=8 * jax.device_count(), length=length),
-            name=checkpoint.family.name,
-        )
+        config = _default_run(checkpoint, codec)
     config.mixture.codec.keep_in(directory.path)
     directory.check_config(to_gin(config), lambda *_: [])
     return config
+
+
+def _default_run(checkpoint: Checkpoint, codec: TokenizerCodec) -> RunConfig:
+    """The embedded prose, to be predicted in the way of the model's architecture."""
+    model = checkpoint.config
+    has_encoder = model.num_encoder_layers > 0
+    task = Task("prose", StandardLibraryProse(), Text(objective=_objective(model, codec)), codec)
+    length = min(model.max_length or LENGTH, LENGTH)
+    return RunConfig(
+        model,
+        Mixture("prose", (task,)),
+        TrainConfig(
+            steps=1000,
+            batch_size=8 * jax.device_count(),
+            length=length,
+            source_length=length if has_encoder else None,
+        ),
+        name=checkpoint.family.name,
+    )
+
+
+def _objective(model: TransformerConfig, codec: TokenizerCodec) -> AnyObjective:
+    if model.num_encoder_layers:
+        has_sentinels = codec.has_special("<extra_id_0>")
+        return SpanCorruption(sentinel="<extra_id_{}>") if has_sentinels else PrefixLM()
+    if any(isinstance(one, Bidirectional) for layer in model.layers for one in layer.visibility):
+        known = [name for name in ("[MASK]", "<mask>", "<|mask|>") if codec.has_special(name)]
+        if not known:
+            raise InterchangeError(
+                "the model sees all of a text, and its tokenizer has no mask token to learn by; "
+                "name a --gin_file with a mixture."
+            )
+        return MaskedTokens(mask=known[0])
+    return NextToken()

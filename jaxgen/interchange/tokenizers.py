@@ -67,8 +67,9 @@ def write_codec(codec: Codec) -> tuple[dict[str, bytes], dict[str, Any]]:
 
 
 def _token(tokenizer: Tokenizer, values: Any, named: Any, role: str) -> str | None:
-    key = _NAMES[role][0] + "_id"
-    number = values.get(key)
+    number = values.get(_NAMES[role][0] + "_id")
+    if role == "begin":  # What an encoder-decoder's decoder begins with need not begin texts.
+        number = values.get("decoder_start_token_id", number)
     number = number[0] if isinstance(number, list) and number else number
     if isinstance(number, int) and (token := tokenizer.id_to_token(number)) is not None:
         return token

@@ -3,9 +3,15 @@
 import json
 
 import pytest
+from helpers import build
+from interchange_tiny import CONFIGS
 from safetensors.numpy import load_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from jaxgen.cli import main
+from jaxgen.interchange.configs import find_family, read_config
+from jaxgen.interchange.exporting import export_model
+from jaxgen.interchange.families import FAMILIES
 
 SMALL = [
     "--gin_file=runs/text.gin", "--gin.model.num_layers=1", "--gin.model.embed_dim=8",
@@ -66,6 +72,54 @@ def test_an_import_needs_no_configuration(folder, tmp_path, capsys):
     assert "Once" in capsys.readouterr().out
     assert main(imported) == 1
     assert "exists" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "objective"),
+    [
+        ("t5", [f"<extra_id_{n}>" for n in range(40)], "span_corruption"),
+        ("t5", [], "prefix_lm"),
+        ("bert_masked", ["[MASK]"], "masked_tokens"),
+    ],
+)
+def test_an_import_without_configuration_is_learnt_in_its_own_way(
+    name, names, objective, tmp_path, capsys
+):
+    """A tiny T5 or BERT, with a tokenizer that has what its training needs."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<pad>", "<s>", "</s>", *names]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(
+        [], trainers.BpeTrainer(special_tokens=special, initial_alphabet=alphabet)
+    )
+    begin = "decoder_start_token_id" if name == "t5" else "bos_token_id"
+    values = CONFIGS[name] | {"vocab_size": 320}
+    family = find_family(FAMILIES, values)
+    text = tokenizer.to_str().encode()
+    export_model(
+        build(read_config(family, values)), tmp_path / "hf", family, files={"tokenizer.json": text},
+        more={begin: 0, "eos_token_id": 2, "pad_token_id": 0},
+    )  # fmt: skip
+    run = tmp_path / "run"
+    assert main(["import", f"--from={tmp_path / 'hf'}", f"--output={run}"]) == 0
+    config = (run / "config.gin").read_text()
+    assert f"@{objective}()" in config
+    if objective == "prefix_lm":
+        assert main(["generate", f"--run_dir={run}", *GENERATE]) == 0
+        # The answer to the prompt, not the prompt again; begun with what T5's decoders begin with.
+        assert "Once" not in capsys.readouterr().out.splitlines()[-1]
+        assert "begin = '<pad>'" in config
+        assert main(["export", f"--run_dir={run}", f"--output={tmp_path / 'again'}"]) == 0
+        exported = json.loads((tmp_path / "again" / "config.json").read_text())
+        assert exported["decoder_start_token_id"] == 0
+        return
+    (tmp_path / "run.gin").write_text(config)
+    short = ["--gin.train.steps=1", "--gin.train.length=64", "--gin.evaluation.num_batches=1"]
+    short += ["--gin.train.source_length=64"] if name == "t5" else []
+    train = ["train", f"--gin_file={tmp_path / 'run.gin'}", *short, f"--run_dir={tmp_path / 'new'}"]
+    assert main(train) == 0
 
 
 def test_training_goes_on_from_an_import(folder, capsys):
