@@ -16,6 +16,7 @@ from jaxgen.provenance import provenance
 from jaxgen.run_config import RunConfig
 from jaxgen.sharding.mesh import make_mesh
 from jaxgen.training.checkpoints import Checkpoints
+from jaxgen.training.loading import open_data
 from jaxgen.training.loop import fit
 from jaxgen.training.program import build_program
 from jaxgen.training.run_directory import RunDirectory
@@ -66,6 +67,9 @@ def run(
         program = build_program(config.model, config.train, mesh, config.rules)
         record = {"name": config.name, "version": config.version, "finished": False}
         record |= {"fingerprint": fingerprint(config)} | provenance(config, program)
+        data = open_data(config.mixture, config.train, program.total_steps)
+        num_rows = config.train.batch_sizes.rows_before(program.total_steps)
+        record |= {"shares": data.shares_seen(num_rows), "epochs": data.epochs_seen(num_rows)}
         directory.write_record(record)
         trackers: list[Tracker] = [MetricsFile(directory), TensorBoard(directory)]
         if watch:
@@ -84,7 +88,7 @@ def run(
         at_checkpoint = judge if config.evaluation.at_checkpoints else None
         try:
             with jax.set_mesh(mesh):
-                state = fit(program, config.mixture, directory, trackers, at_checkpoint)
+                state = fit(program, data, directory, trackers, at_checkpoint)
                 summary = judge(program.total_steps, state)
         finally:
             for tracker in trackers:

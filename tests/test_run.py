@@ -119,6 +119,8 @@ def test_a_run_directory_says_all(uninterrupted):
     assert record["tokens"] == 60 * 4 * 64
     assert record["flops"] == record["tokens"] * record["flops_per_token"]
     assert record["codec_digest"] == "bytes"
+    assert sum(record["shares"].values()) == pytest.approx(1)
+    assert set(record["epochs"]) == set(record["tasks"])
     rows = rows_without_times(uninterrupted)
     assert [row["step"] for row in rows] == list(range(4, 61, 4))
     for row in rows:

@@ -26,4 +26,11 @@ def summary_lines(record: dict[str, Any]) -> list[str]:
         f"{record['name']}: {parameters['total']:,} parameters ({parameters['active']:,} active), "
         f"{record['tokens']:,} tokens, {record['flops']:.2e} FLOPs"
     )
+    repeated = [
+        f"{task} {epochs:.3g} times"
+        for task, epochs in record.get("epochs", {}).items()
+        if epochs > 1
+    ]
+    if repeated:
+        head += f"; repeated: {', '.join(repeated)}"
     return [head, *score_lines(record["evaluation"])]

@@ -1,4 +1,4 @@
-"""From a host's batches to global arrays on the mesh."""
+"""From a mixture to a run's rows, and from a host's batches to global arrays on the mesh."""
 
 from __future__ import annotations
 
@@ -6,9 +6,29 @@ import jax
 import numpy as np
 
 from jaxgen.batch import Batch
+from jaxgen.data.loading import MixtureData
+from jaxgen.data.mixtures import Mixture
 from jaxgen.errors import ShardingError
 from jaxgen.sharding.checks import axis_names
 from jaxgen.sharding.rules import Rules
+from jaxgen.training.config import TrainConfig
+
+
+def open_data(mixture: Mixture, train: TrainConfig, num_steps: int) -> MixtureData:
+    """The rows of a run.
+
+    Raises:
+      DataError: if they cannot be read, or end before the run does.
+    """
+    data = mixture.open(
+        batch_size=train.batch_size,
+        length=train.length,
+        seed=train.seed,
+        source_length=train.source_length,
+        rows_before=train.batch_sizes.rows_before,
+    )
+    data.check_lasts(train.batch_sizes.rows_before(num_steps))
+    return data
 
 
 def put_batch(batch: Batch, mesh: jax.sharding.Mesh, rules: Rules, accumulation: int = 1) -> Batch:

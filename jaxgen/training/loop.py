@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 
-from jaxgen.data.mixtures import Mixture
+from jaxgen.data.loading import MixtureData
 from jaxgen.errors import TrainingError
 from jaxgen.training.checkpoints import Checkpoints
 from jaxgen.training.loading import put_batch
@@ -21,7 +21,7 @@ from jaxgen.training.tracking import Tracker
 
 def fit(
     program: Program,
-    mixture: Mixture,
+    data: MixtureData,
     directory: RunDirectory,
     trackers: Sequence[Tracker],
     at_checkpoint: Callable[[int, TrainState], object] | None = None,
@@ -32,7 +32,7 @@ def fit(
 
     Args:
       program: what is trained.
-      mixture: what it is trained on.
+      data: what it is trained on, opened by `open_data`.
       directory: the run's, prepared.
       trackers: receive a row each `train.log_every` steps.
       at_checkpoint: called with each checkpoint's step and state, while it is written.
@@ -46,14 +46,6 @@ def fit(
       CheckpointError: when a checkpoint cannot be read, trusted or written.
     """
     train, total = program.train, program.total_steps
-    data = mixture.open(
-        batch_size=train.batch_size,
-        length=train.length,
-        seed=train.seed,
-        source_length=train.source_length,
-        rows_before=train.batch_sizes.rows_before,
-    )
-    data.check_lasts(train.batch_sizes.rows_before(total))
 
     @functools.cache
     def step_of(accumulation: int):

@@ -15,6 +15,7 @@ from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.batch_sizes import LinearRamp, SteppedRamp, batch_sizes
 from jaxgen.training.config import TrainConfig
+from jaxgen.training.loading import open_data
 from jaxgen.training.loop import fit
 from jaxgen.training.program import build_program
 from jaxgen.training.run_directory import RunDirectory
@@ -116,7 +117,8 @@ def test_a_run_stopped_in_the_ramp_goes_on_as_if_it_had_not(tmp_path):
         directory = RunDirectory(folder)
         directory.prepare()
         with jax.set_mesh(mesh):
-            return fit(program, mixture, directory, [rows]), rows.rows
+            data = open_data(mixture, train, steps)
+            return fit(program, data, directory, [rows]), rows.rows
 
     whole, rows = trained(tmp_path / "whole", 8)
     trained(tmp_path / "cut", 4)
