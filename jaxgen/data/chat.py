@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxgen.codecs.codec import Codec
 from jaxgen.data.parts import Example, Part, encode_parts, parts_of
@@ -103,7 +103,7 @@ class Chat:
         try:
             text = _compiled(_read(self.template)).render(
                 messages=held, add_generation_prompt=add_generation_prompt,
-                bos_token=self.begin, eos_token=self.end,
+                tools=None, documents=None, bos_token=self.begin, eos_token=self.end,
             )  # fmt: skip
         except (jinja2.TemplateError, _Refused) as error:
             roles = [message["role"] for message in messages]
@@ -134,13 +134,25 @@ class _Refused(Exception):
 @functools.lru_cache(maxsize=16)
 def _compiled(template: str):
     import jinja2
+    from jinja2.ext import Extension
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+    class Generation(Extension):
+        """The tag with which some templates mark what the assistant says; it writes nothing."""
+
+        tags: ClassVar[set[str]] = {"generation"}
+
+        def parse(self, parser):
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+    # No strftime_now: templates that ask for it have a fixed date for where there is none, and what
+    # a model sees must not depend on the day.
     def raise_exception(message: str):
         raise _Refused(message)
 
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", Generation]
     )
     environment.globals["raise_exception"] = raise_exception
     environment.filters["tojson"] = lambda value, **options: json.dumps(
@@ -157,11 +169,16 @@ def _read(template: str) -> str:
         return template
     try:
         text = Path(template).read_text(encoding="utf-8")
-        return json.loads(text)["chat_template"] if template.endswith(".json") else text
+        if template.endswith(".jinja"):
+            return text
+        found = json.loads(text)["chat_template"]
+        if isinstance(found, list):
+            found = {one["name"]: one["template"] for one in found}["default"]
+        return found
     except OSError as error:
         raise ConfigError(f"chat.template: {template} cannot be read: {error.strerror}.") from error
     except (json.JSONDecodeError, KeyError) as error:
         raise ConfigError(
-            f"chat.template: {template} is no tokenizer_config.json with a chat_template; name a "
-            ".jinja file."
+            f"chat.template: {template} is no tokenizer_config.json with a chat_template (or of "
+            "several none named default); name a .jinja file."
         ) from error

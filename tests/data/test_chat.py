@@ -8,6 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from word_codec import WordCodec
 
+from jaxgen.codecs.special import SpecialTokens
+from jaxgen.codecs.tokenizer import TokenizerCodec
+from jaxgen.codecs.training import train_tokenizer
 from jaxgen.data.chat import TEMPLATE, Chat
 from jaxgen.data.parts import ANSWER, LEARNT
 from jaxgen.errors import ConfigError, DataError
@@ -31,6 +34,13 @@ MERGING = (
     "[ASK] {% if loop.index == 2 and messages[0].role == 'system' %}"
     "({{ messages[0].content }}) {% endif %}{{ m.content }} [/ASK]"
     "{% else %} {{ m.content }}{{ eos_token }}{% endif %}{% endfor %}"
+)
+# As the first, with the tag that tells transformers what the assistant says.
+MARKING = (
+    "{% for m in messages %}{{ '<|' + m.role + '|>' }}{% if m.role == 'assistant' %}"
+    "{% generation %}{{ m.content + '<|end_of_turn|>' }}{% endgeneration %}"
+    "{% else %}{{ m.content + '<|end_of_turn|>' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 
 
@@ -87,9 +97,38 @@ def test_a_template_may_lie_in_a_file(tmp_path):
     assert Chat(template=str(path)).parts({"messages": TALK}) == (
         Chat(template=STRIPPING).parts({"messages": TALK})
     )
+    named = [{"name": "tools", "template": "x"}, {"name": "default", "template": STRIPPING}]
+    several = tmp_path / "several.json"
+    several.write_text(json.dumps({"chat_template": named}))
+    assert Chat(template=str(several)).parts({"messages": TALK}) == (
+        Chat(template=STRIPPING).parts({"messages": TALK})
+    )
     path.write_text("{}")
     with pytest.raises(ConfigError, match="with a chat_template"):
         Chat(template=str(tmp_path / "tokenizer_config.json")).parts({"messages": TALK[1:]})
+
+
+@pytest.mark.parametrize("template", [TEMPLATE, STRIPPING, MERGING, MARKING])
+def test_transformers_writes_the_same_and_has_the_same_answers(template, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    special = SpecialTokens(sentinels=0)
+    train_tokenizer(["Hello there, bye then."], 300, tmp_path / "t.json", special=special)
+    codec = TokenizerCodec(str(tmp_path / "t.json"))
+    peer = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=codec.path, bos_token=codec.begin, eos_token="<|end_of_turn|>"
+    )
+    chat = Chat(template=template, begin=codec.begin)
+    text = peer.apply_chat_template(TALK, chat_template=template, tokenize=False)
+    parts = chat.parts({"messages": TALK})
+    assert "".join(part.text for part in parts) == text.removeprefix(codec.begin)
+    if template not in (TEMPLATE, MARKING):
+        return  # Where control tokens do not divide a text, words may join over its parts' ends.
+    example = chat.encode([{"messages": TALK}], codec)[0]
+    found = peer.apply_chat_template(
+        TALK, chat_template=MARKING, return_dict=True, return_assistant_tokens_mask=True
+    )
+    assert example.flags is not None and example.ids.tolist() == found["input_ids"]
+    assert (example.flags & ANSWER > 0).astype(int).tolist() == found["assistant_masks"]
 
 
 @pytest.mark.parametrize(
