@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from jaxgen.data.draws import Draws
+from jaxgen.data.hashing import hash64
 from jaxgen.data.preprocessors import Context, need, record_key, seed_of
 from jaxgen.data.sampling import sample
 from jaxgen.data.sources import Record
@@ -50,7 +51,9 @@ class FewShot:
             shots = self._drawn(record, solved)
             parts = [self._text(shot) + self.between for shot in shots]
             prompt = "".join(parts) + str(need(record, self.prompt, "few_shot.prompt"))
-            yield record | {self.prompt: prompt, "key": record_key(record)}
+            # What tells records apart must not grow with the prompt.
+            key = record.get("key", f"{hash64(record_key(record)):016x}")
+            yield record | {self.prompt: prompt, "key": key}
 
     def _drawn(self, record: Record, solved: list[Record]) -> list[Record]:
         order = Draws(seed_of(record, "few_shot", self.seed)).permutation(len(solved))
