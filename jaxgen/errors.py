@@ -13,6 +13,10 @@ class DataError(JaxgenError):
     """A source, a record, a tokenizer or a mixture that cannot be read as asked."""
 
 
+class NoRecordsError(DataError):
+    """A split of a source that has no record."""
+
+
 class ShardingError(JaxgenError):
     """A mesh that does not fit the devices, or an array that does not fit the mesh."""
 

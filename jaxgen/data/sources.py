@@ -11,18 +11,20 @@ import collections
 import dataclasses
 import json
 import logging
+import re
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal, Protocol
 
 from jaxgen.data.hashing import hash64, is_heldout
 from jaxgen.data.storage import matching_files, size_of, stamp_of
-from jaxgen.errors import DataError
+from jaxgen.errors import DataError, NoRecordsError
 
 Split = Literal["train", "heldout"]
 OnError = Literal["raise", "skip"]
 Record = dict[str, Any]
 Entry = tuple[str, Record | DataError]
 """A place, for messages, and the record there or what is wrong with it."""
+REASON_ENDS = re.compile(r"[(.;]\s?")
 logger = logging.getLogger(__name__)
 
 
@@ -57,9 +59,9 @@ class Skipped:
     )
 
     def add(self, file: str, error: DataError) -> None:
-        """Counts one; the reason is the message without its place."""
-        reason = str(error).removeprefix(file).split(":", 2)[-1].strip()
-        self.counts[file, reason] += 1
+        """Counts one; the reason is the message's first words, without its place and numbers."""
+        reason = str(error).removeprefix(file).split(":", 2)[-1]
+        self.counts[file, REASON_ENDS.split(reason, maxsplit=1)[0].strip()] += 1
 
     def of(self, file: str) -> int:
         """How many of a file."""
@@ -200,12 +202,12 @@ def belongs(
 
 
 def some(records: Iterator[Record], split: Split, name: str) -> Iterator[Record]:
-    """The records; DataError at the end if there was none."""
+    """The records; NoRecordsError at the end if there was none."""
     record = None
     for record in records:
         yield record
     if record is None:
-        raise DataError(
+        raise NoRecordsError(
             f"{name} has no record in the {split} split; give more records or another "
             "heldout_fraction."
         )

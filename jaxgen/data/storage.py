@@ -8,23 +8,26 @@ at once.
 from __future__ import annotations
 
 import glob
+import hashlib
 import io
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from jaxgen.data.hashing import hash64
-from jaxgen.errors import DataError
+from jaxgen.errors import ConfigError, DataError
 
 T = TypeVar("T")
 ATTEMPTS = 5
 """At a remote read, unless $JAXGEN_READ_ATTEMPTS says another number."""
 FIRST_PAUSE = 0.5
 """Seconds after the first failure, or $JAXGEN_READ_PAUSE; each later pause is twice as long."""
+CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError")
+"""What the libraries of S3 and Google Cloud raise where none are found."""
 FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 BUFFER = 2**20
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
@@ -88,6 +91,16 @@ def stamp_of(path: str) -> str:
     info = _patiently(path, lambda: fs.info(inner))
     marks = ("ETag", "etag", "md5Hash", "LastModified", "mtime", "updated")
     return f"{info.get('size')} {[str(info[mark]) for mark in marks if mark in info]}"
+
+
+def digest_of(files: Sequence[str]) -> str:
+    """Of the bytes of files, one after another."""
+    digest = hashlib.blake2b(digest_size=16)
+    for file in files:
+        with open_binary(file) as stream:
+            while data := stream.read(2**20):
+                digest.update(data)
+    return digest.hexdigest()
 
 
 def local_copy(path: str, folder: Path) -> str:
@@ -160,14 +173,20 @@ class _RemoteFile(io.RawIOBase):
 
 def _patiently(path: str, action: Callable[[], T]) -> T:
     """The action's result, tried again where it fails; DataError with the path in the end."""
-    attempts = int(os.environ.get("JAXGEN_READ_ATTEMPTS", ATTEMPTS))
-    pause = float(os.environ.get("JAXGEN_READ_PAUSE", FIRST_PAUSE))
+    attempts = max(1, int(_from_environment("JAXGEN_READ_ATTEMPTS", ATTEMPTS)))
+    pause = _from_environment("JAXGEN_READ_PAUSE", FIRST_PAUSE)
     for attempt in range(1, attempts + 1):
         try:
             return action()
         except FINAL as error:
             raise DataError(f"{path} cannot be read: {_reason(error)}.") from error
         except Exception as error:
+            if type(error).__name__ in CREDENTIALS:
+                raise DataError(
+                    f"{path} cannot be read: {_reason(error)}. Set the store's credentials as for "
+                    "its own tools, such as $AWS_ACCESS_KEY_ID and $AWS_SECRET_ACCESS_KEY or "
+                    "$GOOGLE_APPLICATION_CREDENTIALS."
+                ) from error
             # Stores have errors of many libraries; what is final has been told above.
             if attempt == attempts:
                 raise DataError(
@@ -178,6 +197,14 @@ def _patiently(path: str, action: Callable[[], T]) -> T:
             spread = 0.5 + hash64(path, os.getpid(), attempt) / 2**64
             time.sleep(pause * 2 ** (attempt - 1) * spread)
     raise AssertionError("one of the attempts returned or raised")
+
+
+def _from_environment(name: str, default: float) -> float:
+    given = os.environ.get(name)
+    try:
+        return default if given is None else float(given)
+    except ValueError as error:
+        raise ConfigError(f"${name}={given!r} must be a number, such as {default}.") from error
 
 
 def _reason(error: Exception) -> str:

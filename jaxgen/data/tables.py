@@ -6,13 +6,14 @@ import dataclasses
 import json
 import os
 import tarfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 from jaxgen.data.sources import Entry, FileSource, OnError, Record
 from jaxgen.data.storage import is_remote, local_copy, open_binary
-from jaxgen.data.text_files import as_text
+from jaxgen.data.text_files import as_text, open_decompressed
 from jaxgen.data.token_store import cache_folder
 from jaxgen.errors import DataError
 
@@ -189,7 +190,7 @@ class WebDataset(FileSource):
     heldout_fraction: float = 0.01
     on_error: OnError = "raise"
 
-    ENDINGS: ClassVar[tuple[str, ...]] = (".tar", ".tar.gz", ".tgz")
+    ENDINGS: ClassVar[tuple[str, ...]] = (".tar", ".tar.gz", ".tgz", ".tar.zst")
     TEXT: ClassVar[tuple[str, ...]] = ("txt", "text", "caption", "transcript")
 
     def entries(self, file: str) -> Iterator[Entry]:
@@ -197,10 +198,10 @@ class WebDataset(FileSource):
         count = 0
         sample: Record = {}
         error: DataError | None = None
-        with open_binary(file) as stream:
+        with open_decompressed(file) as stream:
             has_end = _has_end(stream) if file.endswith(".tar") else True
             try:
-                with tarfile.open(fileobj=stream, mode="r|*") as archive:
+                with tarfile.open(fileobj=stream, mode="r|") as archive:
                     for member in archive:
                         if not member.isfile():
                             continue
@@ -220,7 +221,7 @@ class WebDataset(FileSource):
                             error = wrong
                 if not has_end:
                     raise EOFError("the archive has no end")
-            except (tarfile.TarError, EOFError, OSError) as wrong:
+            except (tarfile.TarError, EOFError, OSError, zlib.error) as wrong:
                 raise _cut_off(file, "tar", count, wrong) from wrong
         if sample:
             yield f"{file}, {sample['__key__']}", error or sample

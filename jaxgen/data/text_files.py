@@ -160,9 +160,9 @@ def as_text(data: bytes, place: str, with_line: bool = True) -> str:
 
 @contextlib.contextmanager
 def open_decompressed(file: str) -> Iterator[Any]:
-    """A file's bytes, decompressed by its ending: .gz or .zst."""
+    """A file's bytes, decompressed by its ending: .gz, .tgz or .zst."""
     with open_binary(file) as stream:
-        if file.endswith(".gz"):
+        if file.endswith((".gz", ".tgz")):
             with gzip.GzipFile(fileobj=stream) as inner:
                 yield io.BufferedReader(inner, 2**20)  # pyright: ignore[reportArgumentType]
         elif file.endswith(".zst"):

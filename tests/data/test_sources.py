@@ -1,9 +1,12 @@
 """Records in, records out, held-out ones apart; and what each bad input says."""
 
 import dataclasses
+import gzip
+import io
 import json
 import os
 import random
+import tarfile
 import tracemalloc
 
 import pytest
@@ -23,7 +26,7 @@ from data_writers import (
 
 from jaxgen.data.embedded import LICENCE_WORDS, StandardLibraryCode, StandardLibraryProse
 from jaxgen.data.sources import InMemory, Skipped
-from jaxgen.data.tables import ArrayRecord, HuggingFaceDataset, Parquet
+from jaxgen.data.tables import ArrayRecord, HuggingFaceDataset, Parquet, WebDataset
 from jaxgen.data.text_files import Jsonl, TextFiles
 from jaxgen.errors import DataError
 
@@ -199,6 +202,27 @@ def test_half_a_file_is_named_or_counted_and_stays_as_it_is(write, tmp_path):
         rest = 0
     assert rest < 200 and skipped.of(str(file)) == 1
     assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("ending", [".tar", ".tar.gz", ".tar.zst"])
+def test_an_archive_cut_anywhere_is_named(ending, tmp_path):
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as archive:
+        for number in range(3):
+            member = tarfile.TarInfo(f"{number}.txt")
+            member.size = 700
+            archive.addfile(member, io.BytesIO(bytes(random.Random(number).choices(b"abc", k=700))))
+    squeeze = {".tar": bytes, ".tar.gz": gzip.compress, ".tar.zst": zstandard.compress}[ending]
+    whole = squeeze(plain.getvalue())
+    path = tmp_path / f"a{ending}"
+    source = WebDataset(str(path), heldout_fraction=0.0)
+    path.write_bytes(whole)
+    assert [len(record["txt"]) for record in source.read("train")] == [700] * 3
+    # The blocks of zeros at the end of an archive are more than its readers ask for.
+    needed = len(plain.getvalue().rstrip(b"\0")) if ending == ".tar" else len(whole) - 12
+    for length in range(1, needed, 7):
+        path.write_bytes(whole[:length])
+        assert "cut off or damaged" in complaint(source)
 
 
 def test_a_line_of_ten_megabytes_is_read_and_one_too_long_is_named(tmp_path):

@@ -1,9 +1,13 @@
 """Object stores: a real S3 server of its own, and stores that fail now and then."""
 
+import contextlib
 import dataclasses
 import io
 import json
 import os
+import socket
+import socketserver
+import threading
 from typing import Any
 
 import fsspec
@@ -95,6 +99,81 @@ def test_what_is_not_in_the_bucket_is_named(s3):
         assert path in str(error.value)
     with pytest.raises(DataError, match=r"s3://corpus/missing\.txt cannot be read"):
         open_binary("s3://corpus/missing.txt").read()
+
+
+def test_without_credentials_it_says_so_at_once(s3, monkeypatch, tmp_path):
+    import s3fs
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("JAXGEN_READ_PAUSE", "1000")
+    s3fs.S3FileSystem.clear_instance_cache()
+    try:
+        with pytest.raises(DataError, match=r"s3://corpus/a\.txt cannot.*\$AWS_ACCESS_KEY_ID"):
+            open_binary("s3://corpus/a.txt")
+    finally:
+        s3fs.S3FileSystem.clear_instance_cache()
+
+
+class Cutter(socketserver.ThreadingTCPServer):
+    """Stands before a server and cuts connections off in the middle of an answer."""
+
+    allow_reuse_address = daemon_threads = True
+
+    def __init__(self, host, port, cuts, after):
+        self.target, self.cuts_left, self.after = (host, port), cuts, after
+        super().__init__(("127.0.0.1", 0), CutterHandler)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class CutterHandler(socketserver.BaseRequestHandler):
+    server: Cutter
+
+    def handle(self):
+        with socket.create_connection(self.server.target) as inner:
+            threading.Thread(target=self.forward, args=(inner,), daemon=True).start()
+            sent = 0
+            while data := inner.recv(2**16):
+                sent += len(data)
+                if sent > self.server.after and self.server.cuts_left > 0:
+                    self.server.cuts_left -= 1
+                    self.request.shutdown(socket.SHUT_RDWR)
+                    return
+                self.request.sendall(data)
+
+    def forward(self, inner):
+        with contextlib.suppress(OSError):
+            while data := self.request.recv(2**16):
+                inner.sendall(data)
+            inner.shutdown(socket.SHUT_WR)
+
+
+def test_connections_that_are_cut_off_are_made_again(s3, monkeypatch, tmp_path):
+    import s3fs
+
+    folder = tmp_path / "cut"
+    folder.mkdir()
+    (folder / "a.jsonl").write_bytes(LINES * 50)
+    put(folder, "a.jsonl")
+    host, port = s3.get_host_and_port()
+    with Cutter(host, port, cuts=8, after=400_000) as cutter:
+        threading.Thread(target=cutter.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", cutter.url)
+        s3fs.S3FileSystem.clear_instance_cache()
+        path = f"s3://corpus/{folder.name}/a.jsonl"
+        try:
+            source = Jsonl(path, heldout_fraction=0.0)
+            assert list(source.read("train")) == RECORDS * 50
+            assert cutter.cuts_left == 0
+            cutter.cuts_left = 10**6
+            monkeypatch.setenv("JAXGEN_READ_ATTEMPTS", "2")
+            with pytest.raises(DataError, match=r"cut/a\.jsonl cannot be read: .*tried 2 times"):
+                list(source.read("train"))
+        finally:
+            s3fs.S3FileSystem.clear_instance_cache()
+            cutter.shutdown()
 
 
 class Failures:
