@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +11,14 @@ from typing import Any
 
 from jaxgen.data.hashing import hash64
 from jaxgen.data.sources import Record, Split
+from jaxgen.data.storage import digest_of
 from jaxgen.data.token_files import read_token_file
 from jaxgen.errors import DataError
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
+DIGESTED = ("tokens", "offsets")
+"""The kinds of files whose bytes the digest of a shard is of."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,11 +93,12 @@ class PreparedCorpus:
         yield {}
 
     def content_digest(self) -> str:
-        """Of the manifest, which has a digest of every file."""
-        return f"{hash64(json.dumps(self.manifest, sort_keys=True)):016x}"
+        """Of the tokenizer and the digest of every file, wherever they were made from what."""
+        kept = {name: self.manifest[name] for name in ("codec", "splits")}
+        return f"{hash64(json.dumps(kept, sort_keys=True)):016x}"
 
     def check_digests(self) -> int:
-        """Reads every token file, and returns how many there are.
+        """Reads every shard, and returns how many there are.
 
         Raises:
           DataError: naming one whose bytes are not those that were written.
@@ -103,12 +106,11 @@ class PreparedCorpus:
         count = 0
         for split in ("train", "heldout"):
             for file in self.manifest["splits"][split]:
-                path = Path(self.folder) / f"{file['name']}.tokens"
-                with open(path, "rb") as stream:
-                    found = hashlib.file_digest(
-                        stream, lambda: hashlib.blake2b(digest_size=16)
-                    ).hexdigest()
-                if found != file["digest"]:
-                    raise DataError(f"{path} is damaged: its digest is not the manifest's.")
+                path = Path(self.folder) / file["name"]
+                if digest_of([f"{path}.{kind}" for kind in DIGESTED]) != file["digest"]:
+                    raise DataError(
+                        f"{path}.tokens or .offsets is damaged: their digest is not the "
+                        "manifest's; prepare the corpus again."
+                    )
                 count += 1
         return count

@@ -1,20 +1,24 @@
 """Documents that hold what a model will be judged on, found by shared word n-grams.
 
 As in GPT-3 (2005.14165, appendix C): words in lower case without marks, n-grams of 13. A shorter
-item counts as one n-gram of its own length, down to a least number of words.
+item counts as one n-gram of its own length, down to a least number of words. N-grams that many
+items share are of the form they are written in, not of what they ask, and are not looked for.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import pickle
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxgen.data.features import field
+from jaxgen.data.hashing import hash64
 from jaxgen.data.tasks import AnySource, Generated, Task
-from jaxgen.errors import ConfigError, DataError
+from jaxgen.errors import ConfigError, NoRecordsError
 from jaxgen.preparation.ngrams import WordHasher, ngram_hashes, normalised_words
 
 
@@ -28,6 +32,8 @@ class Decontaminate:
       field: of the sources' records.
       ngram: words that must agree.
       least_words: items with fewer words are left alone, and counted.
+      most_items: an n-gram of more items than this is of their form; items that have no other are
+        left alone, and counted.
     """
 
     tasks: tuple[Task, ...] = ()
@@ -35,6 +41,7 @@ class Decontaminate:
     field: str = "text"
     ngram: int = 13
     least_words: int = 8
+    most_items: int = 10
 
     def __post_init__(self):
         if not 1 <= self.least_words <= self.ngram:
@@ -42,6 +49,8 @@ class Decontaminate:
                 f"decontaminate.least_words={self.least_words} must lie between 1 and "
                 f"decontaminate.ngram={self.ngram}."
             )
+        if self.most_items < 1:
+            raise ConfigError(f"decontaminate.most_items={self.most_items} must be positive.")
         made = [task.name for task in self.tasks if isinstance(task.source, Generated)]
         if made:
             raise ConfigError(
@@ -61,9 +70,14 @@ class Decontaminate:
                     for record in source.read(split):
                         yield f"source {place}:{number}", field(record, self.field)
                         number += 1
-                except DataError as error:
-                    if "no record in" not in str(error):
-                        raise
+                except NoRecordsError:
+                    continue
+
+    def digest(self) -> str:
+        """Changes with what is looked for."""
+        sources = [*(task.source for task in self.tasks), *self.sources]
+        codecs = [task.codec.digest for task in self.tasks]
+        return f"{hash64(*(source.content_digest() for source in sources), *codecs):016x}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,13 +88,15 @@ class Index:
       sizes: n-gram sizes, and for each the sorted hashes and the items they are of.
       words: of each item.
       names: of each item.
-      too_short: how many items were left alone.
+      too_short: how many items were left alone as they have too few words.
+      of_a_form: how many, as all they have is shared by too many.
     """
 
     sizes: dict[int, tuple[np.ndarray, np.ndarray]]
     words: list[list[str]]
     names: list[str]
     too_short: int
+    of_a_form: int
 
     def matches(self, text: str, hasher: WordHasher) -> list[dict[str, Any]]:
         """One row for each item that the text shares an n-gram with: item, words."""
@@ -89,14 +105,13 @@ class Index:
         found: dict[int, dict[str, Any]] = {}
         for size, (known, owners) in self.sizes.items():
             grams = ngram_hashes(hashes, size)
-            places = np.searchsorted(known, grams)
-            places[places == len(known)] = 0
-            for start in np.flatnonzero(known[places] == grams):
-                item = int(owners[places[start]])
+            first, end = (np.searchsorted(known, grams, side) for side in ("left", "right"))
+            for start in np.flatnonzero(end > first):
                 shared = words[start : start + size]
-                # Equal hashes are all but equal words; the report must be sure.
-                if item not in found and _holds(self.words[item], shared):
-                    found[item] = {"item": self.names[item], "words": " ".join(shared)}
+                for item in map(int, owners[first[start] : end[start]]):
+                    # Equal hashes are all but equal words; the report must be sure.
+                    if item not in found and _holds(self.words[item], shared):
+                        found[item] = {"item": self.names[item], "words": " ".join(shared)}
         return list(found.values())
 
 
@@ -112,17 +127,26 @@ def make_index(settings: Decontaminate) -> Index:
         if size < settings.least_words:
             too_short += 1
             continue
-        found = ngram_hashes(hasher.hashes(words), size)
+        found = np.unique(ngram_hashes(hasher.hashes(words), size))
         grams.setdefault(size, []).append(found)
         owners.setdefault(size, []).append(np.full(len(found), len(names)))
         all_words.append(words)
         names.append(name)
-    sizes = {}
+    sizes, telling = {}, np.zeros(len(names), bool)
     for size, parts in grams.items():
         joined, of = np.concatenate(parts), np.concatenate(owners[size])
         order = np.argsort(joined, kind="stable")
-        sizes[size] = joined[order], of[order]
-    return Index(sizes, all_words, names, too_short)
+        joined, of = joined[order], of[order]
+        _, place, count = np.unique(joined, return_inverse=True, return_counts=True)
+        is_own = count[place] <= settings.most_items
+        sizes[size] = joined[is_own], of[is_own]
+        telling[of[is_own]] = True
+    return Index(sizes, all_words, names, too_short, int((~telling).sum()))
+
+
+def read_index(path: Path) -> Index:
+    """An index that was pickled into a preparation's own working folder."""
+    return pickle.loads(path.read_bytes())
 
 
 def _holds(words: Sequence[str], part: Sequence[str]) -> bool:

@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+import xxhash
 
 from jaxgen.errors import ConfigError
 from jaxgen.preparation.ngrams import WordHasher, ngram_hashes, normalised_words
@@ -55,7 +56,10 @@ class NearDuplicates:
 
 
 def signatures(texts: Sequence[str], settings: NearDuplicates) -> np.ndarray:
-    """[texts, permutations] uint32; a text of fewer words than an n-gram is one n-gram."""
+    """[texts, permutations] uint32; a text of fewer words than an n-gram is one n-gram.
+
+    A text without words is like none but its equals.
+    """
     from rensa import RMinHash  # pyright: ignore[reportAttributeAccessIssue]
 
     hasher = WordHasher()
@@ -64,7 +68,8 @@ def signatures(texts: Sequence[str], settings: NearDuplicates) -> np.ndarray:
         words = hasher.hashes(normalised_words(text))
         size = min(settings.ngram, max(1, len(words)))
         grams = np.unique(ngram_hashes(words, size))
-        sets.append(grams if len(grams) else np.zeros(1, np.uint64))
+        whole = np.array([xxhash.xxh3_64_intdigest(text.encode())], np.uint64)
+        sets.append(grams if len(grams) else whole)
     offsets = np.cumsum([0, *map(len, sets)]).astype(np.uint64)
     flat = np.concatenate([*sets, np.zeros(0, np.uint64)])
     matrix = RMinHash.digest_matrix_from_flat_token_hashes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import multiprocessing
 import os
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Literal
 
-from jaxgen.errors import DataError
+from jaxgen.errors import ConfigError, DataError
 
 Engine = Literal["local", "ray"]
 ATTEMPTS = 3
@@ -32,46 +33,57 @@ def map_items(
       function: of one item; importable by workers.
       items: picklable.
       engine: "local": processes of this machine; "ray": tasks on a cluster.
-      workers: processes; None: one a core. A cluster decides by itself.
+      workers: processes of this machine; None: one a core. A cluster that runs already decides by
+        itself.
       address: of the cluster: "auto" or "ray://..."; None starts one on this machine.
 
     Raises:
+      ConfigError: for no workers, or workers of a cluster that runs already.
       DataError: where an item's workers die again and again, or Ray is not there.
     """
+    if workers is not None and workers < 1:
+        raise ConfigError(f"--workers={workers} must be positive.")
     if engine == "ray":
-        return _on_ray(function, items, address)
+        if workers is not None and address is not None:
+            raise ConfigError(f"--workers={workers} is for this machine; {address} has its own.")
+        return _on_ray(function, items, address, workers)
     return _here(function, items, workers or os.cpu_count() or 1)
 
 
 def _here(function, items, workers: int) -> Iterator[tuple[int, Any]]:
     # Spawned, as a fork would copy threads' locks.
     context = multiprocessing.get_context("spawn")
-    tries = dict.fromkeys(range(len(items)), 0)
-    while tries:
+    waiting = collections.deque(range(len(items)))
+    deaths: collections.Counter[int] = collections.Counter()
+    while waiting:
+        workers = min(workers, len(waiting))
+        running: dict[concurrent.futures.Future, int] = {}
         with concurrent.futures.ProcessPoolExecutor(
-            min(workers, len(tries)), mp_context=context, initializer=_single_threaded
+            workers, mp_context=context, initializer=_single_threaded
         ) as pool:
-            running = {pool.submit(function, items[place]): place for place in tries}
             try:
-                for future in concurrent.futures.as_completed(running):
-                    result = future.result()
-                    place = running[future]
-                    yield place, result
-                    del tries[place]
+                while waiting or running:
+                    # No more than are worked on, so that a death is blamed on those alone.
+                    while waiting and len(running) < workers:
+                        running[pool.submit(function, items[waiting[0]])] = waiting[0]
+                        waiting.popleft()
+                    done, _ = concurrent.futures.wait(
+                        running, return_when=concurrent.futures.FIRST_COMPLETED
+                    )
+                    for future in done:
+                        result = future.result()
+                        yield running.pop(future), result
             except BrokenProcessPool as error:
-                # Which item it was is not known: all that were unfinished have had one try.
-                for place in tries:
-                    tries[place] += 1
-                if max(tries.values()) >= ATTEMPTS:
+                suspects = sorted(running.values())
+                deaths.update(suspects)
+                if any(deaths[place] >= ATTEMPTS for place in suspects):
                     raise DataError(
-                        f"worker processes died {ATTEMPTS} times ({error}); the machine may be "
-                        "out of memory: use fewer --workers or smaller items. What is done is "
-                        "kept: give the same command to go on."
+                        f"worker processes died {ATTEMPTS} times ({error}), with {suspects} of "
+                        f"{len(items)} items (from 0) in work; the machine may be out of memory: "
+                        "use fewer --workers or smaller items. What is done is kept: give the same "
+                        "command to go on."
                     ) from error
-            except BaseException:
-                for future in running:
-                    future.cancel()
-                raise
+                waiting.extendleft(reversed(suspects))
 
 
 def _single_threaded() -> None:
@@ -80,14 +92,14 @@ def _single_threaded() -> None:
     os.environ["RAYON_NUM_THREADS"] = "1"
 
 
-def _on_ray(function, items, address: str | None) -> Iterator[tuple[int, Any]]:
+def _on_ray(function, items, address: str | None, workers: int | None) -> Iterator[tuple[int, Any]]:
     try:
         import ray
         from ray.exceptions import RayError, RayTaskError
     except ImportError as error:
         raise DataError('--engine=ray needs Ray: pip install "jaxgen[ray]".') from error
     try:
-        ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
+        ray.init(address=address, num_cpus=workers, ignore_reinit_error=True, log_to_driver=False)
     except ConnectionError as error:
         raise DataError(f"no Ray cluster at {address}: {error}.") from error
 

@@ -7,7 +7,11 @@ import re
 import numpy as np
 import xxhash
 
-WORD = re.compile(r"\w+")
+WORD = re.compile(
+    # Chinese and Japanese put no spaces between words: there each character counts as one.
+    r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+    r"|[^\W\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+"
+)
 MULTIPLIER = 0x9E3779B97F4A7C15
 _MOST_KEPT = 500_000
 

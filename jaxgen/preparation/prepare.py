@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import json
 import os
 import pickle
@@ -19,10 +20,19 @@ from jaxgen.data.prepared import FORMAT, MANIFEST
 from jaxgen.data.storage import stamp_of
 from jaxgen.errors import DataError
 from jaxgen.preparation.config import Preparation
-from jaxgen.preparation.decontamination import make_index
+from jaxgen.preparation.decontamination import make_index, read_index
 from jaxgen.preparation.duplicates import later_equals, near_copies
 from jaxgen.preparation.engines import Engine, map_items
-from jaxgen.preparation.stages import Item, Job, clean, tokenise
+from jaxgen.preparation.items import (
+    Item,
+    Job,
+    make_items,
+    save,
+    save_array,
+    save_json,
+    sole_use,
+)
+from jaxgen.preparation.stages import clean, tokenise
 
 WORK, SETTINGS, CONTAMINATED = "work", "settings.json", "contaminated.jsonl"
 
@@ -86,62 +96,79 @@ def prepare(
     output = Path(output).absolute()
     items = make_items(preparation)
     settings = _settings(preparation, items)
-    manifest = output / MANIFEST
-    work = output / WORK
-    if manifest.exists():
-        _check_same(json.loads(manifest.read_text())["settings"], settings, output)
-        return Prepared(json.loads(manifest.read_text()), [], time.perf_counter() - begun)
+    times: list[StageTime] = []
     try:
-        work.mkdir(parents=True, exist_ok=True)
-        recorded = work / SETTINGS
-        if recorded.exists():
-            _check_same(json.loads(recorded.read_text()), settings, output)
-        else:
-            _write_json(recorded, settings)
-        jobs = [Job(preparation, item, work, output) for item in items]
-
-        def run(function, jobs: Sequence[Job], stage: str) -> list[dict[str, Any]]:
-            records: dict[int, dict[str, Any]] = {}
-            for place, record in map_items(function, jobs, engine, workers, address):
-                records[place] = record
-                tell(stage, len(records), len(jobs))
-            return [records[place] for place in range(len(jobs))]
-
-        cleaned = run(clean, jobs, "clean")
-        started = time.perf_counter()
-        removed = _remove_duplicates(preparation, items, work)
-        deduplicating = time.perf_counter() - started
-        jobs = [dataclasses.replace(job, index_file=_index_file(preparation, work)) for job in jobs]
-        made = run(tokenise, jobs, "tokenise")
-        result = _manifest(preparation, settings, cleaned, removed, made, work)
-        rows = [row for record in made for row in record["contaminated"]]
-        _write(output / CONTAMINATED, "".join(json.dumps(row) + "\n" for row in rows))
-        _write_json(manifest, result)
-        shutil.rmtree(work)
+        finished = _finished(output, settings)
+        if finished is None:
+            (output / WORK).mkdir(parents=True, exist_ok=True)
+            with sole_use(output / WORK):
+                # Another process may just have finished it.
+                finished = _finished(output, settings)
+                if finished is None:
+                    run = functools.partial(_run, engine, workers, address, tell)
+                    finished, times = _prepare(preparation, items, settings, output, run)
+        shutil.rmtree(output / WORK, ignore_errors=True)
     except OSError as error:
         raise DataError(
-            f"{output} cannot be written: {error.strerror}. What is done is kept: make room and "
-            "give the same command to go on."
+            f"preparing {output} stopped: {error}. What is done is kept: make room, or whatever "
+            "it wants, and give the same command to go on."
         ) from error
-    times = _times(cleaned, made, deduplicating)
-    return Prepared(result, times, time.perf_counter() - begun)
+    return Prepared(finished, times, time.perf_counter() - begun)
 
 
-def make_items(preparation: Preparation) -> list[Item]:
-    """Groups of whole files of about `item_bytes`, in the order of sources and names."""
-    items: list[Item] = []
-    for number, source in enumerate(preparation.sources):
-        group, size = [], 0
-        for file in source.files():
-            bytes_of_file = source.size_of(file)
-            if group and size + bytes_of_file > preparation.item_bytes:
-                items.append(Item(len(items), number, tuple(group)))
-                group, size = [], 0
-            group.append(file)
-            size += bytes_of_file
-        if group:
-            items.append(Item(len(items), number, tuple(group)))
-    return items
+def _finished(output: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """The manifest, if it is there and of these settings."""
+    if not (output / MANIFEST).exists():
+        return None
+    manifest = json.loads((output / MANIFEST).read_text())
+    _check_same(manifest["settings"], settings, output)
+    return manifest
+
+
+def _prepare(
+    preparation: Preparation,
+    items: Sequence[Item],
+    settings: dict[str, Any],
+    output: Path,
+    run: Callable[[Callable[[Job], Any], Sequence[Job]], list[dict[str, Any]]],
+) -> tuple[dict[str, Any], list[StageTime]]:
+    work = output / WORK
+    recorded = work / SETTINGS
+    if recorded.exists():
+        _check_same(json.loads(recorded.read_text()), settings, output)
+    else:
+        save_json(recorded, settings)
+    index_file = None
+    if preparation.decontaminate is not None:
+        index_file = work / "index.pickle"
+        if not index_file.exists():
+            save(index_file, pickle.dumps(make_index(preparation.decontaminate)))
+    jobs = [Job(preparation, item, work, output, index_file) for item in items]
+    cleaned = run(clean, jobs)
+    started = time.perf_counter()
+    removed = _remove_duplicates(preparation, items, work)
+    deduplicating = time.perf_counter() - started
+    made = run(tokenise, jobs)
+    rows = [row for record in made for row in record["contaminated"]]
+    save(output / CONTAMINATED, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    result = _manifest(preparation, settings, cleaned, removed, made, index_file)
+    save_json(output / MANIFEST, result)
+    return result, _times(cleaned, made, deduplicating)
+
+
+def _run(
+    engine: Engine,
+    workers: int | None,
+    address: str | None,
+    tell: Callable[[str, int, int], object],
+    function: Callable[[Job], dict[str, Any]],
+    jobs: Sequence[Job],
+) -> list[dict[str, Any]]:
+    records: dict[int, dict[str, Any]] = {}
+    for place, record in map_items(function, jobs, engine, workers, address):
+        records[place] = record
+        tell(function.__name__, len(records), len(jobs))
+    return [records[place] for place in range(len(jobs))]
 
 
 def _remove_duplicates(preparation: Preparation, items: Sequence[Item], work: Path) -> list[int]:
@@ -158,29 +185,13 @@ def _remove_duplicates(preparation: Preparation, items: Sequence[Item], work: Pa
         is_near = (first != np.arange(len(joined))) & ~is_equal
     ends = np.cumsum([len(part) for part in keys])
     for item, out in zip(items, np.split(is_equal | is_near, ends[:-1]), strict=True):
-        path = item.path(work, "out.npy")
-        temporary = path.with_name(f".{path.name}")
-        with open(temporary, "wb") as file:
-            np.save(file, out)
-        os.replace(temporary, path)
+        save_array(item.path(work, "out.npy"), out)
     return [int(is_equal.sum()), int(is_near.sum())]
-
-
-def _index_file(preparation: Preparation, work: Path) -> Path | None:
-    if preparation.decontaminate is None:
-        return None
-    path = work / "index.pickle"
-    if not path.exists():
-        index = make_index(preparation.decontaminate)
-        temporary = path.with_name(f".{path.name}")
-        temporary.write_bytes(pickle.dumps(index))
-        os.replace(temporary, path)
-    return path
 
 
 def _manifest(
     preparation: Preparation, settings: dict, cleaned: list, removed: list[int], made: list,
-    work: Path,
+    index_file: Path | None,
 ) -> dict[str, Any]:  # fmt: skip
     def total(name: str, records: list) -> dict[str, int]:
         counter = collections.Counter()
@@ -188,6 +199,7 @@ def _manifest(
             counter.update(record[name])
         return dict(sorted(counter.items()))
 
+    skipped = total("skipped", cleaned)
     read = sum(record["documents_in"] for record in cleaned)
     passed = sum(record["documents"] for record in cleaned)
     distinct = passed - removed[0]
@@ -195,18 +207,19 @@ def _manifest(
     contaminated = {(r["shard"], r["document"]) for one in made for r in one["contaminated"]}
     codec = preparation.codec
     stages = [
-        {"stage": "read", "in": read, "out": read, "skipped": total("skipped", cleaned)},
+        {"stage": "read", "in": read + sum(skipped.values()), "out": read, "skipped": skipped},
         {"stage": "filter", "in": read, "out": passed, "dropped": total("dropped", cleaned)},
         {"stage": "scrub", "in": passed, "out": passed, "replaced": total("scrubbed", cleaned)},
         {"stage": "exact duplicates", "in": passed, "out": distinct},
         {"stage": "near duplicates", "in": distinct, "out": apart},
         {"stage": "decontaminate", "in": apart, "out": apart - len(contaminated)},
     ]
-    if preparation.decontaminate is not None:
-        index = pickle.loads((work / "index.pickle").read_bytes())
+    if index_file is not None:
+        index = read_index(index_file)
         stages[-1] |= {
             "items": len(index.names),
             "items_too_short": index.too_short,
+            "items_of_a_form": index.of_a_form,
             "items_found": len({r["item"] for one in made for r in one["contaminated"]}),
         }
     splits = {split: [record["splits"][split] for record in made] for split in ("train", "heldout")}
@@ -240,9 +253,13 @@ def _times(cleaned: list, made: list, deduplicating: float) -> list[StageTime]:
 
 
 def _settings(preparation: Preparation, items: Sequence[Item]) -> dict[str, Any]:
+    """All that the bytes of the result depend on, in a form for people and for JSON."""
     fields = dataclasses.fields(preparation)
+    looked_for = preparation.decontaminate
     return {
         **{field.name: repr(getattr(preparation, field.name)) for field in fields},
+        "format": FORMAT,
+        "the digest of what is looked for": None if looked_for is None else looked_for.digest(),
         "files": {file: stamp_of(file) for item in items for file in item.files},
     }
 
@@ -259,13 +276,3 @@ def _check_same(recorded: dict[str, Any], given: dict[str, Any], output: Path) -
             f"{output} was begun with other settings or files; give it a new folder, or the old "
             "settings:\n" + "\n".join(lines)
         )
-
-
-def _write_json(path: Path, value: Any) -> None:
-    _write(path, json.dumps(value, indent=1) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

@@ -25,7 +25,7 @@ from jaxgen.preparation.filters import (
     Words,
     first_objection,
 )
-from jaxgen.preparation.ngrams import WordHasher, ngram_hashes
+from jaxgen.preparation.ngrams import WordHasher, ngram_hashes, normalised_words
 from jaxgen.preparation.scrubbing import Scrub
 
 ENGLISH = (
@@ -201,6 +201,40 @@ def test_twenty_planted_overlaps_of_twenty_and_none_on_other_text():
     assert not any(index.matches(text, hasher) for text in others)
 
 
+def test_every_item_that_shares_words_is_named_but_not_for_the_form_of_all():
+    rng = random.Random(3)
+    form = " ".join(words_of(rng, 20))
+    items = [f"{form} {' '.join(words_of(rng, 20))}" for _ in range(15)] + [form]
+    twins = [" ".join(words_of(rng, 30))] * 2
+    records = tuple({"text": text} for text in items + twins)
+    index = make_index(Decontaminate(sources=(InMemory(records, 0.0),)))
+    hasher = WordHasher()
+    assert index.of_a_form == 1
+    assert index.matches(f"before {form} after", hasher) == []
+    (match,) = index.matches(items[4], hasher)
+    assert match["item"] == "source 0:4"
+    named = [match["item"] for match in index.matches(twins[0], hasher)]
+    assert named == ["source 0:16", "source 0:17"]
+
+
+def test_characters_are_words_where_there_are_no_spaces():
+    chinese = "河水在夜里涨了起来到了早晨房子下面的草地成了湖"
+    assert normalised_words(f"The {chinese[:4]} River") == ["the", *chinese[:4], "river"]
+    index = make_index(Decontaminate(sources=(InMemory(({"text": chinese},), 0.0),)))
+    assert index.matches(f"前面的话{chinese[3:18]}后面的话", WordHasher())
+    other = chinese[:10] + "，于是大家都没有说什么只是看着窗外的天空"
+    first = near_copies(
+        signatures([chinese, chinese[:-1], other], NearDuplicates()), NearDuplicates()
+    )
+    assert first.tolist() == [0, 0, 2]
+
+
+def test_texts_without_words_are_like_no_other():
+    settings = NearDuplicates()
+    texts = ["!!!", "???", "...\n---"]
+    assert near_copies(signatures(texts, settings), settings).tolist() == [0, 1, 2]
+
+
 def test_held_out_instances_of_tasks_are_looked_for():
     records = tuple(
         {"prompt": f"question number {i} asks which of the many rivers of {i} runs north ",
@@ -220,6 +254,7 @@ def test_held_out_instances_of_tasks_are_looked_for():
         (lambda: Preparation((TextFiles("x"),), decontaminate=Decontaminate()), "needs"),
         (lambda: Preparation(()), "sources is empty"),
         (lambda: Decontaminate(tasks=(Task("a", Addition(2), PromptAnswer()),)), "on the spot"),
+        (lambda: Decontaminate(most_items=0), "most_items=0"),
         (lambda: NearDuplicates(threshold=1.5), "threshold=1.5"),
         (lambda: NearDuplicates(bands=7), "bands=7"),
         (lambda: Repetition(ngrams=(2,)), "as many bounds"),

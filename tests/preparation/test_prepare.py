@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ import pytest
 
 from jaxgen.codecs.bytes import ByteCodec
 from jaxgen.codecs.special import SpecialTokens
+from jaxgen.codecs.tokenizer import TokenizerCodec
+from jaxgen.codecs.training import train_tokenizer
 from jaxgen.data.features import PromptAnswer, Text
 from jaxgen.data.mixtures import Mixture
 from jaxgen.data.prepared import PreparedCorpus
@@ -26,12 +29,13 @@ from jaxgen.data.statistics import Plan, describe
 from jaxgen.data.tasks import Task
 from jaxgen.data.text_files import Jsonl
 from jaxgen.data.token_files import read_token_file
-from jaxgen.errors import DataError
+from jaxgen.errors import ConfigError, DataError
 from jaxgen.preparation.config import Preparation
 from jaxgen.preparation.decontamination import Decontaminate
 from jaxgen.preparation.duplicates import NearDuplicates
 from jaxgen.preparation.engines import map_items
 from jaxgen.preparation.filters import Characters
+from jaxgen.preparation.items import sole_use
 from jaxgen.preparation.prepare import prepare
 from jaxgen.preparation.scrubbing import Scrub
 
@@ -219,8 +223,31 @@ def kill_always(item):
 def test_a_worker_that_dies_is_replaced_and_one_that_always_dies_is_named(tmp_path):
     items = [(str(tmp_path / "mark"), number) for number in range(5)]
     assert dict(map_items(kill_once, items, workers=2)) == {n: n * n for n in range(5)}
-    with pytest.raises(DataError, match=r"died 3 times.*go on"):
+    with pytest.raises(DataError, match=r"died 3 times.*\[0\] of 1 items.*go on"):
         list(map_items(kill_always, items[:1]))
+
+
+def kill_each_once(item):
+    path, number = item
+    mark = Path(f"{path}{number}")
+    if number % 2 and not mark.exists():
+        mark.write_text("")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_many_deaths_of_different_items_are_no_reason_to_stop(tmp_path):
+    items = [(str(tmp_path / "mark"), number) for number in range(10)]
+    assert dict(map_items(kill_each_once, items, workers=1)) == {n: n for n in range(10)}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"workers": 0}, "workers=0"), ({"engine": "ray", "workers": 2, "address": "auto"}, "auto")],
+)
+def test_workers_that_cannot_be_are_refused(options, words):
+    with pytest.raises(ConfigError, match=words):
+        list(map_items(kill_once, [("x", 0)], **options))
 
 
 def test_what_cannot_be_read_is_named_and_what_is_done_is_kept(corpus, tmp_path):
@@ -241,11 +268,54 @@ def test_what_cannot_be_read_is_named_and_what_is_done_is_kept(corpus, tmp_path)
     stages = prepare(skipping, tmp_path / "skipped", workers=1).manifest["stages"]
     (reason,) = stages[0]["skipped"]
     assert "3.jsonl.gz" in reason and stages[0]["skipped"][reason] == 1
+    assert stages[0]["in"] == stages[0]["out"] + 1
 
 
 def test_a_folder_of_other_settings_is_refused_with_the_difference(prepared, corpus):
     with pytest.raises(DataError, match=r"heldout_fraction: 0\.1 -> 0\.2"):
         prepare(settings(corpus, heldout_fraction=0.2), prepared[0])
+
+
+def test_files_that_settings_name_are_part_of_them(corpus, tmp_path):
+    """A tokenizer or an evaluation set that changed under its name is another preparation."""
+    train_tokenizer([SECRET], 270, tmp_path / "tokenizer.json")
+    (tmp_path / "judged.jsonl").write_text(json.dumps({"text": SECRET}) + "\n")
+    looked_for = Decontaminate(sources=(Jsonl(str(tmp_path / "judged.jsonl"), None, 0.0),))
+
+    def given():
+        codec = TokenizerCodec(str(tmp_path / "tokenizer.json"))
+        return settings(corpus, codec=codec, decontaminate=looked_for)
+
+    prepare(given(), tmp_path / "out", workers=1)
+    (tmp_path / "judged.jsonl").write_text(json.dumps({"text": SECRET + " more"}) + "\n")
+    with pytest.raises(DataError, match="the digest of what is looked for: "):
+        prepare(given(), tmp_path / "out", workers=1)
+    train_tokenizer([words(random.Random(5), 100)], 270, tmp_path / "tokenizer.json")
+    with pytest.raises(DataError, match=r"codec: .*digest="):
+        prepare(given(), tmp_path / "out", workers=1)
+
+
+def test_two_at_a_time_is_one_too_many(prepared, corpus, tmp_path):
+    (tmp_path / "out" / "work").mkdir(parents=True)
+    with (
+        sole_use(tmp_path / "out" / "work"),
+        pytest.raises(DataError, match=r"another process.*out; wait"),
+    ):
+        prepare(settings(corpus), tmp_path / "out", workers=1)
+    prepare(settings(corpus), tmp_path / "out", workers=1)
+    # Killed after the manifest, before its working folder was gone.
+    (tmp_path / "out" / "work").mkdir()
+    prepare(settings(corpus), tmp_path / "out", workers=1)
+    assert not (tmp_path / "out" / "work").exists()
+    assert digest(tmp_path / "out") == digest(prepared[0])
+
+
+def test_a_corpus_is_the_same_wherever_it_was_made_from(corpus, tmp_path):
+    shutil.copytree(corpus, tmp_path / "copy")
+    for folder, output in ((corpus, "one"), (tmp_path / "copy", "two")):
+        prepare(settings(folder), tmp_path / output, workers=1)
+    one, two = (PreparedCorpus(str(tmp_path / name)) for name in ("one", "two"))
+    assert one.manifest != two.manifest and one.content_digest() == two.content_digest()
 
 
 def test_a_corpus_that_is_not_what_it_says_is_refused(prepared, corpus, tmp_path):
@@ -270,7 +340,14 @@ def test_a_corpus_that_is_not_what_it_says_is_refused(prepared, corpus, tmp_path
     flipped = np.frombuffer(whole, np.uint8).copy()
     flipped[10] ^= 1
     tokens.write_bytes(flipped.tobytes())
-    with pytest.raises(DataError, match=r"train-00002.tokens is damaged"):
+    with pytest.raises(DataError, match=r"train-00002.tokens or .offsets is damaged"):
+        PreparedCorpus(str(output)).check_digests()
+    tokens.write_bytes(whole)
+    offsets = output / "train-00002.offsets"
+    moved = np.fromfile(offsets, "<i8")
+    moved[1] += 1
+    moved.tofile(offsets)
+    with pytest.raises(DataError, match=r"train-00002.tokens or .offsets is damaged"):
         PreparedCorpus(str(output)).check_digests()
     tokens.write_bytes(whole[:-2])
     assert "train-00002.tokens has" in opening(corpus_task)
