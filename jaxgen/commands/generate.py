@@ -6,11 +6,10 @@ import argparse
 import sys
 
 import jax
-import numpy as np
 
 from jaxgen.errors import ConfigError
+from jaxgen.generation.continuing import continue_prompts
 from jaxgen.generation.policies import SamplingPolicy
-from jaxgen.generation.sampling import pad_prompts, pad_sources, sample
 from jaxgen.process import prepare_process
 from jaxgen.run import restore
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
@@ -35,26 +34,15 @@ def generate(arguments: argparse.Namespace) -> int:
         codec = restored.config.mixture.codec
         has_encoder = restored.config.model.num_encoder_layers > 0
         encoded = [codec.encode(prompt) for prompt in prompts]
-        encoded = [ids for ids in encoded for _ in range(arguments.num_samples)]
-        source = None
-        if has_encoder:
-            ended = [np.append(ids, codec.end_id) for ids in encoded]
-            source = pad_sources(ended, codec.pad_id)
-            encoded = [ids[:0] for ids in encoded]
-        # Every text that the model learnt from begins with the begin token.
-        begun = [np.concatenate([[codec.begin_id], ids]) for ids in encoded]
-        tokens, lengths = pad_prompts(begun, codec.pad_id)
-        samples = sample(
+        answers = continue_prompts(
             restored.model,
-            tokens,
-            lengths,
+            codec,
+            [ids for ids in encoded for _ in range(arguments.num_samples)],
             jax.random.key(arguments.seed),
-            policy=policy,
-            max_tokens=arguments.max_tokens,
-            end_id=codec.end_id,
-            source=source,
+            policy,
+            arguments.max_tokens,
         )
-        for index, row in enumerate(np.asarray(samples.tokens)):
+        for index, ids in enumerate(answers):
             prompt = "" if has_encoder else prompts[index // arguments.num_samples]
-            print(prompt + codec.decode(row[: int(samples.lengths[index])]))
+            print(prompt + codec.decode(ids))
     return 0

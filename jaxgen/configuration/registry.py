@@ -25,7 +25,11 @@ def registered() -> Table:
     from jaxgen.data.tables import ArrayRecord, HuggingFaceDataset, Parquet, WebDataset
     from jaxgen.data.tasks import Task
     from jaxgen.data.text_files import Jsonl, TextFiles
-    from jaxgen.evaluation.config import EvaluationConfig
+    from jaxgen.evaluation.answers import Answers
+    from jaxgen.evaluation.choices import MultipleChoice
+    from jaxgen.evaluation.config import EvaluationConfig, EvaluationTask
+    from jaxgen.evaluation.generations import Generation
+    from jaxgen.generation.policies import SamplingPolicy
     from jaxgen.preparation.config import Preparation
     from jaxgen.preparation.decontamination import Decontaminate
     from jaxgen.preparation.duplicates import NearDuplicates
@@ -97,6 +101,11 @@ def registered() -> Table:
         "tokenizer_codec": TokenizerCodec,
         "sentencepiece_codec": SentencePieceCodec,
         "evaluation": EvaluationConfig,
+        "evaluation_task": EvaluationTask,
+        "answers": Answers,
+        "multiple_choice": MultipleChoice,
+        "generation": Generation,
+        "sampling": SamplingPolicy,
         **registered_models(),
         "mesh": MeshConfig,
         "rules": Rules,

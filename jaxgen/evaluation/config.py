@@ -1,10 +1,42 @@
-"""What is scored, and when."""
+"""What is scored, how, and when."""
 
 from __future__ import annotations
 
 import dataclasses
 
+from jaxgen.data.tasks import Task
 from jaxgen.errors import ConfigError
+from jaxgen.evaluation.answers import Answers
+from jaxgen.evaluation.choices import MultipleChoice
+from jaxgen.evaluation.generations import Generation
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationTask:
+    """A task of a suite: prompts by its preprocessors, such as few-shot ones, and a way to score.
+
+    Attributes:
+      task: whose held-out instances are scored, as tokens of the run's own codec.
+      scoring: how.
+      num_examples: instances; None: as many as of other tasks.
+      chance: exact matches that guessing gets; None: what the scoring or the source says.
+    """
+
+    task: Task
+    scoring: Answers | MultipleChoice | Generation = Answers()
+    num_examples: int | None = None
+    chance: float | None = None
+
+    def __post_init__(self):
+        if not self.task.has_answers:
+            raise ConfigError(
+                f"the task {self.task.name} of a suite has no answers to score; give it "
+                "task.features = @prompt_answer()."
+            )
+        if self.num_examples is not None and self.num_examples < 1:
+            raise ConfigError(f"evaluation_task.num_examples={self.num_examples}: use 1 or more.")
+        if self.chance is not None and not 0 <= self.chance < 1:
+            raise ConfigError(f"evaluation_task.chance={self.chance} must lie in [0, 1).")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,6 +49,7 @@ class EvaluationConfig:
       batch_size: rows scored at a time.
       seed: of the choice of instances and batches; equal for all runs that are compared.
       at_checkpoints: whether to score at every checkpoint, or only at the end.
+      suite: tasks to score beside those of the mixture.
     """
 
     num_examples: int = 256
@@ -24,8 +57,15 @@ class EvaluationConfig:
     batch_size: int = 64
     seed: int = 0
     at_checkpoints: bool = False
+    suite: tuple[EvaluationTask, ...] = ()
 
     def __post_init__(self):
         for name in ("num_examples", "num_batches", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"evaluation.{name}={getattr(self, name)} must be positive.")
+        names = [one.task.name for one in self.suite]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ConfigError(
+                f"evaluation.suite has {twice} more than once; give each task its own name."
+            )

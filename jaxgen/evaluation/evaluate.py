@@ -12,8 +12,9 @@ import jax
 import numpy as np
 
 from jaxgen.data.mixtures import Mixture
-from jaxgen.evaluation.config import EvaluationConfig
-from jaxgen.evaluation.scoring import score_instances, summarise
+from jaxgen.errors import ConfigError
+from jaxgen.evaluation.config import EvaluationConfig, EvaluationTask
+from jaxgen.evaluation.summary import summarise
 from jaxgen.models.transformer import Transformer
 from jaxgen.objectives.next_token import next_token
 from jaxgen.training.loading import put_batch
@@ -34,31 +35,51 @@ def evaluate(
 
     Args:
       model: the parameters.
-      mixture: its tasks are scored.
-      settings: how much is scored.
+      mixture: its tasks are scored, and those of the suite.
+      settings: how much is scored, and the suite.
       length: of the rows.
       path: the JSON-lines file to write, whole or not at all.
       source_length: of the encoder's rows, where there is one.
 
     Returns:
-      By task: "loss", the held-out loss a token in nats; and where the task has answers, the mean
-      of each metric and "num_examples".
+      By task: "loss", the held-out loss a token in nats, of the mixture's; and where the task has
+      answers, what `summarise` says of its rows.
     """
     summary: dict[str, dict[str, Any]] = {
         name: {"loss": loss}
         for name, loss in heldout_losses(model, mixture, settings, length, source_length)
     }
     rows = []
-    for task in mixture.every_task:
-        if task.has_answers:
-            records = task.instances(settings.num_examples, settings.seed)
-            scored = score_instances(
-                model, task, records, settings.batch_size, length, source_length
-            )
-            summary[task.name] |= summarise(scored, task.metrics)
-            rows.extend(scored)
+    for judged in judged_tasks(mixture, settings):
+        task, scoring = judged.task, judged.scoring
+        records = task.instances(judged.num_examples or settings.num_examples, settings.seed)
+        scored = scoring.score(model, task, records, settings.batch_size, length, source_length)
+        chance = getattr(task.source, "chance", None) if judged.chance is None else judged.chance
+        metrics = dict.fromkeys((*task.metrics, *scoring.METRICS))
+        summary.setdefault(task.name, {}).update(summarise(scored, tuple(metrics), chance))
+        rows.extend(scored)
     write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
     return summary
+
+
+def judged_tasks(mixture: Mixture, settings: EvaluationConfig) -> list[EvaluationTask]:
+    """The mixture's tasks that have answers, and the suite's, in the mixture's codec.
+
+    Raises:
+      ConfigError: if a task of the suite has the name of one of the mixture.
+    """
+    own = [EvaluationTask(task) for task in mixture.every_task if task.has_answers]
+    twice = {task.name for task in mixture.every_task} & {one.task.name for one in settings.suite}
+    if twice:
+        raise ConfigError(
+            f"the tasks {sorted(twice)} of evaluation.suite have the names of tasks of the "
+            "mixture; give them others, such as addition_3_shot."
+        )
+    suite = (
+        dataclasses.replace(one, task=dataclasses.replace(one.task, codec=mixture.codec))
+        for one in settings.suite
+    )
+    return [*own, *suite]
 
 
 def heldout_losses(

@@ -12,6 +12,8 @@ WORD = re.compile(
     r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
     r"|[^\W\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+"
 )
+PLAIN_WORD = re.compile(r"\w+")
+"""The same where there are no such characters, twice as fast."""
 MULTIPLIER = 0x9E3779B97F4A7C15
 _MOST_KEPT = 500_000
 
@@ -34,7 +36,7 @@ class WordHasher:
 
 def normalised_words(text: str) -> list[str]:
     """A text's words in lower case, without marks between them."""
-    return WORD.findall(text.lower())
+    return (PLAIN_WORD if text.isascii() else WORD).findall(text.lower())
 
 
 def ngram_hashes(words: np.ndarray, size: int) -> np.ndarray:

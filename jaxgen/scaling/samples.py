@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgen.data.parts import ANSWER
 from jaxgen.data.tasks import Task
+from jaxgen.evaluation.answers import last_answer
+from jaxgen.generation.continuing import continue_prompts
 from jaxgen.generation.policies import SamplingPolicy
-from jaxgen.generation.sampling import pad_prompts, sample
 from jaxgen.run import Restored, restore
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.training.run_directory import RunDirectory, write_atomically
@@ -54,31 +54,24 @@ def _samples_of(
     codec = restored.config.mixture.codec
     seed = restored.config.evaluation.seed
     asked = [(task.name, *pair) for task in tasks for pair in _prompts(task, seed)]
-    encoded = [np.concatenate([[codec.begin_id], prompt]) for _, prompt, _ in asked]
     answers = [len(right) for _, _, right in asked if right is not None]
-    max_tokens = max(answers, default=TEXT_TOKENS)
-    tokens, lengths = pad_prompts(encoded, codec.pad_id)
-    samples = sample(
+    said = continue_prompts(
         restored.model,
-        tokens,
-        lengths,
+        codec,
+        [prompt for _, prompt, _ in asked],
         jax.random.key(0),
-        policy=policy,
-        max_tokens=max_tokens,
-        end_id=codec.end_id,
+        policy,
+        # An answer and the end token.
+        max_tokens=1 + max(answers) if answers else TEXT_TOKENS,
     )
-    said = [
-        codec.decode(row[: int(length)])
-        for row, length in zip(*map(np.asarray, (samples.tokens, samples.lengths)), strict=True)
-    ]
     return [
         {
             "task": name,
             "prompt": codec.decode(prompt),
-            "said": text,
+            "said": codec.decode(ids),
             "right": None if right is None else codec.decode(right),
         }
-        for (name, prompt, right), text in zip(asked, said, strict=True)
+        for (name, prompt, right), ids in zip(asked, said, strict=True)
     ]
 
 
@@ -88,10 +81,4 @@ def _prompts(task: Task, seed: int) -> list[tuple[np.ndarray, np.ndarray | None]
     if not task.has_answers:
         examples = task.encode(records[:2])
         return [(example.ids[:PROMPT_TOKENS], None) for example in examples]
-    pairs = []
-    for example in task.encode(records):
-        assert example.flags is not None
-        is_answer = example.flags & ANSWER > 0
-        last = int(np.flatnonzero(is_answer & ~np.append(False, is_answer[:-1]))[-1])
-        pairs.append((example.ids[:last], example.ids[last:]))
-    return pairs
+    return [last_answer(example) for example in task.encode(records)]

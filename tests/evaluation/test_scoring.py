@@ -14,9 +14,10 @@ from jaxgen.data.mixtures import Mixture
 from jaxgen.data.sources import InMemory
 from jaxgen.data.tasks import Task
 from jaxgen.errors import DataError
+from jaxgen.evaluation.answers import Answers
 from jaxgen.evaluation.config import EvaluationConfig
 from jaxgen.evaluation.evaluate import evaluate
-from jaxgen.evaluation.scoring import score_instances, summarise
+from jaxgen.evaluation.summary import summarise
 from jaxgen.generation.policies import SamplingPolicy
 from jaxgen.generation.sampling import pad_prompts, sample
 from jaxgen.models.block_config import Initialization
@@ -55,7 +56,7 @@ def test_an_exact_match_is_what_greedy_decoding_gives(model):
         records.append({"prompt": prompt, "answer": answer})
     task = Task("t", InMemory(tuple(records)), PromptAnswer())
     with jax.set_mesh(one_device_mesh()):
-        rows = score_instances(model, task, records, batch_size=5, length=32)
+        rows = Answers().score(model, task, records, batch_size=5, length=32)
     decoded = np.asarray(greedy(model, prompts, 4).tokens)
     for row, record, tokens in zip(rows, records, decoded, strict=True):
         answer = [*CODEC.encode(record["answer"]), CODEC.end_id]
@@ -73,7 +74,7 @@ def test_log_probabilities_are_those_of_the_softmax(model):
         "recall", AssociativeRecall(num_pairs=3, num_queries=2), PromptAnswer(loss_on_prompt=True)
     )
     with jax.set_mesh(one_device_mesh()):
-        rows = score_instances(model, task, records, batch_size=8, length=32)
+        rows = Answers().score(model, task, records, batch_size=8, length=32)
         for row, record in zip(rows, records, strict=True):
             text = "".join(prompt + answer for prompt, answer in record["turns"])
             inputs = jnp.array([[CODEC.begin_id, *text.encode()]], jnp.int32)
@@ -89,13 +90,20 @@ def test_log_probabilities_are_those_of_the_softmax(model):
 
 def test_the_summary_is_the_mean_of_the_rows():
     rows = [{"exact_match": m, "log_probability": -1.0 * m} for m in (0, 1, 1, 0)]
-    assert summarise(rows, ("exact_match",)) == {"exact_match": 0.5, "num_examples": 4}
+    summary = summarise(rows, ("exact_match", "brier"))
+    assert summary == {
+        "exact_match": 0.5,
+        # Wilson's interval of 2 of 4 (Agresti and Coull, 1998).
+        "exact_match_interval": pytest.approx([0.15, 0.85], abs=1e-3),
+        "num_examples": 4,
+    }
+    assert summarise(rows, ("log_probability",), chance=0.25)["chance"] == 0.25
 
 
 def test_an_instance_that_does_not_fit_is_named(model):
     task = Task("long", InMemory(()), PromptAnswer())
     with pytest.raises(DataError, match=r"long.*42 tokens.*32"):
-        score_instances(model, task, [{"prompt": "x" * 40, "answer": "y"}], 2, 32)
+        Answers().score(model, task, [{"prompt": "x" * 40, "answer": "y"}], 2, 32)
 
 
 def test_an_untrained_model_is_near_chance_on_every_task(tmp_path):

@@ -1,0 +1,103 @@
+"""Right answers judged by one forward pass: several metrics of the same prediction.
+
+The greedy continuation of the prompt equals the answer exactly where every token of the answer is
+the most likely one given those before it, so an exact match needs no decoding.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from jaxgen.data.packing import Layout
+from jaxgen.data.parts import ANSWER, LEARNT, Example
+from jaxgen.data.segments import example_segment
+from jaxgen.data.sources import Record
+from jaxgen.data.tasks import Task
+from jaxgen.evaluation.likelihood import score_segments
+from jaxgen.evaluation.metrics import bits_per_byte, edit_similarity
+from jaxgen.models.transformer import Transformer
+
+Row = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """Every answer of an instance, after the right ones before it; the end token is part of it."""
+
+    METRICS: ClassVar[tuple[str, ...]] = (
+        "exact_match", "token_accuracy", "edit_similarity", "log_probability", "bits_per_byte"
+    )  # fmt: skip
+
+    def score(
+        self,
+        model: Transformer,
+        task: Task,
+        records: Sequence[Record],
+        batch_size: int,
+        length: int,
+        source_length: int | None = None,
+    ) -> list[Row]:
+        """One row for each record of a task with answers.
+
+        Args:
+          model: the parameters; call under `jax.set_mesh`.
+          task: whose features say what the answers are.
+          records: the instances.
+          batch_size: instances at a time.
+          length: the most tokens an instance may have.
+          source_length: the most tokens of its prompt, in a model with an encoder; None without.
+
+        Returns:
+          Rows with "task", "instance" (its key, or its number), "exact_match" (0 or 1),
+          "token_accuracy", "edit_similarity" (of the likeliest tokens), "log_probability" (of the
+          whole answer, in nats), "bits_per_byte" (of the answer's text), "confidence" (the
+          answer's probability) and "answer_tokens".
+
+        Raises:
+          DataError: if an instance is longer than `length`.
+        """
+        examples = [only_answers(example) for example in task.encode(records)]
+        segments = [example_segment(e, task.codec, source_length is not None) for e in examples]
+        layout = Layout(length, source_length, task.has_blocks)
+        scored = score_segments(
+            task.name, model, segments, task.codec.pad_id, batch_size, layout
+        )  # fmt: skip
+        return [
+            {
+                "task": task.name,
+                "instance": instance_of(record, place),
+                "exact_match": int(one.is_greedy),
+                "token_accuracy": float((one.predicted == one.wanted).mean()),
+                "edit_similarity": edit_similarity(one.predicted.tolist(), one.wanted.tolist()),
+                "log_probability": one.total,
+                "bits_per_byte": bits_per_byte(one.total, task.codec.decode(one.wanted)),
+                "confidence": math.exp(one.total),
+                "answer_tokens": len(one.wanted),
+            }
+            for place, (record, one) in enumerate(zip(records, scored, strict=True))
+        ]
+
+
+def only_answers(example: Example) -> Example:
+    """The example with loss on its answers and the end token alone, whatever the task learns."""
+    assert example.flags is not None, "examples with answers have flags"
+    is_answer = example.flags & ANSWER > 0
+    return Example(example.ids, np.where(is_answer, LEARNT | ANSWER, 0).astype(np.uint8))
+
+
+def last_answer(example: Example) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of all that stands before the last answer, and of the last answer."""
+    assert example.flags is not None, "examples with answers have flags"
+    is_answer = example.flags & ANSWER > 0
+    begin = int(np.flatnonzero(is_answer & ~np.append(False, is_answer[:-1]))[-1])
+    return example.ids[:begin], example.ids[begin:]
+
+
+def instance_of(record: Record, place: int) -> str:
+    """What an instance is called in rows: its key, or its place among those that are scored."""
+    return str(record.get("key", place))

@@ -1,0 +1,136 @@
+"""Multiple choice by likelihood: which of the given choices the model finds likeliest.
+
+How scores of longer and shorter choices are made comparable is GPT-3's question (2005.14165, 2.4):
+by token, by byte, or by what the choice gains from its prompt (pointwise mutual information).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from jaxgen.data.packing import Layout
+from jaxgen.data.preprocessors import need
+from jaxgen.data.segments import Segment, continuation
+from jaxgen.data.sources import Record
+from jaxgen.data.tasks import Task
+from jaxgen.errors import DataError
+from jaxgen.evaluation.answers import Row, instance_of
+from jaxgen.evaluation.likelihood import Scored, score_segments
+from jaxgen.evaluation.metrics import bits_per_byte, brier, softmax
+from jaxgen.models.transformer import Transformer
+
+Normalisation = Literal["none", "tokens", "bytes", "pmi"]
+
+
+@dataclasses.dataclass(frozen=True)
+class MultipleChoice:
+    """The choice of largest score; a choice's score is its log-probability after the prompt.
+
+    Attributes:
+      normalisation: "none"; "tokens" or "bytes" divide by the choice's size; "pmi" takes off what
+        the choice has after `neutral` instead of the prompt.
+      prompt: the record's field that holds the prompt.
+      choices: the field that holds the list of choices, spaces before them included.
+      label: the field that holds the right one's number, from 0.
+      neutral: the prompt that says nothing, of "pmi".
+    """
+
+    normalisation: Normalisation = "bytes"
+    prompt: str = "prompt"
+    choices: str = "choices"
+    label: str = "label"
+    neutral: str = "Answer:"
+
+    METRICS: ClassVar[tuple[str, ...]] = (
+        "exact_match", "choice_probability", "brier", "log_probability", "bits_per_byte"
+    )  # fmt: skip
+
+    def score(
+        self,
+        model: Transformer,
+        task: Task,
+        records: Sequence[Record],
+        batch_size: int,
+        length: int,
+        source_length: int | None = None,
+    ) -> list[Row]:
+        """One row for each record; see `Answers.score`.
+
+        Returns:
+          Rows with "task", "instance", "exact_match" (whether the right choice has the largest
+          score), "choice_probability" (of the right one, by a softmax over the scores), "brier",
+          "log_probability" (of the right one, in nats, not normalised), "bits_per_byte" (of it),
+          "confidence" (probability of the one taken), "chosen" and "chance".
+
+        Raises:
+          DataError: if a record has no choices or no right one, or is longer than `length`.
+        """
+        asked = [self._asked(task, record) for record in records]
+        segments, neutral = [], []
+        for prompt, choices, _ in asked:
+            given = task.codec.encode(prompt)
+            segments += [_choice(task, given, c, source_length is not None) for c in choices]
+            if self.normalisation == "pmi":
+                given = task.codec.encode(self.neutral)
+                neutral += [_choice(task, given, c, source_length is not None) for c in choices]
+        layout = Layout(length, source_length, True)
+        scored, plain = (
+            score_segments(task.name, model, some, task.codec.pad_id, batch_size, layout)
+            for some in (segments, neutral)
+        )
+        rows, place = [], 0
+        for number, (record, (_, choices, label)) in enumerate(zip(records, asked, strict=True)):
+            part = slice(place, place + len(choices))
+            place = part.stop
+            scores = self._scores(choices, scored[part], plain[part])
+            probabilities = softmax(scores)
+            chosen, right = int(np.argmax(scores)), scored[part][label]
+            rows.append(
+                {
+                    "task": task.name,
+                    "instance": instance_of(record, number),
+                    "exact_match": int(chosen == label),
+                    "choice_probability": float(probabilities[label]),
+                    "brier": brier(probabilities, label),
+                    "log_probability": right.total,
+                    "bits_per_byte": bits_per_byte(right.total, choices[label]),
+                    "confidence": float(probabilities[chosen]),
+                    "chosen": chosen,
+                    "chance": 1 / len(choices),
+                }
+            )
+        return rows
+
+    def _asked(self, task: Task, record: Record) -> tuple[str, list[str], int]:
+        prompt = str(need(record, self.prompt, "multiple_choice.prompt"))
+        choices = [str(c) for c in need(record, self.choices, "multiple_choice.choices")]
+        label = need(record, self.label, "multiple_choice.label")
+        if not isinstance(label, int) or not 0 <= label < len(choices) or not all(choices):
+            raise DataError(
+                f"task {task.name}: the label {label!r} is not the number of one of the choices "
+                f"{choices}, none of which may be empty."
+            )
+        return prompt, choices, label
+
+    def _scores(
+        self, choices: Sequence[str], scored: Sequence[Scored], neutral: Sequence[Scored]
+    ) -> list[float]:
+        totals = [one.total for one in scored]
+        if self.normalisation == "tokens":
+            return [t / len(one.wanted) for t, one in zip(totals, scored, strict=True)]
+        if self.normalisation == "bytes":
+            return [t / len(c.encode()) for t, c in zip(totals, choices, strict=True)]
+        if self.normalisation == "pmi":
+            return [t - one.total for t, one in zip(totals, neutral, strict=True)]
+        return totals
+
+
+def _choice(task: Task, given: np.ndarray, choice: str, has_source: bool) -> Segment:
+    """A choice after its prompt; whether it ends there is not asked."""
+    segment = continuation(given, task.codec.encode(choice), task.codec, has_source)
+    segment.weights[-1] = 0
+    return segment

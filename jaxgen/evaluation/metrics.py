@@ -1,0 +1,69 @@
+"""Scores of one output and intervals of many: pure functions of texts and numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+
+def edit_similarity(said: Sequence[Hashable], right: Sequence[Hashable]) -> float:
+    """1 minus the Levenshtein distance over the longer length: 1 where equal, 0 at the farthest."""
+    from rapidfuzz.distance import Levenshtein
+
+    return Levenshtein.normalized_similarity(said, right)
+
+
+def bits_per_byte(log_probability: float, text: str) -> float:
+    """Of a text, from its log-probability in nats; nan for an empty one."""
+    size = len(text.encode())
+    return -log_probability / (math.log(2) * size) if size else math.nan
+
+
+def softmax(scores: Sequence[float]) -> np.ndarray:
+    """[choices] log-scores to probabilities."""
+    scores = np.asarray(scores, np.float64)
+    powers = np.exp(scores - scores.max())
+    return powers / powers.sum()
+
+
+def brier(probabilities: np.ndarray, right: int) -> float:
+    """Squared distance of [choices] probabilities from certainty of the right one, 0 to 2."""
+    wanted = np.arange(len(probabilities)) == right
+    return float(np.sum(np.square(probabilities - wanted)))
+
+
+def calibration_error(
+    confidences: Sequence[float], outcomes: Sequence[float], bins: int = 10
+) -> float:
+    """Expected calibration error: |confidence - share right|, bin by bin of equal width.
+
+    Guo et al., 1706.04599.
+    """
+    confidences, outcomes = np.asarray(confidences, np.float64), np.asarray(outcomes, np.float64)
+    number = np.minimum((confidences * bins).astype(int), bins - 1)
+    error = 0.0
+    for one in np.unique(number):
+        inside = number == one
+        error += inside.mean() * abs(confidences[inside].mean() - outcomes[inside].mean())
+    return float(error)
+
+
+def success_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval of a share (1927)."""
+    from scipy.stats import binomtest
+
+    found = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+    return float(found.low), float(found.high)
+
+
+def mean_interval(
+    values: Sequence[float], confidence: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a mean, over instances."""
+    values = np.asarray(values, np.float64)
+    drawn = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(values[drawn].mean(axis=1), [tail, 1 - tail])
+    return float(low), float(high)

@@ -1,0 +1,47 @@
+"""The rows of a task in a few figures, with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxgen.evaluation.answers import Row
+from jaxgen.evaluation.metrics import calibration_error, mean_interval, success_interval
+
+
+def summarise(
+    rows: Sequence[Row], metrics: Sequence[str], chance: float | None = None
+) -> dict[str, Any]:
+    """The mean of each metric over the rows.
+
+    Args:
+      rows: of one task.
+      metrics: those that the rows have are taken.
+      chance: exact matches that guessing gets; None: the rows' own.
+
+    Returns:
+      By metric the mean, under NAME_interval the 95 % interval over instances (Wilson's of exact
+      matches, a bootstrap of others), "calibration_error" where the rows have a confidence,
+      "chance" where it is known, and "num_examples".
+    """
+    summary: dict[str, Any] = {}
+    for name in metrics:
+        values = [float(row[name]) for row in rows if name in row]
+        if not values:
+            continue
+        summary[name] = float(np.mean(values))
+        if name == "exact_match":
+            interval = success_interval(int(sum(values)), len(values))
+        else:
+            interval = mean_interval(values)
+        summary[f"{name}_interval"] = list(interval)
+    if rows and all("confidence" in row for row in rows):
+        confidences, outcomes = ([row[n] for row in rows] for n in ("confidence", "exact_match"))
+        summary["calibration_error"] = calibration_error(confidences, outcomes)
+    if chance is None and rows and all("chance" in row for row in rows):
+        chance = float(np.mean([row["chance"] for row in rows]))
+    if chance is not None:
+        summary["chance"] = chance
+    return summary | {"num_examples": len(rows)}

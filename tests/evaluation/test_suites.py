@@ -1,0 +1,204 @@
+"""Choices by likelihood and free answers, against the model's own logits and samples."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import build, one_device_mesh, tiny_dense, tiny_model
+
+from jaxgen.batch import Batch
+from jaxgen.codecs.bytes import ByteCodec
+from jaxgen.configuration import load
+from jaxgen.data.features import PromptAnswer, Text
+from jaxgen.data.few_shot import FewShot
+from jaxgen.data.generated import Addition
+from jaxgen.data.mixtures import Mixture
+from jaxgen.data.sources import InMemory
+from jaxgen.data.tasks import Task
+from jaxgen.errors import ConfigError, DataError
+from jaxgen.evaluation.choices import MultipleChoice
+from jaxgen.evaluation.config import EvaluationConfig, EvaluationTask
+from jaxgen.evaluation.evaluate import evaluate
+from jaxgen.evaluation.generations import Generation, cut
+from jaxgen.generation.continuing import continue_prompts
+from jaxgen.generation.policies import SamplingPolicy
+from jaxgen.models.block_config import Initialization
+from jaxgen.training.run_directory import read_rows
+
+CODEC = ByteCodec()
+QUESTIONS = tuple(
+    {"prompt": f"{i} is", "choices": [" odd", " even", " neither of the two"], "label": i % 2,
+     "answer": " odd", "key": f"q{i}"} for i in range(7)
+)  # fmt: skip
+TASK = Task("parity", InMemory(QUESTIONS, 0.5), PromptAnswer())
+
+
+@pytest.fixture(scope="module")
+def model():
+    with jax.set_mesh(one_device_mesh()):
+        return build(
+            tiny_dense(vocab_size=320, initialization=Initialization(embedding_stddev=0.5))
+        )
+
+
+@jax.jit
+def log_softmax(model, inputs):
+    """[1, length] ids -> [length, vocab]."""
+    ones = jnp.ones_like(inputs)
+    batch = Batch(inputs, inputs, ones * 1.0, jnp.arange(inputs.shape[1])[None], ones, ones)
+    return jax.nn.log_softmax(model.logits(model(batch).hidden))[0]
+
+
+def log_probability(model, prompt, choice):
+    """Of the choice's bytes after the prompt's."""
+    text = (prompt + choice).encode()
+    # What stands to the right changes nothing, and one length is one program.
+    padded = np.array([[CODEC.begin_id, *text.ljust(40)]], np.int32)
+    log_p = np.asarray(log_softmax(model, padded))
+    places = range(len(text) - len(choice.encode()), len(text))
+    return sum(float(log_p[place, text[place]]) for place in places)
+
+
+@pytest.mark.parametrize("normalisation", ["none", "tokens", "bytes", "pmi"])
+def test_choices_are_judged_by_the_models_likelihoods(model, normalisation):
+    scoring = MultipleChoice(normalisation)
+    with jax.set_mesh(one_device_mesh()):
+        rows = scoring.score(model, TASK, QUESTIONS, 8, 64)
+        for row, record in zip(rows, QUESTIONS, strict=True):
+            totals = [log_probability(model, record["prompt"], c) for c in record["choices"]]
+            sizes = [len(c) for c in record["choices"]]
+            scores = {
+                "none": totals,
+                "tokens": [t / n for t, n in zip(totals, sizes, strict=True)],
+                "bytes": [t / n for t, n in zip(totals, sizes, strict=True)],
+                "pmi": [
+                    t - log_probability(model, "Answer:", c)
+                    for t, c in zip(totals, record["choices"], strict=True)
+                ],
+            }[normalisation]
+            powers = np.exp(scores)
+            label = record["label"]
+            assert row["instance"] == record["key"] and row["chance"] == pytest.approx(1 / 3)
+            assert row["exact_match"] == int(np.argmax(scores) == label)
+            assert row["choice_probability"] == pytest.approx(
+                powers[label] / powers.sum(), rel=1e-3
+            )
+            assert row["log_probability"] == pytest.approx(totals[label], rel=1e-4)
+
+
+def test_what_is_written_freely_is_cut_and_compared(model):
+    prompts = [np.array(CODEC.encode(f"say {i}"), np.int32) for i in range(5)]
+    with jax.set_mesh(one_device_mesh()):
+        said = [
+            CODEC.decode(ids)
+            for ids in continue_prompts(
+                model, CODEC, prompts, jax.random.key(0), SamplingPolicy(temperature=0), 6
+            )
+        ]
+        longest = int(np.argmax([len(text) for text in said]))
+        stop = said[longest][1]
+        records = [
+            {"prompt": f"say {i}", "answer": text or "x", "key": str(i)}
+            | ({"targets": ["no", text.split(stop)[0]]} if i == longest else {})
+            for i, text in enumerate(said)
+        ]
+        task = Task("free", InMemory(tuple(records)), PromptAnswer())
+        whole = Generation(stop=(), max_tokens=6).score(model, task, records, 2, 64)
+        shorter = Generation(stop=(stop,), max_tokens=6).score(model, task, records, 2, 64)
+    assert [row["said"] for row in whole] == said
+    for i, row in enumerate(whole):
+        if said[i] and i != longest:
+            assert row["exact_match"] == 1 and row["edit_similarity"] == 1
+    assert whole[longest]["exact_match"] == 0
+    assert shorter[longest]["exact_match"] == 1 and stop not in shorter[longest]["said"]
+
+
+def test_prompts_of_an_encoder_decoder_are_its_source():
+    with jax.set_mesh(one_device_mesh()):
+        model = build(tiny_model("t5"))
+        prompts = [np.array(CODEC.encode(text), np.int32) for text in ("one", "another one")]
+        key, greedy = jax.random.key(0), SamplingPolicy(temperature=0)
+        together = continue_prompts(model, CODEC, prompts, key, greedy, 5)
+        alone = [continue_prompts(model, CODEC, [p], key, greedy, 5)[0] for p in prompts]
+    assert [ids.tolist() for ids in together] == [ids.tolist() for ids in alone]
+
+
+def test_texts_are_cut_at_the_first_stop():
+    assert cut("one\ntwo. three", (".", "\n")) == "one"
+    assert cut("one", ("x",)) == "one" and cut("x", ("x",)) == ""
+
+
+def test_a_suite_is_scored_beside_the_mixture(model, tmp_path):
+    shots = Task(
+        "addition_2_shot", Addition(1), PromptAnswer(), preprocessors=(FewShot(2, pool=20),)
+    )
+    suite = (
+        EvaluationTask(shots, num_examples=4),
+        EvaluationTask(TASK, MultipleChoice()),
+        EvaluationTask(
+            dataclasses.replace(shots, name="free"), Generation(max_tokens=4), chance=0.1
+        ),
+    )
+    settings = EvaluationConfig(num_examples=8, num_batches=1, batch_size=4, suite=suite)
+    mixture = Mixture("m", (Task("addition", Addition(1), PromptAnswer()),))
+    path = tmp_path / "rows.jsonl"
+    with jax.set_mesh(one_device_mesh()):
+        summary = evaluate(model, mixture, settings, 64, path)
+    assert list(summary) == ["addition", "addition_2_shot", "parity", "free"]
+    assert summary["addition_2_shot"]["num_examples"] == 4 and "loss" not in summary["free"]
+    assert summary["parity"]["chance"] == pytest.approx(1 / 3)
+    assert summary["free"]["chance"] == 0.1
+    low, high = summary["parity"]["exact_match_interval"]
+    assert low <= summary["parity"]["exact_match"] <= high
+    rows = read_rows(path)
+    assert {row["task"] for row in rows} == set(summary)
+    clash = dataclasses.replace(settings, suite=(EvaluationTask(mixture.tasks[0]),))
+    with (
+        jax.set_mesh(one_device_mesh()),
+        pytest.raises(ConfigError, match=r"\['addition'\].*names of tasks of the mixture"),
+    ):
+        evaluate(model, mixture, clash, 64, path)
+
+
+def test_a_suite_is_written_in_gin():
+    config = load(
+        ["runs/quickstart.gin"],
+        ["evaluation.suite=(@evaluation_task(),)", "evaluation_task.task=@more/task()",
+         "evaluation_task.scoring=@multiple_choice()", "multiple_choice.normalisation='pmi'",
+         "more/task.name='more'", "more/task.source=@more/jsonl()",
+         "more/jsonl.pattern='x.jsonl'", "more/task.features=@prompt_answer()"],
+    )  # fmt: skip
+    (judged,) = config.evaluation.suite
+    assert judged.scoring == MultipleChoice("pmi") and judged.task.name == "more"
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: EvaluationTask(Task("t", InMemory(()), Text())), "no answers to score"),
+        (lambda: EvaluationTask(TASK, chance=1.5), "chance=1.5"),
+        (lambda: EvaluationTask(TASK, num_examples=0), "num_examples=0"),
+        (lambda: EvaluationConfig(suite=(EvaluationTask(TASK),) * 2), "more than once"),
+        (lambda: Generation(max_tokens=0), "max_tokens=0"),
+        (lambda: Generation(stop=("",)), "stop="),
+    ],
+)
+def test_suites_that_mean_nothing_are_refused(make, words):
+    with pytest.raises(ConfigError, match=words):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("scoring", "record", "words"),
+    [
+        (MultipleChoice(), {"prompt": "a", "answer": "b"}, "'choices'"),
+        (MultipleChoice(), {"prompt": "a", "choices": ["b"], "label": 1}, "label 1"),
+        (MultipleChoice(), {"prompt": "a", "choices": ["b", ""], "label": 0}, "empty"),
+        (Generation(max_tokens=40), {"prompt": "a" * 30, "answer": "b"}, "leaves no room"),
+    ],
+)
+def test_records_that_cannot_be_scored_are_named(model, scoring, record, words):
+    with jax.set_mesh(one_device_mesh()), pytest.raises(DataError, match=words):
+        scoring.score(model, TASK, [record], 2, 64)
