@@ -16,7 +16,6 @@ def registered() -> Table:
     from jaxgen.data.embedded import StandardLibraryCode, StandardLibraryProse
     from jaxgen.data.features import PromptAnswer, Text
     from jaxgen.data.few_shot import FewShot
-    from jaxgen.data.generated import Addition, AssociativeRecall, Copying, LookupChain
     from jaxgen.data.infilling import FillInTheMiddle
     from jaxgen.data.mixtures import Mixture, MixtureStage
     from jaxgen.data.prepared import PreparedCorpus
@@ -92,10 +91,7 @@ def registered() -> Table:
         "decontaminate": Decontaminate,
         "standard_library_code": StandardLibraryCode,
         "standard_library_prose": StandardLibraryProse,
-        "addition": Addition,
-        "associative_recall": AssociativeRecall,
-        "copying": Copying,
-        "lookup_chain": LookupChain,
+        **registered_generators(),
         "byte_codec": ByteCodec,
         "special_tokens": SpecialTokens,
         "tokenizer_codec": TokenizerCodec,
@@ -119,6 +115,29 @@ def registered() -> Table:
         "warmup_cosine": WarmupCosine,
         "warmup_stable_decay": WarmupStableDecay,
         "inverse_square_root": InverseSquareRoot,
+    }
+
+
+def registered_generators() -> Table:
+    """The names of sources that are made on the spot."""
+    from jaxgen.data import generated
+
+    return {
+        "addition": generated.Addition,
+        "modular_arithmetic": generated.ModularArithmetic,
+        "associative_recall": generated.AssociativeRecall,
+        "induction": generated.Induction,
+        "copying": generated.Copying,
+        "lookup_chain": generated.LookupChain,
+        "sparse_parity": generated.SparseParity,
+        "unscrambling": generated.Unscrambling,
+        "dyck": generated.Dyck,
+        "list_functions": generated.ListFunctions,
+        "in_context_regression": generated.InContextRegression,
+        "toy_translation": generated.ToyTranslation,
+        "passage_questions": generated.PassageQuestions,
+        "event_summary": generated.EventSummary,
+        "code_infilling": generated.CodeInfilling,
     }
 
 

@@ -16,7 +16,7 @@ from jaxgen.data.denoising import PrefixLM, SpanCorruption
 from jaxgen.data.embedded import StandardLibraryCode, StandardLibraryProse
 from jaxgen.data.features import PromptAnswer, Text
 from jaxgen.data.few_shot import FewShot
-from jaxgen.data.generated import Addition, AssociativeRecall, Copying, LookupChain
+from jaxgen.data.generated import Generated
 from jaxgen.data.hashing import permutation
 from jaxgen.data.infilling import FillInTheMiddle
 from jaxgen.data.parts import Example
@@ -29,7 +29,6 @@ from jaxgen.data.text_files import Jsonl, TextFiles
 from jaxgen.errors import DataError
 
 Metric = Literal["exact_match", "token_accuracy", "log_probability"]
-Generated = Addition | AssociativeRecall | Copying | LookupChain
 AnySource = (
     TextFiles | Jsonl | Parquet | ArrayRecord | HuggingFaceDataset | WebDataset | InMemory
     | PreparedCorpus | StandardLibraryCode | StandardLibraryProse | Generated

@@ -1,0 +1,46 @@
+"""Tasks with exact answers, made on the spot: a file a family; `base` says how records are drawn."""
+
+from __future__ import annotations
+
+from jaxgen.data.generated.arithmetic import Addition, ModularArithmetic
+from jaxgen.data.generated.base import GeneratedRecords, GeneratedSource, Generator
+from jaxgen.data.generated.code import CodeInfilling
+from jaxgen.data.generated.copying import Copying, LookupChain
+from jaxgen.data.generated.dyck import Dyck
+from jaxgen.data.generated.lists import ListFunctions
+from jaxgen.data.generated.parity import SparseParity
+from jaxgen.data.generated.passages import PassageQuestions
+from jaxgen.data.generated.recall import AssociativeRecall, Induction
+from jaxgen.data.generated.regression import InContextRegression
+from jaxgen.data.generated.summaries import EventSummary, item_scores
+from jaxgen.data.generated.translation import ToyTranslation
+from jaxgen.data.generated.words import Unscrambling
+
+Generated = (
+    Addition | ModularArithmetic | AssociativeRecall | Induction | Copying | LookupChain
+    | SparseParity | Unscrambling | Dyck | ListFunctions | InContextRegression | ToyTranslation
+    | PassageQuestions | EventSummary | CodeInfilling
+)  # fmt: skip
+
+__all__ = [
+    "Addition",
+    "AssociativeRecall",
+    "CodeInfilling",
+    "Copying",
+    "Dyck",
+    "EventSummary",
+    "Generated",
+    "GeneratedRecords",
+    "GeneratedSource",
+    "Generator",
+    "InContextRegression",
+    "Induction",
+    "ListFunctions",
+    "LookupChain",
+    "ModularArithmetic",
+    "PassageQuestions",
+    "SparseParity",
+    "ToyTranslation",
+    "Unscrambling",
+    "item_scores",
+]

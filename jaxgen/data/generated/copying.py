@@ -1,0 +1,97 @@
+"""Letters to write again, and facts to know by heart: controls for what is learnt smoothly."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from jaxgen.data.generated.base import LOWER, UPPER, GeneratedSource, fold
+from jaxgen.data.hashing import mix64
+from jaxgen.data.sources import Record
+from jaxgen.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class Copying(GeneratedSource):
+    """Repeat what was said: "qwexyz=" -> "qwexyz". The key is the string.
+
+    Attributes:
+      length: letters to copy.
+      num_examples: how many instances an epoch has.
+      heldout_fraction: share of the strings that is held out.
+    """
+
+    length: int = 15
+    num_examples: int = 1_000_000
+    heldout_fraction: float = 0.05
+
+    @property
+    def chance(self) -> float:
+        """Letters are uniform and independent: any fixed string of them."""
+        return float(len(LOWER)) ** -self.length
+
+    @property
+    def num_draws(self) -> int:
+        """One a letter."""
+        return self.length
+
+    def keys(self, draws: np.ndarray) -> np.ndarray:
+        """A hash of the letters."""
+        return fold(draws % np.uint64(len(LOWER)))
+
+    def record(self, draws: np.ndarray) -> Record:
+        """The string, twice."""
+        text = "".join(LOWER[(draws % np.uint64(len(LOWER))).astype(int)])
+        return {"prompt": f"{text}=", "answer": text, "key": text}
+
+
+@dataclasses.dataclass(frozen=True)
+class LookupChain(GeneratedSource):
+    """A control that looks emergent and is not: several independently memorised symbols.
+
+    Each two-letter code stands for one fixed symbol: "fq" -> "T", "ab" -> "M" ... Nothing but the
+    codes' symbols can be learnt, one by one, so accuracy a symbol grows smoothly; an exact match
+    needs all `chain` of them, the accuracy to the power of `chain`, and jumps. Held-out instances
+    are unseen combinations of codes that were all learnt.
+
+    Attributes:
+      chain: symbols in an answer.
+      num_codes: codes to memorise, at most 676.
+      num_examples: how many instances an epoch has.
+      heldout_fraction: share of the combinations that is held out.
+    """
+
+    chain: int = 8
+    num_codes: int = 512
+    num_examples: int = 1_000_000
+    heldout_fraction: float = 0.05
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.num_codes > len(LOWER) ** 2:
+            raise ConfigError(f"LookupChain.num_codes={self.num_codes} exceeds {len(LOWER) ** 2}.")
+
+    @property
+    def chance(self) -> float:
+        """Codes are independent: always the symbol that most codes stand for."""
+        symbols = mix64(np.arange(1, self.num_codes + 1)) % np.uint64(len(UPPER))
+        return float(np.bincount(symbols.astype(int)).max() / self.num_codes) ** self.chain
+
+    @property
+    def num_draws(self) -> int:
+        """One a code."""
+        return self.chain
+
+    def keys(self, draws: np.ndarray) -> np.ndarray:
+        """A hash of the codes in order."""
+        return fold(draws % np.uint64(self.num_codes))
+
+    def record(self, draws: np.ndarray) -> Record:
+        """A code and its symbol a turn."""
+        codes = (draws % np.uint64(self.num_codes)).astype(np.int64)
+        symbols = (mix64(codes + 1) % np.uint64(len(UPPER))).astype(int)
+        first, second = np.divmod(codes, len(LOWER))
+        names = [f"{LOWER[a]}{LOWER[b]}" for a, b in zip(first, second, strict=True)]
+        turns = [[name, str(UPPER[s])] for name, s in zip(names, symbols, strict=True)]
+        return {"turns": turns, "key": "".join(names)}

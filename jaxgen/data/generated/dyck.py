@@ -1,0 +1,61 @@
+"""Brackets to close."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from jaxgen.data.generated.base import GeneratedSource
+from jaxgen.data.sources import Record
+from jaxgen.errors import ConfigError
+
+OPENING, CLOSING = "([{<", ")]}>"
+
+
+@dataclasses.dataclass(frozen=True)
+class Dyck(GeneratedSource):
+    """The brackets that are still open, closed in order: "[(()){}<[]=" -> ">]".
+
+    1 to `depth` brackets stay open, each number equally likely; closed pairs are put in anywhere,
+    one after another, so they nest. The key is the prompt.
+
+    Attributes:
+      kinds: of brackets, at most 4.
+      depth: the most brackets that are open at the end.
+      num_pairs: pairs that are opened and closed in the prompt.
+      num_examples: how many instances an epoch has.
+      heldout_fraction: share of the prompts that is held out.
+    """
+
+    kinds: int = 3
+    depth: int = 6
+    num_pairs: int = 10
+    num_examples: int = 1_000_000
+    heldout_fraction: float = 0.05
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.kinds > len(OPENING):
+            raise ConfigError(f"Dyck.kinds={self.kinds} exceeds {len(OPENING)}.")
+
+    @property
+    def chance(self) -> float:
+        """Always ")": one bracket is open in 1 of `depth` prompts, of any kind equally often."""
+        return 1 / (self.depth * self.kinds)
+
+    @property
+    def num_draws(self) -> int:
+        """How many stay open, their kinds, a place and a kind for each pair."""
+        return 1 + self.depth + 2 * self.num_pairs
+
+    def record(self, draws: np.ndarray) -> Record:
+        """A beginning of a balanced string, and its end."""
+        left_open = 1 + int(draws[0]) % self.depth
+        kinds = (draws[1:] % np.uint64(self.kinds)).astype(int)
+        text = [OPENING[kind] for kind in kinds[:left_open]]
+        for draw, kind in zip(draws[1 + self.depth :: 2], kinds[self.depth + 1 :: 2], strict=True):
+            place = int(draw) % (len(text) + 1)
+            text[place:place] = OPENING[kind], CLOSING[kind]
+        answer = "".join(CLOSING[kind] for kind in kinds[:left_open][::-1])
+        return {"prompt": "".join(text) + "=", "answer": answer, "key": "".join(text)}

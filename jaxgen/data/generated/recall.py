@@ -1,0 +1,125 @@
+"""Recall within the prompt: values of keys, and what followed a token before."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+
+from jaxgen.data.generated.base import LOWER, UPPER, GeneratedSource, fold
+from jaxgen.data.sources import Record
+from jaxgen.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class AssociativeRecall(GeneratedSource):
+    """Multi-query associative recall (MQAR, 2312.04927): "aXbYcZ?" then "b" -> "Y", "a" -> "X" ...
+
+    Lower-case keys, each once, with upper-case values; then keys are asked for, each once, and
+    the loss is on their values. The key of an instance is all its pairs.
+
+    Attributes:
+      num_pairs: pairs to remember, at most 26.
+      num_queries: of them that are asked for.
+      num_examples: how many instances an epoch has.
+      heldout_fraction: share of the assignments that is held out.
+    """
+
+    num_pairs: int = 8
+    num_queries: int = 7
+    num_examples: int = 1_000_000
+    heldout_fraction: float = 0.05
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.num_queries <= self.num_pairs <= len(LOWER):
+            raise ConfigError(
+                f"AssociativeRecall asks for num_queries <= num_pairs <= {len(LOWER)}, not "
+                f"{self.num_queries} and {self.num_pairs}."
+            )
+
+    @property
+    def chance(self) -> float:
+        """Values are uniform and independent: any fixed string of them."""
+        return float(len(UPPER)) ** -self.num_queries
+
+    @property
+    def num_draws(self) -> int:
+        """Ranks of the letters, values of the pairs, ranks of the queries."""
+        return len(LOWER) + 2 * self.num_pairs
+
+    def _parts(self, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        letters, pairs = len(LOWER), self.num_pairs
+        keys = np.argsort(draws[..., :letters], axis=-1)[..., :pairs]
+        values = (draws[..., letters : letters + pairs] % np.uint64(len(UPPER))).astype(int)
+        queries = np.argsort(draws[..., letters + pairs :], axis=-1)[..., : self.num_queries]
+        return keys, values, queries
+
+    def keys(self, draws: np.ndarray) -> np.ndarray:
+        """A hash of the pairs in order."""
+        keys, values, _ = self._parts(draws)
+        return fold(keys * len(UPPER) + values)
+
+    def record(self, draws: np.ndarray) -> Record:
+        """Pairs and first query, then a query a turn."""
+        keys, values, queries = self._parts(draws)
+        pairs = "".join(f"{LOWER[k]}{UPPER[v]}" for k, v in zip(keys, values, strict=True))
+        turns = [[str(LOWER[keys[q]]), str(UPPER[values[q]])] for q in queries]
+        turns[0][0] = f"{pairs}?{turns[0][0]}"
+        return {"turns": turns, "key": pairs}
+
+
+@dataclasses.dataclass(frozen=True)
+class Induction(GeneratedSource):
+    """What followed a token before: "qhwebz:h" -> "w", or with span=2 "we".
+
+    A sequence of letters, each at most once, then one of them again. The key is the sequence, so
+    all questions about it are of one split.
+
+    Attributes:
+      length: letters of the sequence, at most 26.
+      span: letters to repeat, fewer than `length`.
+      num_examples: how many instances an epoch has.
+      heldout_fraction: share of the sequences that is held out.
+    """
+
+    length: int = 16
+    span: int = 1
+    num_examples: int = 1_000_000
+    heldout_fraction: float = 0.05
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.span < self.length <= len(LOWER):
+            raise ConfigError(
+                f"Induction asks for span < length <= {len(LOWER)}, not {self.span} and "
+                f"{self.length}."
+            )
+
+    @property
+    def chance(self) -> float:
+        """Any fixed string of `span` different letters: all are equally likely."""
+        return 1 / math.perm(len(LOWER), self.span)
+
+    @property
+    def num_draws(self) -> int:
+        """Ranks of the letters, and the place that is asked for."""
+        return len(LOWER) + 1
+
+    def _letters(self, draws: np.ndarray) -> np.ndarray:
+        return np.argsort(draws[..., : len(LOWER)], axis=-1)[..., : self.length]
+
+    def keys(self, draws: np.ndarray) -> np.ndarray:
+        """A hash of the sequence."""
+        return fold(self._letters(draws))
+
+    def record(self, draws: np.ndarray) -> Record:
+        """The sequence and a letter of it; the letters after that."""
+        text = "".join(LOWER[self._letters(draws)])
+        place = int(draws[-1]) % (self.length - self.span)
+        return {
+            "prompt": f"{text}:{text[place]}",
+            "answer": text[place + 1 : place + 1 + self.span],
+            "key": text,
+        }

@@ -1,0 +1,99 @@
+"""Summaries that can be checked item by item."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from jaxgen.data.generated.base import GeneratedSource, choose, stream
+from jaxgen.data.generated.passages import ASIDES, PEOPLE
+from jaxgen.data.sources import Record
+from jaxgen.errors import ConfigError
+
+DEEDS = ("bought", "sold", "found", "lost", "painted", "repaired", "borrowed", "cleaned")
+THINGS = ("lamps", "chairs", "books", "boats", "clocks", "shirts", "bottles", "tables", "mirrors",
+          "ladders", "baskets", "drums")  # fmt: skip
+NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine")
+TIMES = ("In the morning", "At noon", "Later", "After that", "In the evening", "Then")
+
+
+@dataclasses.dataclass(frozen=True)
+class EventSummary(GeneratedSource):
+    """What one person did, of a passage about several: "... What did Ada do?" -> its items.
+
+    "At noon Ada sold two lamps. It rained all day. Then Ben lost six drums. Later Ada found nine
+    books." and, in lines of their own, "What did Ada do?" and "A:" -> " sold two lamps; found nine
+    books": the person's deeds in the passage's order. `item_scores` compares item by item. The key
+    is the passage.
+
+    Attributes:
+      num_events: sentences about somebody.
+      max_items: deeds of the person who is asked about: 1 to this, each equally likely.
+      num_people: others share the events that are left.
+      num_asides: sentences about nobody.
+      num_examples: how many instances an epoch has.
+      heldout_fraction: share of the passages that is held out.
+    """
+
+    num_events: int = 6
+    max_items: int = 3
+    num_people: int = 3
+    num_asides: int = 1
+    num_examples: int = 1_000_000
+    heldout_fraction: float = 0.05
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 2 <= self.num_people <= len(PEOPLE) or self.max_items > self.num_events:
+            raise ConfigError(
+                f"EventSummary asks for 2 to {len(PEOPLE)} people and max_items <= num_events, not "
+                f"{self.num_people} people, max_items={self.max_items} and "
+                f"num_events={self.num_events}."
+            )
+
+    @property
+    def chance(self) -> float:
+        """Any single deed: 1 of `max_items` summaries has one item, all equally likely."""
+        return 1 / (self.max_items * len(DEEDS) * len(NUMBERS) * len(THINGS))
+
+    @property
+    def num_draws(self) -> int:
+        """People, number of items, who does what, asides, order."""
+        return 5
+
+    def record(self, draws: np.ndarray) -> Record:
+        """A passage with a question, the summary, and its items as a list."""
+        people = [PEOPLE[i] for i in np.argsort(stream(draws[0], len(PEOPLE)))[: self.num_people]]
+        num_items = 1 + int(draws[1]) % self.max_items
+        events = []
+        for number, row in enumerate(stream(draws[2], 5 * self.num_events).reshape(-1, 5)):
+            who = people[0] if number < num_items else choose(row[0], people[1:])
+            deed = f"{choose(row[1], DEEDS)} {choose(row[2], NUMBERS)} {choose(row[3], THINGS)}"
+            events.append((who, deed, f"{choose(row[4], TIMES)} {who} {deed}."))
+        asides = [choose(draw, ASIDES) for draw in stream(draws[3], self.num_asides)]
+        told = events + [("", "", aside) for aside in asides]
+        told = [told[place] for place in np.argsort(stream(draws[4], len(told)))]
+        passage = " ".join(sentence for _, _, sentence in told)
+        items = [deed for who, deed, _ in told if who == people[0]]
+        return {
+            "prompt": f"{passage}\nWhat did {people[0]} do?\nA:",
+            "answer": f" {'; '.join(items)}",
+            "key": passage,
+            "items": items,
+        }
+
+
+def item_scores(record: Record, summary: str) -> tuple[float, float]:
+    """How much of a summary is right, and how much of what is right it says.
+
+    Args:
+      record: of EventSummary.
+      summary: what a model said, items separated by ";".
+
+    Returns:
+      Precision and recall of the items; an item that is said twice counts once as right.
+    """
+    said = [item.strip() for item in summary.split(";") if item.strip()]
+    right = set(said) & set(record["items"])
+    return len(right) / max(1, len(said)), len(right) / len(set(record["items"]))

@@ -1,0 +1,86 @@
+"""Letters of a word to put in order."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import re
+from typing import Literal
+
+import numpy as np
+
+from jaxgen.data.generated.base import GeneratedSource
+from jaxgen.data.sources import Record
+from jaxgen.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class Unscrambling(GeneratedSource):
+    """A word whose letters are mixed up: "tonicnuf=" -> "function".
+
+    The words are the commonest of Python's language reference (`pydoc_data.topics`); which ones
+    depends on Python's version. No two are made of the same letters, so the answer is exact.
+
+    Attributes:
+      num_words: the commonest that are used; fewer where there are not so many.
+      min_letters: of a word.
+      max_letters: of a word.
+      heldout_by: "scramble" holds out letter orders of words that are trained on in other orders;
+        "word" holds out words, which can then be known from elsewhere alone.
+      num_examples: how many instances an epoch has.
+      heldout_fraction: share of the letter orders, or words, that is held out.
+    """
+
+    num_words: int = 500
+    min_letters: int = 5
+    max_letters: int = 8
+    heldout_by: Literal["scramble", "word"] = "scramble"
+    num_examples: int = 1_000_000
+    heldout_fraction: float = 0.05
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 3 <= self.min_letters <= self.max_letters or not self.words:
+            raise ConfigError(
+                f"Unscrambling asks for words of {self.min_letters} to {self.max_letters} letters; "
+                "use 3 <= min_letters <= max_letters, and lengths that words have."
+            )
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words, the commonest first."""
+        return _words(self.min_letters, self.max_letters)[: self.num_words]
+
+    @property
+    def chance(self) -> float:
+        """Any word: all are equally likely."""
+        return 1 / len(self.words)
+
+    @property
+    def num_draws(self) -> int:
+        """The word, and ranks of its letters."""
+        return 1 + self.max_letters
+
+    def record(self, draws: np.ndarray) -> Record:
+        """Mixed letters, never in their own order; the word."""
+        word = self.words[int(draws[0]) % len(self.words)]
+        letters = "".join(word[place] for place in np.argsort(draws[1 : len(word) + 1]))
+        if letters == word:
+            letters = letters[1:] + letters[0]
+        key = word if self.heldout_by == "word" else letters
+        return {"prompt": f"{letters}=", "answer": word, "key": key}
+
+
+@functools.cache
+def _words(shortest: int, longest: int) -> tuple[str, ...]:
+    from pydoc_data.topics import topics
+
+    found = re.findall(r"(?<![\w'`.])[a-z]+(?![\w'`.(])", " ".join(topics.values()))
+    counts = collections.Counter(
+        word for word in found if shortest <= len(word) <= longest and len(set(word)) > 1
+    )
+    by_letters: dict[str, str] = {}
+    for word in sorted(counts, key=lambda word: (-counts[word], word)):
+        by_letters.setdefault("".join(sorted(word)), word)
+    return tuple(by_letters.values())
