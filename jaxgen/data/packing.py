@@ -194,7 +194,7 @@ class PackedRows:
         self._pieces, self._segment, self._store = pieces, segment, store
         self._pad, self._layout, self._seed = pad, layout, (seed, name)
         check_longest(name, sizes, layout)
-        self._bins = fill_bins(*_as_one(sizes, layout))
+        self._bins = fill_bins(*as_one(sizes, layout))
         self.rows_per_epoch = len(self._bins)
         used = sum(int(np.sum(size)) for size in sizes)
         offered = len(self._bins) * (layout.length + (layout.source_length or 0))
@@ -265,7 +265,7 @@ def check_longest(name: str, sizes: tuple[np.ndarray, np.ndarray], layout: Layou
             )
 
 
-def _as_one(sizes: tuple[np.ndarray, np.ndarray], layout: Layout) -> tuple[np.ndarray, int]:
+def as_one(sizes: tuple[np.ndarray, np.ndarray], layout: Layout) -> tuple[np.ndarray, int]:
     """One size and capacity for both: what fits by it fits in the row and in the encoder's."""
     if layout.source_length is None:
         return sizes[0], layout.length

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
 from jaxgen.data.denoising import NextToken, Objective
 from jaxgen.data.draws import Draws
 from jaxgen.data.features import Text
-from jaxgen.data.hashing import permutation
+from jaxgen.data.generated_rows import GeneratedRows
 from jaxgen.data.packing import (
     DocumentRows,
     Layout,
     PackedRows,
-    Row,
     Rows,
-    check_longest,
     cut_into_chunks,
-    pack_row,
 )
 from jaxgen.data.parts import ANSWER, Example
 from jaxgen.data.prepared import PreparedCorpus
@@ -126,42 +121,3 @@ def _example_rows(task: Task, store: TokenStore, layout: Layout, seed: int) -> P
 def _num_given(example: Example) -> int:
     answers = np.flatnonzero((0 if example.flags is None else example.flags) & ANSWER)
     return int(answers[0]) if len(answers) else 0
-
-
-class GeneratedRows:
-    """Examples made on the spot, all of one length, so many to a row; they need no shuffling."""
-
-    def __init__(self, task: Task, layout: Layout, seed: int, split: Split):
-        assert isinstance(task.source, Generated)
-        self._task, self._layout = task, layout
-        self._records = task.source.open(split)
-        segment = self._segments([0])[0]
-        source = 0 if segment.source is None else len(segment.source)
-        self._sizes = len(segment.tokens), source
-        check_longest(task.name, (np.array(self._sizes[:1]), np.array(self._sizes[1:])), layout)
-        fitting = [layout.length // self._sizes[0]]
-        if layout.source_length is not None:
-            fitting.append(layout.source_length // source)
-        self._examples_per_row = min(fitting)
-        self.rows_per_epoch = len(self._records) // self._examples_per_row
-        offered = layout.length + (layout.source_length or 0)
-        self.share_used = self._examples_per_row * sum(self._sizes) / offered
-        self._first = int(permutation(2**16, seed, task.name, "first")[0])
-
-    def row(self, index: int) -> Row:
-        """The row of an index; seeds begin at different places of one endless sequence."""
-        first = (self._first * self.rows_per_epoch + index) * self._examples_per_row
-        segments = self._segments(range(first, first + self._examples_per_row))
-        return pack_row(segments, self._layout, self._task.codec.pad_id)
-
-    def _segments(self, indices: Sequence[int] | range) -> list[Segment]:
-        task = self._task
-        examples = task.encode(task.processed(self._records.__getitems__(indices)))
-        if len(examples) != len(indices):
-            raise DataError(
-                "its preprocessors make fewer or more records than the generator gives, which only "
-                "sources of stored records may."
-            )
-        return [
-            example_segment(example, task.codec, self._layout.has_source) for example in examples
-        ]

@@ -25,6 +25,8 @@ CHANGING = {
     "os.utime", "os.chmod", "os.mkfifo", "os.mknod", "shutil.rmtree", "shutil.move",
     "shutil.copyfile", "shutil.chown", "tempfile.mkstemp", "tempfile.mkdtemp",
 }  # fmt: skip
+BLOCKED_MODULES = {"_posixsubprocess"}
+"""Makes processes without an audit event of its own."""
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -75,6 +77,8 @@ def guard(folder: str):
     def hook(event: str, arguments: tuple) -> None:
         if event.startswith(REFUSED):
             raise Refused(f"{event} is refused")
+        if event == "import" and arguments[0] in BLOCKED_MODULES:
+            raise Refused(f"importing {arguments[0]} is refused")
         if event == "open":
             path, mode, flags = arguments
             writes = bool(flags & WRITING) or (

@@ -5,8 +5,8 @@ import pytest
 
 from jaxgen.data.features import PromptAnswer
 from jaxgen.data.generated import Addition, AssociativeRecall, Copying, LookupChain
+from jaxgen.data.generated_rows import GeneratedRows
 from jaxgen.data.packing import Layout
-from jaxgen.data.rows import GeneratedRows
 from jaxgen.data.tasks import Task
 from jaxgen.errors import ConfigError
 

@@ -1,4 +1,4 @@
-"""Tasks with exact answers, made on the spot: a file a family; `base` says how records are drawn."""
+"""Tasks with exact answers, made on the spot: a file a family; `base` says how."""
 
 from __future__ import annotations
 

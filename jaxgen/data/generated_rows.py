@@ -1,0 +1,100 @@
+"""Rows of examples that are made on the spot: no store, no search, any row by its index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from jaxgen.data.hashing import permutation
+from jaxgen.data.packing import Layout, Row, as_one, check_longest, pack_row
+from jaxgen.data.segments import Segment, example_segment
+from jaxgen.data.sources import Split
+from jaxgen.data.tasks import Generated, Task
+from jaxgen.errors import DataError
+
+SAMPLED = 256
+"""Examples whose lengths are looked at first."""
+ROWS_AT_ONCE = 16
+SHARE_FILLED = 0.93
+"""Of rows of unequal examples. What is left lets nearly every example of a block find a row."""
+
+
+class GeneratedRows:
+    """Examples made on the spot; they need no shuffling.
+
+    Of equally long examples as many as fit make a row. Others are taken in blocks: a fixed number
+    of examples, put into `ROWS_AT_ONCE` rows, longest first into the emptiest row. The number does
+    not depend on the examples' lengths, so short ones are not preferred; the rare one that fits
+    nowhere is left out.
+    """
+
+    def __init__(self, task: Task, layout: Layout, seed: int, split: Split):
+        assert isinstance(task.source, Generated)
+        self._task, self._layout = task, layout
+        self._records = task.source.open(split)
+        sizes = self._sizes(self._segments(range(min(SAMPLED, len(self._records)))))
+        check_longest(task.name, sizes, layout)
+        if all((size == size[0]).all() for size in sizes):
+            fitting = [layout.length // int(sizes[0][0])]
+            if layout.source_length is not None:
+                fitting.append(layout.source_length // int(sizes[1][0]))
+            self._rows_at_once, self._examples_at_once = 1, min(fitting)
+        else:
+            one, capacity = as_one(sizes, layout)
+            filling = SHARE_FILLED * ROWS_AT_ONCE * capacity / float(np.mean(one))
+            self._rows_at_once = ROWS_AT_ONCE
+            self._examples_at_once = max(ROWS_AT_ONCE, int(filling))
+        self.rows_per_epoch = len(self._records) * self._rows_at_once // self._examples_at_once
+        if not self.rows_per_epoch:
+            raise DataError(
+                f"task {task.name}: num_examples={len(self._records)} do not fill one row; make it "
+                "larger."
+            )
+        offered = self._rows_at_once * (layout.length + (layout.source_length or 0))
+        used = sum(float(np.mean(size)) for size in sizes)
+        self.share_used = self._examples_at_once * used / offered
+        self._first = int(permutation(2**16, seed, task.name, "first")[0])
+        self._block: tuple[int, list[list[Segment]]] | None = None
+
+    def row(self, index: int) -> Row:
+        """The row of an index; seeds begin at different places of one endless sequence."""
+        number = self._first * self.rows_per_epoch + index
+        block, place = divmod(number, self._rows_at_once)
+        if self._block is None or self._block[0] != block:
+            first = block * self._examples_at_once
+            segments = self._segments(range(first, first + self._examples_at_once))
+            self._block = (block, self._in_rows(segments))
+        return pack_row(self._block[1][place], self._layout, self._task.codec.pad_id)
+
+    def _in_rows(self, segments: list[Segment]) -> list[list[Segment]]:
+        sizes = self._sizes(segments)
+        check_longest(self._task.name, sizes, self._layout)
+        one, capacity = as_one(sizes, self._layout)
+        if self._rows_at_once == 1 and np.sum(one) <= capacity:
+            return [segments]
+        rows: list[list[Segment]] = [[] for _ in range(self._rows_at_once)]
+        left = np.full(self._rows_at_once, capacity, np.int64)
+        for place in np.argsort(-one, kind="stable"):
+            emptiest = int(np.argmax(left))
+            if one[place] <= left[emptiest]:
+                rows[emptiest].append(segments[place])
+                left[emptiest] -= one[place]
+        return rows
+
+    def _sizes(self, segments: list[Segment]) -> tuple[np.ndarray, np.ndarray]:
+        own = [len(segment.tokens) for segment in segments]
+        sources = [0 if segment.source is None else len(segment.source) for segment in segments]
+        return np.array(own), np.array(sources)
+
+    def _segments(self, indices: Iterable[int]) -> list[Segment]:
+        indices, task = list(indices), self._task
+        examples = task.encode(task.processed(self._records.__getitems__(indices)))
+        if len(examples) != len(indices):
+            raise DataError(
+                "its preprocessors make fewer or more records than the generator gives, which only "
+                "sources of stored records may."
+            )
+        return [
+            example_segment(example, task.codec, self._layout.has_source) for example in examples
+        ]
