@@ -25,8 +25,8 @@ class GeneratedRows:
 
     Of equally long examples as many as fit make a row. Others are taken in blocks: a fixed number
     of examples, put into `ROWS_AT_ONCE` rows, longest first into the emptiest row. The number does
-    not depend on the examples' lengths, so short ones are not preferred; the rare one that fits
-    nowhere is left out.
+    not depend on the examples' lengths, so short ones are hardly preferred; one that fits nowhere
+    is left out, which is rare where a row holds ten or more.
     """
 
     def __init__(self, task: Task, layout: Layout, seed: int, split: Split):
@@ -52,8 +52,9 @@ class GeneratedRows:
                 "larger."
             )
         offered = self._rows_at_once * (layout.length + (layout.source_length or 0))
-        used = sum(float(np.mean(size)) for size in sizes)
-        self.share_used = self._examples_at_once * used / offered
+        first = self._in_rows(self._segments(range(self._examples_at_once)))
+        used = sum(int(np.sum(size)) for row in first for size in self._sizes(row))
+        self.share_used = used / offered
         self._first = int(permutation(2**16, seed, task.name, "first")[0])
         self._block: tuple[int, list[list[Segment]]] | None = None
 

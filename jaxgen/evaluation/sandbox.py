@@ -96,11 +96,11 @@ def run_candidate(program: str, tests: Sequence[str], limits: Limits | None = No
         except subprocess.TimeoutExpired:
             return Outcome("timeout", f"not done after {limits.seconds:g} s")
         finally:
-            _kill(child)
+            end(child)
     return _outcome(told, child.returncode, token)
 
 
-def _kill(child: subprocess.Popen[bytes]) -> None:
+def end(child: subprocess.Popen[bytes]) -> None:
     """Ends the process and all of its group."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)

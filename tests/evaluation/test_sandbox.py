@@ -1,5 +1,6 @@
 """Candidates are judged by their tests, and cannot use what they may not."""
 
+import subprocess
 import time
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from jaxgen.data.generated import CodeInfilling
 from jaxgen.errors import ConfigError
-from jaxgen.evaluation.sandbox import Limits, Outcome, run_candidate
+from jaxgen.evaluation.sandbox import Limits, Outcome, end, run_candidate
 
 FINE = ["assert f(2) == 4"]
 
@@ -33,6 +34,7 @@ def test_a_right_program_passes():
         ("import subprocess\nsubprocess.run(['true'])", "refused"),
         ("import os\nos.system('true')", "os.system is refused"),
         ("import os\nos.execv('/bin/true', ['true'])", "os.exec is refused"),
+        ("import _posixsubprocess", "importing _posixsubprocess is refused"),
         ("import socket\nsocket.socket()", "socket.__new__ is refused"),
         ("import ctypes\nctypes.CDLL(None)", "refused"),
         ("open('big', 'wb').write(bytes(2**22))", "File too large"),
@@ -68,6 +70,20 @@ def test_files_are_written_in_the_own_folder_alone(tmp_path):
         outcome = run_candidate(program, [])
         assert outcome.status == "failed" and "refused" in outcome.reason
     assert target.read_text() == "kept" and list(tmp_path.iterdir()) == [target]
+
+
+def test_children_are_killed_too(tmp_path):
+    shell = f"sleep 60 & echo $! > {tmp_path}/child; sleep 60"
+    process = subprocess.Popen(["sh", "-c", shell], start_new_session=True)
+    child = tmp_path / "child"
+    while not (child.exists() and child.read_text().strip()):
+        time.sleep(0.01)
+    end(process)
+    state = Path(f"/proc/{child.read_text().strip()}/stat")
+    deadline = time.monotonic() + 5
+    # Whoever adopts it may be slow to bury it: a dead process is Z, or gone.
+    while state.exists() and state.read_text().split()[2] != "Z":
+        assert time.monotonic() < deadline, "the child still runs"
 
 
 def test_the_environment_is_not_the_users(monkeypatch):

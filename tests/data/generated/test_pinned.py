@@ -1,0 +1,51 @@
+"""One held-out record of every generated task, as a person reads it: none may change unnoticed."""
+
+import pytest
+
+from jaxgen.commands.tasks import load_task, task_names
+from jaxgen.data.generated import GeneratedSource
+
+# Of turns, the first. The words to unscramble depend on Python's version, so they are not here.
+PINNED = {
+    "addition": ("08+52=", "060"),
+    "addition_reversed": ("560+196=", "6570"),
+    "addition_scratchpad": ("560+196=", "0+6+0=06,6+9+0=15,5+1+1=07;0756"),
+    "code_infilling": (
+        "def solve(values):\n    return [<hole> for value in values]\nassert solve([4, 10]) == [47, 113]\nassert solve([1, 31]) == [14, 344]\nassert solve([28, 8, 32]) == [311, 91, 355]\n# <hole>:\n",
+        "value * 11 + 3",
+    ),
+    "copying": ("pqylatnfdzvmfml=", "pqylatnfdzvmfml"),
+    "dyck": ("[](())({()}({{}}{}){}=", ")"),
+    "event_summary": (
+        "At noon Lea lost five tables. Then Jon found seven mirrors. In the morning Lea borrowed eight mirrors. After that Lea found four bottles. In the morning Kim sold three lamps. It rained all day. At noon Jon bought nine tables.\nWhat did Lea do?\nA:",
+        " lost five tables; borrowed eight mirrors; found four bottles",
+    ),
+    "induction": ("qyoijdtcvzwshnbe:c", "v"),
+    "list_functions": ("count 5 9 5 0 4 3=", "6"),
+    "list_induction": ("8 2 2>2;5 7>5;4 3 0>0;3 8>3;2 7>", "2"),
+    "lookup": ("br", "P"),
+    "modular_addition": ("57+90=", "50"),
+    "modular_multiplication": ("57*90=", "86"),
+    "modular_subtraction": ("57-90=", "64"),
+    "passage_questions": (
+        "Nora likes blue best. Cleo lives in Oslo. Nora earns a living as a pilot. The favourite colour of Cleo is black. A new bridge was built in spring. The favourite colour of Hugo is blue. The home of Jon is in Tokyo.\nWhich colour does Nora like best?\nA:",
+        " blue",
+    ),
+    "recall": ("mUlUcUiW?c", "U"),
+    "regression": ("13>23,16>26,15>25,20>30,09>", "19"),
+    "sparse_parity": ("10000000000000000000000000000000 11101010110111001111010101100101=", "0"),
+    "translation": ("the tall painter thanks the old girls=", "kelu vaki fipu ritami dofumi"),
+}
+
+
+@pytest.mark.parametrize("name", PINNED)
+def test_pinned(name):
+    record = load_task(name).source.open("heldout")[1]
+    assert (
+        record["turns"][0] if "turns" in record else [record["prompt"], record["answer"]]
+    ) == list(PINNED[name])
+
+
+def test_every_generated_task_is_pinned():
+    generated = {n for n in task_names() if isinstance(load_task(n).source, GeneratedSource)}
+    assert generated == {*PINNED, "unscrambling"}
