@@ -25,13 +25,13 @@ SYLLABLES = tuple(c + v for c in "bdfgklnprstvz" for v in "aeiou")
 
 @dataclasses.dataclass(frozen=True)
 class ToyTranslation(GeneratedSource):
-    """English to a made-up language with another order: "the old dogs see a cat=" -> ...
+    """English to a made-up language with another order of words and agreement.
 
     English says [adjective] subject, verb, [adjective] object; the other language verb, subject
     [adjective], object [adjective], without articles. Its plurals of nouns and adjectives end in
-    "mi", and its verbs in "n" with a plural subject: "the old dogs see the cat=" ->
-    "tokan rezumi bavami fine" (to see, dog, old, cat). Each word has one fixed translation. The key
-    is the sentence: held-out ones are new combinations of known words.
+    "mi", and its verbs in "n" with a plural subject: "the tall painter thanks the old girls=" ->
+    "kelu vaki fipu ritami dofumi" (thank, painter, tall, girl, old). Each word has one fixed
+    translation. The key is the sentence: held-out ones are new combinations of known words.
 
     Attributes:
       num_nouns: at most 24.

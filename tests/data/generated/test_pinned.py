@@ -11,13 +11,23 @@ PINNED = {
     "addition_reversed": ("560+196=", "6570"),
     "addition_scratchpad": ("560+196=", "0+6+0=06,6+9+0=15,5+1+1=07;0756"),
     "code_infilling": (
-        "def solve(values):\n    return [<hole> for value in values]\nassert solve([4, 10]) == [47, 113]\nassert solve([1, 31]) == [14, 344]\nassert solve([28, 8, 32]) == [311, 91, 355]\n# <hole>:\n",
+        "def solve(values):\n"
+        "    return [<hole> for value in values]\n"
+        "assert solve([4, 10]) == [47, 113]\n"
+        "assert solve([1, 31]) == [14, 344]\n"
+        "assert solve([28, 8, 32]) == [311, 91, 355]\n"
+        "# <hole>:\n",
         "value * 11 + 3",
     ),
     "copying": ("pqylatnfdzvmfml=", "pqylatnfdzvmfml"),
     "dyck": ("[](())({()}({{}}{}){}=", ")"),
     "event_summary": (
-        "At noon Lea lost five tables. Then Jon found seven mirrors. In the morning Lea borrowed eight mirrors. After that Lea found four bottles. In the morning Kim sold three lamps. It rained all day. At noon Jon bought nine tables.\nWhat did Lea do?\nA:",
+        "At noon Lea lost five tables. Then Jon found seven mirrors. "
+        "In the morning Lea borrowed eight mirrors. After that Lea found four bottles. "
+        "In the morning Kim sold three lamps. It rained all day. "
+        "At noon Jon bought nine tables.\n"
+        "What did Lea do?\n"
+        "A:",
         " lost five tables; borrowed eight mirrors; found four bottles",
     ),
     "induction": ("qyoijdtcvzwshnbe:c", "v"),
@@ -28,7 +38,11 @@ PINNED = {
     "modular_multiplication": ("57*90=", "86"),
     "modular_subtraction": ("57-90=", "64"),
     "passage_questions": (
-        "Nora likes blue best. Cleo lives in Oslo. Nora earns a living as a pilot. The favourite colour of Cleo is black. A new bridge was built in spring. The favourite colour of Hugo is blue. The home of Jon is in Tokyo.\nWhich colour does Nora like best?\nA:",
+        "Nora likes blue best. Cleo lives in Oslo. Nora earns a living as a pilot. "
+        "The favourite colour of Cleo is black. A new bridge was built in spring. "
+        "The favourite colour of Hugo is blue. The home of Jon is in Tokyo.\n"
+        "Which colour does Nora like best?\n"
+        "A:",
         " blue",
     ),
     "recall": ("mUlUcUiW?c", "U"),
