@@ -54,10 +54,11 @@ PINNED = {
 
 @pytest.mark.parametrize("name", PINNED)
 def test_pinned(name):
-    record = load_task(name).source.open("heldout")[1]
-    assert (
-        record["turns"][0] if "turns" in record else [record["prompt"], record["answer"]]
-    ) == list(PINNED[name])
+    source = load_task(name).source
+    assert isinstance(source, GeneratedSource)
+    record = source.open("heldout")[1]
+    said = record["turns"][0] if "turns" in record else (record["prompt"], record["answer"])
+    assert tuple(said) == PINNED[name]
 
 
 def test_every_generated_task_is_pinned():
