@@ -1,0 +1,156 @@
+"""Laws of a metric's mean over log scale, with and without a break, and how well each predicts.
+
+Without a break (gradual):
+  straight   y = a + b x                            linear in log scale
+  power      y = a + b exp(-r x)                    a power law of scale with a floor, r > 0
+  bend       y = a + b sigmoid(k (x - c))           10 to 90 % over at least half of the range
+With a break (sudden):
+  hinge      y = a + b x + d max(0, x - c)          piecewise linear, one break
+  step       y = a + b sigmoid(k (x - c))           10 to 90 % within less than half of the range
+
+Here x is log scale over its whole range, from 0 to 1. Each law is linear but in one or two
+parameters, which are averaged over a grid with the weight of their likelihood, given the noise of
+a scale's mean that the seeds show. So a step that may lie anywhere between two scales is predicted
+there as halfway, and no fit depends on a starting point.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from jaxgen.scaling.emergence.errors import EmergenceError
+from jaxgen.scaling.emergence.runs import Runs
+
+GRADUAL = ("straight", "power", "bend")
+SUDDEN = ("hinge", "step")
+LAWS = (*GRADUAL, *SUDDEN)
+COEFFICIENTS = {"straight": 2, "power": 3, "bend": 4, "hinge": 4, "step": 4}
+FEWEST_SCALES = 6
+"""A law of four parameters, and a scale held out, and one to spare."""
+STEEPNESS_OF_HALF = 2 * np.log(9) / 0.5
+"""k of a sigmoid whose 10 to 90 % take half of the range."""
+LEAST_NOISE = 1e-3
+"""Of a mean, as a share of the curve's range: no law is taken to be exact."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trend:
+    """What the laws make of one curve.
+
+    Attributes:
+      metric: whose.
+      heldout: law -> mean absolute error on scales it was not fitted to, first and last scale
+        excepted, as a share of the curve's range.
+      residual: law -> root mean square error on the scales it was fitted to, likewise.
+      noise: standard error of a scale's mean, likewise.
+      extent: the range of the scales' means, in the metric's unit.
+      rise: mean over the last scale less that over the first.
+    """
+
+    metric: str
+    heldout: Mapping[str, float]
+    residual: Mapping[str, float]
+    noise: float
+    extent: float
+    rise: float
+
+    @property
+    def gradual(self) -> str:
+        """The law without a break that predicts best."""
+        return min(GRADUAL, key=self.heldout.__getitem__)
+
+    @property
+    def sudden(self) -> str:
+        """The law with a break that predicts best."""
+        return min(SUDDEN, key=self.heldout.__getitem__)
+
+
+def fit_trend(runs: Runs, metric: str) -> Trend:
+    """Fits all laws to a metric's means over the scales.
+
+    Raises:
+      EmergenceError: fewer than 6 scales, or a metric that is the same at all.
+    """
+    means = runs.means(metric)
+    if len(means) < FEWEST_SCALES:
+        raise EmergenceError(
+            f"task {runs.task!r} has {len(means)} scales: laws need {FEWEST_SCALES} or more."
+        )
+    extent = float(np.ptp(means))
+    if extent == 0:
+        raise EmergenceError(f"{metric} of task {runs.task!r} is {means[0]:g} at every scale.")
+    x = (runs.log_scale - runs.log_scale[0]) / np.ptp(runs.log_scale)
+    noise = standard_error(runs, metric) / extent
+    heldout, residual = {}, {}
+    for law in LAWS:
+        fitted = predict(law, x, means / extent, x, noise)
+        residual[law] = float(np.sqrt(np.mean((fitted - means / extent) ** 2)))
+        errors = []
+        for out in range(1, len(x) - 1):
+            kept = np.arange(len(x)) != out
+            guess = predict(law, x[kept], means[kept] / extent, x[out : out + 1], noise)
+            errors.append(abs(float(guess[0]) - means[out] / extent))
+        heldout[law] = float(np.mean(errors))
+    return Trend(metric, heldout, residual, noise, extent, float(means[-1] - means[0]))
+
+
+def standard_error(runs: Runs, metric: str) -> float:
+    """Of a scale's mean, pooled over the scales; 0 where no scale has two seeds."""
+    squares = (runs.metric(metric) - runs.means(metric)[runs.rung]) ** 2
+    freedom = len(runs.rung) - len(runs.scale)
+    if freedom == 0:
+        return 0.0
+    return float(np.sqrt(squares.sum() / freedom * np.mean(1 / runs.seeds)))
+
+
+def predict(law: str, x: np.ndarray, y: np.ndarray, at: np.ndarray, noise: float) -> np.ndarray:
+    """Fits a law to points and gives its values elsewhere.
+
+    Args:
+      law: one of `LAWS`.
+      x: [points] in [0, 1].
+      y: [points].
+      at: [places].
+      noise: standard error of a `y`.
+
+    Returns:
+      [places].
+    """
+    shapes_fit, shapes_at = _shapes(law, x), _shapes(law, at)  # [grid, points, coefficients]
+    # A tiny ridge decides between shapes that the points do not tell apart.
+    gram = shapes_fit.transpose(0, 2, 1) @ shapes_fit
+    gram += 1e-9 * np.eye(gram.shape[-1])
+    weights = np.linalg.solve(gram, shapes_fit.transpose(0, 2, 1) @ y[:, None])
+    error = ((shapes_fit @ weights)[..., 0] - y) ** 2
+    total = error.sum(1)
+    likelihood = np.exp(-(total - total.min()) / (2 * max(noise, LEAST_NOISE) ** 2))
+    values = (shapes_at @ weights)[..., 0]
+    return likelihood @ values / likelihood.sum()
+
+
+def _shapes(law: str, x: np.ndarray) -> np.ndarray:
+    """[points] -> [grid, points, coefficients]: what a law is a linear combination of."""
+    one = np.ones_like(x)
+    if law == "straight":
+        return np.stack([one, x], axis=-1)[None]
+    if law == "power":
+        rates = np.geomspace(0.05, 12, 40)[:, None]
+        return _joined(one, (1 - np.exp(-rates * x)) / rates)
+    if law == "hinge":
+        places = np.linspace(0.04, 0.96, 47)[:, None]
+        return np.stack(
+            [*np.broadcast_arrays(one, x, np.maximum(0, x - places))], axis=-1
+        )
+    # Beyond 12 / 0.5 a step is over within a tenth of a usual distance between scales.
+    steep = np.geomspace(1, STEEPNESS_OF_HALF, 8) if law == "bend" else np.geomspace(
+        STEEPNESS_OF_HALF * 1.1, 200, 14
+    )
+    k, c = (part.reshape(-1, 1) for part in np.meshgrid(steep, np.linspace(0, 1, 41)))
+    return _joined(one, 1 / (1 + np.exp(-k * (x - c))))
+
+
+def _joined(one: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    return np.stack([*np.broadcast_arrays(one, shape)], axis=-1)
