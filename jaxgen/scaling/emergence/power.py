@@ -1,6 +1,6 @@
 """How often a design would be judged rightly, by kind of task.
 
-    >>> power(Design(scales=8, seeds=8), "bimodal", draws=200).right
+>>> power(Design(scales=8, seeds=8), "bimodal", draws=200).right
 """
 
 from __future__ import annotations

@@ -131,9 +131,7 @@ def _task_rows(
     metrics: Mapping[str, np.ndarray],
 ) -> TaskRows:
     _, rung = np.unique(rung_names, return_inverse=True)
-    means = {
-        axis: np.bincount(rung, column) / np.bincount(rung) for axis, column in scales.items()
-    }
+    means = {axis: np.bincount(rung, column) / np.bincount(rung) for axis, column in scales.items()}
     # By compute where it is given: more parameters may mean fewer tokens.
     leading = next(axis for axis in ("flops", *AXES) if axis in means)
     order = np.argsort(means[leading] * (-1 if leading == "loss" else 1), kind="stable")
@@ -207,9 +205,7 @@ def _check_values(
             )
 
 
-def _chance_of(
-    task: str, rows: Sequence[Mapping[str, Any]], chance: Mapping[str, float]
-) -> float:
+def _chance_of(task: str, rows: Sequence[Mapping[str, Any]], chance: Mapping[str, float]) -> float:
     given = {float(row["chance"]) for row in rows if "chance" in row}
     if len(given) > 1:
         raise EmergenceError(f"task {task!r} has several chance levels, {sorted(given)}: give one.")

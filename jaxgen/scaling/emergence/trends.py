@@ -7,6 +7,7 @@ Without a break (gradual):
 With a break (sudden):
   hinge      y = a + b x + d max(0, x - c)          piecewise linear, one break
   step       y = a + b sigmoid(k (x - c))           10 to 90 % within less than half of the range
+  drop       y = a + b min(x, c) + d sigmoid(k (x - c))    the same after a slow beginning
 
 Here x is log scale over its whole range, from 0 to 1. Each law is linear but in one or two
 parameters, which are averaged over a grid with the weight of their likelihood, given the noise of
@@ -25,11 +26,10 @@ from jaxgen.scaling.emergence.errors import EmergenceError
 from jaxgen.scaling.emergence.runs import Runs
 
 GRADUAL = ("straight", "power", "bend")
-SUDDEN = ("hinge", "step")
+SUDDEN = ("hinge", "step", "drop")
 LAWS = (*GRADUAL, *SUDDEN)
-COEFFICIENTS = {"straight": 2, "power": 3, "bend": 4, "hinge": 4, "step": 4}
 FEWEST_SCALES = 6
-"""A law of four parameters, and a scale held out, and one to spare."""
+"""Four to place a slow beginning, a change and an end, one held out and one to spare."""
 STEEPNESS_OF_HALF = 2 * np.log(9) / 0.5
 """k of a sigmoid whose 10 to 90 % take half of the range."""
 LEAST_NOISE = 1e-3
@@ -141,16 +141,15 @@ def _shapes(law: str, x: np.ndarray) -> np.ndarray:
         return _joined(one, (1 - np.exp(-rates * x)) / rates)
     if law == "hinge":
         places = np.linspace(0.04, 0.96, 47)[:, None]
-        return np.stack(
-            [*np.broadcast_arrays(one, x, np.maximum(0, x - places))], axis=-1
-        )
-    # Beyond 12 / 0.5 a step is over within a tenth of a usual distance between scales.
-    steep = np.geomspace(1, STEEPNESS_OF_HALF, 8) if law == "bend" else np.geomspace(
-        STEEPNESS_OF_HALF * 1.1, 200, 14
-    )
+        return _joined(one, x, np.maximum(0, x - places))
+    # At 200 a change takes a fiftieth of the range, less than any design resolves.
+    sharp = np.geomspace(STEEPNESS_OF_HALF * 1.1, 200, 14)
+    steep = np.geomspace(1, STEEPNESS_OF_HALF, 8) if law == "bend" else sharp
     k, c = (part.reshape(-1, 1) for part in np.meshgrid(steep, np.linspace(0, 1, 41)))
-    return _joined(one, 1 / (1 + np.exp(-k * (x - c))))
+    change = 1 / (1 + np.exp(-k * (x - c)))
+    return _joined(one, np.minimum(x, c), change) if law == "drop" else _joined(one, change)
 
 
-def _joined(one: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    return np.stack([*np.broadcast_arrays(one, shape)], axis=-1)
+def _joined(*parts: np.ndarray) -> np.ndarray:
+    """Of [points] or [grid, points] each -> [grid, points, parts]."""
+    return np.stack([*np.broadcast_arrays(*parts)], axis=-1)

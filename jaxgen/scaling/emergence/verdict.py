@@ -8,7 +8,7 @@ over a scale's seeds.
               a break with a mean absolute error of at most 5 % of P.
               It *fails* (there is a break) where that error is above 5 % of P and above three
               standard errors of a scale's mean, and a law with a break either predicts better or
-              leaves at most two thirds of the residual. The second is asked because no law can place a jump
+              leaves at most half the residual. The second is asked because no law can place a jump
               beside a scale that is held out.
   one mode    No scale's seeds are of two kinds: probability below 5 % (dip and mixture, corrected
               over scales), at least 2 seeds of each kind, their means apart by 25 % of P and by 3
@@ -38,7 +38,7 @@ from jaxgen.scaling.emergence.errors import EmergenceError
 from jaxgen.scaling.emergence.prediction import Prediction, predict_exact_match
 from jaxgen.scaling.emergence.runs import PER_TOKEN, Runs, average_runs
 from jaxgen.scaling.emergence.table import TaskRows
-from jaxgen.scaling.emergence.trends import FEWEST_SCALES, Trend, fit_trend
+from jaxgen.scaling.emergence.trends import FEWEST_SCALES, GRADUAL, SUDDEN, Trend, fit_trend
 
 EXPLAINED = "explained by the metric"
 NOT_EXPLAINED = "not explained"
@@ -46,7 +46,7 @@ INCONCLUSIVE = "inconclusive"
 
 HELDOUT_ERROR = 0.05
 NOISE_MULTIPLE = 3.0
-RESIDUAL_SHARE = 2 / 3
+RESIDUAL_SHARE = 0.5
 LEVEL = 0.05
 FEWEST_OF_A_KIND = 2
 DISTANCE = 0.25
@@ -180,8 +180,8 @@ def _transition(runs: Runs) -> Criterion:
 def _gradual(trend: Trend) -> Criterion:
     gradual, sudden = trend.heldout[trend.gradual], trend.heldout[trend.sudden]
     residuals = [
-        min(trend.residual[law] for law in ("straight", "power", "bend")),
-        min(trend.residual[law] for law in ("hinge", "step")),
+        min(trend.residual[law] for law in GRADUAL),
+        min(trend.residual[law] for law in SUDDEN),
     ]
     text = (
         f"held-out error {gradual:.1%} of its range without a break ({trend.gradual}) and "

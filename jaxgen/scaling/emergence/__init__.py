@@ -1,0 +1,1 @@
+"""Is an emergent ability the model's or the metric's?"""
