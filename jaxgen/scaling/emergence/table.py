@@ -6,9 +6,9 @@ a jump of one metric be held against another. The names are those of an evaluati
     {"task": "addition", "instance": "17+25", "seed": 3, "parameters": 1.2e6, "flops": 4e14,
      "exact_match": 1, "token_accuracy": 1.0, "log_probability": -0.21, "answer_tokens": 2}
 
-Scales are `parameters`, `flops`, `tokens` and `loss`, each given for all rows or for none. A *rung*
-is the runs that differ in the seed alone: those of equal `rung` where rows name it, and otherwise of
-equal parameters, flops and tokens.
+Scales are `parameters`, `flops`, `tokens` and `loss`, each given for all rows or for none. A
+*rung* is the runs that differ in the seed alone: those of equal `rung` where rows name it, and
+otherwise of equal parameters, flops and tokens.
 """
 
 from __future__ import annotations

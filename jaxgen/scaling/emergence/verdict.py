@@ -116,13 +116,13 @@ def verdict(rows: TaskRows, axis: str | None = None) -> Verdict:
 def judge(runs: Runs, rows: TaskRows | None = None) -> Verdict:
     """The verdict of runs, with the instances they are means of where there are any."""
     instances = rows.num_instances if rows is not None else int(runs.instances.min())
-    criteria = [_enough(runs, instances)]
-    if criteria[0].outcome == HOLDS:
-        trend = fit_trend(runs, PER_TOKEN) if np.ptp(runs.means(PER_TOKEN)) > 0 else None
-        criteria.append(_transition(runs))
-        if trend is not None:
-            criteria.append(_gradual(trend))
-            criteria.append(_one_mode(seed_modes(runs, PER_TOKEN), trend.extent))
+    criteria = [_enough(runs, instances), _transition(runs)]
+    # Too few seeds or instances leave the other questions to be asked, though nothing is decided.
+    if len(runs.scale) >= FEWEST_SCALES and np.ptp(runs.means(PER_TOKEN)) > 0:
+        trend = fit_trend(runs, PER_TOKEN)
+        criteria.append(_gradual(trend))
+        criteria.append(_one_mode(seed_modes(runs, PER_TOKEN), trend.extent))
+    if len(runs.scale) > 1:
         criteria.append(_predicted(_prediction(runs, rows)))
     said, because = _decide(criteria)
     return Verdict(
@@ -228,8 +228,8 @@ def _one_mode(modes: list[Modes], extent: float) -> Criterion:
             "one mode",
             UNCLEAR,
             f"At {len(wide)} of {len(modes)} scales the seeds lie apart by up to "
-            f"{max(mode.spread for mode in wide) / extent:.0%} of the range, and are too few (under "
-            f"{FEWEST_TESTED_SEEDS}) to say whether they are of two kinds.",
+            f"{max(mode.spread for mode in wide) / extent:.0%} of the range, and are too few "
+            f"(under {FEWEST_TESTED_SEEDS}) to say whether they are of two kinds.",
         )
     least = min(mode.probability for mode in modes)
     return Criterion(
