@@ -54,6 +54,8 @@ def predict_exact_match(rows: TaskRows) -> Prediction:
         observed[rung], predicted[rung] = right[out].mean(), chance.mean()
         residual = right[out] - chance
         variance = _clustered(residual, rows.seed[out]) + _clustered(residual, rows.instance[out])
+        # Where no answer is right the residuals do not spread, yet one might have been.
+        variance = max(variance, float((chance * (1 - chance)).sum()) / len(chance) ** 2)
         width[rung] = norm.ppf(0.975) * np.sqrt(variance)
     return Prediction(observed, predicted, width)
 

@@ -191,6 +191,12 @@ def _check_values(
     metrics: Mapping[str, np.ndarray],
     scales: Mapping[str, np.ndarray],
 ) -> None:
+    halves = np.flatnonzero((metrics["exact_match"] > 0) & (metrics["exact_match"] < 1))
+    if len(halves):
+        raise EmergenceError(
+            f"row {halves[0]} has exact_match={metrics['exact_match'][halves[0]]:g}: an answer is "
+            "exact (1) or not (0). Give a row for each instance, or make Runs of means."
+        )
     limits = {**BOUNDS, **dict.fromkeys(AXES, (1e-300, np.inf))}
     for name, column in {**metrics, **scales}.items():
         low, high = limits[name]

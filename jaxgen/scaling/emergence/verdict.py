@@ -123,7 +123,7 @@ def judge(runs: Runs, rows: TaskRows | None = None) -> Verdict:
         criteria.append(_gradual(trend))
         criteria.append(_one_mode(seed_modes(runs, PER_TOKEN), trend.extent))
     if len(runs.scale) > 1:
-        criteria.append(_predicted(_prediction(runs, rows)))
+        criteria.append(_predicted(_prediction(runs, rows), rows is not None))
     said, because = _decide(criteria)
     return Verdict(
         runs.task,
@@ -218,6 +218,12 @@ def _one_mode(modes: list[Modes], extent: float) -> Criterion:
             f"{best.seeds} seeds at {best.mixture.high:.3g} nats, the others at "
             f"{best.mixture.low:.3g} (probability {best.probability:.2g} if there were one kind).",
         )
+    if min(mode.seeds for mode in modes) < FEWEST_SEEDS:
+        return Criterion(
+            "one mode",
+            UNCLEAR,
+            f"A scale has under {FEWEST_SEEDS} seeds: of how many kinds is not known.",
+        )
     wide = [
         mode
         for mode in modes
@@ -258,13 +264,17 @@ def _prediction(runs: Runs, rows: TaskRows | None) -> Prediction:
     return Prediction(runs.means("exact_match"), runs.means("independent_tokens"), width)
 
 
-def _predicted(prediction: Prediction) -> Criterion:
+def _predicted(prediction: Prediction, has_instances: bool) -> Criterion:
     error = np.abs(prediction.error)
     share = float(np.mean(error <= np.maximum(prediction.half_width, POINTS)))
+    how = (
+        "predicted from the log probabilities by the map of the other scales"
+        if has_instances
+        else "predicted as that of independent tokens"
+    )
     text = (
-        f"predicted from the log probabilities by the map of the other scales, exact match is "
-        f"within its interval or {100 * POINTS:.0f} points at {share:.0%} of the scales (mean "
-        f"error {error.mean():.3f}, largest {error.max():.3f})."
+        f"{how}, exact match is within its interval or {100 * POINTS:.0f} points at {share:.0%} of "
+        f"the scales (mean error {error.mean():.3f}, largest {error.max():.3f})."
     )
     if share >= SHARE_PREDICTED:
         return Criterion("predicted", HOLDS, f"The metric accounts for the curve: {text}")
