@@ -6,6 +6,7 @@ import math
 from collections.abc import Hashable, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 def edit_similarity(said: Sequence[Hashable], right: Sequence[Hashable]) -> float:
@@ -21,10 +22,10 @@ def bits_per_byte(log_probability: float, text: str) -> float:
     return -log_probability / (math.log(2) * size) if size else math.nan
 
 
-def softmax(scores: Sequence[float]) -> np.ndarray:
+def softmax(scores: ArrayLike) -> np.ndarray:
     """[choices] log-scores to probabilities."""
-    scores = np.asarray(scores, np.float64)
-    powers = np.exp(scores - scores.max())
+    logs = np.asarray(scores, np.float64)
+    powers = np.exp(logs - logs.max())
     return powers / powers.sum()
 
 
@@ -34,19 +35,17 @@ def brier(probabilities: np.ndarray, right: int) -> float:
     return float(np.sum(np.square(probabilities - wanted)))
 
 
-def calibration_error(
-    confidences: Sequence[float], outcomes: Sequence[float], bins: int = 10
-) -> float:
+def calibration_error(confidences: ArrayLike, outcomes: ArrayLike, bins: int = 10) -> float:
     """Expected calibration error: |confidence - share right|, bin by bin of equal width.
 
     Guo et al., 1706.04599.
     """
-    confidences, outcomes = np.asarray(confidences, np.float64), np.asarray(outcomes, np.float64)
-    number = np.minimum((confidences * bins).astype(int), bins - 1)
+    said, came = np.asarray(confidences, np.float64), np.asarray(outcomes, np.float64)
+    number = np.minimum((said * bins).astype(int), bins - 1)
     error = 0.0
     for one in np.unique(number):
         inside = number == one
-        error += inside.mean() * abs(confidences[inside].mean() - outcomes[inside].mean())
+        error += inside.mean() * abs(said[inside].mean() - came[inside].mean())
     return float(error)
 
 
@@ -59,11 +58,11 @@ def success_interval(successes: int, trials: int, confidence: float = 0.95) -> t
 
 
 def mean_interval(
-    values: Sequence[float], confidence: float = 0.95, resamples: int = 1000, seed: int = 0
+    values: ArrayLike, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of a mean, over instances."""
-    values = np.asarray(values, np.float64)
-    drawn = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
+    found = np.asarray(values, np.float64)
+    drawn = np.random.default_rng(seed).integers(len(found), size=(resamples, len(found)))
     tail = (1 - confidence) / 2
-    low, high = np.quantile(values[drawn].mean(axis=1), [tail, 1 - tail])
+    low, high = np.quantile(found[drawn].mean(axis=1), [tail, 1 - tail])
     return float(low), float(high)

@@ -142,7 +142,8 @@ def test_a_suite_is_scored_beside_the_mixture(model, tmp_path):
         ),
     )
     settings = EvaluationConfig(num_examples=8, num_batches=1, batch_size=4, suite=suite)
-    mixture = Mixture("m", (Task("addition", Addition(1), PromptAnswer()),))
+    own = Task("addition", Addition(1), PromptAnswer())
+    mixture = Mixture("m", (own,))
     path = tmp_path / "rows.jsonl"
     with jax.set_mesh(one_device_mesh()):
         summary = evaluate(model, mixture, settings, 64, path)
@@ -154,7 +155,7 @@ def test_a_suite_is_scored_beside_the_mixture(model, tmp_path):
     assert low <= summary["parity"]["exact_match"] <= high
     rows = read_rows(path)
     assert {row["task"] for row in rows} == set(summary)
-    clash = dataclasses.replace(settings, suite=(EvaluationTask(mixture.tasks[0]),))
+    clash = dataclasses.replace(settings, suite=(EvaluationTask(own),))
     with (
         jax.set_mesh(one_device_mesh()),
         pytest.raises(ConfigError, match=r"\['addition'\].*names of tasks of the mixture"),
