@@ -60,6 +60,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.set_defaults(function=("evaluate", "evaluate"))
 
+    harness = commands.add_parser("harness", help="tasks of the LM Evaluation Harness on a run")
+    _add_checkpoint_arguments(harness)
+    harness.add_argument("--tasks", required=True, help="names, separated by commas")
+    harness.add_argument("--include_path", help="a folder of tasks in YAML beside lm-eval's own")
+    harness.add_argument("--num_fewshot", type=int, help="as the tasks say if unset")
+    harness.add_argument("--limit", type=float, help="instances of each task, or a share below 1")
+    harness.add_argument("--batch_size", type=int, help="the run's evaluation.batch_size if unset")
+    harness.add_argument("--output", help="evals/STEP.harness.json of the run if unset")
+    harness.set_defaults(function=("harness", "harness"))
+
     generate = commands.add_parser("generate", help="continue a prompt with a run's model")
     _add_checkpoint_arguments(generate)
     generate.add_argument("--prompt", action="append", help="repeatable; standard input if unset")

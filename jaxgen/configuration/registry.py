@@ -11,6 +11,7 @@ def registered() -> Table:
     from jaxgen.codecs.sentencepiece import SentencePieceCodec
     from jaxgen.codecs.special import SpecialTokens
     from jaxgen.codecs.tokenizer import TokenizerCodec
+    from jaxgen.data.bigbench import BigBench
     from jaxgen.data.chat import Chat
     from jaxgen.data.denoising import MaskedTokens, NextToken, PrefixLM, SpanCorruption
     from jaxgen.data.embedded import StandardLibraryCode, StandardLibraryProse
@@ -27,7 +28,7 @@ def registered() -> Table:
     from jaxgen.evaluation.answers import Answers
     from jaxgen.evaluation.choices import MultipleChoice
     from jaxgen.evaluation.config import EvaluationConfig, EvaluationTask
-    from jaxgen.evaluation.generations import Generation
+    from jaxgen.evaluation.generations import Execution, Generation, ListedItems
     from jaxgen.generation.policies import SamplingPolicy
     from jaxgen.preparation.config import Preparation
     from jaxgen.preparation.decontamination import Decontaminate
@@ -76,6 +77,7 @@ def registered() -> Table:
         "array_record": ArrayRecord,
         "hf_dataset": HuggingFaceDataset,
         "webdataset": WebDataset,
+        "big_bench": BigBench,
         "in_memory": InMemory,
         "prepared": PreparedCorpus,
         "preparation": Preparation,
@@ -101,6 +103,8 @@ def registered() -> Table:
         "answers": Answers,
         "multiple_choice": MultipleChoice,
         "generation": Generation,
+        "listed_items": ListedItems,
+        "execution": Execution,
         "sampling": SamplingPolicy,
         **registered_models(),
         "mesh": MeshConfig,

@@ -11,6 +11,7 @@ from typing import Literal
 from jaxgen.codecs.bytes import ByteCodec
 from jaxgen.codecs.sentencepiece import SentencePieceCodec
 from jaxgen.codecs.tokenizer import TokenizerCodec
+from jaxgen.data.bigbench import BigBench
 from jaxgen.data.chat import Chat
 from jaxgen.data.denoising import PrefixLM, SpanCorruption
 from jaxgen.data.embedded import StandardLibraryCode, StandardLibraryProse
@@ -30,8 +31,8 @@ from jaxgen.errors import DataError
 
 Metric = Literal["exact_match", "token_accuracy", "log_probability"]
 AnySource = (
-    TextFiles | Jsonl | Parquet | ArrayRecord | HuggingFaceDataset | WebDataset | InMemory
-    | PreparedCorpus | StandardLibraryCode | StandardLibraryProse | Generated
+    TextFiles | Jsonl | Parquet | ArrayRecord | HuggingFaceDataset | WebDataset | BigBench
+    | InMemory | PreparedCorpus | StandardLibraryCode | StandardLibraryProse | Generated
 )  # fmt: skip
 AnyPreprocessor = Rename | Template | Choices | Keep | FewShot | FillInTheMiddle
 AnyFeatures = Text | PromptAnswer | Chat

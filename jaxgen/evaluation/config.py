@@ -8,7 +8,9 @@ from jaxgen.data.tasks import Task
 from jaxgen.errors import ConfigError
 from jaxgen.evaluation.answers import Answers
 from jaxgen.evaluation.choices import MultipleChoice
-from jaxgen.evaluation.generations import Generation
+from jaxgen.evaluation.generations import Execution, Generation, ListedItems
+
+Scoring = Answers | MultipleChoice | Generation | ListedItems | Execution
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +25,7 @@ class EvaluationTask:
     """
 
     task: Task
-    scoring: Answers | MultipleChoice | Generation = Answers()
+    scoring: Scoring = Answers()
     num_examples: int | None = None
     chance: float | None = None
 

@@ -1,19 +1,24 @@
-"""Answers that are written freely: sampled to a stop, then compared."""
+"""Answers that are written freely, up to a stop: compared, taken item by item, or executed."""
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import ClassVar
 
 import jax
 
+from jaxgen.data.generated import item_scores
 from jaxgen.data.hashing import hash64
+from jaxgen.data.preprocessors import need
 from jaxgen.data.sources import Record
 from jaxgen.data.tasks import Task
 from jaxgen.errors import ConfigError, DataError
 from jaxgen.evaluation.answers import Row, instance_of, last_answer
 from jaxgen.evaluation.metrics import edit_similarity
+from jaxgen.evaluation.sandbox import Limits, run_candidate
 from jaxgen.generation.continuing import continue_prompts
 from jaxgen.generation.policies import SamplingPolicy
 from jaxgen.models.transformer import Transformer
@@ -58,41 +63,94 @@ class Generation:
 
         Returns:
           Rows with "task", "instance", "exact_match" (of one right answer, spaces around them
-          aside), "edit_similarity" (to the nearest, by characters) and "said".
+          aside), "edit_similarity" (to the nearest, by characters) and "said"; and what
+          `also` adds.
 
         Raises:
           DataError: if a prompt leaves no room for an answer.
         """
-        codec, texts = task.codec, []
+        codec = task.codec
         pairs = [last_answer(example) for example in task.encode(records)]
-        most = length if source_length is None else source_length
+        room = length - self.max_tokens if source_length is None else source_length
         for given, _ in pairs:
-            if len(given) + 1 + (self.max_tokens if source_length is None else 0) > most:
+            if len(given) + 1 > room:
                 raise DataError(
                     f"task {task.name}: a prompt of {len(given)} tokens leaves no room for "
-                    f"generation.max_tokens={self.max_tokens} in {most}; shorten one of them."
+                    f"generation.max_tokens={self.max_tokens} in {length}; shorten one of them."
                 )
-        prompts = [given for given, _ in pairs]
-        key = jax.random.key(hash64(task.identity) % 2**32)
-        for said in continue_prompts(
-            model, codec, prompts, key, self.policy, self.max_tokens, batch_size
-        ):
-            texts.append(cut(codec.decode(said), self.stop))
+        answers = continue_prompts(
+            model,
+            codec,
+            [given for given, _ in pairs],
+            jax.random.key(hash64(task.identity) % 2**32),
+            self.policy,
+            self.max_tokens,
+            batch_size,
+        )
+        texts = [cut(codec.decode(ids), self.stop) for ids in answers]
         rows = []
-        for place, (record, (_, answer), said) in enumerate(
-            zip(records, pairs, texts, strict=True)
-        ):
-            right = [str(t) for t in record.get(self.targets) or [codec.decode(answer)]]
+        for place, (record, said) in enumerate(zip(records, texts, strict=True)):
+            right = record.get(self.targets) or [codec.decode(pairs[place][1])]
+            near = [edit_similarity(said.strip(), str(one).strip()) for one in right]
             rows.append(
                 {
                     "task": task.name,
                     "instance": instance_of(record, place),
-                    "exact_match": int(said.strip() in [one.strip() for one in right]),
-                    "edit_similarity": max(edit_similarity(said.strip(), r.strip()) for r in right),
+                    "exact_match": int(said.strip() in [str(one).strip() for one in right]),
+                    "edit_similarity": max(near),
                     "said": said,
                 }
             )
-        return rows
+        return [row | more for row, more in zip(rows, self.also(records, texts), strict=True)]
+
+    def also(self, records: Sequence[Record], texts: Sequence[str]) -> list[Row]:
+        """What else is said of each text; nothing here."""
+        return [{} for _ in zip(records, texts, strict=True)]
+
+
+@dataclasses.dataclass(frozen=True)
+class ListedItems(Generation):
+    """Texts of items between semicolons, such as event_summary's: also "precision" and "recall"."""
+
+    METRICS: ClassVar[tuple[str, ...]] = (*Generation.METRICS, "precision", "recall")
+
+    def also(self, records: Sequence[Record], texts: Sequence[str]) -> list[Row]:
+        """Precision and recall of the items."""
+        scores = [item_scores(record, said) for record, said in zip(records, texts, strict=True)]
+        return [{"precision": precision, "recall": recall} for precision, recall in scores]
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution(Generation):
+    """Programs' missing parts, such as code_infilling's: also whether the tests "passed".
+
+    A record's `prefix`, what was written and its `suffix` are run with its `tests` in
+    `evaluation.sandbox`; "outcome" says what came of it.
+
+    Attributes:
+      seconds: that a program may take.
+      memory_bytes: that it may use.
+    """
+
+    seconds: float = 5.0
+    memory_bytes: int = 512 * 2**20
+
+    METRICS: ClassVar[tuple[str, ...]] = (*Generation.METRICS, "passed")
+
+    def also(self, records: Sequence[Record], texts: Sequence[str]) -> list[Row]:
+        """Whether each program passes its tests."""
+        limits = Limits(self.seconds, self.memory_bytes)
+
+        def outcome(record: Record, said: str) -> Row:
+            prefix, suffix, tests = (
+                need(record, name, "execution") for name in ("prefix", "suffix", "tests")
+            )
+            found = run_candidate(f"{prefix}{said}{suffix}", tests, limits)
+            what = found.status if found.status == "passed" else f"{found.status}: {found.reason}"
+            return {"passed": int(found.status == "passed"), "outcome": what}
+
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            return list(pool.map(outcome, records, texts))
 
 
 def cut(text: str, stop: Sequence[str]) -> str:

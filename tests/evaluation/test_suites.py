@@ -13,7 +13,7 @@ from jaxgen.codecs.bytes import ByteCodec
 from jaxgen.configuration import load
 from jaxgen.data.features import PromptAnswer, Text
 from jaxgen.data.few_shot import FewShot
-from jaxgen.data.generated import Addition
+from jaxgen.data.generated import Addition, CodeInfilling, EventSummary
 from jaxgen.data.mixtures import Mixture
 from jaxgen.data.sources import InMemory
 from jaxgen.data.tasks import Task
@@ -21,7 +21,7 @@ from jaxgen.errors import ConfigError, DataError
 from jaxgen.evaluation.choices import MultipleChoice
 from jaxgen.evaluation.config import EvaluationConfig, EvaluationTask
 from jaxgen.evaluation.evaluate import evaluate
-from jaxgen.evaluation.generations import Generation, cut
+from jaxgen.evaluation.generations import Execution, Generation, ListedItems, cut
 from jaxgen.generation.continuing import continue_prompts
 from jaxgen.generation.policies import SamplingPolicy
 from jaxgen.models.block_config import Initialization
@@ -123,6 +123,22 @@ def test_prompts_of_an_encoder_decoder_are_its_source():
         together = continue_prompts(model, CODEC, prompts, key, greedy, 5)
         alone = [continue_prompts(model, CODEC, [p], key, greedy, 5)[0] for p in prompts]
     assert [ids.tolist() for ids in together] == [ids.tolist() for ids in alone]
+
+
+def test_written_programs_are_executed_and_items_are_counted():
+    source = CodeInfilling()
+    records = source.open("heldout").__getitems__(range(3))
+    texts = [records[0]["answer"], "1 / 0", records[2]["answer"] + " + 1"]
+    rows = Execution(stop=()).also(records, texts)
+    assert [row["passed"] for row in rows] == [1, 0, 0]
+    assert rows[0]["outcome"] == "passed" and rows[1]["outcome"].startswith("failed: ")
+    summaries = EventSummary().open("heldout").__getitems__(range(2))
+    items = summaries[0]["items"]
+    rows = ListedItems().also(summaries, ["; ".join([items[0], "a lie"]), summaries[1]["answer"]])
+    assert rows[0] == {"precision": 0.5, "recall": 1 / len(set(items))}
+    assert rows[1] == {"precision": 1.0, "recall": 1.0}
+    with pytest.raises(DataError, match=r"execution asks for 'prefix'"):
+        Execution().also([{"prompt": "a"}], ["b"])
 
 
 def test_texts_are_cut_at_the_first_stop():

@@ -1,0 +1,46 @@
+"""`jaxgen harness`: tasks of the LM Evaluation Harness on a run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import jax
+
+from jaxgen.evaluation.harness import HarnessModel, run_harness
+from jaxgen.process import prepare_process
+from jaxgen.run import restore
+from jaxgen.sharding.mesh import MeshConfig, make_mesh
+from jaxgen.training.run_directory import write_atomically
+
+
+def harness(arguments: argparse.Namespace) -> int:
+    """Prints the harness's table, and writes its results beside the run's own evaluations.
+
+    Args:
+      arguments: `run_dir`, `step` or None, `tasks`, `include_path`, `num_fewshot`, `limit`,
+        `batch_size`, `output` or None.
+    """
+    prepare_process()
+    mesh = make_mesh(MeshConfig())
+    with jax.set_mesh(mesh):
+        restored = restore(arguments.run_dir, mesh, arguments.step)
+        train = restored.config.train
+        model = HarnessModel(
+            restored.model,
+            restored.config.mixture.codec,
+            train.length,
+            arguments.batch_size or restored.config.evaluation.batch_size,
+            train.source_length,
+        )
+        names = arguments.tasks.split(",")
+        results = run_harness(
+            model, names, arguments.include_path, arguments.num_fewshot, arguments.limit
+        )
+    print(f"{restored.config.name} at step {restored.step}:\n{results['table']}")
+    default = restored.directory.evaluations / f"{restored.step:08}.harness.json"
+    path = Path(arguments.output or default)
+    write_atomically(path, json.dumps(results, indent=1, default=str) + "\n")
+    print(f"results: {path}")
+    return 0

@@ -1,0 +1,81 @@
+"""Tasks of BIG-bench as they are: the JSON form of its task.json (2206.04615)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from jaxgen.data.sources import Entry, FileSource, OnError, Record
+from jaxgen.data.storage import open_binary
+from jaxgen.data.text_files import as_text
+from jaxgen.errors import DataError
+
+
+@dataclasses.dataclass(frozen=True)
+class BigBench(FileSource):
+    """One record an example of BIG-bench task files: {"prompt", "answer", "targets", "key"}.
+
+    Prompts are the file's task_prefix, the input after example_input_prefix and
+    example_output_prefix, as BIG-bench writes them. Examples with target_scores have "choices"
+    (and, unless append_choices_to_input is false, a line for each in the prompt) and the best one's
+    number as "label"; "scores" keeps the scores. Examples without a target are errors.
+
+    Attributes:
+      pattern: see `FileSource`; of a folder its files named task.json, at any depth.
+      key_field: likewise.
+      heldout_fraction: likewise; all is held out by default. Less leaves examples for few-shot
+        prompts to be drawn from.
+      on_error: likewise.
+    """
+
+    pattern: str
+    key_field: str | None = "key"
+    heldout_fraction: float = 1.0
+    on_error: OnError = "raise"
+
+    ENDINGS: ClassVar[tuple[str, ...]] = ("task.json",)
+
+    def entries(self, file: str) -> Iterator[Entry]:
+        """The examples, in order."""
+        with open_binary(file) as stream:
+            try:
+                task = json.loads(as_text(stream.read(), file))
+            except json.JSONDecodeError as error:
+                raise DataError(f"{file}: not JSON ({error}).") from error
+        if not isinstance(task, dict) or not isinstance(task.get("examples"), list):
+            raise DataError(
+                f"{file} is no BIG-bench task: an object with a list of examples is wanted."
+            )
+        for number, example in enumerate(task["examples"]):
+            place = f"{file}, example {number}"
+            try:
+                yield place, _record(task, example) | {"key": f"{task.get('name', '')}:{number}"}
+            except (LookupError, TypeError, ValueError) as error:
+                yield place, DataError(f"{place}: no input with target or target_scores ({error}).")
+
+
+def _record(task: Mapping[str, Any], example: Mapping[str, Any]) -> Record:
+    """An example's record; raises LookupError, TypeError or ValueError for what is not one."""
+    before = task.get("example_input_prefix", "\nQ: ")
+    after = task.get("example_output_prefix", "\nA: ")
+    asked = f"{task.get('task_prefix', '')}{before}{example['input']}"
+    scores = example.get("target_scores")
+    if scores is None:
+        targets = example["target"]
+        targets = [targets] if isinstance(targets, str) else [str(one) for one in targets]
+        return {"prompt": asked + after, "answer": targets[0], "targets": targets}
+    choices = list(scores)
+    if task.get("append_choices_to_input", True):
+        mark = task.get("choice_prefix", "\n  choice: ")
+        asked += "".join(f"{mark}{choice}" for choice in choices)
+    label = max(range(len(choices)), key=lambda place: float(scores[choices[place]]))
+    return {
+        "prompt": asked + after,
+        "choices": choices,
+        "label": label,
+        "scores": [float(score) for score in scores.values()],
+        "answer": choices[label],
+        "targets": [choices[label]],
+    }
