@@ -8,13 +8,16 @@ import sys
 from collections.abc import Sequence
 
 import jaxgen
-from jaxgen.errors import JaxgenError
+from jaxgen.errors import ConfigError, JaxgenError
 
 GIN_HELP = """\
-configuration flags, of train, import, config, prepare, tasks and data:
+configuration flags, of train, evaluate, import, config, prepare, tasks and data:
   --gin_file=FILE        a gin file, repeatable; later files win
   --gin.NAME=VALUE       a binding, such as --gin.train.steps=200 or --gin.TEXT=my/folder
 """
+
+CONFIGURED = ("train", "evaluate", "interchange", "config", "prepare", "tasks", "data")
+"""The modules of commands that take these flags."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,6 +39,8 @@ def _run(arguments: list[str]) -> int:
     parsed = _parser().parse_args(rest)
     parsed.gin_files, parsed.bindings = gin_files, bindings
     module, function = parsed.function
+    if (gin_files or bindings) and module not in CONFIGURED:
+        raise ConfigError(f"`jaxgen {rest[0]}` takes no configuration flags (--gin_file, --gin.).")
     return getattr(importlib.import_module(f"jaxgen.commands.{module}"), function)(parsed)
 
 

@@ -63,6 +63,8 @@ def test_a_tokenizer_of_ones_own(text, tmp_path, capsys):
         (["train", "--run_dir=x", "--gin_file=runs/text.gin"], ["TEXT", "required"]),
         (["generate", "--run_dir=/nowhere/at/all"], ["not a run directory"]),
         (["generate", "--run_dir=x", "--temperature=-1"], ["temperature=-1"]),
+        (["generate", "--run_dir=x", "--gin.a=1"], ["`jaxgen generate` takes no configuration"]),
+        (["evaluate", "--run_dir=/nowhere/at/all"], ["not a run directory"]),
         (["tokenizer", "train", "/nowhere", "--output=x"], ["'/nowhere' matches no file"]),
     ],
 )
@@ -132,3 +134,19 @@ def test_a_model_of_a_trillion_parameters_is_shown_without_memory(capsys):
 def test_a_mistyped_model_is_told_the_nearest(capsys):
     assert main(["models", "show", "palm/541b"]) == 1
     assert "`palm/540b`" in capsys.readouterr().err
+
+
+def test_a_suite_is_scored_beside_the_runs_own_rows(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "suite.gin").write_text(
+        "include 'tasks/dyck.gin'\nevaluation.suite = (@evaluation_task(),)\n"
+        "evaluation_task.task = @dyck/task()\nevaluation.num_examples = 4\n"
+    )
+    small = ["--gin.train.steps=1", "--gin.train.batch_size=8", "--gin.evaluation.num_batches=1"]
+    assert main(["train", "--gin_file=runs/quickstart.gin", *small, "--run_dir=run"]) == 0
+    rows = (tmp_path / "run" / "evals" / "00000001.jsonl").read_bytes()
+    assert main(["evaluate", "--run_dir=run", "--gin_file=suite.gin"]) == 0
+    assert "dyck" in capsys.readouterr().out
+    assert (tmp_path / "run" / "evals" / "00000001.jsonl").read_bytes() == rows
+    found = (tmp_path / "run" / "evals" / "00000001.suite.jsonl").read_text()
+    assert found.count('"dyck"') == 4

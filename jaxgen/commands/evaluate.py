@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from pathlib import Path
 
 import jax
 
 from jaxgen.commands.summary import score_lines
+from jaxgen.configuration import load
 from jaxgen.evaluation.evaluate import evaluate as evaluate_model
 from jaxgen.process import prepare_process
 from jaxgen.run import restore
@@ -15,19 +17,24 @@ from jaxgen.sharding.mesh import MeshConfig, make_mesh
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
-    """Writes evals/STEP.jsonl of a run and prints the means.
+    """Writes evals/STEP.jsonl of a run, or STEP.SUITE.jsonl, and prints the means.
 
     Args:
-      arguments: `run_dir`, `step` or None, `num_examples` or None.
+      arguments: `run_dir`, `step` or None, `num_examples` or None; `gin_files` and `bindings` of
+        another way to judge, such as a suite, or none for the run's own.
     """
     prepare_process()
     mesh = make_mesh(MeshConfig())
     with jax.set_mesh(mesh):
         restored = restore(arguments.run_dir, mesh, arguments.step)
         settings = restored.config.evaluation
+        if arguments.gin_files or arguments.bindings:
+            settings = load(arguments.gin_files, arguments.bindings, root="evaluation")
         if arguments.num_examples is not None:
             settings = dataclasses.replace(settings, num_examples=arguments.num_examples)
-        path = restored.directory.evaluations / f"{restored.step:08}.jsonl"
+        # What a study reads of a run is not replaced by what it was asked besides.
+        suite = f".{Path(arguments.gin_files[-1]).stem}" if arguments.gin_files else ""
+        path = restored.directory.evaluations / f"{restored.step:08}{suite}.jsonl"
         train = restored.config.train
         summary = evaluate_model(
             restored.model,

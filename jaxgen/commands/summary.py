@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+SHOWN = ("passed", "precision", "recall", "token_accuracy", "choice_probability", "log_probability")
+"""Beside exact matches; the rest is in the rows."""
+
 
 def score_lines(summary: dict[str, Any]) -> list[str]:
     """Held-out loss of each task, and the means of its instances' scores."""
-    lines = []
+    lines, width = [], max((len(task) for task in summary), default=0)
     for task, scores in summary.items():
-        parts = [f"  {task:<22} held-out loss {scores['loss']:.4f}"]
-        for metric in ("exact_match", "token_accuracy", "log_probability"):
+        parts = [f"  {task:<{width}}"]
+        if "loss" in scores:
+            parts.append(f"held-out loss {scores['loss']:.4f}")
+        if "exact_match" in scores:
+            low, high = scores.get("exact_match_interval", (None, None))
+            between = f" [{low:.3f}, {high:.3f}]" if low is not None else ""
+            parts.append(f"exact_match {scores['exact_match']:.3f}{between}")
+        if "chance" in scores:
+            parts.append(f"chance {scores['chance']:.3g}")
+        for metric in SHOWN:
             if metric in scores:
                 parts.append(f"{metric} {scores[metric]:.3f}")
         if "num_examples" in scores:

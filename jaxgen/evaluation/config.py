@@ -52,6 +52,7 @@ class EvaluationConfig:
       seed: of the choice of instances and batches; equal for all runs that are compared.
       at_checkpoints: whether to score at every checkpoint, or only at the end.
       suite: tasks to score beside those of the mixture.
+      length: the most tokens of an instance; None: train.length.
     """
 
     num_examples: int = 256
@@ -60,11 +61,14 @@ class EvaluationConfig:
     seed: int = 0
     at_checkpoints: bool = False
     suite: tuple[EvaluationTask, ...] = ()
+    length: int | None = None
 
     def __post_init__(self):
         for name in ("num_examples", "num_batches", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"evaluation.{name}={getattr(self, name)} must be positive.")
+        if self.length is not None and self.length < 1:
+            raise ConfigError(f"evaluation.length={self.length} must be positive, or None.")
         names = [one.task.name for one in self.suite]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

@@ -53,7 +53,9 @@ def evaluate(
     for judged in judged_tasks(mixture, settings):
         task, scoring = judged.task, judged.scoring
         records = task.instances(judged.num_examples or settings.num_examples, settings.seed)
-        scored = scoring.score(model, task, records, settings.batch_size, length, source_length)
+        scored = scoring.score(
+            model, task, records, settings.batch_size, settings.length or length, source_length
+        )
         chance = getattr(task.source, "chance", None) if judged.chance is None else judged.chance
         metrics = dict.fromkeys((*task.metrics, *scoring.METRICS))
         summary.setdefault(task.name, {}).update(summarise(scored, tuple(metrics), chance))
