@@ -24,6 +24,25 @@ COMPLEX_STEP = 1e-30
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Restriction:
+    """Free parameters as part of all: whole = free @ spread + offset.
+
+    Attributes:
+      names: of all working parameters.
+      spread: [free, all].
+      offset: [all].
+    """
+
+    names: tuple[str, ...]
+    spread: np.ndarray
+    offset: np.ndarray
+
+    def whole(self, vectors: np.ndarray) -> np.ndarray:
+        """[..., free] -> [..., all]."""
+        return vectors @ self.spread + self.offset
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Law:
     """A formula of named parameters and columns.
 
@@ -34,6 +53,7 @@ class Law:
       bind: columns -> the formula on those points.
       starts: columns and target [points] -> [starts, parameters] where a search begins.
       is_log: the formula gives the logarithm of what is predicted, not itself.
+      restriction: by which parameters were fixed or tied, if any were.
     """
 
     name: str
@@ -42,22 +62,28 @@ class Law:
     bind: Callable[[Columns], Evaluate]
     starts: Callable[[Columns, np.ndarray], np.ndarray]
     is_log: bool = True
+    restriction: Restriction | None = None
 
     def natural(self, vector: np.ndarray) -> dict[str, np.ndarray]:
-        """[..., parameters] -> each of the law's own parameters [...], `log_A` as `A`."""
+        """[..., parameters] -> each of the law's own parameters [...], `log_A` as `A`.
+
+        Those of `restrict` that are fixed or tied are among them.
+        """
+        whole = self.restriction.whole(vector) if self.restriction else vector
+        names = self.restriction.names if self.restriction else self.parameters
         return {
-            name.removeprefix("log_"): np.exp(vector[..., place])
+            name.removeprefix("log_"): np.exp(whole[..., place])
             if name.startswith("log_")
-            else vector[..., place]
-            for place, name in enumerate(self.parameters)
+            else whole[..., place]
+            for place, name in enumerate(names)
         }
 
     def vector(self, natural: Mapping[str, float]) -> np.ndarray:
-        """[parameters] of the law's own parameters; the reverse of `natural`."""
+        """[parameters] of the law's own free parameters; the reverse of `natural`."""
         own = {name.removeprefix("log_"): name for name in self.parameters}
-        if natural.keys() != own.keys():
+        if missing := own.keys() - natural.keys():
             raise LawError(
-                f"{self.name} has parameters {', '.join(own)}, given were {', '.join(natural)}."
+                f"{self.name} has parameters {', '.join(own)}; {sorted(missing)[0]} is not given."
             )
         return np.array(
             [
@@ -142,21 +168,28 @@ def restrict(
         else:
             spread[free.index(tied.get(name, name)), place] = 1.0
     kept = [law.parameters.index(name) for name in free]
+    own = Restriction(law.parameters, spread, offset)
 
     def bind(columns: Columns) -> Evaluate:
         whole = law.bind(columns)
 
         def evaluate(vectors: np.ndarray) -> tuple[np.ndarray, Pullback]:
-            values, pullback = whole(vectors @ spread + offset)
+            values, pullback = whole(own.whole(vectors))
             return values, lambda weights: pullback(weights) @ spread.T
 
         return evaluate
 
+    restriction = own
+    if (before := law.restriction) is not None:
+        restriction = Restriction(
+            before.names, spread @ before.spread, before.whole(offset)
+        )
     return dataclasses.replace(
         law,
         parameters=free,
         bind=bind,
         starts=lambda columns, target: np.unique(law.starts(columns, target)[:, kept], axis=0),
+        restriction=restriction,
     )
 
 
