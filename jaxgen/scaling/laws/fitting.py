@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
 from jaxgen.scaling.laws.errors import LawError
 from jaxgen.scaling.laws.fit import Fit, Search
-from jaxgen.scaling.laws.law import Evaluate, Law, jacobian
+from jaxgen.scaling.laws.law import Law
+from jaxgen.scaling.laws.least_squares import minimise_squares
 from jaxgen.scaling.laws.minimising import minimise
 from jaxgen.scaling.laws.objective import Objective, Problem, in_space
 from jaxgen.scaling.laws.resampling import bootstrap_weights
@@ -18,6 +20,8 @@ REACHED = 1e-6
 """Relative difference of objectives that are one optimum."""
 UNSTABLE = 1e-3
 """The same between two ends of a bootstrap; see `Search`."""
+EXACT = 1e-20
+"""Of a point: an objective so small is rounding, where a law goes through all points."""
 METRIC_STARTS = 8
 """Of the starts, those at which the curvature of the first steps is taken."""
 
@@ -95,55 +99,63 @@ def fit_law(
     starts = law.starts(kept, target) if starts is None else np.atleast_2d(starts)
     evaluate = in_space(law.bind(kept), law.is_log, objective.space)
     problem = Problem(evaluate, objective, objective.target(target), weights)
-    vector, value, search, metric = _search(law.name, problem, starts)
+    vector, value, search = _search(law.name, problem, starts)
     rng = np.random.default_rng(fitting.seed)
     resampled = bootstrap_weights(groups, fitting.bootstraps, len(law.parameters), rng)
-    draws, unstable = _resample(problem, resampled, vector, metric, fitting, rng)
+    draws, unstable = _resample(problem, resampled, vector, fitting, rng)
     search = dataclasses.replace(search, unstable=unstable)
     return Fit(
         law, objective, kept, target, weights, vector, value, search, draws, fitting.seed
     )
 
 
-def inverse_curvature(evaluate: Evaluate, vectors: np.ndarray) -> np.ndarray:
+def solve(problem: Problem, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Minimises from each start: by Levenberg and Marquardt for squares, else by BFGS.
+
+    Args:
+      problem: whose replicates the rows of starts are.
+      starts: [rows, parameters].
+
+    Returns:
+      The ends [rows, parameters] and their objectives [rows].
+    """
+    if math.isinf(problem.objective.delta):
+        return minimise_squares(problem, starts)
+    some = np.linspace(0, len(starts) - 1, min(METRIC_STARTS, len(starts))).astype(int)
+    return minimise(problem.value_and_gradient, starts, _inverse_curvature(problem, starts[some]))
+
+
+def _inverse_curvature(problem: Problem, vectors: np.ndarray) -> np.ndarray:
     """[parameters, parameters]: inverse of the mean of J'J, and a little of the identity."""
-    total = np.zeros((vectors.shape[1], vectors.shape[1]))
-    for vector in vectors:
-        slopes = jacobian(evaluate, vector)
-        if np.all(np.isfinite(slopes)):
-            total += slopes.T @ slopes / len(vectors)
-    size = np.trace(total)
-    if not (np.isfinite(size) and size > 0):
-        return np.eye(len(total))
+    plain = dataclasses.replace(
+        problem, targets=np.zeros(problem.targets.shape[-1]), weights=np.ones(1)
+    )
+    total = plain.normal_equations(vectors, np.arange(len(vectors)))[2].mean(axis=0)
     # Scaled to a unit diagonal first, as parameters have different units.
-    scale = np.sqrt(np.maximum(np.diag(total), 1e-12 * size))
+    scale = np.sqrt(np.maximum(np.diag(total), 1e-12 * np.trace(total)))
     scaled = total / np.outer(scale, scale) + 1e-9 * np.eye(len(total))
     return np.linalg.inv(scaled) / np.outer(scale, scale)
 
 
 def _search(
     name: str, problem: Problem, starts: np.ndarray
-) -> tuple[np.ndarray, float, Search, np.ndarray]:
-    some = np.linspace(0, len(starts) - 1, min(METRIC_STARTS, len(starts))).astype(int)
-    ends, values = minimise(problem, starts, inverse_curvature(problem.evaluate, starts[some]))
+) -> tuple[np.ndarray, float, Search]:
+    ends, values = solve(problem, starts)
     if not np.any(np.isfinite(values)):
         raise LawError(f"{name}: none of {len(starts)} starts gives a finite objective.")
-    best = int(np.argmin(values))
-    # Once more, with the curvature of the optimum itself.
-    metric = inverse_curvature(problem.evaluate, ends[[best]])
-    vector, value = minimise(problem, ends[[best]], metric)
+    # Once more from the best, with the curvature there.
+    vector, value = solve(problem, ends[[int(np.argmin(values))]])
     vector, value = vector[0], float(value[0])
-    reached = values <= value * (1 + REACHED) + 1e-300
+    reached = values <= value * (1 + REACHED) + EXACT * len(problem.targets)
     spread = float(np.max(np.ptp(ends[reached], axis=0), initial=0.0)) if reached.any() else 0.0
     worst = float(np.max(values[np.isfinite(values)]) / value) if value > 0 else 1.0
-    return vector, value, Search(len(starts), int(reached.sum()), spread, worst), metric
+    return vector, value, Search(len(starts), int(reached.sum()), spread, worst)
 
 
 def _resample(
     problem: Problem,
     resampled: np.ndarray,
     vector: np.ndarray,
-    metric: np.ndarray,
     fitting: Fitting,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, float]:
@@ -153,15 +165,13 @@ def _resample(
     starts = np.repeat(vector[None], count, axis=0)
     if not count:
         return starts, 0.0
-    first, first_values = minimise(again, starts, metric)
+    first, first_values = solve(again, starts)
     ends, values = first, first_values.copy()
-    size = np.std(first, axis=0)
+    # The spread between quartiles: some resamples may have run off to where a term vanishes.
+    size = np.subtract(*np.quantile(first, [0.75, 0.25], axis=0)) / 1.35
     for _ in range(fitting.restarts):
-        moved = first + size * rng.standard_normal(first.shape)
-        others, other_values = minimise(again, moved, metric)
+        others, other_values = solve(again, vector + size * rng.standard_normal(first.shape))
         is_better = other_values < values
         ends = np.where(is_better[:, None], others, ends)
         values = np.where(is_better, other_values, values)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        unstable = float(np.mean(values < first_values * (1 - UNSTABLE)))
-    return ends, unstable
+    return ends, float(np.mean(values < first_values * (1 - UNSTABLE) - EXACT))

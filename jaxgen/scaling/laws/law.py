@@ -1,6 +1,7 @@
 """A law: a formula with named parameters, and what a fit needs to know of it.
 
-Parameters are worked on without bounds: those of a name `log_A` are the logarithm of the law's A.
+Parameters are worked on without bounds: `log_A` is the logarithm of the law's positive A, and
+`logit_b` the log-odds of its b, which is between 0 and 1.
 Everything is evaluated for many parameter vectors at once, [replicates, parameters], so that a
 grid of starts or a thousand bootstraps cost a few matrix products and not a thousand loops.
 """
@@ -15,12 +16,26 @@ import numpy as np
 from jaxgen.scaling.laws.errors import LawError
 from jaxgen.scaling.laws.table import Columns
 
-Pullback = Callable[[np.ndarray], np.ndarray]
-"""[replicates, points] weights of the points' gradients -> their sum [replicates, parameters]."""
-Evaluate = Callable[[np.ndarray], tuple[np.ndarray, Pullback]]
-"""[replicates, parameters] -> values [replicates, points] and their pullback."""
-
 COMPLEX_STEP = 1e-30
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Slopes:
+    """How the values of an evaluation change with the parameters.
+
+    Attributes:
+      pull: [replicates, points] weights of the points' gradients -> their sum, [replicates,
+        directions].
+      jacobian: -> [replicates, points, directions].
+    """
+
+    pull: Callable[[np.ndarray], np.ndarray]
+    jacobian: Callable[[], np.ndarray]
+
+
+Evaluate = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, Slopes]]
+"""[replicates, parameters] and directions [directions, parameters] -> values [replicates, points]
+and their slopes along the directions."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,31 +86,28 @@ class Law:
         """
         whole = self.restriction.whole(vector) if self.restriction else vector
         names = self.restriction.names if self.restriction else self.parameters
-        return {
-            name.removeprefix("log_"): np.exp(whole[..., place])
-            if name.startswith("log_")
-            else whole[..., place]
-            for place, name in enumerate(names)
-        }
+        found = {}
+        for place, name in enumerate(names):
+            kind, short = _short(name)
+            values = whole[..., place]
+            found[short] = TRANSFORMS[kind][0](values) if kind else values
+        return found
 
     def vector(self, natural: Mapping[str, float]) -> np.ndarray:
         """[parameters] of the law's own free parameters; the reverse of `natural`."""
-        own = {name.removeprefix("log_"): name for name in self.parameters}
-        if missing := own.keys() - natural.keys():
-            raise LawError(
-                f"{self.name} has parameters {', '.join(own)}; {sorted(missing)[0]} is not given."
-            )
-        return np.array(
-            [
-                np.log(natural[short]) if name.startswith("log_") else natural[short]
-                for short, name in own.items()
-            ]
-        )
+        vector = []
+        for name in self.parameters:
+            kind, short = _short(name)
+            if short not in natural:
+                raise LawError(f"{self.name} has the parameter {short}, which is not given.")
+            value = float(natural[short])
+            vector.append(TRANSFORMS[kind][1](value) if kind else value)
+        return np.array(vector)
 
     def values(self, columns: Columns, vectors: np.ndarray) -> np.ndarray:
         """[..., parameters] -> what is predicted, [..., points], not its logarithm."""
         flat = np.atleast_2d(vectors)
-        values = self.bind(columns)(flat)[0]
+        values = self.bind(columns)(flat, np.eye(flat.shape[1]))[0]
         with np.errstate(over="ignore"):
             values = np.exp(values) if self.is_log else values
         return values.reshape(*np.shape(vectors)[:-1], values.shape[-1])
@@ -126,16 +138,15 @@ def by_complex_step(
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                 return function(named, own)
 
-        def evaluate(vectors: np.ndarray) -> tuple[np.ndarray, Pullback]:
-            def pullback(weights: np.ndarray) -> np.ndarray:
-                gradients = []
-                for place in range(len(parameters)):
-                    moved = vectors.astype(complex)
-                    moved[:, place] += 1j * COMPLEX_STEP
-                    gradients.append(np.sum(weights * at(moved).imag / COMPLEX_STEP, axis=1))
-                return np.stack(gradients, axis=1)
+        def evaluate(vectors: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, Slopes]:
+            def along() -> list[np.ndarray]:
+                moved = [vectors + 1j * COMPLEX_STEP * direction for direction in directions]
+                return [at(vector).imag / COMPLEX_STEP for vector in moved]
 
-            return at(vectors), pullback
+            def pull(weights: np.ndarray) -> np.ndarray:
+                return np.stack([np.sum(weights * slope, axis=1) for slope in along()], axis=1)
+
+            return at(vectors), Slopes(pull, lambda: np.stack(along(), axis=2))
 
         return evaluate
 
@@ -173,9 +184,8 @@ def restrict(
     def bind(columns: Columns) -> Evaluate:
         whole = law.bind(columns)
 
-        def evaluate(vectors: np.ndarray) -> tuple[np.ndarray, Pullback]:
-            values, pullback = whole(own.whole(vectors))
-            return values, lambda weights: pullback(weights) @ spread.T
+        def evaluate(vectors: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, Slopes]:
+            return whole(own.whole(vectors), directions @ spread)
 
         return evaluate
 
@@ -193,12 +203,25 @@ def restrict(
     )
 
 
-def jacobian(evaluate: Evaluate, vector: np.ndarray) -> np.ndarray:
-    """[parameters] -> [points, parameters]: each point's gradient."""
-    points = evaluate(vector[None])[0].shape[1]
-    return evaluate(np.repeat(vector[None], points, axis=0))[1](np.eye(points))
-
-
 def grid(*axes: Sequence[float]) -> np.ndarray:
     """[combinations, axes]: every combination of the axes' values."""
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
+
+
+def logistic(values: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-values)) without overflow, of complex numbers too."""
+    is_high = values.real > 0
+    small = np.exp(np.where(is_high, -values, values))
+    return np.where(is_high, 1.0, small) / (1 + small)
+
+
+def _short(name: str) -> tuple[str, str]:
+    """A working parameter's kind and its name in the law."""
+    for kind in TRANSFORMS:
+        if name.startswith(f"{kind}_"):
+            return kind, name.removeprefix(f"{kind}_")
+    return "", name
+
+
+TRANSFORMS = {"log": (np.exp, np.log), "logit": (logistic, lambda part: np.log(part / (1 - part)))}
+"""By the first word of a working parameter's name: to the law's own parameter, and back."""

@@ -85,7 +85,8 @@ def _step(function, points, values, gradients, active, direction, slope):
         rows = active[open_]
         trial = points[rows] + length[open_, None] * direction[open_]
         trial_value, trial_gradient = function(trial, rows)
-        along = np.sum(trial_gradient * direction[open_], axis=1)
+        with np.errstate(over="ignore"):
+            along = np.sum(trial_gradient * direction[open_], axis=1)
         is_high = ~(trial_value <= values[rows] + SUFFICIENT * length[open_] * slope[open_])
         is_low = ~is_high & (along < CURVATURE * slope[open_])
         # The best so far is kept, should the trials run out.

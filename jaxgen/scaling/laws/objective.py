@@ -14,7 +14,7 @@ import math
 import numpy as np
 
 from jaxgen.scaling.laws.errors import LawError
-from jaxgen.scaling.laws.law import Evaluate
+from jaxgen.scaling.laws.law import Evaluate, Slopes
 
 MAX_NUMBERS = 2**21
 """Of an array of an evaluation; more replicates are taken in turns."""
@@ -63,13 +63,15 @@ def in_space(evaluate: Evaluate, is_log: bool, space: str) -> Evaluate:
     if is_log == (space == "log"):
         return evaluate
 
-    def converted(vectors: np.ndarray):
-        values, pullback = evaluate(vectors)
+    def converted(vectors: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, Slopes]:
+        values, slopes = evaluate(vectors, directions)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            if is_log:
-                values = np.exp(values)
-                return values, lambda weights: pullback(weights * values)
-            return np.log(values), lambda weights: pullback(weights / values)
+            factor = np.exp(values) if is_log else 1 / values
+            values = factor if is_log else np.log(values)
+        return values, Slopes(
+            lambda weights: slopes.pull(weights * factor),
+            lambda: slopes.jacobian() * factor[:, :, None],
+        )
 
     return converted
 
@@ -90,28 +92,58 @@ class Problem:
     targets: np.ndarray
     weights: np.ndarray
 
-    def __call__(self, vectors: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def value_and_gradient(
+        self, vectors: np.ndarray, which: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """[some, parameters] of replicates which [some] -> objective [some] and its gradient.
 
         Where a value is not finite the objective is infinite and the gradient zero.
         """
-        some = max(1, MAX_NUMBERS // max(1, self.targets.shape[-1]))
-        parts = [
-            self._some(vectors[start : start + some], which[start : start + some])
-            for start in range(0, len(vectors), some)
-        ]
-        if len(parts) == 1:
-            return parts[0]
-        return np.concatenate([part[0] for part in parts]), np.concatenate([p[1] for p in parts])
-
-    def _some(self, vectors: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        with np.errstate(over="ignore", invalid="ignore"):
-            values, pullback = self.evaluate(vectors)
-            targets = self.targets[which] if self.targets.ndim == 2 else self.targets
-            weights = self.weights[which] if self.weights.ndim == 2 else self.weights
-            errors = values - targets
-            total = np.sum(weights * self.objective.values(errors), axis=1)
-            gradient = pullback(weights * self.objective.slopes(errors))
+        total, gradient = self._in_turns(self._gradient, vectors, which, 1)
         is_bad = ~(np.isfinite(total) & np.all(np.isfinite(gradient), axis=1))
         total[is_bad], gradient[is_bad] = np.inf, 0.0
         return total, gradient
+
+    def normal_equations(
+        self, vectors: np.ndarray, which: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The same and J' W J, [some, parameters, parameters], of least squares."""
+        count = vectors.shape[1]
+        total, gradient, matrix = self._in_turns(self._normal, vectors, which, count)
+        is_bad = ~(np.isfinite(total) & np.all(np.isfinite(matrix), axis=(1, 2)))
+        is_bad |= ~np.all(np.isfinite(gradient), axis=1)
+        total[is_bad], gradient[is_bad], matrix[is_bad] = np.inf, 0.0, np.eye(count)
+        return total, gradient, matrix
+
+    def values(self, vectors: np.ndarray, which: np.ndarray) -> np.ndarray:
+        """[some]: the objective alone."""
+        total = self._in_turns(lambda v, w: (self._errors(v, w)[0],), vectors, which, 1)[0]
+        return np.where(np.isfinite(total), total, np.inf)
+
+    def _in_turns(self, function, vectors: np.ndarray, which: np.ndarray, size: int):
+        some = max(1, MAX_NUMBERS // max(1, self.targets.shape[-1] * size))
+        with np.errstate(over="ignore", invalid="ignore"):
+            parts = [
+                function(vectors[start : start + some], which[start : start + some])
+                for start in range(0, len(vectors), some)
+            ]
+        return parts[0] if len(parts) == 1 else [np.concatenate(p) for p in zip(*parts, strict=True)]
+
+    def _errors(self, vectors: np.ndarray, which: np.ndarray):
+        values, slopes = self.evaluate(vectors, np.eye(vectors.shape[1]))
+        targets = self.targets[which] if self.targets.ndim == 2 else self.targets
+        weights = self.weights[which] if self.weights.ndim == 2 else self.weights
+        errors = values - targets
+        total = np.sum(weights * self.objective.values(errors), axis=1)
+        return total, weights, errors, slopes
+
+    def _gradient(self, vectors: np.ndarray, which: np.ndarray):
+        total, weights, errors, slopes = self._errors(vectors, which)
+        return total, slopes.pull(weights * self.objective.slopes(errors))
+
+    def _normal(self, vectors: np.ndarray, which: np.ndarray):
+        total, weights, errors, slopes = self._errors(vectors, which)
+        slopes = slopes.jacobian()
+        weighted = slopes * np.broadcast_to(weights, errors.shape)[:, :, None]
+        gradient = np.einsum("rnp,rn->rp", weighted, self.objective.slopes(errors))
+        return total, gradient, weighted.transpose(0, 2, 1) @ slopes

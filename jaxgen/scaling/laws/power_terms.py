@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from jaxgen.scaling.laws.law import Evaluate, Law, Pullback
+from jaxgen.scaling.laws.law import Evaluate, Law, Slopes
 from jaxgen.scaling.laws.table import Columns, check_positive, find_column
 
 EXPONENTS = (0.1, 0.25, 0.5, 1.0)
@@ -65,22 +65,25 @@ def power_terms(name: str, terms: Sequence[Term]) -> Law:
     def bind(columns: Columns) -> Evaluate:
         matrix = design(columns)
 
-        def evaluate(vectors: np.ndarray) -> tuple[np.ndarray, Pullback]:
+        def evaluate(vectors: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, Slopes]:
             logs = [vectors @ of_term.T for of_term in matrix]
             largest = logs[0]
             for log in logs[1:]:
                 largest = np.maximum(largest, log)
             parts = [np.exp(log - largest) for log in logs]
             total = sum(parts[1:], start=parts[0])
+            along = matrix @ directions.T
 
-            def pullback(weights: np.ndarray) -> np.ndarray:
+            def pull(weights: np.ndarray) -> np.ndarray:
                 scaled = weights / total
-                products = [
-                    (scaled * part) @ of_term for part, of_term in zip(parts, matrix, strict=True)
-                ]
-                return sum(products[1:], start=products[0])
+                pairs = zip(parts, along, strict=True)
+                return np.sum([(scaled * part) @ of_term for part, of_term in pairs], axis=0)
 
-            return np.log(total) + largest, pullback
+            def jacobian() -> np.ndarray:
+                pairs = zip(parts, along, strict=True)
+                return np.sum([(part / total)[:, :, None] * of for part, of in pairs], axis=0)
+
+            return np.log(total) + largest, Slopes(pull, jacobian)
 
         return evaluate
 
