@@ -1,0 +1,163 @@
+"""Scaling laws: fitted to any table of runs, with how sure they are and what they predict.
+
+    table = Table(parameters=[...], tokens=[...], loss=[...])
+    fit = fit_chinchilla(table, Fitting(bootstraps=1000))
+    fit.parameters, fit.intervals(), fit.search
+    fit.predict(parameters=7e10, tokens=1.4e12, of_new_run=True)
+    chinchilla_optimum(fit, flops=5.76e23)
+
+A law is a `Law` (law.py), what a fit makes small an `Objective` (objective.py), how it is searched
+and resampled a `Fitting` (fitting.py), the result a `Fit` (fit.py). Numpy and scipy only, and
+nothing else of jaxgen.
+"""
+
+from jaxgen.scaling.laws.broken import broken_law, fit_broken, without_breaks
+from jaxgen.scaling.laws.chinchilla import (
+    BESIROGLU,
+    CHINCHILLA,
+    HOFFMANN,
+    chinchilla_frontier,
+    chinchilla_optimum,
+    fit_chinchilla,
+    hoffmann_starts,
+)
+from jaxgen.scaling.laws.data_constrained import (
+    DATA_CONSTRAINED,
+    MUENNIGHOFF,
+    fit_data_constrained,
+)
+from jaxgen.scaling.laws.embeddings import flops_of_best, local_exponent, total_parameters
+from jaxgen.scaling.laws.envelope import Envelope, fit_envelope
+from jaxgen.scaling.laws.errors import LawError
+from jaxgen.scaling.laws.farseer import farseer_law, fit_farseer
+from jaxgen.scaling.laws.fit import Fit, Prediction, Search
+from jaxgen.scaling.laws.fitting import ROBUST, Fitting, fit_law, fit_table
+from jaxgen.scaling.laws.frontier import Frontier, Optimum, search_optimum
+from jaxgen.scaling.laws.holdout import Holdout, Origin, roll
+from jaxgen.scaling.laws.isoflop import Budget, IsoFlop, fit_isoflop
+from jaxgen.scaling.laws.kaplan import KAPLAN, KAPLAN_JOINT, fit_kaplan
+from jaxgen.scaling.laws.law import Law, by_complex_step, restrict
+from jaxgen.scaling.laws.mixture_of_experts import (
+    CLARK_SBASE,
+    EXPERTS,
+    GRANULARITY,
+    SPARSITY,
+    effective_experts,
+    fit_experts,
+    fit_granularity,
+    fit_sparsity,
+)
+from jaxgen.scaling.laws.objective import LEAST_SQUARES, LOG_LEAST_SQUARES, Objective
+from jaxgen.scaling.laws.observational import (
+    Capabilities,
+    Family,
+    as_components,
+    find_capabilities,
+    fit_families,
+    fit_task,
+)
+from jaxgen.scaling.laws.overtraining import (
+    DOWNSTREAM_ERROR,
+    OVERTRAINING,
+    fit_downstream_error,
+    fit_overtraining,
+    paper_form,
+    predict_error,
+)
+from jaxgen.scaling.laws.power_terms import Term, power_terms
+from jaxgen.scaling.laws.projection import Projected, project_chinchilla
+from jaxgen.scaling.laws.sensitivity import (
+    Variation,
+    drop_sizes,
+    fix_irreducible,
+    vary_delta,
+    vary_parameters,
+)
+from jaxgen.scaling.laws.shape import SHAPE, fit_shape
+from jaxgen.scaling.laws.table import Table
+from jaxgen.scaling.laws.two_step import TASK_ACCURACY, TwoStep, fit_task_accuracy, fit_two_step
+
+__all__ = [
+    "BESIROGLU",
+    "CHINCHILLA",
+    "CLARK_SBASE",
+    "DATA_CONSTRAINED",
+    "DOWNSTREAM_ERROR",
+    "EXPERTS",
+    "GRANULARITY",
+    "HOFFMANN",
+    "KAPLAN",
+    "KAPLAN_JOINT",
+    "LEAST_SQUARES",
+    "LOG_LEAST_SQUARES",
+    "MUENNIGHOFF",
+    "OVERTRAINING",
+    "ROBUST",
+    "SHAPE",
+    "SPARSITY",
+    "TASK_ACCURACY",
+    "Budget",
+    "Capabilities",
+    "Envelope",
+    "Family",
+    "Fit",
+    "Fitting",
+    "Frontier",
+    "Holdout",
+    "IsoFlop",
+    "Law",
+    "LawError",
+    "Objective",
+    "Optimum",
+    "Origin",
+    "Prediction",
+    "Projected",
+    "Search",
+    "Table",
+    "Term",
+    "TwoStep",
+    "Variation",
+    "as_components",
+    "broken_law",
+    "by_complex_step",
+    "chinchilla_frontier",
+    "chinchilla_optimum",
+    "drop_sizes",
+    "effective_experts",
+    "farseer_law",
+    "find_capabilities",
+    "fit_broken",
+    "fit_chinchilla",
+    "fit_data_constrained",
+    "fit_downstream_error",
+    "fit_envelope",
+    "fit_experts",
+    "fit_families",
+    "fit_farseer",
+    "fit_granularity",
+    "fit_isoflop",
+    "fit_kaplan",
+    "fit_law",
+    "fit_overtraining",
+    "fit_shape",
+    "fit_sparsity",
+    "fit_table",
+    "fit_task",
+    "fit_task_accuracy",
+    "fit_two_step",
+    "fix_irreducible",
+    "flops_of_best",
+    "hoffmann_starts",
+    "local_exponent",
+    "paper_form",
+    "power_terms",
+    "predict_error",
+    "project_chinchilla",
+    "restrict",
+    "roll",
+    "search_optimum",
+    "total_parameters",
+    "vary_delta",
+    "vary_parameters",
+    "without_breaks",
+]

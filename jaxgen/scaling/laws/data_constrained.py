@@ -75,7 +75,10 @@ DATA_CONSTRAINED = _law()
 
 
 def fit_data_constrained(
-    table: Table, base: Mapping[str, float] | None = None, fitting: Fitting = ROBUST
+    table: Table,
+    base: Mapping[str, float] | None = None,
+    fitting: Fitting = ROBUST,
+    starts: np.ndarray | None = None,
 ) -> Fit:
     """Fits R_D* (`token_decay`) and R_N* (`parameter_decay`), with or without the base law.
 
@@ -84,13 +87,15 @@ def fit_data_constrained(
       base: A, B, E, alpha and beta of runs without repetition, held fixed (the paper's way); None
         to fit them too, which takes runs without repetition in the table.
       fitting: how.
+      starts: of the free working parameters; with a base these are ln R_D*, ln R_N*. The objective
+        has several optima (see docs/decisions.md), of which the best that was found is given.
     """
     law = DATA_CONSTRAINED
     if base is not None:
         if missing := [name for name in BASE if name not in base]:
             raise LawError(f"base={dict(base)} lacks {missing[0]!r}; it needs {', '.join(BASE)}.")
         law = restrict(law, fixed=base_vector(base))
-    return fit_table(law, table, fitting)
+    return fit_table(law, table, fitting, starts=starts)
 
 
 def base_vector(base: Mapping[str, float]) -> dict[str, float]:

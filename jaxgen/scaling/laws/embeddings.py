@@ -1,8 +1,8 @@
 """Kaplan and Chinchilla reconciled: what counting without embeddings does to the exponent.
 
-Pearce and Song (2406.12907): total parameters are N + gamma N^(1/3), N those without embeddings. With
-Chinchilla's law of the totals, the best N of small models grows with C (both without embeddings) by
-an exponent near Kaplan's 0.73, and of large ones by Chinchilla's 0.5.
+Pearce and Song (2406.12907): total parameters are N + gamma N^(1/3), N those without embeddings.
+With Chinchilla's law of the totals, the best N of small models grows with C (both without
+embeddings) by an exponent near Kaplan's 0.73, and of large ones by Chinchilla's 0.5.
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ def total_parameters(without: ArrayLike, gamma: float = GAMMA) -> np.ndarray:
     return without + gamma * np.cbrt(without)
 
 
-def flops_of_best(
-    law: Mapping[str, float], without: ArrayLike, gamma: float = GAMMA
-) -> np.ndarray:
+def flops_of_best(law: Mapping[str, float], without: ArrayLike, gamma: float = GAMMA) -> np.ndarray:
     """The compute 6ND (N without embeddings) at which models of these sizes are the best.
 
     At the best, L(N + gamma N^(1/3), C / (6N)) does not change with N.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxgen.scaling.laws.errors import LawError
 from jaxgen.scaling.laws.frontier import Frontier
@@ -42,7 +43,7 @@ class Envelope:
 
 def fit_envelope(
     table: Table,
-    places: int = PLACES,
+    flops: ArrayLike | None = None,
     bootstraps: int = 1000,
     seed: int = 0,
     is_inner: bool = True,
@@ -51,7 +52,7 @@ def fit_envelope(
 
     Args:
       table: checkpoints; those of one run have one name in `runs`. Smooth noisy curves first.
-      places: of FLOPs.
+      flops: at which the best is sought; 1500 over the table's by default.
       bootstraps: resamples of whole runs; 0 for none.
       seed: of the resamples.
       is_inner: leave out FLOPs at which the smallest or the largest size is best: at those the
@@ -63,9 +64,11 @@ def fit_envelope(
     if table.runs is None:
         raise LawError("the envelope needs Table.runs: which checkpoints are of one run.")
     names, which = np.unique(table.runs, return_inverse=True)
-    flops = np.geomspace(table.flops.min(), table.flops.max(), places)
-    curves = np.full((len(names), places), np.inf)
-    tokens = np.full((len(names), places), np.nan)
+    if flops is None:
+        flops = np.geomspace(table.flops.min(), table.flops.max(), PLACES)
+    flops = np.asarray(flops, float)
+    curves = np.full((len(names), len(flops)), np.inf)
+    tokens = np.full((len(names), len(flops)), np.nan)
     sizes = np.empty(len(names))
     for run in range(len(names)):
         rows = np.flatnonzero(which.ravel() == run)
@@ -119,9 +122,7 @@ def fit_envelope(
     )
 
 
-def _best(
-    curves: np.ndarray, sizes: np.ndarray, is_inner: bool
-) -> tuple[np.ndarray, np.ndarray]:
+def _best(curves: np.ndarray, sizes: np.ndarray, is_inner: bool) -> tuple[np.ndarray, np.ndarray]:
     """[places] the best run, and whether the place counts."""
     best = curves.argmin(axis=0)
     kept = np.isfinite(curves.min(axis=0))

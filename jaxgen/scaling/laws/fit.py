@@ -201,7 +201,9 @@ def broadcast(columns: dict[str, ArrayLike]) -> dict[str, np.ndarray]:
     if not columns:
         raise LawError("no columns were given; name the law's inputs, such as parameters=1e9.")
     try:
-        arrays = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, float)) for v in columns.values()))
+        arrays = np.broadcast_arrays(
+            *(np.atleast_1d(np.asarray(v, float)) for v in columns.values())
+        )
     except ValueError as error:
         shapes = {name: np.shape(values) for name, values in columns.items()}
         raise LawError(f"columns of shapes {shapes} do not go together: {error}.") from error

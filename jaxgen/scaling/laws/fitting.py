@@ -93,7 +93,9 @@ def fit_law(
     kept |= {n: np.asarray(columns[n], float) for n in ("flops",) if n in columns}
     objective = fitting.objective
     if objective.space == "log" and not np.all(target > 0):
-        raise LawError(f"{law.name}: the target must be positive for an objective of its logarithm.")
+        raise LawError(
+            f"{law.name}: the target must be positive for an objective of its logarithm."
+        )
     weights = np.ones(len(target)) if weights is None else np.asarray(weights, float)
     groups = np.arange(len(target)) if groups is None else groups
     starts = law.starts(kept, target) if starts is None else np.atleast_2d(starts)
@@ -104,9 +106,7 @@ def fit_law(
     resampled = bootstrap_weights(groups, fitting.bootstraps, len(law.parameters), rng)
     draws, unstable = _resample(problem, resampled, vector, fitting, rng)
     search = dataclasses.replace(search, unstable=unstable)
-    return Fit(
-        law, objective, kept, target, weights, vector, value, search, draws, fitting.seed
-    )
+    return Fit(law, objective, kept, target, weights, vector, value, search, draws, fitting.seed)
 
 
 def solve(problem: Problem, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -137,9 +137,7 @@ def _inverse_curvature(problem: Problem, vectors: np.ndarray) -> np.ndarray:
     return np.linalg.inv(scaled) / np.outer(scale, scale)
 
 
-def _search(
-    name: str, problem: Problem, starts: np.ndarray
-) -> tuple[np.ndarray, float, Search]:
+def _search(name: str, problem: Problem, starts: np.ndarray) -> tuple[np.ndarray, float, Search]:
     ends, values = solve(problem, starts)
     if not np.any(np.isfinite(values)):
         raise LawError(f"{name}: none of {len(starts)} starts gives a finite objective.")

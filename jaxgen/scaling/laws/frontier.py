@@ -126,9 +126,7 @@ class Frontier:
         )
 
 
-def search_optimum(
-    fit: Fit, flops: ArrayLike, level: float = 0.95, **others: float
-) -> Optimum:
+def search_optimum(fit: Fit, flops: ArrayLike, level: float = 0.95, **others: float) -> Optimum:
     """The best models by a law of parameters and tokens without a closed form.
 
     ln N is searched on a grid, then on a finer one about the best, then by a parabola through the
@@ -178,7 +176,7 @@ def search_optimum(
 
 
 def _vertices(places: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of rows [rows, places], the minimum of the parabola through the least three; NaN at an edge."""
+    """Of rows [rows, places], the least by a parabola through three points; NaN at an edge."""
     best = np.argmin(values, axis=1)
     is_edge = (best == 0) | (best == len(places) - 1)
     best = np.clip(best, 1, len(places) - 2)

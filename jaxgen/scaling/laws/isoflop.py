@@ -1,10 +1,10 @@
-"""Chinchilla's second approach: the best size of each budget from a curve, then a power law of them.
+"""Chinchilla's second approach: the best size of each budget, then a power law of those.
 
 At each compute budget a curve of log loss over ln N is fitted and its minimum taken: a parabola
 through all points (Hoffmann et al., 2203.15556), one through those about the least, or Akima's
-interpolation (Porian et al., 2406.19146). A budget is dropped, and the reason kept, where the minimum is
-at the edge of its sizes or the parabola opens downward. ln N* is then fitted to ln C by least
-squares with weights of one over N*'s variance.
+interpolation (Porian et al., 2406.19146). A budget is dropped, and the reason kept, where the
+minimum is at the edge of its sizes or the parabola opens downward. ln N* is then fitted to ln C by
+least squares with weights of one over N*'s variance.
 
 Intervals are by adding noise to the losses again and again, of the size that points show about
 their parabolas. That size is itself known from few points, so it is drawn too, from its chi-squared
@@ -21,7 +21,7 @@ import numpy as np
 
 from jaxgen.scaling.laws.errors import LawError
 from jaxgen.scaling.laws.frontier import Frontier
-from jaxgen.scaling.laws.minima import CURVES, LEAST_SIZES, fit_curves, residuals
+from jaxgen.scaling.laws.minima import CURVES, LEAST_SIZES, fit_curves, residuals, same_sizes
 from jaxgen.scaling.laws.table import Table
 
 GAP = 0.25
@@ -83,8 +83,8 @@ def fit_isoflop(
     Args:
       table: of finished runs.
       curve: `quadratic`, `local` (the five points about the least) or `akima`.
-      budgets: FLOPs; a run belongs to the nearest. By default runs are split where their FLOPs
-        leave a gap of more than 25 %.
+      budgets: FLOPs; a run belongs to the nearest, and to none where that is more than 12 % off. By
+        default runs are split where their FLOPs leave a gap of more than 25 %.
       noise: standard deviation of a run's log loss between seeds; by default that of points about
         parabolas through their budget's five points about the least.
       bootstraps: 0 for none.
@@ -116,7 +116,7 @@ def fit_isoflop(
         flops = float(np.exp(np.mean(np.log(table.flops[group]))))
         noisy = losses + sizes[:, None] * rng.standard_normal((bootstraps, len(group)))
         places, lowest, reason = fit_curves(curve, logs, np.vstack([losses, noisy]))
-        steps = np.ptp(logs) / max(1, len(np.unique(logs)) - 1)
+        steps = np.ptp(logs) / max(1, same_sizes(logs).max())
         error = np.nan
         if not reason and bootstraps:
             error = max(FLOOR * steps, float(np.nanstd(places[1:])))
@@ -182,8 +182,9 @@ def _groups(table: Table, budgets: Sequence[float] | None) -> list[np.ndarray]:
     """Rows of each budget, in rising order."""
     logs = np.log(table.flops)
     if budgets is not None:
-        nearest = np.abs(logs[:, None] - np.log(np.sort(budgets))).argmin(axis=1)
-        return [np.flatnonzero(nearest == place) for place in np.unique(nearest)]
+        away = np.abs(logs[:, None] - np.log(np.sort(budgets)))
+        nearest = np.where(away.min(axis=1) <= GAP / 2, away.argmin(axis=1), -1)
+        return [np.flatnonzero(nearest == place) for place in np.unique(nearest[nearest >= 0])]
     order = np.argsort(logs, kind="stable")
     cuts = np.flatnonzero(np.diff(logs[order]) > GAP) + 1
     groups = np.split(order, cuts)

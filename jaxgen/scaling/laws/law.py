@@ -191,9 +191,7 @@ def restrict(
 
     restriction = own
     if (before := law.restriction) is not None:
-        restriction = Restriction(
-            before.names, spread @ before.spread, before.whole(offset)
-        )
+        restriction = Restriction(before.names, spread @ before.spread, before.whole(offset))
     return dataclasses.replace(
         law,
         parameters=free,

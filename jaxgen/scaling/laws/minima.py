@@ -14,6 +14,8 @@ LEAST_SIZES = 3
 LEAST_AKIMA = 5
 LOCAL_POINTS = 5
 """Of a local parabola: the least and those about it."""
+MERGED = 0.05
+"""In ln N: sizes nearer than this are one, with its mean; curves through both would be wild."""
 FINE = 25
 """Points of Akima's curve between two sizes (Porian et al.)."""
 
@@ -33,7 +35,7 @@ def fit_curves(
       the observed curve has none, or nothing.
     """
     needed = LEAST_AKIMA if curve == "akima" else LEAST_SIZES
-    distinct = len(np.unique(logs))
+    distinct = len(np.unique(same_sizes(logs)))
     nothing = np.full(len(losses), np.nan)
     if distinct < needed:
         return nothing, nothing, f"{distinct} sizes, {needed} are needed"
@@ -50,11 +52,19 @@ def about_least(logs: np.ndarray, losses: np.ndarray) -> np.ndarray:
 
     The window is of the observed losses and stays for their noisy copies.
     """
-    sizes = np.unique(logs)
-    means = np.array([losses[logs == size].mean() for size in sizes])
+    which = same_sizes(logs)
+    means = np.array([losses[which == size].mean() for size in range(which.max() + 1)])
     first = int(np.argmin(means)) - LOCAL_POINTS // 2
-    first = min(max(0, first), max(0, len(sizes) - LOCAL_POINTS))
-    return np.flatnonzero(np.isin(logs, sizes[first : first + LOCAL_POINTS]))
+    first = min(max(0, first), max(0, len(means) - LOCAL_POINTS))
+    return np.flatnonzero((which >= first) & (which < first + LOCAL_POINTS))
+
+
+def same_sizes(logs: np.ndarray) -> np.ndarray:
+    """[points] int from 0 in rising order: points of one number are of one size."""
+    order = np.argsort(logs, kind="stable")
+    which = np.empty(len(logs), int)
+    which[order] = np.cumsum(np.diff(logs[order], prepend=logs[order[0]]) > MERGED)
+    return which
 
 
 def residuals(table: Table, groups: Sequence[np.ndarray]) -> tuple[np.ndarray, int]:
@@ -66,7 +76,7 @@ def residuals(table: Table, groups: Sequence[np.ndarray]) -> tuple[np.ndarray, i
     for group in groups:
         logs, losses = np.log(table.parameters[group]), np.log(table.loss[group])
         kept = about_least(logs, losses)
-        if len(np.unique(logs[kept])) < LEAST_SIZES or len(kept) <= LEAST_SIZES:
+        if len(np.unique(same_sizes(logs[kept]))) < LEAST_SIZES or len(kept) <= LEAST_SIZES:
             continue
         design = _design(logs[kept])
         fitted = design @ np.linalg.lstsq(design, losses[kept], rcond=None)[0]
@@ -97,8 +107,10 @@ def _parabolas(logs: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, np.nda
 def _akima(logs: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
     from scipy.interpolate import Akima1DInterpolator
 
-    sizes, which = np.unique(logs, return_inverse=True)
-    means = np.stack([losses[:, which == size].mean(axis=1) for size in range(len(sizes))])
+    which = same_sizes(logs)
+    groups = [which == size for size in range(which.max() + 1)]
+    sizes = np.array([logs[group].mean() for group in groups])
+    means = np.stack([losses[:, group].mean(axis=1) for group in groups])
     fine = np.linspace(sizes[0], sizes[-1], FINE * (len(sizes) - 1))
     curves = Akima1DInterpolator(sizes, means)(fine)
     best = curves.argmin(axis=0)

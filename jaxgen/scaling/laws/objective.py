@@ -127,7 +127,9 @@ class Problem:
                 function(vectors[start : start + some], which[start : start + some])
                 for start in range(0, len(vectors), some)
             ]
-        return parts[0] if len(parts) == 1 else [np.concatenate(p) for p in zip(*parts, strict=True)]
+        return (
+            parts[0] if len(parts) == 1 else [np.concatenate(p) for p in zip(*parts, strict=True)]
+        )
 
     def _errors(self, vectors: np.ndarray, which: np.ndarray):
         values, slopes = self.evaluate(vectors, np.eye(vectors.shape[1]))

@@ -76,9 +76,7 @@ def fit_downstream_error(table: Table, error: str = "error", fitting: Fitting = 
     return fit_law(DOWNSTREAM_ERROR, columns, table.column(error), fitting, groups=groups)
 
 
-def predict_error(
-    loss: Fit, error: Fit, level: float = 0.95, **columns: ArrayLike
-) -> Prediction:
+def predict_error(loss: Fit, error: Fit, level: float = 0.95, **columns: ArrayLike) -> Prediction:
     """The error of models by their predicted loss.
 
     The interval comes of both fits' bootstraps, drawn in pairs, and has no noise of a run.
@@ -97,6 +95,4 @@ def predict_error(
     for draw in range(pairs):
         draws[draw] = error.law.values({"loss": losses[draw]}, error.draws[draw])
     bounds = interval(draws, level)
-    return Prediction(
-        values, bounds[:, 0], bounds[:, 1], level, False, loss.extrapolates(given)
-    )
+    return Prediction(values, bounds[:, 0], bounds[:, 1], level, False, loss.extrapolates(given))

@@ -20,7 +20,7 @@ from jaxgen.scaling.laws.table import Columns, check_positive, find_column
 EXPONENTS = (0.1, 0.25, 0.5, 1.0)
 """Where the search begins for each exponent."""
 SHARES = (0.2, 1.0)
-"""Of the loss at a typical point, before they are made to sum to one: starts of the coefficients."""
+"""Of a typical loss, before they are made to sum to one: where coefficients begin."""
 MAX_STARTS = 300
 
 

@@ -1,9 +1,9 @@
 """Chinchilla's law by variable projection: another way to the same optimum, to check it by.
 
 With alpha, beta and E given, A and B are a linear least-squares problem, so only three parameters
-are searched (Golub and Pereyra, 1973). Huber's function of the log loss is met by weighting anew: each
-round fits the losses, linearised about the last round's curve, with weights delta over the error
-where it is beyond delta. Where the rounds come to rest the objective's gradient is zero.
+are searched (Golub and Pereyra, 1973). Huber's function of the log loss is met by weighting anew:
+each round fits the losses, linearised about the last round's curve, with weights delta over the
+error where it is beyond delta. Where the rounds come to rest the objective's gradient is zero.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from jaxgen.scaling.laws.table import Table, check_enough
 
 OUTER_STARTS = (0.1, 0.3, 0.6)
 ROUNDS = 300
+HUBER = Objective()
+"""Of the log loss, with delta 1e-3."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +38,9 @@ class Projected:
 
 
 def project_chinchilla(
-    table: Table, objective: Objective = Objective(), tolerance: float = 1e-12  # noqa: B008
+    table: Table,
+    objective: Objective = HUBER,
+    tolerance: float = 1e-12,
 ) -> Projected:
     """Fits L = E + A / N^alpha + B / D^beta by variable projection.
 
@@ -78,7 +82,8 @@ def project_chinchilla(
     outer = min(firsts, key=lambda found: found.cost).x
     curve = inner(outer, loss, 1 / loss)
     value, rounds = np.inf, 0
-    for rounds in range(1, ROUNDS + 1):
+    while rounds < ROUNDS:
+        rounds += 1
         errors = np.log(loss / curve)
         before, value = value, float(np.sum(objective.values(errors)))
         if abs(before - value) <= tolerance * value:

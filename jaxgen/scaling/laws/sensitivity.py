@@ -40,7 +40,9 @@ class Variation:
 def drop_sizes(fit: FitTable, table: Table, fitting: Fitting = ROBUST) -> tuple[Variation, ...]:
     """Without each size of model in turn."""
     return tuple(
-        _vary(f"without {size:.4g} parameters", fit, table.select(table.parameters != size), fitting)
+        _vary(
+            f"without {size:.4g} parameters", fit, table.select(table.parameters != size), fitting
+        )
         for size in np.unique(table.parameters)
     )
 

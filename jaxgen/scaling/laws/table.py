@@ -148,7 +148,7 @@ def check_positive(name: str, values: np.ndarray) -> None:
     if np.any(wrong):
         row = int(np.argmax(wrong))
         raise LawError(
-            f"{name}[{row}]={values[row]} must be a positive finite number; drop the row or mend it."
+            f"{name}[{row}]={values[row]} must be a positive finite number; drop or mend the row."
         )
 
 

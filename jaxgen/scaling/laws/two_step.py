@@ -1,8 +1,8 @@
 """From a ladder of small runs to a task's accuracy, in two steps.
 
-Bhagia et al. (2412.04403): first the task's loss (bits a byte of the right answer) by parameters and
-tokens, Chinchilla's form; then accuracy by that loss, Acc = ceiling - drop / (1 + exp(-k (L - L0))),
-by least squares over runs and their checkpoints, with a point of loss 0 at the task's best score.
+Bhagia et al. (2412.04403): first the task's loss (bits a byte of the right answer) by parameters
+and tokens, Chinchilla's form; then accuracy by that loss, Acc = ceiling - drop / (1 + exp(-k (L -
+L0))), by least squares over runs and their checkpoints, with a point of loss 0 at the best score.
 Ceiling and drop are between 0 and 1 (the paper's b and -a, and its bounds of them).
 """
 
