@@ -22,8 +22,6 @@ UNSTABLE = 1e-3
 """The same between two ends of a bootstrap; see `Search`."""
 EXACT = 1e-20
 """Of a point: an objective so small is rounding, where a law goes through all points."""
-METRIC_STARTS = 8
-"""Of the starts, those at which the curvature of the first steps is taken."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,22 +117,7 @@ def solve(problem: Problem, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     Returns:
       The ends [rows, parameters] and their objectives [rows].
     """
-    if math.isinf(problem.objective.delta):
-        return minimise_squares(problem, starts)
-    some = np.linspace(0, len(starts) - 1, min(METRIC_STARTS, len(starts))).astype(int)
-    return minimise(problem.value_and_gradient, starts, _inverse_curvature(problem, starts[some]))
-
-
-def _inverse_curvature(problem: Problem, vectors: np.ndarray) -> np.ndarray:
-    """[parameters, parameters]: inverse of the mean of J'J, and a little of the identity."""
-    plain = dataclasses.replace(
-        problem, targets=np.zeros(problem.targets.shape[-1]), weights=np.ones(1)
-    )
-    total = plain.normal_equations(vectors, np.arange(len(vectors)))[2].mean(axis=0)
-    # Scaled to a unit diagonal first, as parameters have different units.
-    scale = np.sqrt(np.maximum(np.diag(total), 1e-12 * np.trace(total)))
-    scaled = total / np.outer(scale, scale) + 1e-9 * np.eye(len(total))
-    return np.linalg.inv(scaled) / np.outer(scale, scale)
+    return (minimise_squares if math.isinf(problem.objective.delta) else minimise)(problem, starts)
 
 
 def _search(name: str, problem: Problem, starts: np.ndarray) -> tuple[np.ndarray, float, Search]:

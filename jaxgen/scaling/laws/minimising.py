@@ -8,12 +8,9 @@ such as Huber's (Lewis and Overton, Nonsmooth optimization via quasi-Newton meth
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
-Function = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""[some, parameters] and which rows [some] they are of -> values [some], gradients."""
+from jaxgen.scaling.laws.objective import Problem
 
 SUFFICIENT, CURVATURE = 1e-4, 0.9
 """Of the Wolfe conditions."""
@@ -24,36 +21,29 @@ STALLED = 3
 
 
 def minimise(
-    function: Function,
-    starts: np.ndarray,
-    metric: np.ndarray,
-    tolerance: float = 1e-13,
-    iterations: int = 400,
+    problem: Problem, starts: np.ndarray, tolerance: float = 1e-13, iterations: int = 400
 ) -> tuple[np.ndarray, np.ndarray]:
     """Minimises each row of starts.
 
     Args:
-      function: positive values and their gradients.
+      problem: whose replicates the rows are.
       starts: [rows, parameters].
-      metric: [parameters, parameters] a guess of the inverse Hessian, up to a factor.
       tolerance: a row is done when three steps in turn take off less than this part of its value.
       iterations: steps at most.
 
     Returns:
       Where each row ends [rows, parameters], and the values there [rows].
     """
+    function = problem.value_and_gradient
     points = np.array(starts, float)
     rows = np.arange(len(points))
-    values, gradients = function(points, rows)
-    inverse = np.repeat(metric[None], len(points), axis=0)
-    # The first step is to where a linear function would be zero; values are at least that.
-    steep = np.einsum("rp,pq,rq->r", gradients, metric, gradients)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        factor = np.where((steep > 0) & np.isfinite(values), values / steep, 1.0)
-    inverse *= factor[:, None, None]
+    values, gradients, matrices = problem.normal_equations(points, rows)
+    # The first step is one of reweighted least squares, which needs no guess of its length.
+    inverse = _inverses(matrices)
+    metric = inverse.copy()
     stalled = np.zeros(len(points), int)
     is_first = np.ones(len(points), bool)
-    active = rows[np.isfinite(values) & (steep > 0)]
+    active = rows[np.isfinite(values) & np.any(gradients != 0, axis=1)]
     for _ in range(iterations):
         if not len(active):
             break
@@ -61,9 +51,10 @@ def minimise(
         slope = np.sum(direction * gradients[active], axis=1)
         is_wrong = slope >= 0
         if np.any(is_wrong):
-            direction[is_wrong] = -gradients[active[is_wrong]] @ metric
-            slope[is_wrong] = np.sum(direction * gradients[active], axis=1)[is_wrong]
-            inverse[active[is_wrong]] = metric
+            again = active[is_wrong]
+            inverse[again] = metric[again]
+            direction[is_wrong] = -np.einsum("rpq,rq->rp", inverse[again], gradients[again])
+            slope[is_wrong] = np.sum(direction[is_wrong] * gradients[again], axis=1)
         new, value, gradient = _step(function, points, values, gradients, active, direction, slope)
         gained = values[active] - value
         moved, turned = new - points[active], gradient - gradients[active]
@@ -130,3 +121,12 @@ def _update(inverse, active, moved, turned, is_first):
         - (cross + cross.transpose(0, 2, 1)) / curvature[:, None, None]
         + outer * ((1 + quadratic / curvature) / curvature)[:, None, None]
     )
+
+
+def _inverses(matrices: np.ndarray) -> np.ndarray:
+    """[rows, parameters, parameters] of matrices that may be singular, found at a unit diagonal."""
+    count = matrices.shape[1]
+    size = np.trace(matrices, axis1=1, axis2=2)[:, None]
+    scale = np.sqrt(np.maximum(np.diagonal(matrices, axis1=1, axis2=2), 1e-12 * size + 1e-300))
+    both = scale[:, :, None] * scale[:, None, :]
+    return np.linalg.inv(matrices / both + 1e-9 * np.eye(count)) / both

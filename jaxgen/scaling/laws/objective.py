@@ -53,6 +53,12 @@ class Objective:
         """Its derivative."""
         return errors if math.isinf(self.delta) else np.clip(errors, -self.delta, self.delta)
 
+    def bends(self, errors: np.ndarray) -> np.ndarray:
+        """The derivative over the error: one up to delta, and delta over the error beyond."""
+        if math.isinf(self.delta):
+            return np.ones_like(errors)
+        return self.delta / np.maximum(np.abs(errors), self.delta)
+
 
 LEAST_SQUARES = Objective(math.inf, "linear")
 LOG_LEAST_SQUARES = Objective(math.inf, "log")
@@ -107,7 +113,11 @@ class Problem:
     def normal_equations(
         self, vectors: np.ndarray, which: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The same and J' W J, [some, parameters, parameters], of least squares."""
+        """The same and J' W J, [some, parameters, parameters].
+
+        W are the weights times `Objective.bends`: the parabolas that touch Huber's function from
+        above, by which a step is one of iteratively reweighted least squares.
+        """
         count = vectors.shape[1]
         total, gradient, matrix = self._in_turns(self._normal, vectors, which, count)
         is_bad = ~(np.isfinite(total) & np.all(np.isfinite(matrix), axis=(1, 2)))
@@ -146,6 +156,6 @@ class Problem:
     def _normal(self, vectors: np.ndarray, which: np.ndarray):
         total, weights, errors, slopes = self._errors(vectors, which)
         slopes = slopes.jacobian()
-        weighted = slopes * np.broadcast_to(weights, errors.shape)[:, :, None]
-        gradient = np.einsum("rnp,rn->rp", weighted, self.objective.slopes(errors))
+        weighted = slopes * (weights * self.objective.bends(errors))[:, :, None]
+        gradient = np.einsum("rnp,rn->rp", weighted, errors)
         return total, gradient, weighted.transpose(0, 2, 1) @ slopes
