@@ -6,10 +6,11 @@ interpolation (Porian et al., 2406.19146). A budget is dropped, and the reason k
 minimum is at the edge of its sizes or the parabola opens downward. ln N* is then fitted to ln C by
 least squares with weights of one over N*'s variance.
 
-Intervals are by adding noise to the losses again and again, of the size that points show about
-their parabolas. That size is itself known from few points, so it is drawn too, from its chi-squared
-distribution; and where the minima scatter about the line by more than their noise says, deviations
-are widened by that ratio (Birge, 1932).
+Intervals are by adding noise, of the size that points show about their parabolas, to a smooth curve
+through each budget, again and again. (Noise on top of the noise observed would move an
+interpolation's minimum further than one run's noise does.) The size of the noise is itself known
+from few points, so it is drawn too, from its chi-squared distribution; and where the minima scatter
+about the line by more than their noise says, deviations are widened by that ratio (Birge, 1932).
 """
 
 from __future__ import annotations
@@ -21,7 +22,14 @@ import numpy as np
 
 from jaxgen.scaling.laws.errors import LawError
 from jaxgen.scaling.laws.frontier import Frontier
-from jaxgen.scaling.laws.minima import CURVES, LEAST_SIZES, fit_curves, residuals, same_sizes
+from jaxgen.scaling.laws.minima import (
+    CURVES,
+    LEAST_SIZES,
+    fit_curves,
+    residuals,
+    same_sizes,
+    smoothed,
+)
 from jaxgen.scaling.laws.table import Table
 
 GAP = 0.25
@@ -114,12 +122,15 @@ def fit_isoflop(
     for group in groups:
         logs, losses = np.log(table.parameters[group]), np.log(table.loss[group])
         flops = float(np.exp(np.mean(np.log(table.flops[group]))))
-        noisy = losses + sizes[:, None] * rng.standard_normal((bootstraps, len(group)))
-        places, lowest, reason = fit_curves(curve, logs, np.vstack([losses, noisy]))
+        smooth = smoothed(logs, losses)
+        noisy = smooth + sizes[:, None] * rng.standard_normal((bootstraps, len(group)))
+        places, lowest, reason = fit_curves(curve, logs, np.vstack([losses, smooth, noisy]))
+        # How far the noise moves the minimum, put about the minimum observed.
+        moved = places[0] + (places[2:] - places[1])
         steps = np.ptp(logs) / max(1, same_sizes(logs).max())
         error = np.nan
         if not reason and bootstraps:
-            error = max(FLOOR * steps, float(np.nanstd(places[1:])))
+            error = max(FLOOR * steps, float(np.nanstd(moved)))
         found.append(
             Budget(
                 flops, len(group), float(np.exp(places[0])), float(np.exp(lowest[0])), error, reason
@@ -127,7 +138,7 @@ def fit_isoflop(
         )
         if not reason:
             minima.append((np.log(flops), places[0], error if bootstraps else 1.0))
-            draws.append(places[1:])
+            draws.append(moved)
     frontier, scatter = _line(table, found, np.array(minima), np.array(draws).T, noise, curve)
     return IsoFlop(frontier, tuple(found), curve, noise, scatter)
 

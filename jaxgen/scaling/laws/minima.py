@@ -67,6 +67,13 @@ def same_sizes(logs: np.ndarray) -> np.ndarray:
     return which
 
 
+def smoothed(logs: np.ndarray, losses: np.ndarray) -> np.ndarray:
+    """[points]: a cubic through the points of a budget, a parabola where there are few sizes."""
+    degree = 3 if same_sizes(logs).max() >= LEAST_AKIMA - 1 else 2
+    design = np.vander(logs - logs.mean(), min(degree, same_sizes(logs).max()) + 1)
+    return design @ np.linalg.lstsq(design, losses, rcond=None)[0]
+
+
 def residuals(table: Table, groups: Sequence[np.ndarray]) -> tuple[np.ndarray, int]:
     """Log losses about local parabolas, and how many of them are free to vary.
 
