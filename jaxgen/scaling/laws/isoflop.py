@@ -122,9 +122,12 @@ def fit_isoflop(
     for group in groups:
         logs, losses = np.log(table.parameters[group]), np.log(table.loss[group])
         flops = float(np.exp(np.mean(np.log(table.flops[group]))))
-        smooth = smoothed(logs, losses)
-        noisy = smooth + sizes[:, None] * rng.standard_normal((bootstraps, len(group)))
-        places, lowest, reason = fit_curves(curve, logs, np.vstack([losses, smooth, noisy]))
+        noise_of_runs = sizes[:, None] * rng.standard_normal((bootstraps, len(group)))
+        for centre in (smoothed(logs, losses), losses):
+            copies = np.vstack([losses, centre, centre + noise_of_runs])
+            places, lowest, reason = fit_curves(curve, logs, copies)
+            if not np.isnan(places[1]):
+                break  # else the smooth curve has no minimum, and the points themselves must do
         # How far the noise moves the minimum, put about the minimum observed.
         moved = places[0] + (places[2:] - places[1])
         steps = np.ptp(logs) / max(1, same_sizes(logs).max())

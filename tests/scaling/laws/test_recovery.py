@@ -86,9 +86,10 @@ def test_coverage_of_the_third_approach(make_runs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("curve", ["quadratic", "local", "akima"])
-def test_coverage_of_the_second_approach(curve):
-    assert 0.90 <= cover_second(200, curve, 0.002) <= 0.98
+@pytest.mark.parametrize(("curve", "draws"), [("quadratic", 800), ("local", 800), ("akima", 200)])
+@pytest.mark.parametrize("noise", [0.0005, 0.005])
+def test_coverage_of_the_second_approach(curve, draws, noise):
+    assert 0.90 <= cover_second(draws, curve, noise) <= 0.98
 
 
 def test_new_runs_fall_within_their_intervals(make_runs):
