@@ -97,6 +97,6 @@ def without_breaks(fit: Fit, upto: int) -> dict[str, float]:
 
 def softplus(values: np.ndarray) -> np.ndarray:
     """log(1 + exp(values)) without overflow, of complex numbers too."""
-    is_high = values.real > 0
+    is_high = np.real(values) > 0
     small = np.exp(np.where(is_high, -values, values))
     return np.where(is_high, values, 0.0) + np.log(1 + small)

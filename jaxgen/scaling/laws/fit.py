@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -139,7 +140,12 @@ class Fit:
         return float(np.sqrt(np.sum(self.residuals**2) / freedom))
 
     def predict(
-        self, level: float = 0.95, of_new_run: bool = False, **columns: ArrayLike
+        self,
+        columns: Mapping[str, ArrayLike] | None = None,
+        *,
+        level: float = 0.95,
+        of_new_run: bool = False,
+        **named: ArrayLike,
     ) -> Prediction:
         """What the law says of points.
 
@@ -147,17 +153,23 @@ class Fit:
         many degrees of freedom as points are left over, times `noise`.
 
         Args:
+          columns: the law's inputs, [points] or numbers, and optionally `flops`; others pass.
           level: of the interval.
           of_new_run: the interval is of what a run will show.
-          **columns: the law's inputs, [points] or numbers, and optionally `flops`.
+          **named: columns by name.
         """
-        given = broadcast(columns)
+        given = self.inputs_of({**(columns or {}), **named})
         values = self.law.values(given, self.vector)
         draws = self.sample(given, of_new_run)
         bounds = interval(draws, level)
         return Prediction(
             values, bounds[..., 0], bounds[..., 1], level, of_new_run, self.extrapolates(given)
         )
+
+    def inputs_of(self, columns: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
+        """Of columns, those that the law or the label of extrapolation read; [points] each."""
+        kept = {*self.law.inputs, "flops", "parameters", "tokens"}
+        return broadcast({name: values for name, values in columns.items() if name in kept})
 
     def sample(self, columns: Columns, of_new_run: bool = False) -> np.ndarray:
         """[draws, points]: predictions of the bootstraps, with a run's noise if asked for."""
@@ -196,7 +208,7 @@ def compute_of(columns: Columns) -> np.ndarray | None:
     return None
 
 
-def broadcast(columns: dict[str, ArrayLike]) -> dict[str, np.ndarray]:
+def broadcast(columns: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
     """Columns of equal length [points] from arrays and numbers."""
     if not columns:
         raise LawError("no columns were given; name the law's inputs, such as parameters=1e9.")

@@ -8,7 +8,7 @@ to be compared with the intervals' level.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -94,7 +94,7 @@ def roll(
       LawError: where no origin leaves enough runs on both sides.
     """
     if origins is None:
-        origins = np.quantile(table.flops, [0.25, 0.5, 0.75]).tolist()
+        origins = [float(flops) for flops in np.quantile(table.flops, [0.25, 0.5, 0.75])]
     found, why = [], "no run lies beyond any origin"
     for origin in sorted(origins):
         is_known = table.flops <= origin
@@ -109,13 +109,11 @@ def roll(
         if fitted.points < len(fitted.vector) + LEAST_RUNS:
             why = f"{fitted.points} runs are too few to tell their noise by"
             continue
-        columns: Mapping[str, np.ndarray] = {
-            name: table.column(name)[rows] for name in {*fitted.law.inputs, "flops"}
-        }
-        prediction = fitted.predict(level, True, **columns)
+        columns = {name: values[rows] for name, values in table.columns.items()}
+        prediction = fitted.predict(columns, level=level, of_new_run=True)
         actual = table.column(target)[rows]
         largest = float(table.flops[is_known].max())
         found.append(Origin(largest, fitted, rows, prediction, actual))
     if not found:
-        raise LawError(f"no origin of {len(list(origins))} can be tested: {why}. Choose origins=.")
+        raise LawError(f"no origin of {len(origins)} can be tested: {why}. Choose origins=.")
     return Holdout(tuple(found), level)

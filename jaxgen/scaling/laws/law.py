@@ -12,9 +12,10 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxgen.scaling.laws.errors import LawError
-from jaxgen.scaling.laws.table import Columns
+from jaxgen.scaling.laws.table import Columns, find_column
 
 COMPLEX_STEP = 1e-30
 
@@ -104,10 +105,11 @@ class Law:
             vector.append(TRANSFORMS[kind][1](value) if kind else value)
         return np.array(vector)
 
-    def values(self, columns: Columns, vectors: np.ndarray) -> np.ndarray:
+    def values(self, columns: Mapping[str, ArrayLike], vectors: np.ndarray) -> np.ndarray:
         """[..., parameters] -> what is predicted, [..., points], not its logarithm."""
         flat = np.atleast_2d(vectors)
-        values = self.bind(columns)(flat, np.eye(flat.shape[1]))[0]
+        arrays = {name: np.asarray(find_column(columns, name)) for name in self.inputs}
+        values = self.bind(arrays)(flat, np.eye(flat.shape[1]))[0]
         with np.errstate(over="ignore"):
             values = np.exp(values) if self.is_log else values
         return values.reshape(*np.shape(vectors)[:-1], values.shape[-1])
@@ -141,7 +143,7 @@ def by_complex_step(
         def evaluate(vectors: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, Slopes]:
             def along() -> list[np.ndarray]:
                 moved = [vectors + 1j * COMPLEX_STEP * direction for direction in directions]
-                return [at(vector).imag / COMPLEX_STEP for vector in moved]
+                return [np.imag(at(vector)) / COMPLEX_STEP for vector in moved]
 
             def pull(weights: np.ndarray) -> np.ndarray:
                 return np.stack([np.sum(weights * slope, axis=1) for slope in along()], axis=1)
@@ -208,7 +210,7 @@ def grid(*axes: Sequence[float]) -> np.ndarray:
 
 def logistic(values: np.ndarray) -> np.ndarray:
     """1 / (1 + exp(-values)) without overflow, of complex numbers too."""
-    is_high = values.real > 0
+    is_high = np.real(values) > 0
     small = np.exp(np.where(is_high, -values, values))
     return np.where(is_high, 1.0, small) / (1 + small)
 

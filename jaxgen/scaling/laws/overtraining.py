@@ -8,12 +8,13 @@ least squares of the losses and errors themselves.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxgen.scaling.laws.chinchilla import CHINCHILLA
-from jaxgen.scaling.laws.fit import Fit, Prediction, broadcast
+from jaxgen.scaling.laws.fit import Fit, Prediction
 from jaxgen.scaling.laws.fitting import Fitting, fit_law, fit_table
 from jaxgen.scaling.laws.law import Law, by_complex_step, restrict
 from jaxgen.scaling.laws.objective import LEAST_SQUARES
@@ -76,7 +77,14 @@ def fit_downstream_error(table: Table, error: str = "error", fitting: Fitting = 
     return fit_law(DOWNSTREAM_ERROR, columns, table.column(error), fitting, groups=groups)
 
 
-def predict_error(loss: Fit, error: Fit, level: float = 0.95, **columns: ArrayLike) -> Prediction:
+def predict_error(
+    loss: Fit,
+    error: Fit,
+    columns: Mapping[str, ArrayLike] | None = None,
+    *,
+    level: float = 0.95,
+    **named: ArrayLike,
+) -> Prediction:
     """The error of models by their predicted loss.
 
     The interval comes of both fits' bootstraps, drawn in pairs, and has no noise of a run.
@@ -84,10 +92,11 @@ def predict_error(loss: Fit, error: Fit, level: float = 0.95, **columns: ArrayLi
     Args:
       loss: a law of the loss.
       error: a law of the error by the loss.
+      columns: the inputs of the law of the loss, [points] or numbers.
       level: of the interval.
-      **columns: the inputs of the law of the loss.
+      **named: columns by name.
     """
-    given = broadcast(columns)
+    given = loss.inputs_of({**(columns or {}), **named})
     values = error.law.values({"loss": loss.law.values(given, loss.vector)}, error.vector)
     losses = loss.sample(given)
     pairs = min(len(losses), len(error.draws))

@@ -132,7 +132,7 @@ class Table:
                 )
 
 
-def find_column(columns: Columns, name: str) -> np.ndarray:
+def find_column(columns: Mapping[str, ArrayLike], name: str) -> np.ndarray:
     """A column, or a LawError that names those there are."""
     if name not in columns:
         raise LawError(

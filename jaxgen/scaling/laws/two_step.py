@@ -9,6 +9,7 @@ Ceiling and drop are between 0 and 1 (the paper's b and -a, and its bounds of th
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -65,9 +66,15 @@ class TwoStep:
     loss: Fit
     accuracy: Fit
 
-    def predict(self, level: float = 0.95, **columns: ArrayLike) -> Prediction:
+    def predict(
+        self,
+        columns: Mapping[str, ArrayLike] | None = None,
+        *,
+        level: float = 0.95,
+        **named: ArrayLike,
+    ) -> Prediction:
         """Accuracy of models of `parameters` and `tokens`, by their predicted loss."""
-        return predict_error(self.loss, self.accuracy, level, **columns)
+        return predict_error(self.loss, self.accuracy, columns, level=level, **named)
 
 
 def fit_task_accuracy(

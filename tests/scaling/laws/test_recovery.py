@@ -108,11 +108,13 @@ def test_rolling_origin(make_runs):
     def fit(table):
         return fit_chinchilla(table, Fitting(bootstraps=100, restarts=0))
 
-    held_out = roll(fit, make_runs(noise=0.002, sizes=9, ratios=8))
-    assert len(held_out.origins) == 3
-    assert held_out.coverage > 0.8
-    assert held_out.mean_error < 0.01
-    for origin in held_out.origins:
-        assert origin.fit.points + len(origin.held_out) == 72
+    # Runs of one table share its fit's error, so the coverage of one table says little.
+    tables = [roll(fit, make_runs(0.002, seed, sizes=9, ratios=8)) for seed in range(10)]
+    assert 0.85 <= np.mean([table.coverage for table in tables]) <= 1.0
+    for held_out in tables:
+        assert len(held_out.origins) == 3
+        assert held_out.mean_error < 0.02
+        for origin in held_out.origins:
+            assert origin.fit.points + len(origin.held_out) == 72
     with pytest.raises(LawError, match="can be tested"):
         roll(fit, make_runs(), origins=[1e15])

@@ -41,7 +41,7 @@ def test_sensitivity(make_runs):
         assert one.fit is not None
         assert one.fit.parameters["alpha"] == pytest.approx(BESIROGLU["alpha"], abs=0.1)
     fixed = fix_irreducible(table, [1.7, BESIROGLU["E"]], POINT)
-    assert all(one.fit is not None for one in fixed)
+    assert fixed[0].fit is not None and fixed[1].fit is not None
     assert fixed[1].fit.value <= fixed[0].fit.value
     assert fixed[0].fit.parameters["E"] == pytest.approx(1.7)
 
@@ -91,12 +91,12 @@ def test_bootstraps_are_repeatable(make_runs):
 def test_a_new_run_is_less_sure_than_the_curve(make_runs):
     fit = fit_chinchilla(make_runs(), SHORT)
     point = {"parameters": 1e10, "tokens": 2e11}
-    curve, run = fit.predict(**point), fit.predict(of_new_run=True, **point)
+    curve, run = fit.predict(point), fit.predict(point, of_new_run=True)
     assert run.values == curve.values
     assert run.upper - run.lower > curve.upper - curve.lower
     assert run.of_new_run and not curve.of_new_run
     with pytest.raises(LawError, match="level=95 must be between"):
-        fit.predict(level=95, **point)
+        fit.predict(point, level=95)
 
 
 def test_overtraining_with_bootstraps(make_runs):
@@ -156,7 +156,7 @@ class TestObservational:
             fit = fit_task(found.scores, score, floor)
             assert fit.parameters["weight1"] == pytest.approx(20, rel=1e-3)
             np.testing.assert_allclose(fit.residuals, 0, atol=1e-4)
-        new = fit.predict(**as_components(found.scores[:3]))
+        new = fit.predict(as_components(found.scores[:3]))
         np.testing.assert_allclose(new.values, score[:3], atol=1e-3)
 
     def test_missing_scores_are_filled_in(self, models):
