@@ -10,7 +10,8 @@ Intervals are by adding noise, of the size that points show about their parabola
 through each budget, again and again. (Noise on top of the noise observed would move an
 interpolation's minimum further than one run's noise does.) The size of the noise is itself known
 from few points, so it is drawn too, from its chi-squared distribution; and where the minima scatter
-about the line by more than their noise says, deviations are widened by that ratio (Birge, 1932).
+about the line by more than 95 % of chance would let them, deviations are widened by the ratio of
+the scatter to their noise (Birge, 1932).
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from jaxgen.scaling.laws.table import Table
 
 GAP = 0.25
 """In ln C: budgets further apart than this are different ones, unless they are named."""
+SIGNIFICANT = 0.95
+"""Of chance: the scatter of minima about their line beyond which intervals are widened."""
 FLOOR = 1 / 3
 """Least standard deviation of ln N*, in steps between sizes (Porian et al.)."""
 
@@ -68,7 +71,8 @@ class IsoFlop:
       budgets: each one's minimum, in rising order.
       curve: which curve was fitted.
       noise: standard deviation of the log loss that was used.
-      scatter: of the minima about the line over what their noise says; widens intervals above 1.
+      scatter: of the minima about the line over what their noise says; widens intervals where it
+        is significantly above 1.
     """
 
     frontier: Frontier
@@ -150,10 +154,12 @@ def _line(table, found, minima, draws, noise, curve) -> tuple[Frontier, float]:
     if len(minima) < 2:
         reasons = "; ".join(f"{budget.flops:.3g}: {budget.dropped or 'kept'}" for budget in found)
         raise LawError(f"fewer than two budgets have a minimum ({reasons}); add sizes about it.")
+    from scipy.stats import chi2
+
     logs, places, errors = minima.T
     weights = 1 / errors**2
     log_size, exponent = weighted_line(logs, places, weights)
-    scatter = 1.0
+    scatter = factor = 1.0
     log_sizes = exponents = np.zeros(0)
     if len(draws):
         log_sizes, exponents = weighted_line(logs, draws, weights)
@@ -162,7 +168,8 @@ def _line(table, found, minima, draws, noise, curve) -> tuple[Frontier, float]:
             own = np.maximum(np.nanstd(draws, axis=0), 1e-12)
             away = (places - log_size - exponent * logs) / own
             scatter = float(np.sqrt(np.sum(away**2) / (len(logs) - 2)))
-        factor = max(1.0, scatter)
+            chance = float(np.sqrt(chi2.ppf(SIGNIFICANT, len(logs) - 2) / (len(logs) - 2)))
+            factor = scatter if scatter > chance else 1.0
         exponents = exponent + factor * (exponents - exponent)
         log_sizes = log_size + factor * (log_sizes - log_size)
     product = np.median(table.flops / (table.parameters * table.tokens))
