@@ -192,9 +192,9 @@ def weighted_line(
     weights = np.where(np.isnan(y), 0.0, weights)
     y = np.nan_to_num(y)
     total = weights.sum(axis=-1)
-    middle_x, middle_y = (weights * x).sum(-1) / total, (weights * y).sum(-1) / total
-    away = x - middle_x[..., None]
     with np.errstate(divide="ignore", invalid="ignore"):
+        middle_x, middle_y = (weights * x).sum(-1) / total, (weights * y).sum(-1) / total
+        away = x - middle_x[..., None]
         slope = (weights * away * y).sum(-1) / (weights * away**2).sum(-1)
     return middle_y - slope * middle_x, slope
 

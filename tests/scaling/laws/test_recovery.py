@@ -86,7 +86,7 @@ def test_coverage_of_the_third_approach(make_runs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("curve", "draws"), [("quadratic", 800), ("local", 800), ("akima", 200)])
+@pytest.mark.parametrize(("curve", "draws"), [("quadratic", 2400), ("local", 2400), ("akima", 400)])
 @pytest.mark.parametrize("noise", [0.0005, 0.005])
 def test_coverage_of_the_second_approach(curve, draws, noise):
     assert 0.90 <= cover_second(draws, curve, noise) <= 0.98
