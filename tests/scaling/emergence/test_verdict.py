@@ -77,6 +77,17 @@ def test_prediction_is_calibrated_where_probabilities_are():
     assert (np.abs(found.error) <= found.half_width).mean() >= 0.7
 
 
+def test_a_prediction_that_could_not_fail_says_nothing():
+    """Seeds that have the ability or not, whatever the scale: any mean would be in the interval."""
+    rows = simulate(SMALL, "mirage", 5)
+    has_it = np.unique(rows.seed, return_inverse=True)[1] % 2 == 0
+    exact, log_p = np.where(has_it, 1.0, 0.0), np.full(len(has_it), -3.0) - rows.rung
+    metrics = {**rows.metrics, "exact_match": exact, "log_probability": log_p}
+    found = {c.name: c for c in verdict(dataclasses.replace(rows, metrics=metrics)).criteria}
+    assert found["predicted"].outcome == "unclear"
+    assert "any exact match within 15 points would do" in found["predicted"].evidence
+
+
 def test_simulations_repeat():
     one, other = (simulate(SMALL, "bimodal", 4).metrics["log_probability"] for _ in range(2))
     assert np.array_equal(one, other)
