@@ -19,8 +19,11 @@ from jaxgen.generation.policies import SamplingPolicy
 from jaxgen.models.transformer import Transformer
 
 try:
-    from lm_eval.api.model import LM
-    from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+    from lm_eval.api.model import LM  # pyright: ignore[reportMissingImports]
+    from lm_eval.utils import (  # pyright: ignore[reportMissingImports]
+        get_rolling_token_windows,
+        make_disjoint_window,
+    )
 except ImportError as error:
     raise DataError('`jaxgen harness` needs lm-eval: pip install "jaxgen[harness]".') from error
 
@@ -167,9 +170,9 @@ def run_harness(
     Raises:
       DataError: naming tasks that it does not know.
     """
-    from lm_eval.evaluator import simple_evaluate
-    from lm_eval.tasks import TaskManager
-    from lm_eval.utils import make_table
+    from lm_eval.evaluator import simple_evaluate  # pyright: ignore[reportMissingImports]
+    from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
+    from lm_eval.utils import make_table  # pyright: ignore[reportMissingImports]
 
     manager = TaskManager(include_path=include_path)
     unknown = [name for name in tasks if not manager.match_tasks([name])]

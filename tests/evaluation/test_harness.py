@@ -9,7 +9,7 @@ from helpers import build, one_device_mesh, tiny_dense, tiny_model
 
 pytest.importorskip("lm_eval")
 
-from lm_eval.api.instance import Instance
+from lm_eval.api.instance import Instance  # pyright: ignore[reportMissingImports]
 
 from jaxgen.codecs.bytes import ByteCodec
 from jaxgen.data.features import PromptAnswer
@@ -80,7 +80,7 @@ def local(tmp_path, monkeypatch):
     """A folder of tasks over a file of this machine, and nothing fetched from anywhere."""
     for name in ("HF_HOME", "HF_DATASETS_CACHE"):
         monkeypatch.setenv(name, str(tmp_path / "hub"))
-    import datasets.config
+    import datasets.config  # pyright: ignore[reportMissingImports]
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub")
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
