@@ -19,6 +19,8 @@ def score_lines(summary: dict[str, Any]) -> list[str]:
             low, high = scores.get("exact_match_interval", (None, None))
             between = f" [{low:.3f}, {high:.3f}]" if low is not None else ""
             parts.append(f"exact_match {scores['exact_match']:.3f}{between}")
+        if scores.get("contaminated"):
+            parts.append(f"{scores['contaminated']:.1%} contaminated")
         if "chance" in scores:
             parts.append(f"chance {scores['chance']:.3g}")
         for metric in SHOWN:

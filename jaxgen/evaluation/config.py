@@ -53,6 +53,8 @@ class EvaluationConfig:
       at_checkpoints: whether to score at every checkpoint, or only at the end.
       suite: tasks to score beside those of the mixture.
       length: the most tokens of an instance; None: train.length.
+      flag_contamination: whether all training texts are read for words that instances share with
+        them; rows then say so, and the summary has exact matches without them.
     """
 
     num_examples: int = 256
@@ -62,6 +64,7 @@ class EvaluationConfig:
     at_checkpoints: bool = False
     suite: tuple[EvaluationTask, ...] = ()
     length: int | None = None
+    flag_contamination: bool = False
 
     def __post_init__(self):
         for name in ("num_examples", "num_batches", "batch_size"):

@@ -14,6 +14,7 @@ import numpy as np
 from jaxgen.data.mixtures import Mixture
 from jaxgen.errors import ConfigError
 from jaxgen.evaluation.config import EvaluationConfig, EvaluationTask
+from jaxgen.evaluation.contamination import contaminated
 from jaxgen.evaluation.summary import summarise
 from jaxgen.models.transformer import Transformer
 from jaxgen.objectives.next_token import next_token
@@ -50,12 +51,21 @@ def evaluate(
         for name, loss in heldout_losses(model, mixture, settings, length, source_length)
     }
     rows = []
-    for judged in judged_tasks(mixture, settings):
+    asked = [
+        (one, one.task.instances(one.num_examples or settings.num_examples, settings.seed))
+        for one in judged_tasks(mixture, settings)
+    ]
+    flagged = None
+    if settings.flag_contamination:
+        flagged = contaminated(mixture, [(one.task, records) for one, records in asked])
+    for judged, records in asked:
         task, scoring = judged.task, judged.scoring
-        records = task.instances(judged.num_examples or settings.num_examples, settings.seed)
         scored = scoring.score(
             model, task, records, settings.batch_size, settings.length or length, source_length
         )
+        if flagged is not None:
+            for row in scored:
+                row["contaminated"] = int((task.name, row["instance"]) in flagged)
         chance = getattr(task.source, "chance", None) if judged.chance is None else judged.chance
         metrics = dict.fromkeys((*task.metrics, *scoring.METRICS))
         summary.setdefault(task.name, {}).update(summarise(scored, tuple(metrics), chance))

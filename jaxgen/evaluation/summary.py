@@ -24,7 +24,8 @@ def summarise(
     Returns:
       By metric the mean, under NAME_interval the 95 % interval over instances (Wilson's of exact
       matches, a bootstrap of others), "calibration_error" where the rows have a confidence,
-      "chance" where it is known, and "num_examples".
+      "contaminated" (a share) and "exact_match_clean" where they were looked at, "chance" where it
+      is known, and "num_examples".
     """
     summary: dict[str, Any] = {}
     for name in metrics:
@@ -40,6 +41,10 @@ def summarise(
     if rows and all("confidence" in row for row in rows):
         confidences, outcomes = ([row[n] for row in rows] for n in ("confidence", "exact_match"))
         summary["calibration_error"] = calibration_error(confidences, outcomes)
+    if rows and all("contaminated" in row for row in rows):
+        clean = [row["exact_match"] for row in rows if not row["contaminated"]]
+        summary["contaminated"] = 1 - len(clean) / len(rows)
+        summary["exact_match_clean"] = float(np.mean(clean)) if clean else None
     if chance is None and rows and all("chance" in row for row in rows):
         chance = float(np.mean([row["chance"] for row in rows]))
     if chance is not None:

@@ -116,15 +116,22 @@ class Index:
 
 
 def make_index(settings: Decontaminate) -> Index:
-    """The index of all items."""
+    """The index of all that is looked for."""
+    return index_items(settings.items(), settings.ngram, settings.least_words, settings.most_items)
+
+
+def index_items(
+    items: Iterable[tuple[str, str]], ngram: int = 13, least_words: int = 8, most_items: int = 10
+) -> Index:
+    """The index of (name, text) items; see `Decontaminate` for the numbers."""
     hasher = WordHasher()
     grams: dict[int, list[np.ndarray]] = {}
     owners: dict[int, list[np.ndarray]] = {}
     all_words, names, too_short = [], [], 0
-    for name, text in settings.items():
+    for name, text in items:
         words = normalised_words(text)
-        size = min(settings.ngram, len(words))
-        if size < settings.least_words:
+        size = min(ngram, len(words))
+        if size < least_words:
             too_short += 1
             continue
         found = np.unique(ngram_hashes(hasher.hashes(words), size))
@@ -138,7 +145,7 @@ def make_index(settings: Decontaminate) -> Index:
         order = np.argsort(joined, kind="stable")
         joined, of = joined[order], of[order]
         _, place, count = np.unique(joined, return_inverse=True, return_counts=True)
-        is_own = count[place] <= settings.most_items
+        is_own = count[place] <= most_items
         sizes[size] = joined[is_own], of[is_own]
         telling[of[is_own]] = True
     return Index(sizes, all_words, names, too_short, int((~telling).sum()))

@@ -1,6 +1,7 @@
 """Choices by likelihood and free answers, against the model's own logits and samples."""
 
 import dataclasses
+import random
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +21,10 @@ from jaxgen.data.tasks import Task
 from jaxgen.errors import ConfigError, DataError
 from jaxgen.evaluation.choices import MultipleChoice
 from jaxgen.evaluation.config import EvaluationConfig, EvaluationTask
+from jaxgen.evaluation.contamination import contaminated
 from jaxgen.evaluation.evaluate import evaluate
 from jaxgen.evaluation.generations import Execution, Generation, ListedItems, cut
+from jaxgen.evaluation.summary import summarise
 from jaxgen.generation.continuing import continue_prompts
 from jaxgen.generation.policies import SamplingPolicy
 from jaxgen.models.block_config import Initialization
@@ -177,6 +180,25 @@ def test_a_suite_is_scored_beside_the_mixture(model, tmp_path):
         pytest.raises(ConfigError, match=r"\['addition'\].*names of tasks of the mixture"),
     ):
         evaluate(model, mixture, clash, 64, path)
+
+
+def test_instances_that_were_trained_on_are_flagged():
+    rng = random.Random(0)
+    words = [" ".join(f"w{rng.randrange(5000)}" for _ in range(20)) for _ in range(12)]
+    questions = tuple(
+        {"prompt": text, "answer": " yes", "key": str(i)} for i, text in enumerate(words)
+    )
+    # Every third question stands in a training document, in other case and between other words.
+    learnt = tuple({"text": f"before {text.upper()} after", "key": f"d{i}"}
+                   for i, text in enumerate(words) if i % 3 == 0)  # fmt: skip
+    quiz = Task("quiz", InMemory(questions, 0.999), PromptAnswer())
+    documents = Task("documents", InMemory(learnt, 1e-9), Text())
+    mixture = Mixture("m", (documents,))
+    flagged = contaminated(mixture, [(quiz, questions), (TASK, QUESTIONS)])
+    assert flagged == {("quiz", str(i)) for i in range(0, 12, 3)}
+    rows = [{"exact_match": m, "contaminated": c} for m, c in ((1, 1), (1, 0), (0, 0), (1, 1))]
+    summary = summarise(rows, ("exact_match",))
+    assert (summary["contaminated"], summary["exact_match_clean"]) == (0.5, 0.5)
 
 
 def test_a_suite_is_written_in_gin():

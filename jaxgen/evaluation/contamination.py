@@ -1,0 +1,49 @@
+"""Which instances a run has trained on: n-grams that they share with its training texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from jaxgen.data.mixtures import Mixture
+from jaxgen.data.rows import open_store
+from jaxgen.data.sources import Record
+from jaxgen.data.tasks import Generated, Task
+from jaxgen.evaluation.answers import instance_of
+from jaxgen.preparation.decontamination import index_items
+from jaxgen.preparation.ngrams import WordHasher
+
+
+def contaminated(
+    mixture: Mixture, judged: Iterable[tuple[Task, Sequence[Record]]]
+) -> set[tuple[str, str]]:
+    """(task, instance) of those that share 13 words with a training document of the mixture.
+
+    Prompts and answers are looked for as in a preparation (GPT-3's 13-grams); shorter instances
+    count as a whole, from 8 words on. Made instances are left alone: none is in two splits.
+
+    Args:
+      mixture: whose training texts are read, each once.
+      judged: tasks with their instances.
+    """
+    items = [
+        (f"{number}\0{place}", task.codec.decode(example.ids), (task.name, name))
+        for number, (task, records) in enumerate(judged)
+        if not isinstance(task.source, Generated)
+        for place, (example, name) in enumerate(
+            zip(task.encode(records), map(instance_of, records, range(len(records))), strict=True)
+        )
+    ]
+    found: set[tuple[str, str]] = set()
+    if not items:
+        return found
+    index = index_items((name, text) for name, text, _ in items)
+    owners = {name: owner for name, _, owner in items}
+    hasher = WordHasher()
+    for task in mixture.every_task:
+        if isinstance(task.source, Generated):
+            continue
+        store = open_store(task, "train")
+        for number in range(len(store.lengths)):
+            text = task.codec.decode(store.example(number).ids)
+            found |= {owners[match["item"]] for match in index.matches(text, hasher)}
+    return found
