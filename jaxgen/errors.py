@@ -29,5 +29,17 @@ class TrainingError(JaxgenError):
     """Training that cannot go on, such as a loss that is not finite."""
 
 
+class NotFiniteError(TrainingError):
+    """A loss or gradient that is not finite."""
+
+
+class InterruptedTrainingError(TrainingError):
+    """Training that was asked to stop; its state is saved."""
+
+
+class HopelessError(TrainingError):
+    """Training that a sweep's rule gave up."""
+
+
 class InterchangeError(JaxgenError):
     """A checkpoint of another framework that cannot be read, or a model that it cannot express."""

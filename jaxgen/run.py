@@ -43,6 +43,7 @@ def run(
     devices: Sequence[Any] | None = None,
     watch: bool = True,
     patience_seconds: float = 0,
+    more_trackers: Sequence[Tracker] = (),
 ) -> RunRecord:
     """Trains and evaluates a configuration in a directory; a finished run is only read.
 
@@ -52,6 +53,7 @@ def run(
       devices: those of the mesh; all by default.
       watch: whether to show progress.
       patience_seconds: how long to wait for another process to leave the directory.
+      more_trackers: receive the rows too; an error of theirs ends the training.
 
     Raises:
       JaxgenError: for whatever a person can mend; what is on disk stays whole.
@@ -72,6 +74,7 @@ def run(
         record |= {"shares": data.shares_seen(num_rows), "epochs": data.epochs_seen(num_rows)}
         directory.write_record(record)
         trackers: list[Tracker] = [MetricsFile(directory), TensorBoard(directory)]
+        trackers.extend(more_trackers)
         if watch:
             trackers.append(progress(config.name, program.total_steps))
 

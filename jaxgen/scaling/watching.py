@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Protocol
 
@@ -41,7 +41,9 @@ class Standing:
 class Watch(Protocol):
     """Shows how a study stands."""
 
-    def show(self, running: set[Path], failed: set[Path]) -> None:
+    def show(
+        self, running: set[Path], failed: set[Path], stopped: Set[Path] = frozenset()
+    ) -> None:
         """Shows it now, or lets it be if it was just shown."""
         ...
 
@@ -109,7 +111,9 @@ class Lines:
         self._last = -float("inf")
         self._was_running: set[Path] = set()
 
-    def show(self, running: set[Path], failed: set[Path]) -> None:
+    def show(
+        self, running: set[Path], failed: set[Path], stopped: Set[Path] = frozenset()
+    ) -> None:
         """Prints if the last lines are old enough, or a run has ended."""
         ended = self._was_running - running
         now = time.monotonic()
@@ -120,7 +124,8 @@ class Lines:
         for standing, row in rows:
             path = standing.directory.path
             if path in running or path in ended:
-                state = "failed" if path in failed else "done" if path in ended else ""
+                state = "failed" if path in failed else "stopped" if path in stopped else ""
+                state = state or ("done" if path in ended else "")
                 print("  ".join(["   ", standing.name, *columns(standing, row), state]).rstrip())
         print(self._progress.summary(rows), flush=True)
 
@@ -132,7 +137,9 @@ class Table:
         self._progress = progress
         self._live = live
 
-    def show(self, running: set[Path], failed: set[Path]) -> None:
+    def show(
+        self, running: set[Path], failed: set[Path], stopped: Set[Path] = frozenset()
+    ) -> None:
         """Draws the table."""
         from rich.progress_bar import ProgressBar
         from rich.table import Table as RichTable
@@ -143,8 +150,10 @@ class Table:
             table.add_column(heading)
         for standing, row in rows:
             path = standing.directory.path
-            style = "red" if path in failed else "bold" if path in running else "dim"
+            style = "red" if path in failed else "yellow" if path in stopped else "dim"
+            style = "bold" if path in running else style
             bar = ProgressBar(total=standing.steps, completed=row.get("step", 0), width=24)
             percent, *rest = columns(standing, row)
+            percent = "stopped" if path in stopped else "failed" if path in failed else percent
             table.add_row(standing.name, bar, percent, *rest, style=style)
         self._live.update(table)

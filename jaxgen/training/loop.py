@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 
 from jaxgen.data.loading import MixtureData
-from jaxgen.errors import TrainingError
+from jaxgen.errors import InterruptedTrainingError
 from jaxgen.training.checkpoints import Checkpoints
 from jaxgen.training.loading import put_batch
 from jaxgen.training.metrics import Window
@@ -41,8 +41,8 @@ def fit(
       The final state.
 
     Raises:
-      TrainingError: when the loss is not finite, or when stopped by SIGINT or SIGTERM (the state
-        is saved first).
+      NotFiniteError: when the loss or the gradient is not finite.
+      InterruptedTrainingError: when stopped by SIGINT or SIGTERM; the state is saved first.
       CheckpointError: when a checkpoint cannot be read, trusted or written.
     """
     train, total = program.train, program.total_steps
@@ -74,7 +74,7 @@ def fit(
                         at_checkpoint(step, state)
                 if stop.received and not last:
                     checkpoints.wait()
-                    raise TrainingError(
+                    raise InterruptedTrainingError(
                         f"stopped at step {step} of {total} by {stop.received}; the state is "
                         f"saved in {directory.path}: give the same command to go on."
                     )

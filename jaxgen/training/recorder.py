@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgen.errors import TrainingError
+from jaxgen.errors import NotFiniteError
 from jaxgen.models.counting import training_flops_per_token
 from jaxgen.training.metrics import Window
 from jaxgen.training.program import Program
@@ -44,13 +44,13 @@ class Recorder:
         """Takes a step's metrics and reads those of the step before it.
 
         Raises:
-          TrainingError: if a loss or gradient is not finite.
+          NotFiniteError: if a loss or gradient is not finite.
         """
         self._read()
         self._pending = (step, metrics)
 
     def settle(self) -> None:
-        """Reads what is still pending; raises TrainingError as `add` does."""
+        """Reads what is still pending; raises NotFiniteError as `add` does."""
         self._read()
 
     def write_row(self, step: int) -> None:
@@ -71,7 +71,7 @@ class Recorder:
         self._pending = None
         figures = jax.device_get(metrics)
         if not math.isfinite(figures.loss + figures.gradient_norm):
-            raise TrainingError(_not_finite(step, figures, self._task_names))
+            raise NotFiniteError(_not_finite(step, figures, self._task_names))
         self.window.add(figures)
         if self._clock is None:  # The first step of a process is mostly compilation.
             self._clock = time.monotonic()
