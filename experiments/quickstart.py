@@ -4,6 +4,7 @@ A ladder of dense models and a mixture of experts is trained on one mixture of r
 and four generated tasks, twice with different seeds. Start it again to continue it.
 
     python experiments/quickstart.py --run_dir=runs/quickstart
+    jaxgen sweep experiments/quickstart.py         # what it would run; --go runs it
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import sys
 from pathlib import Path
 
 from jaxgen.configuration import load
+from jaxgen.errors import JaxgenError
 from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.scaling.ladder import Rung, climb
-from jaxgen.scaling.report import write_report
 from jaxgen.scaling.samples import save_samples
-from jaxgen.scaling.study import run_study
+from jaxgen.scaling.sweeps import Sweep
+from jaxgen.scaling.sweeps.carrying_out import carry_out
+from jaxgen.scaling.sweeps.local import LocalEngine
 
 
 def dense(layers: int, width: int) -> dict[str, object]:
@@ -49,6 +52,21 @@ LEAD = (
 )
 
 
+def quickstart(seeds: int = 2) -> Sweep:
+    """Every size with so many seeds."""
+    return Sweep(
+        "quickstart",
+        "1",
+        climb(load(["runs/quickstart.gin"]), RUNGS, range(seeds)),
+        title="Abilities that appear with scale",
+        lead=LEAD,
+        after=save_samples,
+    )
+
+
+SWEEP = quickstart()
+
+
 def main() -> int:
     """Trains what is not trained yet, then writes the report."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -56,27 +74,15 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=2, help="runs of each size")
     parser.add_argument("--jobs", type=int, help="runs at a time; one for each core by default")
     arguments = parser.parse_args()
-
-    base = load(["runs/quickstart.gin"])
-    configs = climb(base, RUNGS, range(arguments.seeds))
-    print(f"{len(configs)} runs in {Path(arguments.run_dir).absolute()}", flush=True)
-    results = run_study(configs, arguments.run_dir, arguments.jobs, after=save_samples)
-    finished = [result.directory for result in results if result.error is None]
-    for result in results:
-        if result.error is not None:
-            print(f"failed: {result.directory.path.name}: {result.error}", file=sys.stderr)
-    if finished:
-        path = write_report(
-            finished, Path(arguments.run_dir) / "report.html", "Abilities that appear with scale",
-            LEAD,
-        )  # fmt: skip
-        print(f"\nreport: {path.absolute()}")
-    return 0 if len(finished) == len(results) else 1
+    sweep, folder = quickstart(arguments.seeds), Path(arguments.run_dir)
+    return carry_out(sweep, folder, LocalEngine(sweep, folder, arguments.jobs), retries=0)
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main())
+    except JaxgenError as error:
+        sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         print("stopped; give the same command to go on.", file=sys.stderr)
         sys.exit(130)

@@ -41,9 +41,7 @@ class Standing:
 class Watch(Protocol):
     """Shows how a study stands."""
 
-    def show(
-        self, running: set[Path], failed: set[Path], stopped: Set[Path] = frozenset()
-    ) -> None:
+    def show(self, running: set[Path], failed: set[Path], stopped: Set[Path] = frozenset()) -> None:
         """Shows it now, or lets it be if it was just shown."""
         ...
 
@@ -111,9 +109,7 @@ class Lines:
         self._last = -float("inf")
         self._was_running: set[Path] = set()
 
-    def show(
-        self, running: set[Path], failed: set[Path], stopped: Set[Path] = frozenset()
-    ) -> None:
+    def show(self, running: set[Path], failed: set[Path], stopped: Set[Path] = frozenset()) -> None:
         """Prints if the last lines are old enough, or a run has ended."""
         ended = self._was_running - running
         now = time.monotonic()
@@ -137,9 +133,7 @@ class Table:
         self._progress = progress
         self._live = live
 
-    def show(
-        self, running: set[Path], failed: set[Path], stopped: Set[Path] = frozenset()
-    ) -> None:
+    def show(self, running: set[Path], failed: set[Path], stopped: Set[Path] = frozenset()) -> None:
         """Draws the table."""
         from rich.progress_bar import ProgressBar
         from rich.table import Table as RichTable

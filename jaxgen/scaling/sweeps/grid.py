@@ -1,8 +1,8 @@
 """Grids: what differs between the runs of a sweep, put together by product, zip and chain.
 
-    seeds = axis("train.seed", [0, 1])
-    rates = axis("train.optimizer.weight_decay", {"low": 0.01, "high": 0.1}, name="decay")
-    runs = grid(base, product(rates, seeds))    # decay_low-seed_0, decay_low-seed_1, ...
+seeds = axis("train.seed", [0, 1])
+rates = axis("train.optimizer.weight_decay", {"low": 0.01, "high": 0.1}, name="decay")
+runs = grid(base, product(rates, seeds))    # decay_low-seed_0, decay_low-seed_1, ...
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ def grid(base: RunConfig | Iterable[RunConfig], changes: Sequence[Change]) -> li
     """
     if isinstance(base, RunConfig):
         return [changed(base, change, change.label) for change in changes]
-    return [changed(one, change, f"{one.name}-{change.label}") for one in base for change in changes]
+    return [
+        changed(one, change, f"{one.name}-{change.label}") for one in base for change in changes
+    ]
 
 
 def changed(config: RunConfig, change: Change, name: str) -> RunConfig:

@@ -124,11 +124,11 @@ def perform_alone(work: Work, attempt: Attempt, cores: list[int], parent: int) -
     if cores:
         os.sched_setaffinity(0, cores)  # XLA makes as many threads as it sees cores.
     prepare_process()  # Before any thread: one that is older keeps an arena of its own.
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
     sys.exit(perform(work, attempt))
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """Asks this process to save and end when the one that started it is gone."""
     while os.getppid() == parent:
         time.sleep(1)

@@ -143,7 +143,9 @@ def load_sweep(path: str | os.PathLike) -> Sweep:
     """
     path = Path(path).resolve()
     if not path.is_file() or path.suffix != ".py":
-        raise ConfigError(f"{path} is not a Python file; name one such as experiments/quickstart.py.")
+        raise ConfigError(
+            f"{path} is not a Python file; name one such as experiments/quickstart.py."
+        )
     if not path.stem.isidentifier():
         raise ConfigError(f"{path.name} cannot be imported: name it with letters, digits and _.")
     if str(path.parent) not in sys.path:
