@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jaxgen.configuration import load
 from jaxgen.run_config import RunConfig
-from jaxgen.training.run_directory import RunDirectory, read_rows
+from jaxgen.training.run_directory import RunDirectory, read_metrics
 
 ROOT = Path(__file__).parents[1]
 BINDINGS = [
@@ -28,11 +28,11 @@ def tell(directory):
     with open(HERE / "done.txt", "a") as done:
         done.write(directory.path.name + chr(10))
 
-def fail_twice(directory):
-    marks = HERE / "tries.txt"
-    with open(marks, "a") as tries:
-        tries.write(directory.path.name + chr(10))
-    if marks.read_text().count(directory.path.name) < {fails}:
+def fail_first(directory):
+    name, tries = directory.path.name, HERE / "tries.txt"
+    with open(tries, "a") as file:
+        file.write(name + chr(10))
+    if name == "seed_0" and tries.read_text().count(name) <= {fails}:
         raise ValueError("not yet")
     tell(directory)
 
@@ -72,5 +72,5 @@ def done(file: Path) -> list[str]:
 
 
 def steps_logged(directory: RunDirectory) -> list[int]:
-    """Of every row of metrics, those of repeated work too."""
-    return [row["step"] for row in read_rows(directory.metrics_file)]
+    """Of the rows of metrics."""
+    return [row["step"] for row in read_metrics(directory.metrics_file)]

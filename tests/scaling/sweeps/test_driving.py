@@ -1,0 +1,89 @@
+"""Whole sweeps of real, tiny runs: killed, joined, retried, given up; each run is done once."""
+
+import dataclasses
+import os
+import signal
+import time
+
+from tiny_sweep import base, command, done, steps_logged, write_file
+
+from jaxgen.scaling.sweeps import StopRule, Sweep, axis, grid, load_sweep
+from jaxgen.scaling.sweeps.attempts import history
+from jaxgen.scaling.sweeps.driving import drive
+from jaxgen.scaling.sweeps.local import LocalEngine
+from jaxgen.training.run_directory import append_rows
+
+STEPS = [2, 4]
+
+
+def wait_for(condition, seconds=100):
+    begun = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begun < seconds
+        time.sleep(0.05)
+
+
+def test_killed_and_joined_it_does_each_run_once(tmp_path):
+    """One process is killed with -9 after its first run; two go on together."""
+    file, folder = write_file(tmp_path, "joined_sweep", 4), tmp_path / "runs"
+    process = command(file, folder, "--jobs=1")
+    wait_for(lambda: done(file))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    first = done(file)
+    both = [command(file, folder, "--jobs=1") for _ in range(2)]
+    told = [process.communicate(timeout=100)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    assert done(file) == [f"seed_{seed}" for seed in range(4)]
+    directories = load_sweep(file).directories(folder)
+    for directory in directories:
+        assert steps_logged(directory) == STEPS
+        outcomes = [record.outcome for record in history(directory)]
+        assert outcomes[-1] == "finished" and outcomes.count("finished") == 1
+    again = [history(directories[int(name[-1])]) for name in first]
+    assert [len(records) for records in again] == [1] * len(first)
+    owners = {history(directory)[-1].process for directory in directories}
+    assert len(owners) == 4 and all("4 finished" in text for text in told)
+
+
+def test_a_run_that_fails_is_tried_again_and_told(tmp_path):
+    file, folder = write_file(tmp_path, "failing_sweep", 2, "fail_first", 3), tmp_path / "runs"
+    process = command(file, folder, "--jobs=2")
+    told, _ = process.communicate(timeout=100)
+    assert process.returncode == 1
+    assert "failed: seed_0: ValueError: not yet" in told and "1 failed, 1 finished" in told
+    directories = load_sweep(file).directories(folder)
+    assert [record.outcome for record in history(directories[0])] == ["failed", "failed"]
+    assert done(file) == ["seed_1"]
+    # Started again it has its tries anew; one run in a process, as Slurm begins it.
+    process = command(file, folder, "--only=0", "--retries=1")
+    told, _ = process.communicate(timeout=100)
+    assert process.returncode == 0 and "seed_0 finished" in told, told
+    assert done(file) == ["seed_0", "seed_1"] and steps_logged(directories[0]) == STEPS
+
+
+def kill_itself(directory):
+    if not (directory.path / "mark").exists():
+        (directory.path / "mark").write_text("")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_dies_has_failed_and_a_hopeless_run_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
+    runs = grid(base(), axis("train.seed", [0, 1]))
+    rule = StopRule(margin=1.0, after_tokens=512)
+    sweep = Sweep("given_up", "1", runs, after=kill_itself, stop=rule)
+    good, bad = sweep.directories(tmp_path)
+    bad.path.mkdir()
+    # A peer that is said to have been better than any can be.
+    append_rows(bad.metrics_file, [{"step": 99, "tokens": 512, "loss": 0.001}])
+    states = drive(sweep, tmp_path, LocalEngine(sweep, tmp_path, 1), runs=runs[:1])
+    assert [state.state for state in states] == ["stopped"]
+    assert "above the 0.0010 of seed_1" in states[0].why
+    assert "stopped" in good.read_record() and not good.is_finished()
+    # Without the rule it goes on where it was, and is retried when its process dies.
+    sweep = dataclasses.replace(sweep, stop=None)
+    states = drive(sweep, tmp_path, LocalEngine(sweep, tmp_path, 1), runs=runs[:1])
+    assert [state.state for state in states] == ["finished"]
+    assert [record.outcome for record in history(good)] == ["stopped", "failed", "finished"]
+    assert "killed by signal 9" in history(good)[1].why
