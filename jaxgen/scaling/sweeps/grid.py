@@ -113,7 +113,8 @@ class _Value:
 
 def _replaced(whole: Any, nested: Mapping[str, Any], path: str) -> Any:
     """Fields of one object are set together: each alone may be refused."""
-    known = [f.name for f in dataclasses.fields(whole)] if dataclasses.is_dataclass(whole) else []
+    is_whole = dataclasses.is_dataclass(whole) and not isinstance(whole, type)
+    known = [field.name for field in dataclasses.fields(whole)] if is_whole else []
     values = {}
     for name, inner in nested.items():
         if name not in known:

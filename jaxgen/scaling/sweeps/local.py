@@ -60,23 +60,23 @@ class LocalEngine:
         process.start()
         return _Child(process, attempt, cores, directory)
 
-    def has_ended(self, child: _Child) -> bool:
+    def has_ended(self, handle: _Child) -> bool:
         """Whether it has; one that died without a word has failed."""
-        if child.process.exitcode is None:
+        if handle.process.exitcode is None:
             return False
-        self._slots.append(child.cores)
-        if not child.attempt.has_ended():
-            child.attempt.end("failed", _last_words(child.process.exitcode, child.directory))
+        self._slots.append(handle.cores)
+        if not handle.attempt.has_ended():
+            handle.attempt.end("failed", _last_words(handle.process.exitcode, handle.directory))
         return True
 
-    def stop(self, children: list[_Child]) -> None:
+    def stop(self, handles: list[_Child]) -> None:
         """Lets every process save its state, and waits for it."""
-        for child in children:
-            child.process.terminate()
-        for child in children:
-            child.process.join()
-            if not child.attempt.has_ended():  # Before it could train.
-                child.attempt.end("interrupted")
+        for handle in handles:
+            handle.process.terminate()
+        for handle in handles:
+            handle.process.join()
+            if not handle.attempt.has_ended():  # Before it could train.
+                handle.attempt.end("interrupted")
 
 
 def _last_words(exitcode: int, directory: RunDirectory) -> str:

@@ -63,12 +63,10 @@ class RayEngine:
         needs, gigabytes = sweep.resources, sweep.resources.memory_gigabytes
         self._cpus = needs.cpus
         # The driver alone tries again: it knows of attempts that others made.
-        self._function = ray.remote(
-            num_cpus=needs.cpus,
-            num_gpus=needs.gpus or None,
-            memory=None if gigabytes is None else int(gigabytes * 1e9),
-            max_retries=0,
-        )(_run_process)
+        options: dict[str, Any] = {"num_cpus": needs.cpus, "num_gpus": needs.gpus}
+        if gigabytes is not None:
+            options["memory"] = int(gigabytes * 1e9)
+        self._function = ray.remote(max_retries=0, **options)(_run_process)
         self._running = 0
 
     def has_room(self) -> bool:
@@ -84,20 +82,20 @@ class RayEngine:
         directory = RunDirectory(self._folder / config.name)
         return _Task(self._function.remote(arguments, root), directory, number)
 
-    def has_ended(self, task: _Task) -> bool:
+    def has_ended(self, handle: _Task) -> bool:
         """Whether it has; one that could not even begin has failed."""
-        done, _ = self._ray.wait([task.reference], num_returns=1, timeout=0)
+        done, _ = self._ray.wait([handle.reference], num_returns=1, timeout=0)
         if not done:
             return False
         self._running -= 1
         try:
-            status, last_words = self._ray.get(task.reference)
+            status, last_words = self._ray.get(handle.reference)
         except self._ray.exceptions.RayTaskError as error:
             status, last_words = 1, str(error.cause or error)
         except self._ray.exceptions.RayError:  # The node or the worker died: no fault of the run.
             time.sleep(1)  # Ray may not have noticed yet and would give it the next task.
             return True
-        self._blame(task, status, last_words)
+        self._blame(handle, status, last_words)
         return True
 
     def _blame(self, task: _Task, status: int, last_words: str) -> None:
@@ -109,13 +107,13 @@ class RayEngine:
         if attempt is not None:
             attempt.end("failed", f"{last_words} (exit status {status})")
 
-    def stop(self, tasks: list[_Task]) -> None:
+    def stop(self, handles: list[_Task]) -> None:
         """Asks every task to save and end, and waits for it."""
-        for task in tasks:
-            self._ray.cancel(task.reference)
-        self._ray.wait(
-            [task.reference for task in tasks], num_returns=len(tasks), timeout=STOP_SECONDS
-        )
+        for handle in handles:
+            self._ray.cancel(handle.reference)
+        references = [handle.reference for handle in handles]
+        if references:
+            self._ray.wait(references, num_returns=len(references), timeout=STOP_SECONDS)
 
 
 def _run_process(arguments: list[str], root: str) -> tuple[int, str]:
