@@ -52,7 +52,7 @@ def sweep_with_a_death(tmp_path, monkeypatch, name: str, runs: int, cores: int, 
 
 
 def test_a_node_dies_and_each_run_is_done_once(tmp_path, monkeypatch):
-    sweep_with_a_death(tmp_path, monkeypatch, "ray_sweep", runs=3, cores=1, dies_after=0)
+    sweep_with_a_death(tmp_path, monkeypatch, "ray_sweep", runs=2, cores=1, dies_after=0)
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ from jaxgen.scaling.sweeps.attempts import Observer, take
 from jaxgen.scaling.sweeps.slurm import _ranges
 from jaxgen.scaling.sweeps.standing import refusal, standing
 from jaxgen.scaling.sweeps.stopping import Judge, same_rung
+from jaxgen.scaling.watching import Lines, Progress, Standing, Table
 from jaxgen.training.run_directory import RunDirectory, append_rows
 
 RUN = base()
@@ -202,3 +203,21 @@ def test_a_run_is_refused_in_a_folder_of_another(tmp_path, capsys):
     assert "refused: seed_0" in capsys.readouterr().err
     assert main([*run, "--only=0"]) == 1
     assert json.dumps("version: '2' -> '1'")[1:-1] in capsys.readouterr().err
+
+
+def test_live_lines_and_table_tell_which_run_was_given_up(tmp_path, capsys):
+    from rich.console import Console
+    from rich.live import Live
+
+    directory = RunDirectory(tmp_path)
+    append_rows(directory.metrics_file, [{"step": 2, "loss": 3.0}])
+    progress = Progress([Standing("mine", directory, 4, 100)])
+    lines = Lines(progress)
+    lines.show(running={directory.path}, failed=set())
+    lines.show(running=set(), failed=set(), stopped={directory.path})
+    told = capsys.readouterr().out
+    assert "mine  50 %  loss 3.000" in told and "stopped" in told
+    console = Console(record=True, width=100)
+    with Live(console=console) as live:
+        Table(progress, live).show(running=set(), failed=set(), stopped={directory.path})
+    assert "stopped" in console.export_text()
