@@ -43,3 +43,7 @@ class HopelessError(TrainingError):
 
 class InterchangeError(JaxgenError):
     """A checkpoint of another framework that cannot be read, or a model that it cannot express."""
+
+
+class StudyError(JaxgenError):
+    """Runs that cannot be analysed together, or a prediction that cannot be registered or trusted."""

@@ -1,0 +1,205 @@
+"""Which law a study's runs can carry, and its predictions for a rung of several seeds.
+
+Chinchilla's law L = E + A N^-alpha + B D^-beta needs sizes and tokens that vary apart. A ladder
+whose tokens are all the same, or follow the size, cannot tell its two terms from each other, and
+gets one of a single axis: L = E + A x^-alpha, or without E where there are fewer than four scales.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from jaxgen.errors import StudyError
+from jaxgen.scaling.laws import (
+    ROBUST,
+    Fit,
+    Fitting,
+    LawError,
+    Table,
+    Term,
+    fit_chinchilla,
+    fit_table,
+    fit_task_accuracy,
+    power_terms,
+)
+from jaxgen.scaling.laws.objective import LEAST_SQUARES
+from jaxgen.scaling.laws.resampling import interval
+
+SPARE = 3
+"""Points beyond the law's parameters, for Chinchilla's law."""
+LEAST_LEVELS = 3
+"""Sizes and token counts, for Chinchilla's law."""
+TIED = 0.98
+"""Correlation of the logarithms of size and tokens, from which they are taken as one axis."""
+LEAST_SCORE_RUNS = 6
+LEAST_SCORE_RANGE = 0.1
+"""Of the mean exact match over the runs, below which no sigmoid is fitted."""
+DRAWS = 20
+"""Of a run's noise, for each bootstrap."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """The form of law that a table can carry.
+
+    Attributes:
+      form: "chinchilla", "floor" (E + A x^-alpha) or "power" (A x^-alpha).
+      axis: the column x; "" for Chinchilla's.
+      formula: as people write it.
+      why: one sentence.
+    """
+
+    form: str
+    axis: str
+    formula: str
+    why: str
+
+    def fit(self, table: Table, fitting: Fitting = ROBUST) -> Fit:
+        """Fits it; a LawError where that cannot be done."""
+        if self.form == "chinchilla":
+            return fit_chinchilla(table, fitting)
+        terms = [Term("A", {self.axis: "alpha"})]
+        if self.form == "floor":
+            terms.insert(0, Term("E"))
+        return fit_table(power_terms(f"power law of {self.axis}", terms), table, fitting)
+
+
+def choose_law(table: Table) -> Choice:
+    """The richest law that a table can carry.
+
+    Raises:
+      StudyError: fewer than three scales, or no run to spare.
+    """
+    sizes, tokens = np.unique(table.parameters), np.unique(table.tokens)
+    is_crossed = min(len(sizes), len(tokens)) >= LEAST_LEVELS and not _tied(table)
+    if is_crossed and len(table) >= 5 + SPARE:
+        return Choice(
+            "chinchilla",
+            "",
+            "L = E + A N^-alpha + B D^-beta",
+            f"{len(sizes)} sizes and {len(tokens)} token counts vary apart, so both terms of "
+            "Chinchilla's law can be told.",
+        )
+    axis = "parameters" if len(tokens) == 1 else "flops"
+    scales = len(np.unique(table.column(axis)))
+    why = (
+        "All runs saw the same number of tokens, so the law is of size alone."
+        if axis == "parameters"
+        else "Size and tokens do not vary apart, or in too few runs, so the law is of compute."
+    )
+    symbol = {"parameters": "N", "flops": "C"}[axis]
+    if scales >= 4 and len(table) >= 4:
+        return Choice("floor", axis, f"L = E + A {symbol}^-alpha", why)
+    if scales >= 3:
+        return Choice(
+            "power",
+            axis,
+            f"L = A {symbol}^-alpha",
+            f"{why} {scales} scales are too few to tell the loss that remains at infinite scale.",
+        )
+    raise StudyError(
+        f"{len(table)} runs at {scales} scales of {axis} carry no law; train three scales or more."
+    )
+
+
+def _tied(table: Table) -> bool:
+    sizes, tokens = np.log(table.parameters), np.log(table.tokens)
+    return abs(float(np.corrcoef(sizes, tokens)[0, 1])) > TIED
+
+
+@dataclasses.dataclass(frozen=True)
+class Forecast:
+    """What is predicted of a rung.
+
+    Attributes:
+      value: by the law.
+      seed_mean: interval of the mean over the rung's seeds.
+      new_run: interval of a single run.
+    """
+
+    value: float
+    seed_mean: tuple[float, float]
+    new_run: tuple[float, float]
+
+
+def forecast_loss(fit: Fit, columns: dict[str, float], seeds: int, level: float = 0.9) -> Forecast:
+    """The loss of a rung, with intervals for the mean over its seeds and for one run.
+
+    A run's noise is the scatter about the law, so where the law itself is off, seeds of a rung are
+    off together and the interval of their mean is too narrow.
+
+    Raises:
+      LawError: no run beyond the law's parameters to tell the noise by.
+    """
+    given = fit.inputs_of(columns)
+    value = float(fit.law.values(given, fit.vector)[0])
+    bounds = [interval(_losses(fit, given, count)[:, 0], level) for count in (seeds, 1)]
+    return Forecast(value, _pair(bounds[0]), _pair(bounds[1]))
+
+
+def forecast_score(
+    loss: Fit, score: Fit, columns: dict[str, float], seeds: int, level: float = 0.9
+) -> Forecast:
+    """The exact match of a rung, by its answers' predicted loss (the second step)."""
+    given = loss.inputs_of(columns)
+    best = loss.law.values(given, loss.vector)
+    value = float(score.law.values({"loss": best}, score.vector)[0])
+    bounds = []
+    for count in (seeds, 1):
+        losses = _losses(loss, given, count)[:, 0]
+        pairs = np.arange(len(losses)) % len(score.draws)
+        scores = np.empty(len(losses))
+        for draw in range(len(score.draws)):
+            mine = pairs == draw
+            scores[mine] = score.law.values({"loss": losses[mine]}, score.draws[draw])
+        scores += _noise(score, scores.shape, 2) / np.sqrt(count)
+        bounds.append(interval(np.clip(scores, 0, 1), level))
+    return Forecast(value, _pair(bounds[0]), _pair(bounds[1]))
+
+
+def fit_score(answer_loss: np.ndarray, exact_match: np.ndarray, bootstraps: int = 200) -> Fit:
+    """Exact match by the loss of the answers (nats a token), one point a run.
+
+    Raises:
+      StudyError: too few runs, or scores that do not yet differ.
+    """
+    if len(exact_match) < LEAST_SCORE_RUNS:
+        raise StudyError(
+            f"{len(exact_match)} runs are too few for a curve of scores by loss; "
+            f"{LEAST_SCORE_RUNS} are needed."
+        )
+    extent = float(np.ptp(exact_match))
+    if extent < LEAST_SCORE_RANGE:
+        raise StudyError(
+            f"exact match lies between {exact_match.min():.3f} and {exact_match.max():.3f} at all "
+            f"runs fitted, a range under {LEAST_SCORE_RANGE}: nothing says where it will rise."
+        )
+    try:
+        fitting = Fitting(LEAST_SQUARES, bootstraps=bootstraps)
+        return fit_task_accuracy(answer_loss, exact_match, fitting=fitting)
+    except LawError as error:
+        raise StudyError(str(error)) from error
+
+
+def _losses(fit: Fit, columns: dict[str, np.ndarray], seeds: int) -> np.ndarray:
+    """[draws, points]: means over so many seeds."""
+    draws = np.repeat(fit.sample(columns), DRAWS, axis=0)
+    noise = _noise(fit, draws.shape, 1) / np.sqrt(seeds)
+    return draws * np.exp(noise) if fit.objective.space == "log" else draws + noise
+
+
+def _noise(fit: Fit, shape: tuple[int, ...], stream: int) -> np.ndarray:
+    freedom = fit.points - len(fit.vector)
+    if freedom < 1:
+        raise LawError(
+            f"{fit.name} was fitted to {fit.points} points with {len(fit.vector)} parameters: "
+            "nothing is left to tell a run's noise by; add runs."
+        )
+    random = np.random.default_rng([fit.seed, stream])
+    return fit.noise * random.standard_t(freedom, size=shape)
+
+
+def _pair(bounds: np.ndarray) -> tuple[float, float]:
+    return float(bounds[0]), float(bounds[1])

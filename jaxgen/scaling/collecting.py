@@ -1,0 +1,313 @@
+"""From the directories of finished runs to the tables that laws and verdicts are made of.
+
+    runs = read_runs("runs/study")
+    table = table_of(runs)                       # a laws.Table: the mean held-out loss over tasks
+    tasks = emergence_rows(runs).tasks           # task -> emergence.TaskRows
+
+Only files are read: run.json, config.gin (the seed of the evaluation) and evals/STEP.jsonl. Every
+row keeps the name of its run, and every answer the line it stands on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxgen.configuration import load_text
+from jaxgen.errors import StudyError
+from jaxgen.scaling.emergence import EmergenceError, TaskRows, read_rows
+from jaxgen.scaling.laws import LawError, Table
+from jaxgen.training.run_directory import RunDirectory
+
+COUNTS = ("active", "total", "without_embedding")
+"""Senses of a model's number of parameters; the first is a table's own."""
+PAIRED = ("exact_match", "token_accuracy", "log_probability", "answer_tokens")
+OPTIONAL = ("choice_probability", "brier", "edit_distance")
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyRun:
+    """A finished run.
+
+    Attributes:
+      directory: where it is.
+      record: what run.json says.
+      evaluation_seed: of the instances that it was judged on.
+    """
+
+    directory: RunDirectory
+    record: Mapping[str, Any]
+    evaluation_seed: int
+
+    @property
+    def name(self) -> str:
+        return self.record["name"]
+
+    @property
+    def seed(self) -> int:
+        return self.record["seed"]
+
+    @property
+    def rung(self) -> str:
+        """The name without "-seedN"; runs of one rung differ in the seed alone."""
+        return rung_of(self.name)
+
+    @property
+    def is_sparse(self) -> bool:
+        """Some parameters do not take part in computing a token."""
+        counts = self.record["parameters"]
+        return counts["active"] != counts["total"]
+
+    @property
+    def parameters(self) -> dict[str, int]:
+        """By sense: active, total, and active without the embedding."""
+        counts = self.record["parameters"]
+        without = counts["active"] - counts["embedding"]
+        return {k: counts[k] for k in ("active", "total")} | {"without_embedding": without}
+
+    @property
+    def answers_file(self) -> Path:
+        """One row an instance, of the last step."""
+        return self.directory.evaluations / f"{self.record['steps']:08}.jsonl"
+
+    def loss(self, task: str | None = None) -> float:
+        """Held-out loss of a task, or the mean over the tasks that have one; nats a token.
+
+        Raises:
+          StudyError: there is none, or it is no number.
+        """
+        losses = {
+            name: scores["loss"]
+            for name, scores in self.record["evaluation"].items()
+            if scores.get("loss") is not None
+        }
+        if task is not None and task not in losses:
+            raise StudyError(
+                f"run {self.name} has no held-out loss of task {task!r}; it has those of "
+                f"{', '.join(sorted(losses)) or 'none'}. Choose one of them."
+            )
+        if not losses:
+            raise StudyError(f"run {self.name} has no held-out loss; `jaxgen evaluate` makes it.")
+        chosen = losses if task is None else {task: losses[task]}
+        for name, loss in chosen.items():
+            if not math.isfinite(loss):
+                raise StudyError(
+                    f"run {self.name} has loss={loss} of task {name!r}; it diverged: train it "
+                    "anew with a lower learning rate, or leave it out."
+                )
+        return sum(chosen.values()) / len(chosen)
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """The judged answers of a study.
+
+    Attributes:
+      tasks: task -> its rows.
+      lines: task -> run -> instance -> line of the run's answers file, from 1.
+      by_run: task -> run -> loss of its answers (nats a token) and exact match.
+      left_out: task -> why its rows cannot be read as an ability.
+    """
+
+    tasks: Mapping[str, TaskRows]
+    lines: Mapping[str, Mapping[str, Mapping[str, int]]]
+    by_run: Mapping[str, Mapping[str, tuple[float, float]]]
+    left_out: Mapping[str, str]
+
+    def means(self, task: str, runs: Sequence[StudyRun]) -> tuple[np.ndarray, np.ndarray]:
+        """[runs] loss of a task's answers in nats a token, [runs] exact match.
+
+        Raises:
+          StudyError: a run was not judged on the task.
+        """
+        if absent := [run.name for run in runs if run.name not in self.by_run[task]]:
+            raise StudyError(
+                f"run {absent[0]} was not judged on task {task!r}, others were; judge all alike."
+            )
+        pairs = np.array([self.by_run[task][run.name] for run in runs])
+        return pairs[:, 0], pairs[:, 1]
+
+
+def rung_of(name: str) -> str:
+    """A run's name without its seed: "dense-2x64-seed1" -> "dense-2x64"."""
+    return re.sub(r"-seed\d+$", "", name)
+
+
+def find_directories(folder: str | os.PathLike) -> list[RunDirectory]:
+    """Every run of a study's folder, finished or not, by name.
+
+    Raises:
+      StudyError: the folder is not there.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise StudyError(f"{folder} is not a folder; name that of a study.")
+    return [RunDirectory(path.parent) for path in sorted(folder.glob("*/run.json"))]
+
+
+def read_runs(folder: str | os.PathLike) -> tuple[StudyRun, ...]:
+    """The finished runs of a study's folder, checked to be comparable; others are passed over.
+
+    Raises:
+      StudyError: no run is finished, or see `check_runs`.
+    """
+    finished = [one for one in find_directories(folder) if one.is_finished()]
+    if not finished:
+        raise StudyError(
+            f"{Path(folder).absolute()} has no finished run; name the folder whose folders are "
+            "runs, or start the study again to finish them."
+        )
+    return check_runs(finished)
+
+
+def check_runs(directories: Sequence[RunDirectory]) -> tuple[StudyRun, ...]:
+    """Finished runs that can stand in one table, smallest first.
+
+    Raises:
+      StudyError: a run that is not finished; one run twice; several seeds of evaluation.
+    """
+    runs = []
+    for directory in directories:
+        record = directory.read_record()
+        if not record.get("finished"):
+            raise StudyError(f"{directory.path} is not finished; start its run again first.")
+        config = load_text(directory.config_file.read_text(), source=str(directory.config_file))
+        runs.append(StudyRun(directory, record, config.evaluation.seed))
+    first: dict[tuple[str, int], StudyRun] = {}
+    for run in runs:
+        other = first.setdefault((run.rung, run.seed), run)
+        if other is not run:
+            raise StudyError(
+                f"{other.directory.path} and {run.directory.path} are one run twice (rung "
+                f"{run.rung!r}, seed {run.seed}); keep one of them in the study."
+            )
+    seeds = {run.evaluation_seed: run.name for run in runs}
+    if len(seeds) > 1:
+        said = ", ".join(f"{seed} in {name}" for seed, name in sorted(seeds.items()))
+        raise StudyError(
+            f"runs differ in evaluation.seed ({said}): they answered other questions. Judge them "
+            "with the same seed."
+        )
+    return tuple(sorted(runs, key=lambda run: (run.record["flops"], run.rung, run.seed)))
+
+
+def table_of(
+    runs: Sequence[StudyRun], task: str | None = None, parameters: str = COUNTS[0]
+) -> Table:
+    """Runs as the table that laws are fitted on; the three counts are columns of it too.
+
+    Args:
+      runs: of a study.
+      task: whose held-out loss; the mean over tasks by default.
+      parameters: the sense of the table's own `parameters`, one of COUNTS.
+
+    Raises:
+      StudyError: an unknown sense, no runs, or a loss that is missing or no number.
+    """
+    if parameters not in COUNTS:
+        raise StudyError(f"parameters={parameters!r} must be one of {', '.join(COUNTS)}.")
+    counts = {name: np.array([run.parameters[name] for run in runs]) for name in COUNTS}
+    try:
+        return Table(
+            parameters=counts[parameters],
+            tokens=np.array([run.record["tokens"] for run in runs]),
+            loss=np.array([run.loss(task) for run in runs]),
+            flops=np.array([run.record["flops"] for run in runs]),
+            seeds=np.array([run.seed for run in runs]),
+            runs=np.array([run.name for run in runs]),
+            extra=counts,
+        )
+    except LawError as error:
+        raise StudyError(f"the runs make no table: {error}") from error
+
+
+def emergence_rows(runs: Sequence[StudyRun]) -> Answers:
+    """Every judged answer of the runs, by task.
+
+    A task none of whose rows has the paired metrics (one scored by choice alone, say) is left out,
+    with the reason; a metric that only some rows have is an error.
+
+    Raises:
+      StudyError: a file of answers that is missing or cannot be read; a missing metric.
+    """
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        scales = {
+            "parameters": run.parameters["active"],
+            "flops": run.record["flops"],
+            "tokens": run.record["tokens"],
+            "loss": run.loss(),
+        }
+        for line, row in read_answers(run):
+            chance = run.record["evaluation"].get(row["task"], {}).get("chance", 0.0)
+            whose = {"run": run.name, "seed": run.seed, "rung": run.rung, "line": line}
+            rows.setdefault(row["task"], []).append({"chance": chance} | row | whose | scales)
+    tasks, left_out = {}, {}
+    for task, of_task in rows.items():
+        if missing := _missing(task, of_task):
+            left_out[task] = f"its rows have no {', '.join(missing)}"
+            continue
+        try:
+            tasks |= read_rows(_same_chance(of_task))
+        except EmergenceError as error:
+            raise StudyError(f"answers of task {task!r}: {error}") from error
+    lines: dict[str, dict[str, dict[str, int]]] = {}
+    for task in tasks:
+        for row in rows[task]:
+            by_run = lines.setdefault(task, {}).setdefault(row["run"], {})
+            by_run[str(row["instance"])] = row["line"]
+    by_run = {task: _means(rows[task]) for task in tasks}
+    return Answers(tasks, lines, by_run, left_out)
+
+
+def read_answers(run: StudyRun) -> list[tuple[int, dict[str, Any]]]:
+    """(line from 1, row) of a run's answers."""
+    path = run.answers_file
+    if not path.exists():
+        raise StudyError(f"run {run.name} has no {path}; `jaxgen evaluate` makes it.")
+    found = []
+    for line, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            found.append((line, json.loads(text)))
+        except json.JSONDecodeError as error:
+            raise StudyError(f"{path}:{line} is no JSON ({error}); judge the run anew.") from error
+    return found
+
+
+def _means(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
+    """By run, minus the log probability by the tokens of all answers, and the exact match."""
+    sums: dict[str, np.ndarray] = {}
+    for row in rows:
+        one = [-row["log_probability"], row["answer_tokens"], row["exact_match"], 1]
+        sums[row["run"]] = sums.get(row["run"], np.zeros(4)) + np.array(one)
+    return {run: (total[0] / total[1], total[2] / total[3]) for run, total in sums.items()}
+
+
+def _missing(task: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Paired metrics that no row has; an error where some have them and some do not."""
+    absent = []
+    for name in PAIRED:
+        without = [row for row in rows if row.get(name) is None]
+        if without and len(without) < len(rows):
+            raise StudyError(
+                f"run {without[0]['run']} has no {name} of task {task!r} (line "
+                f"{without[0]['line']} of its answers), other runs do; judge all alike."
+            )
+        if without:
+            absent.append(name)
+    return absent
+
+
+def _same_chance(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with the task's mean chance, and without optional metrics that some lack."""
+    chance = float(np.mean([row["chance"] for row in rows]))
+    partial = {name for name in OPTIONAL if any(row.get(name) is None for row in rows)}
+    return [{k: v for k, v in row.items() if k not in partial} | {"chance": chance} for row in rows]

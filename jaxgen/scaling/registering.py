@@ -1,0 +1,298 @@
+"""A prediction written down before the largest rung is trained, and what came of it.
+
+    rung = held_out_rung(configs)                # of the rung's seeds, not yet trained
+    register("runs/study", rung)                 # writes predictions.json, once
+    ...                                          # train it
+    outcomes("runs/study")                       # inside or outside, by how much
+
+The file holds the law, the runs it rests on, the versions, the time and a digest of all of it. A
+digest shows a change made by accident or by hand; who wants to deceive can compute it anew, so
+commit the file, or publish its digest, where the date is kept by somebody else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxgen.errors import StudyError
+from jaxgen.models.counting import count_parameters, training_flops_per_token
+from jaxgen.run_config import RunConfig
+from jaxgen.scaling.choosing import choose_law, fit_score, forecast_loss, forecast_score
+from jaxgen.scaling.collecting import (
+    StudyRun,
+    emergence_rows,
+    find_directories,
+    read_runs,
+    rung_of,
+    table_of,
+)
+from jaxgen.scaling.laws import Fitting, LawError
+from jaxgen.training.run_directory import write_atomically
+
+FILE = "predictions.json"
+BOOTSTRAPS = 300
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOutRung:
+    """What is known of a rung before it is trained.
+
+    Attributes:
+      name: of the rung; its runs are NAME-seedN.
+      parameters: by sense: active, total, without_embedding.
+      tokens: of a run.
+      flops: of a run.
+      seeds: of its runs.
+    """
+
+    name: str
+    parameters: Mapping[str, int]
+    tokens: int
+    flops: int
+    seeds: tuple[int, ...]
+
+    @property
+    def is_sparse(self) -> bool:
+        return self.parameters["active"] != self.parameters["total"]
+
+
+def held_out_rung(configs: Sequence[RunConfig]) -> HeldOutRung:
+    """The rung of configurations that differ in the seed alone, counted and not trained.
+
+    Raises:
+      StudyError: no configuration, or several rungs.
+    """
+    names = {rung_of(config.name) for config in configs}
+    if len(names) != 1:
+        raise StudyError(f"{len(names)} rungs are given ({sorted(names)}); give the runs of one.")
+    config = configs[0]
+    count = count_parameters(config.model)
+    tokens = config.train.tokens_before(config.train.total_steps(count.active))
+    return HeldOutRung(
+        names.pop(),
+        {
+            "active": count.active,
+            "total": count.total,
+            "without_embedding": count.active - count.embedding,
+        },
+        tokens,
+        tokens * training_flops_per_token(config.model, config.train.length),
+        tuple(sorted(one.train.seed for one in configs)),
+    )
+
+
+def register(
+    study_folder: str | os.PathLike, rung: HeldOutRung, level: float = 0.9
+) -> dict[str, Any]:
+    """Predicts a rung from the finished runs and writes predictions.json.
+
+    Runs as dense or as sparse as the rung are fitted, and none that took more compute.
+
+    Args:
+      study_folder: of the runs.
+      rung: to be predicted.
+      level: of the intervals.
+
+    Returns:
+      What is in the file.
+
+    Raises:
+      StudyError: a run of the rung has finished; a prediction is there already; too few runs.
+    """
+    folder = Path(study_folder)
+    done = [
+        one.path.name
+        for one in find_directories(folder)
+        if one.is_finished() and rung_of(one.read_record()["name"]) == rung.name
+    ]
+    if done:
+        raise StudyError(
+            f"{', '.join(done)} of rung {rung.name!r} has already finished, so nothing can be "
+            "predicted of it any more; register before it is trained."
+        )
+    path = folder / FILE
+    if path.exists():
+        raise StudyError(
+            f"{path} is there already: a registered prediction is not replaced. Keep it, or give "
+            "the study another folder."
+        )
+    runs = [
+        run
+        for run in read_runs(folder)
+        if run.is_sparse == rung.is_sparse and run.record["flops"] < rung.flops
+    ]
+    if not runs:
+        raise StudyError(f"no finished run of rung {rung.name!r}'s kind took less compute than it.")
+    content: dict[str, Any] = {
+        "held_out": dataclasses.asdict(rung),
+        "level": level,
+        "loss": _predict_loss(runs, rung, level),
+        "scores": _predict_scores(runs, rung, level),
+        "points": [_point(run) for run in runs],
+        "versions": runs[0].record["versions"],
+        "revision": runs[0].record["git_revision"],
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    content = json.loads(json.dumps(content, allow_nan=False))
+    content["digest"] = digest_of(content)
+    write_atomically(path, json.dumps(content, indent=1) + "\n")
+    return content
+
+
+def read_registered(study_folder: str | os.PathLike) -> dict[str, Any] | None:
+    """What was registered, None where nothing was.
+
+    Raises:
+      StudyError: the file was changed since, or cannot be read.
+    """
+    path = Path(study_folder) / FILE
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise StudyError(f"{path} is no JSON ({error}); restore the registered file.") from error
+    found = digest_of(content)
+    if content.get("digest") != found:
+        raise StudyError(
+            f"{path} was changed after it was registered: its digest is {found[:12]}, it says "
+            f"{str(content.get('digest'))[:12]}. Restore the registered file."
+        )
+    return content
+
+
+def outcomes(study_folder: str | os.PathLike) -> dict[str, Any] | None:
+    """The registered prediction and what came beside it; None where none was registered.
+
+    Returns:
+      "registered", the file; "loss" and "scores", comparisons: "predicted", "actual" (the mean
+      over seeds), "interval", "is_inside", "error" (actual less predicted), "outside_by" (0 inside)
+      and "by_run", the same of every run against the interval of a new run; None before the rung
+      has run. "late" names runs that were started before the prediction was registered, and
+      "missing" seeds that were planned and have not finished.
+
+    Raises:
+      StudyError: the file was changed.
+    """
+    registered = read_registered(study_folder)
+    if registered is None:
+        return None
+    rung = registered["held_out"]
+    finished = read_runs(study_folder)
+    runs = [run for run in finished if run.rung == rung["name"]]
+    result: dict[str, Any] = {"registered": registered, "loss": None, "scores": {}}
+    result["missing"] = sorted({*rung["seeds"]} - {run.seed for run in runs})
+    began = datetime.datetime.fromisoformat(registered["time"])
+    result["late"] = [
+        run.name for run in runs if datetime.datetime.fromisoformat(run.record["started"]) < began
+    ]
+    if not runs:
+        return result
+    if "value" in registered["loss"]:
+        result["loss"] = compare(registered["loss"], {run.name: run.loss() for run in runs})
+    for task, predicted in registered["scores"].items():
+        actual = {
+            run.name: run.record["evaluation"][task]["exact_match"]
+            for run in runs
+            if "exact_match" in run.record["evaluation"].get(task, {})
+        }
+        if "value" in predicted and actual:
+            result["scores"][task] = compare(predicted, actual)
+    return result
+
+
+def compare(predicted: Mapping[str, Any], actual: Mapping[str, float]) -> dict[str, Any]:
+    """A forecast and the runs' values -> see `outcomes`."""
+    mean = float(np.mean(list(actual.values())))
+    return {
+        **_beside(predicted["value"], mean, predicted["seed_mean"]),
+        "by_run": {
+            name: _beside(predicted["value"], value, predicted["new_run"])
+            for name, value in actual.items()
+        },
+    }
+
+
+def digest_of(content: Mapping[str, Any]) -> str:
+    """SHA-256 of all but the digest itself, however the file is laid out."""
+    kept = {name: value for name, value in content.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def _beside(predicted: float, actual: float, interval: Sequence[float]) -> dict[str, Any]:
+    low, high = interval
+    return {
+        "predicted": predicted,
+        "actual": actual,
+        "interval": [low, high],
+        "is_inside": bool(low <= actual <= high),
+        "error": actual - predicted,
+        "outside_by": float(min(actual - low, 0) + max(actual - high, 0)),
+    }
+
+
+def _predict_loss(runs: Sequence[StudyRun], rung: HeldOutRung, level: float) -> dict[str, Any]:
+    table = table_of(runs)
+    choice = choose_law(table)
+    try:
+        fit = choice.fit(table, Fitting(bootstraps=BOOTSTRAPS))
+        forecast = forecast_loss(fit, _columns(rung), len(rung.seeds), level)
+    except LawError as error:
+        raise StudyError(f"no loss can be predicted: {error}") from error
+    law = {"formula": choice.formula, "why": choice.why, "parameters": fit.parameters}
+    return dataclasses.asdict(forecast) | {"law": law}
+
+
+def _predict_scores(runs: Sequence[StudyRun], rung: HeldOutRung, level: float) -> dict[str, Any]:
+    """By task a forecast of exact match, or "why_not"."""
+    scores = {}
+    answers = emergence_rows(runs)
+    for task, reason in answers.left_out.items():
+        scores[task] = {"why_not": reason}
+    for task in answers.tasks:
+        try:
+            loss, exact_match = answers.means(task, runs)
+            second = fit_score(loss, exact_match, BOOTSTRAPS)
+            table = dataclasses.replace(table_of(runs), loss=loss)
+            choice = choose_law(table)
+            first = choice.fit(table, Fitting(bootstraps=BOOTSTRAPS))
+            forecast = forecast_score(first, second, _columns(rung), len(rung.seeds), level)
+            scores[task] = dataclasses.asdict(forecast) | {
+                "law": {
+                    "formula": f"answer loss: {choice.formula}; "
+                    "exact match = ceiling - drop / (1 + exp(-k (L - L0)))",
+                    "parameters": {"loss": first.parameters, "score": second.parameters},
+                }
+            }
+        except (LawError, StudyError) as error:
+            scores[task] = {"why_not": str(error)}
+    return scores
+
+
+def _columns(rung: HeldOutRung) -> dict[str, float]:
+    counts = {name: float(count) for name, count in rung.parameters.items()}
+    return counts | {
+        "parameters": counts["active"],
+        "tokens": float(rung.tokens),
+        "flops": float(rung.flops),
+    }
+
+
+def _point(run: StudyRun) -> dict[str, Any]:
+    return {
+        "run": run.name,
+        "parameters": run.parameters,
+        "tokens": run.record["tokens"],
+        "flops": run.record["flops"],
+        "loss": run.loss(),
+        "run_json": hashlib.sha256(run.directory.run_file.read_bytes()).hexdigest(),
+    }

@@ -1,0 +1,122 @@
+"""A prediction is made before, kept as it was, and held against what came."""
+
+import json
+
+import numpy as np
+import pytest
+from synthetic_study import answers_of, config_text, law, write_ability_study, write_run
+
+from jaxgen.configuration import load
+from jaxgen.errors import StudyError
+from jaxgen.models.counting import count_parameters
+from jaxgen.scaling.collecting import emergence_rows, read_runs, table_of
+from jaxgen.scaling.emergence import Design, simulate
+from jaxgen.scaling.registering import (
+    FILE,
+    HeldOutRung,
+    held_out_rung,
+    outcomes,
+    read_registered,
+    register,
+)
+
+TABLE = simulate(Design(scales=8, seeds=3, instances=100), "mirage", seed=3)
+FLAT = simulate(Design(scales=8, seeds=3, instances=100, decades=0.01), "break", seed=3)
+LAST = 7
+SIZE = int(TABLE.scales["parameters"][LAST])
+COUNTS = {"active": SIZE, "total": SIZE, "without_embedding": SIZE - 64}
+RUNG = HeldOutRung(f"rung{LAST}", COUNTS, 10**7, 6 * SIZE * 10**7, (0, 1, 2))
+
+
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory):
+    """A study without its largest rung, the prediction of it, then the whole study."""
+    folder = tmp_path_factory.mktemp("study")
+    write_ability_study(folder, {"mirage": TABLE, "flat": FLAT}, skip=(LAST,))
+    content = register(folder, RUNG)
+    before = outcomes(folder)
+    answers = {s: answers_of(TABLE, LAST, str(s)) for s in (0, 1)}
+    for seed in (0, 1):
+        loss = law(SIZE, 1e7) if seed else 9.0
+        write_run(
+            folder, RUNG.name, seed, SIZE, 1e7, loss, {"mirage": answers[seed]}, config_text(),
+            started="2020-01-01T00:00:00+00:00" if seed else "2099-01-01T00:00:00+00:00",
+        )  # fmt: skip
+    return folder, content, before
+
+
+def test_the_prediction_knows_the_law(registered):
+    folder, content, _ = registered
+    loss = content["loss"]
+    assert loss["value"] == pytest.approx(law(SIZE, 1e7), rel=0.01)
+    low, high = loss["new_run"]
+    assert low < loss["seed_mean"][0] < loss["value"] < loss["seed_mean"][1] < high
+    assert loss["law"]["formula"] == "L = E + A N^-alpha"
+    assert len(content["points"]) == 21
+    assert content["points"][0]["run"] == "rung0-seed0" and len(content["digest"]) == 64
+    score = content["scores"]["mirage"]
+    runs = read_runs(folder)
+    fitted = [run for run in runs if run.rung != RUNG.name]
+    assert table_of(fitted).loss.tolist() == [point["loss"] for point in content["points"]]
+    _, exact = emergence_rows(fitted).means("mirage", fitted)
+    assert max(exact) - 0.2 < score["value"] <= 1
+    assert "a range under 0.1" in content["scores"]["flat"]["why_not"]
+
+
+def test_what_came_is_set_beside_it(registered):
+    folder, content, before = registered
+    assert before["loss"] is None and before["missing"] == [0, 1, 2]
+    found = outcomes(folder)
+    assert found["missing"] == [2] and found["late"] == [f"{RUNG.name}-seed1"]
+    far, near = (found["loss"]["by_run"][f"{RUNG.name}-seed{s}"] for s in (0, 1))
+    assert near["is_inside"] and near["outside_by"] == 0
+    assert not far["is_inside"]
+    assert far["outside_by"] == pytest.approx(9 - content["loss"]["new_run"][1])
+    mean = np.mean([9.0, law(SIZE, 1e7)])
+    assert found["loss"]["actual"] == pytest.approx(mean) and not found["loss"]["is_inside"]
+    assert found["scores"]["mirage"]["actual"] > 0 and "flat" not in found["scores"]
+
+
+def test_nothing_is_predicted_after_the_fact(registered, tmp_path):
+    folder, _, _ = registered
+    with pytest.raises(StudyError, match="has already finished"):
+        register(folder, RUNG)
+    other = HeldOutRung("rung9", COUNTS | {"total": 1}, RUNG.tokens, RUNG.flops, (0,))
+    with pytest.raises(StudyError, match="is there already"):
+        register(folder, other)
+    assert outcomes(tmp_path) is None
+
+
+def test_a_changed_file_is_noticed(registered, tmp_path):
+    folder, content, _ = registered
+    changed = json.loads((folder / FILE).read_text())
+    (tmp_path / FILE).write_text(json.dumps(changed))  # Another layout is the same file.
+    assert read_registered(tmp_path) == content
+    changed["loss"]["new_run"][1] += 1e-9
+    (tmp_path / FILE).write_text(json.dumps(changed))
+    with pytest.raises(StudyError, match="was changed after it was registered"):
+        outcomes(tmp_path)
+    (tmp_path / FILE).write_text("{")
+    with pytest.raises(StudyError, match="is no JSON"):
+        outcomes(tmp_path)
+
+
+def test_too_few_runs_predict_nothing(tmp_path):
+    config = config_text()
+    sparse = HeldOutRung("big", COUNTS | {"total": 2 * SIZE}, RUNG.tokens, RUNG.flops, (0,))
+    for rung, size in enumerate((1e4, 1e5)):
+        write_run(tmp_path, f"r{rung}", 0, size, 1e7, law(size, 1e7), {}, config)
+    with pytest.raises(StudyError, match="2 runs at 2 scales"):
+        register(tmp_path, RUNG)
+    with pytest.raises(StudyError, match="of rung 'big's kind|rung 'big'"):
+        register(tmp_path, sparse)
+    assert not (tmp_path / FILE).exists()
+
+
+def test_a_rung_is_counted_before_it_is_trained():
+    config = load(["runs/quickstart.gin"])
+    rung = held_out_rung([config])
+    assert rung.parameters["total"] == count_parameters(config.model).total
+    assert rung.flops % rung.tokens == 0 and rung.seeds == (config.train.seed,)
+    with pytest.raises(StudyError, match="0 rungs"):
+        held_out_rung([])

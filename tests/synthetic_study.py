@@ -1,0 +1,112 @@
+"""Run directories of studies that were never trained: their law and their abilities are known."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxgen.configuration import load, to_gin
+from jaxgen.scaling.emergence import TaskRows
+from jaxgen.training.run_directory import RunDirectory
+
+E, A, ALPHA, B, BETA = 1.2, 40.0, 0.35, 60.0, 0.4
+SIZES = (2e4, 6e4, 2e5, 6e5, 2e6, 6e6, 2e7)
+TOKENS = (2e6, 8e6, 3e7)
+
+
+def law(parameters: float, tokens: float) -> float:
+    return E + A * parameters**-ALPHA + B * tokens**-BETA
+
+
+def config_text(evaluation_seed: int = 0) -> str:
+    base = load(["runs/quickstart.gin"], ["mixture.tasks=[@addition/task()]",
+                                           "mixture.weights={'addition': 1.0}"])  # fmt: skip
+    evaluation = dataclasses.replace(base.evaluation, seed=evaluation_seed)
+    return to_gin(dataclasses.replace(base, evaluation=evaluation))
+
+
+def write_run(
+    folder: Path,
+    rung: str,
+    seed: int,
+    parameters: float,
+    tokens: float,
+    loss: float,
+    answers: dict[str, list[dict[str, Any]]],
+    config: str,
+    **changes: Any,
+) -> RunDirectory:
+    """A finished run's files, as `run` leaves them."""
+    directory = RunDirectory(folder / f"{rung}-seed{seed}")
+    directory.evaluations.mkdir(parents=True)
+    directory.config_file.write_text(config)
+    evaluation: dict[str, Any] = {"text": {"loss": loss}}
+    for task, rows in answers.items():
+        exact = float(np.mean([row["exact_match"] for row in rows]))
+        evaluation[task] = {"exact_match": exact, "chance": 0.0, "num_examples": len(rows)}
+    steps = 10
+    record = {
+        "name": f"{rung}-seed{seed}", "version": "1", "finished": True, "fingerprint": "f" * 12,
+        "parameters": {"total": int(parameters), "embedding": 64, "active": int(parameters)},
+        "seed": seed, "steps": steps, "tokens": int(tokens),
+        "flops_per_token": int(6 * parameters), "flops": int(6 * parameters) * int(tokens),
+        "versions": {"jaxgen": "0"}, "git_revision": "0" * 40,
+        "started": "2099-01-01T00:00:00+00:00", "evaluation": evaluation,
+    }  # fmt: skip
+    directory.write_record(record | changes)
+    rows = [row for of_task in answers.values() for row in of_task]
+    file = directory.evaluations / f"{steps:08}.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    metrics = [
+        {"step": s, "tokens": int(tokens * s / steps), "loss": loss + 5 / s, "tokens_per_second": 9}
+        for s in range(1, steps + 1)
+    ]
+    directory.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in metrics))
+    return directory
+
+
+def answers_of(rows: TaskRows, rung: int, seed: str) -> list[dict[str, Any]]:
+    """The rows of one run of a simulated table, as an evaluation leaves them."""
+    mine = np.flatnonzero((rows.rung == rung) & (rows.seed == seed))
+    return [
+        {
+            "task": rows.task,
+            "instance": str(rows.instance[place]),
+            **{name: float(column[place]) for name, column in rows.metrics.items()},
+        }
+        for place in mine
+    ]
+
+
+def write_law_study(folder: Path, noise: float = 0.003, seeds: int = 1) -> None:
+    """Every size with every number of tokens, losses by the law above."""
+    random, config = np.random.default_rng(0), config_text()
+    for size in SIZES[:-1]:
+        for tokens in TOKENS:
+            for seed in range(seeds):
+                loss = law(size, tokens) * float(np.exp(random.normal(0, noise)))
+                rung = f"n{size:.0e}-d{tokens:.0e}"
+                write_run(folder, rung, seed, size, tokens, loss, {}, config)
+
+
+def write_ability_study(
+    folder: Path, tasks: dict[str, TaskRows], skip: tuple[int, ...] = (), tokens: float = 1e7
+) -> None:
+    """A ladder at fixed tokens whose answers are those of simulated tables of one design."""
+    config = config_text()
+    first = next(iter(tasks.values()))
+    for rung, parameters in enumerate(first.scales["parameters"]):
+        for seed in np.unique(first.seed):
+            if rung in skip:
+                continue
+            answers = {
+                name: [row | {"task": name} for row in answers_of(rows, rung, seed)]
+                for name, rows in tasks.items()
+            }
+            noise = 1 + 0.002 * np.sin(17.0 * rung + 5.0 * int(seed))
+            loss = law(parameters, tokens) * noise
+            write_run(folder, f"rung{rung}", int(seed), parameters, tokens, loss, answers, config)
