@@ -127,6 +127,14 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--max_shard_bytes", type=int, default=5_000_000_000)
     export.set_defaults(function=("interchange", "export_checkpoint"))
 
+    study = commands.add_parser("report", help="a page on a study: laws, prediction, abilities")
+    study.add_argument("study", metavar="STUDY_FOLDER", help="the folder whose folders are runs")
+    study.add_argument("--output", help="report.html in the study's folder if unset")
+    study.add_argument("--figures", metavar="DIR", help="write each figure as PDF and PNG too")
+    study.add_argument("--title", help="of the page")
+    study.add_argument("--lead", help="a paragraph on what was asked")
+    study.set_defaults(function=("report", "report"))
+
     tokenizer = commands.add_parser("tokenizer", help="train or look at tokenizers")
     of_tokenizers = tokenizer.add_subparsers(required=True, metavar="train|show")
     fit = of_tokenizers.add_parser("train", help="BPE or Unigram over bytes, from text files")

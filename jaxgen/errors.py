@@ -46,4 +46,4 @@ class InterchangeError(JaxgenError):
 
 
 class StudyError(JaxgenError):
-    """Runs that cannot be analysed together, or a prediction that cannot be registered or trusted."""
+    """Runs that make no study, or a prediction that cannot be registered or trusted."""

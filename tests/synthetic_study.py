@@ -18,7 +18,8 @@ SIZES = (2e4, 6e4, 2e5, 6e5, 2e6, 6e6, 2e7)
 TOKENS = (2e6, 8e6, 3e7)
 
 
-def law(parameters: float, tokens: float) -> float:
+def law(parameters: Any, tokens: Any) -> Any:
+    """Held-out loss in nats a token."""
     return E + A * parameters**-ALPHA + B * tokens**-BETA
 
 

@@ -100,7 +100,8 @@ def choose_law(table: Table) -> Choice:
             f"{why} {scales} scales are too few to tell the loss that remains at infinite scale.",
         )
     raise StudyError(
-        f"{len(table)} runs at {scales} scales of {axis} carry no law; train three scales or more."
+        f"too few for a law: {len(table)} run(s) at {scales} scale(s) of {axis}; train three scales "
+        "or more."
     )
 
 

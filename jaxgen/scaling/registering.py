@@ -29,12 +29,12 @@ from jaxgen.run_config import RunConfig
 from jaxgen.scaling.choosing import choose_law, fit_score, forecast_loss, forecast_score
 from jaxgen.scaling.collecting import (
     StudyRun,
-    emergence_rows,
     find_directories,
     read_runs,
     rung_of,
     table_of,
 )
+from jaxgen.scaling.collecting_answers import emergence_rows
 from jaxgen.scaling.laws import Fitting, LawError
 from jaxgen.training.run_directory import write_atomically
 

@@ -5,20 +5,29 @@ from __future__ import annotations
 import html
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from jaxgen.errors import CheckpointError
+from jaxgen.scaling.analysis import analyse_runs, plain
+from jaxgen.scaling.collecting import check_runs
+from jaxgen.scaling.registering import outcomes
 from jaxgen.scaling.samples import samples_file
 from jaxgen.training.run_directory import RunDirectory, read_metrics, read_rows, write_atomically
 
 CURVE_POINTS = 200
+SCRIPTS = ("drawing", "laws", "abilities", "report")
+"""In the order in which they build on each other."""
 
 
 def write_report(
-    directories: Sequence[RunDirectory], path: str | os.PathLike, title: str, lead: str
+    directories: Sequence[RunDirectory],
+    path: str | os.PathLike,
+    title: str,
+    lead: str,
+    analysis: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes the report of finished runs.
 
@@ -27,14 +36,18 @@ def write_report(
       path: of the HTML file, written whole or not at all.
       title: of the page.
       lead: a paragraph on what was asked, as text.
+      analysis: of the runs, see `analysis.analyse`; made here where it is not given.
 
     Raises:
       CheckpointError: if a run is not finished, or the file cannot be written.
+      StudyError: if the runs make no study, see `collecting`.
     """
     path = Path(path)
     runs = [describe(directory, path.parent) for directory in directories]
     runs.sort(key=lambda run: (run["parameters"]["active"], run["sparse"], run["seed"]))
-    data = {"title": title, "runs": runs, "tasks": _tasks(runs)}
+    if analysis is None:
+        analysis = analyse_runs(check_runs(directories), outcomes(directories[0].path.parent))
+    data = {"title": title, "runs": runs, "tasks": _tasks(runs), "analysis": plain(analysis)}
     page = _asset("report.html")
     for mark, text in {
         "{{title}}": html.escape(title),
@@ -42,7 +55,7 @@ def write_report(
         "{{uplot_css}}": _asset("vendor/uplot/uPlot.min.css"),
         "{{uplot_js}}": _asset("vendor/uplot/uPlot.iife.min.js"),
         "{{css}}": _asset("report.css"),
-        "{{js}}": _asset("report.js"),
+        "{{js}}": "".join(_asset(f"{name}.js") for name in SCRIPTS),
         # "</" would end the script element that holds the data.
         "{{data}}": json.dumps(data, allow_nan=False).replace("</", "<\\/"),
     }.items():
@@ -76,14 +89,19 @@ def describe(directory: RunDirectory, folder: Path) -> dict[str, Any]:
         "tokens": record["tokens"],
         "flops": record["flops"],
         "tokens_per_second": sorted(speeds)[len(speeds) // 2] if speeds else None,
-        "loss": sum(scores["loss"] for scores in record["evaluation"].values())
-        / len(record["evaluation"]),
+        "loss": _mean_loss(record["evaluation"]),
         "curve": _curve(metrics, per_token),
         "scores": _scores(record["evaluation"], rows),
         "samples": json.loads(samples.read_text()) if samples.exists() else [],
         "versions": record["versions"],
         "revision": record["git_revision"],
     }
+
+
+def _mean_loss(evaluation: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """Over the tasks that have one; those of a suite have answers alone."""
+    losses = [scores["loss"] for scores in evaluation.values() if scores.get("loss") is not None]
+    return sum(losses) / len(losses) if losses else None
 
 
 def _curve(metrics: list[dict[str, Any]], flops_per_token: int) -> dict[str, list[float]]:
@@ -105,7 +123,7 @@ def _scores(
     for task, summary in evaluation.items():
         scores[task] = dict(summary)
         answers = [row for row in rows if row["task"] == task]
-        if answers:
+        if answers and all("log_probability" in row for row in answers):
             total = sum(row["log_probability"] for row in answers)
             scores[task]["log_probability_per_token"] = total / sum(
                 row["answer_tokens"] for row in answers

@@ -8,7 +8,8 @@ import pytest
 from synthetic_study import answers_of, config_text, law, write_law_study, write_run
 
 from jaxgen.errors import StudyError
-from jaxgen.scaling.collecting import emergence_rows, read_runs, rung_of, table_of
+from jaxgen.scaling.collecting import read_runs, rung_of, table_of
+from jaxgen.scaling.collecting_answers import emergence_rows
 from jaxgen.scaling.emergence import Design, simulate
 
 TABLE = simulate(Design(scales=2, seeds=2, instances=5, answer_tokens=3), "mirage")
@@ -56,6 +57,13 @@ def test_answers_keep_their_run_and_line(tmp_path, config):
     place = [run.name for run in runs].index("r1-seed1")
     assert exact[place] == TABLE.metrics["exact_match"][mine].mean()
     assert loss[place] == pytest.approx(-TABLE.metrics["log_probability"][mine].sum() / 15)
+
+
+def test_a_question_asked_twice_is_two_instances(tmp_path, config):
+    small(tmp_path, config, answers={"mirage": ANSWERS["mirage"] * 2})
+    answers = emergence_rows(read_runs(tmp_path))
+    assert answers.tasks["mirage"].num_instances == 10
+    assert answers.lines["mirage"]["a-seed0"]["3 #2"] == 9
 
 
 def test_a_task_without_paired_metrics_is_left_out(tmp_path, config):

@@ -1,0 +1,37 @@
+"""`jaxgen report`: a study's finished runs as one page, and its figures as files."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from jaxgen.scaling.analysis import analyse
+from jaxgen.scaling.collecting import read_runs
+from jaxgen.scaling.report import write_report
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """Writes the page and prints where it is.
+
+    Args:
+      arguments: `study`, the folder of runs; `output`, the page, or None for report.html in it;
+        `figures`, a folder for PDF and PNG files, or None; `title` and `lead`, or None.
+    """
+    folder = Path(arguments.study)
+    runs = read_runs(folder)
+    analysis = analyse(folder)
+    output = Path(arguments.output) if arguments.output else folder / "report.html"
+    rungs = len({run.rung for run in runs})
+    lead = arguments.lead or (
+        f"What {len(runs)} finished runs at {rungs} sizes say: the laws of their loss, what was "
+        "predicted of the largest, and which abilities appear with scale."
+    )
+    title = arguments.title or f"Study {folder.absolute().name}"
+    directories = [run.directory for run in runs]
+    print(write_report(directories, output, title, lead, analysis).absolute())
+    if arguments.figures:
+        from jaxgen.scaling.figures import write_figures
+
+        for path in write_figures(analysis, Path(arguments.figures)):
+            print(path)
+    return 0
