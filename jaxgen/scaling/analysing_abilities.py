@@ -1,4 +1,4 @@
-"""What a study says of each ability: curves over four scales, seeds, breaks, a verdict, instances."""
+"""What a study says of each ability: curves, seeds, breaks, a verdict, instances."""
 
 from __future__ import annotations
 

@@ -100,8 +100,8 @@ def choose_law(table: Table) -> Choice:
             f"{why} {scales} scales are too few to tell the loss that remains at infinite scale.",
         )
     raise StudyError(
-        f"too few for a law: {len(table)} run(s) at {scales} scale(s) of {axis}; train three scales "
-        "or more."
+        f"too few for a law: {len(table)} run(s) at {scales} scale(s) of {axis}; train three "
+        "scales or more."
     )
 
 

@@ -1,0 +1,145 @@
+"""The report's figures as files, for a paper: of one analysis, each as PDF and as PNG.
+
+matplotlib is needed here alone: `pip install 'jaxgen[figures]'`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxgen.errors import ConfigError
+from jaxgen.scaling.emergence import PER_TOKEN
+
+LABELS = {
+    "parameters": "active parameters",
+    "flops": "FLOPs",
+    "tokens": "tokens",
+    "loss": "held-out loss (nats a token)",
+}
+DENSE, SPARSE, FORECAST = "#1f63c4", "#c2410c", "#b45309"
+RESOLUTION = 160
+"""Dots an inch, of a PNG."""
+
+
+def write_figures(analysis: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Writes every figure that the analysis has data for.
+
+    Args:
+      analysis: see `analysis.analyse`.
+      folder: made if it is not there.
+
+    Returns:
+      The files: law-TASK, prediction, ability-TASK and instances-TASK, each .pdf and .png.
+
+    Raises:
+      ConfigError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ConfigError(
+            "figures need matplotlib, which is not installed; pip install 'jaxgen[figures]'."
+        ) from error
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+
+    def save(name: str, panels: int, paint: Any, *given: Any) -> None:
+        figure = Figure(figsize=(3.6 * panels + 0.4, 3.0), layout="constrained")
+        paint(figure.subplots(1, panels, squeeze=False)[0], *given)
+        for suffix in ("pdf", "png"):
+            path = folder / f"{name}.{suffix}"
+            # No time of writing: equal studies give equal files.
+            metadata = {"CreationDate": None} if suffix == "pdf" else None
+            figure.savefig(path, dpi=RESOLUTION, metadata=metadata)
+            written.append(path)
+
+    for law in analysis["laws"]:
+        if "why_not" not in law:
+            save(_name("law", law, law["task"] or "mean"), 1, _law, law)
+    prediction = analysis["prediction"]
+    if prediction and prediction["loss"]:
+        save("prediction", 1, _prediction, prediction)
+    for ability in analysis["abilities"]:
+        curves = ability.get("axes", {}).get("parameters", {})
+        if "curves" in curves:
+            save(_name("ability", ability, ability["task"]), 3, _ability, ability, curves)
+            save(_name("instances", ability, ability["task"]), 1, _instances, ability["heat_map"])
+    return written
+
+
+def _name(what: str, of: Mapping[str, Any], task: str) -> str:
+    safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in task)
+    return f"{what}-{safe}" + ("-sparse" if of["kind"] == "sparse" else "")
+
+
+def _law(axes: Sequence[Any], law: Mapping[str, Any]) -> None:
+    (plot,) = axes
+    colour = DENSE if law["kind"] == "dense" else SPARSE
+    for place, line in enumerate(law["curves"]):
+        shade = 0.35 + 0.65 * (place + 1) / len(law["curves"])
+        plot.plot(line["x"], line["y"], color=colour, alpha=shade, linewidth=1.4)
+        if len(law["curves"]) == 1 and None not in line["low"]:
+            plot.fill_between(line["x"], line["low"], line["high"], color=colour, alpha=0.15, lw=0)
+    points = law["points"]
+    plot.scatter([p["x"] for p in points], [p["loss"] for p in points], s=12, color=colour)
+    plot.set(xscale="log", yscale="log", xlabel=LABELS[law["axis"]])
+    plot.set(ylabel="held-out loss (nats a token)", title=law["formula"])
+    shown = [p["loss"] for p in points] + [y for line in law["curves"] for y in line["y"]]
+    plot.set_ylim(0.95 * min(shown), 1.05 * max(shown))
+
+
+def _prediction(axes: Sequence[Any], prediction: Mapping[str, Any]) -> None:
+    """In units of the predicted value, so that a loss and scores stand in one picture."""
+    (plot,) = axes
+    rows = {"loss": prediction["loss"], **prediction["scores"]}
+    for place, one in enumerate(rows.values()):
+        scale = one["predicted"] or 1.0
+        low, high = (bound / scale for bound in one["interval"])
+        plot.plot([low, high], [place, place], color=FORECAST, linewidth=5, alpha=0.35)
+        plot.plot(1.0, place, "|", color=FORECAST, markersize=12)
+        runs = [run["actual"] / scale for run in one["by_run"].values()]
+        plot.scatter(runs, [place] * len(runs), s=10, color=DENSE, alpha=0.6)
+        plot.plot(one["actual"] / scale, place, "D", color=DENSE, markersize=5)
+    plot.set_yticks(range(len(rows)), list(rows))
+    plot.invert_yaxis()
+    plot.set(xlabel="over the predicted value", title=prediction["registered"]["held_out"]["name"])
+
+
+def _ability(axes: Sequence[Any], ability: Mapping[str, Any], curves: Mapping[str, Any]) -> None:
+    colour = DENSE if ability["kind"] == "dense" else SPARSE
+    for plot, metric, label in (
+        (axes[0], "exact_match", "exact match"),
+        (axes[1], PER_TOKEN, "log-probability a token"),
+    ):
+        points = curves["curves"][metric]
+        scale = [point["scale"] for point in points]
+        plot.plot(scale, [point["mean"]["value"] for point in points], color=colour)
+        if all(point["mean"]["low"] is not None for point in points):
+            low, high = ([point["mean"][end] for point in points] for end in ("low", "high"))
+            plot.fill_between(scale, low, high, color=colour, alpha=0.15, lw=0)
+        runs = [(point["scale"], run["value"]) for point in points for run in point["by_run"]]
+        plot.scatter(*zip(*runs, strict=True), s=8, color=colour, alpha=0.6)
+        plot.set(xscale="log", xlabel=LABELS["parameters"], ylabel=label)
+    success = curves["success"]
+    share = np.array([[one["share"][end] for end in ("value", "low", "high")] for one in success])
+    errors = np.abs(share[:, 1:] - share[:, :1]).T
+    scale = [one["scale"] for one in success]
+    axes[2].errorbar(scale, share[:, 0], errors, color=colour, capsize=2, marker="o", markersize=3)
+    axes[2].set(xscale="log", xlabel=LABELS["parameters"], ylabel="p(success) over seeds")
+    axes[0].set_ylim(-0.03, 1.03)
+    axes[2].set_ylim(-0.03, 1.03)
+    axes[0].set_title(ability["task"])
+    axes[1].set_title(ability["verdict"].get("verdict", ""))
+
+
+def _instances(axes: Sequence[Any], found: Mapping[str, Any]) -> None:
+    (plot,) = axes
+    solved = np.array([[np.nan if s is None else s for s in row] for row in found["solved"]])
+    plot.imshow(solved, aspect="auto", cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    plot.set_xticks(range(len(found["scale"])), [f"{scale:.2g}" for scale in found["scale"]])
+    plot.tick_params("x", labelrotation=60)
+    plot.set(xlabel=LABELS["parameters"], ylabel="instances, first solved on top")
