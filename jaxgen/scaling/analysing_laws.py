@@ -156,7 +156,8 @@ def _holdout(choice: Choice, table: Table) -> dict[str, Any]:
     try:
         found = roll(same_law, table, level=HOLDOUT_LEVEL)
     except LawError as error:
-        return {"why_not": f"Coverage on held-out runs cannot be told: {error}"}
+        reason = str(error).removesuffix(" Choose origins=.")
+        return {"why_not": f"Coverage on held-out runs cannot be told: {reason}"}
     names = table.runs if table.runs is not None else np.arange(len(table))
     return {
         "level": found.level,

@@ -77,6 +77,8 @@ def _name(what: str, of: Mapping[str, Any], task: str) -> str:
 
 
 def _law(axes: Sequence[Any], law: Mapping[str, Any]) -> None:
+    from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
+
     (plot,) = axes
     colour = DENSE if law["kind"] == "dense" else SPARSE
     for place, line in enumerate(law["curves"]):
@@ -90,6 +92,10 @@ def _law(axes: Sequence[Any], law: Mapping[str, Any]) -> None:
     plot.set(ylabel="held-out loss (nats a token)", title=law["formula"])
     shown = [p["loss"] for p in points] + [y for line in law["curves"] for y in line["y"]]
     plot.set_ylim(0.95 * min(shown), 1.05 * max(shown))
+    if max(shown) < 10 * min(shown):
+        plot.yaxis.set_major_locator(MaxNLocator(5))
+        plot.yaxis.set_major_formatter(ScalarFormatter())
+        plot.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _prediction(axes: Sequence[Any], prediction: Mapping[str, Any]) -> None:

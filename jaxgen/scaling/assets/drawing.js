@@ -25,7 +25,7 @@ function colourOf(run, runs) {
   const kind = runs.filter((other) => other.sparse === run.sparse);
   const sizes = [...new Set(kind.map((other) => other.parameters.active))].sort((a, b) => a - b);
   const place = sizes.length > 1 ? sizes.indexOf(run.parameters.active) / (sizes.length - 1) : 1;
-  return `color-mix(in srgb, ${style(run.sparse ? "--sparse" : "--dense")} ${35 + 65 * place}%, ${style("--paper")})`;
+  return `color-mix(in srgb, ${style(run.sparse ? "--sparse" : "--dense")} ${45 + 55 * place}%, ${style("--paper")})`;
 }
 
 function resolved(colour) {
@@ -47,11 +47,11 @@ function axis(label, values, size) {
   };
 }
 
-// Grid lines at 1, 2, ... 9 times each power of ten; labels at the powers.
+// Grid lines at 1, 2, ... 9 times each power of ten, or at the powers alone where there are many; labels at the powers.
 function logSplits(self, index, low, high) {
-  const splits = [];
+  const splits = [], most = high / low > 3000 ? 2 : 10;
   for (let power = 10 ** Math.floor(Math.log10(low)); power <= high; power *= 10) {
-    for (let digit = 1; digit < 10; digit++) {
+    for (let digit = 1; digit < most; digit++) {
       if (digit * power >= low && digit * power <= high) splits.push(digit * power);
     }
   }
@@ -75,7 +75,7 @@ function draw(place, options, columns) {
   charts.push([place, chart]);
 }
 addEventListener("resize", () => {
-  for (const [place, chart] of charts) chart.setSize({ width: place.clientWidth - 16, height: chart.height });
+  for (const [place, chart] of charts.filter(([place]) => place.isConnected)) chart.setSize({ width: place.clientWidth - 16, height: chart.height });
 });
 
 
@@ -87,7 +87,7 @@ function number(value, digits = 3) {
   if (size < 1e-12) return "≈ 0";
   return size >= 1e-3 && size < 1e5 ? String(Number(value.toPrecision(digits))) : value.toExponential(digits - 1);
 }
-const between = (pair) => `${number(pair[0])} to ${number(pair[1])}`;
+const between = (pair, digits = 3) => `${number(pair[0], digits)} to ${number(pair[1], digits)}`;
 
 // A table in a box that scrolls sideways; cells are text, or [text, class].
 function tableOf(titles, rows) {

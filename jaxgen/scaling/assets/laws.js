@@ -43,7 +43,7 @@ function showLaw(law) {
     bars.push({ x, low: said.loss.new_run[0], high: said.loss.new_run[1], colour: amber });
     points.push({
       x, y: said.loss.value, colour: amber, hollow: true,
-      text: [`registered prediction of ${said.held_out.name}`, `${number(said.loss.value, 4)}; one run: ${between(said.loss.new_run)}`],
+      text: [`registered prediction of ${said.held_out.name}`, `${number(said.loss.value, 4)}; one run: ${between(said.loss.new_run, 4)}`],
     });
   }
   const lines = law.curves.map((curve, i) => ({ ...curve, colour: shades[i], banded: law.curves.length === 1 && curve.low[0] !== null }));
@@ -68,7 +68,7 @@ function showLaw(law) {
 function holdout(found) {
   if (found.why_not) return [element("p", found.why_not, "note")];
   const rows = found.origins.flatMap((origin) => origin.runs.map((run) => [
-    run.run, si(origin.largest_flops), String(origin.fitted), fixed(run.predicted, 4), between(run.interval), fixed(run.actual, 4),
+    run.run, si(origin.largest_flops), String(origin.fitted), fixed(run.predicted, 4), between(run.interval, 4), fixed(run.actual, 4),
     run.is_inside ? ["inside", "good"] : ["outside", "bad"],
   ]));
   return [
@@ -103,9 +103,9 @@ function prediction() {
   const rows = [], runs = [], reasons = [];
   const row = (name, forecast, outcome) => {
     if (forecast.why_not) { reasons.push(`${name}: ${forecast.why_not}`); return; }
-    rows.push([name, fixed(forecast.value, 4), between(forecast.seed_mean), ...came(outcome)]);
+    rows.push([name, fixed(forecast.value, 4), between(forecast.seed_mean, 4), ...came(outcome)]);
     for (const [run, one] of Object.entries(outcome?.by_run ?? {})) {
-      runs.push([name, run, fixed(one.predicted, 4), between(one.interval), ...came(one)]);
+      runs.push([name, run, fixed(one.predicted, 4), between(one.interval, 4), ...came(one)]);
     }
   };
   row("held-out loss", said.loss, found.loss);
@@ -117,7 +117,9 @@ function prediction() {
     for (const reason of reasons) list.append(element("li", reason));
     box.append(element("p", "Without a prediction:"), list);
   }
-  box.append(element("p", `Law: ${said.loss.law.formula}. Digest of the registered file: ${said.digest}.`, "note break"));
+  const last = element("p", `Law: ${said.loss.law.formula}. SHA-256 of the registered prediction: `, "note");
+  last.append(element("code", said.digest, "break"));
+  box.append(last);
 }
 
 function came(one) {
