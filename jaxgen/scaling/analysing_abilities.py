@@ -87,7 +87,7 @@ def _axis(
         what = "rung was trained" if len(scale) < 2 else f"value of {axis} has all runs"
         return {"why_not": f"Only one {what}, so there is no curve over {axis}."}
     runs = average_runs(rows, axis)
-    order = [rungs[place] for place in _order(rows, axis)]
+    order = [rungs[int(place)] for place in _order(rows, axis)]
 
     def named(points: Sequence[Any]) -> list[dict[str, Any]]:
         return [
@@ -163,7 +163,7 @@ def _heat_map(
     """Instances by rungs; `lines` are those of the instance in each run's answers file, in order
     of `runs`, or one number where they agree."""
     found = heat_map(rows, "parameters")
-    order = [rungs[place] for place in _order(rows, "parameters")]
+    order = [rungs[int(place)] for place in _order(rows, "parameters")]
     columns = [sorted(name for (rung, _), name in names.items() if rung == of) for of in order]
     runs = [run for column in columns for run in column]
     places = []

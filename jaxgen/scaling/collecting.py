@@ -90,7 +90,10 @@ class StudyRun:
                 f"{', '.join(sorted(losses)) or 'none'}. Choose one of them."
             )
         if not losses:
-            raise StudyError(f"run {self.name} has no held-out loss; `jaxgen evaluate` makes it.")
+            raise StudyError(
+                f"run {self.name} has no held-out loss in run.json; leave it out of the study, or "
+                "train it on a mixture whose tasks have held-out rows."
+            )
         chosen = losses if task is None else {task: losses[task]}
         for name, loss in chosen.items():
             if not math.isfinite(loss):

@@ -102,7 +102,10 @@ def read_answers(run: StudyRun) -> list[tuple[int, dict[str, Any]]]:
     """(line from 1, row) of a run's answers."""
     path = run.answers_file
     if not path.exists():
-        raise StudyError(f"run {run.name} has no {path}; `jaxgen evaluate` makes it.")
+        raise StudyError(
+            f"run {run.name} has no {path}; `jaxgen evaluate --run_dir={run.directory.path}` "
+            "makes it."
+        )
     found = []
     for line, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:

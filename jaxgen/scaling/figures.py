@@ -39,7 +39,7 @@ def write_figures(analysis: Mapping[str, Any], folder: Path) -> list[Path]:
       ConfigError: matplotlib is not installed.
     """
     try:
-        from matplotlib.figure import Figure
+        from matplotlib.figure import Figure  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ConfigError(
             "figures need matplotlib, which is not installed; pip install 'jaxgen[figures]'."
@@ -77,7 +77,11 @@ def _name(what: str, of: Mapping[str, Any], task: str) -> str:
 
 
 def _law(axes: Sequence[Any], law: Mapping[str, Any]) -> None:
-    from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
+    from matplotlib.ticker import (  # pyright: ignore[reportMissingImports]
+        MaxNLocator,
+        NullFormatter,
+        ScalarFormatter,
+    )
 
     (plot,) = axes
     colour = DENSE if law["kind"] == "dense" else SPARSE

@@ -192,9 +192,7 @@ def outcomes(study_folder: str | os.PathLike) -> dict[str, Any] | None:
     result: dict[str, Any] = {"registered": registered, "loss": None, "scores": {}}
     result["missing"] = sorted({*rung["seeds"]} - {run.seed for run in runs})
     began = datetime.datetime.fromisoformat(registered["time"])
-    result["late"] = [
-        run.name for run in runs if datetime.datetime.fromisoformat(run.record["started"]) < began
-    ]
+    result["late"] = [run.name for run in runs if _begun(run) < began]
     if not runs:
         return result
     if "value" in registered["loss"]:
@@ -208,6 +206,15 @@ def outcomes(study_folder: str | os.PathLike) -> dict[str, Any] | None:
         if "value" in predicted and actual:
             result["scores"][task] = compare(predicted, actual)
     return result
+
+
+def _begun(run: StudyRun) -> datetime.datetime:
+    """When a run was first started: run.json has the last start, config.gin is written once."""
+    written = run.directory.config_file.stat().st_mtime
+    return min(
+        datetime.datetime.fromisoformat(run.record["started"]),
+        datetime.datetime.fromtimestamp(written, datetime.UTC),
+    )
 
 
 def compare(predicted: Mapping[str, Any], actual: Mapping[str, float]) -> dict[str, Any]:
