@@ -24,8 +24,6 @@ from typing import Any
 import numpy as np
 
 from jaxgen.errors import StudyError
-from jaxgen.models.counting import count_parameters, training_flops_per_token
-from jaxgen.run_config import RunConfig
 from jaxgen.scaling.choosing import choose_law, fit_score, forecast_loss, forecast_score
 from jaxgen.scaling.collecting import (
     StudyRun,
@@ -35,59 +33,12 @@ from jaxgen.scaling.collecting import (
     table_of,
 )
 from jaxgen.scaling.collecting_answers import emergence_rows
+from jaxgen.scaling.held_out import HeldOutRung
 from jaxgen.scaling.laws import Fitting, LawError
 from jaxgen.training.run_directory import write_atomically
 
 FILE = "predictions.json"
 BOOTSTRAPS = 300
-
-
-@dataclasses.dataclass(frozen=True)
-class HeldOutRung:
-    """What is known of a rung before it is trained.
-
-    Attributes:
-      name: of the rung; its runs are NAME-seedN.
-      parameters: by sense: active, total, without_embedding.
-      tokens: of a run.
-      flops: of a run.
-      seeds: of its runs.
-    """
-
-    name: str
-    parameters: Mapping[str, int]
-    tokens: int
-    flops: int
-    seeds: tuple[int, ...]
-
-    @property
-    def is_sparse(self) -> bool:
-        return self.parameters["active"] != self.parameters["total"]
-
-
-def held_out_rung(configs: Sequence[RunConfig]) -> HeldOutRung:
-    """The rung of configurations that differ in the seed alone, counted and not trained.
-
-    Raises:
-      StudyError: no configuration, or several rungs.
-    """
-    names = {rung_of(config.name) for config in configs}
-    if len(names) != 1:
-        raise StudyError(f"{len(names)} rungs are given ({sorted(names)}); give the runs of one.")
-    config = configs[0]
-    count = count_parameters(config.model)
-    tokens = config.train.tokens_before(config.train.total_steps(count.active))
-    return HeldOutRung(
-        names.pop(),
-        {
-            "active": count.active,
-            "total": count.total,
-            "without_embedding": count.active - count.embedding,
-        },
-        tokens,
-        tokens * training_flops_per_token(config.model, config.train.length),
-        tuple(sorted(one.train.seed for one in configs)),
-    )
 
 
 def register(
@@ -252,7 +203,7 @@ def _predict_loss(runs: Sequence[StudyRun], rung: HeldOutRung, level: float) -> 
     choice = choose_law(table)
     try:
         fit = choice.fit(table, Fitting(bootstraps=BOOTSTRAPS))
-        forecast = forecast_loss(fit, _columns(rung), len(rung.seeds), level)
+        forecast = forecast_loss(fit, rung.columns, len(rung.seeds), level)
     except LawError as error:
         raise StudyError(f"no loss can be predicted: {error}") from error
     law = {"formula": choice.formula, "why": choice.why, "parameters": fit.parameters}
@@ -272,7 +223,7 @@ def _predict_scores(runs: Sequence[StudyRun], rung: HeldOutRung, level: float) -
             table = dataclasses.replace(table_of(runs), loss=loss)
             choice = choose_law(table)
             first = choice.fit(table, Fitting(bootstraps=BOOTSTRAPS))
-            forecast = forecast_score(first, second, _columns(rung), len(rung.seeds), level)
+            forecast = forecast_score(first, second, rung.columns, len(rung.seeds), level)
             scores[task] = dataclasses.asdict(forecast) | {
                 "law": {
                     "formula": f"answer loss: {choice.formula}; "
@@ -283,15 +234,6 @@ def _predict_scores(runs: Sequence[StudyRun], rung: HeldOutRung, level: float) -
         except (LawError, StudyError) as error:
             scores[task] = {"why_not": str(error)}
     return scores
-
-
-def _columns(rung: HeldOutRung) -> dict[str, float]:
-    counts = {name: float(count) for name, count in rung.parameters.items()}
-    return counts | {
-        "parameters": counts["active"],
-        "tokens": float(rung.tokens),
-        "flops": float(rung.flops),
-    }
 
 
 def _point(run: StudyRun) -> dict[str, Any]:

@@ -12,10 +12,9 @@ from jaxgen.models.counting import count_parameters
 from jaxgen.scaling.collecting import read_runs, table_of
 from jaxgen.scaling.collecting_answers import emergence_rows
 from jaxgen.scaling.emergence import Design, simulate
+from jaxgen.scaling.held_out import HeldOutRung, held_out_rung
 from jaxgen.scaling.registering import (
     FILE,
-    HeldOutRung,
-    held_out_rung,
     outcomes,
     read_registered,
     register,

@@ -1,0 +1,69 @@
+"""A rung that is to be predicted: what is known of it before it is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from jaxgen.errors import StudyError
+from jaxgen.models.counting import count_parameters, training_flops_per_token
+from jaxgen.run_config import RunConfig
+from jaxgen.scaling.collecting import rung_of
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOutRung:
+    """What is known of a rung before it is trained.
+
+    Attributes:
+      name: of the rung; its runs are NAME-seedN.
+      parameters: by sense: active, total, without_embedding.
+      tokens: of a run.
+      flops: of a run.
+      seeds: of its runs.
+    """
+
+    name: str
+    parameters: Mapping[str, int]
+    tokens: int
+    flops: int
+    seeds: tuple[int, ...]
+
+    @property
+    def is_sparse(self) -> bool:
+        return self.parameters["active"] != self.parameters["total"]
+
+    @property
+    def columns(self) -> dict[str, float]:
+        """What a law reads of it, by the names of a table's columns."""
+        counts = {name: float(count) for name, count in self.parameters.items()}
+        return counts | {
+            "parameters": counts["active"],
+            "tokens": float(self.tokens),
+            "flops": float(self.flops),
+        }
+
+
+def held_out_rung(configs: Sequence[RunConfig]) -> HeldOutRung:
+    """The rung of configurations that differ in the seed alone, counted and not trained.
+
+    Raises:
+      StudyError: no configuration, or several rungs.
+    """
+    names = {rung_of(config.name) for config in configs}
+    if len(names) != 1:
+        raise StudyError(f"{len(names)} rungs are given ({sorted(names)}); give the runs of one.")
+    config = configs[0]
+    count = count_parameters(config.model)
+    tokens = config.train.tokens_before(config.train.total_steps(count.active))
+    return HeldOutRung(
+        names.pop(),
+        {
+            "active": count.active,
+            "total": count.total,
+            "without_embedding": count.active - count.embedding,
+        },
+        tokens,
+        tokens * training_flops_per_token(config.model, config.train.length),
+        tuple(sorted(one.train.seed for one in configs)),
+    )
