@@ -14,6 +14,7 @@ import datetime
 import json
 import os
 import platform
+import secrets
 import signal
 import threading
 import time
@@ -125,7 +126,7 @@ def take(directory: RunDirectory, after: int) -> Attempt | None:
         machine=platform.node(),
         begun=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
-    temporary = folder / f".{record.number:04}.{platform.node()}.{os.getpid()}.tmp"
+    temporary = folder / f".{record.number:04}.{secrets.token_hex(8)}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         temporary.write_text(_text(record))

@@ -26,14 +26,18 @@ def sweep_with_a_death(tmp_path, monkeypatch, name: str, runs: int, cores: int, 
     node = cluster.add_node(num_cpus=cores)
     killed = []
 
+    def at_work() -> int:
+        found = [history(directory) for directory in sweep.directories(folder)]
+        return sum(bool(records) and records[-1].outcome is None for records in found)
+
     class Killing(RayEngine):
         """Kills the node at its time."""
 
-        def has_room(self):
-            if not killed and len(done(file)) >= dies_after and self._running == 2 * cores:
+        def has_ended(self, handle):
+            if not killed and len(done(file)) >= dies_after and at_work() == 2 * cores:
                 killed.append(time.monotonic())
                 cluster.remove_node(node, allow_graceful=False)
-            return super().has_room()
+            return super().has_ended(handle)
 
     try:
         engine = Killing(sweep, file, folder, cluster.address)
