@@ -113,8 +113,7 @@ class _Value:
 
 def _replaced(whole: Any, nested: Mapping[str, Any], path: str) -> Any:
     """Fields of one object are set together: each alone may be refused."""
-    is_whole = dataclasses.is_dataclass(whole) and not isinstance(whole, type)
-    known = [field.name for field in dataclasses.fields(whole)] if is_whole else []
+    known = [field.name for field in dataclasses.fields(whole)] if _has_fields(whole) else []
     values = {}
     for name, inner in nested.items():
         if name not in known:
@@ -128,6 +127,10 @@ def _replaced(whole: Any, nested: Mapping[str, Any], path: str) -> Any:
             else _replaced(getattr(whole, name), inner, f"{path}{name}.")
         )
     return dataclasses.replace(whole, **values)
+
+
+def _has_fields(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
 def _joined(changes: Iterable[Change]) -> Change:
