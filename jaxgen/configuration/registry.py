@@ -150,6 +150,7 @@ def registered_models() -> Table:
     from jaxgen.models.block_config import Initialization, LatentConfig, LayerConfig
     from jaxgen.models.card import ModelCard
     from jaxgen.models.config import TransformerConfig
+    from jaxgen.models.parametrization import Parametrization
     from jaxgen.ops.moe_config import MoEConfig
     from jaxgen.ops.positions import Alibi, LogTemperature, RelativeBias, Rope, RopeScaling
     from jaxgen.ops.visibility import (
@@ -181,4 +182,5 @@ def registered_models() -> Table:
         "latent": LatentConfig,
         "moe": MoEConfig,
         "initialization": Initialization,
+        "parametrization": Parametrization,
     }

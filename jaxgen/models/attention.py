@@ -9,7 +9,8 @@ from jaxgen.models.cache import Pair
 from jaxgen.models.config import BlockKind, TransformerConfig
 from jaxgen.models.context import View
 from jaxgen.models.norms import Norm, rms_normalise
-from jaxgen.models.parameters import gather, kernel, make_parameter
+from jaxgen.models.parameters import gather, kernel, kernel_stddev, make_parameter
+from jaxgen.models.parametrization import Axes
 from jaxgen.ops.initializers import normal, zeros
 from jaxgen.ops.linear import linear
 from jaxgen.ops.positions import RelativeBias
@@ -36,8 +37,8 @@ class Attention(nnx.Module):
         head_dim = config.width_of_head
         query, kv = ("embed", "heads", "head_dim"), ("embed", config.kv_axis, "head_dim")
         shape, kv_shape = (embed, heads, head_dim), (embed, kv_heads, head_dim)
-        start = kernel(config, embed, heads * head_dim)
-        self.query = make_parameter(rngs, rules, shape, query, query_kernel(config, embed))
+        start = kernel(config, embed, heads * head_dim, kv)
+        self.query = make_parameter(rngs, rules, shape, query, query_kernel(config, embed, query))
         self.key = make_parameter(rngs, rules, kv_shape, kv, start)
         self.value = make_parameter(rngs, rules, kv_shape, kv, start)
         self.out = make_out(config, rngs, rules, head_dim)
@@ -114,19 +115,21 @@ class Attention(nnx.Module):
         return y.transpose(0, 2, 1, 3)
 
 
-def query_kernel(config: TransformerConfig, n_in: int):
+def query_kernel(config: TransformerConfig, n_in: int, axes: Axes):
     """How the matrix to the queries begins."""
     heads, head_dim = config.num_heads, config.width_of_head
-    start = config.initialization
-    smaller = head_dim**-0.5 if start.query_scaling else 1.0
-    return normal(start.kernel_stddev(n_in, heads * head_dim) * smaller)
+    grown = config.parametrization
+    head_at_base = head_dim if grown is None else grown.initial_head(head_dim)
+    smaller = head_at_base**-0.5 if config.initialization.query_scaling else 1.0
+    return normal(kernel_stddev(config, n_in, heads * head_dim, axes) * smaller)
 
 
 def make_out(config: TransformerConfig, rngs: nnx.Rngs, rules: Rules, value_dim: int) -> nnx.Param:
     """The projection [heads, value_dim, embed] back to the stream."""
     shape = (config.num_heads, value_dim, config.embed_dim)
-    start = kernel(config, config.num_heads * value_dim, config.embed_dim, into_stream=True)
-    return make_parameter(rngs, rules, shape, ("heads", "head_dim", "embed"), start)
+    axes = ("heads", "head_dim", "embed")
+    start = kernel(config, config.num_heads * value_dim, config.embed_dim, axes, into_stream=True)
+    return make_parameter(rngs, rules, shape, axes, start)
 
 
 def make_relative(
@@ -137,8 +140,11 @@ def make_relative(
     if not isinstance(bias, RelativeBias) or bias.per_layer != per_layer:
         return None
     shape = (bias.num_buckets, config.num_heads)
-    start = normal(config.initialization.kernel_stddev(config.embed_dim, config.embed_dim))
-    return make_parameter(rngs, rules, shape, (None, "heads"), start)
+    axes = (None, "heads")
+    # Begun like a matrix of the stream's width, which for a wider model is still the base's.
+    width = config.embed_dim / config.width_factor
+    start = normal(config.initialization.kernel_stddev(width, width))
+    return make_parameter(rngs, rules, shape, axes, start)
 
 
 def attend_within(
@@ -152,9 +158,7 @@ def attend_within(
     key: jax.Array | None = None,
 ) -> jax.Array:
     """Attention of [batch, heads, length, head_dim] queries in a view of the keys."""
-    scale = config.attention_scale
-    scale = query.shape[-1] ** -0.5 if scale is None else scale
-    scale *= view.logit_factor
+    scale = attention_scale(config, query.shape[-1]) * view.logit_factor
     if view.temperature is not None:
         query = (query * view.temperature[:, None, :, None]).astype(query.dtype)
     bias = view.bias if relative is None else view.relative_bias(relative, rules)
@@ -170,6 +174,14 @@ def attend_within(
         dropout_rate=config.attention_dropout,
         dropout_key=key,
     )
+
+
+def attention_scale(config: TransformerConfig, head_dim: int) -> float:
+    """On the logits of attention: the base's, and falling as 1 / head_dim where heads grow."""
+    grown = config.parametrization
+    at_base = head_dim if grown is None else grown.initial_head(head_dim)
+    scale = at_base**-0.5 if config.attention_scale is None else config.attention_scale
+    return scale * (at_base / head_dim)
 
 
 def project_out(mixed, weight, bias, rules: Rules) -> jax.Array:

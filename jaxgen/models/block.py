@@ -103,4 +103,6 @@ class Block(nnx.Module):
     def _add(self, x, y, norm, key):
         if self.config.norm_placement == "post":
             return norm(x + dropout(y, self.config.dropout, key))
-        return x + dropout(y if norm is None else norm(y), self.config.dropout, key)
+        y = dropout(y if norm is None else norm(y), self.config.dropout, key)
+        factor = self.config.branch_factor
+        return x + (y if factor == 1 else y * factor)

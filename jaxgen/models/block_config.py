@@ -67,7 +67,7 @@ class Initialization:
     residual_scaling: bool = True
     query_scaling: bool = False
 
-    def kernel_stddev(self, n_in: int, n_out: int) -> float:
+    def kernel_stddev(self, n_in: float, n_out: float) -> float:
         """Of a matrix that sums over `n_in`."""
         if self.kernel == "fixed":
             return self.stddev

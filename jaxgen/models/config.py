@@ -9,6 +9,7 @@ from typing import Literal
 from jaxgen.errors import ConfigError
 from jaxgen.models.block_config import Initialization, LatentConfig, LayerConfig
 from jaxgen.models.card import ModelCard
+from jaxgen.models.parametrization import Parametrization, check
 from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.ops.positions import PositionBias
 from jaxgen.ops.visibility import Bidirectional
@@ -73,6 +74,8 @@ class TransformerConfig:
       output_transform: whether a dense layer, activation and norm precede the logits (BERT).
       pooler: whether there is a dense layer with tanh for a row's first token (BERT).
       initialization: how the parameters begin.
+      parametrization: how model and training follow from those of a base of another size; None:
+        they are as they stand.
       dropout: rate on the embedding and on what a block adds to the stream.
       attention_dropout: rate on attention's weights.
       feed_forward_dropout: rate inside the feed-forward.
@@ -119,6 +122,7 @@ class TransformerConfig:
     output_transform: bool = False
     pooler: bool = False
     initialization: Initialization = Initialization()
+    parametrization: Parametrization | None = None
     dropout: float = 0.0
     attention_dropout: float = 0.0
     feed_forward_dropout: float = 0.0
@@ -161,6 +165,8 @@ class TransformerConfig:
         for name in ("dropout", "attention_dropout", "feed_forward_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"model.{name}={getattr(self, name)} must be in [0, 1).")
+        if self.parametrization is not None:
+            check(self.parametrization, self)
 
     @property
     def kv_heads(self) -> int:
@@ -176,6 +182,16 @@ class TransformerConfig:
     def width_of_head(self) -> int:
         """Width of one head."""
         return self.embed_dim // self.num_heads if self.head_dim is None else self.head_dim
+
+    @property
+    def width_factor(self) -> float:
+        """How much wider than its parametrisation's base; 1 without one."""
+        return self.parametrization.width(self.embed_dim) if self.parametrization else 1.0
+
+    @property
+    def branch_factor(self) -> float:
+        """What a block's additions to the stream are multiplied by."""
+        return 1 / self.parametrization.depth(self.num_layers) if self.parametrization else 1.0
 
     @property
     def groups(self) -> tuple[Group, ...]:

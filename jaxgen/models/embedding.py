@@ -52,7 +52,7 @@ class Embedding(nnx.Module):
 
         x = rows(self.table, tokens, self.rules.vocab)
         if config.scale_embeddings:
-            x = x * config.embed_dim**0.5
+            x = x * (config.embed_dim / config.width_factor) ** 0.5
         if self.positions is not None:
             x = x + rows(self.positions, positions)
         if config.embedding_positions == "sinusoidal":

@@ -43,14 +43,14 @@ class FeedForward(nnx.Module):
         embed, mlp = config.embed_dim, config.mlp_dim if mlp_dim is None else mlp_dim
         gated = config.gated if gated is None else gated
         up, down = ("embed", "mlp"), ("mlp", "embed")
-        start = kernel(config, embed, mlp)
+        start = kernel(config, embed, mlp, up)
 
         def bias(shape, axes, wanted):
             return make_parameter(rngs, rules, shape, axes, zeros) if wanted else None
 
         self.up = make_parameter(rngs, rules, (embed, mlp), up, start)
         self.gate = make_parameter(rngs, rules, (embed, mlp), up, start) if gated else None
-        start = kernel(config, mlp, embed, into_stream=True)
+        start = kernel(config, mlp, embed, down, into_stream=True)
         self.down = make_parameter(rngs, rules, (mlp, embed), down, start)
         self.up_bias = bias((mlp,), ("mlp",), has_bias)
         self.gate_bias = bias((mlp,), ("mlp",), has_bias and gated)

@@ -21,9 +21,8 @@ class _Dense(nnx.Module):
     def __init__(self, config: TransformerConfig, rngs: nnx.Rngs, rules: Rules):
         embed, axes = config.embed_dim, ("embed", None)
         self.rules = rules
-        self.weight = make_parameter(
-            rngs, rules, (embed, embed), axes, kernel(config, embed, embed)
-        )
+        start = kernel(config, embed, embed, axes)
+        self.weight = make_parameter(rngs, rules, (embed, embed), axes, start)
         self.bias = make_parameter(rngs, rules, (embed,), ("embed",), zeros)
 
 

@@ -36,7 +36,7 @@ class LatentAttention(nnx.Module):
         width = latent.nope_dim + latent.rope_dim
 
         def matrix(*shape, axes):
-            start = kernel(config, shape[0], heads * width)
+            start = kernel(config, shape[0], heads * width, axes)
             return make_parameter(rngs, rules, shape, axes, start)
 
         rank, narrow = latent.query_rank, ("embed", "rank")

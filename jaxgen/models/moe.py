@@ -36,9 +36,9 @@ class MoE(nnx.Module):
         self.rules = rules
         embed, mlp, experts = config.embed_dim, moe.mlp_dim, moe.num_experts
         gated = config.gated if moe.gated is None else moe.gated
-        start = kernel(config, embed, mlp)
         up, down = ("experts", "embed", "mlp"), ("experts", "mlp", "embed")
-        router = kernel(config, embed, experts)
+        start = kernel(config, embed, mlp, up)
+        router = kernel(config, embed, experts, ("embed", None))
         self.router = make_parameter(rngs, rules, (embed, experts), ("embed", None), router)
         self.router_bias = (
             make_parameter(rngs, rules, (experts,), (None,), zeros) if moe.bias_balancing else None
@@ -46,7 +46,7 @@ class MoE(nnx.Module):
         shape = (experts, embed, mlp)
         self.up = make_parameter(rngs, rules, shape, up, start)
         self.gate = make_parameter(rngs, rules, shape, up, start) if gated else None
-        start = kernel(config, mlp, embed, into_stream=True)
+        start = kernel(config, mlp, embed, down, into_stream=True)
         self.down = make_parameter(rngs, rules, (experts, mlp, embed), down, start)
         shared = moe.shared_mlp_dim
         self.shared = FeedForward(config, rngs, rules, shared, gated) if shared else None

@@ -10,17 +10,40 @@ import jax
 from flax import nnx
 
 from jaxgen.models.config import TransformerConfig
+from jaxgen.models.parametrization import Axes, grows
 from jaxgen.ops.initializers import Initializer, normal
 from jaxgen.sharding.rules import Rules, mesh_is_set, reshard
 
 
 def kernel(
-    config: TransformerConfig, n_in: int, n_out: int, into_stream: bool = False
+    config: TransformerConfig, n_in: int, n_out: int, axes: Axes, into_stream: bool = False
 ) -> Initializer:
-    """How a matrix from `n_in` to `n_out` begins; `into_stream`: what it gives joins the stream."""
-    start = config.initialization
-    depth = 2 * config.num_layers if into_stream and start.residual_scaling else 1
-    return normal(start.kernel_stddev(n_in, n_out) * depth**-0.5)
+    """How a matrix from `n_in` to `n_out` begins.
+
+    Args:
+      config: the model's.
+      n_in: what it sums over.
+      n_out: what it gives.
+      axes: its logical axes.
+      into_stream: whether what it gives joins the stream.
+    """
+    return normal(kernel_stddev(config, n_in, n_out, axes, into_stream))
+
+
+def kernel_stddev(
+    config: TransformerConfig, n_in: int, n_out: int, axes: Axes, into_stream: bool = False
+) -> float:
+    """The standard deviation of `kernel`: that of the base, and what its growth makes of it."""
+    start, grown, factor = config.initialization, config.parametrization, 1.0
+    sizes: list[float] = [n_in, n_out]
+    layers = config.num_layers
+    if grown is not None:
+        width = config.width_factor
+        sizes = [n / width if grew else n for n, grew in zip(sizes, grows(axes), strict=True)]
+        layers = grown.initial_layers(layers)
+        factor = grown.initial_factor(axes, config.embed_dim)
+    depth = 2 * layers if into_stream and start.residual_scaling else 1
+    return start.kernel_stddev(*sizes) * depth**-0.5 * factor
 
 
 def make_parameter(

@@ -16,10 +16,10 @@ from jaxgen.models.config import TransformerConfig
 from jaxgen.models.context import View, make_views
 from jaxgen.models.embedding import Embedding
 from jaxgen.models.head import Pooler, Transform
-from jaxgen.models.parameters import gather, kernel, make_parameter, named_parameters
+from jaxgen.models.parameters import gather, make_parameter, named_parameters
 from jaxgen.models.stack import Source, Stack
 from jaxgen.ops.dropout import split
-from jaxgen.ops.initializers import zeros
+from jaxgen.ops.initializers import Initializer, normal, zeros
 from jaxgen.ops.routing import RouterStatistics
 from jaxgen.ops.slots import mark
 from jaxgen.ops.visibility import Places, places, visible
@@ -63,11 +63,12 @@ class Transformer(nnx.Module):
         self.stack = Stack(config.groups, config, rngs, rules, has_source=has_encoder)
         self.transform = Transform(config, rngs, rules) if config.output_transform else None
         self.pooler = Pooler(config, rngs, rules) if config.pooler else None
-        axes, start = ("vocab", "embed"), kernel(config, embed, vocab)
         self.unembedding = (
             None
             if config.tie_embeddings
-            else make_parameter(rngs, rules, (vocab, embed), axes, start)
+            else make_parameter(
+                rngs, rules, (vocab, embed), ("vocab", "embed"), _unembedding_start(config)
+            )
         )
         self.logit_bias = (
             make_parameter(rngs, rules, (vocab,), ("vocab",), zeros)
@@ -141,7 +142,9 @@ class Transformer(nnx.Module):
         if self.transform is not None:
             hidden = self.transform(hidden)
         if config.scale_logits:
-            hidden = hidden * config.embed_dim**-0.5
+            hidden = hidden * (config.embed_dim / config.width_factor) ** -0.5
+        if config.width_factor != 1:
+            hidden = hidden / config.width_factor
         return Output(hidden, result.router, cache, pooled)
 
     def _encode(self, batch: Batch, source: EncoderInput, *keys) -> Source:
@@ -175,6 +178,14 @@ class Transformer(nnx.Module):
         logits = logits if bias is None else logits + bias
         cap = self.config.logit_soft_cap
         return logits if cap is None else cap * jnp.tanh(logits / cap)
+
+
+def _unembedding_start(config: TransformerConfig) -> Initializer:
+    """Like the base's: where a model is wider, its logits are divided as a whole."""
+    if config.parametrization is not None and config.parametrization.zero_readout:
+        return zeros
+    width = config.embed_dim / config.width_factor
+    return normal(config.initialization.kernel_stddev(width, config.vocab_size))
 
 
 def _same_segment(segment_ids: jax.Array, source_segment_ids: jax.Array) -> View:

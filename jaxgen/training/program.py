@@ -16,6 +16,7 @@ from jaxgen.sharding.rules import Rules
 from jaxgen.training.config import TrainConfig
 from jaxgen.training.durations import parse_duration
 from jaxgen.training.loading import check_batch_fits
+from jaxgen.training.parametrized import build_optimizer
 from jaxgen.training.state import TrainState, initial_state
 
 
@@ -59,7 +60,8 @@ def build_program(
 
     Raises:
       ShardingError: if the mesh does not divide a parameter or the batch.
-      ConfigError: if the model cannot hold rows of this length.
+      ConfigError: if the model cannot hold rows of this length, or its parametrisation has no rule
+        for the optimiser.
     """
     check_model_fits(model, rules, mesh)
     for stage in train.batch_sizes.stages:
@@ -81,5 +83,5 @@ def build_program(
         )
 
     schedule = train.schedule.build(total_steps, steps)
-    optimizer = train.optimizer.build(schedule)
+    optimizer = build_optimizer(train.optimizer, schedule, model)
     return Program(model, train, mesh, rules, total_steps, schedule, optimizer)

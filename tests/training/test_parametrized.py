@@ -1,0 +1,78 @@
+"""AdamW under a parametrisation: the standard steps at the base, the papers' factors elsewhere."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+import pytest
+from helpers import build, one_device_mesh, random_batch, tiny_moe
+
+from jaxgen.errors import ConfigError
+from jaxgen.models.parameters import named_parameters
+from jaxgen.models.parametrization import Parametrization
+from jaxgen.sharding.rules import Rules
+from jaxgen.training.loading import put_batch
+from jaxgen.training.matrices import is_decayed
+from jaxgen.training.muon import Muon
+from jaxgen.training.optimizers import AdamW
+from jaxgen.training.parametrized import build_optimizer
+from jaxgen.training.state import initial_state
+from jaxgen.training.step import make_train_step
+
+BASE = tiny_moe()
+
+
+def test_training_at_the_base_is_the_standard_training():
+    base = Parametrization("completep", BASE.embed_dim, BASE.num_layers)
+    ends = []
+    mesh = one_device_mesh()
+    with jax.set_mesh(mesh):
+        for config in (BASE, tiny_moe(parametrization=base)):
+            optimizer = build_optimizer(AdamW(), lambda count: 0.01 / (1 + count), config)
+            state = jax.jit(lambda c=config, o=optimizer: initial_state(c, o, Rules(), 0))()
+            step = make_train_step(optimizer, num_tasks=2)
+            for seed in range(3):
+                state, _ = step(state, put_batch(random_batch(seed), mesh, Rules()))
+            ends.append(state.model)
+    for one, other in zip(*(jax.tree.leaves(model) for model in ends), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("epsilon", [1e-8, 0.3])
+def test_rate_decay_and_epsilon_of_every_parameter(epsilon):
+    """Against Adam's equations in numpy; the large epsilon shows its multiplier."""
+    grown = Parametrization("completep", base_embed_dim=16, base_num_layers=1)
+    config = tiny_moe(parametrization=grown)
+    settings = AdamW(epsilon=epsilon, weight_decay=0.1)
+    model: Any = build(config)
+    optimizer = build_optimizer(settings, lambda count: 0.02, config)
+    random = np.random.default_rng(0)
+    leaves, tree = jax.tree.flatten(model)
+    drawn = [random.normal(size=leaf.shape).astype(np.float32) for leaf in leaves]
+    gradients: Any = jax.tree.unflatten(tree, drawn)
+    state = optimizer.init(model)
+    updates: Any
+    updates, state = optimizer.update(gradients, state, model)
+    updates, state = optimizer.update(gradients, state, optax.apply_updates(model, updates))
+    kinds = set()
+    found = zip(*(named_parameters(x) for x in (model, gradients, updates)), strict=True)
+    for (name, parameter), (_, gradient), (_, update) in found:
+        of = grown.multipliers(parameter.logical_axes, config.embed_dim, config.num_layers)
+        kinds.add((of, is_decayed(parameter)))
+        g, x = np.asarray(gradient[...], np.float64), np.asarray(parameter[...], np.float64)
+        decay = 0.1 * of.weight_decay * is_decayed(parameter)
+        rate, size = 0.02 * of.learning_rate, epsilon * of.epsilon
+        # With one gradient twice, both corrected moments are its own.
+        adam = g / (np.abs(g) + size)
+        x = x - rate * (adam + decay * x)
+        np.testing.assert_allclose(
+            np.asarray(update[...]), -rate * (adam + decay * x), atol=1e-6, err_msg=name
+        )
+    assert len(kinds) >= 5
+
+
+def test_other_optimizers_have_no_rule():
+    config = tiny_moe(parametrization=Parametrization("mup", 16))
+    with pytest.raises(ConfigError, match="Muon"):
+        build_optimizer(Muon(), lambda count: 0.1, config)
