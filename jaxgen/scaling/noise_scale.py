@@ -1,7 +1,7 @@
 """The gradient noise scale: how large a batch pays (McCandlish et al., 1812.06162).
 
-The gradient of a batch of B is the true one, G, plus noise of covariance Sigma / B. A step at batch B
-gains as much as one without noise, divided by 1 + B_noise / B, where the simple noise scale is
+The gradient of a batch of B is the true one, G, plus noise of covariance Sigma / B. A step at batch
+B gains as much as one without noise, divided by 1 + B_noise / B, where the simple noise scale is
 B_simple = tr(Sigma) / |G|^2. Two batch sizes tell both parts without bias (appendix A.1): in a
 data-parallel step the small one is a device's, the large one the whole. Their ratio is biased and
 noisy, so each part has its own running mean, and the ratio is taken last.

@@ -6,10 +6,10 @@ A family is a base run and rules; the one size knob is depth. `rungs` gives what
     budget:      TokensPerParameter (20 is Chinchilla's, 2203.15556) or TrainingFlops
     batch, rate: StepLaw (2503.04715), DeepSeekLaw (2401.02954) or Fixed
 
-In the laws N is parameters without the embedding tables, D tokens, C training FLOPs without those of
-the logits (DeepSeek's M = 72 L d^2 + 12 L d s), and the batch is in tokens. Their constants were fitted to models of 6e7 to 1e9 parameters (Step Law) and
-budgets of 1e17 to 2e19 FLOPs (DeepSeek) with AdamW and large vocabularies: elsewhere they are a
-beginning, not a truth.
+In the laws N is parameters without the embedding tables, D tokens, C training FLOPs without those
+of the logits (DeepSeek's M = 72 L d^2 + 12 L d s), and the batch is in tokens. They were fitted to
+models and budgets far above what a laptop trains, with AdamW and large vocabularies: elsewhere they
+are a beginning, not a truth.
 """
 
 from __future__ import annotations

@@ -32,9 +32,15 @@ class TrainState:
 
 
 def initial_state(
-    config: TransformerConfig, optimizer: optax.GradientTransformation, rules: Rules, seed: int
+    config: TransformerConfig,
+    optimizer: optax.GradientTransformation,
+    rules: Rules,
+    seed: int | jax.Array,
 ) -> TrainState:
-    """The state before the first step; call it under `jax.jit` and a mesh to make it in place."""
+    """The state before the first step; call it under `jax.jit` and a mesh to make it in place.
+
+    `seed` is a number, or a key where it is an argument of the jitted function.
+    """
     model: Any = Transformer(config, nnx.Rngs(params=seed), rules)
     step = jnp.zeros((), jnp.int32, out_sharding=jax.P() if mesh_is_set() else None)
     return TrainState(step, model, optimizer.init(model))

@@ -80,7 +80,7 @@ def test_rungs_meet_their_budget_from_above_by_at_most_a_step(budget, law):
 
 
 def test_deepseek_counts_without_the_vocabulary():
-    """M = 72 L d^2 + 12 L d s, of a model with mlp = 8 / 3 d, gated, and 2 s d a layer to attend."""
+    """M = 72 L d^2 + 12 L d s, of a model whose gated feed-forward is 8 / 3 d wide."""
     family = Family(BASE, Shape(48, 16, 8 / 3), TokensPerParameter(20), DeepSeekLaw())
     model = dataclasses.replace(BASE.model, **family.shape.fields(2))
     size, width = family.size(model), model.embed_dim

@@ -1,0 +1,206 @@
+"""The coordinate check (2203.03466, appendix D.1): do activations keep their size as models widen?
+
+A model of each width is trained for a few steps on one batch, and the mean |activation| of every
+module's output is taken before each step. Under muP the logarithm of that mean is flat in the
+logarithm of the width, once training has begun; under the standard parametrisation some module's
+grows. The model is traced as it is written, with its scan over layers as a loop, while the modules'
+calls are overheard; nothing in the model knows of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.batch import Batch
+from jaxgen.models.attention import Attention
+from jaxgen.models.block import Block
+from jaxgen.models.config import TransformerConfig
+from jaxgen.models.embedding import Embedding
+from jaxgen.models.feedforward import FeedForward
+from jaxgen.models.latent_attention import LatentAttention
+from jaxgen.models.moe import MoE
+from jaxgen.models.norms import Norm
+from jaxgen.models.transformer import Transformer
+from jaxgen.sharding.mesh import MeshConfig, make_mesh
+from jaxgen.sharding.rules import Rules
+from jaxgen.training.loading import put_batch
+from jaxgen.training.optimizers import AdamW
+from jaxgen.training.parametrized import build_optimizer
+from jaxgen.training.state import initial_state
+from jaxgen.training.step import make_train_step
+
+MODULES = (Embedding, Norm, Attention, LatentAttention, FeedForward, MoE, Block)
+
+Sizes = dict[str, float]
+"""The mean |activation| of every module's output, by name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Coordinates:
+    """What was measured.
+
+    Attributes:
+      sizes: what was varied (the width, or the depth), ascending.
+      names: of the modules that all sizes have, sorted.
+      means: [sizes, seeds, steps + 1, modules], mean |activation|; the first is before training.
+    """
+
+    sizes: tuple[int, ...]
+    names: tuple[str, ...]
+    means: np.ndarray
+
+    def slopes(self, step: int) -> dict[str, float]:
+        """Of log mean |activation| against log size after `step` steps, over the seeds' means.
+
+        A module that is silent at some size (a readout of zeros) has no slope: nan.
+        """
+        values = self.means[:, :, step].mean(axis=1)
+        x = np.log(np.asarray(self.sizes, np.float64))
+        x = x - x.mean()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            slopes = x @ np.log(values) / (x @ x)
+        slopes = np.where((values > 0).all(axis=0), slopes, np.nan)
+        return dict(zip(self.names, slopes.tolist(), strict=True))
+
+    def flagged(self, step: int, threshold: float = 0.1) -> dict[str, float]:
+        """The modules whose slope is steeper than `threshold` either way.
+
+        The threshold is ours: over four doublings it is a factor of 1.3.
+        """
+        return {n: s for n, s in self.slopes(step).items() if abs(s) > threshold}
+
+
+def check_coordinates(
+    config_of: Callable[[int], TransformerConfig],
+    sizes: Sequence[int],
+    batch: Batch,
+    steps: int = 5,
+    learning_rate: float = 1e-2,
+    seeds: Iterable[int] = (0,),
+    optimizer: AdamW | None = None,
+) -> Coordinates:
+    """Trains models of several sizes on one batch and measures their activations.
+
+    Args:
+      config_of: the model of a size; sizes should differ in width, or in depth, alone.
+      sizes: widths or depths.
+      batch: trained on at every step.
+      steps: how many.
+      learning_rate: constant, that of the base.
+      seeds: of the parameters.
+      optimizer: AdamW without decay by default.
+    """
+    settings = AdamW(weight_decay=0.0) if optimizer is None else optimizer
+    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    sizes, seeds = tuple(sorted(sizes)), tuple(seeds)
+    measured = [
+        _measure(config_of(size), settings, learning_rate, batch, steps, seeds, mesh)
+        for size in sizes
+    ]
+    shared = [set(row) for runs in measured for rows in runs for row in rows]
+    names = tuple(sorted(set.intersection(*shared)))
+    means = np.array(
+        [[[[row[n] for n in names] for row in rows] for rows in runs] for runs in measured]
+    )
+    return Coordinates(sizes, names, means)
+
+
+def _measure(
+    config: TransformerConfig,
+    settings: AdamW,
+    learning_rate: float,
+    batch: Batch,
+    steps: int,
+    seeds: Sequence[int],
+    mesh: jax.sharding.Mesh,
+) -> list[list[Sizes]]:
+    """Of every seed, before training and after each step."""
+    config = dataclasses.replace(config, remat="none")
+    optimizer = build_optimizer(settings, lambda count: learning_rate, config)
+    train_step = make_train_step(optimizer, int(np.max(batch.task_ids)) + 1, clip_norm=None)
+    start = jax.jit(lambda key: initial_state(config, optimizer, Rules(), key))
+    measure = jax.jit(activations)
+    results = []
+    with jax.set_mesh(mesh):
+        laid_out = put_batch(batch, mesh, Rules())
+        for seed in seeds:
+            state = start(jax.random.key(seed))
+            rows = [measure(state.model, laid_out)]
+            for _ in range(steps):
+                state, _ = train_step(state, laid_out)
+                rows.append(measure(state.model, laid_out))
+            results.append([{name: float(x) for name, x in row.items()} for row in rows])
+    return results
+
+
+def activations(model: Transformer, batch: Batch) -> dict[str, jax.Array]:
+    """The mean |activation| of every module's output, and of the logits; scalars.
+
+    Modules are named by their class and the order of their calls within it: attention.1 is that of
+    the second block. The model must not rematerialise: `jax.checkpoint` would keep what is heard.
+    """
+    heard: dict[str, jax.Array] = {}
+    counts: dict[str, int] = {}
+
+    def hear(kind: str, value: jax.Array) -> None:
+        index = counts.get(kind, 0)
+        counts[kind] = index + 1
+        heard[f"{kind}.{index}"] = _mean_size(value)
+
+    with _overheard(hear):
+        hidden = model(batch).hidden
+    return heard | {"logits": _mean_size(model.logits(hidden))}
+
+
+def _mean_size(value: jax.Array) -> jax.Array:
+    return jnp.mean(jnp.abs(value.astype(jnp.float32)))
+
+
+def _loop(body: Any, carry: Any, xs: Any, **options: Any) -> Any:
+    """`jax.lax.scan` as a loop: what is heard in its body belongs to the trace around it."""
+    del options
+    results = []
+    for index in range(jax.tree.leaves(xs)[0].shape[0]):
+        carry, result = body(carry, jax.tree.map(lambda x, i=index: x[i], xs))
+        results.append(result)
+    return carry, jax.tree.map(lambda *parts: jnp.stack(parts), *results)
+
+
+@contextlib.contextmanager
+def _overheard(hear: Callable[[str, Any], None]) -> Iterator[None]:
+    """While it lasts, every call of a module tells its kind and its (first) result."""
+
+    def wrapped(module: type[Any]) -> Callable[..., Any]:
+        call, kind = module.__call__, _KINDS[module]
+
+        def listen(self, *args, **kwargs):
+            result = call(self, *args, **kwargs)
+            hear(kind, result[0] if isinstance(result, tuple) else result)
+            return result
+
+        return listen
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(jax.lax, "scan", _loop))
+        for module in MODULES:
+            stack.enter_context(mock.patch.object(module, "__call__", wrapped(module)))
+        yield
+
+
+_KINDS: Mapping[type[Any], str] = {
+    Embedding: "embedding",
+    Norm: "norm",
+    Attention: "attention",
+    LatentAttention: "attention",
+    FeedForward: "feed_forward",
+    MoE: "experts",
+    Block: "stream",
+}
