@@ -1,7 +1,7 @@
 """Does the best learning rate stay where it is as models widen (2203.03466, figure 1)?
 
-`final_losses` trains one model at every rate of a grid, all at once; a `Sweep` holds such losses for
-every width and says where the best rate is and how far it moves, in steps of the grid.
+`final_losses` trains one model at every rate of a grid, compiled once; a `Sweep` holds such losses
+for every width and says where the best rate is and how far it moves, in steps of the grid.
 """
 
 from __future__ import annotations
