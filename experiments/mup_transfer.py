@@ -86,7 +86,8 @@ def main() -> int:
     widths, rates = sorted(arguments.widths), tuple(2.0**p for p in sorted(arguments.powers))
     out = Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
-    mup = Parametrization("mup", base_embed_dim=widths[0], zero_readout=True)
+    # At the base width muP is the standard parametrisation, so the first rows agree.
+    mup = Parametrization("mup", base_embed_dim=widths[0])
     sweeps, start = {}, time.monotonic()
     for name, parametrization in (("standard", None), ("mup", mup)):
         losses = []

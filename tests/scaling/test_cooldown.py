@@ -57,13 +57,15 @@ def test_branch_is_the_run_that_never_branched(tmp_path):
 def test_rates_of_trunk_and_branch_agree_until_it_leaves():
     long = trunk(BASE, [20, 50])
     config = branch(long, 20)
-    rates = [
-        [float(c.train.schedule.build(c.train.steps, int)(step)) for step in range(17)]
-        for c in (long, config)
-    ]
-    assert rates[0][:17] == rates[1][:17]
-    end = config.train.schedule.build(20, int)
-    assert float(end(18)) == pytest.approx(0.005) and float(end(20)) == 0
+    kept, left = (rates_of(c, total)[:17] for c, total in ((long, 40), (config, 20)))
+    assert kept == left
+    end = rates_of(config, 20)
+    assert end[18] == pytest.approx(0.005) and end[20] == 0
+
+
+def rates_of(config, total):
+    schedule = config.train.schedule.build(total, int)
+    return np.asarray([schedule(step) for step in range(total + 1)]).tolist()
 
 
 def test_what_cannot_branch_is_refused():
