@@ -1,7 +1,4 @@
-"""The report's figures as files, for a paper: of one analysis, each as PDF and as PNG.
-
-matplotlib is needed here alone: `pip install 'jaxgen[figures]'`.
-"""
+"""The report's figures as files, for a paper: of one analysis, each as PDF and as PNG."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from jaxgen.errors import ConfigError
 from jaxgen.scaling.emergence import PER_TOKEN
 
 LABELS = {
@@ -34,16 +30,9 @@ def write_figures(analysis: Mapping[str, Any], folder: Path) -> list[Path]:
 
     Returns:
       The files: law-TASK, prediction, ability-TASK and instances-TASK, each .pdf and .png.
-
-    Raises:
-      ConfigError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise ConfigError(
-            "figures need matplotlib, which is not installed; pip install 'jaxgen[figures]'."
-        ) from error
+    from matplotlib.figure import Figure
+
     folder.mkdir(parents=True, exist_ok=True)
     written = []
 

@@ -21,6 +21,7 @@ from jaxgen.scaling.analysis import analyse, plain
 from jaxgen.scaling.collecting import read_runs, table_of
 from jaxgen.scaling.collecting_answers import emergence_rows
 from jaxgen.scaling.emergence import Design, breakthroughness, simulate, wilson
+from jaxgen.scaling.figures import write_figures
 from jaxgen.scaling.laws import fit_chinchilla
 
 DESIGN = Design(scales=7, seeds=6, instances=60)
@@ -138,9 +139,6 @@ def test_a_folder_without_runs_is_one_message(tmp_path, capsys):
 
 
 def test_figures_are_files(abilities, tmp_path):
-    pytest.importorskip("matplotlib")
-    from jaxgen.scaling.figures import write_figures
-
     names = {path.name for path in write_figures(abilities[1], tmp_path)}
     assert {"law-mean.pdf", "ability-mirage.png", "instances-break.pdf"} <= names
     assert (tmp_path / "law-mean.pdf").read_bytes().startswith(b"%PDF")
