@@ -13,11 +13,13 @@ from jaxgen.errors import ConfigError
 from jaxgen.scaling.sweeps.attempts import Observer
 from jaxgen.scaling.sweeps.carrying_out import carry_out
 from jaxgen.scaling.sweeps.estimates import Speeds, cost_of, speeds_here, speeds_of_finished
+from jaxgen.scaling.sweeps.holding_out import divided, ensure_registered, is_held_out
 from jaxgen.scaling.sweeps.in_process import run_one
 from jaxgen.scaling.sweeps.local import LocalEngine
 from jaxgen.scaling.sweeps.slurm import render, submit
 from jaxgen.scaling.sweeps.standing import RunState, refusal, standing
 from jaxgen.scaling.sweeps.sweep import Sweep, load_sweep
+from jaxgen.training.run_directory import RunDirectory
 from jaxgen.training.tracking import clock, si
 
 
@@ -70,6 +72,8 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _run_only(declared: Sweep, folder: Path, arguments: argparse.Namespace) -> int:
     config = declared.runs[declared.index_of(arguments.only)]
+    if is_held_out(declared, config):
+        _register(declared, folder)
     state = run_one(declared, config, folder, arguments.retries, arguments.parent)
     why = f": {state.why}" if state.why else ""
     print(f"{config.name} {state.state}{why}", file=sys.stderr)
@@ -79,6 +83,11 @@ def _run_only(declared: Sweep, folder: Path, arguments: argparse.Namespace) -> i
 def _slurm(declared: Sweep, file: Path, folder: Path, arguments: argparse.Namespace) -> int:
     states = _states(declared, folder)
     left = [place for place, state in enumerate(states) if _is_open(state)]
+    first = [place for place in left if not is_held_out(declared, declared.runs[place])]
+    if first:
+        left = first  # The others begin when these are over: submit again.
+    elif left and declared.held_out is not None and not arguments.dry_run:
+        _register(declared, folder)
     _tell_refused(declared, states)
     if not left:
         print(f"all {len(states)} runs of {declared.identity} are over; nothing to submit")
@@ -87,6 +96,14 @@ def _slurm(declared: Sweep, file: Path, folder: Path, arguments: argparse.Namesp
     script = render(declared, file, folder, left, *options)
     print(script if arguments.dry_run else submit(script, folder))
     return 1 if any(state.state == "refused" for state in states) else 0
+
+
+def _register(declared: Sweep, folder: Path) -> None:
+    """Before a run that is held out begins."""
+    directories = [RunDirectory(folder / run.name) for run in divided(declared)[0]]
+    told = ensure_registered(declared, folder, [one.is_finished() for one in directories])
+    if told:
+        print(told, flush=True)
 
 
 def _states(declared: Sweep, folder: Path) -> list[RunState]:

@@ -105,8 +105,8 @@ class StudyRun:
 
 
 def rung_of(name: str) -> str:
-    """A run's name without its seed: "dense-2x64-seed1" -> "dense-2x64"."""
-    return re.sub(r"-seed\d+$", "", name)
+    """A run's name without its seed: "dense-2x64-seed1" or "dense-2x64-seed_1" -> "dense-2x64"."""
+    return re.sub(r"-seed_?\d+$", "", name)
 
 
 def find_directories(folder: str | os.PathLike) -> list[RunDirectory]:

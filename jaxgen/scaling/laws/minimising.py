@@ -111,7 +111,10 @@ def _update(inverse, active, moved, turned, is_first):
     along = np.einsum("rpq,rq->rp", old, turned)
     quadratic = np.sum(turned * along, axis=1)
     first = is_first[rows]
-    scale = np.where(first, curvature / quadratic, 1.0)
+    # A quadratic form that has underflowed leaves its scale as it is.
+    scale = np.divide(
+        curvature, quadratic, where=first & (quadratic > 0), out=np.ones_like(curvature)
+    )
     old, along, quadratic = old * scale[:, None, None], along * scale[:, None], quadratic * scale
     is_first[rows] = False
     cross = moved[:, :, None] * along[:, None, :]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import collections
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from jaxgen.run_config import RunConfig
 from jaxgen.scaling.report import write_report
 from jaxgen.scaling.sweeps.attempts import PATIENCE_SECONDS
 from jaxgen.scaling.sweeps.driving import Engine, drive
+from jaxgen.scaling.sweeps.holding_out import divided, ensure_registered
+from jaxgen.scaling.sweeps.standing import RunState
 from jaxgen.scaling.sweeps.sweep import Sweep
 
 
@@ -21,6 +25,8 @@ def carry_out(
 ) -> int:
     """Drives a sweep, prints what did not finish, and writes report.html of what did.
 
+    A rung that is held out is predicted, and the prediction registered, before its runs begin.
+
     Args:
       sweep: the runs.
       folder: of the sweep.
@@ -30,13 +36,22 @@ def carry_out(
 
     Returns:
       The exit status: 0 if every run finished or was given up by the sweep's own rule, else 1.
+
+    Raises:
+      StudyError: a prediction is to be made and runs that it rests on have not finished.
     """
     folder = folder.absolute()
     print(f"{len(sweep.runs)} runs of {sweep.identity} in {folder}", flush=True)
-    states = drive(sweep, folder, engine, retries, patience_seconds)
-    for config, state in zip(sweep.runs, states, strict=True):
-        if state.state != "finished":
-            print(f"{state.state}: {config.name}: {state.why}", file=sys.stderr)
+    first, held_out = divided(sweep)
+    found = drive(sweep, folder, engine, retries, patience_seconds, first)
+    _tell(first, found)
+    if held_out:
+        told = ensure_registered(sweep, folder, [state.state == "finished" for state in found])
+        print(told or "the prediction was registered before", flush=True)
+        found += drive(sweep, folder, engine, retries, patience_seconds, held_out)
+        _tell(held_out, found[len(first) :])
+    by_name = dict(zip([run.name for run in (*first, *held_out)], found, strict=True))
+    states = [by_name[run.name] for run in sweep.runs]
     counts = collections.Counter(state.state for state in states)
     print(", ".join(f"{count} {state}" for state, count in sorted(counts.items())))
     finished = [
@@ -49,3 +64,10 @@ def carry_out(
         path = write_report(finished, folder / "report.html", title, sweep.lead)
         print(f"\nreport: {path}")
     return 0 if counts.keys() <= {"finished", "stopped"} else 1
+
+
+def _tell(runs: Sequence[RunConfig], states: Sequence[RunState]) -> None:
+    """Prints what did not finish."""
+    for config, state in zip(runs, states, strict=True):
+        if state.state != "finished":
+            print(f"{state.state}: {config.name}: {state.why}", file=sys.stderr)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from jaxgen.errors import ConfigError
 from jaxgen.run_config import RunConfig
+from jaxgen.scaling.collecting import rung_of
 from jaxgen.scaling.sweeps.stopping import StopRule
 from jaxgen.training.run_directory import RunDirectory
 
@@ -73,6 +74,8 @@ class Sweep:
       stop: when a run is given up; None: never.
       resources: of one run on a cluster.
       power: for the estimate of energy.
+      held_out: the rung (NAME of NAME-seedN) that is predicted from the others before any run of
+        it begins; None: none is.
     """
 
     name: str
@@ -84,6 +87,7 @@ class Sweep:
     stop: StopRule | None = None
     resources: Resources = Resources()
     power: Power = Power()
+    held_out: str | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "runs", tuple(self.runs))
@@ -97,6 +101,12 @@ class Sweep:
                 )
         if not self.runs:
             raise ConfigError(f"the sweep {self.name!r} has no runs; is an axis of its grid empty?")
+        rungs = {rung_of(run.name) for run in self.runs}
+        if self.held_out is not None and (self.held_out not in rungs or len(rungs) < 2):
+            raise ConfigError(
+                f"the sweep {self.name!r} has held_out={self.held_out!r}, which is not one of its "
+                f"several rungs: {', '.join(sorted(rungs)[:8])}."
+            )
         counts = collections.Counter(run.name for run in self.runs)
         twice = sorted(name for name, count in counts.items() if count > 1)
         if twice:

@@ -5,8 +5,10 @@ import os
 import signal
 import time
 
-from tiny_sweep import base, command, done, steps_logged, write_file
+from tiny_sweep import ROOT, base, command, done, steps_logged, write_file
 
+from jaxgen.cli import main
+from jaxgen.scaling.registering import outcomes
 from jaxgen.scaling.sweeps import StopRule, Sweep, axis, grid, load_sweep
 from jaxgen.scaling.sweeps.attempts import history
 from jaxgen.scaling.sweeps.driving import drive
@@ -87,3 +89,35 @@ def test_a_process_that_dies_has_failed_and_a_hopeless_run_is_given_up(tmp_path,
     assert [state.state for state in states] == ["finished"]
     assert [record.outcome for record in history(good)] == ["stopped", "failed", "finished"]
     assert "killed by signal 9" in history(good)[1].why
+
+
+LADDER = """
+from jaxgen.scaling.ladder import Rung, climb
+from jaxgen.scaling.sweeps import Sweep
+from tiny_sweep import base
+RUNGS = [Rung(f"w{width}", {"embed_dim": width, "mlp_dim": width}) for width in (32, 16, 8, 4)]
+SWEEP = Sweep("ladder", "1", climb(base(), RUNGS, [0]), held_out="w32")
+"""
+
+
+def test_the_largest_rung_is_predicted_before_it_begins(tmp_path, capsys, monkeypatch):
+    file, folder = tmp_path / "held_out_sweep.py", tmp_path / "runs"
+    file.write_text(LADDER)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
+    sweep = [f"{file}", f"--run_dir={folder}", "--go"]
+    assert main(["sweep", *sweep, "--only=w32-seed0"]) == 1
+    assert "3 runs that the prediction of 'w32' rests on" in capsys.readouterr().err
+    assert main(["sweep", f"{file}", f"--run_dir={folder}", "--engine=slurm", "--dry-run"]) == 0
+    assert "--array=1-3" in capsys.readouterr().out
+    assert main(["sweep", *sweep, "--jobs=2"]) == 0
+    assert "the prediction of w32 is registered in" in capsys.readouterr().out
+    found = outcomes(folder)
+    assert found is not None and found["late"] == [] and found["missing"] == []
+    assert found["loss"]["by_run"].keys() == {"w32-seed0"}
+    assert {point["run"] for point in found["registered"]["points"]} == {
+        "w4-seed0", "w8-seed0", "w16-seed0",
+    }  # fmt: skip
+    assert "w32" in (folder / "report.html").read_text()
+    assert main(["sweep", *sweep]) == 0
+    assert "was registered before" in capsys.readouterr().out
