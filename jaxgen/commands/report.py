@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from jaxgen.scaling.analysis import analyse
+from jaxgen.scaling.analysis import analyse_runs
 from jaxgen.scaling.collecting import read_runs
+from jaxgen.scaling.registering import outcomes
 from jaxgen.scaling.report import write_report
 
 
@@ -19,7 +20,7 @@ def report(arguments: argparse.Namespace) -> int:
     """
     folder = Path(arguments.study)
     runs = read_runs(folder)
-    analysis = analyse(folder)
+    analysis = analyse_runs(runs, outcomes(folder))
     output = Path(arguments.output) if arguments.output else folder / "report.html"
     rungs = len({run.rung for run in runs})
     lead = arguments.lead or (
