@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxgen.errors import ConfigError
+from jaxgen.scaling.costs import cost_of
 from jaxgen.scaling.sweeps.attempts import Observer
 from jaxgen.scaling.sweeps.carrying_out import carry_out
-from jaxgen.scaling.sweeps.estimates import Speeds, cost_of, speeds_here, speeds_of_finished
+from jaxgen.scaling.sweeps.estimates import Speeds, speeds_here, speeds_of_finished
 from jaxgen.scaling.sweeps.holding_out import divided, ensure_registered, is_held_out
 from jaxgen.scaling.sweeps.in_process import run_one
 from jaxgen.scaling.sweeps.local import LocalEngine

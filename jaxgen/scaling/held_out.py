@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from jaxgen.errors import StudyError
-from jaxgen.models.counting import count_parameters, training_flops_per_token
+from jaxgen.models.counting import count_parameters
 from jaxgen.run_config import RunConfig
 from jaxgen.scaling.collecting import rung_of
+from jaxgen.scaling.costs import cost_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,9 +54,7 @@ def held_out_rung(configs: Sequence[RunConfig]) -> HeldOutRung:
     names = {rung_of(config.name) for config in configs}
     if len(names) != 1:
         raise StudyError(f"{len(names)} rungs are given ({sorted(names)}); give the runs of one.")
-    config = configs[0]
-    count = count_parameters(config.model)
-    tokens = config.train.tokens_before(config.train.total_steps(count.active))
+    count, cost = count_parameters(configs[0].model), cost_of(configs[0])
     return HeldOutRung(
         names.pop(),
         {
@@ -63,7 +62,7 @@ def held_out_rung(configs: Sequence[RunConfig]) -> HeldOutRung:
             "total": count.total,
             "without_embedding": count.active - count.embedding,
         },
-        tokens,
-        tokens * training_flops_per_token(config.model, config.train.length),
+        cost.tokens,
+        cost.flops,
         tuple(sorted(one.train.seed for one in configs)),
     )

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from jaxgen.models.counting import count_parameters, training_flops_per_token
 from jaxgen.run_config import RunConfig
+from jaxgen.scaling.costs import cost_of
 from jaxgen.scaling.sweeps.attempts import PATIENCE_SECONDS, Observer
 from jaxgen.scaling.sweeps.standing import RunState, refusal, standing
 from jaxgen.scaling.sweeps.sweep import Sweep
@@ -132,11 +132,8 @@ def _is_over(entry: _Entry, retries: int) -> bool:
 
 
 def _shown(entry: _Entry) -> Standing:
-    config = entry.config
-    steps = config.train.total_steps(count_parameters(config.model).active)
-    flops = training_flops_per_token(config.model, config.train.length)
-    total = config.train.tokens_before(steps) * flops
-    return Standing(config.name, entry.directory, steps, total)
+    cost = cost_of(entry.config)
+    return Standing(entry.config.name, entry.directory, cost.steps, cost.flops)
 
 
 def _show(watch, entries: Sequence[_Entry]) -> None:

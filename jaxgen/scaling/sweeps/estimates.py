@@ -13,6 +13,7 @@ import numpy as np
 from jaxgen.errors import JaxgenError
 from jaxgen.models.counting import count_parameters, training_flops_per_token
 from jaxgen.run_config import RunConfig
+from jaxgen.scaling.costs import cost_of
 from jaxgen.scaling.sweeps.attempts import history
 from jaxgen.sharding.mesh import make_mesh
 from jaxgen.training.loading import open_data, put_batch
@@ -24,23 +25,6 @@ MEASURED_STEPS = 3
 MOST_STEP_FLOPS = 2e12
 MOST_PARAMETERS = 3e8
 """Larger steps and models are not tried on whatever machine asks."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Cost:
-    """What a run computes.
-
-    Attributes:
-      parameters: that compute a token (active).
-      steps: it takes.
-      tokens: it sees.
-      flops: of all its steps.
-    """
-
-    parameters: int
-    steps: int
-    tokens: int
-    flops: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,15 +49,6 @@ class Speeds:
             np.log(size), np.log(sizes), np.log([self.by_size[known] for known in sizes])
         )
         return cost_of(config).flops / math.exp(speed)
-
-
-def cost_of(config: RunConfig) -> Cost:
-    """Exact, without building anything."""
-    active = count_parameters(config.model).active
-    steps = config.train.total_steps(active)
-    tokens = config.train.tokens_before(steps)
-    flops = tokens * training_flops_per_token(config.model, config.train.length)
-    return Cost(active, steps, tokens, flops)
 
 
 def speeds_of_finished(configs: Sequence[RunConfig], directories: Sequence[RunDirectory]) -> Speeds:
