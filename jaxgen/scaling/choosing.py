@@ -36,8 +36,6 @@ TIED = 0.98
 LEAST_SCORE_RUNS = 6
 LEAST_SCORE_RANGE = 0.1
 """Of the mean exact match over the runs, below which no sigmoid is fitted."""
-DRAWS = 20
-"""Of a run's noise, for each bootstrap."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +134,7 @@ def forecast_loss(fit: Fit, columns: dict[str, float], seeds: int, level: float 
     """
     given = fit.inputs_of(columns)
     value = float(fit.law.values(given, fit.vector)[0])
-    bounds = [interval(_losses(fit, given, count)[:, 0], level) for count in (seeds, 1)]
+    bounds = [interval(fit.sample(given, count)[:, 0], level) for count in (seeds, 1)]
     return Forecast(value, _pair(bounds[0]), _pair(bounds[1]))
 
 
@@ -149,13 +147,13 @@ def forecast_score(
     value = float(score.law.values({"loss": best}, score.vector)[0])
     bounds = []
     for count in (seeds, 1):
-        losses = _losses(loss, given, count)[:, 0]
+        losses = loss.sample(given, count)[:, 0]
         pairs = np.arange(len(losses)) % len(score.draws)
         scores = np.empty(len(losses))
         for draw in range(len(score.draws)):
             mine = pairs == draw
             scores[mine] = score.law.values({"loss": losses[mine]}, score.draws[draw])
-        scores += _noise(score, scores.shape, 2) / np.sqrt(count)
+        scores += score.noise_of_mean(scores.shape, count, stream=2)
         bounds.append(interval(np.clip(scores, 0, 1), level))
     return Forecast(value, _pair(bounds[0]), _pair(bounds[1]))
 
@@ -182,24 +180,6 @@ def fit_score(answer_loss: np.ndarray, exact_match: np.ndarray, bootstraps: int 
         return fit_task_accuracy(answer_loss, exact_match, fitting=fitting)
     except LawError as error:
         raise StudyError(str(error)) from error
-
-
-def _losses(fit: Fit, columns: dict[str, np.ndarray], seeds: int) -> np.ndarray:
-    """[draws, points]: means over so many seeds."""
-    draws = np.repeat(fit.sample(columns), DRAWS, axis=0)
-    noise = _noise(fit, draws.shape, 1) / np.sqrt(seeds)
-    return draws * np.exp(noise) if fit.objective.space == "log" else draws + noise
-
-
-def _noise(fit: Fit, shape: tuple[int, ...], stream: int) -> np.ndarray:
-    freedom = fit.points - len(fit.vector)
-    if freedom < 1:
-        raise LawError(
-            f"{fit.name} was fitted to {fit.points} points with {len(fit.vector)} parameters: "
-            "nothing is left to tell a run's noise by; add runs."
-        )
-    random = np.random.default_rng([fit.seed, stream])
-    return fit.noise * random.standard_t(freedom, size=shape)
 
 
 def _pair(bounds: np.ndarray) -> tuple[float, float]:

@@ -160,7 +160,7 @@ class Fit:
         """
         given = self.inputs_of({**(columns or {}), **named})
         values = self.law.values(given, self.vector)
-        draws = self.sample(given, of_new_run)
+        draws = self.sample(given, seeds=1 if of_new_run else None)
         bounds = interval(draws, level)
         return Prediction(
             values, bounds[..., 0], bounds[..., 1], level, of_new_run, self.extrapolates(given)
@@ -171,21 +171,39 @@ class Fit:
         kept = {*self.law.inputs, "flops", "parameters", "tokens"}
         return broadcast({name: values for name, values in columns.items() if name in kept})
 
-    def sample(self, columns: Columns, of_new_run: bool = False) -> np.ndarray:
-        """[draws, points]: predictions of the bootstraps, with a run's noise if asked for."""
+    def sample(self, columns: Columns, seeds: int | None = None) -> np.ndarray:
+        """[draws, points]: predictions of the bootstraps.
+
+        Args:
+          columns: the law's inputs.
+          seeds: new runs that the mean is taken of, whose noise is then added; None: the curve's.
+        """
         draws = self.law.values(columns, self.draws)
-        if not of_new_run or not len(draws):
+        if seeds is None or not len(draws):
             return draws
+        draws = np.repeat(draws, NOISE_DRAWS, axis=0)
+        noise = self.noise_of_mean(draws.shape, seeds)
+        return draws * np.exp(noise) if self.objective.space == "log" else draws + noise
+
+    def noise_of_mean(self, shape: tuple[int, ...], seeds: int, stream: int = 1) -> np.ndarray:
+        """Draws of what the mean of new runs is off the law, in the space of the objective.
+
+        Args:
+          shape: of the draws.
+          seeds: new runs of a mean.
+          stream: other numbers give other draws of the fit's seed.
+
+        Raises:
+          LawError: no run beyond the law's parameters to tell the noise by.
+        """
         freedom = self.points - len(self.vector)
         if freedom < 1:
             raise LawError(
                 f"{self.name} was fitted to {self.points} points with {len(self.vector)} "
                 "parameters: nothing is left to tell a run's noise by; add runs."
             )
-        rng = np.random.default_rng([self.seed, 1])
-        draws = np.repeat(draws, NOISE_DRAWS, axis=0)
-        noise = self.noise * rng.standard_t(freedom, size=draws.shape)
-        return draws * np.exp(noise) if self.objective.space == "log" else draws + noise
+        random = np.random.default_rng([self.seed, stream])
+        return self.noise * random.standard_t(freedom, size=shape) / np.sqrt(seeds)
 
     def extrapolates(self, columns: Columns) -> np.ndarray:
         """[points] bool; see `Prediction.is_extrapolated`."""
