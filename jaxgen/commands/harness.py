@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 
 from jaxgen.evaluation.harness import HarnessModel, run_harness
+from jaxgen.evaluation.likelihood import Scorer
 from jaxgen.process import prepare_process
 from jaxgen.run import restore
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
@@ -27,13 +28,9 @@ def harness(arguments: argparse.Namespace) -> int:
     with jax.set_mesh(mesh):
         restored = restore(arguments.run_dir, mesh, arguments.step)
         train = restored.config.train
-        model = HarnessModel(
-            restored.model,
-            restored.config.mixture.codec,
-            train.length,
-            arguments.batch_size or restored.config.evaluation.batch_size,
-            train.source_length,
-        )
+        batch_size = arguments.batch_size or restored.config.evaluation.batch_size
+        scorer = Scorer(restored.model, batch_size, train.length, train.source_length)
+        model = HarnessModel(scorer, restored.config.mixture.codec)
         names = arguments.tasks.split(",")
         results = run_harness(
             model, names, arguments.include_path, arguments.num_fewshot, arguments.limit

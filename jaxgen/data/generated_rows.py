@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxgen.data.hashing import permutation
 from jaxgen.data.packing import Layout, Row, as_one, check_longest, pack_row
-from jaxgen.data.segments import Segment, example_segment
+from jaxgen.data.segments import Segment, example_segment, sizes_of
 from jaxgen.data.sources import Split
 from jaxgen.data.tasks import Generated, Task
 from jaxgen.errors import DataError
@@ -33,7 +33,7 @@ class GeneratedRows:
         assert isinstance(task.source, Generated)
         self._task, self._layout = task, layout
         self._records = task.source.open(split)
-        sizes = self._sizes(self._segments(range(min(SAMPLED, len(self._records)))))
+        sizes = sizes_of(self._segments(range(min(SAMPLED, len(self._records)))))
         check_longest(task.name, sizes, layout)
         if all((size == size[0]).all() for size in sizes):
             fitting = [layout.length // int(sizes[0][0])]
@@ -53,7 +53,7 @@ class GeneratedRows:
             )
         offered = self._rows_at_once * (layout.length + (layout.source_length or 0))
         first = self._in_rows(self._segments(range(self._examples_at_once)))
-        used = sum(int(np.sum(size)) for row in first for size in self._sizes(row))
+        used = sum(int(np.sum(size)) for row in first for size in sizes_of(row))
         self.share_used = used / offered
         self._first = int(permutation(2**16, seed, task.name, "first")[0])
         self._block: tuple[int, list[list[Segment]]] | None = None
@@ -69,7 +69,7 @@ class GeneratedRows:
         return pack_row(self._block[1][place], self._layout, self._task.codec.pad_id)
 
     def _in_rows(self, segments: list[Segment]) -> list[list[Segment]]:
-        sizes = self._sizes(segments)
+        sizes = sizes_of(segments)
         check_longest(self._task.name, sizes, self._layout)
         one, capacity = as_one(sizes, self._layout)
         if self._rows_at_once == 1 and np.sum(one) <= capacity:
@@ -82,11 +82,6 @@ class GeneratedRows:
                 rows[emptiest].append(segments[place])
                 left[emptiest] -= one[place]
         return rows
-
-    def _sizes(self, segments: list[Segment]) -> tuple[np.ndarray, np.ndarray]:
-        own = [len(segment.tokens) for segment in segments]
-        sources = [0 if segment.source is None else len(segment.source) for segment in segments]
-        return np.array(own), np.array(sources)
 
     def _segments(self, indices: Iterable[int]) -> list[Segment]:
         indices, task = list(indices), self._task

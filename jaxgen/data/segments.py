@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -73,3 +74,9 @@ def example_segment(example: Example, codec: Codec, has_source: bool) -> Segment
     if not has_source:
         segment.weights[:first] = learnt[:first]
     return segment
+
+
+def sizes_of(segments: Sequence[Segment]) -> tuple[np.ndarray, np.ndarray]:
+    """[segments] tokens in rows, and in the encoder's rows."""
+    sources = [0 if segment.source is None else len(segment.source) for segment in segments]
+    return np.array([len(segment.tokens) for segment in segments]), np.array(sources)

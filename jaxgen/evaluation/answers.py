@@ -13,14 +13,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxgen.data.packing import Layout
 from jaxgen.data.parts import ANSWER, LEARNT, Example
 from jaxgen.data.segments import example_segment
 from jaxgen.data.sources import Record
 from jaxgen.data.tasks import Task
-from jaxgen.evaluation.likelihood import score_segments
+from jaxgen.evaluation.likelihood import Scorer
 from jaxgen.evaluation.metrics import bits_per_byte, edit_similarity
-from jaxgen.models.transformer import Transformer
 
 Row = dict[str, Any]
 
@@ -33,24 +31,13 @@ class Answers:
         "exact_match", "token_accuracy", "edit_similarity", "log_probability", "bits_per_byte"
     )  # fmt: skip
 
-    def score(
-        self,
-        model: Transformer,
-        task: Task,
-        records: Sequence[Record],
-        batch_size: int,
-        length: int,
-        source_length: int | None = None,
-    ) -> list[Row]:
+    def score(self, scorer: Scorer, task: Task, records: Sequence[Record]) -> list[Row]:
         """One row for each record of a task with answers.
 
         Args:
-          model: the parameters; call under `jax.set_mesh`.
+          scorer: the model; call under `jax.set_mesh`.
           task: whose features say what the answers are.
           records: the instances.
-          batch_size: instances at a time.
-          length: the most tokens an instance may have.
-          source_length: the most tokens of its prompt, in a model with an encoder; None without.
 
         Returns:
           Rows with "task", "instance" (its key, or its number), "exact_match" (0 or 1),
@@ -59,14 +46,11 @@ class Answers:
           answer's probability) and "answer_tokens".
 
         Raises:
-          DataError: if an instance is longer than `length`.
+          DataError: if an instance is longer than a row.
         """
         examples = [only_answers(example) for example in task.encode(records)]
-        segments = [example_segment(e, task.codec, source_length is not None) for e in examples]
-        layout = Layout(length, source_length, task.has_blocks)
-        scored = score_segments(
-            task.name, model, segments, task.codec.pad_id, batch_size, layout
-        )  # fmt: skip
+        segments = [example_segment(e, task.codec, scorer.has_source) for e in examples]
+        scored = scorer.score(task.name, segments, task.codec.pad_id)
         return [
             {
                 "task": task.name,

@@ -12,16 +12,14 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from jaxgen.data.packing import Layout
 from jaxgen.data.preprocessors import need
 from jaxgen.data.segments import Segment, continuation
 from jaxgen.data.sources import Record
 from jaxgen.data.tasks import Task
 from jaxgen.errors import DataError
 from jaxgen.evaluation.answers import Row, instance_of
-from jaxgen.evaluation.likelihood import Scored, score_segments
+from jaxgen.evaluation.likelihood import Scored, Scorer
 from jaxgen.evaluation.metrics import bits_per_byte, brier, softmax
-from jaxgen.models.transformer import Transformer
 
 Normalisation = Literal["none", "tokens", "bytes", "pmi"]
 
@@ -49,15 +47,7 @@ class MultipleChoice:
         "exact_match", "choice_probability", "brier", "log_probability", "bits_per_byte"
     )  # fmt: skip
 
-    def score(
-        self,
-        model: Transformer,
-        task: Task,
-        records: Sequence[Record],
-        batch_size: int,
-        length: int,
-        source_length: int | None = None,
-    ) -> list[Row]:
+    def score(self, scorer: Scorer, task: Task, records: Sequence[Record]) -> list[Row]:
         """One row for each record; see `Answers.score`.
 
         Returns:
@@ -67,20 +57,18 @@ class MultipleChoice:
           "confidence" (probability of the one taken), "chosen" and "chance".
 
         Raises:
-          DataError: if a record has no choices or no right one, or is longer than `length`.
+          DataError: if a record has no choices or no right one, or is longer than a row.
         """
         asked = [self._asked(task, record) for record in records]
         segments, neutral = [], []
         for prompt, choices, _ in asked:
             given = task.codec.encode(prompt)
-            segments += [_choice(task, given, c, source_length is not None) for c in choices]
+            segments += [_choice(task, given, c, scorer.has_source) for c in choices]
             if self.normalisation == "pmi":
                 given = task.codec.encode(self.neutral)
-                neutral += [_choice(task, given, c, source_length is not None) for c in choices]
-        layout = Layout(length, source_length, True)
+                neutral += [_choice(task, given, c, scorer.has_source) for c in choices]
         scored, plain = (
-            score_segments(task.name, model, some, task.codec.pad_id, batch_size, layout)
-            for some in (segments, neutral)
+            scorer.score(task.name, some, task.codec.pad_id) for some in (segments, neutral)
         )
         rows, place = [], 0
         for number, (record, (_, choices, label)) in enumerate(zip(records, asked, strict=True)):

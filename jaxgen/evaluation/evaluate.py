@@ -15,6 +15,7 @@ from jaxgen.data.mixtures import Mixture
 from jaxgen.errors import ConfigError
 from jaxgen.evaluation.config import EvaluationConfig, EvaluationTask
 from jaxgen.evaluation.contamination import contaminated
+from jaxgen.evaluation.likelihood import Scorer
 from jaxgen.evaluation.summary import summarise
 from jaxgen.models.transformer import Transformer
 from jaxgen.objectives.next_token import next_token
@@ -55,14 +56,13 @@ def evaluate(
         (one, one.task.instances(one.num_examples or settings.num_examples, settings.seed))
         for one in judged_tasks(mixture, settings)
     ]
+    scorer = Scorer(model, settings.batch_size, settings.length or length, source_length)
     flagged = None
     if settings.flag_contamination:
         flagged = contaminated(mixture, [(one.task, records) for one, records in asked])
     for judged, records in asked:
         task, scoring = judged.task, judged.scoring
-        scored = scoring.score(
-            model, task, records, settings.batch_size, settings.length or length, source_length
-        )
+        scored = scoring.score(scorer, task, records)
         if flagged is not None:
             for row in scored:
                 row["contaminated"] = int((task.name, row["instance"]) in flagged)

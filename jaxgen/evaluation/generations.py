@@ -17,11 +17,11 @@ from jaxgen.data.sources import Record
 from jaxgen.data.tasks import Task
 from jaxgen.errors import ConfigError, DataError
 from jaxgen.evaluation.answers import Row, instance_of, last_answer
+from jaxgen.evaluation.likelihood import Scorer
 from jaxgen.evaluation.metrics import edit_similarity
 from jaxgen.evaluation.sandbox import Limits, run_candidate
 from jaxgen.generation.continuing import continue_prompts
 from jaxgen.generation.policies import SamplingPolicy
-from jaxgen.models.transformer import Transformer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,15 +50,7 @@ class Generation:
                 f"generation.stop={self.stop} empty."
             )
 
-    def score(
-        self,
-        model: Transformer,
-        task: Task,
-        records: Sequence[Record],
-        batch_size: int,
-        length: int,
-        source_length: int | None = None,
-    ) -> list[Row]:
+    def score(self, scorer: Scorer, task: Task, records: Sequence[Record]) -> list[Row]:
         """One row for each record; see `Answers.score`.
 
         Returns:
@@ -71,21 +63,22 @@ class Generation:
         """
         codec = task.codec
         pairs = [last_answer(example) for example in task.encode(records)]
-        room = length - self.max_tokens if source_length is None else source_length
+        room = scorer.source_length or scorer.length - self.max_tokens
         for given, _ in pairs:
             if len(given) + 1 > room:
                 raise DataError(
                     f"task {task.name}: a prompt of {len(given)} tokens leaves no room for "
-                    f"generation.max_tokens={self.max_tokens} in {length}; shorten one of them."
+                    f"generation.max_tokens={self.max_tokens} in {scorer.length}; shorten one of "
+                    "them."
                 )
         answers = continue_prompts(
-            model,
+            scorer.model,
             codec,
             [given for given, _ in pairs],
             jax.random.key(hash64(task.identity) % 2**32),
             self.policy,
             self.max_tokens,
-            batch_size,
+            scorer.batch_size,
         )
         texts = [cut(codec.decode(ids), self.stop) for ids in answers]
         rows = []

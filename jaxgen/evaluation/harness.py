@@ -9,14 +9,12 @@ import jax
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
-from jaxgen.data.packing import Layout
 from jaxgen.data.segments import Segment, continuation
 from jaxgen.errors import DataError
 from jaxgen.evaluation.generations import cut
-from jaxgen.evaluation.likelihood import Scored, score_segments
+from jaxgen.evaluation.likelihood import Scored, Scorer
 from jaxgen.generation.continuing import continue_prompts
 from jaxgen.generation.policies import SamplingPolicy
-from jaxgen.models.transformer import Transformer
 
 try:
     from lm_eval.api.model import LM  # pyright: ignore[reportMissingImports]
@@ -37,17 +35,9 @@ class HarnessModel(LM):
     Contexts that are too long lose their beginning, as with the harness's own models.
     """
 
-    def __init__(
-        self,
-        model: Transformer,
-        codec: Codec,
-        length: int,
-        batch_size: int,
-        source_length: int | None = None,
-    ):
+    def __init__(self, scorer: Scorer, codec: Codec):
         super().__init__()
-        self._model, self._codec, self._batch_size = model, codec, batch_size
-        self._layout = Layout(length, source_length, True)
+        self._scorer, self._codec = scorer, codec
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
         """Log-probability of each continuation, in nats, and whether greedy decoding says it."""
@@ -60,13 +50,13 @@ class HarnessModel(LM):
         Raises:
           DataError: with an encoder-decoder, which gives texts no probability.
         """
-        if self._layout.has_source:
+        if self._scorer.has_source:
             raise DataError("an encoder-decoder gives whole texts no probability; leave out tasks "
                             "of rolling log-likelihood.")  # fmt: skip
         segments, owners = [], []
         for owner, request in enumerate(requests):
             ids = self._codec.encode(request.args[0]).tolist()
-            begin, length = self._codec.begin_id, self._layout.length
+            begin, length = self._codec.begin_id, self._scorer.length
             for window in get_rolling_token_windows(ids, begin, length, context_len=1):
                 segments.append(_window(*make_disjoint_window(window)))
                 owners.append(owner)
@@ -92,8 +82,8 @@ class HarnessModel(LM):
         for (policy, max_tokens), places in groups.items():
             prompts = [self._context(requests[place].args[0], max_tokens) for place in places]
             answers = continue_prompts(
-                self._model, self._codec, prompts, jax.random.key(0), policy, max_tokens,
-                self._batch_size,
+                self._scorer.model, self._codec, prompts, jax.random.key(0), policy, max_tokens,
+                self._scorer.batch_size,
             )  # fmt: skip
             for place, ids in zip(places, answers, strict=True):
                 stop = requests[place].args[1].get("until") or []
@@ -109,20 +99,19 @@ class HarnessModel(LM):
         wanted = whole[len(given) :]
         if not np.array_equal(whole[: len(given)], given):
             wanted = self._codec.encode(text)
-        if not self._layout.has_source and len(wanted) >= self._layout.length:
+        if not self._scorer.has_source and len(wanted) >= self._scorer.length:
             raise DataError(
                 f"a continuation of {len(wanted)} tokens, {text[:60]!r}..., does not fit "
-                f"{self._layout.length}; evaluate a run of a larger train.length."
+                f"{self._scorer.length}; evaluate a run of a larger train.length."
             )
         given = self._context(context, len(wanted))
-        segment = continuation(given, wanted, self._codec, self._layout.has_source)
+        segment = continuation(given, wanted, self._codec, self._scorer.has_source)
         segment.weights[-1] = 0
         return segment
 
     def _context(self, text: str, wanted: int) -> np.ndarray:
         """The end of a context for which there is room beside what is wanted and one more token."""
-        layout = self._layout
-        room = layout.length - wanted if layout.source_length is None else layout.source_length
+        room = self._scorer.source_length or self._scorer.length - wanted
         ids = self._codec.encode(text)
         return ids[len(ids) - min(max(room - 1, 0), len(ids)) :]
 
@@ -130,12 +119,10 @@ class HarnessModel(LM):
         """Sorted by length, so that short ones need not be as wide as long ones."""
         order = sorted(range(len(segments)), key=lambda place: -len(segments[place].tokens))
         scored: dict[int, Scored] = {}
-        for first in range(0, len(order), self._batch_size):
-            some = order[first : first + self._batch_size]
-            found = score_segments(
-                "harness", self._model, [segments[place] for place in some], self._codec.pad_id,
-                self._batch_size, self._layout,
-            )  # fmt: skip
+        for first in range(0, len(order), self._scorer.batch_size):
+            some = order[first : first + self._scorer.batch_size]
+            chosen = [segments[place] for place in some]
+            found = self._scorer.score("harness", chosen, self._codec.pad_id)
             scored.update(zip(some, found, strict=True))
         return [scored[place] for place in range(len(segments))]
 

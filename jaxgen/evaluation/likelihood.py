@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,9 +13,9 @@ import numpy as np
 from jaxgen.batch import Batch
 from jaxgen.data.loading import as_batch, stack
 from jaxgen.data.packing import Layout, check_longest, pack_row
-from jaxgen.data.segments import Segment
+from jaxgen.data.segments import Segment, sizes_of
+from jaxgen.generation.sampling import log_probability
 from jaxgen.models.transformer import Transformer
-from jaxgen.objectives.cross_entropy import cross_entropy
 from jaxgen.sharding.rules import reshard
 from jaxgen.training.loading import put_batch
 
@@ -46,73 +47,76 @@ class Scored(NamedTuple):
         return bool((self.predicted == self.wanted).all())
 
 
-def score_segments(
-    name: str,
-    model: Transformer,
-    segments: Sequence[Segment],
-    pad_id: int,
-    batch_size: int,
-    layout: Layout,
-) -> list[Scored]:
-    """What the model gives to the positions of each segment whose weight is above 0.
+@dataclasses.dataclass(frozen=True)
+class Scorer:
+    """A model at work on segments, each in a row of its own; used under `jax.set_mesh`.
 
-    Args:
-      name: of the task, for messages.
-      model: the parameters; call under `jax.set_mesh`.
-      segments: each in a row of its own.
-      pad_id: fills rows.
+    Attributes:
+      model: the parameters.
       batch_size: rows at a time.
-      layout: the longest a row may be; rows are no wider than the longest segment needs.
-
-    Raises:
-      DataError: if a segment is longer than the layout allows.
+      length: the most tokens of a row.
+      source_length: the most tokens that an encoder reads; None in a model without one.
     """
-    if not segments:
-        return []
-    sizes = (np.array([len(s.tokens) for s in segments]),
-             np.array([0 if s.source is None else len(s.source) for s in segments]))  # fmt: skip
-    check_longest(name, sizes, layout)
-    width = min(layout.length, -(-int(sizes[0].max()) // WIDTHS) * WIDTHS)
-    layout = Layout(width, layout.source_length, layout.has_blocks)
-    scored = []
-    for first in range(0, len(segments), batch_size):
-        chosen = [[segment] for segment in segments[first : first + batch_size]]
-        parts = chosen + [[]] * (batch_size - len(chosen))
-        arrays = stack([pack_row(part, layout, pad_id) for part in parts])
-        batch = as_batch(arrays | {"task_ids": np.zeros_like(arrays["tokens"])})
-        placed = put_batch(batch, jax.sharding.get_mesh(), model.rules)
-        losses, predicted = (np.asarray(x) for x in _losses_and_predictions(model, placed))
-        for index in range(len(chosen)):
-            judged = batch.loss_weights[index] > 0
-            scored.append(
-                Scored(
-                    -losses[index][judged].astype(np.float64),
-                    predicted[index][judged],
-                    batch.targets[index][judged],
+
+    model: Transformer
+    batch_size: int
+    length: int
+    source_length: int | None = None
+
+    @property
+    def has_source(self) -> bool:
+        """Whether there is an encoder to read what is given."""
+        return self.source_length is not None
+
+    def score(self, name: str, segments: Sequence[Segment], pad_id: int) -> list[Scored]:
+        """What the model gives to the positions of each segment whose weight is above 0.
+
+        Args:
+          name: of the task, for messages.
+          segments: rows are no wider than the longest of them needs.
+          pad_id: fills rows.
+
+        Raises:
+          DataError: if a segment is longer than a row may be.
+        """
+        if not segments:
+            return []
+        sizes = sizes_of(segments)
+        check_longest(name, sizes, Layout(self.length, self.source_length))
+        width = min(self.length, -(-int(sizes[0].max()) // WIDTHS) * WIDTHS)
+        layout = Layout(width, self.source_length, has_blocks=True)
+        scored = []
+        for first in range(0, len(segments), self.batch_size):
+            chosen = [[segment] for segment in segments[first : first + self.batch_size]]
+            parts = chosen + [[]] * (self.batch_size - len(chosen))
+            arrays = stack([pack_row(part, layout, pad_id) for part in parts])
+            batch = as_batch(arrays | {"task_ids": np.zeros_like(arrays["tokens"])})
+            placed = put_batch(batch, jax.sharding.get_mesh(), self.model.rules)
+            found, predicted = map(np.asarray, _judge(self.model, placed))
+            for index in range(len(chosen)):
+                judged = batch.loss_weights[index] > 0
+                scored.append(
+                    Scored(
+                        found[index][judged].astype(np.float64),
+                        predicted[index][judged],
+                        batch.targets[index][judged],
+                    )
                 )
-            )
-    return scored
+        return scored
 
 
 @jax.jit
-def _losses_and_predictions(model: Transformer, batch: Batch) -> tuple[Any, Any]:
-    """Negative log-likelihood [batch, length] and likeliest token [batch, length]."""
-    hidden = model(batch).hidden
-    losses = cross_entropy(
-        hidden,
-        model.unembedding_table(hidden.dtype),
-        batch.targets,
-        batch.loss_weights,
-        bias=model.unembedding_bias(),
-        rules=model.rules,
-        soft_cap=model.config.logit_soft_cap,
-    )[1]
+def _judge(model: Transformer, batch: Batch) -> tuple[Any, Any]:
+    """Of every position the target's log-probability and the likeliest token, [batch, length]."""
     whole = model.rules.activation("batch", None)
 
-    def likeliest(hidden):
-        return jnp.argmax(reshard(model.logits(hidden[:, None])[:, 0], whole), axis=-1)
+    def judge(position: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        hidden, target = position
+        logits = reshard(model.logits(hidden[:, None])[:, 0], whole)
+        return log_probability(logits, target), jnp.argmax(logits, axis=-1)
 
     # A position at a time, as the logits of all would not fit.
-    by_position = reshard(hidden, model.rules.activation("batch", None, None)).swapaxes(0, 1)
-    predicted = jax.lax.map(likeliest, by_position).swapaxes(0, 1)
-    return losses.negative_log_likelihood, predicted
+    hidden = reshard(model(batch).hidden, model.rules.activation("batch", None, None))
+    positions = hidden.swapaxes(0, 1), reshard(batch.targets, whole).swapaxes(0, 1)
+    found, predicted = jax.lax.map(judge, positions)
+    return found.swapaxes(0, 1), predicted.swapaxes(0, 1)

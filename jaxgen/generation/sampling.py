@@ -109,12 +109,12 @@ def sample(
         cache, hidden, position, ended = carry
         logits = reshard(model.logits(hidden[:, None])[:, 0], whole)
         token = jnp.where(ended, end_id, choose(logits, policy, key))
-        log_probability = _log_probability(logits, token)
+        said = log_probability(logits, token)
         output = model(
             _batch(token[:, None], position[:, None], jnp.ones_like(token)[:, None]), cache
         )
         carry = (output.cache, output.hidden[:, 0], position + 1, ended | (token == end_id))
-        return carry, (token, jnp.where(ended, 0.0, log_probability), ended)
+        return carry, (token, jnp.where(ended, 0.0, said), ended)
 
     carry = (output.cache, hidden, lengths, lengths < 0)
     _, (tokens, log_probabilities, ended) = jax.lax.scan(
@@ -134,7 +134,8 @@ def _batch(tokens, positions, segment_ids) -> Batch:
     )
 
 
-def _log_probability(logits: jax.Array, token: jax.Array) -> jax.Array:
+def log_probability(logits: jax.Array, token: jax.Array) -> jax.Array:
+    """[batch, vocab] logits, [batch] int32 -> [batch], of the token in nats."""
     is_token = token[:, None] == jnp.arange(logits.shape[-1])
     chosen = jnp.sum(jnp.where(is_token, logits, 0.0), axis=-1)
     return chosen - jax.nn.logsumexp(logits, axis=-1)

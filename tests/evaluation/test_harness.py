@@ -13,7 +13,6 @@ from lm_eval.api.instance import Instance  # pyright: ignore[reportMissingImport
 
 from jaxgen.codecs.bytes import ByteCodec
 from jaxgen.data.features import PromptAnswer
-from jaxgen.data.packing import Layout
 from jaxgen.data.segments import Segment
 from jaxgen.data.sources import InMemory
 from jaxgen.data.tasks import Task
@@ -21,7 +20,7 @@ from jaxgen.errors import DataError
 from jaxgen.evaluation.choices import MultipleChoice
 from jaxgen.evaluation.generations import Generation
 from jaxgen.evaluation.harness import HarnessModel, run_harness
-from jaxgen.evaluation.likelihood import score_segments
+from jaxgen.evaluation.likelihood import Scorer
 from jaxgen.models.block_config import Initialization
 
 CODEC = ByteCodec()
@@ -94,10 +93,10 @@ def local(tmp_path, monkeypatch):
 def test_the_harness_and_jaxgen_agree(model, local):
     own = Task("own", InMemory(tuple(RECORDS)), PromptAnswer())
     with jax.set_mesh(one_device_mesh()):
-        wrapped = HarnessModel(model, CODEC, 64, 4)
+        wrapped = HarnessModel(Scorer(model, 4, 64), CODEC)
         found = run_harness(wrapped, ["local_choices", "local_written", "local_rolling"], local)
-        choices = MultipleChoice("none").score(model, own, RECORDS, 4, 64)
-        written = Generation(stop=("e",), max_tokens=7).score(model, own, RECORDS, 4, 64)
+        choices = MultipleChoice("none").score(Scorer(model, 4, 64), own, RECORDS)
+        written = Generation(stop=("e",), max_tokens=7).score(Scorer(model, 4, 64), own, RECORDS)
     results, samples = found["results"], found["samples"]
     assert results["local_choices"]["acc,none"] == pytest.approx(
         np.mean([row["exact_match"] for row in choices])
@@ -127,7 +126,7 @@ def whole_log_probability(model, ids, length):
         inputs, targets = np.array(ids[first:end]), np.array(ids[first + 1 : end + 1])
         weights = (np.arange(first, end) >= begin).astype(np.float32)
         segment = Segment(inputs, targets, weights)
-        total += score_segments("t", model, [segment], 0, 1, Layout(length, None))[0].total
+        total += Scorer(model, 1, length).score("t", [segment], 0)[0].total
         begin = end
     return total
 
@@ -135,7 +134,7 @@ def whole_log_probability(model, ids, length):
 def test_long_texts_are_read_in_windows(model):
     text = "abcdefghij" * 7 + "klm"
     with jax.set_mesh(one_device_mesh()):
-        wrapped = HarnessModel(model, CODEC, 32, 4)
+        wrapped = HarnessModel(Scorer(model, 4, 32), CODEC)
         found = wrapped.loglikelihood_rolling([instance(text), instance("short")])
         for one, total in zip((text, "short"), found, strict=True):
             ids = CODEC.encode(one).tolist()
@@ -144,7 +143,7 @@ def test_long_texts_are_read_in_windows(model):
 
 def test_long_contexts_lose_their_beginning_and_spaces_belong_to_what_follows(model):
     with jax.set_mesh(one_device_mesh()):
-        wrapped = HarnessModel(model, CODEC, 32, 2)
+        wrapped = HarnessModel(Scorer(model, 2, 32), CODEC)
         ends = [instance("x" * n + "abc" * 10, "def") for n in (0, 50)]
         first, second = wrapped.loglikelihood(ends)
         assert first[0] == pytest.approx(second[0], rel=1e-5)
@@ -157,7 +156,7 @@ def test_long_contexts_lose_their_beginning_and_spaces_belong_to_what_follows(mo
 
 def test_an_encoder_decoder_reads_contexts_and_has_no_rolling():
     with jax.set_mesh(one_device_mesh()):
-        wrapped = HarnessModel(build(tiny_model("t5")), CODEC, 32, 2, source_length=32)
+        wrapped = HarnessModel(Scorer(build(tiny_model("t5")), 2, 32, source_length=32), CODEC)
         (found,) = wrapped.loglikelihood([instance("a question", " answer")])
         assert np.isfinite(found[0])
         with pytest.raises(DataError, match="encoder-decoder"):

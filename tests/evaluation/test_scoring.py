@@ -17,6 +17,7 @@ from jaxgen.errors import DataError
 from jaxgen.evaluation.answers import Answers
 from jaxgen.evaluation.config import EvaluationConfig
 from jaxgen.evaluation.evaluate import evaluate
+from jaxgen.evaluation.likelihood import Scorer
 from jaxgen.evaluation.summary import summarise
 from jaxgen.generation.policies import SamplingPolicy
 from jaxgen.generation.sampling import pad_prompts, sample
@@ -56,7 +57,7 @@ def test_an_exact_match_is_what_greedy_decoding_gives(model):
         records.append({"prompt": prompt, "answer": answer})
     task = Task("t", InMemory(tuple(records)), PromptAnswer())
     with jax.set_mesh(one_device_mesh()):
-        rows = Answers().score(model, task, records, batch_size=5, length=32)
+        rows = Answers().score(Scorer(model, batch_size=5, length=32), task, records)
     decoded = np.asarray(greedy(model, prompts, 4).tokens)
     for row, record, tokens in zip(rows, records, decoded, strict=True):
         answer = [*CODEC.encode(record["answer"]), CODEC.end_id]
@@ -74,7 +75,7 @@ def test_log_probabilities_are_those_of_the_softmax(model):
         "recall", AssociativeRecall(num_pairs=3, num_queries=2), PromptAnswer(loss_on_prompt=True)
     )
     with jax.set_mesh(one_device_mesh()):
-        rows = Answers().score(model, task, records, batch_size=8, length=32)
+        rows = Answers().score(Scorer(model, batch_size=8, length=32), task, records)
         for row, record in zip(rows, records, strict=True):
             text = "".join(prompt + answer for prompt, answer in record["turns"])
             inputs = jnp.array([[CODEC.begin_id, *text.encode()]], jnp.int32)
@@ -103,7 +104,7 @@ def test_the_summary_is_the_mean_of_the_rows():
 def test_an_instance_that_does_not_fit_is_named(model):
     task = Task("long", InMemory(()), PromptAnswer())
     with pytest.raises(DataError, match=r"long.*42 tokens.*32"):
-        Answers().score(model, task, [{"prompt": "x" * 40, "answer": "y"}], 2, 32)
+        Answers().score(Scorer(model, 2, 32), task, [{"prompt": "x" * 40, "answer": "y"}])
 
 
 def test_an_untrained_model_is_near_chance_on_every_task(tmp_path):

@@ -24,6 +24,7 @@ from jaxgen.evaluation.config import EvaluationConfig, EvaluationTask
 from jaxgen.evaluation.contamination import contaminated
 from jaxgen.evaluation.evaluate import evaluate
 from jaxgen.evaluation.generations import Execution, Generation, ListedItems, cut
+from jaxgen.evaluation.likelihood import Scorer
 from jaxgen.evaluation.summary import summarise
 from jaxgen.generation.continuing import continue_prompts
 from jaxgen.generation.policies import SamplingPolicy
@@ -68,7 +69,7 @@ def log_probability(model, prompt, choice):
 def test_choices_are_judged_by_the_models_likelihoods(model, normalisation):
     scoring = MultipleChoice(normalisation)
     with jax.set_mesh(one_device_mesh()):
-        rows = scoring.score(model, TASK, QUESTIONS, 8, 64)
+        rows = scoring.score(Scorer(model, 8, 64), TASK, QUESTIONS)
         for row, record in zip(rows, QUESTIONS, strict=True):
             totals = [log_probability(model, record["prompt"], c) for c in record["choices"]]
             sizes = [len(c) for c in record["choices"]]
@@ -108,8 +109,8 @@ def test_what_is_written_freely_is_cut_and_compared(model):
             for i, text in enumerate(said)
         ]
         task = Task("free", InMemory(tuple(records)), PromptAnswer())
-        whole = Generation(stop=(), max_tokens=6).score(model, task, records, 2, 64)
-        shorter = Generation(stop=(stop,), max_tokens=6).score(model, task, records, 2, 64)
+        whole = Generation(stop=(), max_tokens=6).score(Scorer(model, 2, 64), task, records)
+        shorter = Generation(stop=(stop,), max_tokens=6).score(Scorer(model, 2, 64), task, records)
     assert [row["said"] for row in whole] == said
     for i, row in enumerate(whole):
         if said[i] and i != longest:
@@ -240,4 +241,4 @@ def test_suites_that_mean_nothing_are_refused(make, words):
 )
 def test_records_that_cannot_be_scored_are_named(model, scoring, record, words):
     with jax.set_mesh(one_device_mesh()), pytest.raises(DataError, match=words):
-        scoring.score(model, TASK, [record], 2, 64)
+        scoring.score(Scorer(model, 2, 64), TASK, [record])
