@@ -15,6 +15,8 @@ from jaxgen.errors import DataError
 
 SAMPLED = 256
 """Examples whose lengths are looked at first."""
+EXAMPLES_AT_ONCE = 128
+"""Of equally long examples, at least; drawing many costs little more than drawing one."""
 ROWS_AT_ONCE = 16
 SHARE_FILLED = 0.93
 """Of rows of unequal examples. What is left lets nearly every example of a block find a row."""
@@ -23,10 +25,10 @@ SHARE_FILLED = 0.93
 class GeneratedRows:
     """Examples made on the spot; they need no shuffling.
 
-    Of equally long examples as many as fit make a row. Others are taken in blocks: a fixed number
-    of examples, put into `ROWS_AT_ONCE` rows, longest first into the emptiest row. The number does
-    not depend on the examples' lengths, so short ones are hardly preferred; one that fits nowhere
-    is left out, which is rare where a row holds ten or more.
+    Of equally long examples as many as fit make a row, in their order. Others are taken in blocks:
+    a fixed number of examples, put into `ROWS_AT_ONCE` rows, longest first into the emptiest row.
+    The number does not depend on the examples' lengths, so short ones are hardly preferred; one
+    that fits nowhere is left out, which is rare where a row holds ten or more.
     """
 
     def __init__(self, task: Task, layout: Layout, seed: int, split: Split):
@@ -35,11 +37,13 @@ class GeneratedRows:
         self._records = task.source.open(split)
         sizes = sizes_of(self._segments(range(min(SAMPLED, len(self._records)))))
         check_longest(task.name, sizes, layout)
-        if all((size == size[0]).all() for size in sizes):
+        self._are_equal = all((size == size[0]).all() for size in sizes)
+        if self._are_equal:
             fitting = [layout.length // int(sizes[0][0])]
             if layout.source_length is not None:
                 fitting.append(layout.source_length // int(sizes[1][0]))
-            self._rows_at_once, self._examples_at_once = 1, min(fitting)
+            self._rows_at_once = -(-EXAMPLES_AT_ONCE // min(fitting))
+            self._examples_at_once = min(fitting) * self._rows_at_once
         else:
             one, capacity = as_one(sizes, layout)
             filling = SHARE_FILLED * ROWS_AT_ONCE * capacity / float(np.mean(one))
@@ -72,8 +76,9 @@ class GeneratedRows:
         sizes = sizes_of(segments)
         check_longest(self._task.name, sizes, self._layout)
         one, capacity = as_one(sizes, self._layout)
-        if self._rows_at_once == 1 and np.sum(one) <= capacity:
-            return [segments]
+        in_row = self._examples_at_once // self._rows_at_once
+        if self._are_equal and max(one) * in_row <= capacity:
+            return [segments[first : first + in_row] for first in range(0, len(segments), in_row)]
         rows: list[list[Segment]] = [[] for _ in range(self._rows_at_once)]
         left = np.full(self._rows_at_once, capacity, np.int64)
         for place in np.argsort(-one, kind="stable"):

@@ -26,6 +26,8 @@ class SparseParity(GeneratedSource):
       num_bits: bits after the control bits.
       subset: bits whose parity counts.
       exponent: how much rarer later subtasks are.
+      drawn: the subtasks that instances are of, from 0, so that some can be judged by themselves;
+        (): all.
       num_examples: how many instances an epoch has.
       heldout_fraction: share of the prompts that is held out.
     """
@@ -34,6 +36,7 @@ class SparseParity(GeneratedSource):
     num_bits: int = 32
     subset: int = 3
     exponent: float = 0.4
+    drawn: tuple[int, ...] = ()
     num_examples: int = 1_000_000
     heldout_fraction: float = 0.05
 
@@ -43,6 +46,11 @@ class SparseParity(GeneratedSource):
             raise ConfigError(
                 f"SparseParity.subset={self.subset} exceeds num_bits={self.num_bits}; use at most "
                 "all bits."
+            )
+        if not set(self.drawn) <= set(range(self.num_subtasks)):
+            raise ConfigError(
+                f"SparseParity.drawn={self.drawn} are not all among the subtasks 0 to "
+                f"{self.num_subtasks - 1}."
             )
 
     @property
@@ -54,7 +62,13 @@ class SparseParity(GeneratedSource):
     def frequencies(self) -> np.ndarray:
         """[num_subtasks] probabilities."""
         weights = np.arange(1, self.num_subtasks + 1) ** -(self.exponent + 1.0)
+        if self.drawn:
+            weights *= np.isin(np.arange(self.num_subtasks), self.drawn)
         return weights / weights.sum()
+
+    @functools.cached_property
+    def _ends(self) -> np.ndarray:
+        return np.cumsum(self.frequencies)[:-1]
 
     def places(self, subtask: int) -> np.ndarray:
         """[subset] which bits count in a subtask."""
@@ -67,8 +81,7 @@ class SparseParity(GeneratedSource):
 
     def _parts(self, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         uniform = (draws[..., 0] >> np.uint64(11)) * 2.0**-53
-        ends = np.cumsum(self.frequencies)[:-1]
-        subtasks = np.searchsorted(ends, uniform, side="right")
+        subtasks = np.searchsorted(self._ends, uniform, side="right")
         return np.asarray(subtasks), draws[..., 1:] >> np.uint64(63)
 
     def keys(self, draws: np.ndarray) -> np.ndarray:

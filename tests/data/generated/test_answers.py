@@ -71,6 +71,14 @@ def test_parity_of_the_subtasks_bits():
     assert shares[0] / shares[1] == pytest.approx(2**1.4, rel=0.2)
 
 
+def test_subtasks_judged_apart_are_held_out_of_all_of_them():
+    whole, part = SparseParity(4, 6), SparseParity(4, 6, drawn=(1, 3))
+    judged = part.open("heldout").__getitems__(range(200))
+    assert {record["subtask"] for record in judged} == {1, 3}
+    trained = {record["key"] for record in whole.open("train").__getitems__(range(3000))}
+    assert trained.isdisjoint(record["key"] for record in judged)
+
+
 def test_unscrambled_words_are_the_only_ones():
     source = Unscrambling()
     by_letters = {"".join(sorted(word)): word for word in source.words}

@@ -163,6 +163,7 @@ def test_settings_that_mean_nothing_are_refused():
         lambda: ModularArithmetic(1),
         lambda: SparseParity(num_bits=2),
         lambda: SparseParity(exponent=0.0),
+        lambda: SparseParity(4, 6, drawn=(0, 4)),
         lambda: Unscrambling(min_letters=9),
         lambda: Unscrambling(min_letters=50, max_letters=60),
         lambda: Dyck(kinds=5),
