@@ -23,9 +23,10 @@ def law(parameters: Any, tokens: Any) -> Any:
     return E + A * parameters**-ALPHA + B * tokens**-BETA
 
 
-def config_text(evaluation_seed: int = 0) -> str:
+def config_text(evaluation_seed: int = 0, mixture: str = "quickstart") -> str:
     base = load(["runs/quickstart.gin"], ["mixture.tasks=[@addition/task()]",
-                                           "mixture.weights={'addition': 1.0}"])  # fmt: skip
+                                           "mixture.weights={'addition': 1.0}",
+                                           f"mixture.name='{mixture}'"])  # fmt: skip
     evaluation = dataclasses.replace(base.evaluation, seed=evaluation_seed)
     return to_gin(dataclasses.replace(base, evaluation=evaluation))
 
@@ -95,10 +96,19 @@ def write_law_study(folder: Path, noise: float = 0.003, seeds: int = 1) -> None:
 
 
 def write_ability_study(
-    folder: Path, tasks: dict[str, TaskRows], skip: tuple[int, ...] = (), tokens: float = 1e7
+    folder: Path,
+    tasks: dict[str, TaskRows],
+    skip: tuple[int, ...] = (),
+    tokens: float = 1e7,
+    mixture: str = "quickstart",
+    prefix: str = "",
+    shift: float = 0.0,
 ) -> None:
-    """A ladder at fixed tokens whose answers are those of simulated tables of one design."""
-    config = config_text()
+    """A ladder at fixed tokens whose answers are those of simulated tables of one design.
+
+    Its losses are the law's plus `shift`.
+    """
+    config = config_text(mixture=mixture)
     first = next(iter(tasks.values()))
     for rung, parameters in enumerate(first.scales["parameters"]):
         for seed in np.unique(first.seed):
@@ -109,5 +119,7 @@ def write_ability_study(
                 for name, rows in tasks.items()
             }
             noise = 1 + 0.002 * np.sin(17.0 * rung + 5.0 * int(seed))
-            loss = law(parameters, tokens) * noise
-            write_run(folder, f"rung{rung}", int(seed), parameters, tokens, loss, answers, config)
+            loss = law(parameters, tokens) * noise + shift
+            write_run(
+                folder, f"{prefix}rung{rung}", int(seed), parameters, tokens, loss, answers, config
+            )

@@ -87,7 +87,7 @@ def _slurm(declared: Sweep, file: Path, folder: Path, arguments: argparse.Namesp
     first = [place for place in left if not is_held_out(declared, declared.runs[place])]
     if first:
         left = first  # The others begin when these are over: submit again.
-    elif left and declared.held_out is not None and not arguments.dry_run:
+    elif left and declared.held_out and not arguments.dry_run:
         _register(declared, folder)
     _tell_refused(declared, states)
     if not left:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxgen.scaling.collecting import StudyRun
+from jaxgen.scaling.collecting import StudyRun, by_ladder
 from jaxgen.scaling.collecting_answers import Answers, emergence_rows
 from jaxgen.scaling.emergence import (
     PER_TOKEN,
@@ -29,23 +29,20 @@ METRICS = ("exact_match", "token_accuracy", PER_TOKEN)
 
 
 def analyse_abilities(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
-    """Every task with answers, dense and sparse runs apart.
+    """Every task with answers; of every mixture, and of its dense and its sparse runs, apart.
 
     Returns:
-      Of each: "task", "kind", "runs"; and "why_not", or "chance", "instances", "axes" (axis ->
-      curves with intervals, p(success), modes of seeds, breaks, shapes, or "why_not"), "verdict"
-      (on the parameters, or the first axis that tells the rungs apart) and "heat_map".
+      Of each: "task", "mixture", "kind", "runs"; and "why_not", or "chance", "instances", "axes"
+      (axis -> curves with intervals, p(success), modes of seeds, breaks, shapes, or "why_not"),
+      "verdict" (on the parameters, or the first axis that tells the rungs apart) and "heat_map".
     """
     found = []
-    for kind in ("dense", "sparse"):
-        mine = [run for run in runs if run.is_sparse == (kind == "sparse")]
-        if not mine:
-            continue
+    for ladder, mine in by_ladder(runs).items():
         answers = emergence_rows(mine)
         for task, reason in answers.left_out.items():
-            found.append({"task": task, "kind": kind, "why_not": f"{reason}."})
+            found.append({"task": task, **ladder._asdict(), "why_not": f"{reason}."})
         for task, rows in answers.tasks.items():
-            head = {"task": task, "kind": kind, "runs": len(answers.by_run[task])}
+            head = {"task": task, **ladder._asdict(), "runs": len(answers.by_run[task])}
             found.append(head | _ability(rows, answers, mine))
     return found
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxgen.errors import StudyError
 from jaxgen.scaling.choosing import Choice, choose_law
-from jaxgen.scaling.collecting import StudyRun, table_of
+from jaxgen.scaling.collecting import StudyRun, by_ladder, table_of
 from jaxgen.scaling.laws import (
     ROBUST,
     Fit,
@@ -34,20 +34,19 @@ PLAIN = Fitting(bootstraps=0)
 
 
 def analyse_laws(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
-    """The law of the mean held-out loss, then of every task's, of dense and of sparse runs apart.
+    """The law of the mean held-out loss, then of every task's; of every mixture, and of its dense
+    and its sparse runs, apart.
 
     Returns:
-      Of each: "task" (None: the mean), "kind", "runs" (how many); and "why_not", or "formula",
-      "why", "axis" (of the plot), "parameters" (value, standard error, 95 % interval), "points",
-      "curves", "r_squared", "noise", "search", "holdout" and "sensitivity" (of the mean alone).
+      Of each: "task" (None: the mean), "mixture", "kind", "runs" (how many); and "why_not", or
+      "formula", "why", "axis" (of the plot), "parameters" (value, standard error, 95 % interval),
+      "points", "curves", "r_squared", "noise", "search", "holdout" and "sensitivity" (of the mean
+      alone).
     """
     found = []
-    for kind in ("dense", "sparse"):
-        mine = [run for run in runs if run.is_sparse == (kind == "sparse")]
-        if not mine:
-            continue
+    for ladder, mine in by_ladder(runs).items():
         for task in (None, *_tasks(mine)):
-            head = {"task": task, "kind": kind, "runs": len(mine)}
+            head = {"task": task, **ladder._asdict(), "runs": len(mine)}
             try:
                 found.append(head | _law(table_of(mine, task), is_main=task is None))
             except (StudyError, LawError) as error:

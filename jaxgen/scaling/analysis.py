@@ -28,9 +28,9 @@ def analyse(study_folder: str | os.PathLike) -> dict[str, Any]:
     """Analyses the finished runs of a folder.
 
     Returns:
-      "runs": name, rung, seed, counts, tokens, FLOPs and loss of each; "laws", see
+      "runs": name, rung, mixture, seed, counts, tokens, FLOPs and loss of each; "laws", see
       `analyse_laws`; "abilities", see `analyse_abilities`; "prediction", see
-      `registering.outcomes`, None where none was registered.
+      `registering.outcomes`, None where nothing was registered.
 
     Raises:
       StudyError: runs that make no study, or a registered prediction that was changed.
@@ -57,6 +57,7 @@ def describe_run(run: StudyRun) -> dict[str, Any]:
     return {
         "name": run.name,
         "rung": run.rung,
+        "mixture": run.mixture,
         "seed": run.seed,
         "is_sparse": run.is_sparse,
         "parameters": run.parameters,

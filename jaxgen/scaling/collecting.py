@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,18 @@ COUNTS = ("active", "total", "without_embedding")
 """Senses of a model's number of parameters; the first is a table's own."""
 
 
+class Ladder(NamedTuple):
+    """What runs share that one law may hold for.
+
+    Attributes:
+      mixture: the name of what they were trained on.
+      kind: "dense" or "sparse".
+    """
+
+    mixture: str
+    kind: str
+
+
 @dataclasses.dataclass(frozen=True)
 class StudyRun:
     """A finished run.
@@ -35,11 +47,13 @@ class StudyRun:
     Attributes:
       directory: where it is.
       record: what run.json says.
+      mixture: the name of what it was trained on.
       evaluation_seed: of the instances that it was judged on.
     """
 
     directory: RunDirectory
     record: Mapping[str, Any]
+    mixture: str
     evaluation_seed: int
 
     @property
@@ -60,6 +74,11 @@ class StudyRun:
         """Some parameters do not take part in computing a token."""
         counts = self.record["parameters"]
         return counts["active"] != counts["total"]
+
+    @property
+    def ladder(self) -> Ladder:
+        """The runs that it can be compared with by size."""
+        return Ladder(self.mixture, "sparse" if self.is_sparse else "dense")
 
     @property
     def parameters(self) -> dict[str, int]:
@@ -148,7 +167,7 @@ def check_runs(directories: Sequence[RunDirectory]) -> tuple[StudyRun, ...]:
         if not record.get("finished"):
             raise StudyError(f"{directory.path} is not finished; start its run again first.")
         config = load_text(directory.config_file.read_text(), source=str(directory.config_file))
-        runs.append(StudyRun(directory, record, config.evaluation.seed))
+        runs.append(StudyRun(directory, record, config.mixture.name, config.evaluation.seed))
     first: dict[tuple[str, int], StudyRun] = {}
     for run in runs:
         other = first.setdefault((run.rung, run.seed), run)
@@ -165,6 +184,14 @@ def check_runs(directories: Sequence[RunDirectory]) -> tuple[StudyRun, ...]:
             "with the same seed."
         )
     return tuple(sorted(runs, key=lambda run: (run.record["flops"], run.rung, run.seed)))
+
+
+def by_ladder(runs: Sequence[StudyRun]) -> dict[Ladder, list[StudyRun]]:
+    """Runs of one mixture and kind together: mixtures by name, dense runs before sparse ones."""
+    found: dict[Ladder, list[StudyRun]] = {}
+    for run in sorted(runs, key=lambda run: run.ladder):
+        found.setdefault(run.ladder, []).append(run)
+    return found
 
 
 def table_of(

@@ -29,7 +29,8 @@ def write_figures(analysis: Mapping[str, Any], folder: Path) -> list[Path]:
       folder: made if it is not there.
 
     Returns:
-      The files: law-TASK, prediction, ability-TASK and instances-TASK, each .pdf and .png.
+      The files: law-TASK, prediction-RUNG, ability-TASK and instances-TASK, each .pdf and .png;
+      with the mixture before the task where runs of several are in the study.
     """
     from matplotlib.figure import Figure
 
@@ -46,23 +47,33 @@ def write_figures(analysis: Mapping[str, Any], folder: Path) -> list[Path]:
             figure.savefig(path, dpi=RESOLUTION, metadata=metadata)
             written.append(path)
 
+    is_mixed = len({run["mixture"] for run in analysis["runs"]}) > 1
+
+    def name(what: str, of: Mapping[str, Any]) -> str:
+        parts = [what, of["mixture"] if is_mixed else "", of["task"] or "mean"]
+        parts.append("sparse" if of["kind"] == "sparse" else "")
+        return _safe("-".join(part for part in parts if part))
+
     for law in analysis["laws"]:
         if "why_not" not in law:
-            save(_name("law", law, law["task"] or "mean"), 1, _law, law)
-    prediction = analysis["prediction"]
-    if prediction and prediction["loss"]:
-        save("prediction", 1, _prediction, prediction)
+            save(name("law", law), 1, _law, law)
+    if prediction := analysis["prediction"]:
+        for said, found in zip(
+            prediction["registered"]["predictions"], prediction["rungs"], strict=True
+        ):
+            if found["loss"]:
+                rung = said["held_out"]["name"]
+                save(_safe(f"prediction-{rung}"), 1, _prediction, rung, found)
     for ability in analysis["abilities"]:
         curves = ability.get("axes", {}).get("parameters", {})
         if "curves" in curves:
-            save(_name("ability", ability, ability["task"]), 3, _ability, ability, curves)
-            save(_name("instances", ability, ability["task"]), 1, _instances, ability["heat_map"])
+            save(name("ability", ability), 3, _ability, ability, curves)
+            save(name("instances", ability), 1, _instances, ability["heat_map"])
     return written
 
 
-def _name(what: str, of: Mapping[str, Any], task: str) -> str:
-    safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in task)
-    return f"{what}-{safe}" + ("-sparse" if of["kind"] == "sparse" else "")
+def _safe(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
 
 
 def _law(axes: Sequence[Any], law: Mapping[str, Any]) -> None:
@@ -91,7 +102,7 @@ def _law(axes: Sequence[Any], law: Mapping[str, Any]) -> None:
         plot.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _prediction(axes: Sequence[Any], prediction: Mapping[str, Any]) -> None:
+def _prediction(axes: Sequence[Any], rung: str, prediction: Mapping[str, Any]) -> None:
     """In units of the predicted value, so that a loss and scores stand in one picture."""
     (plot,) = axes
     rows = {"loss": prediction["loss"], **prediction["scores"]}
@@ -105,7 +116,7 @@ def _prediction(axes: Sequence[Any], prediction: Mapping[str, Any]) -> None:
         plot.plot(one["actual"] / scale, place, "D", color=DENSE, markersize=5)
     plot.set_yticks(range(len(rows)), list(rows))
     plot.invert_yaxis()
-    plot.set(xlabel="over the predicted value", title=prediction["registered"]["held_out"]["name"])
+    plot.set(xlabel="over the predicted value", title=rung)
 
 
 def _ability(axes: Sequence[Any], ability: Mapping[str, Any], curves: Mapping[str, Any]) -> None:

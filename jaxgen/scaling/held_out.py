@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from jaxgen.errors import StudyError
 from jaxgen.models.counting import count_parameters
 from jaxgen.run_config import RunConfig
-from jaxgen.scaling.collecting import rung_of
+from jaxgen.scaling.collecting import Ladder, rung_of
 from jaxgen.scaling.costs import cost_of
 
 
@@ -18,6 +18,7 @@ class HeldOutRung:
 
     Attributes:
       name: of the rung; its runs are NAME-seedN.
+      mixture: the name of what they learn.
       parameters: by sense: active, total, without_embedding.
       tokens: of a run.
       flops: of a run.
@@ -25,14 +26,17 @@ class HeldOutRung:
     """
 
     name: str
+    mixture: str
     parameters: Mapping[str, int]
     tokens: int
     flops: int
     seeds: tuple[int, ...]
 
     @property
-    def is_sparse(self) -> bool:
-        return self.parameters["active"] != self.parameters["total"]
+    def ladder(self) -> Ladder:
+        """That of the runs by which it can be predicted."""
+        is_sparse = self.parameters["active"] != self.parameters["total"]
+        return Ladder(self.mixture, "sparse" if is_sparse else "dense")
 
     @property
     def columns(self) -> dict[str, float]:
@@ -57,6 +61,7 @@ def held_out_rung(configs: Sequence[RunConfig]) -> HeldOutRung:
     count, cost = count_parameters(configs[0].model), cost_of(configs[0])
     return HeldOutRung(
         names.pop(),
+        configs[0].mixture.name,
         {
             "active": count.active,
             "total": count.total,

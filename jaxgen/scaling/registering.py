@@ -1,11 +1,11 @@
-"""A prediction written down before the largest rung is trained, and what came of it.
+"""Predictions written down before the largest rungs are trained, and what came of them.
 
     rung = held_out_rung(configs)                # of the rung's seeds, not yet trained
-    register("runs/study", rung)                 # writes predictions.json, once
+    register("runs/study", [rung])               # writes predictions.json, once
     ...                                          # train it
     outcomes("runs/study")                       # inside or outside, by how much
 
-The file holds the law, the runs it rests on, the versions, the time and a digest of all of it. A
+The file holds the laws, the runs they rest on, the versions, the time and a digest of all of it. A
 digest shows a change made by accident or by hand; who wants to deceive can compute it anew, so
 commit the file, or publish its digest, where the date is kept by somebody else.
 """
@@ -42,53 +42,42 @@ BOOTSTRAPS = 300
 
 
 def register(
-    study_folder: str | os.PathLike, rung: HeldOutRung, level: float = 0.9
+    study_folder: str | os.PathLike, rungs: Sequence[HeldOutRung], level: float = 0.9
 ) -> dict[str, Any]:
-    """Predicts a rung from the finished runs and writes predictions.json.
+    """Predicts rungs from the finished runs and writes predictions.json.
 
-    Runs as dense or as sparse as the rung are fitted, and none that took more compute.
+    Of a rung, runs of its ladder are fitted (one mixture, all dense or all sparse), and none that
+    took more compute.
 
     Args:
       study_folder: of the runs.
-      rung: to be predicted.
+      rungs: to be predicted.
       level: of the intervals.
 
     Returns:
       What is in the file.
 
     Raises:
-      StudyError: a run of the rung has finished; a prediction is there already; too few runs.
+      StudyError: a run of a rung has finished; a prediction is there already; too few runs.
     """
     folder = Path(study_folder)
-    done = [
-        one.path.name
-        for one in find_directories(folder)
-        if one.is_finished() and rung_of(one.read_record()["name"]) == rung.name
-    ]
-    if done:
-        raise StudyError(
-            f"{', '.join(done)} of rung {rung.name!r} has already finished, so nothing can be "
-            "predicted of it any more; register before it is trained."
-        )
+    names = {rung.name for rung in rungs}
+    for one in find_directories(folder):
+        if one.is_finished() and (name := rung_of(one.read_record()["name"])) in names:
+            raise StudyError(
+                f"{one.path.name} of rung {name!r} has already finished, so nothing can be "
+                "predicted of it any more; register before it is trained."
+            )
     path = folder / FILE
     if path.exists():
         raise StudyError(
             f"{path} is there already: a registered prediction is not replaced. Keep it, or give "
             "the study another folder."
         )
-    runs = [
-        run
-        for run in read_runs(folder)
-        if run.is_sparse == rung.is_sparse and run.record["flops"] < rung.flops
-    ]
-    if not runs:
-        raise StudyError(f"no finished run of rung {rung.name!r}'s kind took less compute than it.")
+    runs = read_runs(folder)
     content: dict[str, Any] = {
-        "held_out": dataclasses.asdict(rung),
         "level": level,
-        "loss": _predict_loss(runs, rung, level),
-        "scores": _predict_scores(runs, rung, level),
-        "points": [_point(run) for run in runs],
+        "predictions": [_predict(runs, rung, level) for rung in rungs],
         "versions": runs[0].record["versions"],
         "revision": runs[0].record["git_revision"],
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -122,14 +111,15 @@ def read_registered(study_folder: str | os.PathLike) -> dict[str, Any] | None:
 
 
 def outcomes(study_folder: str | os.PathLike) -> dict[str, Any] | None:
-    """The registered prediction and what came beside it; None where none was registered.
+    """The registered predictions and what came beside them; None where none was registered.
 
     Returns:
-      "registered", the file; "loss" and "scores", comparisons: "predicted", "actual" (the mean
-      over seeds), "interval", "is_inside", "error" (actual less predicted), "outside_by" (0 inside)
-      and "by_run", the same of every run against the interval of a new run; None before the rung
-      has run. "late" names runs that were started before the prediction was registered, and
-      "missing" seeds that were planned and have not finished.
+      "registered", the file; and "rungs", of each in the file's order: "loss" and "scores",
+      comparisons: "predicted", "actual" (the mean over seeds), "interval", "is_inside", "error"
+      (actual less predicted), "outside_by" (0 inside) and "by_run", the same of every run against
+      the interval of a new run; None before the rung has run. "late" names runs that were started
+      before the prediction was registered, and "missing" seeds that were planned and have not
+      finished.
 
     Raises:
       StudyError: the file was changed.
@@ -137,18 +127,27 @@ def outcomes(study_folder: str | os.PathLike) -> dict[str, Any] | None:
     registered = read_registered(study_folder)
     if registered is None:
         return None
-    rung = registered["held_out"]
-    finished = read_runs(study_folder)
+    runs = read_runs(study_folder)
+    written = datetime.datetime.fromisoformat(registered["time"])
+    return {
+        "registered": registered,
+        "rungs": [_outcome(runs, one, written) for one in registered["predictions"]],
+    }
+
+
+def _outcome(
+    finished: Sequence[StudyRun], said: Mapping[str, Any], written: datetime.datetime
+) -> dict[str, Any]:
+    """Of one rung; see `outcomes`."""
+    rung = said["held_out"]
     runs = [run for run in finished if run.rung == rung["name"]]
-    result: dict[str, Any] = {"registered": registered, "loss": None, "scores": {}}
+    result: dict[str, Any] = {"loss": None, "scores": {}}
     result["missing"] = sorted({*rung["seeds"]} - {run.seed for run in runs})
-    began = datetime.datetime.fromisoformat(registered["time"])
-    result["late"] = [run.name for run in runs if _begun(run) < began]
+    result["late"] = [run.name for run in runs if _begun(run) < written]
     if not runs:
         return result
-    if "value" in registered["loss"]:
-        result["loss"] = compare(registered["loss"], {run.name: run.loss() for run in runs})
-    for task, predicted in registered["scores"].items():
+    result["loss"] = compare(said["loss"], {run.name: run.loss() for run in runs})
+    for task, predicted in said["scores"].items():
         actual = {
             run.name: run.record["evaluation"][task]["exact_match"]
             for run in runs
@@ -195,6 +194,23 @@ def _beside(predicted: float, actual: float, interval: Sequence[float]) -> dict[
         "is_inside": bool(low <= actual <= high),
         "error": actual - predicted,
         "outside_by": float(min(actual - low, 0) + max(actual - high, 0)),
+    }
+
+
+def _predict(finished: Sequence[StudyRun], rung: HeldOutRung, level: float) -> dict[str, Any]:
+    runs = [
+        run for run in finished if run.ladder == rung.ladder and run.record["flops"] < rung.flops
+    ]
+    if not runs:
+        raise StudyError(
+            f"no finished {rung.ladder.kind} run on {rung.mixture!r} took less compute than rung "
+            f"{rung.name!r}, so nothing can be predicted of it; train smaller ones first."
+        )
+    return {
+        "held_out": dataclasses.asdict(rung),
+        "loss": _predict_loss(runs, rung, level),
+        "scores": _predict_scores(runs, rung, level),
+        "points": [_point(run) for run in runs],
     }
 
 

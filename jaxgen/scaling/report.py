@@ -10,9 +10,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jaxgen.errors import CheckpointError
 from jaxgen.scaling.analysis import analyse_runs, plain
-from jaxgen.scaling.collecting import check_runs
+from jaxgen.scaling.collecting import StudyRun, check_runs
 from jaxgen.scaling.registering import outcomes
 from jaxgen.scaling.samples import samples_file
 from jaxgen.training.run_directory import RunDirectory, read_metrics, read_rows, write_atomically
@@ -39,14 +38,15 @@ def write_report(
       analysis: of the runs, see `analysis.analyse`; made here where it is not given.
 
     Raises:
-      CheckpointError: if a run is not finished, or the file cannot be written.
-      StudyError: if the runs make no study, see `collecting`.
+      CheckpointError: if the file cannot be written.
+      StudyError: if a run is not finished or the runs make no study, see `collecting`.
     """
     path = Path(path)
-    runs = [describe(directory, path.parent) for directory in directories]
+    study = check_runs(directories)
+    runs = [describe(run, path.parent) for run in study]
     runs.sort(key=lambda run: (run["parameters"]["active"], run["sparse"], run["seed"]))
     if analysis is None:
-        analysis = analyse_runs(check_runs(directories), outcomes(directories[0].path.parent))
+        analysis = analyse_runs(study, outcomes(directories[0].path.parent))
     data = {"title": title, "runs": runs, "tasks": _tasks(runs), "analysis": plain(analysis)}
     page = _asset("report.html")
     for mark, text in {
@@ -64,17 +64,11 @@ def write_report(
     return path
 
 
-def describe(directory: RunDirectory, folder: Path) -> dict[str, Any]:
-    """What the report says of one run.
-
-    Raises:
-      CheckpointError: if it is not finished.
-    """
-    record = directory.read_record()
-    if not record.get("finished"):
-        raise CheckpointError(f"{directory.path} is not finished; start its run again first.")
+def describe(run: StudyRun, folder: Path) -> dict[str, Any]:
+    """What the report says of one run."""
+    directory, record = run.directory, run.record
     metrics = read_metrics(directory.metrics_file)
-    rows = read_rows(directory.evaluations / f"{record['steps']:08}.jsonl")
+    rows = read_rows(run.answers_file)
     samples = samples_file(directory)
     per_token = record["flops_per_token"]
     speeds = [row["tokens_per_second"] for row in metrics if row.get("tokens_per_second")]
@@ -82,8 +76,9 @@ def describe(directory: RunDirectory, folder: Path) -> dict[str, Any]:
         "name": record["name"],
         "path": os.path.relpath(directory.path, folder),
         "fingerprint": record["fingerprint"],
-        "seed": record["seed"],
-        "sparse": record["parameters"]["active"] != record["parameters"]["total"],
+        "mixture": run.mixture,
+        "seed": run.seed,
+        "sparse": run.is_sparse,
         "parameters": record["parameters"],
         "steps": record["steps"],
         "tokens": record["tokens"],

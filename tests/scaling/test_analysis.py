@@ -105,6 +105,26 @@ def test_curves_are_what_the_answers_give(abilities):
     assert shape["breakthroughness"] == pytest.approx(breakthroughness(np.array(means)))
 
 
+def test_runs_of_two_mixtures_are_never_in_one_law_or_curve(tmp_path):
+    shifts = {"first": 0.0, "second": 2.0}
+    for mixture, shift in shifts.items():
+        write_ability_study(
+            tmp_path, {"break": TABLES["break"]}, mixture=mixture, prefix=mixture, shift=shift
+        )
+    found = analyse(tmp_path)
+    assert [law["mixture"] for law in found["laws"]] == list(shifts)
+    for fitted, (mixture, shift) in zip(found["laws"], shifts.items(), strict=True):
+        assert all(point["run"].startswith(mixture) for point in fitted["points"])
+        floor = next(p["value"] for p in fitted["parameters"] if p["name"] == "E")
+        assert floor == pytest.approx(law(1e12, 1e7) + shift, abs=0.05)
+    assert [(one["task"], one["mixture"], one["runs"]) for one in found["abilities"]] == [
+        ("break", mixture, 42) for mixture in shifts
+    ]
+    assert len(found["abilities"][0]["heat_map"]["rungs"]) == 7
+    names = {path.name for path in write_figures(found, tmp_path / "figures")}
+    assert {"law-first-mean.pdf", "ability-second-break.png"} <= names
+
+
 def test_a_cell_of_the_heat_map_leads_to_its_rows(abilities):
     folder, analysis = abilities
     found = next(one for one in analysis["abilities"] if one["task"] == "break")["heat_map"]

@@ -57,6 +57,7 @@ function verdictOf(ability) {
     return made;
   }
   const line = element("p");
+  if (MIXTURES.length > 1) line.append(`Trained on ${ability.mixture}: `);
   line.append(element("span", said.verdict, `badge ${CLASSES[said.verdict]}`), ` ${said.because} (${said.scales} scales, ${said.seeds} seeds at least, ${said.instances} instances)`);
   made.append(line);
   return made;
@@ -131,7 +132,7 @@ function heatMaps() {
     if (!ability.heat_map || ability.heat_map.rungs.length < 2) continue;
     const map = ability.heat_map, rows = map.instances.length, columns = map.rungs.length;
     const holder = element("div", null, "chart"), canvas = element("canvas");
-    holder.append(element("h3", `${ability.task}${ability.kind === "sparse" ? ", mixture of experts" : ""}`), canvas);
+    holder.append(element("h3", `${ability.task}${ladderName(ability)}`), canvas);
     const feet = element("div", null, "feet");
     for (const [i, scale] of map.scale.entries()) feet.append(element("span", columns > 6 && i % 2 ? "" : si(scale, 2)));
     holder.append(feet, element("p", `${rows} instances by active parameters`, "note"));

@@ -1,6 +1,9 @@
 const AXES = {
   parameters: "active parameters", flops: "FLOPs", tokens: "tokens", loss: "held-out loss (nats a token)",
 };
+const MIXTURES = [...new Set(data.analysis.runs.map((run) => run.mixture))];
+// What tells a ladder from the others: its mixture, where there are several, and its kind.
+const ladderName = (of) => (MIXTURES.length > 1 ? `, trained on ${of.mixture}` : "") + (of.kind === "sparse" ? ", mixture of experts" : "");
 const kindColour = (isSparse) => style(isSparse ? "--sparse" : "--dense");
 
 function laws() {
@@ -8,12 +11,12 @@ function laws() {
   const fitted = found.filter((law) => !law.why_not);
   for (const law of found) {
     if (law.why_not) continue;
-    const option = element("option", `${law.task ?? "mean over tasks"}${law.kind === "sparse" ? ", mixture of experts" : ""}`);
+    const option = element("option", `${law.task ?? "mean over tasks"}${ladderName(law)}`);
     option.value = found.indexOf(law);
     select.append(option);
   }
   const unfitted = found.filter((law) => law.why_not)
-    .map((law) => `No law of ${law.task ?? "the mean loss"} for ${law.kind === "sparse" ? "mixtures of experts" : "dense models"}: ${law.why_not}`);
+    .map((law) => `No law of ${law.task ?? "the mean loss"} for ${law.kind === "sparse" ? "mixtures of experts" : "dense models"}${MIXTURES.length > 1 ? ` trained on ${law.mixture}` : ""}: ${law.why_not}`);
   byId("law-lead").textContent = fitted.length
     ? "The curve is the law with its 95 % interval, drawn to three times the largest scale; a point is a run. Nothing beyond the points was measured."
     : "";
@@ -36,8 +39,10 @@ function showLaw(law) {
     text: [p.run, `loss ${number(p.loss, 4)}, the law ${number(p.fitted, 4)}`, `${si(p.parameters)} parameters, ${si(p.tokens)} tokens`],
   }));
   const bars = [];
-  const said = data.analysis.prediction?.registered;
-  if (said && law.task === null && (said.held_out.parameters.active !== said.held_out.parameters.total) === (law.kind === "sparse") && said.loss.value) {
+  const registered = data.analysis.prediction?.registered.predictions ?? [];
+  for (const said of registered) {
+    const kind = said.held_out.parameters.active !== said.held_out.parameters.total ? "sparse" : "dense";
+    if (law.task !== null || said.held_out.mixture !== law.mixture || kind !== law.kind) continue;
     const x = law.axis === "parameters" ? said.held_out.parameters.active : said.held_out.flops;
     const amber = style("--amber");
     bars.push({ x, low: said.loss.new_run[0], high: said.loss.new_run[1], colour: amber });
@@ -96,8 +101,18 @@ function prediction() {
     box.append(element("p", "No prediction was registered before the largest size was trained, so none can be tested here; a curve drawn afterwards is a fit.", "note"));
     return;
   }
-  const said = found.registered, rung = said.held_out;
-  box.append(element("p", `Registered on ${said.time.replace("T", " ")} for ${rung.name} (${si(rung.parameters.active)} active parameters, ${si(rung.tokens)} tokens, ${rung.seeds.length} seeds), from ${said.points.length} smaller runs, with ${100 * said.level} % intervals.`));
+  const { time, level, predictions, digest } = found.registered;
+  box.append(element("p", `Registered on ${time.replace("T", " ")}, before any run of ${predictions.map((said) => said.held_out.name).join(", ")} began, with ${100 * level} % intervals.`));
+  predictions.forEach((said, i) => foretold(box, said, found.rungs[i], predictions.length > 1));
+  const last = element("p", "SHA-256 of what was registered: ", "note");
+  last.append(element("code", digest, "break"));
+  box.append(last);
+}
+
+function foretold(box, said, found, titled) {
+  const rung = said.held_out;
+  if (titled) box.append(element("h3", rung.name));
+  box.append(element("p", `${si(rung.parameters.active)} active parameters, ${si(rung.tokens)} tokens, ${rung.seeds.length} seeds; from ${said.points.length} smaller runs by ${said.loss.law.formula}.`));
   if (found.late.length) box.append(element("p", `Started before the prediction was registered: ${found.late.join(", ")}.`, "note bad"));
   if (found.missing.length) box.append(element("p", `Not finished: seed ${found.missing.join(", ")}; the interval is for the mean of all ${rung.seeds.length} seeds.`, "note"));
   const rows = [], runs = [], reasons = [];
@@ -117,9 +132,6 @@ function prediction() {
     for (const reason of reasons) list.append(element("li", reason));
     box.append(element("p", "Without a prediction:"), list);
   }
-  const last = element("p", `Law: ${said.loss.law.formula}. SHA-256 of the registered prediction: `, "note");
-  last.append(element("code", said.digest, "break"));
-  box.append(last);
 }
 
 function came(one) {

@@ -1,8 +1,18 @@
-function lossChart() {
-  const columns = [null, ...data.runs.map((run) => [run.curve.flops, run.curve.loss])];
-  const all = data.runs.flatMap((run) => run.curve.loss);
+function losses() {
+  const select = byId("loss-mixture");
+  for (const mixture of MIXTURES) select.append(element("option", mixture));
+  if (MIXTURES.length < 2) select.parentElement.remove();
+  const show = () => lossChart(data.runs.filter((run) => run.mixture === select.value));
+  select.addEventListener("change", show);
+  show();
+}
+
+function lossChart(runs) {
+  byId("loss").replaceChildren();
+  const columns = [null, ...runs.map((run) => [run.curve.flops, run.curve.loss])];
+  const all = runs.flatMap((run) => run.curve.loss);
   const low = Math.min(...all) * 0.95, high = Math.max(...all) * 1.05;
-  const flops = data.runs.flatMap((run) => run.curve.flops);
+  const flops = runs.flatMap((run) => run.curve.flops);
   const path = (u, seriesIndex) => {
     const stroke = new Path2D();
     const [xs, ys] = u.data[seriesIndex];
@@ -23,26 +33,26 @@ function lossChart() {
       { ...axis("FLOPs", logLabels, 44), splits: logSplits },
       { ...axis("training loss (nats a token)", (u, s) => s.map((v) => String(v)), 54), splits: lossSplits },
     ],
-    series: [null, ...data.runs.map((run) => ({
-      label: run.name, stroke: resolved(colourOf(run, data.runs)), width: 1.6, paths: path, points: { show: false },
+    series: [null, ...runs.map((run) => ({
+      label: run.name, stroke: resolved(colourOf(run, runs)), width: 1.6, paths: path, points: { show: false },
       facets: [{ scale: "x", auto: true }, { scale: "y", auto: true }],
     }))],
   }, columns);
-  const list = element("p", null, "legend");
-  const seen = new Set();
-  for (const run of data.runs) {
+  const list = byId("loss-legend"), seen = new Set();
+  list.replaceChildren();
+  for (const run of runs) {
     const key = `${si(run.parameters.active)}${run.sparse ? " active, mixture of experts" : ""}`;
     if (seen.has(key)) continue;
     seen.add(key);
     const item = element("span", key);
-    item.style.color = colourOf(run, data.runs);
+    item.style.color = colourOf(run, runs);
     item.style.fontWeight = "600";
     list.append(item);
   }
-  byId("loss").after(list);
 }
 
 function samples() {
+  if (!data.runs.some((run) => run.samples.length)) { byId("s-samples").remove(); return; }
   const select = byId("sample-task");
   for (const { name } of data.tasks) select.append(element("option", name));
   const show = () => {
@@ -93,7 +103,7 @@ function table() {
     + (revision ? `; revision ${revision.slice(0, 12)}` : "");
 }
 
-lossChart();
+losses();
 laws();
 prediction();
 abilities();

@@ -74,8 +74,8 @@ class Sweep:
       stop: when a run is given up; None: never.
       resources: of one run on a cluster.
       power: for the estimate of energy.
-      held_out: the rung (NAME of NAME-seedN) that is predicted from the others before any run of
-        it begins; None: none is.
+      held_out: rungs (NAME of NAME-seedN), each the largest of its ladder, that are predicted from
+        the other rungs before any run of theirs begins.
     """
 
     name: str
@@ -87,7 +87,7 @@ class Sweep:
     stop: StopRule | None = None
     resources: Resources = Resources()
     power: Power = Power()
-    held_out: str | None = None
+    held_out: Sequence[str] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "runs", tuple(self.runs))
@@ -102,9 +102,11 @@ class Sweep:
         if not self.runs:
             raise ConfigError(f"the sweep {self.name!r} has no runs; is an axis of its grid empty?")
         rungs = {rung_of(run.name) for run in self.runs}
-        if self.held_out is not None and (self.held_out not in rungs or len(rungs) < 2):
+        given = (self.held_out,) if isinstance(self.held_out, str) else tuple(self.held_out)
+        object.__setattr__(self, "held_out", given)
+        if given and not set(given) < rungs:
             raise ConfigError(
-                f"the sweep {self.name!r} has held_out={self.held_out!r}, which is not one of its "
+                f"the sweep {self.name!r} has held_out={list(given)}, which is not some of its "
                 f"several rungs: {', '.join(sorted(rungs)[:8])}."
             )
         counts = collections.Counter(run.name for run in self.runs)

@@ -1,70 +1,65 @@
-"""A study of real, tiny runs; and the report made of them."""
+"""A sweep of real, tiny runs; and the report made of them."""
 
 import dataclasses
 import json
 import re
 
 import pytest
+from tiny_sweep import base
 
-from jaxgen.configuration import load
+from jaxgen.errors import StudyError
 from jaxgen.scaling.ladder import Rung, climb
-from jaxgen.scaling.report import describe, write_report
+from jaxgen.scaling.report import write_report
 from jaxgen.scaling.samples import save_samples
-from jaxgen.scaling.study import run_study
+from jaxgen.scaling.sweeps import Sweep
+from jaxgen.scaling.sweeps.driving import drive
+from jaxgen.scaling.sweeps.local import LocalEngine
 from jaxgen.training.run_directory import RunDirectory
-
-BINDINGS = [
-    "model.num_layers=1", "model.embed_dim=8", "model.num_heads=1", "model.mlp_dim=8",
-    "train.steps=4", "train.batch_size=2", "train.length=64", "train.log_every=2",
-    "evaluation.num_examples=4", "evaluation.num_batches=1", "evaluation.batch_size=4",
-    "mixture.tasks=[@addition/task(), @prose/task()]",
-    "mixture.weights={'addition': 0.5, 'prose': 0.5}",
-]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """Two runs that finish and one that cannot start."""
     folder = tmp_path_factory.mktemp("study")
-    base = load(["runs/quickstart.gin"], BINDINGS)
-    configs = climb(base, [Rung("small", {}), Rung("large", {"mlp_dim": 16})], seeds=[3])
-    broken = dataclasses.replace(
-        base, name="broken", train=dataclasses.replace(base.train, length=4)
-    )
+    runs = climb(base(), [Rung("small", {}), Rung("large", {"mlp_dim": 16})], seeds=[3])
+    short = dataclasses.replace(base().train, length=4)
+    broken = dataclasses.replace(base(), name="broken", train=short)
+    sweep = Sweep("study", "1", [*runs, broken], after=save_samples)
+    return folder, sweep, begin(sweep, folder)
+
+
+def begin(sweep, folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_NUM_CPU_DEVICES", "1")
-        results = run_study([*configs, broken], folder, jobs=2, after=save_samples)
-    return folder, configs, results
+        return drive(sweep, folder, LocalEngine(sweep, folder, 2), retries=0)
 
 
 def test_a_ladder_is_every_rung_with_every_seed():
-    base = load(["runs/quickstart.gin"], BINDINGS)
-    configs = climb(base, [Rung("a", {}), Rung("b", {"mlp_dim": 99}, {"steps": 7})], seeds=[0, 1])
+    rungs = [Rung("a", {}), Rung("b", {"mlp_dim": 99}, {"steps": 7})]
+    configs = climb(base(), rungs, seeds=[0, 1])
     assert [config.name for config in configs] == ["a-seed0", "b-seed0", "a-seed1", "b-seed1"]
     assert configs[3].model.mlp_dim == 99 and configs[3].train.steps == 7
     assert [config.train.seed for config in configs] == [0, 0, 1, 1]
 
 
 def test_a_run_that_fails_is_told_and_the_others_finish(study):
-    _, _, results = study
-    assert [result.error is None for result in results] == [True, True, False]
-    assert "do not fit" in results[2].error or "does not fit" in results[2].error
-    assert all(result.directory.is_finished() for result in results[:2])
+    folder, sweep, states = study
+    assert [state.state for state in states] == ["finished", "finished", "failed"]
+    assert "do not fit" in states[2].why or "does not fit" in states[2].why
+    assert all(directory.is_finished() for directory in sweep.directories(folder)[:2])
 
 
 def test_finished_runs_are_not_run_again(study):
-    folder, configs, _ = study
+    folder, sweep, _ = study
     before = {path: path.read_bytes() for path in folder.glob("*/metrics.jsonl")}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_NUM_CPU_DEVICES", "1")
-        results = run_study(configs, folder, jobs=2, after=save_samples)
-    assert all(result.error is None for result in results)
+    again = dataclasses.replace(sweep, runs=sweep.runs[:2])
+    assert all(state.state == "finished" for state in begin(again, folder))
     assert before == {path: path.read_bytes() for path in before}
 
 
 def test_the_report_holds_the_runs_figures_and_nothing_to_fetch(study):
-    folder, _, results = study
-    finished = [result.directory for result in results[:2]]
+    folder, sweep, _ = study
+    finished = sweep.directories(folder)[:2]
     page = write_report(finished, folder / "report.html", "Title <b>", "A lead.").read_text()
     assert not re.search(r"""(?:src|href)\s*=\s*["']?\s*(?:https?:)?//""", page)
     assert "{{" not in page.split("<script>")[0] and "Title &lt;b&gt;" in page
@@ -90,5 +85,5 @@ def test_the_report_holds_the_runs_figures_and_nothing_to_fetch(study):
 def test_a_run_that_is_not_finished_is_no_part_of_a_report(tmp_path):
     directory = RunDirectory(tmp_path)
     directory.write_record({"finished": False})
-    with pytest.raises(Exception, match="not finished"):
-        describe(directory, tmp_path)
+    with pytest.raises(StudyError, match="not finished"):
+        write_report([directory], tmp_path / "report.html", "T", "L")
