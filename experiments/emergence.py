@@ -1,0 +1,148 @@
+"""Which abilities emerge with scale, and which only look so because of their metric.
+
+Four ladders of small transformers, each on one generated task, every size with eight seeds:
+addition at two layers; associative recall, whose larger sizes have the second layer that it needs;
+a lookup of memorised symbols at one layer (the control: its exact match jumps, its parts do not);
+and eight sparse parities in one task, of which four are judged by themselves too. The largest size
+of each is predicted before it is trained. What is asked of the answers was fixed before any of it
+was run, in jaxgen/scaling/emergence/verdict.py. About an hour on two CPU cores.
+
+    jaxgen sweep experiments/emergence.py          # what it would run
+    jaxgen sweep experiments/emergence.py --go     # the report is runs/emergence@1/report.html
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from jaxgen.configuration import load
+from jaxgen.data.features import PromptAnswer
+from jaxgen.data.generated import (
+    Addition,
+    AssociativeRecall,
+    Generated,
+    LookupChain,
+    SparseParity,
+)
+from jaxgen.data.mixtures import Mixture
+from jaxgen.data.tasks import Task
+from jaxgen.evaluation.config import EvaluationTask
+from jaxgen.models.block_config import Initialization
+from jaxgen.run_config import RunConfig
+from jaxgen.scaling.sweeps import Change, Sweep, axis, grid, product
+from jaxgen.training.schedules import WarmupCosine
+
+SEEDS = range(8)
+PARITY = SparseParity(num_subtasks=8, num_bits=12, subset=2, heldout_fraction=0.25)
+JUDGED_PARITIES = (1, 2, 4, 8)
+"""By rank: the first is drawn most often."""
+LEAD = (
+    "Four tasks, each learnt by a ladder of transformers of its own, every size with eight seeds. "
+    "Does the ability appear suddenly in the log-probability of the right answer too, are seeds "
+    "of two kinds, or is the jump the metric's doing? The lookup is a control that is made to look "
+    "emergent and is not."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ladder:
+    """One task and the sizes that learn it.
+
+    Attributes:
+      source: of the task.
+      shapes: (layers, width), the smallest first.
+      steps: of training.
+      instances: a step.
+      parts: judged beside the task, never trained on.
+    """
+
+    source: Generated
+    shapes: tuple[tuple[int, int], ...]
+    steps: int
+    instances: int
+    parts: tuple[EvaluationTask, ...] = ()
+
+
+def each(layers: int, *widths: int) -> tuple[tuple[int, int], ...]:
+    """Widths at one depth."""
+    return tuple((layers, width) for width in widths)
+
+
+LADDERS = {
+    "addition": Ladder(Addition(3), each(2, 4, 8, 12, 16, 24, 32, 48), 1500, 128),
+    "recall": Ladder(AssociativeRecall(8, 7), each(1, 8, 16, 32) + each(2, 24, 32, 48), 1200, 64),
+    "lookup": Ladder(LookupChain(8, 128), each(1, 2, 4, 6, 8, 10, 12, 16), 450, 128),
+    "parity": Ladder(
+        PARITY,
+        each(1, 4, 8, 12, 16, 24, 32, 48),
+        3000,
+        64,
+        tuple(
+            EvaluationTask(
+                Task(
+                    f"parity_{rank}", dataclasses.replace(PARITY, drawn=(rank - 1,)), PromptAnswer()
+                ),
+                num_examples=100,
+            )
+            for rank in JUDGED_PARITIES
+        ),
+    ),
+}
+
+
+def rung(name: str, layers: int, width: int, steps: int) -> Change:
+    """One size. Narrow models bear larger steps."""
+    return Change(
+        f"{name}-{layers}x{width}",
+        {
+            "model.num_layers": layers,
+            "model.scan_unroll": layers,
+            "model.embed_dim": width,
+            "model.num_heads": max(1, width // 12),
+            "model.mlp_dim": 4 * width,
+            "train.schedule": WarmupCosine(peak=3e-3 * (16 / width) ** 0.5, warmup=steps // 20),
+        },
+    )
+
+
+def climb(name: str) -> list[RunConfig]:
+    """The runs of one ladder, the largest first."""
+    ladder = LADDERS[name]
+    task = Task(name, ladder.source, PromptAnswer())
+    base = load(["runs/quickstart.gin"])
+    # All instances of a task are equally long, and each is a row.
+    (example,) = task.encode([ladder.source.open("train")[0]])
+    base = dataclasses.replace(
+        base,
+        # Embeddings that begin much smaller than a layer's output are drowned by it, and second
+        # layers that must read them, as recall's must, hardly learn.
+        model=dataclasses.replace(base.model, initialization=Initialization(embedding_stddev=0.3)),
+        mixture=Mixture(name, (task,)),
+        train=dataclasses.replace(
+            base.train,
+            steps=ladder.steps,
+            length=len(example.ids) + 1,
+            batch_size=ladder.instances,
+            checkpoint_every=ladder.steps,
+            log_every=ladder.steps // 30,
+        ),
+        evaluation=dataclasses.replace(
+            base.evaluation, num_examples=500, num_batches=8, suite=ladder.parts
+        ),
+    )
+    shapes = [rung(name, *shape, ladder.steps) for shape in reversed(ladder.shapes)]
+    return grid(base, product(shapes, axis("train.seed", SEEDS)))
+
+
+SWEEP = Sweep(
+    "emergence",
+    "1",
+    [run for name in LADDERS for run in climb(name)],
+    title="Emergence, and what only looks like it",
+    lead=LEAD,
+    held_out=[
+        f"{name}-{layers}x{width}"
+        for name, ladder in LADDERS.items()
+        for layers, width in (max(ladder.shapes),)
+    ],
+)
