@@ -75,7 +75,7 @@ function evidence(ability, axisName) {
     for (const [metric, found] of Object.entries(breaks)) {
       inside.push(element("p", found.why_not
         ? `Breaks of ${metric}: ${found.why_not}`
-        : `Breaks of ${metric}: left-out scales are predicted best without a break by "${found.gradual}" (error ${number(100 * found.heldout[found.gradual], 2)} % of the range) and with one by "${found.sudden}" (${number(100 * found.heldout[found.sudden], 2)} %).`));
+        : `Breaks of ${metric}: left-out scales are predicted best without a break by "${found.gradual}" (error ${number(100 * found.heldout[found.gradual], 2)} % of the range) and with one by "${found.sudden}" (${number(100 * found.heldout[found.sudden], 2)} %), which would be at ${AXES[axisName]} ${si(found.places[found.sudden].value)} (95 %: ${si(found.places[found.sudden].low)} to ${si(found.places[found.sudden].high)}).`));
     }
   }
   const shape = axisData.shapes.filter((s) => s.seed === null);

@@ -12,7 +12,8 @@ With a break (sudden):
 Here x is log scale over its whole range, from 0 to 1. Each law is linear but in one or two
 parameters, which are averaged over a grid with the weight of their likelihood, given the noise of
 a scale's mean that the seeds show. So a step that may lie anywhere between two scales is predicted
-there as halfway, and no fit depends on a starting point.
+there as halfway, no fit depends on a starting point, and where a break is has an interval: the
+range of c that holds 95 % of the weight.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from jaxgen.scaling.emergence.errors import EmergenceError
+from jaxgen.scaling.emergence.intervals import Interval
 from jaxgen.scaling.emergence.runs import Runs
 
 GRADUAL = ("straight", "power", "bend")
@@ -45,6 +47,7 @@ class Trend:
       heldout: law -> mean absolute error on scales it was not fitted to, first and last scale
         excepted, as a share of the curve's range.
       residual: law -> root mean square error on the scales it was fitted to, likewise.
+      places: law with a break -> where it is, in the unit of the axis, with its interval.
       noise: standard error of a scale's mean, likewise.
       extent: the range of the scales' means, in the metric's unit.
       rise: mean over the last scale less that over the first.
@@ -53,6 +56,7 @@ class Trend:
     metric: str
     heldout: Mapping[str, float]
     residual: Mapping[str, float]
+    places: Mapping[str, Interval]
     noise: float
     extent: float
     rise: float
@@ -94,7 +98,14 @@ def fit_trend(runs: Runs, metric: str) -> Trend:
             guess = predict(law, x[kept], means[kept] / extent, x[out : out + 1], noise)
             errors.append(abs(float(guess[0]) - means[out] / extent))
         heldout[law] = float(np.mean(errors))
-    return Trend(metric, heldout, residual, noise, extent, float(means[-1] - means[0]))
+    places = {}
+    for law in SUDDEN:
+        low, middle, high = find_break(law, x, means / extent, noise)
+        logs = runs.log_scale[0] + np.array([middle, low, high]) * np.ptp(runs.log_scale)
+        value, *bounds = np.exp(-logs if runs.axis == "loss" else logs).tolist()
+        places[law] = Interval(value, min(bounds), max(bounds))
+    rise = float(means[-1] - means[0])
+    return Trend(metric, heldout, residual, places, noise, extent, rise)
 
 
 def standard_error(runs: Runs, metric: str) -> float:
@@ -119,16 +130,45 @@ def predict(law: str, x: np.ndarray, y: np.ndarray, at: np.ndarray, noise: float
     Returns:
       [places].
     """
-    shapes_fit, shapes_at = _shapes(law, x), _shapes(law, at)  # [grid, points, coefficients]
+    coefficients, weights = _fit(law, x, y, noise)
+    return weights @ (_shapes(law, at) @ coefficients)[..., 0]
+
+
+def find_break(law: str, x: np.ndarray, y: np.ndarray, noise: float) -> np.ndarray:
+    """[low, middle, high] place of a law's break in x: 2.5, 50 and 97.5 % of the weight.
+
+    The outer two are half a step of the grid further out, since places between are not tried.
+    """
+    _, weights = _fit(law, x, y, noise)
+    places, where = np.unique(_grid(law)[1], return_inverse=True)
+    so_far = np.cumsum(np.bincount(where.ravel(), weights))
+    which = np.minimum(np.searchsorted(so_far, [0.025, 0.5, 0.975]), len(places) - 1)
+    half = (places[1] - places[0]) / 2
+    return np.clip(places[which] + np.array([-half, 0.0, half]), 0, 1)
+
+
+def _fit(law: str, x: np.ndarray, y: np.ndarray, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    """[grid, coefficients, 1] by least squares, and [grid] weights that sum to 1."""
+    shapes = _shapes(law, x)
     # A tiny ridge decides between shapes that the points do not tell apart.
-    gram = shapes_fit.transpose(0, 2, 1) @ shapes_fit
+    gram = shapes.transpose(0, 2, 1) @ shapes
     gram += 1e-9 * np.eye(gram.shape[-1])
-    weights = np.linalg.solve(gram, shapes_fit.transpose(0, 2, 1) @ y[:, None])
-    error = ((shapes_fit @ weights)[..., 0] - y) ** 2
-    total = error.sum(1)
-    likelihood = np.exp(-(total - total.min()) / (2 * max(noise, LEAST_NOISE) ** 2))
-    values = (shapes_at @ weights)[..., 0]
-    return likelihood @ values / likelihood.sum()
+    coefficients = np.linalg.solve(gram, shapes.transpose(0, 2, 1) @ y[:, None])
+    error = (((shapes @ coefficients)[..., 0] - y) ** 2).sum(1)
+    likelihood = np.exp(-(error - error.min()) / (2 * max(noise, LEAST_NOISE) ** 2))
+    return coefficients, likelihood / likelihood.sum()
+
+
+def _grid(law: str) -> tuple[np.ndarray, np.ndarray]:
+    """[grid] steepness and [grid] place of a law's change; of a hinge the place alone matters."""
+    if law == "hinge":
+        places = np.linspace(0.04, 0.96, 47)
+        return np.full(len(places), np.inf), places
+    # At 200 a change takes a fiftieth of the range, less than any design resolves.
+    sharp = np.geomspace(STEEPNESS_OF_HALF * 1.1, 200, 14)
+    steep = np.geomspace(1, STEEPNESS_OF_HALF, 8) if law == "bend" else sharp
+    steepness, places = np.meshgrid(steep, np.linspace(0, 1, 41))
+    return steepness.ravel(), places.ravel()
 
 
 def _shapes(law: str, x: np.ndarray) -> np.ndarray:
@@ -139,13 +179,9 @@ def _shapes(law: str, x: np.ndarray) -> np.ndarray:
     if law == "power":
         rates = np.geomspace(0.05, 12, 40)[:, None]
         return _joined(one, (1 - np.exp(-rates * x)) / rates)
+    k, c = (part[:, None] for part in _grid(law))
     if law == "hinge":
-        places = np.linspace(0.04, 0.96, 47)[:, None]
-        return _joined(one, x, np.maximum(0, x - places))
-    # At 200 a change takes a fiftieth of the range, less than any design resolves.
-    sharp = np.geomspace(STEEPNESS_OF_HALF * 1.1, 200, 14)
-    steep = np.geomspace(1, STEEPNESS_OF_HALF, 8) if law == "bend" else sharp
-    k, c = (part.reshape(-1, 1) for part in np.meshgrid(steep, np.linspace(0, 1, 41)))
+        return _joined(one, x, np.maximum(0, x - c))
     change = 1 / (1 + np.exp(-k * (x - c)))
     return _joined(one, np.minimum(x, c), change) if law == "drop" else _joined(one, change)
 

@@ -1,5 +1,7 @@
 """Trends, BIG-bench scores and the law of fine-tuned models, against closed forms."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ from jaxgen.scaling.emergence import (
     shapes,
 )
 from jaxgen.scaling.emergence.comparison import left_out_error
-from jaxgen.scaling.emergence.trends import LAWS
+from jaxgen.scaling.emergence.trends import LAWS, find_break
 
 
 def runs_of(values, seeds=1):
@@ -51,6 +53,32 @@ def test_each_law_fits_its_own_curve(law):
 def test_gradual_curves_are_predicted_without_a_break(law):
     trend = fit_trend(runs_of(CURVES[law]), "y")
     assert trend.heldout[trend.gradual] < 0.01
+
+
+@pytest.mark.parametrize(("law", "at"), [("hinge", 0.42), ("step", 0.4), ("drop", 0.6)])
+def test_a_break_has_its_place(law, at):
+    place = fit_trend(runs_of(CURVES[law]), "y").places[law]
+    # Between two scales, an eighth of the range apart, a sharp change can be anywhere.
+    assert place.low <= place.value <= place.high
+    assert np.log10([place.low, place.high]) / 8 == pytest.approx(at, abs=0.125)
+    assert np.log10(place.value) / 8 == pytest.approx(at, abs=0.07)
+
+
+def test_on_the_loss_axis_a_break_is_at_a_loss():
+    runs = runs_of(CURVES["step"][::-1])
+    falling = dataclasses.replace(runs, axis="loss", scale=8.0 - np.arange(9) / 2)
+    place = fit_trend(falling, "y").places["step"]
+    assert place.low <= place.value <= place.high and 5.0 <= place.value <= 5.7
+
+
+def test_a_noisy_break_is_where_its_interval_says():
+    random, inside = np.random.default_rng(0), 0
+    for _ in range(200):
+        at = random.uniform(0.3, 0.7)
+        noisy = 1 / (1 + np.exp(-60 * (X - at))) + random.normal(0, 0.035, len(X))
+        low, _, high = find_break("step", X, noisy, 0.035)
+        inside += low <= at <= high
+    assert 0.9 * 200 <= inside <= 0.99 * 200
 
 
 @pytest.mark.parametrize("law", ["hinge", "step", "drop"])
