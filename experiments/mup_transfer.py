@@ -1,4 +1,4 @@
-"""Does the best learning rate stay where it is as a model widens? A few minutes on two CPU cores.
+"""Does the best learning rate stay where it is as a model widens? Ten minutes on two CPU cores.
 
 Models of several widths learn Python's own source at a grid of rates, under the standard
 parametrisation and under muP with the smallest width as its base.
@@ -22,7 +22,7 @@ from jaxgen.configuration import load
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.parametrization import Parametrization
 from jaxgen.run_config import RunConfig
-from jaxgen.scaling.transfer import Sweep, final_losses
+from jaxgen.scaling.transfer import RateSweep, final_losses
 from jaxgen.training.loading import open_data
 
 HEAD_DIM = 16
@@ -44,7 +44,7 @@ def read_batches(base: RunConfig, steps: int) -> Batch:
     return jax.tree.map(lambda *arrays: np.stack(arrays), *drawn)
 
 
-def draw(sweeps: dict[str, Sweep], path: Path) -> None:
+def draw(sweeps: dict[str, RateSweep], path: Path) -> None:
     """Loss against log2 of the rate, a curve for each width, a panel for each parametrisation."""
     import matplotlib
 
@@ -69,8 +69,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", default="runs/mup_transfer", help="folder of the results")
     parser.add_argument("--widths", type=int, nargs="+", default=[32, 64, 128, 256])
-    parser.add_argument("--powers", type=int, nargs="+", default=list(range(-10, -2)))
-    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--powers", type=int, nargs="+", default=list(range(-12, -3)))
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
 
@@ -96,7 +96,7 @@ def main() -> int:
             losses.append(final_losses(config, rates, batches, arguments.seed))
             row = " ".join(f"{loss:.3f}" for loss in losses[-1])
             print(f"{time.monotonic() - start:5.0f} s  {name:8} {width:4}: {row}", flush=True)
-        sweep = sweeps[name] = Sweep(tuple(widths), rates, np.array(losses))
+        sweep = sweeps[name] = RateSweep(tuple(widths), rates, np.array(losses))
         best = [int(np.log2(rates[index])) for index in sweep.best]
         print(f"{name}: best log2 rate {best}, moves {sweep.shift}, transfers: {sweep.transfers}")
     table = {

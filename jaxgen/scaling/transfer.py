@@ -1,6 +1,6 @@
 """Does the best learning rate stay where it is as models widen (2203.03466, figure 1)?
 
-`final_losses` trains one model at every rate of a grid, compiled once; a `Sweep` holds such losses
+`final_losses` trains one model at every rate of a grid, compiled once; a `RateSweep` holds them
 for every width and says where the best rate is and how far it moves, in steps of the grid.
 """
 
@@ -25,7 +25,7 @@ from jaxgen.training.step import make_train_step
 
 
 @dataclasses.dataclass(frozen=True)
-class Sweep:
+class RateSweep:
     """Losses of several widths at the same rates.
 
     Attributes:

@@ -49,9 +49,10 @@ def test_mup_is_flat_and_the_standard_start_is_not():
 
 
 @pytest.mark.slow
-def test_wider_and_deeper():
-    flat, found = slopes_of(MUP, (64, 128, 256, 512), steps=10, depth=2)
-    assert flat[-1] == {}, found.slopes(10)
+@pytest.mark.parametrize("depth", [1, 2])
+def test_widths_from_32_to_512(depth):
+    flat, found = slopes_of(MUP, (32, 64, 128, 256, 512), steps=10, depth=depth)
+    assert flat == [{}] * 10, found.slopes(10)
 
 
 def test_every_module_is_heard_and_the_model_left_alone():

@@ -1,4 +1,9 @@
-"""The best rate of curves in closed form, and of a model that is trained."""
+"""The best rate of curves in closed form, and of models that are trained."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -6,7 +11,7 @@ import pytest
 from helpers import one_row, tiny_dense
 
 from jaxgen.errors import ConfigError
-from jaxgen.scaling.transfer import Sweep, final_losses
+from jaxgen.scaling.transfer import RateSweep, final_losses
 
 WIDTHS = (32, 64, 128, 256)
 RATES = tuple(2.0**power for power in range(-12, -3))
@@ -19,14 +24,14 @@ def parabolas(slope):
 
 
 def test_a_rate_that_stays_transfers():
-    sweep = Sweep(WIDTHS, RATES, parabolas(0.0))
+    sweep = RateSweep(WIDTHS, RATES, parabolas(0.0))
     assert [RATES[index] for index in sweep.best] == [2.0**-7] * 4
     assert sweep.shift == 0 and sweep.transfers
 
 
 @pytest.mark.parametrize(("slope", "shift"), [(0.25, 1), (1.0, 3)])
 def test_a_rate_that_falls_is_seen(slope, shift):
-    sweep = Sweep(WIDTHS, RATES, parabolas(slope))
+    sweep = RateSweep(WIDTHS, RATES, parabolas(slope))
     assert sweep.shift == shift
     assert sweep.transfers == (shift <= 1)
 
@@ -35,16 +40,16 @@ def test_runs_that_diverge_are_never_the_best():
     losses = parabolas(0.0)
     losses[:, -2:] = np.nan
     losses[1, 5] = -np.inf
-    assert Sweep(WIDTHS, RATES, losses).best == (5, 4, 5, 5)
+    assert RateSweep(WIDTHS, RATES, losses).best == (5, 4, 5, 5)
 
 
 def test_a_best_rate_at_the_edge_is_not_trusted():
-    sweep = Sweep(WIDTHS, RATES[5:], parabolas(0.0)[:, 5:])
+    sweep = RateSweep(WIDTHS, RATES[5:], parabolas(0.0)[:, 5:])
     assert sweep.shift == 0 and all(sweep.at_edge) and not sweep.transfers
 
 
 def test_rows_are_the_table():
-    rows = Sweep(WIDTHS, RATES, parabolas(0.0)).rows()
+    rows = RateSweep(WIDTHS, RATES, parabolas(0.0)).rows()
     assert len(rows) == 36
     assert rows[9 + 5] == {"width": 64, "rate": 2.0**-7, "loss": 3.0}
 
@@ -59,7 +64,7 @@ def test_rows_are_the_table():
 )
 def test_what_is_no_sweep_is_refused(rates, losses, message):
     with pytest.raises(ConfigError, match=message):
-        Sweep(WIDTHS, rates, losses)
+        RateSweep(WIDTHS, rates, losses)
 
 
 def test_training_learns_at_a_sensible_rate_and_not_at_none():
@@ -67,3 +72,13 @@ def test_training_learns_at_a_sensible_rate_and_not_at_none():
     losses = final_losses(tiny_dense(num_layers=1), (1e-6, 1e-2), batches)
     assert losses.shape == (2,)
     assert losses[1] < losses[0] - 0.5
+
+
+@pytest.mark.slow
+def test_the_best_rate_of_a_model_eight_times_as_wide(tmp_path):
+    file = Path(__file__).parents[2] / "experiments" / "mup_transfer.py"
+    command = [sys.executable, str(file), f"--out={tmp_path}", "--widths", "32", "256"]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    found = json.loads((tmp_path / "mup_transfer.json").read_text())
+    assert found["mup"]["shift"] <= 1 and found["mup"]["transfers"]
+    assert found["standard"]["shift"] >= 2
