@@ -69,6 +69,8 @@ def run(
         program = build_program(config.model, config.train, mesh, config.rules)
         record = {"name": config.name, "version": config.version, "finished": False}
         record |= {"fingerprint": fingerprint(config)} | provenance(config, program)
+        before = directory.read_record() if directory.run_file.exists() else {}
+        record["first_started"] = before.get("first_started", record["started"])
         data = open_data(config.mixture, config.train, program.total_steps)
         num_rows = config.train.batch_sizes.rows_before(program.total_steps)
         record |= {"shares": data.shares_seen(num_rows), "epochs": data.epochs_seen(num_rows)}

@@ -105,8 +105,11 @@ def test_a_stopped_run_goes_on_bit_for_bit(how, config_file, uninterrupted, tmp_
     if how == signal.SIGTERM:
         assert "give the same command to go on" in err and "Traceback" not in err
     assert rows_without_times(run_dir)[-1]["step"] < 60, "the run was over before it was stopped"
+    begun = json.loads((run_dir / "run.json").read_text())["started"]
     code, _, err = finish(start(config_file, run_dir))
     assert code == 0, err
+    record = json.loads((run_dir / "run.json").read_text())
+    assert record["first_started"] == begun < record["started"]
     assert rows_without_times(run_dir) == rows_without_times(uninterrupted)
     assert newest_digests(run_dir) == newest_digests(uninterrupted)
     for name in ("evals/00000060.jsonl", "config.gin"):

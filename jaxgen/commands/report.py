@@ -8,7 +8,7 @@ from pathlib import Path
 from jaxgen.scaling.analysis import analyse_runs
 from jaxgen.scaling.collecting import read_runs
 from jaxgen.scaling.registering import outcomes
-from jaxgen.scaling.report import write_report
+from jaxgen.scaling.report import read_heading, write_report
 
 
 def report(arguments: argparse.Namespace) -> int:
@@ -16,18 +16,21 @@ def report(arguments: argparse.Namespace) -> int:
 
     Args:
       arguments: `study`, the folder of runs; `output`, the page, or None for report.html in it;
-        `figures`, a folder for PDF and PNG files, or None; `title` and `lead`, or None.
+        `figures`, a folder for PDF and PNG files, or None; `title` and `lead`, or None for those
+        of the sweep.
     """
     folder = Path(arguments.study)
     runs = read_runs(folder)
     analysis = analyse_runs(runs, outcomes(folder))
     output = Path(arguments.output) if arguments.output else folder / "report.html"
     rungs = len({run.rung for run in runs})
-    lead = arguments.lead or (
+    heading = read_heading(folder)
+    said = (
         f"What {len(runs)} finished runs at {rungs} sizes say: the laws of their loss, what was "
         "predicted of the largest, and which abilities appear with scale."
     )
-    title = arguments.title or f"Study {folder.absolute().name}"
+    lead = arguments.lead or heading.get("lead") or said
+    title = arguments.title or heading.get("title") or f"Study {folder.absolute().name}"
     directories = [run.directory for run in runs]
     print(write_report(directories, output, title, lead, analysis).absolute())
     if arguments.figures:

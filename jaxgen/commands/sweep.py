@@ -11,6 +11,7 @@ from rich.table import Table
 
 from jaxgen.errors import ConfigError
 from jaxgen.scaling.costs import cost_of
+from jaxgen.scaling.report import write_heading
 from jaxgen.scaling.sweeps.attempts import Observer
 from jaxgen.scaling.sweeps.carrying_out import carry_out
 from jaxgen.scaling.sweeps.estimates import Speeds, speeds_here, speeds_of_finished
@@ -93,6 +94,8 @@ def _slurm(declared: Sweep, file: Path, folder: Path, arguments: argparse.Namesp
     if not left:
         print(f"all {len(states)} runs of {declared.identity} are over; nothing to submit")
         return 0
+    if not arguments.dry_run:
+        write_heading(folder, declared.title or declared.identity, declared.lead)
     options = [arguments.jobs, arguments.retries, arguments.sbatch or ()]
     script = render(declared, file, folder, left, *options)
     print(script if arguments.dry_run else submit(script, folder))

@@ -143,7 +143,10 @@ def _outcome(
     runs = [run for run in finished if run.rung == rung["name"]]
     result: dict[str, Any] = {"loss": None, "scores": {}}
     result["missing"] = sorted({*rung["seeds"]} - {run.seed for run in runs})
-    result["late"] = [run.name for run in runs if _begun(run) < written]
+    begun = {run.name: run.record.get("first_started", run.record["started"]) for run in runs}
+    result["late"] = [
+        name for name, time in begun.items() if datetime.datetime.fromisoformat(time) < written
+    ]
     if not runs:
         return result
     result["loss"] = compare(said["loss"], {run.name: run.loss() for run in runs})
@@ -156,15 +159,6 @@ def _outcome(
         if "value" in predicted and actual:
             result["scores"][task] = compare(predicted, actual)
     return result
-
-
-def _begun(run: StudyRun) -> datetime.datetime:
-    """When a run was first started: run.json has the last start, config.gin is written once."""
-    written = run.directory.config_file.stat().st_mtime
-    return min(
-        datetime.datetime.fromisoformat(run.record["started"]),
-        datetime.datetime.fromtimestamp(written, datetime.UTC),
-    )
 
 
 def compare(predicted: Mapping[str, Any], actual: Mapping[str, float]) -> dict[str, Any]:

@@ -17,8 +17,22 @@ from jaxgen.scaling.samples import samples_file
 from jaxgen.training.run_directory import RunDirectory, read_metrics, read_rows, write_atomically
 
 CURVE_POINTS = 200
+HEADING = "study.json"
 SCRIPTS = ("drawing", "laws", "abilities", "report")
 """In the order in which they build on each other."""
+
+
+def write_heading(folder: Path, title: str, lead: str) -> None:
+    """Keeps in a study's folder what its report is called and what it asks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"title": title, "lead": lead}
+    write_atomically(folder / HEADING, json.dumps(content, indent=1) + "\n")
+
+
+def read_heading(folder: Path) -> dict[str, str]:
+    """The "title" and the "lead" that are kept in a folder; nothing where none are."""
+    path = folder / HEADING
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def write_report(

@@ -42,7 +42,7 @@ def registered(tmp_path_factory):
         loss = law(SIZE, 1e7) if seed else 9.0
         write_run(
             folder, RUNG.name, seed, SIZE, 1e7, loss, {"mirage": answers[seed]}, config_text(),
-            started="2020-01-01T00:00:00+00:00" if seed else "2099-01-01T00:00:00+00:00",
+            first_started=f"{2020 if seed else 2099}-01-01T00:00:00+00:00",
         )  # fmt: skip
     return folder, content, before
 

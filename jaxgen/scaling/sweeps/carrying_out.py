@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxgen.run_config import RunConfig
-from jaxgen.scaling.report import write_report
+from jaxgen.scaling.report import write_heading, write_report
 from jaxgen.scaling.sweeps.attempts import PATIENCE_SECONDS
 from jaxgen.scaling.sweeps.driving import Engine, drive
 from jaxgen.scaling.sweeps.holding_out import divided, ensure_registered
@@ -41,6 +41,8 @@ def carry_out(
       StudyError: a prediction is to be made and runs that it rests on have not finished.
     """
     folder = folder.absolute()
+    title = sweep.title or sweep.identity
+    write_heading(folder, title, sweep.lead)
     print(f"{len(sweep.runs)} runs of {sweep.identity} in {folder}", flush=True)
     first, held_out = divided(sweep)
     found = drive(sweep, folder, engine, retries, patience_seconds, first)
@@ -60,7 +62,6 @@ def carry_out(
         if state.state == "finished"
     ]
     if finished:
-        title = sweep.title or sweep.identity
         path = write_report(finished, folder / "report.html", title, sweep.lead)
         print(f"\nreport: {path}")
     return 0 if counts.keys() <= {"finished", "stopped"} else 1

@@ -96,7 +96,7 @@ from jaxgen.scaling.ladder import Rung, climb
 from jaxgen.scaling.sweeps import Sweep
 from tiny_sweep import base
 RUNGS = [Rung(f"w{width}", {"embed_dim": width, "mlp_dim": width}) for width in (32, 16, 8, 4)]
-SWEEP = Sweep("ladder", "1", climb(base(), RUNGS, [0]), held_out=["w32"])
+SWEEP = Sweep("ladder", "1", climb(base(), RUNGS, [0]), held_out=["w32"], title="Four widths")
 """
 
 
@@ -121,5 +121,8 @@ def test_the_largest_rung_is_predicted_before_it_begins(tmp_path, capsys, monkey
         "w4-seed0", "w8-seed0", "w16-seed0",
     }  # fmt: skip
     assert "w32" in (folder / "report.html").read_text()
+    (folder / "report.html").unlink()
+    assert main(["report", str(folder)]) == 0
+    assert "<title>Four widths" in (folder / "report.html").read_text()
     assert main(["sweep", *sweep]) == 0
     assert "was registered before" in capsys.readouterr().out
