@@ -18,6 +18,11 @@ def is_heldout(key: str, fraction: float) -> bool:
     return hash64("split", key) < fraction * 2**64
 
 
+def is_of_share(key: str, share: float) -> bool:
+    """Whether a record of this key belongs to a share of its split; shares are nested."""
+    return hash64("share", key) < share * 2**64
+
+
 def mix64(x: np.ndarray) -> np.ndarray:
     """The finaliser of splitmix64 (Steele et al., 2014): uint64 -> well-mixed uint64."""
     x = np.asarray(x, np.uint64)

@@ -57,6 +57,8 @@ def open_store(task: Task, split: Split) -> TokenStore:
         return _prepared_store(task, task.source, split)
     parts = (task.source.content_digest(), task.source, task.preprocessors)
     identity = (*parts, *task.features.identity(), task.codec.digest, split)
+    if task.train_share < 1:
+        identity = (*identity, task.train_share)
     return cached_store(identity, task.codec.vocab_size, lambda: task.examples(split))
 
 

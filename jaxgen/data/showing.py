@@ -52,7 +52,7 @@ def show(
     if isinstance(task.source, Generated):
         records = task.source.open(split).__getitems__(range(seed * count, (seed + 1) * count))
     else:
-        records = sample(task.source.read(split), count, seed, task.name, "shown")
+        records = sample(task.raw_records(split), count, seed, task.name, "shown")
     shown = []
     for record in records:
         processed = list(task.processed([record]))

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal, Protocol
 
-from jaxgen.data.hashing import hash64, is_heldout
+from jaxgen.data.hashing import hash64, is_heldout, is_of_share
 from jaxgen.data.storage import matching_files, size_of, stamp_of
 from jaxgen.errors import DataError, NoRecordsError
 
@@ -199,6 +199,23 @@ def belongs(
             f"{place}: no field {key_field!r} for the split; the record has {sorted(record)}."
         )
     return is_heldout(key, fraction) == (split == "heldout")
+
+
+def some_share(records: Iterator[Record], share: float, key_field: str | None) -> Iterator[Record]:
+    """The records of a share, by a hash of their key, or of all they say but where they lie.
+
+    Raises:
+      NoRecordsError: at the end, if there was none.
+    """
+    is_empty = True
+    for record in records:
+        content = {name: value for name, value in record.items() if name != "path"}
+        key = json.dumps(content, sort_keys=True, default=str)
+        if is_of_share(key if key_field is None else str(record[key_field]), share):
+            is_empty = False
+            yield record
+    if is_empty:
+        raise NoRecordsError(f"train_share={share} leaves no record; give a larger share.")
 
 
 def some(records: Iterator[Record], split: Split, name: str) -> Iterator[Record]:

@@ -24,7 +24,7 @@ from jaxgen.data.parts import Example
 from jaxgen.data.prepared import PreparedCorpus
 from jaxgen.data.preprocessors import Choices, Context, Keep, Rename, Template
 from jaxgen.data.sampling import sample
-from jaxgen.data.sources import InMemory, Record, Split
+from jaxgen.data.sources import InMemory, Record, Split, some_share
 from jaxgen.data.tables import ArrayRecord, HuggingFaceDataset, Parquet, WebDataset
 from jaxgen.data.text_files import Jsonl, TextFiles
 from jaxgen.errors import DataError
@@ -54,6 +54,9 @@ class Task:
       preprocessors: from the source's records to those that the features read, in order.
       epochs: how often its records may be seen; the mixture then goes on without it. None: as
         often as the mixture asks for it.
+      train_share: of the source's training records, the share that is trained on (and few-shot
+        examples are drawn from), by a hash of each; a smaller share is part of a larger one. What
+        is held out does not depend on it.
       version: told apart by a person; a task that changes gets another.
     """
 
@@ -64,11 +67,27 @@ class Task:
     metrics: tuple[Metric, ...] = ("exact_match", "token_accuracy", "log_probability")
     preprocessors: tuple[AnyPreprocessor, ...] = ()
     epochs: float | None = None
+    train_share: float = 1.0
     version: str = "1"
 
     def __post_init__(self):
         if self.epochs is not None and not self.epochs > 0:
             raise DataError(f"task {self.name}: epochs={self.epochs} must be positive, or None.")
+        if not 0 < self.train_share <= 1:
+            raise DataError(
+                f"task {self.name}: train_share={self.train_share} must lie in (0, 1]; 1 takes all "
+                "training records."
+            )
+        if self.train_share < 1 and isinstance(self.source, Generated | PreparedCorpus):
+            instead = (
+                "set its source's num_examples"
+                if isinstance(self.source, Generated)
+                else "prepare a corpus of fewer files"
+            )
+            raise DataError(
+                f"task {self.name}: train_share={self.train_share} takes a part of stored records, "
+                f"of which {type(self.source).__name__} has none; {instead}."
+            )
 
     @property
     def identity(self) -> str:
@@ -87,9 +106,21 @@ class Task:
             return True
         return isinstance(self.features.objective, PrefixLM | SpanCorruption)
 
+    def raw_records(self, split: Split) -> Iterator[Record]:
+        """A split's records as the source gives them; of the training records, the task's share.
+
+        Raises:
+          DataError: if they cannot be read, or there are none.
+        """
+        records = self.source.read(split)
+        if split != "train" or self.train_share == 1:
+            return records
+        key_field = getattr(self.source, "key_field", None)
+        return some_share(records, self.train_share, key_field)
+
     def records(self, split: Split) -> Iterator[Record]:
         """A split's records after the preprocessors, in the source's order."""
-        return self.processed(self.source.read(split))
+        return self.processed(self.raw_records(split))
 
     def processed(self, records: Iterable[Record]) -> Iterator[Record]:
         """Records of the source after the preprocessors."""
@@ -141,7 +172,7 @@ class Task:
                 records = self.source.open("train")
                 raw = (records[index] for index in range(10_000))
             else:
-                raw = self.source.read("train")
+                raw = self.raw_records("train")
             return dataclasses.replace(self, preprocessors=self.preprocessors[:steps]).processed(
                 raw
             )
