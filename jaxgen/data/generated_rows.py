@@ -23,7 +23,10 @@ SHARE_FILLED = 0.93
 
 
 class GeneratedRows:
-    """Examples made on the spot; they need no shuffling.
+    """Examples made on the spot. The first epoch needs no shuffling.
+
+    Later ones have the same rows: blocks in another order, and the rows of each block, so that a
+    block is made once an epoch.
 
     Of equally long examples as many as fit make a row, in their order. Others are taken in blocks:
     a fixed number of examples, put into `ROWS_AT_ONCE` rows, longest first into the emptiest row.
@@ -59,18 +62,34 @@ class GeneratedRows:
         first = self._in_rows(self._segments(range(self._examples_at_once)))
         used = sum(int(np.sum(size)) for row in first for size in sizes_of(row))
         self.share_used = used / offered
-        self._first = int(permutation(2**16, seed, task.name, "first")[0])
+        self._seed = (seed, task.name)
+        self._first = int(permutation(2**16, *self._seed, "first")[0])
         self._block: tuple[int, list[list[Segment]]] | None = None
+        self._epoch: tuple[int, np.ndarray] | None = None
 
     def row(self, index: int) -> Row:
-        """The row of an index; seeds begin at different places of one endless sequence."""
-        number = self._first * self.rows_per_epoch + index
+        """The row of an index; seeds take their epoch at different places of one long sequence."""
+        epoch, place = divmod(index, self.rows_per_epoch)
+        number = self._first * self.rows_per_epoch + self._place(epoch, place)
         block, place = divmod(number, self._rows_at_once)
         if self._block is None or self._block[0] != block:
             first = block * self._examples_at_once
             segments = self._segments(range(first, first + self._examples_at_once))
             self._block = (block, self._in_rows(segments))
         return pack_row(self._block[1][place], self._layout, self._task.codec.pad_id)
+
+    def _place(self, epoch: int, place: int) -> int:
+        """Where in the first epoch the row stands that has this place in another."""
+        if epoch == 0:
+            return place
+        if self._epoch is None or self._epoch[0] != epoch:
+            start = self._first * self.rows_per_epoch
+            block = np.arange(start, start + self.rows_per_epoch) // self._rows_at_once
+            block -= block[0]
+            blocks = permutation(int(block[-1]) + 1, *self._seed, "blocks", epoch)
+            rows = permutation(self.rows_per_epoch, *self._seed, "rows", epoch)
+            self._epoch = (epoch, np.lexsort((rows, blocks[block])))
+        return int(self._epoch[1][place])
 
     def _in_rows(self, segments: list[Segment]) -> list[list[Segment]]:
         sizes = sizes_of(segments)

@@ -1,5 +1,6 @@
 """Generated answers against independent ones; held-out keys apart."""
 
+import itertools
 import typing
 from collections import Counter
 
@@ -107,6 +108,28 @@ def test_a_record_is_a_function_of_its_index(source):
     assert together[0] == together[2] == records[5]
     assert together[1] == source.open("train")[900_000]
     assert records[5] != records[6]
+
+
+@pytest.mark.parametrize("num_examples", [60, 700])
+@pytest.mark.parametrize("kind", [Addition, ListFunctions])
+def test_an_epoch_is_followed_by_its_own_instances_in_another_order(kind, num_examples):
+    """Equally long examples and unequal ones; fewer than a block and several blocks."""
+    task = Task("task", kind(num_examples=num_examples), PromptAnswer())
+    rows = GeneratedRows(task, Layout(128), 3, "train")
+    each = rows.rows_per_epoch
+
+    def key(index):
+        return tuple(rows.row(index)["tokens"].tolist())
+
+    epochs = [[key(epoch * each + place) for place in range(each)] for epoch in range(3)]
+    assert len(set(epochs[0])) > 0.9 * each
+    for one, other in itertools.combinations(epochs, 2):
+        assert one != other and sorted(one) == sorted(other)
+    places = np.random.default_rng(0).permutation(3 * each)[:20]
+    assert [key(place) for place in places] == [epochs[p // each][p % each] for p in places]
+    instances = sum(int(rows.row(index)["segment_ids"].max()) for index in range(each))
+    # A row holds so many on average; an epoch begins and ends within a block of rows.
+    assert 0.6 * num_examples < instances < 1.1 * num_examples
 
 
 def test_sums_are_right():
