@@ -88,6 +88,13 @@ class StudyRun:
         return {k: counts[k] for k in ("active", "total")} | {"without_embedding": without}
 
     @property
+    def unique_tokens(self) -> float:
+        """Of the tokens trained on, those that had not been seen before."""
+        return unique_tokens(
+            self.record["tokens"], self.record.get("shares", {}), self.record.get("epochs", {})
+        )
+
+    @property
     def answers_file(self) -> Path:
         """One row an instance, of the last step."""
         return self.directory.evaluations / f"{self.record['steps']:08}.jsonl"
@@ -126,6 +133,18 @@ class StudyRun:
 def rung_of(name: str) -> str:
     """A run's name without its seed: "dense-2x64-seed1" or "dense-2x64-seed_1" -> "dense-2x64"."""
     return re.sub(r"-seed_?\d+$", "", name)
+
+
+def unique_tokens(tokens: float, shares: Mapping[str, float], epochs: Mapping[str, float]) -> float:
+    """Of tokens trained on, those seen for the first time.
+
+    Args:
+      tokens: of a run.
+      shares: of the tokens, by task.
+      epochs: how often each task's data were seen; at most 1 is without repetition.
+    """
+    again = sum(share * (1 - 1 / max(1.0, epochs[task])) for task, share in shares.items())
+    return tokens * (1 - again)
 
 
 def find_directories(folder: str | os.PathLike) -> list[RunDirectory]:
@@ -197,7 +216,9 @@ def by_ladder(runs: Sequence[StudyRun]) -> dict[Ladder, list[StudyRun]]:
 def table_of(
     runs: Sequence[StudyRun], task: str | None = None, parameters: str = COUNTS[0]
 ) -> Table:
-    """Runs as the table that laws are fitted on; the three counts are columns of it too.
+    """Runs as the table that laws are fitted on.
+
+    The three counts of parameters are columns of it too, and `unique_tokens`.
 
     Args:
       runs: of a study.
@@ -218,7 +239,7 @@ def table_of(
             flops=np.array([run.record["flops"] for run in runs]),
             seeds=np.array([run.seed for run in runs]),
             runs=np.array([run.name for run in runs]),
-            extra=counts,
+            extra=counts | {"unique_tokens": np.array([run.unique_tokens for run in runs])},
         )
     except LawError as error:
         raise StudyError(f"the runs make no table: {error}") from error

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from jaxgen.errors import StudyError
 from jaxgen.models.counting import count_parameters
 from jaxgen.run_config import RunConfig
-from jaxgen.scaling.collecting import Ladder, rung_of
+from jaxgen.scaling.collecting import Ladder, rung_of, unique_tokens
 from jaxgen.scaling.costs import cost_of
+from jaxgen.training.loading import open_data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +24,7 @@ class HeldOutRung:
       tokens: of a run.
       flops: of a run.
       seeds: of its runs.
+      unique_tokens: of the tokens, those seen for the first time; None: all.
     """
 
     name: str
@@ -31,6 +33,7 @@ class HeldOutRung:
     tokens: int
     flops: int
     seeds: tuple[int, ...]
+    unique_tokens: float | None = None
 
     @property
     def ladder(self) -> Ladder:
@@ -45,6 +48,9 @@ class HeldOutRung:
         return counts | {
             "parameters": counts["active"],
             "tokens": float(self.tokens),
+            "unique_tokens": float(
+                self.tokens if self.unique_tokens is None else self.unique_tokens
+            ),
             "flops": float(self.flops),
         }
 
@@ -52,13 +58,20 @@ class HeldOutRung:
 def held_out_rung(configs: Sequence[RunConfig]) -> HeldOutRung:
     """The rung of configurations that differ in the seed alone, counted and not trained.
 
+    Its data are opened, to know how often they will be seen; what smaller runs have read of them is
+    in the token cache.
+
     Raises:
       StudyError: no configuration, or several rungs.
+      DataError: if its data cannot be read.
     """
     names = {rung_of(config.name) for config in configs}
     if len(names) != 1:
         raise StudyError(f"{len(names)} rungs are given ({sorted(names)}); give the runs of one.")
     count, cost = count_parameters(configs[0].model), cost_of(configs[0])
+    train = configs[0].train
+    num_rows = train.batch_sizes.rows_before(cost.steps)
+    data = open_data(configs[0].mixture, train, cost.steps)
     return HeldOutRung(
         names.pop(),
         configs[0].mixture.name,
@@ -70,4 +83,5 @@ def held_out_rung(configs: Sequence[RunConfig]) -> HeldOutRung:
         cost.tokens,
         cost.flops,
         tuple(sorted(one.train.seed for one in configs)),
+        unique_tokens(cost.tokens, data.shares_seen(num_rows), data.epochs_seen(num_rows)),
     )

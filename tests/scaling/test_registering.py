@@ -146,5 +146,23 @@ def test_a_rung_is_counted_before_it_is_trained():
         and rung.flops % rung.tokens == 0
         and rung.seeds == (config.train.seed,)
     )
+    assert rung.columns["unique_tokens"] == rung.tokens
     with pytest.raises(StudyError, match="0 rungs"):
         held_out_rung([])
+
+
+def test_tokens_that_a_rung_will_see_again_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXGEN_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for number in range(12):
+        (folder / f"{number}.txt").write_text("a" * 99)
+    config = load(
+        ["runs/text.gin"],
+        [f"TEXT='{folder}'", "text_files.heldout_fraction=0.0", "train.length=10", "train.steps=40",
+         "train.batch_size=10"],
+    )  # fmt: skip
+    rung = held_out_rung([config])
+    # 12 texts of 99 bytes and an end token each, seen 4000 / 1200 times.
+    assert rung.columns["tokens"] == 4000
+    assert rung.columns["unique_tokens"] == pytest.approx(1200)
