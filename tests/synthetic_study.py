@@ -16,6 +16,7 @@ from jaxgen.training.run_directory import RunDirectory
 E, A, ALPHA, B, BETA = 1.2, 40.0, 0.35, 60.0, 0.4
 SIZES = (2e4, 6e4, 2e5, 6e5, 2e6, 6e6, 2e7)
 TOKENS = (2e6, 8e6, 3e7)
+TOKEN_DECAY, PARAMETER_DECAY = 5.0, 3.0
 
 
 def law(parameters: Any, tokens: Any) -> Any:
@@ -93,6 +94,39 @@ def write_law_study(folder: Path, noise: float = 0.003, seeds: int = 1) -> None:
                 loss = law(size, tokens) * float(np.exp(random.normal(0, noise)))
                 rung = f"n{size:.0e}-d{tokens:.0e}"
                 write_run(folder, rung, seed, size, tokens, loss, {}, config)
+
+
+def worth(total: float, unique: float, decay: float) -> float:
+    """Muennighoff et al. (2305.16264): of a total of which a part is unique."""
+    return unique + unique * decay * (1 - np.exp(-(total / unique - 1) / decay))
+
+
+def repeated_law(parameters: float, tokens: float, unique: float) -> float:
+    """Held-out loss where no more than so many tokens are different ones."""
+    unique = min(unique, tokens)
+    # The size to which belong U tokens, where C = 6 N D is best spent by Chinchilla's law.
+    ratio = (ALPHA * A / (BETA * B)) ** (1 / (ALPHA + BETA))
+    best = min(parameters, (unique * ratio) ** (BETA / ALPHA) * ratio)
+    return law(worth(parameters, best, PARAMETER_DECAY), worth(tokens, unique, TOKEN_DECAY))
+
+
+def write_repeats_study(
+    folder: Path,
+    sizes: tuple[float, ...] = SIZES[:-1:2],
+    tokens: tuple[float, ...] = TOKENS,
+    pools: tuple[float, ...] = (1e9, 1e6, 2e5),
+    noise: float = 0.002,
+) -> None:
+    """Sizes, token counts and pools of data, losses by Muennighoff's law."""
+    random, config = np.random.default_rng(0), config_text()
+    for pool in pools:
+        for size in sizes:
+            for seen in tokens:
+                loss = repeated_law(size, seen, pool) * float(np.exp(random.normal(0, noise)))
+                write_run(
+                    folder, f"u{pool:.0e}-n{size:.0e}-d{seen:.0e}", 0, size, seen, loss, {}, config,
+                    shares={"text": 1.0}, epochs={"text": seen / pool},
+                )  # fmt: skip
 
 
 def write_ability_study(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxgen.errors import StudyError
-from jaxgen.scaling.choosing import Choice, choose_law
+from jaxgen.scaling.choosing import ONCE, Choice, choose_law, epochs_of
 from jaxgen.scaling.collecting import StudyRun, by_ladder, table_of
 from jaxgen.scaling.laws import (
     ROBUST,
@@ -96,6 +96,7 @@ def _law(table: Table, is_main: bool) -> dict[str, Any]:
                 "x": table.column(axis)[row],
                 "parameters": table.parameters[row],
                 "tokens": table.tokens[row],
+                "unique_tokens": table.columns.get("unique_tokens", table.tokens)[row],
                 "flops": table.flops[row],
                 "loss": table.loss[row],
                 "fitted": fitted[row],
@@ -120,7 +121,8 @@ def _of_floor(fit: Fit, table: Table) -> str:
 
 
 def _curves(choice: Choice, fit: Fit, table: Table) -> list[dict[str, Any]]:
-    """Lines of the plot; of Chinchilla's law one for each size."""
+    """Lines of the plot; of a law of size and tokens one for each size, all tokens being new, and
+    where it knows of repeated data one for each size and number of different tokens."""
     if choice.axis:
         x = table.column(choice.axis)
         points = np.geomspace(x.min(), REACH * x.max(), CURVE_POINTS)
@@ -129,10 +131,24 @@ def _curves(choice: Choice, fit: Fit, table: Table) -> list[dict[str, Any]]:
     for size in np.unique(table.parameters):
         mine = table.parameters == size
         per_token = float(np.median(table.flops[mine] / table.tokens[mine]))
-        tokens = np.geomspace(table.tokens.min(), REACH * table.tokens.max(), CURVE_POINTS)
-        columns = {"parameters": np.full(CURVE_POINTS, size), "tokens": tokens}
-        found.append(_curve(f"{size:.3g} parameters", per_token * tokens, fit, columns))
+        pools = _pools(table.select(mine)) if "unique_tokens" in fit.law.inputs else []
+        for unique in (None, *pools):
+            first = table.tokens.min() if unique is None else unique
+            tokens = np.geomspace(first, REACH * table.tokens.max(), CURVE_POINTS)
+            columns = {"parameters": np.full(CURVE_POINTS, size), "tokens": tokens}
+            columns["unique_tokens"] = tokens if unique is None else np.full(CURVE_POINTS, unique)
+            of_data = "" if unique is None else f", {unique:.3g} different tokens again and again"
+            label = f"{size:.3g} parameters{of_data}"
+            curve = _curve(label, per_token * tokens, fit, columns)
+            found.append(curve | {"parameters": size, "unique_tokens": unique})
     return found
+
+
+def _pools(table: Table) -> list[float]:
+    """How many different tokens the runs have that see some again; to three digits."""
+    is_repeated = epochs_of(table) > ONCE
+    unique = table.column("unique_tokens")[is_repeated]
+    return sorted({float(f"{one:.3g}") for one in unique})
 
 
 def _curve(label: str, x: np.ndarray, fit: Fit, columns: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -216,6 +232,8 @@ def _sensitivity(choice: Choice, table: Table, fit: Fit) -> dict[str, Any]:
             moved = there | {"parameters": there["parameters"] * there[sense] / largest.parameters}
             rows.append(_variation(one, moved, base))
     at = {"axis": choice.axis or "tokens", "times": REACH, "run": str(largest.runs[0])}  # pyright: ignore[reportOptionalSubscript]
+    if "unique_tokens" in fit.law.inputs:
+        at["unique_tokens"] = there["unique_tokens"][0]
     return {"at": at, "prediction": base, "variations": rows, "fitting": ROBUST.objective.delta}
 
 

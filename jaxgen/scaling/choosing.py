@@ -3,6 +3,7 @@
 Chinchilla's law L = E + A N^-alpha + B D^-beta needs sizes and tokens that vary apart. A ladder
 whose tokens are all the same, or follow the size, cannot tell its two terms from each other, and
 gets one of a single axis: L = E + A x^-alpha, or without E where there are fewer than four scales.
+Where runs see data again, and others do not, Chinchilla's law is that of what data are worth.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import numpy as np
 
 from jaxgen.errors import StudyError
 from jaxgen.scaling.laws import (
+    CHINCHILLA,
+    DATA_CONSTRAINED,
     ROBUST,
     Fit,
     Fitting,
@@ -20,6 +23,7 @@ from jaxgen.scaling.laws import (
     Table,
     Term,
     fit_chinchilla,
+    fit_data_constrained,
     fit_table,
     fit_task_accuracy,
     power_terms,
@@ -28,9 +32,13 @@ from jaxgen.scaling.laws.objective import LEAST_SQUARES
 from jaxgen.scaling.laws.resampling import interval
 
 SPARE = 3
-"""Points beyond the law's parameters, for Chinchilla's law."""
+"""Points beyond the law's parameters, for Chinchilla's law and that of repeated data."""
 LEAST_LEVELS = 3
-"""Sizes and token counts, for Chinchilla's law."""
+"""Sizes and token counts, for Chinchilla's law; how often data are seen, for repeated data."""
+ONCE = 1.02
+"""Times that data are seen, up to which nothing counts as repeated."""
+STEP_OF_REPEATS = 1.1
+"""Ratio of two numbers of epochs that are two levels."""
 TIED = 0.98
 """Correlation of the logarithms of size and tokens, from which they are taken as one axis."""
 LEAST_SCORE_RUNS = 6
@@ -43,8 +51,8 @@ class Choice:
     """The form of law that a table can carry.
 
     Attributes:
-      form: "chinchilla", "floor" (E + A x^-alpha) or "power" (A x^-alpha).
-      axis: the column x; "" for Chinchilla's.
+      form: "chinchilla", "data-constrained", "floor" (E + A x^-alpha) or "power" (A x^-alpha).
+      axis: the column x; "" for the first two.
       formula: as people write it.
       why: one sentence.
     """
@@ -58,6 +66,8 @@ class Choice:
         """Fits it; a LawError where that cannot be done."""
         if self.form == "chinchilla":
             return fit_chinchilla(table, fitting)
+        if self.form == "data-constrained":
+            return fit_data_constrained(table, None, fitting)
         terms = [Term("A", {self.axis: "alpha"})]
         if self.form == "floor":
             terms.insert(0, Term("E"))
@@ -70,15 +80,56 @@ def choose_law(table: Table) -> Choice:
     Raises:
       StudyError: fewer than three scales, or no run to spare.
     """
-    sizes, tokens = np.unique(table.parameters), np.unique(table.tokens)
-    is_crossed = min(len(sizes), len(tokens)) >= LEAST_LEVELS and not _tied(table)
-    if is_crossed and len(table) >= 5 + SPARE:
+    epochs = epochs_of(table)
+    if not np.any(epochs > ONCE):
+        return _choose(table)
+    if is_repeated_enough(table):
+        return Choice(
+            "data-constrained",
+            "",
+            "L = E + A N'^-alpha + B D'^-beta",
+            f"{np.sum(epochs > ONCE)} of {len(table)} runs see data again, up to "
+            f"{epochs.max():.3g} times: D' is what their tokens are worth in new ones (by "
+            "token_decay), and N' what their parameters are to so few (by parameter_decay).",
+        )
+    choice = _choose(table)
+    why = (
+        f"{choice.why} {np.sum(epochs > ONCE)} of {len(table)} runs see data again, up to "
+        f"{epochs.max():.3g} times, and this law takes all tokens for new ones: sizes, token "
+        "counts and repetitions are too few, or vary too much together, for one that does not."
+    )
+    return dataclasses.replace(choice, why=why)
+
+
+def epochs_of(table: Table) -> np.ndarray:
+    """[rows] how often a run sees its data, on average; 1 where the table does not say."""
+    return table.tokens / table.columns.get("unique_tokens", table.tokens)
+
+
+def is_repeated_enough(table: Table) -> bool:
+    """Whether runs can tell what repeated data are worth: some repeat them, and some do not."""
+    epochs = epochs_of(table)
+    is_new, repeated = epochs <= ONCE, np.log(epochs[epochs > ONCE])
+    levels = np.unique(np.round(repeated / np.log(STEP_OF_REPEATS)))
+    free = len(DATA_CONSTRAINED.parameters)
+    return (
+        len(levels) >= LEAST_LEVELS
+        and np.count_nonzero(is_new) >= LEAST_LEVELS
+        and len(table) >= free + SPARE
+        and _is_crossed(table)
+    )
+
+
+def _choose(table: Table) -> Choice:
+    """The richest law that takes all tokens for new."""
+    tokens = np.unique(table.tokens)
+    if _is_crossed(table) and len(table) >= len(CHINCHILLA.parameters) + SPARE:
         return Choice(
             "chinchilla",
             "",
             "L = E + A N^-alpha + B D^-beta",
-            f"{len(sizes)} sizes and {len(tokens)} token counts vary apart, so both terms of "
-            "Chinchilla's law can be told.",
+            f"{len(np.unique(table.parameters))} sizes and {len(tokens)} token counts vary apart, "
+            "so both terms of Chinchilla's law can be told.",
         )
     axis = "parameters" if len(tokens) == 1 else "flops"
     scales = len(np.unique(table.column(axis)))
@@ -103,9 +154,13 @@ def choose_law(table: Table) -> Choice:
     )
 
 
-def _tied(table: Table) -> bool:
-    sizes, tokens = np.log(table.parameters), np.log(table.tokens)
-    return abs(float(np.corrcoef(sizes, tokens)[0, 1])) > TIED
+def _is_crossed(table: Table) -> bool:
+    """Whether sizes and token counts are several and vary apart."""
+    columns = table.parameters, table.tokens
+    if min(len(np.unique(column)) for column in columns) < LEAST_LEVELS:
+        return False
+    sizes, tokens = np.log(columns)
+    return abs(float(np.corrcoef(sizes, tokens)[0, 1])) <= TIED
 
 
 @dataclasses.dataclass(frozen=True)

@@ -85,9 +85,11 @@ def _law(axes: Sequence[Any], law: Mapping[str, Any]) -> None:
 
     (plot,) = axes
     colour = DENSE if law["kind"] == "dense" else SPARSE
-    for place, line in enumerate(law["curves"]):
-        shade = 0.35 + 0.65 * (place + 1) / len(law["curves"])
-        plot.plot(line["x"], line["y"], color=colour, alpha=shade, linewidth=1.4)
+    sizes = list(dict.fromkeys(line.get("parameters") for line in law["curves"]))
+    for line in law["curves"]:
+        shade = 0.35 + 0.65 * (sizes.index(line.get("parameters")) + 1) / len(sizes)
+        style = "--" if line.get("unique_tokens") else "-"
+        plot.plot(line["x"], line["y"], style, color=colour, alpha=shade, linewidth=1.4)
         if len(law["curves"]) == 1 and None not in line["low"]:
             plot.fill_between(line["x"], line["low"], line["high"], color=colour, alpha=0.15, lw=0)
     points = law["points"]

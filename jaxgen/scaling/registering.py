@@ -251,6 +251,7 @@ def _point(run: StudyRun) -> dict[str, Any]:
         "run": run.name,
         "parameters": run.parameters,
         "tokens": run.record["tokens"],
+        "unique_tokens": run.unique_tokens,
         "flops": run.record["flops"],
         "loss": run.loss(),
         "run_json": hashlib.sha256(run.directory.run_file.read_bytes()).hexdigest(),

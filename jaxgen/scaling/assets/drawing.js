@@ -123,7 +123,7 @@ function showTip(event, lines) {
 const hideTip = () => { tip.style.display = "none"; };
 
 // Points, lines and bands over a scale; the nearest point says its run when it is pointed at.
-//   points: {x, y, colour, square, hollow, lines of text}; lines: {x, y, low, high, colour}; bars: {x, low, high, colour}
+//   points: {x, y, colour, square, hollow, lines of text}; lines: {x, y, low, high, colour, broken, text}; bars: {x, low, high, colour}
 function scatter(place, { points, lines = [], bars = [], xLabel, yLabel, range, height = 240, reversed = false, logY = false }) {
   const xs = [...points.map((p) => p.x), ...lines.flatMap((l) => l.x)];
   const ys = [...points.map((p) => p.y), ...lines.flatMap((l) => [...l.y, ...(l.banded ? [...l.low, ...l.high] : [])]),
@@ -152,9 +152,11 @@ function scatter(place, { points, lines = [], bars = [], xLabel, yLabel, range, 
       }
       c.globalAlpha = 1;
       c.lineWidth = 1.6 * ratio;
+      c.setLineDash(line.broken ? [5 * ratio, 4 * ratio] : []);
       c.beginPath();
       line.x.forEach((x, i) => c.lineTo(...at(x, line.y[i])));
       c.stroke();
+      c.setLineDash([]);
     }
     for (const bar of bars) {
       c.strokeStyle = bar.colour;
@@ -178,12 +180,16 @@ function scatter(place, { points, lines = [], bars = [], xLabel, yLabel, range, 
     }
     c.restore();
   };
+  const ofLines = lines.filter((l) => l.text).flatMap((l) => l.x.map((x, i) => ({ x, y: l.y[i], text: l.text })));
   const point = (u) => {
     u.over.addEventListener("pointermove", (event) => {
       const box = u.over.getBoundingClientRect();
       const far = (p) => Math.hypot(u.valToPos(p.x, "x") - event.clientX + box.left, u.valToPos(p.y, "y") - event.clientY + box.top);
-      const near = points.reduce((best, p) => (best === null || far(p) < far(best) ? p : best), null);
-      if (near && far(near) < 24) showTip(event, near.text); else hideTip();
+      const nearest = (those) => those.reduce((best, p) => (best === null || far(p) < far(best) ? p : best), null);
+      const near = nearest(points), beside = nearest(ofLines);
+      if (near && far(near) < 24) showTip(event, near.text);
+      else if (beside && far(beside) < 12) showTip(event, beside.text);
+      else hideTip();
     });
     u.over.addEventListener("pointerleave", hideTip);
   };

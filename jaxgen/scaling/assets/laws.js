@@ -27,16 +27,21 @@ function laws() {
   show();
 }
 
+// How often a run saw its data, as an average over its tasks.
+const epochs = (point) => number(point.tokens / point.unique_tokens);
+
 function showLaw(law) {
   const box = byId("laws");
   box.replaceChildren();
   const colour = kindColour(law.kind === "sparse"), chart = element("div", null, "chart");
   box.append(chart);
-  const shades = law.curves.map((curve, i) =>
-    resolved(`color-mix(in srgb, ${colour} ${law.curves.length > 1 ? 35 + (65 * i) / (law.curves.length - 1) : 100}%, ${style("--paper")})`));
+  const sizes = [...new Set(law.curves.map((curve) => curve.parameters))];
+  const shades = sizes.map((size, i) =>
+    resolved(`color-mix(in srgb, ${colour} ${sizes.length > 1 ? 35 + (65 * i) / (sizes.length - 1) : 100}%, ${style("--paper")})`));
+  const repeats = law.points.some((p) => p.unique_tokens < p.tokens);
   const points = law.points.map((p) => ({
     x: p.x, y: p.loss, colour, square: law.kind === "sparse",
-    text: [p.run, `loss ${number(p.loss, 4)}, the law ${number(p.fitted, 4)}`, `${si(p.parameters)} parameters, ${si(p.tokens)} tokens`],
+    text: [p.run, `loss ${number(p.loss, 4)}, the law ${number(p.fitted, 4)}`, `${si(p.parameters)} parameters, ${si(p.tokens)} tokens${repeats ? `, ${si(p.unique_tokens)} of them different: ${epochs(p)} epochs` : ""}`],
   }));
   const bars = [];
   const registered = data.analysis.prediction?.registered.predictions ?? [];
@@ -51,7 +56,10 @@ function showLaw(law) {
       text: [`registered prediction of ${said.held_out.name}`, `${number(said.loss.value, 4)}; one run: ${between(said.loss.new_run, 4)}`],
     });
   }
-  const lines = law.curves.map((curve, i) => ({ ...curve, colour: shades[i], banded: law.curves.length === 1 && curve.low[0] !== null }));
+  const lines = law.curves.map((curve) => ({
+    ...curve, colour: shades[sizes.indexOf(curve.parameters)], broken: Boolean(curve.unique_tokens), text: [curve.label],
+    banded: law.curves.length === 1 && curve.low[0] !== null,
+  }));
   // A band that is wider than the data would flatten them; the axis follows points and curves.
   const measured = [...law.points.map((p) => p.loss), ...law.curves.flatMap((c) => c.y)];
   scatter(chart, {
@@ -59,12 +67,15 @@ function showLaw(law) {
     range: [Math.min(...measured) * 0.93, Math.max(...measured) * 1.06],
     xLabel: AXES[law.axis], yLabel: "held-out loss (nats a token)",
   });
+  if (lines.some((line) => line.broken)) {
+    box.append(element("p", "Full lines: a size on data that are all new. Broken lines leave them where the data begin to be seen again; point at one to see which they are.", "note"));
+  }
   const formula = element("p", law.formula, "formula");
   box.append(formula, element("p", `${law.why} ${law.runs} runs; R² = ${number(law.r_squared, 4)}; a run lies about the law by ${number(100 * law.noise, 2)} % (one standard deviation).`));
   box.append(tableOf(["parameter", "value", "standard error", "95 % interval"],
     law.parameters.map((p) => [p.name, number(p.value, 4), number(p.standard_error, 2), between(p.interval)])));
-  const runs = tableOf(["run", AXES[law.axis], "loss", "the law", "off by"],
-    law.points.map((p) => [p.run, si(p.x), fixed(p.loss, 4), fixed(p.fitted, 4), `${(100 * (p.loss / p.fitted - 1)).toFixed(2)} %`]));
+  const runs = tableOf(["run", AXES[law.axis], ...(repeats ? ["parameters", "tokens", "different tokens", "epochs"] : []), "loss", "the law", "off by"],
+    law.points.map((p) => [p.run, si(p.x), ...(repeats ? [si(p.parameters), si(p.tokens), si(p.unique_tokens), epochs(p)] : []), fixed(p.loss, 4), fixed(p.fitted, 4), `${(100 * (p.loss / p.fitted - 1)).toFixed(2)} %`]));
   box.append(details(`The ${law.points.length} runs it rests on`, runs));
   if (law.holdout) box.append(...holdout(law.holdout));
   if (law.sensitivity) box.append(...sensitivity(law.sensitivity));
@@ -90,7 +101,7 @@ function sensitivity(found) {
   ]);
   const moved = found.variations.filter((v) => !v.why_not).map((v) => Math.abs(v.difference));
   return [
-    element("p", `With one thing changed at a time, what the law says at ${found.at.times} times the ${AXES[found.at.axis]} of ${found.at.run} (${fixed(found.prediction, 4)}) moves by up to ${number(100 * Math.max(...moved), 2)} %.`),
+    element("p", `With one thing changed at a time, what the law says at ${found.at.times} times the ${AXES[found.at.axis]} of ${found.at.run}${found.at.unique_tokens ? `, of which ${si(found.at.unique_tokens)} are different,` : ""} (${fixed(found.prediction, 4)}) moves by up to ${number(100 * Math.max(...moved), 2)} %.`),
     details("Every change", tableOf(["changed", ...names, "says there", "moves by"], rows)),
   ];
 }
