@@ -75,6 +75,7 @@ from jaxgen.scaling.laws.sensitivity import (
 )
 from jaxgen.scaling.laws.shape import SHAPE, fit_shape
 from jaxgen.scaling.laws.table import Table
+from jaxgen.scaling.laws.token_flops import SIX_N, TokenFlops, token_flops_of
 from jaxgen.scaling.laws.two_step import TASK_ACCURACY, TwoStep, fit_task_accuracy, fit_two_step
 
 __all__ = [
@@ -94,6 +95,7 @@ __all__ = [
     "OVERTRAINING",
     "ROBUST",
     "SHAPE",
+    "SIX_N",
     "SPARSITY",
     "TASK_ACCURACY",
     "Budget",
@@ -115,6 +117,7 @@ __all__ = [
     "Search",
     "Table",
     "Term",
+    "TokenFlops",
     "TwoStep",
     "Variation",
     "as_components",
@@ -156,6 +159,7 @@ __all__ = [
     "restrict",
     "roll",
     "search_optimum",
+    "token_flops_of",
     "total_parameters",
     "vary_delta",
     "vary_parameters",

@@ -15,7 +15,8 @@ from jaxgen.scaling.laws.fitting import ROBUST, Fitting, fit_table
 from jaxgen.scaling.laws.frontier import Frontier, Optimum
 from jaxgen.scaling.laws.law import grid, restrict
 from jaxgen.scaling.laws.power_terms import Term, power_terms
-from jaxgen.scaling.laws.table import FLOPS_PER_PARAMETER_AND_TOKEN, Table
+from jaxgen.scaling.laws.table import Table
+from jaxgen.scaling.laws.token_flops import SIX_N, TokenFlops
 
 CHINCHILLA = power_terms(
     "Chinchilla",
@@ -57,14 +58,15 @@ def hoffmann_starts() -> np.ndarray:
     return grid(coefficients, coefficients, [-1.0, -0.5, 0.0, 0.5, 1.0], exponents, exponents)
 
 
-def chinchilla_frontier(fit: Fit) -> Frontier:
-    """N*(C) and D*(C) of a fit of this law (or one with tied exponents), with 6ND = C.
+def chinchilla_frontier(fit: Fit, token_flops: TokenFlops = SIX_N) -> Frontier:
+    """N*(C) and D*(C) of a fit of this law (or one with tied exponents).
 
-    N* = G (C/6)^a and D* = (C/6)^b / G with G = (alpha A / (beta B))^(1/(alpha + beta)),
-    a = beta / (alpha + beta) and b = alpha / (alpha + beta).
+    Where a token costs k N^p, N* = G (C/k)^a and D* = (C/k)^b / G^p with
+    G = (alpha A / (p beta B))^(1/(alpha + p beta)), a = beta / (alpha + p beta) and
+    b = alpha / (alpha + p beta); the paper's case is k = 6, p = 1.
     """
-    log_sizes, exponents = _optimum_of(fit.law.natural(fit.vector))
-    log_size_draws, exponent_draws = _optimum_of(fit.law.natural(fit.draws))
+    log_sizes, exponents = _optimum_of(fit.law.natural(fit.vector), token_flops)
+    log_size_draws, exponent_draws = _optimum_of(fit.law.natural(fit.draws), token_flops)
     flops = fit.columns["flops"]
     return Frontier(
         name=f"{fit.name} approach 3",
@@ -72,14 +74,16 @@ def chinchilla_frontier(fit: Fit) -> Frontier:
         exponent=float(exponents),
         log_size_draws=log_size_draws,
         exponent_draws=exponent_draws,
-        flops_per_product=FLOPS_PER_PARAMETER_AND_TOKEN,
+        token_flops=token_flops,
         largest_flops=float(np.max(flops)),
     )
 
 
-def chinchilla_optimum(fit: Fit, flops: ArrayLike, level: float = 0.95) -> Optimum:
+def chinchilla_optimum(
+    fit: Fit, flops: ArrayLike, level: float = 0.95, token_flops: TokenFlops = SIX_N
+) -> Optimum:
     """The best model of a compute budget and the loss it reaches, with intervals."""
-    frontier = chinchilla_frontier(fit)
+    frontier = chinchilla_frontier(fit, token_flops)
 
     def losses(vectors: np.ndarray, sizes: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         named = {name: value[..., None] for name, value in fit.law.natural(vectors).items()}
@@ -94,8 +98,10 @@ def chinchilla_optimum(fit: Fit, flops: ArrayLike, level: float = 0.95) -> Optim
     )
 
 
-def _optimum_of(named: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    alpha, beta = named["alpha"], named["beta"]
-    log_ratio = np.log(alpha * named["A"]) - np.log(beta * named["B"])
-    log_g, share = log_ratio / (alpha + beta), beta / (alpha + beta)
-    return log_g - share * np.log(FLOPS_PER_PARAMETER_AND_TOKEN), share
+def _optimum_of(
+    named: dict[str, np.ndarray], token_flops: TokenFlops
+) -> tuple[np.ndarray, np.ndarray]:
+    alpha, beta, power = named["alpha"], named["beta"], token_flops.exponent
+    log_ratio = np.log(alpha * named["A"]) - np.log(power * beta * named["B"])
+    log_g, share = log_ratio / (alpha + power * beta), beta / (alpha + power * beta)
+    return log_g - share * np.log(token_flops.factor), share

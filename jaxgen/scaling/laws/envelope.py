@@ -16,6 +16,7 @@ from jaxgen.scaling.laws.frontier import Frontier
 from jaxgen.scaling.laws.isoflop import weighted_line
 from jaxgen.scaling.laws.resampling import bootstrap_weights
 from jaxgen.scaling.laws.table import Table
+from jaxgen.scaling.laws.token_flops import token_flops_of
 
 PLACES = 1500
 
@@ -100,14 +101,13 @@ def fit_envelope(
             logs = np.log(sizes[runs][again[inner]])
             draws.append(weighted_line(x[inner], logs, np.ones(inner.sum())))
     pairs = np.array(draws).reshape(-1, 2)
-    product = np.median(table.flops / (table.parameters * table.tokens))
     frontier = Frontier(
         "Chinchilla approach 1",
         float(log_size),
         float(exponent),
         pairs[:, 0],
         pairs[:, 1],
-        float(product),
+        token_flops_of(table),
         float(table.flops.max()),
     )
     best = best[kept]

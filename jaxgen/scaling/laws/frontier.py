@@ -12,6 +12,7 @@ from jaxgen.scaling.laws.errors import LawError
 from jaxgen.scaling.laws.fit import EXTRAPOLATION, Fit
 from jaxgen.scaling.laws.resampling import interval
 from jaxgen.scaling.laws.table import FLOPS_PER_PARAMETER_AND_TOKEN, check_positive
+from jaxgen.scaling.laws.token_flops import TokenFlops
 
 COARSE, FINE = 600, 400
 """Sizes of the two grids on which a law without a closed form is searched."""
@@ -51,7 +52,7 @@ class Optimum:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Frontier:
-    """Power laws N* = exp(log_size) C^exponent and D* = C / (flops_per_product N*).
+    """Power laws N* = exp(log_size) C^exponent and D* = C / (a token's FLOPs at N*).
 
     Attributes:
       name: of the approach.
@@ -59,7 +60,7 @@ class Frontier:
       exponent: a of N* ~ C^a.
       log_size_draws: [bootstraps].
       exponent_draws: [bootstraps].
-      flops_per_product: of a parameter and a token; 6 of a dense model.
+      token_flops: what a token costs at a size.
       largest_flops: of the runs it comes from.
     """
 
@@ -68,23 +69,29 @@ class Frontier:
     exponent: float
     log_size_draws: np.ndarray
     exponent_draws: np.ndarray
-    flops_per_product: float
+    token_flops: TokenFlops
     largest_flops: float
 
     @property
     def tokens_exponent(self) -> float:
         """b of D* ~ C^b."""
-        return 1 - self.exponent
+        return 1 - self.token_flops.exponent * self.exponent
 
     @property
     def standard_error(self) -> float:
-        """Of both exponents."""
+        """Of a."""
         return float(np.nanstd(self.exponent_draws, ddof=1)) if len(self.exponent_draws) else np.nan
 
     def exponent_interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Percentile interval of a; that of b is one minus it, turned round."""
+        """Percentile interval of a."""
         low, high = interval(self.exponent_draws, level)
         return float(low), float(high)
+
+    def tokens_exponent_interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Percentile interval of b: that of a, turned round."""
+        low, high = self.exponent_interval(level)
+        power = self.token_flops.exponent
+        return 1 - power * high, 1 - power * low
 
     def optimum(
         self,
@@ -107,7 +114,7 @@ class Frontier:
         size_draws = np.exp(
             self.log_size_draws[:, None] + self.exponent_draws[:, None] * np.log(flops)
         )
-        tokens, token_draws = (flops / self.flops_per_product / of for of in (sizes, size_draws))
+        tokens, token_draws = (flops / self.token_flops.of(some) for some in (sizes, size_draws))
         loss, loss_draws = np.full(len(flops), np.nan), np.zeros((0, len(flops)))
         if losses is not None:
             loss = losses(sizes, tokens)

@@ -32,6 +32,7 @@ from jaxgen.scaling.laws.minima import (
     smoothed,
 )
 from jaxgen.scaling.laws.table import Table
+from jaxgen.scaling.laws.token_flops import token_flops_of
 
 GAP = 0.25
 """In ln C: budgets further apart than this are different ones, unless they are named."""
@@ -172,14 +173,13 @@ def _line(table, found, minima, draws, noise, curve) -> tuple[Frontier, float]:
             factor = scatter if scatter > chance else 1.0
         exponents = exponent + factor * (exponents - exponent)
         log_sizes = log_size + factor * (log_sizes - log_size)
-    product = np.median(table.flops / (table.parameters * table.tokens))
     frontier = Frontier(
         f"Chinchilla approach 2, {curve}",
         float(log_size),
         float(exponent),
         log_sizes,
         exponents,
-        float(product),
+        token_flops_of(table),
         float(table.flops.max()),
     )
     return frontier, scatter
