@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,10 @@ def write_run(
     loss: float,
     answers: dict[str, list[dict[str, Any]]],
     config: str,
+    total: int | None = None,
     **changes: Any,
 ) -> RunDirectory:
-    """A finished run's files, as `run` leaves them."""
+    """A finished run's files, as `run` leaves them; `parameters` are the active ones."""
     directory = RunDirectory(folder / f"{rung}-seed{seed}")
     directory.evaluations.mkdir(parents=True)
     directory.config_file.write_text(config)
@@ -54,7 +56,9 @@ def write_run(
     steps = 10
     record = {
         "name": f"{rung}-seed{seed}", "version": "1", "finished": True, "fingerprint": "f" * 12,
-        "parameters": {"total": int(parameters), "embedding": 64, "active": int(parameters)},
+        "parameters": {
+            "total": total or int(parameters), "embedding": 64, "active": int(parameters)
+        },
         "seed": seed, "steps": steps, "tokens": int(tokens),
         "flops_per_token": int(6 * parameters), "flops": int(6 * parameters) * int(tokens),
         "versions": {"jaxgen": "0"}, "git_revision": "0" * 40,
@@ -157,3 +161,53 @@ def write_ability_study(
             write_run(
                 folder, f"{prefix}rung{rung}", int(seed), parameters, tokens, loss, answers, config
             )
+
+
+def write_isoflop_study(
+    folder: Path,
+    budgets: Sequence[float],
+    sizes: Callable[[float], np.ndarray],
+    token_flops: Callable[[float], float],
+    noise: float = 0.001,
+) -> None:
+    """Sizes at each budget of FLOPs, losses by the law above.
+
+    Args:
+      folder: of the study.
+      budgets: in FLOPs.
+      sizes: of a budget.
+      token_flops: of a size.
+      noise: of the log loss.
+    """
+    random, config = np.random.default_rng(0), config_text()
+    for budget in budgets:
+        for size in sizes(budget):
+            tokens = round(budget / token_flops(size))
+            loss = law(size, tokens) * float(np.exp(random.normal(0, noise)))
+            flops = {
+                "flops_per_token": round(token_flops(size)),
+                "flops": round(token_flops(size) * tokens),
+            }
+            rung = f"c{budget:.2e}-n{size:.2e}"
+            write_run(folder, rung, 0, size, tokens, loss, {}, config, **flops)
+
+
+def write_experts_study(
+    folder: Path, sizes: Sequence[float], gains: Mapping[float, float], seeds: int = 3
+) -> None:
+    """Dense sizes at fixed tokens, losses by the law above, and mixtures of experts.
+
+    Args:
+      folder: of the study.
+      sizes: of the dense models.
+      gains: by active parameters of a mixture of experts, the times of its size that a dense model
+        of its loss has.
+      seeds: of each size.
+    """
+    random, config, tokens = np.random.default_rng(2), config_text(), 1e7
+    dense = [(f"dense{size:.2e}", size, 1.0, None) for size in sizes]
+    sparse = [(f"moe{size:.2e}", size, gain, int(4 * size)) for size, gain in gains.items()]
+    for rung, size, gain, total in dense + sparse:
+        for seed in range(seeds):
+            loss = law(gain * size, tokens) * float(np.exp(random.normal(0, 0.002)))
+            write_run(folder, rung, seed, size, tokens, loss, {}, config, total)

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 
 from jaxgen.scaling.analysing_abilities import analyse_abilities
+from jaxgen.scaling.analysing_allocation import analyse_allocations
+from jaxgen.scaling.analysing_comparisons import analyse_comparisons
 from jaxgen.scaling.analysing_laws import analyse_laws
 from jaxgen.scaling.collecting import StudyRun, read_runs
 from jaxgen.scaling.registering import outcomes
@@ -29,7 +31,8 @@ def analyse(study_folder: str | os.PathLike) -> dict[str, Any]:
 
     Returns:
       "runs": name, rung, mixture, seed, counts, tokens, FLOPs and loss of each; "laws", see
-      `analyse_laws`; "abilities", see `analyse_abilities`; "prediction", see
+      `analyse_laws`; "allocations", see `analyse_allocations`; "comparisons", see
+      `analyse_comparisons`; "abilities", see `analyse_abilities`; "prediction", see
       `registering.outcomes`, None where nothing was registered.
 
     Raises:
@@ -46,6 +49,8 @@ def analyse_runs(
         {
             "runs": [describe_run(run) for run in runs],
             "laws": analyse_laws(runs),
+            "allocations": analyse_allocations(runs),
+            "comparisons": analyse_comparisons(runs),
             "abilities": analyse_abilities(runs),
             "prediction": prediction,
         }

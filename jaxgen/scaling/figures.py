@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 
 from jaxgen.scaling.emergence import PER_TOKEN
+from jaxgen.scaling.figures_of_compute import (
+    DENSE,
+    LABELS,
+    SPARSE,
+    label_losses,
+    paint_allocation,
+    paint_comparison,
+)
 
-LABELS = {
-    "parameters": "active parameters",
-    "flops": "FLOPs",
-    "tokens": "tokens",
-    "loss": "held-out loss (nats a token)",
-}
-DENSE, SPARSE, FORECAST = "#1f63c4", "#c2410c", "#b45309"
+FORECAST = "#b45309"
 RESOLUTION = 160
 """Dots an inch, of a PNG."""
 
@@ -29,8 +31,8 @@ def write_figures(analysis: Mapping[str, Any], folder: Path) -> list[Path]:
       folder: made if it is not there.
 
     Returns:
-      The files: law-TASK, prediction-RUNG, ability-TASK and instances-TASK, each .pdf and .png;
-      with the mixture before the task where runs of several are in the study.
+      The files: law-TASK, allocation, comparison, prediction-RUNG, ability-TASK and
+      instances-TASK, each .pdf and .png; with the mixture where runs of several are in the study.
     """
     from matplotlib.figure import Figure
 
@@ -50,13 +52,23 @@ def write_figures(analysis: Mapping[str, Any], folder: Path) -> list[Path]:
     is_mixed = len({run["mixture"] for run in analysis["runs"]}) > 1
 
     def name(what: str, of: Mapping[str, Any]) -> str:
-        parts = [what, of["mixture"] if is_mixed else "", of["task"] or "mean"]
-        parts.append("sparse" if of["kind"] == "sparse" else "")
+        parts = [what, of["mixture"] if is_mixed else ""]
+        parts += [of["task"] or "mean"] if "task" in of else []
+        parts.append("sparse" if of.get("kind") == "sparse" else "")
         return _safe("-".join(part for part in parts if part))
 
     for law in analysis["laws"]:
         if "why_not" not in law:
             save(name("law", law), 1, _law, law)
+    for allocation in analysis["allocations"]:
+        if "why_not" not in allocation:
+            save(name("allocation", allocation), 2, paint_allocation, allocation)
+    for comparison in analysis["comparisons"]:
+        if "why_not" not in comparison:
+            tokens = "" if comparison["tokens"] is None else f"-{comparison['tokens']:.3g}"
+            is_one = len(analysis["comparisons"]) == 1
+            of = name("comparison", comparison) + ("" if is_one else _safe(tokens))
+            save(of, 2, paint_comparison, comparison)
     if prediction := analysis["prediction"]:
         for said, found in zip(
             prediction["registered"]["predictions"], prediction["rungs"], strict=True
@@ -77,12 +89,6 @@ def _safe(name: str) -> str:
 
 
 def _law(axes: Sequence[Any], law: Mapping[str, Any]) -> None:
-    from matplotlib.ticker import (  # pyright: ignore[reportMissingImports]
-        MaxNLocator,
-        NullFormatter,
-        ScalarFormatter,
-    )
-
     (plot,) = axes
     colour = DENSE if law["kind"] == "dense" else SPARSE
     sizes = list(dict.fromkeys(line.get("parameters") for line in law["curves"]))
@@ -95,13 +101,8 @@ def _law(axes: Sequence[Any], law: Mapping[str, Any]) -> None:
     points = law["points"]
     plot.scatter([p["x"] for p in points], [p["loss"] for p in points], s=12, color=colour)
     plot.set(xscale="log", yscale="log", xlabel=LABELS[law["axis"]])
-    plot.set(ylabel="held-out loss (nats a token)", title=law["formula"])
-    shown = [p["loss"] for p in points] + [y for line in law["curves"] for y in line["y"]]
-    plot.set_ylim(0.95 * min(shown), 1.05 * max(shown))
-    if max(shown) < 10 * min(shown):
-        plot.yaxis.set_major_locator(MaxNLocator(5))
-        plot.yaxis.set_major_formatter(ScalarFormatter())
-        plot.yaxis.set_minor_formatter(NullFormatter())
+    plot.set(ylabel=LABELS["loss"], title=law["formula"])
+    label_losses(plot, [p["loss"] for p in points] + [y for c in law["curves"] for y in c["y"]])
 
 
 def _prediction(axes: Sequence[Any], rung: str, prediction: Mapping[str, Any]) -> None:

@@ -105,6 +105,8 @@ function table() {
 
 losses();
 laws();
+allocation();
+comparisons();
 prediction();
 abilities();
 heatMaps();
