@@ -38,9 +38,9 @@ def test_a_table_holds_what_the_runs_say(tmp_path):
 
 def test_tokens_seen_again_are_told_from_new_ones(tmp_path, config):
     small(tmp_path, config)
-    seen = {"shares": {"a": 0.25, "b": 0.75}, "epochs": {"a": 4.0, "b": 0.5}}
-    small(tmp_path, config, seed=1, **seen)
-    small(tmp_path, config, seed=2, **seen | {"epochs": {"a": 1.0, "b": 3.0}})
+    shares = {"a": 0.25, "b": 0.75}
+    small(tmp_path, config, seed=1, shares=shares, epochs={"a": 4.0, "b": 0.5})
+    small(tmp_path, config, seed=2, shares=shares, epochs={"a": 1.0, "b": 3.0})
     table = table_of(read_runs(tmp_path))
     # Of a quarter of the million a quarter is new; of three quarters a third.
     assert table.column("unique_tokens").tolist() == [1e6, 812_500, 500_000]

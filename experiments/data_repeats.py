@@ -1,0 +1,101 @@
+"""What is text worth that was read before, to models of several sizes?
+
+Four sizes of transformers learn English prose, Python's own documentation, from pools of it that
+are parts of one another: all of it, a quarter, an eighth, a sixteenth. Each pool is read for three
+lengths, so that the longest runs see all of it less than once and the smallest pool about sixteen
+times, the largest model with nine parameters to a byte of it. All are judged on the same files,
+which none has read. The law is that of Muennighoff et al. (2305.16264): what repeated tokens are
+worth in new ones. The longest runs of the largest model, on all data and on the smallest pool, are
+predicted before they are trained. About ten minutes on two CPU cores.
+
+    jaxgen sweep experiments/data_repeats.py         # what it would run
+    jaxgen sweep experiments/data_repeats.py --go    # the report is runs/data_repeats@1/report.html
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from jaxgen.configuration import load
+from jaxgen.data.embedded import StandardLibraryProse
+from jaxgen.data.mixtures import Mixture
+from jaxgen.data.preprocessors import Keep
+from jaxgen.data.tasks import Task
+from jaxgen.run_config import RunConfig
+from jaxgen.scaling.sweeps import Change, Sweep, axis, grid, product
+from jaxgen.training.schedules import WarmupCosine
+
+SHAPES = ((2, 96), (2, 48), (1, 32), (1, 16))
+"""(layers, width), the largest first: the last runs of a study should be short."""
+SHARES = {"all": 1.0, "4th": 1 / 4, "8th": 1 / 8, "16th": 1 / 16}
+"""Of the training records."""
+MAX_CHARACTERS = 6000
+"""Of a text. A pool of few long ones would be of other words, not only of fewer."""
+LENGTH, ROWS = 128, 4
+STEPS = (1080, 360, 120)
+"""Of 512 tokens."""
+LEAD = (
+    "Four sizes of transformers read parts of Python's documentation, up to sixteen times. What "
+    "is a token worth that was seen before, beside a new one, and when do more rounds stop to help?"
+)
+
+
+def size(layers: int, width: int) -> Change:
+    """One size. Narrow models bear larger steps."""
+    return Change(
+        f"{layers}x{width}",
+        {
+            "model.num_layers": layers,
+            "model.scan_unroll": layers,
+            "model.embed_dim": width,
+            "model.num_heads": max(1, width // 16),
+            "model.mlp_dim": 4 * width,
+            "train.schedule": WarmupCosine(peak=3e-3 * (32 / width) ** 0.5, warmup="5%"),
+        },
+    )
+
+
+def duration(steps: int) -> Change:
+    """One length of training, with a schedule of its own."""
+    return Change(
+        f"d{steps * ROWS * LENGTH // 1000}k",
+        {
+            "train.steps": steps,
+            "train.checkpoint_every": steps,
+            "train.log_every": max(1, steps // 40),
+        },
+    )
+
+
+def pool(share: float) -> Mixture:
+    """A part of the prose. All parts have one name, for one law is to hold for them."""
+    source, steps = (
+        StandardLibraryProse(heldout_fraction=0.15),
+        (Keep(max_characters=MAX_CHARACTERS),),
+    )
+    return Mixture("prose", (Task("prose", source, preprocessors=steps, train_share=share),))
+
+
+def repeats() -> list[RunConfig]:
+    """Every size with every length and every pool."""
+    base = load(["runs/quickstart.gin"])
+    base = dataclasses.replace(
+        base,
+        train=dataclasses.replace(base.train, length=LENGTH, batch_size=ROWS),
+        # Nearly all that is held out.
+        evaluation=dataclasses.replace(base.evaluation, num_batches=8, batch_size=64),
+    )
+    pools = axis("mixture", {name: pool(share) for name, share in SHARES.items()}, name="")
+    return grid(
+        base, product([duration(s) for s in STEPS], [size(*shape) for shape in SHAPES], pools)
+    )
+
+
+SWEEP = Sweep(
+    "data_repeats",
+    "1",
+    repeats(),
+    title="What repeated data are worth",
+    lead=LEAD,
+    held_out=["d552k-2x96-all", "d552k-2x96-16th"],
+)
