@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +165,7 @@ def write_ability_study(
 
 def write_isoflop_study(
     folder: Path,
-    budgets: Sequence[float],
+    budgets: Iterable[float],
     sizes: Callable[[float], np.ndarray],
     token_flops: Callable[[float], float],
     noise: float = 0.001,
@@ -193,7 +193,7 @@ def write_isoflop_study(
 
 
 def write_experts_study(
-    folder: Path, sizes: Sequence[float], gains: Mapping[float, float], seeds: int = 3
+    folder: Path, sizes: Iterable[float], gains: Mapping[float, float], seeds: int = 3
 ) -> None:
     """Dense sizes at fixed tokens, losses by the law above, and mixtures of experts.
 

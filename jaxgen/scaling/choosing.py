@@ -114,7 +114,7 @@ def is_repeated_enough(table: Table) -> bool:
     free = len(DATA_CONSTRAINED.parameters)
     return (
         len(levels) >= LEAST_LEVELS
-        and np.count_nonzero(is_new) >= LEAST_LEVELS
+        and int(np.sum(is_new)) >= LEAST_LEVELS
         and len(table) >= free + SPARE
         and _is_crossed(table)
     )

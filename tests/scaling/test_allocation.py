@@ -29,12 +29,11 @@ def six_n(size):
 
 def best_size(flops, token_flops):
     """By golden section on the law itself."""
-    return np.exp(
-        minimize_scalar(
-            lambda log_size: law(np.exp(log_size), flops / token_flops(np.exp(log_size))),
-            bracket=(np.log(1e4), np.log(1e6)),
-        ).x
+    found = minimize_scalar(
+        lambda log_size: law(np.exp(log_size), flops / token_flops(np.exp(log_size))),
+        bracket=(np.log(1e4), np.log(1e6)),
     )
+    return np.exp(found.x)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def about_best(token_flops):

@@ -57,7 +57,7 @@ function verdictOf(ability) {
     return made;
   }
   const line = element("p");
-  if (MIXTURES.length > 1) line.append(`Trained on ${ability.mixture}: `);
+  if (MIXTURES.length > 1 && ability.mixture !== ability.task) line.append(`Trained on ${ability.mixture}: `);
   line.append(element("span", said.verdict, `badge ${CLASSES[said.verdict]}`), ` ${said.because} (${said.scales} scales, ${said.seeds} seeds at least, ${said.instances} instances)`);
   made.append(line);
   return made;

@@ -3,7 +3,7 @@ const AXES = {
 };
 const MIXTURES = [...new Set(data.analysis.runs.map((run) => run.mixture))];
 // What tells a ladder from the others: its mixture, where there are several, and its kind.
-const ladderName = (of) => (MIXTURES.length > 1 ? `, trained on ${of.mixture}` : "") + (of.kind === "sparse" ? ", mixture of experts" : "");
+const ladderName = (of) => (MIXTURES.length > 1 && of.task !== of.mixture ? `, trained on ${of.mixture}` : "") + (of.kind === "sparse" ? ", mixture of experts" : "");
 const kindColour = (isSparse) => style(isSparse ? "--sparse" : "--dense");
 
 function laws() {
@@ -129,9 +129,9 @@ function foretold(box, said, found, titled) {
   const rows = [], runs = [], reasons = [];
   const row = (name, forecast, outcome) => {
     if (forecast.why_not) { reasons.push(`${name}: ${forecast.why_not}`); return; }
-    rows.push([name, fixed(forecast.value, 4), between(forecast.seed_mean, 4), ...came(outcome)]);
+    rows.push([name, number(forecast.value, 4), between(forecast.seed_mean, 4), ...came(outcome)]);
     for (const [run, one] of Object.entries(outcome?.by_run ?? {})) {
-      runs.push([name, run, fixed(one.predicted, 4), between(one.interval, 4), ...came(one)]);
+      runs.push([name, run, number(one.predicted, 4), between(one.interval, 4), ...came(one)]);
     }
   };
   row("held-out loss", said.loss, found.loss);
@@ -148,5 +148,5 @@ function foretold(box, said, found, titled) {
 function came(one) {
   if (!one) return ["not yet", "", ""];
   const verdict = one.is_inside ? ["inside", "good"] : [`outside by ${number(one.outside_by)}`, "bad"];
-  return [fixed(one.actual, 4), `${one.error > 0 ? "+" : ""}${number(one.error)}`, verdict];
+  return [number(one.actual, 4), `${one.error > 0 ? "+" : ""}${number(one.error)}`, verdict];
 }

@@ -22,6 +22,7 @@ function lossChart(runs) {
     });
     return { stroke, fill: null, clip: null, flags: 0 };
   };
+  const isNarrow = high / low < 10;
   draw(byId("loss"), {
     mode: 2, height: 420,
     cursor: { show: false }, legend: { show: false },
@@ -31,7 +32,7 @@ function lossChart(runs) {
     },
     axes: [
       { ...axis("FLOPs", logLabels, 44), splits: logSplits },
-      { ...axis("training loss (nats a token)", (u, s) => s.map((v) => String(v)), 54), splits: lossSplits },
+      { ...axis("training loss (nats a token)", isNarrow ? (u, s) => s.map((v) => number(v)) : logLabels, 54), splits: isNarrow ? lossSplits : logSplits },
     ],
     series: [null, ...runs.map((run) => ({
       label: run.name, stroke: resolved(colourOf(run, runs)), width: 1.6, paths: path, points: { show: false },
@@ -52,7 +53,11 @@ function lossChart(runs) {
 }
 
 function samples() {
-  if (!data.runs.some((run) => run.samples.length)) { byId("s-samples").remove(); return; }
+  if (!data.runs.some((run) => run.samples.length)) {
+    byId("s-samples").remove();
+    document.querySelector('a[href="#s-samples"]').remove();
+    return;
+  }
   const select = byId("sample-task");
   for (const { name } of data.tasks) select.append(element("option", name));
   const show = () => {

@@ -36,7 +36,7 @@ def best_size(flops):
         return loss(size, flops / COSTS.of(size))[0]
 
     found = minimize_scalar(at, bracket=(np.log(1e3), np.log(1e6)), options={"xtol": 1e-10})
-    return np.exp(found.x)
+    return np.exp(found.x)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @pytest.fixture(scope="module")
