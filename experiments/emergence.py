@@ -5,10 +5,11 @@ addition at two layers; associative recall, whose larger sizes have the second l
 a lookup of memorised symbols at one layer (the control: its exact match jumps, its parts do not);
 and eight sparse parities in one task, of which four are judged by themselves too. The largest size
 of each is predicted before it is trained. What is asked of the answers was fixed before any of it
-was run, in jaxgen/scaling/emergence/verdict.py. About an hour on two CPU cores.
+was run, in jaxgen/scaling/emergence/verdict.py; what came is in docs/findings.md. About an hour on
+two CPU cores.
 
     jaxgen sweep experiments/emergence.py          # what it would run
-    jaxgen sweep experiments/emergence.py --go     # the report is runs/emergence@1/report.html
+    jaxgen sweep experiments/emergence.py --go     # the report is runs/emergence@2/report.html
 """
 
 from __future__ import annotations
@@ -70,8 +71,8 @@ def each(layers: int, *widths: int) -> tuple[tuple[int, int], ...]:
 
 LADDERS = {
     "addition": Ladder(Addition(3), each(2, 4, 8, 12, 16, 24, 32, 48), 1500, 128),
-    "recall": Ladder(AssociativeRecall(8, 7), each(1, 8, 16, 32) + each(2, 24, 32, 48), 1200, 64),
-    "lookup": Ladder(LookupChain(8, 128), each(1, 2, 4, 6, 8, 10, 12, 16), 450, 128),
+    "recall": Ladder(AssociativeRecall(8, 7), each(1, 8, 16, 24) + each(2, 24, 32, 48), 1200, 64),
+    "lookup": Ladder(LookupChain(8, 64, 1), each(1, 2, 4, 6, 8, 12, 16, 24), 120, 64),
     "parity": Ladder(
         PARITY,
         each(1, 4, 8, 12, 16, 24, 32, 48),
@@ -136,7 +137,7 @@ def climb(name: str) -> list[RunConfig]:
 
 SWEEP = Sweep(
     "emergence",
-    "1",
+    "2",
     [run for name in LADDERS for run in climb(name)],
     title="Emergence, and what only looks like it",
     lead=LEAD,

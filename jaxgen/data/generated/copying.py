@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import string
+from typing import Literal
 
 import numpy as np
 
@@ -10,6 +13,9 @@ from jaxgen.data.generated.base import LOWER, UPPER, GeneratedSource, fold
 from jaxgen.data.hashing import mix64
 from jaxgen.data.sources import Record
 from jaxgen.errors import ConfigError
+
+LONG_CODES = tuple("".join(pair) for pair in itertools.product(LOWER, LOWER))
+SHORT_CODES = tuple(string.ascii_lowercase + string.digits + string.punctuation)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,27 +56,39 @@ class Copying(GeneratedSource):
 class LookupChain(GeneratedSource):
     """A control that looks emergent and is not: several independently memorised symbols.
 
-    Each two-letter code stands for one fixed symbol: "fq" -> "T", "ab" -> "M" ... Nothing but the
-    codes' symbols can be learnt, one by one, so accuracy a symbol grows smoothly; an exact match
-    needs all `chain` of them, the accuracy to the power of `chain`, and jumps. Held-out instances
-    are unseen combinations of codes that were all learnt.
+    Each code stands for one fixed symbol: "fq" -> "T", "ab" -> "M" ... Nothing but the codes'
+    symbols can be learnt, one by one, so accuracy a symbol grows smoothly; an exact match needs all
+    `chain` of them, the accuracy to the power of `chain`, and jumps. Held-out instances are unseen
+    combinations of codes that were all learnt.
+
+    Codes of two letters take a model of bytes one more thing to learn: to bring the letters
+    together, which seeds of one layer do more or less well. As a control take codes of one.
 
     Attributes:
       chain: symbols in an answer.
-      num_codes: codes to memorise, at most 676.
+      num_codes: codes to memorise, at most 676 of two letters, 68 of one character.
+      code_length: 2 lower-case letters, or 1 letter, digit or punctuation mark.
       num_examples: how many instances an epoch has.
       heldout_fraction: share of the combinations that is held out.
     """
 
     chain: int = 8
     num_codes: int = 512
+    code_length: Literal[1, 2] = 2
     num_examples: int = 1_000_000
     heldout_fraction: float = 0.05
 
     def __post_init__(self):
         super().__post_init__()
-        if self.num_codes > len(LOWER) ** 2:
-            raise ConfigError(f"LookupChain.num_codes={self.num_codes} exceeds {len(LOWER) ** 2}.")
+        if self.num_codes > len(self._codes):
+            raise ConfigError(
+                f"LookupChain.num_codes={self.num_codes} exceeds the {len(self._codes)} codes of "
+                f"code_length={self.code_length}."
+            )
+
+    @property
+    def _codes(self) -> tuple[str, ...]:
+        return SHORT_CODES if self.code_length == 1 else LONG_CODES
 
     @property
     def chance(self) -> float:
@@ -91,7 +109,6 @@ class LookupChain(GeneratedSource):
         """A code and its symbol a turn."""
         codes = (draws % np.uint64(self.num_codes)).astype(np.int64)
         symbols = (mix64(codes + 1) % np.uint64(len(UPPER))).astype(int)
-        first, second = np.divmod(codes, len(LOWER))
-        names = [f"{LOWER[a]}{LOWER[b]}" for a, b in zip(first, second, strict=True)]
+        names = [self._codes[code] for code in codes]
         turns = [[name, str(UPPER[s])] for name, s in zip(names, symbols, strict=True)]
         return {"turns": turns, "key": "".join(names)}

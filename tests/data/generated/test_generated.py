@@ -65,8 +65,9 @@ def test_every_source_is_tested():
 
 CHANCES = [
     Addition(1), Addition(1, format="scratchpad"), AssociativeRecall(3, 1), Copying(1),
-    LookupChain(1, 20), Induction(8, 1), ModularArithmetic(6), ModularArithmetic(6, "multiply"),
-    ModularArithmetic(6, "subtract"), SparseParity(4, 6), Unscrambling(20), Dyck(2, 3),
+    LookupChain(1, 20), LookupChain(1, 20, 1), Induction(8, 1), ModularArithmetic(6),
+    ModularArithmetic(6, "multiply"), ModularArithmetic(6, "subtract"),
+    SparseParity(4, 6), Unscrambling(20), Dyck(2, 3),
     ListFunctions(), ListFunctions(functions=("sort", "reverse", "rotate", "unique"), max_length=2),
     InContextRegression(2, 5), ToyTranslation(2, 2, 1), PassageQuestions(),
     EventSummary(2, 2), CodeInfilling(3),
@@ -156,11 +157,13 @@ def test_copies_are_copies():
         assert record["prompt"] == record["answer"] + "=" and len(record["answer"]) == 9
 
 
-def test_a_code_always_stands_for_the_same_symbol_in_both_splits():
+@pytest.mark.parametrize("length", [1, 2])
+def test_a_code_always_stands_for_the_same_symbol_in_both_splits(length):
     symbols: dict[str, str] = {}
     for split in ("train", "heldout"):
-        for record in LookupChain(num_codes=64).open(split).__getitems__(range(500)):
+        for record in LookupChain(8, 64, length).open(split).__getitems__(range(500)):
             for code, symbol in record["turns"]:
+                assert len(code) == length
                 assert symbols.setdefault(code, symbol) == symbol
     assert len(symbols) == 64
     assert 15 < len(set(symbols.values())) <= 26
@@ -179,6 +182,8 @@ def test_settings_that_mean_nothing_are_refused():
         lambda: AssociativeRecall(num_pairs=27),
         lambda: AssociativeRecall(num_pairs=3, num_queries=4),
         lambda: LookupChain(num_codes=1000),
+        lambda: LookupChain(num_codes=69, code_length=1),
+        lambda: LookupChain(code_length=3),  # pyright: ignore[reportArgumentType]
         lambda: Copying(heldout_fraction=0.0),
         lambda: Addition(format="backwards"),  # pyright: ignore[reportArgumentType]
         lambda: Induction(27),
