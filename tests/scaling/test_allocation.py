@@ -29,11 +29,11 @@ def six_n(size):
 
 def best_size(flops, token_flops):
     """By golden section on the law itself."""
-    found = minimize_scalar(
-        lambda log_size: law(np.exp(log_size), flops / token_flops(np.exp(log_size))),
-        bracket=(np.log(1e4), np.log(1e6)),
-    )
-    return np.exp(found.x)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def at(log_size):
+        return law(np.exp(log_size), flops / token_flops(np.exp(log_size)))
+
+    return np.exp(minimize_scalar(at, bounds=(np.log(1e3), np.log(1e9)), method="bounded").x)  # pyright: ignore
 
 
 def about_best(token_flops):

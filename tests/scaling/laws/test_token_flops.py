@@ -35,8 +35,7 @@ def best_size(flops):
         size = np.exp([log_size])
         return loss(size, flops / COSTS.of(size))[0]
 
-    found = minimize_scalar(at, bracket=(np.log(1e3), np.log(1e6)), options={"xtol": 1e-10})
-    return np.exp(found.x)  # pyright: ignore[reportAttributeAccessIssue]
+    return np.exp(minimize_scalar(at, bounds=(np.log(1e3), np.log(1e9)), method="bounded").x)  # pyright: ignore
 
 
 @pytest.fixture(scope="module")
