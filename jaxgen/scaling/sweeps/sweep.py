@@ -160,8 +160,18 @@ def load_sweep(path: str | os.PathLike) -> Sweep:
         )
     if not path.stem.isidentifier():
         raise ConfigError(f"{path.name} cannot be imported: name it with letters, digits and _.")
+    before = list(sys.path)
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))
+    try:
+        return _import_sweep(path)
+    except BaseException:
+        # What cannot be loaded must not stand before the standard library's modules.
+        sys.path[:] = before
+        raise
+
+
+def _import_sweep(path: Path) -> Sweep:
     importlib.invalidate_caches()
     try:
         module = importlib.import_module(path.stem)

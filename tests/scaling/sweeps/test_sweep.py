@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import subprocess
+import sys
 
 import pytest
 from tiny_sweep import base, write_file
@@ -84,6 +85,7 @@ def test_what_cannot_be_is_one_message(make, words):
 def test_files_without_a_sweep_are_one_message(name, text, words, tmp_path, capsys):
     (tmp_path / name).write_text(text)
     assert main(["sweep", str(tmp_path / name)]) == 1
+    assert str(tmp_path) not in sys.path, "its modules would hide the standard library's"
     message = capsys.readouterr().err
     assert message.startswith("error: ") and words in message
     with pytest.raises(ConfigError, match="is not a Python file"):
