@@ -30,6 +30,8 @@ from jaxgen.scaling.laws.isoflop import GAP
 from jaxgen.scaling.laws.minima import CURVES, LEAST_SIZES, same_sizes
 
 LEVEL = 0.95
+DRAWN = "quadratic"
+"""The curve whose minima are shown; the others say what hangs on it."""
 BEYOND = (3.0, 10.0)
 """Times the largest compute, at which a best model is said too."""
 MEASURED_BUDGETS = 3
@@ -75,7 +77,8 @@ def _allocation(table: Table) -> dict[str, Any]:
                 approaches.append(name | {"why_not": str(error)})
                 continue
             approaches.append(name | _approach(fit.frontier, table) | {"scatter": fit.scatter})
-            budgets = budgets or _budgets(fit, table, groups)
+            if curve == DRAWN:
+                budgets = _budgets(fit, table, groups)
     if choice is not None:
         fit = choice.fit(table)
         cost = token_flops_of(table)

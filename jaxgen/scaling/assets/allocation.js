@@ -55,15 +55,15 @@ function showAllocation(found) {
     points, lines, logY: true, height: 300, xLabel: "FLOPs", yLabel: "best size, N* (active parameters)",
     range: [Math.min(...sane) / 2, Math.max(...sane) * 2],
   });
-  if (shown.length > 1) {
-    const legend = element("p", null, "legend");
-    for (const [i, one] of shown.entries()) {
-      const item = element("span", one.name);
-      item.style.color = i ? amber : colour;
-      legend.append(item);
-    }
-    box.append(legend);
-  }
+  const legend = element("p", null, "legend");
+  const named = (text, colour) => {
+    const item = element("span", text);
+    item.style.color = colour;
+    legend.append(item);
+  };
+  found.budgets.forEach((one, i) => named(`${number(one.flops)} FLOPs`, shadeOf(colour, i, found.budgets.length)));
+  if (shown.length > 1) shown.forEach((one, i) => named(one.name, i ? amber : colour));
+  box.append(legend);
   box.append(costOf(found.token_flops));
   box.append(details("The best model of some budgets", tableOf(["approach", "FLOPs", "N*", percent(found.level), "D*", percent(found.level), "D*/N*", percent(found.level), ""], shown.flatMap((one) => one.optima.map((best) => [
     one.name, number(best.flops), si(best.parameters), range(best.parameters_interval), si(best.tokens), range(best.tokens_interval),
