@@ -120,13 +120,14 @@ def write_repeats_study(
     tokens: tuple[float, ...] = TOKENS,
     pools: tuple[float, ...] = (1e9, 1e6, 2e5),
     noise: float = 0.002,
+    of: Callable[[float, float, float], float] = repeated_law,
 ) -> None:
-    """Sizes, token counts and pools of data, losses by Muennighoff's law."""
+    """Sizes, token counts and pools of data, losses by Muennighoff's law or another."""
     random, config = np.random.default_rng(0), config_text()
     for pool in pools:
         for size in sizes:
             for seen in tokens:
-                loss = repeated_law(size, seen, pool) * float(np.exp(random.normal(0, noise)))
+                loss = of(size, seen, pool) * float(np.exp(random.normal(0, noise)))
                 write_run(
                     folder, f"u{pool:.0e}-n{size:.0e}-d{seen:.0e}", 0, size, seen, loss, {}, config,
                     shares={"text": 1.0}, epochs={"text": seen / pool},

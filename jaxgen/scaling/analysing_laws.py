@@ -30,6 +30,8 @@ REACH = 3.0
 """Times the largest scale: how far a curve is drawn."""
 NO_FLOOR = 1e-3
 """Of the least loss, below which E is as good as 0."""
+NO_DECAY = 100.0
+"""Times the largest number of epochs, from which a decay is as good as none."""
 PLAIN = Fitting(bootstraps=0)
 
 
@@ -74,7 +76,7 @@ def _law(table: Table, is_main: bool) -> dict[str, Any]:
     fitted = fit.law.values(fit.columns, fit.vector)
     tree: dict[str, Any] = {
         "formula": choice.formula,
-        "why": choice.why + _of_floor(fit, table),
+        "why": choice.why + _of_floor(fit, table) + _of_decays(fit, table),
         "axis": axis,
         "level": LEVEL,
         "parameters": [
@@ -118,6 +120,23 @@ def _of_floor(fit: Fit, table: Table) -> str:
     if fit.parameters.get("E", np.inf) > NO_FLOOR * table.loss.min():
         return ""
     return " E comes out as nothing: these runs show no loss that would remain."
+
+
+def _of_decays(fit: Fit, table: Table) -> str:
+    """A sentence where the runs do not show that repeated data are worth less."""
+    most = float(np.max(epochs_of(table)))
+    endless = [
+        name
+        for name in ("token_decay", "parameter_decay")
+        if fit.parameters.get(name, 0.0) > NO_DECAY * most
+    ]
+    if not endless:
+        return ""
+    said = " and ".join(endless)
+    return (
+        f" There is no end to {said}: on data seen up to {most:.3g} times these runs lose nothing "
+        "by it that the law can tell from their scatter."
+    )
 
 
 def _curves(choice: Choice, fit: Fit, table: Table) -> list[dict[str, Any]]:

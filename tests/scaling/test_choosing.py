@@ -11,10 +11,12 @@ from synthetic_study import (
     TOKEN_DECAY,
     TOKENS,
     E,
+    law,
     repeated_law,
     write_repeats_study,
 )
 
+from jaxgen.scaling.analysing_laws import analyse_laws
 from jaxgen.scaling.analysis import analyse
 from jaxgen.scaling.choosing import choose_law
 from jaxgen.scaling.collecting import find_directories, read_runs, table_of
@@ -106,6 +108,15 @@ def test_a_simpler_law_says_that_it_does_not_know_of_repeats(changes, form, tmp_
     choice = chosen(tmp_path, **changes)
     assert choice.form == form
     assert "see data again" in choice.why and "takes all tokens for new ones" in choice.why
+
+
+def test_repeats_that_cost_nothing_are_said_to(tmp_path):
+    write_repeats_study(tmp_path, of=lambda size, tokens, pool: law(size, tokens))
+    found = analyse_laws(read_runs(tmp_path))[0]
+    assert "no end to token_decay" in found["why"] and "seen up to 150 times" in found["why"]
+    named = {one["name"]: one["value"] for one in found["parameters"]}
+    assert named["E"] == pytest.approx(E, abs=0.02)
+    assert named["alpha"] == pytest.approx(ALPHA, abs=0.02)
 
 
 def test_new_data_are_not_spoken_of(tmp_path):

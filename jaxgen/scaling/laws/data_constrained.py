@@ -68,7 +68,8 @@ def _law() -> Law:
 def effective(total: np.ndarray, unique: np.ndarray, decay: np.ndarray) -> np.ndarray:
     """What a total is worth of which only a part is unique: U + U R* (1 - exp(-R / R*))."""
     repeats = total / unique - 1
-    return unique + unique * decay * (1 - np.exp(-repeats / decay))
+    # Where nothing decays R* has no end, and 1 - exp(...) would be rounding that a fit exploits.
+    return unique - unique * decay * np.expm1(-repeats / decay)
 
 
 DATA_CONSTRAINED = _law()

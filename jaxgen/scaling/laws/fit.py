@@ -111,7 +111,9 @@ class Fit:
         """Standard deviation of each over the bootstraps; NaN without any."""
         if not len(self.draws):
             return dict.fromkeys(self.parameters, float("nan"))
-        return {n: float(np.std(v, ddof=1)) for n, v in self.law.natural(self.draws).items()}
+        # What the points say nothing of may run off beyond what can be squared.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return {n: float(np.std(v, ddof=1)) for n, v in self.law.natural(self.draws).items()}
 
     def intervals(self, level: float = 0.95) -> dict[str, tuple[float, float]]:
         """Percentile interval of each parameter over the bootstraps; NaN without any."""

@@ -156,6 +156,18 @@ def test_repeated_data_is_worth_less_and_ever_less():
     assert losses[4] == pytest.approx(losses[3], rel=1e-9)
 
 
+@pytest.mark.parametrize("decay", [1e10, 1e16, 1e40])
+def test_data_that_lose_no_worth_are_as_good_as_new(decay):
+    """Nothing is lost to rounding, in which a fit without an end to R* would find its optimum."""
+    own = DATA_CONSTRAINED.vector(MUENNIGHOFF | {"token_decay": decay, "parameter_decay": decay})
+    tokens = 1e9 * np.array([1, 1.2, 4, 40])
+    columns = {"parameters": np.full(4, 1e11), "tokens": tokens, "unique_tokens": np.full(4, 1e9)}
+    found = DATA_CONSTRAINED.values(columns, own)
+    np.testing.assert_allclose(
+        found, CHINCHILLA.values(columns, CHINCHILLA.vector(MUENNIGHOFF)), rtol=1e-6
+    )
+
+
 def test_one_expert_counts_as_the_start():
     one = effective_experts(np.array([1.0]), np.array(1.847), np.array(314.478))
     assert one[0] == pytest.approx(1.847)
