@@ -12,13 +12,14 @@ import jax
 from jaxgen.configuration import difference, fingerprint, load_text, to_gin
 from jaxgen.errors import CheckpointError
 from jaxgen.evaluation.evaluate import evaluate
+from jaxgen.inheriting import open_parent
 from jaxgen.provenance import provenance
 from jaxgen.run_config import RunConfig
 from jaxgen.sharding.mesh import make_mesh
 from jaxgen.training.checkpoints import Checkpoints
 from jaxgen.training.loading import open_data
 from jaxgen.training.loop import fit
-from jaxgen.training.program import build_program
+from jaxgen.training.program import Program, build_program
 from jaxgen.training.run_directory import RunDirectory
 from jaxgen.training.state import TrainState
 from jaxgen.training.tracking import MetricsFile, TensorBoard, Tracker, progress
@@ -71,9 +72,13 @@ def run(
         record |= {"fingerprint": fingerprint(config)} | provenance(config, program)
         before = directory.read_record() if directory.run_file.exists() else {}
         record["first_started"] = before.get("first_started", record["started"])
+        parent = open_parent(config, directory, program)
+        if parent is not None:
+            record["initialized_from"] = parent.describe()
         data = open_data(config.mixture, config.train, program.total_steps)
         num_rows = config.train.batch_sizes.rows_before(program.total_steps)
         record |= {"shares": data.shares_seen(num_rows), "epochs": data.epochs_seen(num_rows)}
+        record["examples"] = data.examples_seen(num_rows)
         directory.write_record(record)
         trackers: list[Tracker] = [MetricsFile(directory), TensorBoard(directory)]
         trackers.extend(more_trackers)
@@ -93,7 +98,8 @@ def run(
         at_checkpoint = judge if config.evaluation.at_checkpoints else None
         try:
             with jax.set_mesh(mesh):
-                state = fit(program, data, directory, trackers, at_checkpoint)
+                begin = Program.fresh_state if parent is None else parent.initial_state
+                state = fit(program, data, directory, trackers, at_checkpoint, begin)
                 summary = judge(program.total_steps, state)
         finally:
             for tracker in trackers:

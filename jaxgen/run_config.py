@@ -26,6 +26,9 @@ class RunConfig:
       evaluation: what is scored, and when.
       name: what the run is called in tables and plots.
       version: told apart by a person; never "latest".
+      initialize_from: the directory of a finished or imported run whose last parameters training
+        begins with, with a fresh optimiser; a relative one is seen from the run's own directory, so
+        "../base" is the run beside it. None: fresh parameters.
     """
 
     model: TransformerConfig
@@ -36,6 +39,7 @@ class RunConfig:
     evaluation: EvaluationConfig = EvaluationConfig()
     name: str = "run"
     version: str = "1"
+    initialize_from: str | None = None
 
     def __post_init__(self):
         if self.version == "latest" or not self.version:

@@ -7,7 +7,6 @@ import dataclasses
 import shutil
 
 import jax
-import jax.numpy as jnp
 
 from jaxgen.codecs.tokenizer import TokenizerCodec
 from jaxgen.configuration import fingerprint, load, to_gin
@@ -34,7 +33,7 @@ from jaxgen.training.config import TrainConfig
 from jaxgen.training.metrics import Window
 from jaxgen.training.program import build_program
 from jaxgen.training.run_directory import RunDirectory
-from jaxgen.training.state import TrainState
+from jaxgen.training.state import state_with
 
 LENGTH = 512
 
@@ -66,8 +65,7 @@ def import_checkpoint(arguments: argparse.Namespace) -> int:
         program = build_program(config.model, config.train, mesh, config.rules)
         with jax.set_mesh(mesh), Checkpoints(directory.checkpoints) as checkpoints:
             model = load_model(checkpoint, config.rules)
-            step = jnp.zeros((), jnp.int32, out_sharding=jax.P())
-            state = TrainState(step, model, jax.jit(program.optimizer.init)(model))
+            state = state_with(model, program.optimizer)
             checkpoints.save(0, state, {"step": 0, "window": Window().to_record()})
         record = {"name": config.name, "version": config.version, "finished": False}
         record |= {"fingerprint": fingerprint(config), "imported_from": str(checkpoint.folder)}

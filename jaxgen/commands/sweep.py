@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxgen.errors import ConfigError
+from jaxgen.run_config import RunConfig
 from jaxgen.scaling.costs import cost_of
 from jaxgen.scaling.report import write_heading
 from jaxgen.scaling.sweeps.attempts import Observer
@@ -21,6 +22,7 @@ from jaxgen.scaling.sweeps.local import LocalEngine
 from jaxgen.scaling.sweeps.slurm import render, submit
 from jaxgen.scaling.sweeps.standing import RunState, refusal, standing
 from jaxgen.scaling.sweeps.sweep import Sweep, load_sweep
+from jaxgen.scaling.sweeps.waiting import parents_among
 from jaxgen.training.run_directory import RunDirectory
 from jaxgen.training.tracking import clock, si
 
@@ -85,7 +87,13 @@ def _run_only(declared: Sweep, folder: Path, arguments: argparse.Namespace) -> i
 def _slurm(declared: Sweep, file: Path, folder: Path, arguments: argparse.Namespace) -> int:
     states = _states(declared, folder)
     left = [place for place, state in enumerate(states) if _is_open(state)]
-    first = [place for place in left if not is_held_out(declared, declared.runs[place])]
+    parents = parents_among(declared.runs, folder)
+    open_runs = {declared.runs[place].name for place in left}
+
+    def waits(run: RunConfig) -> bool:
+        return is_held_out(declared, run) or parents.get(run.name) in open_runs
+
+    first = [place for place in left if not waits(declared.runs[place])]
     if first:
         left = first  # The others begin when these are over: submit again.
     elif left and declared.held_out and not arguments.dry_run:

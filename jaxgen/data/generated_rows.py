@@ -52,6 +52,7 @@ class GeneratedRows:
             filling = SHARE_FILLED * ROWS_AT_ONCE * capacity / float(np.mean(one))
             self._rows_at_once = ROWS_AT_ONCE
             self._examples_at_once = max(ROWS_AT_ONCE, int(filling))
+        self.examples_per_epoch = len(self._records)
         self.rows_per_epoch = len(self._records) * self._rows_at_once // self._examples_at_once
         if not self.rows_per_epoch:
             raise DataError(

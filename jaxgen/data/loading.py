@@ -45,6 +45,9 @@ class MixtureData:
     def __init__(self, rows: dict[str, Rows], schedule: Schedule, batch_size: int):
         self.task_names = tuple(rows)
         self.rows_per_epoch = {name: of_task.rows_per_epoch for name, of_task in rows.items()}
+        self.examples_per_epoch = {
+            name: of_task.examples_per_epoch for name, of_task in rows.items()
+        }
         self.share_used = {name: of_task.share_used for name, of_task in rows.items()}
         self._rows = _MixedRows(list(rows.values()), schedule)
         self._schedule = schedule
@@ -89,6 +92,13 @@ class MixtureData:
         return {
             name: count / self.rows_per_epoch[name]
             for name, count in zip(self.task_names, counts, strict=True)
+        }
+
+    def examples_seen(self, num_rows: int) -> dict[str, int]:
+        """How many different examples of each task there are in so many rows, nearly."""
+        return {
+            name: round(min(1.0, epochs) * self.examples_per_epoch[name])
+            for name, epochs in self.epochs_seen(num_rows).items()
         }
 
     def shares_seen(self, num_rows: int) -> dict[str, float]:

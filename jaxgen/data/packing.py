@@ -51,12 +51,16 @@ class Rows(Protocol):
 
     Attributes:
       rows_per_epoch: after so many every document or example has been seen once.
+      examples_per_epoch: documents, or examples or pieces of them, that are different.
       share_used: of the rows' positions, those that are no padding; a sample's where examples are
         made on the spot.
     """
 
     @property
     def rows_per_epoch(self) -> int: ...
+
+    @property
+    def examples_per_epoch(self) -> int: ...
 
     @property
     def share_used(self) -> float: ...
@@ -114,6 +118,7 @@ class DocumentRows:
     def __init__(self, name: str, store: TokenStore, codec: Codec, layout: Layout, seed: int):
         self._store, self._codec, self._layout = store, codec, layout
         self._seed = (seed, name, "documents")
+        self.examples_per_epoch = len(store.lengths)
         total = int(np.sum(store.lengths)) + len(store.lengths)
         self.rows_per_epoch = total // layout.length
         if self.rows_per_epoch == 0:
@@ -194,6 +199,7 @@ class PackedRows:
         self._pieces, self._segment, self._store = pieces, segment, store
         self._pad, self._layout, self._seed = pad, layout, (seed, name)
         check_longest(name, sizes, layout)
+        self.examples_per_epoch = len(pieces)
         self._bins = fill_bins(*as_one(sizes, layout))
         self.rows_per_epoch = len(self._bins)
         used = sum(int(np.sum(size)) for size in sizes)

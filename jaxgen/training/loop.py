@@ -25,6 +25,7 @@ def fit(
     directory: RunDirectory,
     trackers: Sequence[Tracker],
     at_checkpoint: Callable[[int, TrainState], object] | None = None,
+    begin: Callable[[Program], TrainState] = Program.fresh_state,
 ) -> TrainState:
     """Trains to the end, from the newest checkpoint if there is one.
 
@@ -36,6 +37,7 @@ def fit(
       directory: the run's, prepared.
       trackers: receive a row each `train.log_every` steps.
       at_checkpoint: called with each checkpoint's step and state, while it is written.
+      begin: makes the state before the first step, where there is no checkpoint.
 
     Returns:
       The final state.
@@ -54,7 +56,7 @@ def fit(
         )
 
     with Checkpoints(directory.checkpoints, keep=train.keep_checkpoints) as checkpoints:
-        state, start, window = _newest(program, checkpoints)
+        state, start, window = _newest(program, checkpoints, begin)
         recorder = Recorder(program, data.task_names, trackers, window)
         batches = data.iterate(train.batch_sizes.runs_from(start), num_workers=train.data_workers)
         with StopSignal() as stop:
@@ -82,8 +84,10 @@ def fit(
     return state
 
 
-def _newest(program: Program, checkpoints: Checkpoints) -> tuple[TrainState, int, Window]:
+def _newest(
+    program: Program, checkpoints: Checkpoints, begin: Callable[[Program], TrainState]
+) -> tuple[TrainState, int, Window]:
     if checkpoints.latest_step() is None:
-        return program.fresh_state(), 0, Window()
+        return begin(program), 0, Window()
     state, record = checkpoints.restore(program.abstract_state())
     return state, record["step"], Window.from_record(record["window"])

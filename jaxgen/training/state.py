@@ -41,6 +41,10 @@ def initial_state(
 
     `seed` is a number, or a key where it is an argument of the jitted function.
     """
-    model: Any = Transformer(config, nnx.Rngs(params=seed), rules)
+    return state_with(Transformer(config, nnx.Rngs(params=seed), rules), optimizer)
+
+
+def state_with(model: Any, optimizer: optax.GradientTransformation) -> TrainState:
+    """The state before the first step, of parameters that are there; call under a mesh."""
     step = jnp.zeros((), jnp.int32, out_sharding=jax.P() if mesh_is_set() else None)
-    return TrainState(step, model, optimizer.init(model))
+    return TrainState(step, model, jax.jit(optimizer.init)(model))

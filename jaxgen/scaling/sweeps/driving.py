@@ -14,6 +14,7 @@ from jaxgen.scaling.costs import cost_of
 from jaxgen.scaling.sweeps.attempts import PATIENCE_SECONDS, Observer
 from jaxgen.scaling.sweeps.standing import RunState, refusal, standing
 from jaxgen.scaling.sweeps.sweep import Sweep
+from jaxgen.scaling.sweeps.waiting import parents_among
 from jaxgen.scaling.watching import Standing, watcher
 from jaxgen.training.run_directory import RunDirectory
 
@@ -50,6 +51,8 @@ class _Entry:
     directory: RunDirectory
     state: RunState
     first: int  # The newest attempt that had ended before this session.
+    is_over: bool = False
+    parent: _Entry | None = None  # Begins with the parameters of that run.
     handle: Any = None
     looked: float = 0.0
 
@@ -81,7 +84,10 @@ def drive(
     observer = Observer(patience_seconds)
     entries = [_entry(sweep, config, folder, observer) for config in runs or sweep.runs]
     standings = [_shown(entry) for entry in entries]
-    waiting = [entry for entry in entries if entry.state.state not in ("finished", "refused")]
+    by_name = {entry.config.name: entry for entry in entries}
+    for name, parent in parents_among([entry.config for entry in entries], folder).items():
+        by_name[name].parent = by_name[parent]
+    waiting = [entry for entry in entries if not entry.is_over]
     with watcher(standings) as watch, _stopping(engine, entries):
         while waiting:
             for entry in waiting:
@@ -90,9 +96,11 @@ def drive(
                 if entry.handle is None and _is_due(entry):
                     entry.state = standing(sweep, entry.config, entry.directory, observer)
                     entry.looked = time.monotonic()
-            waiting = [entry for entry in waiting if not _is_over(entry, retries)]
             for entry in waiting:
-                if entry.handle is None and entry.state.state != "running" and engine.has_room():
+                entry.is_over = _is_over(entry, retries)
+            waiting = [entry for entry in waiting if not entry.is_over]
+            for entry in waiting:
+                if _may_begin(entry) and engine.has_room():
                     entry.handle = engine.start(entry.config, entry.state.newest)
                     entry.looked = 0.0
             _show(watch, entries)
@@ -108,11 +116,18 @@ def _entry(sweep: Sweep, config: RunConfig, folder: Path, observer: Observer) ->
     if problem is not None:
         state = dataclasses.replace(state, state="refused", why=problem)
     alive = state.state == "running"
-    return _Entry(config, directory, state, state.newest - 1 if alive else state.newest)
+    first = state.newest - 1 if alive else state.newest
+    return _Entry(config, directory, state, first, state.state in ("finished", "refused"))
 
 
 def _is_due(entry: _Entry) -> bool:
     return time.monotonic() - entry.looked >= SECONDS_BETWEEN_LOOKS
+
+
+def _may_begin(entry: _Entry) -> bool:
+    parent = entry.parent
+    is_free = parent is None or (parent.is_over and parent.state.state == "finished")
+    return is_free and entry.handle is None and entry.state.state != "running"
 
 
 def _is_over(entry: _Entry, retries: int) -> bool:
@@ -122,6 +137,11 @@ def _is_over(entry: _Entry, retries: int) -> bool:
         return True
     if entry.state.state == "running":
         return False
+    parent = entry.parent
+    if parent is not None and parent.is_over and parent.state.state != "finished":
+        why = f"the run {parent.config.name}, whose parameters it begins with, did not finish"
+        entry.state = dataclasses.replace(entry.state, state="refused", why=why)
+        return True
     ours = [record for record in entry.state.attempts if record.number > entry.first]
     deaths = sum(record.outcome is None for record in ours)
     if deaths > MOST_DEATHS:

@@ -20,7 +20,8 @@ class RunState:
     """A run as it stands.
 
     Attributes:
-      state: "begun" is at work nowhere and will go on; "refused" has another configuration on disk.
+      state: "begun" is at work nowhere and will go on; "refused" has another configuration on disk,
+        or begins with the parameters of a run that did not finish.
       why: the error, reason or difference; "" if there is none.
       attempts: at it, oldest first.
     """

@@ -17,6 +17,7 @@ from jaxgen.errors import ConfigError
 from jaxgen.run_config import RunConfig
 from jaxgen.scaling.collecting import rung_of
 from jaxgen.scaling.sweeps.stopping import StopRule
+from jaxgen.scaling.sweeps.waiting import parents_among
 from jaxgen.training.run_directory import RunDirectory
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=+,-]*")
@@ -116,6 +117,8 @@ class Sweep:
                 f"{len(twice)} names of runs in the sweep {self.name!r} are given more than once: "
                 f"{', '.join(twice[:5])}; a run's name is its folder's: put what differs into it."
             )
+
+        parents_among(self.runs, Path(self.name))
 
     @property
     def identity(self) -> str:

@@ -126,3 +126,30 @@ def test_the_largest_rung_is_predicted_before_it_begins(tmp_path, capsys, monkey
     assert "<title>Four widths" in (folder / "report.html").read_text()
     assert main(["sweep", *sweep]) == 0
     assert "was registered before" in capsys.readouterr().out
+
+
+def descended(**settings) -> Sweep:
+    """A run that begins with another's parameters stands in front of it."""
+    first, second = grid(base(), axis("train.seed", [0, 1]))
+    child = dataclasses.replace(second, name="child", initialize_from=f"../{first.name}")
+    return Sweep("descended", "1", [child, first], **settings)
+
+
+def fail_without_child(directory):
+    if directory.path.name != "child":
+        raise ValueError("not today")
+
+
+def test_a_run_waits_for_the_one_whose_parameters_it_begins_with(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
+    sweep = descended(after=fail_without_child)
+    engine = LocalEngine(sweep, tmp_path / "failing", 2)
+    states = drive(sweep, tmp_path / "failing", engine, retries=0)
+    assert [state.state for state in states] == ["refused", "failed"]
+    assert states[0].why == "the run seed_0, whose parameters it begins with, did not finish"
+    sweep = descended()
+    states = drive(sweep, tmp_path / "runs", LocalEngine(sweep, tmp_path / "runs", 2))
+    assert [state.state for state in states] == ["finished", "finished"]
+    child, first = (one.read_record() for one in sweep.directories(tmp_path / "runs"))
+    assert child["initialized_from"]["fingerprint"] == first["fingerprint"]
+    assert len(history(sweep.directories(tmp_path / "runs")[0])) == 1

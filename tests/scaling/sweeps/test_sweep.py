@@ -34,6 +34,15 @@ from jaxgen.training.run_directory import RunDirectory, append_rows
 RUN = base()
 
 
+def circle(*names):
+    """Each begins with the parameters of the next, the last with those of the first."""
+    parents = (*names[1:], names[0])
+    return Sweep("s", "1", [
+        dataclasses.replace(RUN, name=name, initialize_from=f"../{parent}")
+        for name, parent in zip(names, parents, strict=True)
+    ])  # fmt: skip
+
+
 def test_grids_are_products_zips_and_chains():
     seeds, lengths = axis("train.seed", [0, 1]), axis("train.length", {"short": 64, "long": 128})
     runs = grid(RUN, product(sizes([Rung("a", {"mlp_dim": 9})]), lengths, seeds))
@@ -59,6 +68,8 @@ def test_grids_are_products_zips_and_chains():
         (lambda: Sweep("s", "1", []), "'s' has no runs"),
         (lambda: Sweep("s", "1", [RUN, RUN]), "more than once: quickstart"),
         (lambda: Sweep("s", "latest", [RUN]), "not 'latest'"),
+        (lambda: circle("a", "b"), "a for b for a; one of them must have fresh"),
+        (lambda: circle("a"), "a for a; one of them"),
         (lambda: Sweep("s", "1", [RUN], held_out="large"), "held_out=.'large'.*quickstart"),
         (lambda: Sweep("s/t", "1", [RUN]), "cannot be called 's/t'"),
         (lambda: Sweep("s", "1", [RUN]).index_of("quikstart"), "did you mean quickstart"),
