@@ -22,6 +22,7 @@ FLOORS = (
     {"evaluation"},
     {"run_config"},
     {"provenance", "configuration"},
+    {"inheriting"},
     {"run"},
     {"scaling", "launch"},
     {"commands"},

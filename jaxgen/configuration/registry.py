@@ -135,6 +135,7 @@ def registered_generators() -> Table:
         "lookup_chain": generated.LookupChain,
         "sparse_parity": generated.SparseParity,
         "unscrambling": generated.Unscrambling,
+        "word_completion": generated.WordCompletion,
         "dyck": generated.Dyck,
         "list_functions": generated.ListFunctions,
         "in_context_regression": generated.InContextRegression,

@@ -14,12 +14,12 @@ from jaxgen.data.generated.recall import AssociativeRecall, Induction
 from jaxgen.data.generated.regression import InContextRegression
 from jaxgen.data.generated.summaries import EventSummary, item_scores
 from jaxgen.data.generated.translation import ToyTranslation
-from jaxgen.data.generated.words import Unscrambling
+from jaxgen.data.generated.words import Unscrambling, WordCompletion
 
 Generated = (
     Addition | ModularArithmetic | AssociativeRecall | Induction | Copying | LookupChain
     | SparseParity | Unscrambling | Dyck | ListFunctions | InContextRegression | ToyTranslation
-    | PassageQuestions | EventSummary | CodeInfilling
+    | PassageQuestions | EventSummary | CodeInfilling | WordCompletion
 )  # fmt: skip
 
 __all__ = [
@@ -42,5 +42,6 @@ __all__ = [
     "SparseParity",
     "ToyTranslation",
     "Unscrambling",
+    "WordCompletion",
     "item_scores",
 ]

@@ -1,4 +1,4 @@
-"""Letters of a word to put in order."""
+"""Words to know: letters to put in order, beginnings to complete."""
 
 from __future__ import annotations
 
@@ -70,6 +70,69 @@ class Unscrambling(GeneratedSource):
             letters = letters[1:] + letters[0]
         key = word if self.heldout_by == "word" else letters
         return {"prompt": f"{letters}=", "answer": word, "key": key}
+
+
+@dataclasses.dataclass(frozen=True)
+class WordCompletion(GeneratedSource):
+    """The rest of a word: "func" -> "tion". The key is the word, so those held out were never asked.
+
+    What is held out can be known from other text alone, such as that the words are from: this asks
+    what a model has learnt there, and fine-tuning on it shows how to say it.
+
+    The words are those of `Unscrambling`; of any that begin alike only the commonest, so that the
+    answer is one.
+
+    Attributes:
+      num_words: the commonest that are used; fewer where there are not so many.
+      min_letters: of a word, 2 or more; the larger half is given.
+      max_letters: of a word.
+      num_examples: how many instances an epoch has.
+      heldout_fraction: share of the words that is held out.
+    """
+
+    num_words: int = 500
+    min_letters: int = 6
+    max_letters: int = 12
+    num_examples: int = 1_000_000
+    heldout_fraction: float = 0.3
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 2 <= self.min_letters <= self.max_letters or not self.halves:
+            raise ConfigError(
+                f"WordCompletion asks for words of {self.min_letters} to {self.max_letters} "
+                "letters; use 2 <= min_letters <= max_letters, and lengths that words have."
+            )
+
+    @property
+    def halves(self) -> tuple[tuple[str, str], ...]:
+        """(what is given, the rest), the commonest word first."""
+        return _halves(self.min_letters, self.max_letters)[: self.num_words]
+
+    @property
+    def chance(self) -> float:
+        """The rest that most words have."""
+        counts = collections.Counter(rest for _, rest in self.halves)
+        return max(counts.values()) / len(self.halves)
+
+    @property
+    def num_draws(self) -> int:
+        """The word."""
+        return 1
+
+    def record(self, draws: np.ndarray) -> Record:
+        """The larger half of a word; the rest."""
+        given, rest = self.halves[int(draws[0]) % len(self.halves)]
+        return {"prompt": given, "answer": rest, "key": given + rest}
+
+
+@functools.cache
+def _halves(shortest: int, longest: int) -> tuple[tuple[str, str], ...]:
+    found: dict[str, str] = {}
+    for word in _words(shortest, longest):
+        half = (len(word) + 1) // 2
+        found.setdefault(word[:half], word[half:])
+    return tuple(found.items())
 
 
 @functools.cache

@@ -18,6 +18,7 @@ from jaxgen.data.generated import (
     SparseParity,
     ToyTranslation,
     Unscrambling,
+    WordCompletion,
     item_scores,
 )
 from jaxgen.data.generated.translation import ADJECTIVES, lexicon
@@ -86,6 +87,16 @@ def test_unscrambled_words_are_the_only_ones():
     for record in records(source):
         letters = record["prompt"][:-1]
         assert by_letters["".join(sorted(letters))] == record["answer"] != letters
+
+
+def test_the_rest_of_a_word_follows_from_what_is_given():
+    source = WordCompletion()
+    rests = dict(source.halves)
+    assert len(rests) == len(source.halves) == 500
+    for record in records(source):
+        assert record["answer"] == rests[record["prompt"]]
+        assert len(record["prompt"]) - len(record["answer"]) in (0, 1)
+    assert rests["func"] == "tion" and rests["attri"] == "bute"
 
 
 def test_brackets_balance():

@@ -25,6 +25,7 @@ from jaxgen.data.generated import (
     SparseParity,
     ToyTranslation,
     Unscrambling,
+    WordCompletion,
 )
 from jaxgen.data.generated_rows import GeneratedRows
 from jaxgen.data.packing import Layout
@@ -35,7 +36,7 @@ EQUAL = [Addition(2), Addition(3), AssociativeRecall(), Copying(), LookupChain()
          ModularArithmetic(), SparseParity(), InContextRegression()]  # fmt: skip
 UNEQUAL = [Unscrambling(), Unscrambling(heldout_by="word"), Dyck(), ListFunctions(),
            ListFunctions(given="examples"), ToyTranslation(), PassageQuestions(), EventSummary(),
-           CodeInfilling()]  # fmt: skip
+           CodeInfilling(), WordCompletion()]  # fmt: skip
 SOURCES = EQUAL + UNEQUAL
 
 
@@ -67,7 +68,7 @@ CHANCES = [
     Addition(1), Addition(1, format="scratchpad"), AssociativeRecall(3, 1), Copying(1),
     LookupChain(1, 20), LookupChain(1, 20, 1), Induction(8, 1), ModularArithmetic(6),
     ModularArithmetic(6, "multiply"), ModularArithmetic(6, "subtract"),
-    SparseParity(4, 6), Unscrambling(20), Dyck(2, 3),
+    SparseParity(4, 6), Unscrambling(20), WordCompletion(20), Dyck(2, 3),
     ListFunctions(), ListFunctions(functions=("sort", "reverse", "rotate", "unique"), max_length=2),
     InContextRegression(2, 5), ToyTranslation(2, 2, 1), PassageQuestions(),
     EventSummary(2, 2), CodeInfilling(3),
@@ -194,6 +195,7 @@ def test_settings_that_mean_nothing_are_refused():
         lambda: SparseParity(4, 6, drawn=(0, 4)),
         lambda: Unscrambling(min_letters=9),
         lambda: Unscrambling(min_letters=50, max_letters=60),
+        lambda: WordCompletion(min_letters=50, max_letters=60),
         lambda: Dyck(kinds=5),
         lambda: ListFunctions(("median",)),
         lambda: ListFunctions(max_length=10),
