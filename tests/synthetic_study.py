@@ -100,6 +100,37 @@ def write_law_study(folder: Path, noise: float = 0.003, seeds: int = 1) -> None:
                 write_run(folder, rung, seed, size, tokens, loss, {}, config)
 
 
+def write_finetuned_study(
+    folder: Path, losses: Iterable[float], counts: Iterable[int], score: Callable[..., float]
+) -> None:
+    """Models of some losses, and each fine-tuned on some numbers of examples.
+
+    Args:
+      folder: of the study.
+      losses: of the models in pre-training.
+      counts: of examples.
+      score: (loss, examples, 1 for none) -> exact match on "words".
+    """
+    text, words = config_text(), config_text(mixture="words")
+    for place, loss in enumerate(losses):
+        size = 1e4 * 2**place
+        words_of = {
+            count: {"exact_match": score(loss, count), "chance": 0.0, "num_examples": 100}
+            for count in (1, *counts)
+        }
+        base = write_run(
+            folder, f"m{place}", 0, size, 1e6, loss, {}, text,
+            evaluation={"text": {"loss": loss}, "words": words_of[1]},
+        )  # fmt: skip
+        told = {name: base.read_record()[name] for name in ("name", "fingerprint")}
+        for count in counts:
+            write_run(
+                folder, f"m{place}-d{count}", 0, size, 1e4, 1.0, {}, words,
+                evaluation={"words": words_of[count] | {"loss": 1.0}},
+                examples={"words": count}, initialized_from=told,
+            )  # fmt: skip
+
+
 def worth(total: float, unique: float, decay: float) -> float:
     """Muennighoff et al. (2305.16264): of a total of which a part is unique."""
     return unique + unique * decay * (1 - np.exp(-(total / unique - 1) / decay))

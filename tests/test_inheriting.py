@@ -1,4 +1,4 @@
-"""A run that begins with another's parameters: they are the same, on any mesh, or it says why not."""
+"""A run that begins with another's parameters: the same on any mesh, or it says why not."""
 
 import dataclasses
 

@@ -21,6 +21,7 @@ import numpy as np
 from jaxgen.scaling.analysing_abilities import analyse_abilities
 from jaxgen.scaling.analysing_allocation import analyse_allocations
 from jaxgen.scaling.analysing_comparisons import analyse_comparisons
+from jaxgen.scaling.analysing_finetuning import analyse_finetuning
 from jaxgen.scaling.analysing_laws import analyse_laws
 from jaxgen.scaling.collecting import StudyRun, read_runs
 from jaxgen.scaling.registering import outcomes
@@ -30,10 +31,11 @@ def analyse(study_folder: str | os.PathLike) -> dict[str, Any]:
     """Analyses the finished runs of a folder.
 
     Returns:
-      "runs": name, rung, mixture, seed, counts, tokens, FLOPs and loss of each; "laws", see
+      "runs": name, rung, mixture, seed, counts, tokens, FLOPs, loss and parent of each; "laws", see
       `analyse_laws`; "allocations", see `analyse_allocations`; "comparisons", see
-      `analyse_comparisons`; "abilities", see `analyse_abilities`; "prediction", see
-      `registering.outcomes`, None where nothing was registered.
+      `analyse_comparisons`; "abilities", see `analyse_abilities`; "finetuning", see
+      `analyse_finetuning`; "prediction", see `registering.outcomes`, None where nothing was
+      registered.
 
     Raises:
       StudyError: runs that make no study, or a registered prediction that was changed.
@@ -52,6 +54,7 @@ def analyse_runs(
             "allocations": analyse_allocations(runs),
             "comparisons": analyse_comparisons(runs),
             "abilities": analyse_abilities(runs),
+            "finetuning": analyse_finetuning(runs),
             "prediction": prediction,
         }
     )
@@ -69,6 +72,7 @@ def describe_run(run: StudyRun) -> dict[str, Any]:
         "tokens": run.record["tokens"],
         "flops": run.record["flops"],
         "loss": run.loss(),
+        "parent": run.parent[0] if run.parent else None,
         "answers_file": os.path.join(run.directory.path.name, "evals", run.answers_file.name),
     }
 

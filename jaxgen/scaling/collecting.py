@@ -76,6 +76,12 @@ class StudyRun:
         return counts["active"] != counts["total"]
 
     @property
+    def parent(self) -> tuple[str, str] | None:
+        """Name and fingerprint of the run whose parameters it began with; None: fresh ones."""
+        found = self.record.get("initialized_from")
+        return None if found is None else (found["name"], found["fingerprint"])
+
+    @property
     def ladder(self) -> Ladder:
         """The runs that it can be compared with by size."""
         return Ladder(self.mixture, "sparse" if self.is_sparse else "dense")
@@ -206,9 +212,14 @@ def check_runs(directories: Sequence[RunDirectory]) -> tuple[StudyRun, ...]:
 
 
 def by_ladder(runs: Sequence[StudyRun]) -> dict[Ladder, list[StudyRun]]:
-    """Runs of one mixture and kind together: mixtures by name, dense runs before sparse ones."""
+    """Runs of one mixture and kind together: mixtures by name, dense runs before sparse ones.
+
+    Those that began with the parameters of another run are left out: neither their FLOPs nor their
+    tokens made them what they are alone.
+    """
     found: dict[Ladder, list[StudyRun]] = {}
-    for run in sorted(runs, key=lambda run: run.ladder):
+    fresh = [run for run in runs if run.parent is None]
+    for run in sorted(fresh, key=lambda run: run.ladder):
         found.setdefault(run.ladder, []).append(run)
     return found
 

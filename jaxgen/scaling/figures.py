@@ -31,8 +31,8 @@ def write_figures(analysis: Mapping[str, Any], folder: Path) -> list[Path]:
       folder: made if it is not there.
 
     Returns:
-      The files: law-TASK, allocation, comparison, prediction-RUNG, ability-TASK and
-      instances-TASK, each .pdf and .png; with the mixture where runs of several are in the study.
+      The files: law-TASK, allocation, comparison, finetuning-TASK, prediction-RUNG, ability-TASK
+      and instances-TASK, each .pdf and .png; with the mixture where the study has several.
     """
     from matplotlib.figure import Figure
 
@@ -69,6 +69,8 @@ def write_figures(analysis: Mapping[str, Any], folder: Path) -> list[Path]:
             is_one = len(analysis["comparisons"]) == 1
             of = name("comparison", comparison) + ("" if is_one else _safe(tokens))
             save(of, 2, paint_comparison, comparison)
+    for one in analysis["finetuning"]:
+        save(name("finetuning", one), 1, _finetuning, one)
     if prediction := analysis["prediction"]:
         for said, found in zip(
             prediction["registered"]["predictions"], prediction["rungs"], strict=True
@@ -120,6 +122,27 @@ def _prediction(axes: Sequence[Any], rung: str, prediction: Mapping[str, Any]) -
     plot.set_yticks(range(len(rows)), list(rows))
     plot.invert_yaxis()
     plot.set(xlabel="over the predicted value", title=rung)
+
+
+def _finetuning(axes: Sequence[Any], found: Mapping[str, Any]) -> None:
+    (plot,) = axes
+    counts = sorted({point["examples"] for point in found["points"]})
+    shades = {count: 0.35 + 0.65 * (i + 1) / len(counts) for i, count in enumerate(counts)}
+    for count, shade in shades.items():
+        points = [point for point in found["points"] if point["examples"] == count]
+        loss, score = ([point[of] for point in points] for of in ("loss", "performance"))
+        plot.scatter(loss, score, s=12, color=DENSE, alpha=shade, label=f"{count} examples")
+    loss, score = ([point[of] for point in found["untuned"]] for of in ("loss", "performance"))
+    plot.scatter(loss, score, s=16, marker="s", facecolor="none", color=FORECAST, label="as it is")
+    for line in found.get("curves", ()):
+        shade = shades.get(line["examples"])
+        colour, style = (FORECAST, "--") if shade is None else (DENSE, "-")
+        plot.plot(line["x"], line["y"], style, color=colour, alpha=shade, linewidth=1.2)
+    highest = max(point["performance"] for point in (*found["points"], *found["untuned"]))
+    plot.set_ylim(-0.03 * highest, 1.1 * max(highest, found["chance"] + 0.05))
+    plot.invert_xaxis()
+    plot.set(xlabel="pre-training loss", ylabel="exact match", title=found["task"])
+    plot.legend(fontsize=6)
 
 
 def _ability(axes: Sequence[Any], ability: Mapping[str, Any], curves: Mapping[str, Any]) -> None:

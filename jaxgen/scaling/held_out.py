@@ -68,6 +68,11 @@ def held_out_rung(configs: Sequence[RunConfig]) -> HeldOutRung:
     names = {rung_of(config.name) for config in configs}
     if len(names) != 1:
         raise StudyError(f"{len(names)} rungs are given ({sorted(names)}); give the runs of one.")
+    if configs[0].initialize_from is not None:
+        raise StudyError(
+            f"the rung {names.pop()} begins with the parameters of {configs[0].initialize_from}, "
+            "and no law of size and tokens says what becomes of them; leave it out of held_out."
+        )
     count, cost = count_parameters(configs[0].model), cost_of(configs[0])
     train = configs[0].train
     num_rows = train.batch_sizes.rows_before(cost.steps)

@@ -27,6 +27,7 @@ from jaxgen.errors import StudyError
 from jaxgen.scaling.choosing import choose_law, fit_score, forecast_loss, forecast_score
 from jaxgen.scaling.collecting import (
     StudyRun,
+    by_ladder,
     find_directories,
     read_runs,
     rung_of,
@@ -193,7 +194,7 @@ def _beside(predicted: float, actual: float, interval: Sequence[float]) -> dict[
 
 def _predict(finished: Sequence[StudyRun], rung: HeldOutRung, level: float) -> dict[str, Any]:
     runs = [
-        run for run in finished if run.ladder == rung.ladder and run.record["flops"] < rung.flops
+        run for run in by_ladder(finished).get(rung.ladder, ()) if run.record["flops"] < rung.flops
     ]
     if not runs:
         raise StudyError(

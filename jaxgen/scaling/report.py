@@ -18,7 +18,7 @@ from jaxgen.training.run_directory import RunDirectory, read_metrics, read_rows,
 
 CURVE_POINTS = 200
 HEADING = "study.json"
-SCRIPTS = ("drawing", "laws", "allocation", "comparison", "abilities", "report")
+SCRIPTS = ("drawing", "laws", "allocation", "comparison", "abilities", "finetuning", "report")
 """In the order in which they build on each other."""
 
 

@@ -74,7 +74,7 @@ class Unscrambling(GeneratedSource):
 
 @dataclasses.dataclass(frozen=True)
 class WordCompletion(GeneratedSource):
-    """The rest of a word: "func" -> "tion". The key is the word, so those held out were never asked.
+    """The rest of a word: "func" -> "tion". The key is the word: those held out are never asked.
 
     What is held out can be known from other text alone, such as that the words are from: this asks
     what a model has learnt there, and fine-tuning on it shows how to say it.

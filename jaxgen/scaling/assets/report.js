@@ -114,6 +114,7 @@ allocation();
 comparisons();
 prediction();
 abilities();
+finetuning();
 heatMaps();
 samples();
 table();

@@ -15,7 +15,7 @@ from jaxgen.scaling.emergence.comparison import Comparison, compare_metrics
 from jaxgen.scaling.emergence.curves import Point, Success, curve, success_curve
 from jaxgen.scaling.emergence.dip import dip_probability, dip_statistic
 from jaxgen.scaling.emergence.errors import EmergenceError
-from jaxgen.scaling.emergence.finetuned import EmergenceLaw, fit_emergence_law
+from jaxgen.scaling.emergence.finetuned import EmergenceLaw, fit_emergence_law, fit_onset
 from jaxgen.scaling.emergence.heatmap import HeatMap, heat_map
 from jaxgen.scaling.emergence.intervals import Interval, bootstrap_mean, wilson
 from jaxgen.scaling.emergence.mixtures import Mixture, fit_mixture, logit
@@ -69,6 +69,7 @@ __all__ = [
     "dip_statistic",
     "fit_emergence_law",
     "fit_mixture",
+    "fit_onset",
     "fit_trend",
     "heat_map",
     "judge",

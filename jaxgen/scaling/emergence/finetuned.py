@@ -17,14 +17,32 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from scipy.optimize import least_squares
 
 from jaxgen.scaling.emergence.errors import EmergenceError
 from jaxgen.scaling.emergence.intervals import Interval
 
-STARTS = ((0.3, 0.5), (0.3, 1.0), (0.03, 1.0), (0.03, 2.0))
-"""Of (k (log D_max)^alpha in ranges of the loss, alpha)."""
+POWERS = np.geomspace(0.25, 4.0, 24)
+"""Where alpha is looked for: outside, points of a few decades of examples cannot tell k from C."""
+RIDGE = 1e-10
+FINER, REFINEMENTS = 9, 3
+"""Of the powers between two neighbours, and how often one looks."""
+STARTS = (-np.inf, 0.0, 0.3)
+"""Of the largest gain, above which a point is first taken to be above the cut."""
+TURNS = 30
 NAMES = ("slope", "rate", "power", "few_shot")
+
+
+@dataclasses.dataclass(frozen=True)
+class Onset:
+    """Where performance begins to rise, of models as they are.
+
+    Attributes:
+      loss: in pre-training, nats, with a 95 % interval over resampled models.
+      slope: performance a nat below it.
+    """
+
+    loss: Interval
+    slope: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +85,7 @@ def fit_emergence_law(
     draws: int = 200,
     seed: int = 0,
 ) -> EmergenceLaw:
-    """Fits the law by least squares from several starts.
+    """Fits the law by least squares.
 
     Args:
       model: [points], which points are of one pre-trained model.
@@ -96,65 +114,124 @@ def fit_emergence_law(
         raise EmergenceError(
             f"no performance is above chance={chance}: fine-tune on more examples or larger models."
         )
-    best = _fit(points, chance, None)
     random = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(draws):
-        picked = random.choice(names, len(names))
-        again = points[:, np.concatenate([np.flatnonzero(model == name) for name in picked])]
-        if (again[2] > chance).any():
-            drawn.append(_fit(again, chance, best))
+    # A model is in a resampling as often as it is drawn, with all its points.
+    own = names[:, None] == model
+    drawn = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws) @ own
+    fits = _fits(points, chance, np.concatenate([np.ones((1, len(model))), drawn]))
+    best, others = fits[0], fits[1:][np.isfinite(fits[1:]).all(axis=1)]
     intervals = {}
-    if drawn:
-        low, high = np.quantile(np.array(drawn), [0.025, 0.975], axis=0)
+    if len(others):
+        low, high = np.quantile(others, [0.025, 0.975], axis=0)
         for place, name in enumerate(NAMES):
-            intervals[name] = Interval(best[place], float(low[place]), float(high[place]))
-    error = _residuals(best, points, chance)
-    return EmergenceLaw(
-        slope=float(best[0]),
-        chance=chance,
-        rate=float(best[1]),
-        power=float(best[2]),
-        few_shot=float(best[3]),
-        error=float(np.sqrt(np.mean(error**2))),
-        intervals=intervals,
-    )
+            intervals[name] = Interval(float(best[place]), float(low[place]), float(high[place]))
+    slope, rate, power, few_shot = (float(value) for value in best)
+    law = EmergenceLaw(slope, chance, rate, power, few_shot, 0.0, intervals)
+    misses = law.performance(points[0], points[1]) - points[2]
+    return dataclasses.replace(law, error=float(np.sqrt(np.mean(misses**2))))
 
 
-def _residuals(law: np.ndarray, points: np.ndarray, chance: float) -> np.ndarray:
-    slope, rate, power, few_shot = law
-    loss, examples, performance = points
-    threshold = rate * np.log(examples) ** power + few_shot
-    return slope * np.maximum(0, threshold - loss) + chance - performance
+def fit_onset(
+    loss: np.ndarray, performance: np.ndarray, chance: float, draws: int = 200, seed: int = 0
+) -> Onset:
+    """Fits performance = A max(0, E - L) + chance to models that were not fine-tuned.
 
+    Args:
+      loss: [models], nats.
+      performance: [models].
+      chance: the level of guessing.
+      draws: resamplings of the models for the interval.
+      seed: of the resampling.
 
-def _fit(points: np.ndarray, chance: float, start: np.ndarray | None) -> np.ndarray:
-    """Slope, rate, power, few-shot threshold."""
-    loss, examples, performance = points
-    reach, largest = max(float(np.ptp(loss)), 1e-6), max(float(np.log(examples.max())), 1e-6)
-    slope = max(float(performance.max()) - chance, 1e-6) / reach
-    starts = (
-        [start]
-        if start is not None
-        else [
-            np.array([slope * steeper, share * reach / largest**power, power, level])
-            for share, power in STARTS
-            for level in np.quantile(loss, [0.0, 0.3, 0.7])
-            for steeper in (1.0, 3.0)
-        ]
-    )
-    bounds = (
-        [1e-9, 0.0, 1e-2, loss.min() - 10 * reach],
-        [np.inf, np.inf, 10.0, loss.max() + reach],
-    )
-    fits = [
-        least_squares(
-            _residuals,
-            np.clip(one, np.array(bounds[0]) + 1e-9, bounds[1]),
-            bounds=bounds,
-            x_scale=np.maximum(np.abs(one), 1e-3),
-            args=(points, chance),
+    Raises:
+      EmergenceError: fewer than 4 models, or none above chance.
+    """
+    loss, performance = (np.asarray(part, np.float64) for part in (loss, performance))
+    if len(loss) < 4 or not (performance > chance).any():
+        raise EmergenceError(
+            f"{len(loss)} models, {int((performance > chance).sum())} of them above "
+            f"chance={chance:.3g}: an onset needs 4 models, and some above."
         )
-        for one in starts
-    ]
-    return min(fits, key=lambda fit: fit.cost).x
+    slope, start = _hinge(loss, performance - chance)
+    random = np.random.default_rng(seed)
+    places = []
+    for _ in range(draws):
+        picked = random.integers(len(loss), size=len(loss))
+        if (performance[picked] > chance).any() and len(np.unique(loss[picked])) > 1:
+            places.append(_hinge(loss[picked], performance[picked] - chance)[1])
+    low, high = np.quantile(places, [0.025, 0.975])
+    return Onset(Interval(start, float(low), float(high)), slope)
+
+
+def _hinge(loss: np.ndarray, gain: np.ndarray) -> tuple[float, float]:
+    """(A, E) of the least squares; for a given E the slope is a closed form."""
+    reach = max(float(np.ptp(loss)), 1e-6)
+    starts = np.linspace(loss.min() + 1e-3 * reach, loss.max() + reach, 400)
+    below = np.maximum(0, starts[:, None] - loss)
+    slopes = np.maximum(0, below @ gain / (below**2).sum(axis=1))
+    errors = ((slopes[:, None] * below - gain) ** 2).sum(axis=1)
+    best = int(np.argmin(errors))
+    return float(slopes[best]), float(starts[best])
+
+
+def _fits(points: np.ndarray, chance: float, weights: np.ndarray) -> np.ndarray:
+    """[fits, 4] slope, rate, power and few-shot threshold for each row of weights [fits, points].
+
+    For a power the law is a line, A z + B - A L with z = k (log D)^alpha, cut off at 0: the line is
+    a least squares of the points above the cut, which are found by turns. The power is looked for
+    on a grid, and again between the best one's neighbours.
+    """
+    powers = np.broadcast_to(POWERS, (len(weights), len(POWERS)))
+    for _ in range(REFINEMENTS):
+        lines, errors = _lines(points, chance, weights, powers)
+        best = np.argmin(errors, axis=1)
+        low, high = (
+            np.take_along_axis(powers, np.clip(best + step, 0, powers.shape[1] - 1)[:, None], 1)
+            for step in (-1, 1)
+        )
+        chosen, power = lines[np.arange(len(best)), best], powers[np.arange(len(best)), best]
+        powers = low * (high / low) ** np.linspace(0, 1, FINER)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rate, few_shot = chosen[:, 1] / chosen[:, 0], chosen[:, 2] / chosen[:, 0]
+    return np.stack([chosen[:, 0], rate, power, few_shot], axis=1)
+
+
+def _lines(
+    points: np.ndarray, chance: float, weights: np.ndarray, powers: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The best line of each power: [fits, powers, 3] A, A k, A C; [fits, powers] squared errors."""
+    loss, examples, performance = points
+    gain, centre = performance - chance, loss.mean()
+    logs = np.log(examples)
+    largest = max(float(logs.max()), 1e-6)
+    z = (logs / largest) ** powers[..., None]  # [fits, powers, points]
+    design = np.stack([np.broadcast_to(centre - loss, z.shape), z, np.ones_like(z)], axis=-1)
+    found = np.zeros((*powers.shape, 3))
+    errors = np.full(powers.shape, np.inf)
+    for share in STARTS:
+        active = np.broadcast_to(gain > share * gain.max(), z.shape)
+        for _ in range(TURNS):
+            weighted = design * (weights[:, None] * active)[..., None]
+            normal = np.swapaxes(weighted, -1, -2) @ design
+            # Points that tell fewer than three numbers apart take the shortest of their lines.
+            normal += RIDGE * np.trace(normal, axis1=-2, axis2=-1)[..., None, None] * np.eye(3)
+            normal += np.finfo(float).tiny * np.eye(3)
+            lines = np.linalg.solve(normal, np.swapaxes(weighted, -1, -2) @ gain[:, None])
+            values = (design @ lines)[..., 0]
+            lines = lines[..., 0]
+            missed = (weights[:, None] * (np.maximum(0, values) - gain) ** 2).sum(axis=-1)
+            # A loss must help, and examples must not harm.
+            is_better = (lines[..., 0] > 0) & (lines[..., 1] >= 0) & (missed < errors)
+            found[is_better], errors[is_better] = lines[is_better], missed[is_better]
+            active, before = values > 0, active
+            if (active == before).all():
+                break
+    scaled = np.stack(
+        [
+            found[..., 0],
+            found[..., 1] / largest**powers,
+            found[..., 2] + found[..., 0] * centre,
+        ],
+        axis=-1,
+    )
+    return scaled, errors
