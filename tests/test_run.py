@@ -29,6 +29,8 @@ model.vocab_size = 320
 
 train.steps = 60
 train.batch_size = 4
+train.accumulation = 2
+train.noise_scale = True
 train.length = 64
 train.log_every = 4
 train.checkpoint_every = 8
@@ -128,6 +130,7 @@ def test_a_run_directory_says_all(uninterrupted):
     assert [row["step"] for row in rows] == list(range(4, 61, 4))
     for row in rows:
         assert abs(row["token_share/addition"] + row["token_share/recall"] - 1) < 1e-9
+        assert row["noise_scale/variance"] > 0 and "noise_scale" in row
     instances = read_rows(uninterrupted / "evals" / "00000060.jsonl")
     assert len(instances) == 16
     assert {"exact_match", "token_accuracy", "log_probability"} <= instances[0].keys()

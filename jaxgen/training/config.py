@@ -30,6 +30,8 @@ class TrainConfig:
       schedule: of the learning rate.
       clip_norm: gradients are scaled down to this global norm; None leaves them.
       accumulation: micro-batches that a (full) batch is worked through in, to save memory.
+      noise_scale: whether to measure the gradient noise scale, from how the gradients of a step's
+        micro-batches differ; it needs 2 or more of them in every step.
       log_every: steps between rows of metrics.jsonl, each the mean over those steps.
       checkpoint_every: steps between checkpoints.
       keep_checkpoints: how many of the newest are kept.
@@ -47,6 +49,7 @@ class TrainConfig:
     schedule: WarmupCosine | WarmupStableDecay | InverseSquareRoot = WarmupCosine()
     clip_norm: float | None = 1.0
     accumulation: int = 1
+    noise_scale: bool = False
     log_every: int = 10
     checkpoint_every: int = 100
     keep_checkpoints: int = 2
@@ -79,6 +82,13 @@ class TrainConfig:
                     f"a batch of {size} in train.batch_ramp is no multiple of "
                     f"{self.micro_batch_size}, the micro-batch of train.batch_size="
                     f"{self.batch_size} with train.accumulation={self.accumulation}."
+                )
+            if self.noise_scale and size < 2 * self.micro_batch_size:
+                raise ConfigError(
+                    f"train.noise_scale=True compares the micro-batches of a step, and a batch of "
+                    f"{size} is a single one of {self.micro_batch_size} rows (train.batch_size / "
+                    f"train.accumulation); raise train.accumulation={self.accumulation} so that "
+                    "each batch has 2 or more, or set train.noise_scale=False."
                 )
 
     @functools.cached_property

@@ -52,7 +52,12 @@ def fit(
     @functools.cache
     def step_of(accumulation: int):
         return make_train_step(
-            program.optimizer, len(data.task_names), train.clip_norm, accumulation, train.seed
+            program.optimizer,
+            len(data.task_names),
+            train.clip_norm,
+            accumulation,
+            train.seed,
+            train.noise_scale,
         )
 
     with Checkpoints(directory.checkpoints, keep=train.keep_checkpoints) as checkpoints:

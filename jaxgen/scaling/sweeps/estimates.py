@@ -96,7 +96,12 @@ def _seconds_of_step(config: RunConfig) -> float:
         state = program.fresh_state()
         batch = put_batch(data.batch_at(0), mesh, program.rules, accumulation)
         step = make_train_step(
-            program.optimizer, len(data.task_names), train.clip_norm, accumulation, train.seed
+            program.optimizer,
+            len(data.task_names),
+            train.clip_norm,
+            accumulation,
+            train.seed,
+            train.noise_scale,
         )
         state, metrics = step(state, batch)
         jax.block_until_ready(metrics)
