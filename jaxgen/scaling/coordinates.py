@@ -1,10 +1,13 @@
-"""The coordinate check (2203.03466, appendix D.1): do activations keep their size as models widen?
+"""The coordinate check (2203.03466, appendix D.1): do activations keep their size as models grow?
 
 A model of each width is trained for a few steps on one batch, and the mean |activation| of every
 module's output is taken before each step. Under muP the logarithm of that mean is flat in the
 logarithm of the width, once training has begun; under the standard parametrisation some module's
-grows. The model is traced as it is written, with its scan over layers as a loop, while the modules'
-calls are overheard; nothing in the model knows of it.
+grows. Over depth (2505.01618, figure 7) it is the last block and the logits that are compared: what
+an early block finds in the stream is less, the more blocks there are.
+
+The model is traced as it is written, with its scan over layers as a loop, while the modules' calls
+are overheard; nothing in the model knows of it.
 """
 
 from __future__ import annotations
@@ -145,7 +148,8 @@ def activations(model: Transformer, batch: Batch) -> dict[str, jax.Array]:
     """The mean |activation| of every module's output, and of the logits; scalars.
 
     Modules are named by their class and the order of their calls within it: attention.1 is that of
-    the second block. The model must not rematerialise: `jax.checkpoint` would keep what is heard.
+    the second block. The last of a class is attention.-1 as well, so that models of unlike depths
+    share it. The model must not rematerialise: `jax.checkpoint` would keep what is heard.
     """
     heard: dict[str, jax.Array] = {}
     counts: dict[str, int] = {}
@@ -157,7 +161,8 @@ def activations(model: Transformer, batch: Batch) -> dict[str, jax.Array]:
 
     with _overheard(hear):
         hidden = model(batch).hidden
-    return heard | {"logits": _mean_size(model.logits(hidden))}
+    last = {f"{kind}.-1": heard[f"{kind}.{count - 1}"] for kind, count in counts.items()}
+    return heard | last | {"logits": _mean_size(model.logits(hidden))}
 
 
 def _mean_size(value: jax.Array) -> jax.Array:

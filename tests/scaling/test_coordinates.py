@@ -1,4 +1,4 @@
-"""Under muP activations keep their size as models widen, under the standard start they do not."""
+"""Activations keep their size over width under muP and over depth under CompleteP alone."""
 
 import dataclasses
 
@@ -7,17 +7,20 @@ import numpy as np
 import pytest
 from helpers import build, one_row
 
+from jaxgen.models.block_config import Initialization
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.parametrization import Parametrization
 from jaxgen.scaling.coordinates import Coordinates, activations, check_coordinates
 
 MUP = Parametrization("mup", base_embed_dim=32, zero_readout=True)
+LAST = {"attention.-1", "feed_forward.-1", "stream.-1", "logits"}
 
 
-def model(width=32, depth=1, parametrization=None):
+def model(width=32, depth=1, parametrization=None, **fields):
     return TransformerConfig(
         num_layers=depth, embed_dim=width, num_heads=width // 16, vocab_size=64,
         mlp_dim=2 * width, tie_embeddings=False, parametrization=parametrization,
+        **fields,
     )  # fmt: skip
 
 
@@ -55,6 +58,42 @@ def test_widths_from_32_to_512(depth):
     assert flat == [{}] * 10, found.slopes(10)
 
 
+@pytest.mark.slow
+def test_completep_is_flat_over_depth_and_the_standard_start_is_not():
+    """2505.01618: at alpha = 1 a block's step moves the stream by 1 / L, so all by one amount.
+
+    muP at its base is the standard model: GPT-2's start makes its branches small, and the steps,
+    which do not follow, move a deeper one's stream and logits further. Embeddings begin at 1,
+    beside which the sum of L independent branches vanishes as sqrt(L) / L. A readout of zeros
+    leaves in the logits what was learnt.
+    """
+    flat, flat_found = slopes_over_depth(
+        Parametrization("completep", 32, 2, zero_readout=True), (2, 4, 8)
+    )
+    assert flat == [{}] * 3, [flat_found.slopes(step) for step in (1, 2, 3)]
+    steep, steep_found = slopes_over_depth(MUP, (2, 8))
+    assert steep[2].keys() == LAST, steep_found.slopes(3)
+    signs = {name: np.sign(slope) for name, slope in steep[2].items()}
+    assert signs == {"attention.-1": -1, "feed_forward.-1": -1, "stream.-1": 1, "logits": 1}
+
+
+def slopes_over_depth(parametrization, depths):
+    found = check_coordinates(
+        lambda depth: model(
+            depth=depth,
+            parametrization=parametrization,
+            initialization=Initialization(embedding_stddev=1.0),
+        ),
+        depths,
+        pattern(),
+        steps=3,
+        learning_rate=4e-3,
+        seeds=range(4),
+    )
+    flagged = [found.flagged(step) for step in (1, 2, 3)]
+    return [{n: s for n, s in at.items() if n in LAST} for at in flagged], found
+
+
 def test_every_module_is_heard_and_the_model_left_alone():
     config = model(depth=2)
     built, batch = build(config), pattern()
@@ -63,7 +102,9 @@ def test_every_module_is_heard_and_the_model_left_alone():
     assert sorted(found) == sorted(
         ["attention.0", "attention.1", "embedding.0", "feed_forward.0", "feed_forward.1", "logits"]
         + [f"norm.{i}" for i in range(5)] + ["stream.0", "stream.1"]
+        + [f"{kind}.-1" for kind in ("attention", "embedding", "feed_forward", "norm", "stream")]
     )  # fmt: skip
+    assert found["stream.-1"] == found["stream.1"]
     after = jax.jit(lambda m, b: m(b).hidden)(built, batch)
     np.testing.assert_array_equal(np.asarray(after), before)
     hidden = np.mean(np.abs(before))
