@@ -216,7 +216,7 @@ def _one_mode(modes: list[Modes], extent: float) -> Criterion:
             "one mode",
             FAILS,
             f"Seeds are of two kinds in the log probability per token at {len(two)} of "
-            f"{len(modes)} scales, most clearly at {best.scale:.4g}: {best.mixture.share:.0%} of "
+            f"{len(modes)} scales, most clearly at {best.scale:,.5g}: {best.mixture.share:.0%} of "
             f"{best.seeds} seeds at {best.mixture.high:.3g} nats, the others at "
             f"{best.mixture.low:.3g} (probability {best.probability:.2g} if there were one kind).",
         )
