@@ -1,15 +1,15 @@
 """What is text worth that was read before, to models of several sizes?
 
 Four sizes of transformers learn English prose, Python's own documentation, from pools of it that
-are parts of one another: all of it, a quarter, an eighth, a sixteenth. Each pool is read for three
-lengths, so that the longest runs see all of it less than once and the smallest pool about sixteen
-times, the largest model with nine parameters to a byte of it. All are judged on the same files,
-which none has read. The law is that of Muennighoff et al. (2305.16264): what repeated tokens are
+are parts of one another: all of it, a 16th, a 32nd, a 128th. Each pool is read for three lengths,
+so that the longest runs see all of it less than once and the smallest pool, five files, about
+sixty times, the largest model with forty parameters to a byte of it. All are judged on the same
+files, which none has read. The law is that of Muennighoff et al. (2305.16264): what repeated tokens are
 worth in new ones. The longest runs of the largest model, on all data and on the smallest pool, are
 predicted before they are trained. About ten minutes on two CPU cores.
 
     jaxgen sweep experiments/data_repeats.py         # what it would run
-    jaxgen sweep experiments/data_repeats.py --go    # the report is runs/data_repeats@1/report.html
+    jaxgen sweep experiments/data_repeats.py --go    # the report is runs/data_repeats@2/report.html
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from jaxgen.training.schedules import WarmupCosine
 
 SHAPES = ((2, 96), (2, 48), (1, 32), (1, 16))
 """(layers, width), the largest first: the last runs of a study should be short."""
-SHARES = {"all": 1.0, "4th": 1 / 4, "8th": 1 / 8, "16th": 1 / 16}
-"""Of the training records."""
+SHARES = {"all": 1.0, "16th": 1 / 16, "32nd": 1 / 32, "128th": 1 / 128}
+"""Of the training records. Version 1 stopped at a 16th, where repeats cost nothing yet."""
 MAX_CHARACTERS = 6000
 """Of a text. A pool of few long ones would be of other words, not only of fewer."""
 LENGTH, ROWS = 128, 4
 STEPS = (1080, 360, 120)
 """Of 512 tokens."""
 LEAD = (
-    "Four sizes of transformers read parts of Python's documentation, up to sixteen times. What "
+    "Four sizes of transformers read parts of Python's documentation, up to sixty times. What "
     "is a token worth that was seen before, beside a new one, and when do more rounds stop to help?"
 )
 
@@ -93,9 +93,9 @@ def repeats() -> list[RunConfig]:
 
 SWEEP = Sweep(
     "data_repeats",
-    "1",
+    "2",
     repeats(),
     title="What repeated data are worth",
     lead=LEAD,
-    held_out=["d552k-2x96-all", "d552k-2x96-16th"],
+    held_out=["d552k-2x96-all", "d552k-2x96-128th"],
 )
