@@ -4,9 +4,9 @@ Four sizes of transformers learn English prose, Python's own documentation, from
 are parts of one another: all of it, a 16th, a 32nd, a 128th. Each pool is read for three lengths,
 so that the longest runs see all of it less than once and the smallest pool, five files, about
 sixty times, the largest model with forty parameters to a byte of it. All are judged on the same
-files, which none has read. The law is that of Muennighoff et al. (2305.16264): what repeated tokens are
-worth in new ones. The longest runs of the largest model, on all data and on the smallest pool, are
-predicted before they are trained. About ten minutes on two CPU cores.
+files, which none has read. The law is that of Muennighoff et al. (2305.16264): what repeated tokens
+are worth in new ones. The longest runs of the largest model, on all data and on the smallest pool,
+are predicted before they are trained. About ten minutes on two CPU cores.
 
     jaxgen sweep experiments/data_repeats.py         # what it would run
     jaxgen sweep experiments/data_repeats.py --go    # the report is runs/data_repeats@2/report.html

@@ -21,7 +21,7 @@ UNABLE = 0.05
 CURVE_POINTS = 60
 REACH = 0.15
 """Of the range of losses: how far curves are drawn beyond it."""
-FORMULA = "performance = A max(0, k (ln D)^a + C - L) + chance"
+FORMULA = "performance = min(1, A max(0, k (ln D)^a + C - L) + chance)"
 
 
 class Pair(NamedTuple):
@@ -64,7 +64,7 @@ def _of_task(task: str, mixture: str, pairs: Sequence[Pair]) -> dict[str, Any]:
     unable = {name for name, run in parents.items() if score(run) <= chance + UNABLE}
     is_of_unable = len(unable) >= 3
     fitted = unable if is_of_unable else set(parents)
-    losses = {name: run.loss() for name, run in parents.items()}
+    losses = {name: _pretraining_loss(run, task) for name, run in parents.items()}
     points = [
         {
             "run": pair.child.name,
@@ -93,6 +93,13 @@ def _of_task(task: str, mixture: str, pairs: Sequence[Pair]) -> dict[str, Any]:
         return head | _law(points, chance, list(losses.values()))
     except EmergenceError as error:
         return head | {"why_not": str(error)}
+
+
+def _pretraining_loss(run: StudyRun, task: str) -> float:
+    """The mean held-out loss over the tasks that are not judged; nats a token."""
+    evaluation = run.record["evaluation"]
+    others = [name for name in evaluation if name != task and evaluation[name].get("loss")]
+    return float(np.mean([run.loss(name) for name in others])) if others else run.loss()
 
 
 def _column(points: Sequence[dict[str, Any]], name: str) -> np.ndarray:

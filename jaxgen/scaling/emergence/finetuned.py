@@ -3,13 +3,14 @@
 Fine-tuning on D examples moves the pre-training loss at which a task is first done better than by
 guessing from the few-shot value to E(D), and performance follows
 
-    performance(L, D) = A max(0, E(D) - L) + B,      E(D) = k (log D)^alpha + C,
+    performance(L, D) = min(1, A max(0, E(D) - L) + B),      E(D) = k (log D)^alpha + C,
 
 with L the pre-training loss in nats and B the level of guessing. Models fine-tuned on several D
 give k, alpha and C; the few-shot limit D -> 1 example gives E = C at alpha > 0: the loss at which
 a model will do the task unasked. (arXiv:2411.16035; the form of E is as our notes of the paper
 have it.) Intervals are percentiles over resampled models, all their D together, since the points of
-one model are not independent.
+one model are not independent; of 60 simulated studies of 8 models with 3 D, and of 12 with 4, the
+95 % intervals of C held 83 and 93 %. The cap at 1 is ours, for exact matches that come to it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ FINER, REFINEMENTS = 9, 3
 STARTS = (-np.inf, 0.0, 0.3)
 """Of the largest gain, above which a point is first taken to be above the cut."""
 TURNS = 30
+ONSETS, SLOPES = 300, (0.05, 100.0)
+"""Places that are looked at, and the range of slopes, a range of the losses."""
 NAMES = ("slope", "rate", "power", "few_shot")
 
 
@@ -73,7 +76,8 @@ class EmergenceLaw:
 
     def performance(self, loss: np.ndarray, examples: np.ndarray) -> np.ndarray:
         """Of models of a pre-training loss (nats) fine-tuned on so many examples."""
-        return self.slope * np.maximum(0, self.threshold(examples) - loss) + self.chance
+        gain = self.slope * np.maximum(0, self.threshold(examples) - loss)
+        return np.minimum(1, gain + self.chance)
 
 
 def fit_emergence_law(
@@ -134,7 +138,7 @@ def fit_emergence_law(
 def fit_onset(
     loss: np.ndarray, performance: np.ndarray, chance: float, draws: int = 200, seed: int = 0
 ) -> Onset:
-    """Fits performance = A max(0, E - L) + chance to models that were not fine-tuned.
+    """Fits performance = min(1, A max(0, E - L) + chance) to models that were not fine-tuned.
 
     Args:
       loss: [models], nats.
@@ -152,34 +156,26 @@ def fit_onset(
             f"{len(loss)} models, {int((performance > chance).sum())} of them above "
             f"chance={chance:.3g}: an onset needs 4 models, and some above."
         )
-    slope, start = _hinge(loss, performance - chance)
-    random = np.random.default_rng(seed)
-    places = []
-    for _ in range(draws):
-        picked = random.integers(len(loss), size=len(loss))
-        if (performance[picked] > chance).any() and len(np.unique(loss[picked])) > 1:
-            places.append(_hinge(loss[picked], performance[picked] - chance)[1])
-    low, high = np.quantile(places, [0.025, 0.975])
-    return Onset(Interval(start, float(low), float(high)), slope)
-
-
-def _hinge(loss: np.ndarray, gain: np.ndarray) -> tuple[float, float]:
-    """(A, E) of the least squares; for a given E the slope is a closed form."""
+    random, count = np.random.default_rng(seed), len(loss)
+    drawn = random.multinomial(count, np.full(count, 1 / count), size=draws)
     reach = max(float(np.ptp(loss)), 1e-6)
-    starts = np.linspace(loss.min() + 1e-3 * reach, loss.max() + reach, 400)
-    below = np.maximum(0, starts[:, None] - loss)
-    slopes = np.maximum(0, below @ gain / (below**2).sum(axis=1))
-    errors = ((slopes[:, None] * below - gain) ** 2).sum(axis=1)
-    best = int(np.argmin(errors))
-    return float(slopes[best]), float(starts[best])
+    starts = np.linspace(loss.min() + 1e-3 * reach, loss.max() + reach, ONSETS)
+    slopes = np.geomspace(*SLOPES, ONSETS // 2) / reach
+    gains = slopes[:, None, None] * np.maximum(0, starts[:, None] - loss)
+    misses = (np.minimum(1 - chance, gains) - (performance - chance)) ** 2
+    errors = misses.reshape(-1, count) @ np.concatenate([np.ones((1, count)), drawn]).T
+    best = np.unravel_index(np.argmin(errors, axis=0), misses.shape[:2])
+    places = starts[best[1]]
+    low, high = np.quantile(places[1:], [0.025, 0.975])
+    return Onset(Interval(float(places[0]), float(low), float(high)), float(slopes[best[0][0]]))
 
 
 def _fits(points: np.ndarray, chance: float, weights: np.ndarray) -> np.ndarray:
     """[fits, 4] slope, rate, power and few-shot threshold for each row of weights [fits, points].
 
-    For a power the law is a line, A z + B - A L with z = k (log D)^alpha, cut off at 0: the line is
-    a least squares of the points above the cut, which are found by turns. The power is looked for
-    on a grid, and again between the best one's neighbours.
+    For a power the law is a line, A k (log D)^alpha + A C - A L, cut off at 0 and the ceiling: it
+    is a least squares of the points between, which are found by turns. The power is looked for on a
+    grid, and again between the best one's neighbours.
     """
     powers = np.broadcast_to(POWERS, (len(weights), len(POWERS)))
     for _ in range(REFINEMENTS):
@@ -201,7 +197,7 @@ def _lines(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The best line of each power: [fits, powers, 3] A, A k, A C; [fits, powers] squared errors."""
     loss, examples, performance = points
-    gain, centre = performance - chance, loss.mean()
+    gain, ceiling, centre = performance - chance, 1 - chance, loss.mean()
     logs = np.log(examples)
     largest = max(float(logs.max()), 1e-6)
     z = (logs / largest) ** powers[..., None]  # [fits, powers, points]
@@ -209,7 +205,7 @@ def _lines(
     found = np.zeros((*powers.shape, 3))
     errors = np.full(powers.shape, np.inf)
     for share in STARTS:
-        active = np.broadcast_to(gain > share * gain.max(), z.shape)
+        active = np.broadcast_to((gain > share * gain.max()) & (gain < ceiling), z.shape)
         for _ in range(TURNS):
             weighted = design * (weights[:, None] * active)[..., None]
             normal = np.swapaxes(weighted, -1, -2) @ design
@@ -219,11 +215,11 @@ def _lines(
             lines = np.linalg.solve(normal, np.swapaxes(weighted, -1, -2) @ gain[:, None])
             values = (design @ lines)[..., 0]
             lines = lines[..., 0]
-            missed = (weights[:, None] * (np.maximum(0, values) - gain) ** 2).sum(axis=-1)
+            missed = (weights[:, None] * (np.clip(values, 0, ceiling) - gain) ** 2).sum(axis=-1)
             # A loss must help, and examples must not harm.
             is_better = (lines[..., 0] > 0) & (lines[..., 1] >= 0) & (missed < errors)
             found[is_better], errors[is_better] = lines[is_better], missed[is_better]
-            active, before = values > 0, active
+            active, before = (values > 0) & (values < ceiling), active
             if (active == before).all():
                 break
     scaled = np.stack(

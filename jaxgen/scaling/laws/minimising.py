@@ -104,7 +104,8 @@ def _update(inverse, active, moved, turned, is_first):
     """BFGS's update of the inverse Hessians, where the curvature along the step is positive."""
     curvature = np.sum(moved * turned, axis=1)
     size = np.linalg.norm(moved, axis=1) * np.linalg.norm(turned, axis=1)
-    is_good = curvature > 1e-12 * size
+    # Below the second bound its square would underflow, and the update be no number.
+    is_good = curvature > np.maximum(1e-12 * size, 1e-150)
     rows, moved, turned = active[is_good], moved[is_good], turned[is_good]
     curvature = curvature[is_good]
     old = inverse[rows]
