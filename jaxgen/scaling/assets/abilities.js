@@ -1,9 +1,10 @@
 const TOKEN = "log_probability_per_token";
 const CLASSES = { "explained by the metric": "good", "not explained": "bad", inconclusive: "open" };
 
-// What a run scores and where it stands on every axis.
+// What a run scores and where it stands on every axis; fine-tuned ones have a section of their own.
+const TUNED = new Set(data.analysis.runs.filter((run) => run.parent).map((run) => run.name));
 function standings(task, metric) {
-  return data.runs.filter((run) => Number.isFinite(run.scores[task]?.[metric])).map((run) => ({
+  return data.runs.filter((run) => !TUNED.has(run.name) && Number.isFinite(run.scores[task]?.[metric])).map((run) => ({
     run, value: run.scores[task][metric],
     at: { parameters: run.parameters.active, flops: run.flops, tokens: run.tokens, loss: run.loss },
   }));
@@ -94,6 +95,11 @@ function evidence(ability, axisName) {
 }
 
 function abilities() {
+  if (!data.analysis.abilities.length) {
+    dropSection("s-abilities");
+    return;
+  }
+  if (!data.runs.some((run) => run.sparse)) document.querySelector("#s-abilities .legend").remove();
   const select = byId("ability-axis");
   for (const [name, label] of Object.entries(AXES)) {
     if (name === "tokens" && new Set(data.runs.map((run) => run.tokens)).size < 2) continue;
@@ -107,6 +113,7 @@ function abilities() {
     for (const { name, has_answers } of data.tasks) {
       if (!has_answers) continue;
       const found = data.analysis.abilities.filter((ability) => ability.task === name);
+      if (!found.length) continue;
       box.append(element("h3", name));
       const told = found.filter((ability) => ability.axes && ability.heat_map.rungs.length > 1);
       for (const ability of told.length ? told : found) box.append(verdictOf(ability));
@@ -157,5 +164,5 @@ function heatMaps() {
     });
     canvas.addEventListener("pointerleave", hideTip);
   }
-  if (!box.children.length) box.append(element("p", "No task was judged at two sizes or more.", "note"));
+  if (!box.children.length) dropSection("s-instances");
 }

@@ -2,8 +2,7 @@
 function comparisons() {
   const found = data.analysis.comparisons, box = byId("comparisons");
   if (!found.length) {
-    byId("s-comparisons").remove();
-    document.querySelector('nav a[href="#s-comparisons"]').remove();
+    dropSection("s-comparisons");
     return;
   }
   for (const one of found) {

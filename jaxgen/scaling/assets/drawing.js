@@ -10,6 +10,12 @@ function element(tag, text, className) {
   return made;
 }
 
+// A part of the page that a study has nothing for.
+function dropSection(id) {
+  byId(id).remove();
+  document.querySelector(`nav a[href="#${id}"]`).remove();
+}
+
 function si(value, digits = 3) {
   if (value === null || value === undefined) return "";
   for (const [size, letter] of [[1e15, "P"], [1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]]) {

@@ -2,8 +2,7 @@
 function finetuning() {
   const found = data.analysis.finetuning, box = byId("finetuning");
   if (!found.length) {
-    byId("s-finetuning").remove();
-    document.querySelector('nav a[href="#s-finetuning"]').remove();
+    dropSection("s-finetuning");
     return;
   }
   for (const one of found) {

@@ -54,8 +54,7 @@ function lossChart(runs) {
 
 function samples() {
   if (!data.runs.some((run) => run.samples.length)) {
-    byId("s-samples").remove();
-    document.querySelector('a[href="#s-samples"]').remove();
+    dropSection("s-samples");
     return;
   }
   const select = byId("sample-task");

@@ -111,10 +111,14 @@ class Frontier:
         flops = np.atleast_1d(np.asarray(flops, float))
         check_positive("flops", flops)
         sizes = np.exp(self.log_size + self.exponent * np.log(flops))
-        size_draws = np.exp(
-            self.log_size_draws[:, None] + self.exponent_draws[:, None] * np.log(flops)
-        )
-        tokens, token_draws = (flops / self.token_flops.of(some) for some in (sizes, size_draws))
+        # A draw far off may have a size of nothing or without end, and tokens to match.
+        with np.errstate(divide="ignore", over="ignore"):
+            size_draws = np.exp(
+                self.log_size_draws[:, None] + self.exponent_draws[:, None] * np.log(flops)
+            )
+            tokens, token_draws = (
+                flops / self.token_flops.of(some) for some in (sizes, size_draws)
+            )
         loss, loss_draws = np.full(len(flops), np.nan), np.zeros((0, len(flops)))
         if losses is not None:
             loss = losses(sizes, tokens)
