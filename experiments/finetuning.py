@@ -1,7 +1,7 @@
 """When will an ability appear? Asked of models fine-tuned for it (Snell et al., 2411.16035).
 
-Twenty transformers, of five widths and four lengths of training, learn Python's code and prose, and
-in a 33rd of their rows to write letters again. Each is then fine-tuned on 8, 32, 128 and 512
+Twenty transformers, of four widths and five lengths of training, learn Python's code and prose, and
+in a 20th of their rows to write letters again. Each is then fine-tuned on 8, 32, 128 and 512
 instances of that task alone. Models that cannot do it as they are can after fine-tuning, from some
 pre-training loss on that rises with the instances; the law of this, carried on to none, says where
 models as they are will begin, and the better ones of the twenty say whether that was right. About
@@ -24,12 +24,12 @@ from jaxgen.run_config import RunConfig
 from jaxgen.scaling.sweeps import Sweep
 from jaxgen.training.schedules import WarmupCosine
 
-WIDTHS = (64, 48, 32, 24, 16)
-STEPS = (4000, 2000, 1000, 500)
+WIDTHS = (48, 32, 24, 16)
+STEPS = (4000, 2400, 1400, 800, 400)
 """Of 512 tokens."""
-SHARES = {"code": 0.776, "prose": 0.194, "copying": 0.03}
+SHARES = {"code": 0.76, "prose": 0.19, "copying": 0.05}
 EXAMPLES = (8, 32, 128, 512)
-SOURCE = Copying(length=6)
+SOURCE = Copying(length=4)
 LAYERS, ROWS, LENGTH = 2, 4, 128
 TUNING_STEPS, TUNING_ROWS, TUNING_LENGTH = 60, 8, 64
 RATE, TUNING_RATE = 0.128, 0.06

@@ -126,6 +126,8 @@ def test_a_run_directory_says_all(uninterrupted):
     assert record["codec_digest"] == "bytes"
     assert sum(record["shares"].values()) == pytest.approx(1)
     assert set(record["epochs"]) == set(record["tasks"])
+    # A row of an instance each, and no instance twice.
+    assert sum(record["examples"].values()) > 60 * 4
     rows = rows_without_times(uninterrupted)
     assert [row["step"] for row in rows] == list(range(4, 61, 4))
     for row in rows:

@@ -136,6 +136,9 @@ def test_epochs_end_and_repeats_are_counted():
     assert (ids == 1).sum() == 2 * rows and (ids[np.flatnonzero(ids == 1).max() + 1 :] == 0).all()
     assert data.epochs_seen(2 * rows)["text"] == pytest.approx(1)
     assert data.epochs_seen(8 * rows)["text"] == 2
+    documents = data.examples_per_epoch["text"]
+    assert data.examples_seen(rows)["text"] == pytest.approx(documents / 2, abs=1)
+    assert data.examples_seen(8 * rows)["text"] == documents
     data.check_lasts(10**9)
     ends = Mixture("m", (text,)).open(batch_size=8, length=64, seed=0)
     ends.check_lasts(2 * rows)
