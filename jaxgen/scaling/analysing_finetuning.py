@@ -45,7 +45,9 @@ def analyse_finetuning(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
     found: dict[tuple[str, str], list[Pair]] = {}
     for run in runs:
         parent = parents.get(run.parent) if run.parent else None
-        for task in _answered(run) & _answered(parent) if parent else ():
+        if parent is None:
+            continue
+        for task in _answered(run) & _answered(parent):
             found.setdefault((run.mixture, task), []).append(Pair(run, parent))
     return [_of_task(task, mixture, pairs) for (mixture, task), pairs in sorted(found.items())]
 

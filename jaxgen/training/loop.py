@@ -14,7 +14,6 @@ from jaxgen.training.program import Program
 from jaxgen.training.recorder import Recorder
 from jaxgen.training.run_directory import RunDirectory
 from jaxgen.training.state import TrainState
-from jaxgen.training.step import make_train_step
 from jaxgen.training.stopping import StopSignal
 from jaxgen.training.tracking import Tracker
 
@@ -48,17 +47,7 @@ def fit(
       CheckpointError: when a checkpoint cannot be read, trusted or written.
     """
     train, total = program.train, program.total_steps
-
-    @functools.cache
-    def step_of(accumulation: int):
-        return make_train_step(
-            program.optimizer,
-            len(data.task_names),
-            train.clip_norm,
-            accumulation,
-            train.seed,
-            train.noise_scale,
-        )
+    step_of = functools.cache(functools.partial(program.train_step, len(data.task_names)))
 
     with Checkpoints(directory.checkpoints, keep=train.keep_checkpoints) as checkpoints:
         state, start, window = _newest(program, checkpoints, begin)

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from jaxgen.batch import Batch
 from jaxgen.errors import ConfigError
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.counting import count_parameters
@@ -18,6 +19,7 @@ from jaxgen.training.durations import parse_duration
 from jaxgen.training.loading import check_batch_fits
 from jaxgen.training.parametrized import build_optimizer
 from jaxgen.training.state import TrainState, initial_state
+from jaxgen.training.step import StepMetrics, make_train_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +50,15 @@ class Program:
 
         with jax.set_mesh(self.mesh):
             return jax.tree.map(on_devices, jax.eval_shape(self._initial_state))
+
+    def train_step(
+        self, num_tasks: int, accumulation: int = 1
+    ) -> Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]:
+        """The jitted step over so many micro-batches; see `make_train_step`."""
+        train = self.train
+        return make_train_step(
+            self.optimizer, num_tasks, train.clip_norm, accumulation, train.seed, train.noise_scale
+        )
 
     def _initial_state(self) -> TrainState:
         return initial_state(self.model, self.optimizer, self.rules, self.train.seed)

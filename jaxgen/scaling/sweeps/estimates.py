@@ -19,7 +19,6 @@ from jaxgen.sharding.mesh import make_mesh
 from jaxgen.training.loading import open_data, put_batch
 from jaxgen.training.program import build_program
 from jaxgen.training.run_directory import RunDirectory
-from jaxgen.training.step import make_train_step
 
 MEASURED_STEPS = 3
 MOST_STEP_FLOPS = 2e12
@@ -95,14 +94,7 @@ def _seconds_of_step(config: RunConfig) -> float:
     with jax.set_mesh(mesh):
         state = program.fresh_state()
         batch = put_batch(data.batch_at(0), mesh, program.rules, accumulation)
-        step = make_train_step(
-            program.optimizer,
-            len(data.task_names),
-            train.clip_norm,
-            accumulation,
-            train.seed,
-            train.noise_scale,
-        )
+        step = program.train_step(len(data.task_names), accumulation)
         state, metrics = step(state, batch)
         jax.block_until_ready(metrics)
         begun = time.monotonic()
