@@ -10,6 +10,7 @@ import numpy as np
 from jaxgen.errors import StudyError
 from jaxgen.scaling.choosing import ONCE, Choice, choose_law, epochs_of
 from jaxgen.scaling.collecting import StudyRun, by_ladder, table_of
+from jaxgen.scaling.law_remarks import remarks
 from jaxgen.scaling.laws import (
     ROBUST,
     Fit,
@@ -28,10 +29,6 @@ HOLDOUT_LEVEL = 0.9
 CURVE_POINTS = 40
 REACH = 3.0
 """Times the largest scale: how far a curve is drawn."""
-NO_FLOOR = 1e-3
-"""Of the least loss, below which E is as good as 0."""
-NO_DECAY = 100.0
-"""Times the largest number of epochs, from which a decay is as good as none."""
 PLAIN = Fitting(bootstraps=0)
 
 
@@ -76,7 +73,7 @@ def _law(table: Table, is_main: bool) -> dict[str, Any]:
     fitted = fit.law.values(fit.columns, fit.vector)
     tree: dict[str, Any] = {
         "formula": choice.formula,
-        "why": choice.why + _of_floor(fit, table) + _of_decays(fit, table),
+        "why": " ".join([choice.why, *remarks(fit, table)]),
         "axis": axis,
         "level": LEVEL,
         "parameters": [
@@ -113,30 +110,6 @@ def _law(table: Table, is_main: bool) -> dict[str, Any]:
             "sensitivity": _sensitivity(choice, table, fit),
         }
     return tree
-
-
-def _of_floor(fit: Fit, table: Table) -> str:
-    """A sentence where the fit has no use for the loss that remains."""
-    if fit.parameters.get("E", np.inf) > NO_FLOOR * table.loss.min():
-        return ""
-    return " E comes out as nothing: these runs show no loss that would remain."
-
-
-def _of_decays(fit: Fit, table: Table) -> str:
-    """A sentence where the runs do not show that repeated data are worth less."""
-    most = float(np.max(epochs_of(table)))
-    endless = [
-        name
-        for name in ("token_decay", "parameter_decay")
-        if fit.parameters.get(name, 0.0) > NO_DECAY * most
-    ]
-    if not endless:
-        return ""
-    said = " and ".join(endless)
-    return (
-        f" There is no end to {said}: on data seen up to {most:.3g} times these runs lose nothing "
-        "by it that the law can tell from their scatter."
-    )
 
 
 def _curves(choice: Choice, fit: Fit, table: Table) -> list[dict[str, Any]]:

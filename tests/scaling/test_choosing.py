@@ -119,6 +119,19 @@ def test_repeats_that_cost_nothing_are_said_to(tmp_path):
     assert named["alpha"] == pytest.approx(ALPHA, abs=0.02)
 
 
+def test_repeats_that_do_harm_are_said_to(tmp_path):
+    """The largest model is worse after the most rounds than after fewer."""
+
+    def loss(size, tokens, pool):
+        harm = 0.5 if size == max(SIZES[:-1:2]) and tokens / pool > 100 else 0.0
+        return repeated_law(size, tokens, pool) + harm
+
+    write_repeats_study(tmp_path, of=loss)
+    why = analyse_laws(read_runs(tmp_path))[0]["why"]
+    assert "In 1 of the runs more rounds over the same data did harm" in why
+    assert "after 150, with 2,000,000 parameters" in why
+
+
 def test_new_data_are_not_spoken_of(tmp_path):
     choice = chosen(tmp_path, pools=(NEW,))
     assert choice.form == "chinchilla" and "again" not in choice.why
