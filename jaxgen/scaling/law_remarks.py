@@ -49,9 +49,10 @@ def _harm(fit: Fit, table: Table) -> str | None:
         if epochs[row] <= ONCE:
             continue
         # Rounding of an epoch's rows must not keep runs on the same data apart.
-        other = best.setdefault((table.parameters[row], f"{pools[row]:.3g}"), row)
+        of = (float(table.parameters[row]), f"{pools[row]:.3g}")
+        other = best.setdefault(of, row)
         if table.loss[row] <= table.loss[other]:
-            best[table.parameters[row], f"{pools[row]:.3g}"] = row
+            best[of] = row
         elif np.log(table.loss[row] / table.loss[other]) > fit.noise:
             harmed.append((row, other))
     if not harmed:
