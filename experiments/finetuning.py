@@ -4,8 +4,8 @@ Twenty transformers, of four widths and five lengths of training, learn Python's
 in a 20th of their rows to write letters again. Each is then fine-tuned on 8, 32, 128 and 512
 instances of that task alone. Models that cannot do it as they are can after fine-tuning, from some
 pre-training loss on that rises with the instances; the law of this, carried on to none, says where
-models as they are will begin, and the better ones of the twenty say whether that was right. About
-fifteen minutes on two CPU cores.
+models as they are will begin, and the better ones of the twenty say whether that was right (they
+said that it was not: docs/findings.md). About fifteen minutes on two CPU cores.
 
     jaxgen sweep experiments/finetuning.py         # what it would run
     jaxgen sweep experiments/finetuning.py --go    # the report is runs/finetuning@1/report.html

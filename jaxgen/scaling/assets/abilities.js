@@ -17,8 +17,9 @@ function metricChart(place, task, found, axisName, metric, label, range) {
   }));
   const lines = [], bars = [];
   for (const ability of found) {
-    const curve = ability.axes?.[axisName]?.curves?.[metric];
-    if (!curve) continue;
+    const at = ability.axes?.[axisName], curve = at?.curves?.[metric];
+    // Where several rungs stand at one place a line through them would say nothing.
+    if (!curve || !at.is_apart) continue;
     const colour = kindColour(ability.kind === "sparse");
     lines.push({
       x: curve.map((p) => p.scale), y: curve.map((p) => p.mean.value), colour,
@@ -38,7 +39,7 @@ function successChart(place, found, axisName) {
     const success = ability.axes?.[axisName]?.success;
     if (!success) continue;
     const colour = kindColour(ability.kind === "sparse");
-    lines.push({ x: success.map((s) => s.scale), y: success.map((s) => s.share.value), colour });
+    if (ability.axes[axisName].is_apart) lines.push({ x: success.map((s) => s.scale), y: success.map((s) => s.share.value), colour });
     for (const one of success) {
       bars.push({ x: one.scale, low: one.share.low, high: one.share.high, colour });
       points.push({
@@ -128,6 +129,8 @@ function abilities() {
       for (const ability of told) box.append(evidence(ability, select.value));
     }
   };
+  const apart = [...select.options].find(({ value }) => data.analysis.abilities.some((ability) => ability.axes?.[value]?.is_apart));
+  if (apart) select.value = apart.value;
   select.addEventListener("change", show);
   show();
 }

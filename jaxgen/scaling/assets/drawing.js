@@ -66,12 +66,12 @@ function logSplits(self, index, low, high) {
 const isPower = (v) => Math.abs(Math.log10(v) - Math.round(Math.log10(v))) < 1e-6;
 const logLabels = (self, splits) => splits.map((v) => (isPower(v) ? si(v) : ""));
 
-// Losses span less than a decade: tick at round numbers, not only at powers of ten.
-function lossSplits(self, index, low, high) {
-  const steps = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2];
-  const step = steps.find((s) => (high - low) / s <= 8) ?? 5;
+// Where values span less than a decade: ticks at round numbers, not only at powers of ten.
+function roundSplits(self, index, low, high) {
+  const power = 10 ** Math.floor(Math.log10((high - low) / 8));
+  const step = [1, 2, 5, 10].map((digit) => digit * power).find((s) => (high - low) / s <= 8);
   const splits = [];
-  for (let v = Math.ceil(low / step) * step; v <= high; v += step) splits.push(Number(v.toFixed(4)));
+  for (let i = Math.ceil(low / step); i * step <= high; i++) splits.push(Number((i * step).toPrecision(12)));
   return splits;
 }
 
@@ -207,9 +207,9 @@ function scatter(place, { points, lines = [], bars = [], xLabel, yLabel, range, 
       y: { distr: logY ? 3 : 1, range: [low, high] },
     },
     axes: [
-      { ...axis(xLabel, isNarrow ? (u, s) => s.map((v) => number(v)) : logLabels, 44), splits: isNarrow ? lossSplits : logSplits },
+      { ...axis(xLabel, isNarrow ? (u, s) => s.map((v) => si(v)) : logLabels, 44), splits: isNarrow ? roundSplits : logSplits },
       logY
-        ? { ...axis(yLabel, high / low < 10 ? (u, s) => s.map((v) => number(v)) : logLabels, 54), splits: high / low < 10 ? lossSplits : logSplits }
+        ? { ...axis(yLabel, high / low < 10 ? (u, s) => s.map((v) => number(v)) : logLabels, 54), splits: high / low < 10 ? roundSplits : logSplits }
         : axis(yLabel, undefined, 52),
     ],
     series: [{}, { show: false }],

@@ -32,7 +32,7 @@ function lossChart(runs) {
     },
     axes: [
       { ...axis("FLOPs", logLabels, 44), splits: logSplits },
-      { ...axis("training loss (nats a token)", isNarrow ? (u, s) => s.map((v) => number(v)) : logLabels, 54), splits: isNarrow ? lossSplits : logSplits },
+      { ...axis("training loss (nats a token)", isNarrow ? (u, s) => s.map((v) => number(v)) : logLabels, 54), splits: isNarrow ? roundSplits : logSplits },
     ],
     series: [null, ...runs.map((run) => ({
       label: run.name, stroke: resolved(colourOf(run, runs)), width: 1.6, paths: path, points: { show: false },

@@ -102,6 +102,8 @@ def _optimum_of(
     named: dict[str, np.ndarray], token_flops: TokenFlops
 ) -> tuple[np.ndarray, np.ndarray]:
     alpha, beta, power = named["alpha"], named["beta"], token_flops.exponent
-    log_ratio = np.log(alpha * named["A"]) - np.log(power * beta * named["B"])
+    # A draw whose loss grows with size or tokens has no best size: NaN, which intervals pass over.
+    with np.errstate(invalid="ignore"):
+        log_ratio = np.log(alpha * named["A"]) - np.log(power * beta * named["B"])
     log_g, share = log_ratio / (alpha + power * beta), beta / (alpha + power * beta)
     return log_g - share * np.log(token_flops.factor), share

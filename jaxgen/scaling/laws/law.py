@@ -91,7 +91,9 @@ class Law:
         for place, name in enumerate(names):
             kind, short = _short(name)
             values = whole[..., place]
-            found[short] = TRANSFORMS[kind][0](values) if kind else values
+            # A resampling that tells nothing of one may let it run off to no end.
+            with np.errstate(over="ignore"):
+                found[short] = TRANSFORMS[kind][0](values) if kind else values
         return found
 
     def vector(self, natural: Mapping[str, float]) -> np.ndarray:

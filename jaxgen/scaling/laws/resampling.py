@@ -50,4 +50,6 @@ def interval(draws: np.ndarray, level: float) -> np.ndarray:
     if not len(draws):
         return np.full((*draws.shape[1:], 2), np.nan)
     tail = (1 - level) / 2
-    return np.moveaxis(np.nanquantile(draws, [tail, 1 - tail], axis=0), 0, -1)
+    # Between two ends without end, interpolation is no number and so is the quantile: told as NaN.
+    with np.errstate(invalid="ignore"):
+        return np.moveaxis(np.nanquantile(draws, [tail, 1 - tail], axis=0), 0, -1)
