@@ -94,7 +94,8 @@ def test_a_budget_has_its_runs_and_its_minimum(study, tmp_path):
         at = one["curve"]["x"][int(np.argmin(one["curve"]["y"]))]
         assert at == pytest.approx(one["parameters"], rel=0.06)
     runs = [describe_run(run) for run in read_runs(folder)]
-    tree = {key: [] for key in ("laws", "comparisons", "abilities")} | {"prediction": None}
+    parts = ("laws", "comparisons", "finetuning", "abilities")
+    tree = {key: [] for key in parts} | {"prediction": None}
     files = write_figures(tree | {"runs": runs, "allocations": [found]}, tmp_path)
     assert [path.name for path in files] == ["allocation.pdf", "allocation.png"]
 

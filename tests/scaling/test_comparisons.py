@@ -50,7 +50,8 @@ def test_every_figure_carries_its_runs(study, tmp_path):
     dense = {point["run"]: point["loss"] for point in found["points"]}
     sparse = {one["run"]: one["loss"] for rung in found["rungs"] for one in rung["by_run"]}
     assert dense | sparse == runs
-    tree = {key: [] for key in ("laws", "allocations", "abilities")} | {"prediction": None}
+    parts = ("laws", "allocations", "finetuning", "abilities")
+    tree = {key: [] for key in parts} | {"prediction": None}
     described = [describe_run(run) for run in read_runs(folder)]
     files = write_figures(tree | {"runs": described, "comparisons": [found]}, tmp_path)
     assert [path.name for path in files] == ["comparison.pdf", "comparison.png"]
