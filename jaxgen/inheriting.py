@@ -1,4 +1,4 @@
-"""A run that begins with the parameters of another: fine-tuning, and what continues an import."""
+"""A run that begins with the parameters of another: fine-tuning, of a run or of an import."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ class Parent:
 
     def describe(self) -> dict[str, Any]:
         """What the run.json of the run that begins here says of it."""
-        told = {name: self.record[name] for name in ("name", "fingerprint", "steps", "flops")}
+        # Of an import that was not trained here, steps and FLOPs are only a plan.
+        of_training = ("steps", "flops") if self.record["finished"] else ("imported_from",)
+        told = {name: self.record[name] for name in ("name", "fingerprint", *of_training)}
         return {"directory": str(self.directory.path)} | told
 
     def initial_state(self, program: Program) -> TrainState:

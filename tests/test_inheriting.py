@@ -1,6 +1,7 @@
 """A run that begins with another's parameters: the same on any mesh, or it says why not."""
 
 import dataclasses
+import shutil
 
 import jax
 import pytest
@@ -78,6 +79,18 @@ def test_what_does_not_fit_is_refused_before_training(parent, tmp_path):
     with pytest.raises(CheckpointError, match="has not finished"):
         config = configured("child", initialize_from="../begun")
         run(config, tmp_path / "other", jax.devices()[:1], watch=False)
+
+
+def test_an_import_need_not_have_been_trained(parent, tmp_path):
+    imported = RunDirectory(tmp_path / "imported")
+    shutil.copytree(parent.directory.path, imported.path)
+    record = imported.read_record() | {"finished": False, "imported_from": "llama"}
+    imported.write_record(record)
+    config = configured("child", STILL, initialize_from="../imported")
+    told = run(config, tmp_path / "child", jax.devices()[:1], watch=False).record
+    assert losses(told) == pytest.approx(losses(parent.record), rel=1e-4)
+    assert told["initialized_from"]["imported_from"] == "llama"
+    assert "flops" not in told["initialized_from"]
 
 
 def test_other_tokens_are_refused(parent, tmp_path):
