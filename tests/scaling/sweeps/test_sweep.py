@@ -207,6 +207,30 @@ def test_a_slurm_array_is_rendered_and_submitted(tmp_path, capsys, monkeypatch):
     assert _ranges([5, 0, 1, 2]) == "0-2,5"
 
 
+DESCENDED = """
+import dataclasses
+from jaxgen.scaling.sweeps import Sweep
+from tiny_sweep import base
+FIRST = dataclasses.replace(base(), name="first")
+CHILD = dataclasses.replace(FIRST, name="child", initialize_from="../first")
+SWEEP = Sweep("descended", "1", [CHILD, FIRST])
+"""
+
+
+def test_a_slurm_array_leaves_for_later_what_begins_with_a_run_of_it(tmp_path, capsys):
+    file, folder = tmp_path / "descended_sweep.py", tmp_path / "runs"
+    file.write_text(DESCENDED)
+    flags = ["sweep", str(file), f"--run_dir={folder}", "--engine=slurm", "--dry-run"]
+    assert main(flags) == 0
+    assert "#SBATCH --array=1\n" in capsys.readouterr().out
+    attempt = take(RunDirectory(folder / "first"), 0)
+    assert attempt is not None
+    attempt.end("finished")
+    RunDirectory(folder / "first").write_record({"finished": True})
+    assert main(flags) == 0
+    assert "#SBATCH --array=0\n" in capsys.readouterr().out
+
+
 def test_a_run_is_refused_in_a_folder_of_another(tmp_path, capsys):
     file = write_file(tmp_path, "refused_sweep", 1)
     directory = RunDirectory(tmp_path / "runs" / "seed_0")
