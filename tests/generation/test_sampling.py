@@ -177,7 +177,9 @@ def on_meshes(*fast):
     ]
 
 
-@pytest.mark.parametrize(("name", "mesh"), on_meshes(("dense", "tensor"), ("moe", "mixed")))
+@pytest.mark.parametrize(
+    ("name", "mesh"), on_meshes(("dense", "tensor"), ("dense", "sequence"), ("moe", "mixed"))
+)
 def test_a_mesh_does_not_change_what_is_made(name, mesh):
     expected = continued(model_of(name))
     with jax.set_mesh(make_mesh(MESHES[mesh])):
