@@ -21,8 +21,8 @@ from jaxgen.data.embedded import StandardLibraryProse
 from jaxgen.data.mixtures import Mixture
 from jaxgen.data.preprocessors import Keep
 from jaxgen.data.tasks import Task
-from jaxgen.run_config import RunConfig
-from jaxgen.scaling.sweeps import Change, Sweep, axis, grid, product
+from jaxgen.runs.config import RunConfig
+from jaxgen.sweeps import Change, Sweep, axis, grid, product
 from jaxgen.training.schedules import WarmupCosine
 
 SHAPES = ((2, 96), (2, 48), (1, 32), (1, 16))

@@ -5,7 +5,7 @@ addition at two layers; associative recall, whose larger sizes have the second l
 a lookup of memorised symbols at one layer (the control: its exact match jumps, its parts do not);
 and eight sparse parities in one task, of which four are judged by themselves too. The largest size
 of each is predicted before it is trained. What is asked of the answers was fixed before any of it
-was run, in jaxgen/scaling/emergence/verdict.py; what came is in docs/findings.md. About an hour on
+was run, in jaxgen/emergence/verdict.py; what came is in docs/findings.md. About an hour on
 two CPU cores.
 
     jaxgen sweep experiments/emergence.py          # what it would run
@@ -29,8 +29,8 @@ from jaxgen.data.mixtures import Mixture
 from jaxgen.data.tasks import Task
 from jaxgen.evaluation.config import EvaluationTask
 from jaxgen.models.block_config import Initialization
-from jaxgen.run_config import RunConfig
-from jaxgen.scaling.sweeps import Change, Sweep, axis, grid, product
+from jaxgen.runs.config import RunConfig
+from jaxgen.sweeps import Change, Sweep, axis, grid, product
 from jaxgen.training.schedules import WarmupCosine
 
 SEEDS = range(8)

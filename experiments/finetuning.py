@@ -20,8 +20,8 @@ from jaxgen.data.features import PromptAnswer
 from jaxgen.data.generated import Copying
 from jaxgen.data.mixtures import Mixture
 from jaxgen.data.tasks import Task
-from jaxgen.run_config import RunConfig
-from jaxgen.scaling.sweeps import Sweep
+from jaxgen.runs.config import RunConfig
+from jaxgen.sweeps import Sweep
 from jaxgen.training.schedules import WarmupCosine
 
 WIDTHS = (48, 32, 24, 16)

@@ -14,9 +14,9 @@ from __future__ import annotations
 import dataclasses
 
 from jaxgen.configuration import load
-from jaxgen.run_config import RunConfig
-from jaxgen.scaling.rules import TrainingFlops
-from jaxgen.scaling.sweeps import Sweep
+from jaxgen.runs.config import RunConfig
+from jaxgen.sweeps import Sweep
+from jaxgen.sweeps.rules import TrainingFlops
 from jaxgen.training.schedules import WarmupCosine
 
 LAYERS, HEADS, ROWS, LENGTH = 2, 2, 4, 128

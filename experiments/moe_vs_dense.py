@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from jaxgen.configuration import load
 from jaxgen.ops.moe_config import MoEConfig
-from jaxgen.scaling.ladder import Rung, climb
-from jaxgen.scaling.sweeps import Sweep
+from jaxgen.sweeps import Sweep
+from jaxgen.sweeps.ladder import Rung, climb
 from jaxgen.training.schedules import WarmupCosine
 
 LAYERS, HEADS, STEPS = 2, 2, 3000

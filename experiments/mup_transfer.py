@@ -19,10 +19,10 @@ import numpy as np
 
 from jaxgen.batch import Batch
 from jaxgen.configuration import load
+from jaxgen.diagnostics.transfer import RateSweep, final_losses
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.parametrization import Parametrization
-from jaxgen.run_config import RunConfig
-from jaxgen.scaling.transfer import RateSweep, final_losses
+from jaxgen.runs.config import RunConfig
 from jaxgen.training.loading import open_data
 
 HEAD_DIM = 16

@@ -16,11 +16,11 @@ from pathlib import Path
 from jaxgen.configuration import load
 from jaxgen.errors import JaxgenError
 from jaxgen.ops.moe_config import MoEConfig
-from jaxgen.scaling.ladder import Rung, climb
-from jaxgen.scaling.samples import save_samples
-from jaxgen.scaling.sweeps import Sweep
-from jaxgen.scaling.sweeps.carrying_out import carry_out
-from jaxgen.scaling.sweeps.local import LocalEngine
+from jaxgen.studies.samples import save_samples
+from jaxgen.sweeps import Sweep
+from jaxgen.sweeps.carrying_out import carry_out
+from jaxgen.sweeps.ladder import Rung, climb
+from jaxgen.sweeps.local import LocalEngine
 
 
 def dense(layers: int, width: int) -> dict[str, object]:

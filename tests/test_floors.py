@@ -13,18 +13,17 @@ PACKAGE = ROOT / "jaxgen"
 # A room is a folder or file directly under jaxgen/. Lowest floor first; rooms of one floor do not
 # know each other, but for the pairs below.
 FLOORS = (
-    {"errors", "process"},
-    {"batch", "sharding"},
+    {"errors", "process", "laws", "emergence"},
+    {"files", "batch", "sharding"},
     {"ops"},
     {"codecs", "data", "models"},
     {"objectives", "preparation"},
     {"training", "generation", "interchange"},
     {"evaluation"},
-    {"run_config"},
-    {"provenance", "configuration"},
-    {"inheriting"},
-    {"run"},
-    {"scaling", "launch"},
+    {"configuration"},
+    {"runs"},
+    {"diagnostics", "studies", "launch"},
+    {"sweeps"},
     {"commands"},
     {"cli"},
     {"train", "__main__"},
@@ -32,9 +31,10 @@ FLOORS = (
 NEIGHBOURS = {
     ("sharding", "batch"),  # lays a batch out over the mesh
     ("data", "codecs"),  # a task names the codec of its text
+    ("configuration", "runs"),  # the table of names, of which `run` is one, when it is first read
 }
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-FREE_OF_JAXGEN = ("scaling/laws", "scaling/emergence")
+FREE_OF_JAXGEN = ("laws", "emergence")
 
 
 def room_of(path: Path) -> str:

@@ -11,7 +11,7 @@ from jaxgen.errors import ConfigError
 from jaxgen.generation.continuing import continue_prompts
 from jaxgen.generation.policies import SamplingPolicy
 from jaxgen.process import prepare_process
-from jaxgen.run import restore
+from jaxgen.runs.run import restore
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 
 

@@ -10,10 +10,10 @@ import jax
 
 from jaxgen.evaluation.harness import HarnessModel, run_harness
 from jaxgen.evaluation.likelihood import Scorer
+from jaxgen.files import write_atomically
 from jaxgen.process import prepare_process
-from jaxgen.run import restore
+from jaxgen.runs.run import restore
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
-from jaxgen.training.run_directory import write_atomically
 
 
 def harness(arguments: argparse.Namespace) -> int:

@@ -24,15 +24,15 @@ from jaxgen.models.config import TransformerConfig
 from jaxgen.models.parameters import number_of_parameters
 from jaxgen.ops.visibility import Bidirectional
 from jaxgen.process import prepare_process
-from jaxgen.provenance import provenance
-from jaxgen.run import restore
-from jaxgen.run_config import RunConfig
+from jaxgen.runs.checkpoints import Checkpoints
+from jaxgen.runs.config import RunConfig
+from jaxgen.runs.provenance import provenance
+from jaxgen.runs.run import restore
+from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
-from jaxgen.training.checkpoints import Checkpoints
 from jaxgen.training.config import TrainConfig
 from jaxgen.training.metrics import Window
 from jaxgen.training.program import build_program
-from jaxgen.training.run_directory import RunDirectory
 from jaxgen.training.state import state_with
 
 LENGTH = 512

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from jaxgen.scaling.analysis import analyse_runs
-from jaxgen.scaling.collecting import read_runs
-from jaxgen.scaling.registering import outcomes
-from jaxgen.scaling.report import read_heading, write_report
+from jaxgen.studies.analysis import analyse_runs
+from jaxgen.studies.collecting import read_runs
+from jaxgen.studies.registering import outcomes
+from jaxgen.studies.report import read_heading, write_report
 
 
 def report(arguments: argparse.Namespace) -> int:
@@ -34,7 +34,7 @@ def report(arguments: argparse.Namespace) -> int:
     directories = [run.directory for run in runs]
     print(write_report(directories, output, title, lead, analysis).absolute())
     if arguments.figures:
-        from jaxgen.scaling.figures import write_figures
+        from jaxgen.studies.figures import write_figures
 
         for path in write_figures(analysis, Path(arguments.figures)):
             print(path)

@@ -10,20 +10,20 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxgen.errors import ConfigError
-from jaxgen.run_config import RunConfig
-from jaxgen.scaling.costs import cost_of
-from jaxgen.scaling.report import write_heading
-from jaxgen.scaling.sweeps.attempts import Observer
-from jaxgen.scaling.sweeps.carrying_out import carry_out
-from jaxgen.scaling.sweeps.estimates import Speeds, speeds_here, speeds_of_finished
-from jaxgen.scaling.sweeps.holding_out import divided, ensure_registered, is_held_out
-from jaxgen.scaling.sweeps.in_process import run_one
-from jaxgen.scaling.sweeps.local import LocalEngine
-from jaxgen.scaling.sweeps.slurm import render, submit
-from jaxgen.scaling.sweeps.standing import RunState, refusal, standing
-from jaxgen.scaling.sweeps.sweep import Sweep, load_sweep
-from jaxgen.scaling.sweeps.waiting import parents_among
-from jaxgen.training.run_directory import RunDirectory
+from jaxgen.runs.config import RunConfig
+from jaxgen.runs.costs import cost_of
+from jaxgen.runs.run_directory import RunDirectory
+from jaxgen.studies.report import write_heading
+from jaxgen.sweeps.attempts import Observer
+from jaxgen.sweeps.carrying_out import carry_out
+from jaxgen.sweeps.estimates import Speeds, speeds_here, speeds_of_finished
+from jaxgen.sweeps.holding_out import divided, ensure_registered, is_held_out
+from jaxgen.sweeps.in_process import run_one
+from jaxgen.sweeps.local import LocalEngine
+from jaxgen.sweeps.slurm import render, submit
+from jaxgen.sweeps.standing import RunState, refusal, standing
+from jaxgen.sweeps.sweep import Sweep, load_sweep
+from jaxgen.sweeps.waiting import parents_among
 from jaxgen.training.tracking import clock, si
 
 
@@ -46,7 +46,7 @@ def sweep(arguments: argparse.Namespace) -> int:
         _show(declared, folder, arguments.measure)
         return 0
     if arguments.engine == "ray":
-        from jaxgen.scaling.sweeps.on_ray import RayEngine
+        from jaxgen.sweeps.on_ray import RayEngine
 
         engine = RayEngine(declared, file, folder, arguments.address, arguments.jobs)
     else:

@@ -12,7 +12,7 @@ from jaxgen.data.mixtures import Mixture
 from jaxgen.data.showing import Shown, lines, short, show
 from jaxgen.data.tasks import Task
 from jaxgen.errors import ConfigError
-from jaxgen.run_config import RunConfig
+from jaxgen.runs.config import RunConfig
 
 
 def listing(arguments: argparse.Namespace) -> int:

@@ -22,7 +22,7 @@ def train(arguments: argparse.Namespace) -> int:
     config = load(arguments.gin_files, arguments.bindings)
     from jaxgen.commands.summary import summary_lines
     from jaxgen.process import prepare_process
-    from jaxgen.run import run
+    from jaxgen.runs.run import run
 
     prepare_process()
     finished = run(config, arguments.run_dir)

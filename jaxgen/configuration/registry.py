@@ -43,7 +43,7 @@ def registered() -> Table:
         Words,
     )
     from jaxgen.preparation.scrubbing import Scrub
-    from jaxgen.run_config import RunConfig
+    from jaxgen.runs.config import RunConfig
     from jaxgen.sharding.mesh import MeshConfig
     from jaxgen.sharding.rules import Rules
     from jaxgen.training.adafactor import Adafactor

@@ -17,10 +17,10 @@ from jaxgen.evaluation.config import EvaluationConfig, EvaluationTask
 from jaxgen.evaluation.contamination import contaminated
 from jaxgen.evaluation.likelihood import Scorer
 from jaxgen.evaluation.summary import summarise
+from jaxgen.files import write_atomically
 from jaxgen.models.transformer import Transformer
 from jaxgen.objectives.next_token import next_token
 from jaxgen.training.loading import put_batch
-from jaxgen.training.run_directory import write_atomically
 
 
 def evaluate(

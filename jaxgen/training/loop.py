@@ -4,24 +4,43 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from jaxgen.data.loading import MixtureData
 from jaxgen.errors import InterruptedTrainingError
-from jaxgen.training.checkpoints import Checkpoints
 from jaxgen.training.loading import put_batch
 from jaxgen.training.metrics import Window
 from jaxgen.training.program import Program
 from jaxgen.training.recorder import Recorder
-from jaxgen.training.run_directory import RunDirectory
 from jaxgen.training.state import TrainState
 from jaxgen.training.stopping import StopSignal
 from jaxgen.training.tracking import Tracker
 
 
+class Saving(Protocol):
+    """Keeps the states of a run, as `runs.checkpoints.Checkpoints` does."""
+
+    def latest_step(self) -> int | None:
+        """The newest whole checkpoint's step; None if there is none."""
+        ...
+
+    def save(self, step: int, state: TrainState, record: dict[str, Any]) -> None:
+        """Starts writing a state and a JSON record; returns once the arrays may be donated."""
+        ...
+
+    def wait(self) -> None:
+        """Returns when the last save is whole."""
+        ...
+
+    def restore(self, abstract_state: Any, step: int | None = None) -> tuple[Any, dict[str, Any]]:
+        """Reads a checkpoint, the newest by default, and its record."""
+        ...
+
+
 def fit(
     program: Program,
     data: MixtureData,
-    directory: RunDirectory,
+    checkpoints: Saving,
     trackers: Sequence[Tracker],
     at_checkpoint: Callable[[int, TrainState], object] | None = None,
     begin: Callable[[Program], TrainState] = Program.fresh_state,
@@ -33,7 +52,7 @@ def fit(
     Args:
       program: what is trained.
       data: what it is trained on, opened by `open_data`.
-      directory: the run's, prepared.
+      checkpoints: where training goes on from, and what it leaves.
       trackers: receive a row each `train.log_every` steps.
       at_checkpoint: called with each checkpoint's step and state, while it is written.
       begin: makes the state before the first step, where there is no checkpoint.
@@ -49,37 +68,36 @@ def fit(
     train, total = program.train, program.total_steps
     step_of = functools.cache(functools.partial(program.train_step, len(data.task_names)))
 
-    with Checkpoints(directory.checkpoints, keep=train.keep_checkpoints) as checkpoints:
-        state, start, window = _newest(program, checkpoints, begin)
-        recorder = Recorder(program, data.task_names, trackers, window)
-        batches = data.iterate(train.batch_sizes.runs_from(start), num_workers=train.data_workers)
-        with StopSignal() as stop:
-            for step in range(start + 1, total + 1):
-                accumulation = train.accumulation_at(step - 1)
-                batch = put_batch(next(batches), program.mesh, program.rules, accumulation)
-                state, metrics = step_of(accumulation)(state, batch)
-                recorder.add(step, metrics)
-                last = step == total
-                if step % train.log_every == 0 or last:
-                    recorder.write_row(step)
-                if step % train.checkpoint_every == 0 or last or stop.received:
-                    recorder.settle()
-                    record = {"step": step, "window": recorder.window.to_record()}
-                    checkpoints.save(step, state, record)
-                    if at_checkpoint is not None and not stop.received:
-                        at_checkpoint(step, state)
-                if stop.received and not last:
-                    checkpoints.wait()
-                    raise InterruptedTrainingError(
-                        f"stopped at step {step} of {total} by {stop.received}; the state is "
-                        f"saved in {directory.path}: give the same command to go on."
-                    )
-        checkpoints.wait()
+    state, start, window = _newest(program, checkpoints, begin)
+    recorder = Recorder(program, data.task_names, trackers, window)
+    batches = data.iterate(train.batch_sizes.runs_from(start), num_workers=train.data_workers)
+    with StopSignal() as stop:
+        for step in range(start + 1, total + 1):
+            accumulation = train.accumulation_at(step - 1)
+            batch = put_batch(next(batches), program.mesh, program.rules, accumulation)
+            state, metrics = step_of(accumulation)(state, batch)
+            recorder.add(step, metrics)
+            last = step == total
+            if step % train.log_every == 0 or last:
+                recorder.write_row(step)
+            if step % train.checkpoint_every == 0 or last or stop.received:
+                recorder.settle()
+                record = {"step": step, "window": recorder.window.to_record()}
+                checkpoints.save(step, state, record)
+                if at_checkpoint is not None and not stop.received:
+                    at_checkpoint(step, state)
+            if stop.received and not last:
+                checkpoints.wait()
+                raise InterruptedTrainingError(
+                    f"stopped at step {step} of {total} by {stop.received}; the state is "
+                    "saved: give the same command to go on."
+                )
+    checkpoints.wait()
     return state
 
 
 def _newest(
-    program: Program, checkpoints: Checkpoints, begin: Callable[[Program], TrainState]
+    program: Program, checkpoints: Saving, begin: Callable[[Program], TrainState]
 ) -> tuple[TrainState, int, Window]:
     if checkpoints.latest_step() is None:
         return begin(program), 0, Window()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pathlib
 import sys
 import time
 from typing import Any, Protocol
 
-from jaxgen.training.run_directory import RunDirectory, append_rows
+from jaxgen.files import append_rows
 
 
 class Tracker(Protocol):
@@ -24,8 +25,8 @@ class Tracker(Protocol):
 class MetricsFile:
     """Appends to metrics.jsonl."""
 
-    def __init__(self, directory: RunDirectory):
-        self._path = directory.metrics_file
+    def __init__(self, path: pathlib.Path):
+        self._path = path
 
     def log(self, row: dict[str, Any]) -> None:
         """Appends the row."""
@@ -38,10 +39,10 @@ class MetricsFile:
 class TensorBoard:
     """Writes every number of a row as a TensorBoard scalar."""
 
-    def __init__(self, directory: RunDirectory):
+    def __init__(self, folder: pathlib.Path):
         from tensorboardX import SummaryWriter
 
-        self._writer = SummaryWriter(str(directory.tensorboard))
+        self._writer = SummaryWriter(str(folder))
 
     def log(self, row: dict[str, Any]) -> None:
         """Adds the row's scalars; lists, such as the experts' loads, are left to metrics.jsonl."""

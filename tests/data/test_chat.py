@@ -6,7 +6,7 @@ import jinja2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from word_codec import WordCodec
+from support.word_codec import WordCodec
 
 from jaxgen.codecs.special import SpecialTokens
 from jaxgen.codecs.tokenizer import TokenizerCodec

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from word_codec import WordCodec
+from support.word_codec import WordCodec
 
 from jaxgen.data.denoising import MaskedTokens, PrefixLM, SpanCorruption, replace_spans
 from jaxgen.data.draws import Draws

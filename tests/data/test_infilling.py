@@ -4,7 +4,7 @@ import re
 
 from hypothesis import given
 from hypothesis import strategies as st
-from word_codec import WordCodec
+from support.word_codec import WordCodec
 
 from jaxgen.data.infilling import FillInTheMiddle
 from jaxgen.data.parts import encode_parts, parts_of

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from data_host import BATCH, digests, mixture
+from support.data_host import BATCH, digests, mixture
 
-SCRIPT = Path(__file__).parents[1] / "data_host.py"
+SCRIPT = Path(__file__).parents[1] / "support" / "data_host.py"
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -11,7 +11,7 @@ import tracemalloc
 
 import pytest
 import zstandard
-from data_writers import (
+from support.data_writers import (
     KEYED,
     RECORDS,
     write_array_record,

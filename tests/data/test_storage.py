@@ -12,8 +12,8 @@ from typing import Any
 
 import fsspec
 import pytest
-from data_writers import write_array_record, write_parquet, write_webdataset
 from fsspec.implementations.memory import MemoryFileSystem
+from support.data_writers import write_array_record, write_parquet, write_webdataset
 
 from jaxgen.data.storage import matching_files, open_binary, size_of, stamp_of
 from jaxgen.data.tables import ArrayRecord, Parquet, WebDataset

@@ -4,8 +4,8 @@ import shutil
 
 import numpy as np
 import pytest
-from data_writers import write_jsonl, write_text
 from scipy import stats
+from support.data_writers import write_jsonl, write_text
 
 from jaxgen.configuration import load
 from jaxgen.data.features import PromptAnswer

@@ -5,7 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from helpers import build, one_device_mesh, tiny_dense, tiny_model
+from support.helpers import build, one_device_mesh, tiny_dense, tiny_model
 
 pytest.importorskip("lm_eval")
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import build, one_device_mesh, tiny_dense
+from support.helpers import build, one_device_mesh, tiny_dense
 
 from jaxgen.batch import Batch
 from jaxgen.codecs.bytes import ByteCodec
@@ -19,10 +19,10 @@ from jaxgen.evaluation.config import EvaluationConfig
 from jaxgen.evaluation.evaluate import evaluate
 from jaxgen.evaluation.likelihood import Scorer
 from jaxgen.evaluation.summary import summarise
+from jaxgen.files import read_rows
 from jaxgen.generation.policies import SamplingPolicy
 from jaxgen.generation.sampling import pad_prompts, sample
 from jaxgen.models.block_config import Initialization
-from jaxgen.training.run_directory import read_rows
 
 CODEC = ByteCodec()
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import build, one_device_mesh, tiny_dense, tiny_model
+from support.helpers import build, one_device_mesh, tiny_dense, tiny_model
 
 from jaxgen.batch import Batch
 from jaxgen.codecs.bytes import ByteCodec
@@ -26,10 +26,10 @@ from jaxgen.evaluation.evaluate import evaluate
 from jaxgen.evaluation.generations import Execution, Generation, ListedItems, cut
 from jaxgen.evaluation.likelihood import Scorer
 from jaxgen.evaluation.summary import summarise
+from jaxgen.files import read_rows
 from jaxgen.generation.continuing import continue_prompts
 from jaxgen.generation.policies import SamplingPolicy
 from jaxgen.models.block_config import Initialization
-from jaxgen.training.run_directory import read_rows
 
 CODEC = ByteCodec()
 QUESTIONS = tuple(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import MESHES, build, tiny_dense, tiny_gpt2, tiny_model, tiny_moe
+from support.helpers import MESHES, build, tiny_dense, tiny_gpt2, tiny_model, tiny_moe
 
 from jaxgen.batch import Batch
 from jaxgen.errors import ConfigError

@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from helpers import build
-from interchange_tiny import CONFIGS
 from safetensors.numpy import load_file
+from support.helpers import build
+from support.interchange_tiny import CONFIGS
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from jaxgen.cli import main

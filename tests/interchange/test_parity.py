@@ -15,8 +15,8 @@ pytest.importorskip("transformers")
 
 import torch
 import transformers
-from interchange_peers import load_peer, make_peer, run_peer, save_peer, shortened_peer
-from interchange_tiny import CONFIGS
+from support.interchange_peers import load_peer, make_peer, run_peer, save_peer, shortened_peer
+from support.interchange_tiny import CONFIGS
 
 from jaxgen.batch import Batch, EncoderInput
 from jaxgen.interchange.configs import differences, find_family, read_config, write_config

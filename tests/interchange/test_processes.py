@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 import pytest
-from helpers import build
-from interchange_tiny import CONFIGS
 from safetensors.numpy import load_file
+from support.helpers import build
+from support.interchange_tiny import CONFIGS
 
 from jaxgen.interchange.configs import find_family, read_config
 from jaxgen.interchange.exporting import export_model

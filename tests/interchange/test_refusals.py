@@ -7,9 +7,9 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers import build, tiny_dense
-from interchange_tiny import CONFIGS
 from safetensors.numpy import load_file, save_file
+from support.helpers import build, tiny_dense
+from support.interchange_tiny import CONFIGS
 
 from jaxgen.errors import InterchangeError
 from jaxgen.interchange.configs import find_family, read_config, write_config

@@ -7,9 +7,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 from flax import nnx
-from helpers import MESHES, build, one_device_mesh
-from interchange_tiny import CONFIGS
 from safetensors import safe_open
+from support.helpers import MESHES, build, one_device_mesh
+from support.interchange_tiny import CONFIGS
 
 from jaxgen.errors import InterchangeError
 from jaxgen.interchange.configs import find_family, read_config, write_config

@@ -4,7 +4,7 @@ import math
 
 import jax
 import pytest
-from helpers import ALL_BIASES, tiny_dense, tiny_gpt2, tiny_moe
+from support.helpers import ALL_BIASES, tiny_dense, tiny_gpt2, tiny_moe
 
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.config import TransformerConfig

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import jax
 import pytest
-from compiled_flops import matrix_product_flops
-from helpers import build, families, one_row, source_of, tiny_model
+from support.compiled_flops import matrix_product_flops
+from support.helpers import build, families, one_row, source_of, tiny_model
 
 from jaxgen.commands.models import load_model, model_names
 from jaxgen.models.counting import count_parameters, forward_flops_per_token

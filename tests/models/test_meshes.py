@@ -7,7 +7,7 @@ import itertools
 import jax
 import numpy as np
 import pytest
-from helpers import (
+from support.helpers import (
     ALL_BIASES,
     MESHES,
     build,

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from helpers import build, layer_parameters, tiny_moe
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.helpers import build, layer_parameters, tiny_moe
 
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.moe import MoE, balanced

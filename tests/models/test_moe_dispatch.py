@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from helpers import one_device_mesh, tiny_moe
+from support.helpers import one_device_mesh, tiny_moe
 
 from jaxgen.models.moe import MoE
 from jaxgen.sharding.mesh import MeshConfig, make_mesh

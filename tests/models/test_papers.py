@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import build, layer_parameters, one_row, spread, tiny_model
+from support.helpers import build, layer_parameters, one_row, spread, tiny_model
 
 LENGTH = 24
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from helpers import ALL_BIASES, build, random_batch, tiny_dense, tiny_moe
+from support.helpers import ALL_BIASES, build, random_batch, tiny_dense, tiny_moe
 
 from jaxgen.errors import ConfigError
 from jaxgen.models.attention import attention_scale

@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from helpers import MESHES, one_device_mesh, tiny_model
 
 from jaxgen.batch import Batch, EncoderInput
 from jaxgen.configuration import load
@@ -23,6 +22,7 @@ from jaxgen.training.loading import put_batch
 from jaxgen.training.program import build_program
 from jaxgen.training.schedules import WarmupCosine
 from jaxgen.training.step import make_train_step
+from support.helpers import MESHES, one_device_mesh, tiny_model
 
 STEPS = 20
 MASK = 300  # A token that no text has.

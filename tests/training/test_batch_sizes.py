@@ -5,12 +5,13 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from helpers import one_device_mesh, tiny_dense
 from hypothesis import given
 from hypothesis import strategies as st
+from support.helpers import one_device_mesh, tiny_dense
 
 from jaxgen.configuration import load
 from jaxgen.errors import ConfigError, ShardingError
+from jaxgen.runs.checkpoints import Checkpoints
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.batch_sizes import LinearRamp, SteppedRamp, batch_sizes
@@ -18,7 +19,6 @@ from jaxgen.training.config import TrainConfig
 from jaxgen.training.loading import open_data
 from jaxgen.training.loop import fit
 from jaxgen.training.program import build_program
-from jaxgen.training.run_directory import RunDirectory
 
 
 def megatron(start, increment, full, ramp_rows, steps):
@@ -114,11 +114,9 @@ def test_a_run_stopped_in_the_ramp_goes_on_as_if_it_had_not(tmp_path):
         mesh, rows = one_device_mesh(), Rows()
         program = build_program(tiny_dense(vocab_size=320), train, mesh, Rules())
         program = dataclasses.replace(program, total_steps=steps)
-        directory = RunDirectory(folder)
-        directory.prepare()
-        with jax.set_mesh(mesh):
+        with jax.set_mesh(mesh), Checkpoints(folder) as checkpoints:
             data = open_data(mixture, train, steps)
-            return fit(program, data, directory, [rows]), rows.rows
+            return fit(program, data, checkpoints, [rows]), rows.rows
 
     whole, rows = trained(tmp_path / "whole", 8)
     trained(tmp_path / "cut", 4)

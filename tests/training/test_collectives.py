@@ -5,7 +5,7 @@ import re
 
 import jax
 import pytest
-from helpers import random_batch, tiny_dense
+from support.helpers import random_batch, tiny_dense
 
 from jaxgen.models.parameters import named_parameters
 from jaxgen.sharding.mesh import MeshConfig, make_mesh

@@ -6,7 +6,7 @@ import functools
 import jax
 import numpy as np
 import pytest
-from helpers import MESHES, families, one_device_mesh, tiny_model
+from support.helpers import MESHES, families, one_device_mesh, tiny_model
 
 from jaxgen.batch import Batch, EncoderInput
 from jaxgen.configuration import load

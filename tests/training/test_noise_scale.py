@@ -6,7 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from helpers import one_device_mesh, random_batch, tiny_dense
+from support.helpers import one_device_mesh, random_batch, tiny_dense
 
 from jaxgen.errors import ConfigError
 from jaxgen.objectives.next_token import next_token

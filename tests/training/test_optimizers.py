@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from helpers import MESHES, build, one_device_mesh, tiny_moe
+from support.helpers import MESHES, build, one_device_mesh, tiny_moe
 
 from jaxgen.models.parameters import named_parameters
 from jaxgen.sharding.mesh import make_mesh

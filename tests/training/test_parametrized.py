@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from helpers import build, one_device_mesh, random_batch, tiny_moe
+from support.helpers import build, one_device_mesh, random_batch, tiny_moe
 
 from jaxgen.errors import ConfigError
 from jaxgen.models.parameters import named_parameters

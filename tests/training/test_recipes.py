@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import one_device_mesh
+from support.helpers import one_device_mesh
 
 from jaxgen.configuration import load
 from jaxgen.models.counting import count_parameters
-from jaxgen.run_config import RunConfig
+from jaxgen.runs.config import RunConfig
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.durations import parse_duration
 from jaxgen.training.program import build_program

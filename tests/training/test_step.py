@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 import pytest
-from helpers import ALL_BIASES, MESHES, one_device_mesh, random_batch, tiny_dense, tiny_moe
+from support.helpers import ALL_BIASES, MESHES, one_device_mesh, random_batch, tiny_dense, tiny_moe
 
 from jaxgen.models.parameters import named_parameters
 from jaxgen.ops.moe_config import MoEConfig

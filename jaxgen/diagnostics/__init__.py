@@ -1,0 +1,1 @@
+"""Diagnostics of training: coordinate checks, transfer of rates, cooldowns, batch sizes."""

@@ -1,0 +1,158 @@
+"""Many budgets from one long run: cooldowns that branch off its checkpoints (2405.18392).
+
+The trunk warms up and keeps its rate (`WarmupStableDecay` with decay 0); each branch goes on from
+one of the trunk's checkpoints and decays. A branch is a run of its own, whose configuration says
+warm-up, peak and decay outright, and whose first steps would be, step for step, those of the trunk:
+the same batches, for a batch is a function of the step, at the same rate. So the trunk's checkpoint
+is the one the branch itself would have written, and `branch_off` puts it where the branch looks for
+its own. To train the branch from its beginning would give the same result for more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import shutil
+from collections.abc import Sequence
+
+from jaxgen.configuration import load_text, to_gin
+from jaxgen.errors import CheckpointError, ConfigError
+from jaxgen.models.counting import count_parameters
+from jaxgen.runs.checkpoints import Checkpoints
+from jaxgen.runs.config import RunConfig
+from jaxgen.runs.run_directory import RunDirectory
+from jaxgen.training.durations import parse_duration
+from jaxgen.training.schedules import WarmupStableDecay
+
+
+def trunk(base: RunConfig, totals: Sequence[int], decay: float = 0.2) -> RunConfig:
+    """The long run: as far as the last branch needs it, every branching point kept.
+
+    Args:
+      base: a run with `WarmupStableDecay`.
+      totals: the lengths of the branches in steps, their cooldowns included.
+      decay: the cooldown's share of a branch, 0.1 to 0.2 in the paper.
+
+    Raises:
+      ConfigError: another schedule, or a branch that would leave before the warm-up ends.
+    """
+    schedule, warmup = _schedule(base)
+    points = [branching_point(total, decay) for total in totals]
+    if min(points) < warmup:
+        raise ConfigError(
+            f"a branch of {min(totals)} steps leaves at step {min(points)}, before the warm-up of "
+            f"{warmup} ends; shorten train.schedule.warmup or the branches' decay."
+        )
+    every = math.gcd(*points)
+    train = dataclasses.replace(
+        base.train,
+        steps=max(points),
+        schedule=dataclasses.replace(schedule, warmup=warmup, decay=0),
+        checkpoint_every=every,
+        keep_checkpoints=max(points) // every,
+    )
+    return dataclasses.replace(base, name=f"{base.name}-trunk", train=train)
+
+
+def branch(trunk_config: RunConfig, total: int, decay: float = 0.2) -> RunConfig:
+    """The run of `total` steps whose last share `decay` cools down, all else as the trunk's.
+
+    Raises:
+      ConfigError: another schedule.
+    """
+    schedule, warmup = _schedule(trunk_config)
+    cooling = total - branching_point(total, decay)
+    train = dataclasses.replace(
+        trunk_config.train,
+        steps=total,
+        schedule=dataclasses.replace(schedule, warmup=warmup, decay=cooling),
+        keep_checkpoints=2,
+    )
+    name = f"{trunk_config.name.removesuffix('-trunk')}-{total}"
+    return dataclasses.replace(trunk_config, name=name, train=train)
+
+
+def branching_point(total: int, decay: float) -> int:
+    """The step after which a run of `total` steps cools down."""
+    if not 0 < decay < 1:
+        raise ConfigError(f"decay={decay} is the cooldown's share of the run, in (0, 1).")
+    return total - max(1, round(decay * total))
+
+
+def branch_off(trunk_dir: str | os.PathLike, config: RunConfig, run_dir: str | os.PathLike) -> int:
+    """Copies the trunk's checkpoint to where `run(config, run_dir)` will go on from it.
+
+    A directory that is already begun is left as it is.
+
+    Args:
+      trunk_dir: the trunk's run directory.
+      config: made by `branch`.
+      run_dir: of the branch.
+
+    Returns:
+      The step the branch goes on from.
+
+    Raises:
+      CheckpointError: no such checkpoint, or a trunk whose first steps are not the branch's.
+    """
+    source, target = RunDirectory(trunk_dir), RunDirectory(run_dir)
+    schedule, _ = _schedule(config)
+    assert isinstance(config.train.steps, int) and isinstance(schedule.decay, int)
+    step = config.train.steps - schedule.decay
+    if not source.config_file.exists():
+        raise CheckpointError(f"{source.path} is not a run directory: it has no config.gin.")
+    recorded = load_text(source.config_file.read_text(), source=str(source.config_file))
+    if to_gin(_until(recorded)) != to_gin(_until(config)):
+        raise CheckpointError(
+            f"{source.path} differs from the branch {config.name!r} in more than its length and "
+            "cooldown, so its checkpoints are not the branch's; make the branch with "
+            "`branch(trunk, total)` from its config.gin."
+        )
+    with Checkpoints(source.checkpoints) as checkpoints:
+        steps = checkpoints.steps()
+    if step not in steps:
+        raise CheckpointError(
+            f"{source.path} has no checkpoint of step {step}, only of {steps}; train the trunk as "
+            "`trunk(base, totals)` says, which keeps every branching point."
+        )
+    target.prepare()
+    with target.lock():
+        place = target.checkpoints / str(step)
+        if not target.checkpoints.exists():
+            # Renamed into place, so that a copy that was cut short is never taken for a checkpoint.
+            unfinished = target.path / f".checkpoints.{os.getpid()}.tmp"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            shutil.copytree(source.checkpoints / str(step), unfinished / place.name)
+            os.replace(unfinished, target.checkpoints)
+    return step
+
+
+def _schedule(config: RunConfig) -> tuple[WarmupStableDecay, int]:
+    """The schedule and its warm-up in steps."""
+    schedule, train = config.train.schedule, config.train
+    if not isinstance(schedule, WarmupStableDecay):
+        raise ConfigError(
+            f"train.schedule={type(schedule).__name__} has no stable part to branch off; use "
+            "@warmup_stable_decay()."
+        )
+    active = count_parameters(config.model).active
+    warmup = parse_duration(schedule.warmup).steps(
+        steps_for_tokens=train.steps_for_tokens,
+        active_parameters=active,
+        total_steps=train.total_steps(active),
+    )
+    return schedule, warmup
+
+
+def _until(config: RunConfig) -> RunConfig:
+    """What a trunk and its branches share."""
+    schedule, warmup = _schedule(config)
+    train = dataclasses.replace(
+        config.train,
+        steps=1,
+        schedule=dataclasses.replace(schedule, warmup=warmup, decay=0),
+        checkpoint_every=1,
+        keep_checkpoints=1,
+    )
+    return dataclasses.replace(config, name="", train=train)

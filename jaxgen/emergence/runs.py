@@ -1,0 +1,116 @@
+"""Runs: a task's rows, averaged over instances, one value a run and metric.
+
+Published tables often give no more than this, so whatever does not need single instances is
+computed from here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from jaxgen.emergence.errors import EmergenceError
+from jaxgen.emergence.table import TaskRows
+
+PER_TOKEN = "log_probability_per_token"
+
+
+@dataclasses.dataclass(frozen=True)
+class Runs:
+    """Means of a task's runs.
+
+    Attributes:
+      task: its name.
+      chance: exact match of guessing.
+      scale: [rungs] increasing size; positive, in the unit of the axis.
+      axis: its name.
+      rung: [runs] int, into `scale`.
+      seed: [runs] str.
+      instances: [runs] float: how many the means are over.
+      metrics: name -> [runs]; among them "exact_match" and "log_probability_per_token" (nats).
+    """
+
+    task: str
+    chance: float
+    scale: np.ndarray
+    axis: str
+    rung: np.ndarray
+    seed: np.ndarray
+    instances: np.ndarray
+    metrics: Mapping[str, np.ndarray]
+
+    def __post_init__(self):
+        for name, column in self.metrics.items():
+            if len(column) != len(self.rung) or not np.isfinite(column).all():
+                raise EmergenceError(
+                    f"{name} of task {self.task!r} must be {len(self.rung)} finite numbers, one "
+                    "for each run."
+                )
+        if not np.array_equal(np.unique(self.rung), np.arange(len(self.scale))):
+            raise EmergenceError(
+                f"rungs of task {self.task!r} must be 0 to {len(self.scale) - 1}, each with a run."
+            )
+
+    @property
+    def log_scale(self) -> np.ndarray:
+        """[rungs], rising: of a loss, which falls, the negative logarithm."""
+        return np.log(self.scale) * (-1 if self.axis == "loss" else 1)
+
+    @property
+    def seeds(self) -> np.ndarray:
+        """[rungs] int: runs of each."""
+        return np.bincount(self.rung)
+
+    def of_rung(self, metric: str, rung: int) -> np.ndarray:
+        """[seeds of the rung]."""
+        return self.metric(metric)[self.rung == rung]
+
+    def means(self, metric: str) -> np.ndarray:
+        """[rungs] over seeds."""
+        return np.bincount(self.rung, self.metric(metric)) / self.seeds
+
+    def metric(self, name: str) -> np.ndarray:
+        """[runs].
+
+        Raises:
+          EmergenceError: the task has no such metric.
+        """
+        if name not in self.metrics:
+            raise EmergenceError(
+                f"metric={name!r} is not among those of task {self.task!r}: "
+                f"{', '.join(self.metrics)}."
+            )
+        return self.metrics[name]
+
+
+def average_runs(rows: TaskRows, axis: str | None = None) -> Runs:
+    """A task's rows -> its runs along an axis, by default the first that it has.
+
+    The log probability per token is the sum over all answers by the sum of their tokens.
+    """
+    axis = axis or next(iter(rows.scales))
+    keys = np.stack([rows.rung.astype(str), rows.seed], axis=1)
+    _, first, run = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    run = run.ravel()
+    count = np.bincount(run)
+    metrics = {name: np.bincount(run, column) / count for name, column in rows.metrics.items()}
+    metrics[PER_TOKEN] = metrics["log_probability"] / metrics["answer_tokens"]
+    # What the exact match would be if every token of a run's answers were right independently
+    # and equally often (Schaeffer et al., 2023).
+    accuracy = metrics["token_accuracy"][run]
+    metrics["independent_tokens"] = (
+        np.bincount(run, accuracy ** rows.metrics["answer_tokens"]) / count
+    )
+    order = np.argsort(rows.scale(axis) * (-1 if axis == "loss" else 1), kind="stable")
+    return Runs(
+        task=rows.task,
+        chance=rows.chance,
+        scale=rows.scale(axis)[order],
+        axis=axis,
+        rung=np.argsort(order)[rows.rung[first]],
+        seed=rows.seed[first],
+        instances=count.astype(np.float64),
+        metrics=metrics,
+    )

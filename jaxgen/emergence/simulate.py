@@ -1,0 +1,135 @@
+"""Tables whose kind is known, to ask what a design can tell apart before paying for it.
+
+A run of scale s and seed r gives instance i the loss per token
+
+    l = L(s, r) * exp(difficulty_i + noise),        L in nats,
+
+a token is right with probability exp(-l), an answer where all its tokens are, and its log
+probability is minus the sum of its tokens' losses. L(s, r) is, times exp(seed noise),
+
+  "mirage"    a power law, floor + start (s / s_min)^-exponent, or the same from a slow beginning,
+              floor + start / (1 + (s / s_bend)^exponent) with a bend that takes most of the range:
+              what is sudden in exact match is the metric's doing (Schaeffer et al., 2023)
+  "break"     slow before a scale, and steep from there: start (s / s_min)^-slow, then
+              (s / s_break)^-steep
+  "bimodal"   for each seed either of two smooth laws, without and with the ability; the chance of
+              the second rises with scale (Zhao et al., 2025)
+
+What is not fixed by the design (exponents, places, difficulty) is drawn anew for each table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from jaxgen.emergence.errors import EmergenceError
+from jaxgen.emergence.table import TaskRows
+
+KINDS = ("mirage", "break", "bimodal")
+MINOR_LOSS = 1e-4
+"""The least loss of a token, in nats."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Design:
+    """How a study would look.
+
+    Attributes:
+      scales: rungs, evenly spaced in log scale.
+      decades: from the smallest scale to the largest.
+      seeds: runs of each rung.
+      instances: of the task.
+      answer_tokens: of an answer.
+      seed_noise: standard deviation over seeds of the log of the loss.
+      difficulty: standard deviation over instances of the log of the loss.
+      token_noise: standard deviation of the same for a run and instance.
+      vocabulary: a token's loss is at most its logarithm.
+    """
+
+    scales: int = 8
+    decades: float = 3.0
+    seeds: int = 8
+    instances: int = 200
+    answer_tokens: int = 8
+    seed_noise: float = 0.06
+    difficulty: float = 0.4
+    token_noise: float = 0.2
+    vocabulary: int = 64
+
+    def __post_init__(self):
+        for name in ("scales", "seeds", "instances", "answer_tokens"):
+            if getattr(self, name) < 1:
+                raise EmergenceError(f"{name}={getattr(self, name)} must be at least 1.")
+        if self.decades <= 0 or self.vocabulary < 2:
+            raise EmergenceError(
+                f"decades={self.decades} must be above 0 and vocabulary={self.vocabulary} above 1."
+            )
+
+
+def simulate(design: Design, kind: str, seed: int = 0) -> TaskRows:
+    """A table of a kind, the same for the same seed.
+
+    Raises:
+      EmergenceError: a kind that there is none of.
+    """
+    if kind not in KINDS:
+        raise EmergenceError(f"kind={kind!r} must be one of {', '.join(KINDS)}.")
+    random = np.random.default_rng([seed, KINDS.index(kind)])
+    level = _levels(design, kind, random)  # [scales, seeds]
+    level *= np.exp(random.normal(0, design.seed_noise, level.shape))
+    difficulty = random.normal(0, design.difficulty, design.instances)
+    shape = (design.scales, design.seeds, design.instances)
+    loss = level[..., None] * np.exp(difficulty + random.normal(0, design.token_noise, shape))
+    loss = np.clip(loss, MINOR_LOSS, np.log(design.vocabulary))
+    of_token = loss[..., None] * np.exp(
+        random.normal(0, design.token_noise, (*shape, design.answer_tokens))
+    )
+    is_right = random.random(of_token.shape) < np.exp(-of_token)
+    rung, run_seed, instance = (part.ravel() for part in np.indices(shape))
+    parameters = 1e5 * 10 ** np.linspace(0, design.decades, design.scales)
+    return TaskRows(
+        task=kind,
+        chance=0.0,
+        rung=rung,
+        seed=run_seed.astype(str),
+        instance=instance.astype(str),
+        scales={"parameters": parameters},
+        metrics={
+            "exact_match": is_right.all(-1).ravel().astype(np.float64),
+            "token_accuracy": is_right.mean(-1).ravel(),
+            "log_probability": -of_token.sum(-1).ravel(),
+            "answer_tokens": np.full(rung.shape, float(design.answer_tokens)),
+        },
+    )
+
+
+def _levels(design: Design, kind: str, random: np.random.Generator) -> np.ndarray:
+    """[scales, seeds]: L(s, r), in nats."""
+    x = np.linspace(0, 1, design.scales)[:, None] * np.ones(design.seeds)
+    reach = design.decades * np.log(10)
+    highest = np.log(design.vocabulary)
+    # The loss a token may have at the end for one in two to one in fifty answers to be wrong.
+    end = -np.log(random.uniform(0.5, 0.98)) / design.answer_tokens
+    if kind == "mirage":
+        start = random.uniform(0.25, 0.6) * highest
+        if random.random() < 0.5:
+            floor = end * random.uniform(0, 0.5)
+            exponent = np.log(start / max(end - floor, MINOR_LOSS)) / reach
+            return floor + start * np.exp(-exponent * reach * x)
+        width = random.uniform(0.6, 1.0)
+        bend = 1 / (1 + np.exp(2 * np.log(9) / width * (x - random.uniform(0.3, 0.6))))
+        bend = (bend - bend[-1:]) / (bend[:1] - bend[-1:])
+        return end + (start - end) * bend
+    start = random.uniform(0.25, 0.6) * highest
+    slow = random.uniform(0.0, 0.1) * np.ones(())
+    before = start * np.exp(-slow * reach * x)
+    place = random.uniform(0.3, 0.7)
+    if kind == "break":
+        steep = random.uniform(2.0, 4.0)
+        after = np.exp(-steep * reach * np.maximum(0, x - place))
+        return np.maximum(before * after, end)
+    with_ability = end * np.exp(-slow * reach * (x - 1))
+    chance = 1 / (1 + np.exp(-random.uniform(5, 12) * (x - place)))
+    return np.where(random.random(x.shape) < chance, with_ability, before)

@@ -1,0 +1,201 @@
+"""The best model of a compute budget: N*(C), D*(C) and the loss they reach."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from jaxgen.laws.errors import LawError
+from jaxgen.laws.fit import EXTRAPOLATION, Fit
+from jaxgen.laws.resampling import interval
+from jaxgen.laws.table import FLOPS_PER_PARAMETER_AND_TOKEN, check_positive
+from jaxgen.laws.token_flops import TokenFlops
+
+COARSE, FINE = 600, 400
+"""Sizes of the two grids on which a law without a closed form is searched."""
+FINE_REACH = 4.0
+"""The finer grid's extent in ln N, on each side of the coarse one's best."""
+
+Losses = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Parameters and tokens -> losses, of the same shape."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Optimum:
+    """The best models of compute budgets.
+
+    Attributes:
+      flops: [budgets].
+      parameters: [budgets] N*.
+      tokens: [budgets] D*.
+      loss: [budgets] that they reach; NaN where the approach does not say.
+      parameters_interval: [budgets, 2]; NaN without bootstraps, and so below.
+      tokens_interval: [budgets, 2].
+      loss_interval: [budgets, 2] of the law's curve, without a run's noise.
+      level: of the intervals.
+      is_extrapolated: [budgets] bool: beyond 10 times the largest compute of the fit.
+    """
+
+    flops: np.ndarray
+    parameters: np.ndarray
+    tokens: np.ndarray
+    loss: np.ndarray
+    parameters_interval: np.ndarray
+    tokens_interval: np.ndarray
+    loss_interval: np.ndarray
+    level: float
+    is_extrapolated: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Frontier:
+    """Power laws N* = exp(log_size) C^exponent and D* = C / (a token's FLOPs at N*).
+
+    Attributes:
+      name: of the approach.
+      log_size: logarithm of N* at one FLOP.
+      exponent: a of N* ~ C^a.
+      log_size_draws: [bootstraps].
+      exponent_draws: [bootstraps].
+      token_flops: what a token costs at a size.
+      largest_flops: of the runs it comes from.
+    """
+
+    name: str
+    log_size: float
+    exponent: float
+    log_size_draws: np.ndarray
+    exponent_draws: np.ndarray
+    token_flops: TokenFlops
+    largest_flops: float
+
+    @property
+    def tokens_exponent(self) -> float:
+        """b of D* ~ C^b."""
+        return 1 - self.token_flops.exponent * self.exponent
+
+    @property
+    def standard_error(self) -> float:
+        """Of a."""
+        return float(np.nanstd(self.exponent_draws, ddof=1)) if len(self.exponent_draws) else np.nan
+
+    def exponent_interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Percentile interval of a."""
+        low, high = interval(self.exponent_draws, level)
+        return float(low), float(high)
+
+    def tokens_exponent_interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Percentile interval of b: that of a, turned round."""
+        low, high = self.exponent_interval(level)
+        power = self.token_flops.exponent
+        return 1 - power * high, 1 - power * low
+
+    def optimum(
+        self,
+        flops: ArrayLike,
+        level: float = 0.95,
+        losses: Losses | None = None,
+        losses_of_draws: Losses | None = None,
+    ) -> Optimum:
+        """N* and D* of budgets, with intervals.
+
+        Args:
+          flops: [budgets] or a number.
+          level: of the intervals.
+          losses: [budgets] parameters and tokens -> [budgets] losses, where they are known.
+          losses_of_draws: the same of [bootstraps, budgets].
+        """
+        flops = np.atleast_1d(np.asarray(flops, float))
+        check_positive("flops", flops)
+        sizes = np.exp(self.log_size + self.exponent * np.log(flops))
+        # A draw far off may have a size of nothing or without end, and tokens to match.
+        with np.errstate(divide="ignore", over="ignore"):
+            size_draws = np.exp(
+                self.log_size_draws[:, None] + self.exponent_draws[:, None] * np.log(flops)
+            )
+            tokens, token_draws = (
+                flops / self.token_flops.of(some) for some in (sizes, size_draws)
+            )
+        loss, loss_draws = np.full(len(flops), np.nan), np.zeros((0, len(flops)))
+        if losses is not None:
+            loss = losses(sizes, tokens)
+        if losses_of_draws is not None:
+            loss_draws = losses_of_draws(size_draws, token_draws)
+        return Optimum(
+            flops,
+            sizes,
+            tokens,
+            loss,
+            interval(size_draws, level),
+            interval(token_draws, level),
+            interval(loss_draws, level),
+            level,
+            flops > EXTRAPOLATION * self.largest_flops,
+        )
+
+
+def search_optimum(fit: Fit, flops: ArrayLike, level: float = 0.95, **others: float) -> Optimum:
+    """The best models by a law of parameters and tokens without a closed form.
+
+    ln N is searched on a grid, then on a finer one about the best, then by a parabola through the
+    best three. Dense compute, C = 6ND, is presumed.
+
+    Args:
+      fit: of a law that reads parameters and tokens.
+      flops: [budgets] or a number.
+      level: of the intervals.
+      **others: values of the law's further inputs, such as experts=64.
+    """
+    if not {"parameters", "tokens"} <= set(fit.law.inputs):
+        raise LawError(
+            f"{fit.name} reads {', '.join(fit.law.inputs)}; a best model needs a law of both "
+            "parameters and tokens."
+        )
+    flops = np.atleast_1d(np.asarray(flops, float))
+    check_positive("flops", flops)
+    vectors = np.concatenate([fit.vector[None], fit.draws])
+    sizes, losses = np.empty((2, len(vectors), len(flops)))
+    for place, budget in enumerate(flops):
+        product = budget / FLOPS_PER_PARAMETER_AND_TOKEN
+
+        def evaluate(logs: np.ndarray, product: float = product) -> np.ndarray:
+            named = {"parameters": np.exp(logs), "tokens": product * np.exp(-logs)}
+            named |= {name: np.full(len(logs), value) for name, value in others.items()}
+            return fit.law.values(named, vectors)
+
+        coarse = np.linspace(0.0, np.log(product), COARSE)
+        middle = coarse[np.argmin(evaluate(coarse)[0])]
+        fine = np.linspace(middle - FINE_REACH, middle + FINE_REACH, FINE)
+        sizes[:, place], losses[:, place] = _vertices(fine, evaluate(fine))
+    sizes = np.exp(sizes)
+    tokens = flops / FLOPS_PER_PARAMETER_AND_TOKEN / sizes
+    known = fit.columns["flops"].max() if "flops" in fit.columns else np.inf
+    return Optimum(
+        flops,
+        sizes[0],
+        tokens[0],
+        losses[0],
+        interval(sizes[1:], level),
+        interval(tokens[1:], level),
+        interval(losses[1:], level),
+        level,
+        flops > EXTRAPOLATION * known,
+    )
+
+
+def _vertices(places: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of rows [rows, places], the least by a parabola through three points; NaN at an edge."""
+    best = np.argmin(values, axis=1)
+    is_edge = (best == 0) | (best == len(places) - 1)
+    best = np.clip(best, 1, len(places) - 2)
+    rows = np.arange(len(values))
+    left, middle, right = (values[rows, best + step] for step in (-1, 0, 1))
+    curvature = left - 2 * middle + right
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shift = np.where(curvature > 0, 0.5 * (left - right) / curvature, 0.0)
+    vertex = places[best] + shift * (places[1] - places[0])
+    lowest = middle - 0.25 * (left - right) * shift
+    return np.where(is_edge, np.nan, vertex), np.where(is_edge, np.nan, lowest)

@@ -1,0 +1,74 @@
+"""Many small least-squares fits at once, by Levenberg and Marquardt's method.
+
+Where a law nearly goes through its points, the objective is a narrow curved valley that BFGS walks
+along slowly; steps from the residuals' own slopes do not. The damping of a step is a multiple of
+the diagonal of J'J (Marquardt, 1963), adapted for each fit by whether its last step led down.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jaxgen.laws.objective import Problem
+
+FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-2, 1e-14, 1e12
+DOWN, UP = 0.2, 4.0
+"""Of the damping, after a step that led down and one that did not."""
+STALLED = 3
+"""Steps of no progress after which a fit is done."""
+
+
+def minimise_squares(
+    problem: Problem, starts: np.ndarray, tolerance: float = 1e-13, iterations: int = 500
+) -> tuple[np.ndarray, np.ndarray]:
+    """Minimises each row of starts.
+
+    Args:
+      problem: of least squares (an infinite delta).
+      starts: [rows, parameters].
+      tolerance: a row is done when three steps in turn take off less than this part of its value.
+      iterations: steps at most, those that lead up counted.
+
+    Returns:
+      Where each row ends [rows, parameters], and the values there [rows].
+    """
+    points = np.array(starts, float)
+    rows = np.arange(len(points))
+    values, gradients, matrices = problem.normal_equations(points, rows)
+    damping = np.full(len(points), FIRST_DAMPING)
+    stalled = np.zeros(len(points), int)
+    active = rows[np.isfinite(values) & (values > 0)]
+    for _ in range(iterations):
+        if not len(active):
+            break
+        step = _steps(matrices[active], gradients[active], damping[active])
+        trial = points[active] + step
+        value = problem.values(trial, active)
+        is_down = value <= values[active]
+        gained = np.where(is_down, values[active] - value, 0.0)
+        is_small = is_down & (gained <= tolerance * values[active])
+        damping[active] *= np.where(is_down, DOWN, UP)
+        is_done = is_small | (damping[active] > MOST_DAMPING)
+        stalled[active] = np.where(is_done, stalled[active] + 1, stalled[active] * ~is_down)
+        np.clip(damping, LEAST_DAMPING, None, out=damping)
+        moved = active[is_down]
+        if len(moved):
+            points[moved] = trial[is_down]
+            values[moved], gradients[moved], matrices[moved] = problem.normal_equations(
+                points[moved], moved
+            )
+        is_over = (stalled[active] >= STALLED) | (values[active] <= 0)
+        active = active[~is_over & (damping[active] <= MOST_DAMPING)]
+    return points, values
+
+
+def _steps(matrices: np.ndarray, gradients: np.ndarray, damping: np.ndarray) -> np.ndarray:
+    """[rows, parameters]: the damped steps, found in units in which J'J has a unit diagonal."""
+    size = np.trace(matrices, axis1=1, axis2=2)[:, None]
+    diagonal = np.maximum(np.diagonal(matrices, axis1=1, axis2=2), 1e-30 * size + 1e-300)
+    scale = np.sqrt(diagonal)
+    scaled = matrices / (scale[:, :, None] * scale[:, None, :])
+    scaled = scaled + damping[:, None, None] * np.eye(matrices.shape[1])
+    # The smallest damping is below rounding: a singular J'J is then solved as well as can be.
+    scaled += 1e-15 * np.eye(matrices.shape[1])
+    return -np.linalg.solve(scaled, (gradients / scale)[:, :, None])[:, :, 0] / scale

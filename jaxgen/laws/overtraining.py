@@ -1,0 +1,107 @@
+"""Over-training: loss at any ratio of tokens to parameters, and the downstream error at a loss.
+
+Gadre et al. (2403.08540): L(C, M) = E + (a M^eta + b M^-eta) C^-eta with M = D / N, which is
+Chinchilla's law with alpha = beta = 2 eta; and Err(L) = eps - k exp(-gamma L). They fit both by
+least squares of the losses and errors themselves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from jaxgen.laws.chinchilla import CHINCHILLA
+from jaxgen.laws.fit import Fit, Prediction
+from jaxgen.laws.fitting import Fitting, fit_law, fit_table
+from jaxgen.laws.law import Law, by_complex_step, restrict
+from jaxgen.laws.objective import LEAST_SQUARES
+from jaxgen.laws.resampling import interval
+from jaxgen.laws.table import FLOPS_PER_PARAMETER_AND_TOKEN, Columns, Table
+
+OVERTRAINING = dataclasses.replace(
+    restrict(CHINCHILLA, tied={"beta": "alpha"}), name="over-training"
+)
+PROTOCOL = Fitting(LEAST_SQUARES, bootstraps=0)
+"""The paper's: least squares of the loss. Its five runs are too few for bootstraps."""
+RATES = (0.1, 0.3, 1.0, 3.0, 10.0)
+"""Starts of gamma, over a typical loss."""
+
+
+def fit_overtraining(table: Table, fitting: Fitting = PROTOCOL) -> Fit:
+    """Fits L = E + A / N^alpha + B / D^alpha; `chinchilla_frontier` takes it too."""
+    return fit_table(OVERTRAINING, table, fitting)
+
+
+def paper_form(fit: Fit) -> dict[str, float]:
+    """A fit's parameters as the paper writes them: a, b, eta and E of L(C, M)."""
+    own = fit.parameters
+    factor = FLOPS_PER_PARAMETER_AND_TOKEN ** (own["alpha"] / 2)
+    return {
+        "a": own["A"] * factor,
+        "b": own["B"] * factor,
+        "eta": own["alpha"] / 2,
+        "E": own["E"],
+    }
+
+
+def _error_law() -> Law:
+    parameters = ("eps", "log_k", "gamma")
+
+    def error(named, columns: Columns) -> np.ndarray:
+        return named["eps"] - np.exp(named["log_k"] - named["gamma"] * columns["loss"])
+
+    def starts(columns: Columns, target: np.ndarray) -> np.ndarray:
+        found = []
+        for rate in RATES:
+            gamma = rate / np.median(columns["loss"])
+            decay = np.exp(-gamma * columns["loss"])
+            slope, eps = np.polyfit(decay, target, 1)
+            # Errors that rise as the loss falls start from a flat line.
+            found.append([eps, np.log(max(-slope, 1e-3)), gamma])
+        return np.array(found)
+
+    bind = by_complex_step(error, parameters, ("loss",))
+    return Law("downstream error", parameters, ("loss",), bind, starts, is_log=False)
+
+
+DOWNSTREAM_ERROR = _error_law()
+
+
+def fit_downstream_error(table: Table, error: str = "error", fitting: Fitting = PROTOCOL) -> Fit:
+    """Fits Err(L) = eps - k exp(-gamma L), of a table's loss and a column of errors."""
+    groups = table.groups(fitting.resample)
+    columns = {"loss": table.loss}
+    return fit_law(DOWNSTREAM_ERROR, columns, table.column(error), fitting, groups=groups)
+
+
+def predict_error(
+    loss: Fit,
+    error: Fit,
+    columns: Mapping[str, ArrayLike] | None = None,
+    *,
+    level: float = 0.95,
+    **named: ArrayLike,
+) -> Prediction:
+    """The error of models by their predicted loss.
+
+    The interval comes of both fits' bootstraps, drawn in pairs, and has no noise of a run.
+
+    Args:
+      loss: a law of the loss.
+      error: a law of the error by the loss.
+      columns: the inputs of the law of the loss, [points] or numbers.
+      level: of the interval.
+      **named: columns by name.
+    """
+    given = loss.inputs_of({**(columns or {}), **named})
+    values = error.law.values({"loss": loss.law.values(given, loss.vector)}, error.vector)
+    losses = loss.sample(given)
+    pairs = min(len(losses), len(error.draws))
+    draws = np.empty((pairs, len(values)))
+    for draw in range(pairs):
+        draws[draw] = error.law.values({"loss": losses[draw]}, error.draws[draw])
+    bounds = interval(draws, level)
+    return Prediction(values, bounds[:, 0], bounds[:, 1], level, False, loss.extrapolates(given))

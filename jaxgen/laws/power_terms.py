@@ -1,0 +1,107 @@
+"""Laws that are a sum of products of powers: most of those for the loss of language models.
+
+L = sum over terms of coefficient * product over columns of column ** (+-exponent). In logarithms a
+term is linear in the parameters, so log L is a log-sum-exp of linear functions and its gradient a
+softmax: one implementation with an analytic gradient serves Chinchilla's law, the over-training
+law, width and depth, and two laws of sparse models.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from jaxgen.laws.law import Evaluate, Law, Slopes
+from jaxgen.laws.table import Columns, check_positive, find_column
+
+EXPONENTS = (0.1, 0.25, 0.5, 1.0)
+"""Where the search begins for each exponent."""
+SHARES = (0.2, 1.0)
+"""Of a typical loss, before they are made to sum to one: where coefficients begin."""
+MAX_STARTS = 300
+
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+    """A term of a sum.
+
+    Attributes:
+      coefficient: name of its positive factor.
+      powers: name of an exponent by the column that is raised to minus it.
+    """
+
+    coefficient: str
+    powers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def power_terms(name: str, terms: Sequence[Term]) -> Law:
+    """The law that is a sum of terms.
+
+    Its working parameters are the logarithms of the coefficients, then the exponents, each in the
+    order of their first use. An exponent may stand in several terms.
+    """
+    coefficients = [f"log_{term.coefficient}" for term in terms]
+    exponents = list(dict.fromkeys(power for term in terms for power in term.powers.values()))
+    parameters = (*coefficients, *exponents)
+    inputs = tuple(dict.fromkeys(column for term in terms for column in term.powers))
+
+    def design(columns: Columns) -> np.ndarray:
+        """[terms, points, parameters]: of which a term's logarithm is the product."""
+        logs = {}
+        for column in inputs:
+            check_positive(column, find_column(columns, column))
+            logs[column] = np.log(columns[column])
+        points = len(next(iter(logs.values())))
+        matrix = np.zeros((len(terms), points, len(parameters)))
+        for place, term in enumerate(terms):
+            matrix[place, :, place] = 1.0
+            for column, power in term.powers.items():
+                matrix[place, :, parameters.index(power)] -= logs[column]
+        return matrix
+
+    def bind(columns: Columns) -> Evaluate:
+        matrix = design(columns)
+
+        def evaluate(vectors: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, Slopes]:
+            logs = [vectors @ of_term.T for of_term in matrix]
+            largest = logs[0]
+            for log in logs[1:]:
+                largest = np.maximum(largest, log)
+            parts = [np.exp(log - largest) for log in logs]
+            total = sum(parts[1:], start=parts[0])
+            along = matrix @ directions.T
+
+            def pull(weights: np.ndarray) -> np.ndarray:
+                scaled = weights / total
+                pairs = zip(parts, along, strict=True)
+                return np.sum([(scaled * part) @ of_term for part, of_term in pairs], axis=0)
+
+            def jacobian() -> np.ndarray:
+                pairs = zip(parts, along, strict=True)
+                return np.sum([(part / total)[:, :, None] * of for part, of in pairs], axis=0)
+
+            return np.log(total) + largest, Slopes(pull, jacobian)
+
+        return evaluate
+
+    def starts(columns: Columns, target: np.ndarray) -> np.ndarray:
+        matrix = design(columns)
+        typical = np.median(matrix, axis=1)
+        shares = np.array(list(itertools.product(SHARES, repeat=len(terms))))
+        shares = np.unique(np.round(shares / shares.sum(axis=1, keepdims=True), 12), axis=0)
+        powers = np.array(list(itertools.product(EXPONENTS, repeat=len(exponents))))
+        pairs = np.array(list(itertools.product(range(len(shares)), range(len(powers)))))
+        if len(pairs) > MAX_STARTS:
+            chosen = np.random.default_rng(0).choice(len(pairs), MAX_STARTS, replace=False)
+            pairs = pairs[np.sort(chosen)]
+        vectors = np.zeros((len(pairs), len(parameters)))
+        vectors[:, len(terms) :] = powers[pairs[:, 1]]
+        # A coefficient such that the term has its share of a typical loss at a typical point.
+        without = vectors @ typical.T
+        vectors[:, : len(terms)] = np.log(shares[pairs[:, 0]] * np.median(target)) - without
+        return vectors
+
+    return Law(name, parameters, inputs, bind, starts)

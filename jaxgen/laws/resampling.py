@@ -1,0 +1,55 @@
+"""Bootstrap: how a fit would vary, had other runs been made."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jaxgen.laws.errors import LawError
+
+MAX_DRAWS = 1000
+"""Of one resample, before it is accepted that few have enough different runs."""
+
+
+def bootstrap_weights(
+    groups: np.ndarray, count: int, least: int, rng: np.random.Generator
+) -> np.ndarray:
+    """[count, points]: how often each point is in each resample; whole groups are drawn.
+
+    Resamples with fewer than `least` different groups are drawn again: a law of that many
+    parameters goes through all their points, and its parameters mean nothing.
+
+    Args:
+      groups: [points] int from 0: points of one number are drawn together.
+      count: resamples.
+      least: different groups of each.
+      rng: the source of chance.
+    """
+    total = int(groups.max()) + 1
+    if count and total <= least:
+        raise LawError(
+            f"{total} runs (or groups of runs) are too few to bootstrap a law of {least} "
+            "parameters; resample by something finer, add runs, or set bootstraps=0."
+        )
+    draws = np.zeros((count, total))
+    missing = np.arange(count)
+    for _ in range(MAX_DRAWS):
+        draws[missing] = rng.multinomial(total, np.full(total, 1 / total), size=len(missing))
+        missing = missing[np.count_nonzero(draws[missing], axis=1) < least]
+        if not len(missing):
+            return draws[:, groups]
+    raise LawError(
+        f"{total} runs hardly ever give a resample with {least} different ones, as the law's "
+        "parameters need; add runs or set bootstraps=0."
+    )
+
+
+def interval(draws: np.ndarray, level: float) -> np.ndarray:
+    """[draws, ...] -> [..., 2]: the percentile interval that holds the level's part of them."""
+    if not 0 < level < 1:
+        raise LawError(f"level={level} must be between 0 and 1.")
+    if not len(draws):
+        return np.full((*draws.shape[1:], 2), np.nan)
+    tail = (1 - level) / 2
+    # Between two ends without end, interpolation is no number and so is the quantile: told as NaN.
+    with np.errstate(invalid="ignore"):
+        return np.moveaxis(np.nanquantile(draws, [tail, 1 - tail], axis=0), 0, -1)

@@ -1,0 +1,188 @@
+"""A table of training runs: what every law is fitted on.
+
+Columns have the same names everywhere: `parameters` (N), `tokens` (D), `flops` (C), `loss`, and any
+others that a law asks for, such as `unique_tokens` or `experts`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from jaxgen.laws.errors import LawError
+
+FLOPS_PER_PARAMETER_AND_TOKEN = 6.0
+"""Forward and backward, of a dense model (Kaplan et al., 2001.08361)."""
+
+Columns = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Table:
+    """Points of training runs, one a row; several rows may be checkpoints of one run.
+
+    Attributes:
+      parameters: [rows] of the model, in the sense the law shall have (with or without embeddings).
+      tokens: [rows] trained on, repetitions included.
+      loss: [rows] in nats a token, or any other positive measure that falls.
+      flops: [rows] of training; 6 * parameters * tokens where not given.
+      seeds: [rows] which repetition of the same configuration; None where there is one.
+      runs: [rows] names; None where every row is a run of its own.
+      extra: further columns by name, [rows] finite numbers each.
+
+    Raises:
+      LawError: where a value is missing, not finite or not positive, or a run is there twice.
+    """
+
+    parameters: np.ndarray
+    tokens: np.ndarray
+    loss: np.ndarray
+    flops: np.ndarray = None  # pyright: ignore[reportAssignmentType]  # filled in below
+    seeds: np.ndarray | None = None
+    runs: np.ndarray | None = None
+    extra: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        names = ["parameters", "tokens", "loss"]
+        for name in names:
+            _set(self, name, _numbers(name, getattr(self, name), None))
+        rows = len(self.parameters)
+        if self.flops is None:
+            _set(self, "flops", FLOPS_PER_PARAMETER_AND_TOKEN * self.parameters * self.tokens)
+        else:
+            _set(self, "flops", _numbers("flops", self.flops, rows))
+        for name in (*names, "flops"):
+            _check_length(name, getattr(self, name), rows)
+            check_positive(name, getattr(self, name))
+        for name in ("seeds", "runs"):
+            if (labels := getattr(self, name)) is not None:
+                _set(self, name, np.asarray(labels))
+                _check_length(name, getattr(self, name), rows)
+        extra = {name: _numbers(name, values, rows) for name, values in self.extra.items()}
+        if clash := extra.keys() & {*names, "flops", "seeds", "runs"}:
+            raise LawError(
+                f"extra column {sorted(clash)[0]!r} has the name of a field; give it as that."
+            )
+        _set(self, "extra", extra)
+        self._check_duplicates()
+
+    def __len__(self) -> int:
+        return len(self.parameters)
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """All columns of numbers by name."""
+        own = {name: getattr(self, name) for name in ("parameters", "tokens", "flops", "loss")}
+        return own | dict(self.extra)
+
+    def column(self, name: str) -> np.ndarray:
+        """[rows] of a column; a LawError where there is none of this name."""
+        return find_column(self.columns, name)
+
+    def select(self, which: ArrayLike) -> Table:
+        """The rows of a mask [rows] bool or of indices."""
+        which = np.asarray(which)
+        return Table(
+            parameters=self.parameters[which],
+            tokens=self.tokens[which],
+            loss=self.loss[which],
+            flops=self.flops[which],
+            seeds=None if self.seeds is None else self.seeds[which],
+            runs=None if self.runs is None else self.runs[which],
+            extra={name: values[which] for name, values in self.extra.items()},
+        )
+
+    def with_parameters(self, name: str) -> Table:
+        """The same runs with another column as their number of parameters; flops stay."""
+        return dataclasses.replace(self, parameters=self.column(name))
+
+    def groups(self, by: str = "run") -> np.ndarray:
+        """[rows] int: rows of one number are resampled together.
+
+        Args:
+          by: `run` (rows of one name together), `seed` or the name of a column.
+        """
+        if by == "run":
+            labels = np.arange(len(self)) if self.runs is None else self.runs
+        elif by == "seed":
+            if self.seeds is None:
+                raise LawError("resample='seed' needs Table.seeds; give them, or resample='run'.")
+            labels = self.seeds
+        else:
+            labels = self.column(by)
+        return np.unique(labels, return_inverse=True)[1].ravel()
+
+    def _check_duplicates(self) -> None:
+        inputs = [self.parameters, self.tokens, self.flops, *self.extra.values()]
+        if self.runs is not None:
+            keys, what = [self.runs, self.parameters, self.tokens], "run name, parameters, tokens"
+        elif self.seeds is not None:
+            keys, what = [*inputs, self.seeds], "inputs and seed"
+        else:
+            keys, what = [*inputs, self.loss], "inputs and loss"
+        first: dict[tuple, int] = {}
+        for row, key in enumerate(zip(*(column.tolist() for column in keys), strict=True)):
+            if (earlier := first.setdefault(key, row)) != row:
+                raise LawError(
+                    f"rows {earlier} and {row} are one run twice (the same {what}); drop one, or "
+                    "tell them apart by Table.seeds or Table.runs."
+                )
+
+
+def find_column(columns: Mapping[str, ArrayLike], name: str) -> np.ndarray:
+    """A column, or a LawError that names those there are."""
+    if name not in columns:
+        raise LawError(
+            f"column {name!r} is missing; there are {', '.join(sorted(columns))}. Give it in "
+            "Table.extra, or as an argument of predict."
+        )
+    return np.asarray(columns[name], float)
+
+
+def check_positive(name: str, values: np.ndarray) -> None:
+    """Raises a LawError that names the first row that is not a positive finite number."""
+    wrong = ~(np.isfinite(values) & (values > 0))
+    if np.any(wrong):
+        row = int(np.argmax(wrong))
+        raise LawError(
+            f"{name}[{row}]={values[row]} must be a positive finite number; drop or mend the row."
+        )
+
+
+def check_enough(name: str, points: int, parameters: int) -> None:
+    """Raises a LawError where there are fewer points than parameters."""
+    if points < parameters:
+        raise LawError(
+            f"{name} has {parameters} free parameters and the table {points} points; add runs or "
+            "fix parameters."
+        )
+
+
+def _set(table: Table, name: str, value: object) -> None:
+    object.__setattr__(table, name, value)
+
+
+def _numbers(name: str, values: ArrayLike | Sequence, rows: int | None) -> np.ndarray:
+    try:
+        numbers = np.array(values, float)
+    except (TypeError, ValueError) as error:
+        raise LawError(f"{name}={values!r:.60} must be numbers: {error}.") from error
+    if numbers.ndim == 0 and rows is not None:
+        numbers = np.full(rows, float(numbers))
+    if numbers.ndim != 1:
+        raise LawError(f"{name} has shape {numbers.shape}; it must be one number a row.")
+    if rows is not None:
+        _check_length(name, numbers, rows)
+    if not np.all(np.isfinite(numbers)):
+        row = int(np.argmin(np.isfinite(numbers)))
+        raise LawError(f"{name}[{row}]={numbers[row]} must be finite; drop the row or mend it.")
+    numbers.flags.writeable = False
+    return numbers
+
+
+def _check_length(name: str, values: np.ndarray, rows: int) -> None:
+    if values.shape != (rows,):
+        raise LawError(f"{name} has shape {values.shape}, the table {rows} rows; they must agree.")

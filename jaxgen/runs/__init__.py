@@ -1,0 +1,1 @@
+"""Runs: configuration, directory, checkpoints, provenance, warm start."""

@@ -1,0 +1,34 @@
+"""What a run will compute, counted from its configuration alone."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from jaxgen.models.counting import count_parameters, training_flops_per_token
+from jaxgen.runs.config import RunConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What a run computes.
+
+    Attributes:
+      parameters: that compute a token (active).
+      steps: it takes.
+      tokens: it sees.
+      flops: of all its steps.
+    """
+
+    parameters: int
+    steps: int
+    tokens: int
+    flops: int
+
+
+def cost_of(config: RunConfig) -> Cost:
+    """Exact, without building anything."""
+    active = count_parameters(config.model).active
+    steps = config.train.total_steps(active)
+    tokens = config.train.tokens_before(steps)
+    flops = tokens * training_flops_per_token(config.model, config.train.length)
+    return Cost(active, steps, tokens, flops)

@@ -1,0 +1,66 @@
+"""What made a run: versions, devices, sizes, the revision of the code."""
+
+from __future__ import annotations
+
+import datetime
+import pathlib
+import platform
+import subprocess
+from importlib import metadata
+from typing import Any
+
+from jaxgen import __version__
+from jaxgen.models.counting import (
+    count_parameters,
+    six_n_flops_per_token,
+    training_flops_per_token,
+)
+from jaxgen.runs.config import RunConfig
+from jaxgen.training.program import Program
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def provenance(config: RunConfig, program: Program) -> dict[str, Any]:
+    """The part of run.json that is known before the first step."""
+    count = count_parameters(config.model)
+    tokens = config.train.tokens_before(program.total_steps)
+    flops_per_token = training_flops_per_token(config.model, config.train.length)
+    return {
+        "parameters": {
+            "total": count.total,
+            "embedding": count.embedding,
+            "active": count.active,
+        },
+        "seed": config.train.seed,
+        "steps": program.total_steps,
+        "tokens": tokens,
+        "flops_per_token": flops_per_token,
+        "six_n_flops_per_token": six_n_flops_per_token(config.model),
+        "flops": tokens * flops_per_token,
+        "tasks": list(config.mixture.task_names),
+        "codec_digest": config.mixture.codec.digest,
+        "mesh": dict(program.mesh.shape),
+        "devices": sorted({device.device_kind for device in program.mesh.devices.flat}),
+        "versions": {"jaxgen": __version__} | {name: metadata.version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "git_revision": git_revision(),
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def git_revision() -> str | None:
+    """The commit of the checkout jaxgen runs from, "-dirty" if changed; None outside of one."""
+    root = pathlib.Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

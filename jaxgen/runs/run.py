@@ -1,0 +1,157 @@
+"""A run: train to the end, judge, leave everything in a directory; called again, it goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from jaxgen.configuration import difference, fingerprint, load_text, to_gin
+from jaxgen.errors import CheckpointError
+from jaxgen.evaluation.evaluate import evaluate
+from jaxgen.runs.warm_start import open_parent
+from jaxgen.runs.provenance import provenance
+from jaxgen.runs.config import RunConfig
+from jaxgen.sharding.mesh import make_mesh
+from jaxgen.runs.checkpoints import Checkpoints
+from jaxgen.training.loading import open_data
+from jaxgen.training.loop import fit
+from jaxgen.training.program import Program, build_program
+from jaxgen.runs.run_directory import RunDirectory
+from jaxgen.training.state import TrainState
+from jaxgen.training.tracking import MetricsFile, TensorBoard, Tracker, progress
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRecord:
+    """A finished run.
+
+    Attributes:
+      directory: where it is.
+      record: what run.json says.
+    """
+
+    directory: RunDirectory
+    record: dict[str, Any]
+
+
+def run(
+    config: RunConfig,
+    run_dir: str | os.PathLike,
+    devices: Sequence[Any] | None = None,
+    watch: bool = True,
+    patience_seconds: float = 0,
+    more_trackers: Sequence[Tracker] = (),
+) -> RunRecord:
+    """Trains and evaluates a configuration in a directory; a finished run is only read.
+
+    Args:
+      config: the run.
+      run_dir: its directory, made if it is not there.
+      devices: those of the mesh; all by default.
+      watch: whether to show progress.
+      patience_seconds: how long to wait for another process to leave the directory.
+      more_trackers: receive the rows too; an error of theirs ends the training.
+
+    Raises:
+      JaxgenError: for whatever a person can mend; what is on disk stays whole.
+    """
+    directory = RunDirectory(run_dir)
+    directory.prepare()
+    with directory.lock(patience_seconds):
+        directory.check_config(to_gin(config), _describe_difference)
+        config.mixture.codec.keep_in(directory.path)
+        if directory.is_finished():
+            return RunRecord(directory, directory.read_record())
+        mesh = make_mesh(config.mesh, devices)
+        program = build_program(config.model, config.train, mesh, config.rules)
+        record = {"name": config.name, "version": config.version, "finished": False}
+        record |= {"fingerprint": fingerprint(config)} | provenance(config, program)
+        before = directory.read_record() if directory.run_file.exists() else {}
+        record["first_started"] = before.get("first_started", record["started"])
+        parent = open_parent(config, directory, program)
+        if parent is not None:
+            record["initialized_from"] = parent.describe()
+        data = open_data(config.mixture, config.train, program.total_steps)
+        num_rows = config.train.batch_sizes.rows_before(program.total_steps)
+        record |= {"shares": data.shares_seen(num_rows), "epochs": data.epochs_seen(num_rows)}
+        record["examples"] = data.examples_seen(num_rows)
+        directory.write_record(record)
+        trackers: list[Tracker] = [
+            MetricsFile(directory.metrics_file),
+            TensorBoard(directory.tensorboard),
+        ]
+        trackers.extend(more_trackers)
+        if watch:
+            trackers.append(progress(config.name, program.total_steps))
+
+        def judge(step: int, state: TrainState) -> dict[str, Any]:
+            return evaluate(
+                state.model,
+                config.mixture,
+                config.evaluation,
+                config.train.length,
+                directory.evaluations / f"{step:08}.jsonl",
+                config.train.source_length,
+            )
+
+        at_checkpoint = judge if config.evaluation.at_checkpoints else None
+        try:
+            keep = config.train.keep_checkpoints
+            with jax.set_mesh(mesh), Checkpoints(directory.checkpoints, keep) as checkpoints:
+                begin = Program.fresh_state if parent is None else parent.initial_state
+                state = fit(program, data, checkpoints, trackers, at_checkpoint, begin)
+                summary = judge(program.total_steps, state)
+        finally:
+            for tracker in trackers:
+                tracker.close()
+        record |= {"finished": True, "evaluation": summary}
+        directory.write_record(record)
+        return RunRecord(directory, record)
+
+
+def _describe_difference(recorded: str, given: str) -> list[str]:
+    return difference(load_text(recorded), load_text(given))
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """A run's configuration and its parameters at one step."""
+
+    config: RunConfig
+    directory: RunDirectory
+    step: int
+    model: Any
+
+
+def restore(
+    run_dir: str | os.PathLike, mesh: jax.sharding.Mesh, step: int | None = None
+) -> Restored:
+    """Reads a run's configuration and the model of a checkpoint onto a mesh.
+
+    Call under `jax.set_mesh(mesh)`.
+
+    Args:
+      run_dir: the run's directory.
+      mesh: any mesh that the model fits; not necessarily the one it was trained on.
+      step: the checkpoint's; the newest by default.
+
+    Raises:
+      CheckpointError: if there is no run, or no checkpoint that can be trusted.
+    """
+    directory = RunDirectory(run_dir)
+    if not directory.config_file.exists():
+        raise CheckpointError(
+            f"{directory.path} is not a run directory: it has no {directory.config_file.name}; "
+            "name the --run_dir of a `jaxgen train`."
+        )
+    config: RunConfig = load_text(
+        directory.config_file.read_text(), source=str(directory.config_file)
+    )
+    program = build_program(config.model, config.train, mesh, config.rules)
+    with Checkpoints(directory.checkpoints) as checkpoints:
+        state, record = checkpoints.restore(program.abstract_state(), step)
+    return Restored(config, directory, record["step"], state.model)

@@ -1,0 +1,131 @@
+"""A run is a directory: what is in it, and what it refuses.
+
+config.gin       the operative configuration, complete
+run.json         what ran it: fingerprint, versions, mesh, parameters, FLOPs, revision
+metrics.jsonl    one row each train.log_every steps, append-only, the source of truth
+evals/           one row an instance
+checkpoints/     Orbax
+tensorboard/     the same figures as events
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from jaxgen.errors import CheckpointError
+from jaxgen.files import read_rows, write_atomically
+
+
+class RunDirectory:
+    """Paths and small files of one run."""
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = pathlib.Path(path).expanduser().absolute()
+        self.config_file = self.path / "config.gin"
+        self.run_file = self.path / "run.json"
+        self.metrics_file = self.path / "metrics.jsonl"
+        self.evaluations = self.path / "evals"
+        self.checkpoints = self.path / "checkpoints"
+        self.tensorboard = self.path / "tensorboard"
+
+    def prepare(self) -> None:
+        """Makes the directory and proves that it can be written.
+
+        Raises:
+          CheckpointError: if it cannot.
+        """
+        try:
+            self.evaluations.mkdir(parents=True, exist_ok=True)
+            probe = self.path / f".write-probe-{os.getpid()}"
+            probe.write_text("x")
+            probe.unlink()
+        except OSError as error:
+            raise CheckpointError(
+                f"the run directory {self.path} cannot be written ({error.strerror}); "
+                "choose another with --run_dir, or change its permissions."
+            ) from error
+
+    @contextlib.contextmanager
+    def lock(self, patience_seconds: float = 0) -> Iterator[None]:
+        """Holds the directory for one process.
+
+        Args:
+          patience_seconds: how long to wait for another process to leave it.
+
+        Raises:
+          CheckpointError: if another process is still at work in it then.
+        """
+        deadline = time.monotonic() + patience_seconds
+        with open(self.path / ".lock", "w") as handle:
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError as error:
+                    if time.monotonic() >= deadline:
+                        raise CheckpointError(
+                            f"another process is training in {self.path}; wait for it, or use "
+                            "another --run_dir."
+                        ) from error
+                    time.sleep(0.2)
+            yield
+
+    def check_config(self, config_text: str, describe_difference) -> None:
+        """Writes the configuration, or refuses one that differs from the run's own.
+
+        Args:
+          config_text: the canonical text.
+          describe_difference: (old text, new text) -> lines.
+
+        Raises:
+          CheckpointError: listing what differs.
+        """
+        if not self.config_file.exists():
+            write_atomically(self.config_file, config_text)
+            return
+        recorded = self.config_file.read_text()
+        if recorded == config_text:
+            return
+        differences = describe_difference(recorded, config_text)
+        if not differences:
+            return
+        lines = "\n".join(f"  {line}" for line in differences)
+        raise CheckpointError(
+            f"{self.path} was started with another configuration:\n{lines}\n"
+            "Give the run its own --run_dir, or go back to the recorded configuration "
+            f"({self.config_file})."
+        )
+
+    def is_finished(self) -> bool:
+        """Whether the run came to its end and was judged."""
+        return self.run_file.exists() and bool(self.read_record().get("finished"))
+
+    def write_record(self, record: dict[str, Any]) -> None:
+        """Replaces run.json."""
+        write_atomically(self.run_file, json.dumps(record, indent=2) + "\n")
+
+    def read_record(self) -> dict[str, Any]:
+        """What run.json says.
+
+        Raises:
+          CheckpointError: if the directory holds no run.
+        """
+        try:
+            return json.loads(self.run_file.read_text())
+        except FileNotFoundError as error:
+            raise CheckpointError(
+                f"{self.path} is not a run directory: it has no run.json."
+            ) from error
+
+
+def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl by step; of a step logged again after a resume the last counts."""
+    by_step = {row["step"]: row for row in read_rows(path)}
+    return [by_step[step] for step in sorted(by_step)]

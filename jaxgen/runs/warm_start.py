@@ -1,0 +1,113 @@
+"""A run that begins with the parameters of another: fine-tuning, of a run or of an import."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+import jax
+
+from jaxgen.configuration import difference, load_text
+from jaxgen.errors import CheckpointError, ConfigError
+from jaxgen.runs.config import RunConfig
+from jaxgen.runs.checkpoints import Checkpoints, flatten
+from jaxgen.training.parametrized import build_optimizer
+from jaxgen.training.program import Program
+from jaxgen.runs.run_directory import RunDirectory
+from jaxgen.training.state import TrainState, state_with
+
+
+def parent_of(config: RunConfig, directory: RunDirectory) -> RunDirectory | None:
+    """The run whose parameters a run begins with; None if it has fresh ones."""
+    if config.initialize_from is None:
+        return None
+    path = os.path.expanduser(config.initialize_from)
+    return RunDirectory(os.path.normpath(directory.path / path))
+
+
+@dataclasses.dataclass(frozen=True)
+class Parent:
+    """A run whose last parameters another begins with.
+
+    Attributes:
+      directory: where it is.
+      config: its own.
+      record: what run.json says of it.
+    """
+
+    directory: RunDirectory
+    config: RunConfig
+    record: dict[str, Any]
+
+    def describe(self) -> dict[str, Any]:
+        """What the run.json of the run that begins here says of it."""
+        # Of an import that was not trained here, steps and FLOPs are only a plan.
+        of_training = ("steps", "flops") if self.record["finished"] else ("imported_from",)
+        told = {name: self.record[name] for name in ("name", "fingerprint", *of_training)}
+        return {"directory": str(self.directory.path)} | told
+
+    def initial_state(self, program: Program) -> TrainState:
+        """The state before the first step: the parent's parameters, all else fresh.
+
+        Call under `jax.set_mesh(program.mesh)`.
+
+        Raises:
+          CheckpointError: if the parent's checkpoint cannot be trusted.
+        """
+        # What is restored must be what was saved: the moments too, which are then let go.
+        settings = self.config.train.optimizer
+        optimizer = build_optimizer(settings, lambda count: 0.0, self.config.model)
+        saved = dataclasses.replace(program, model=self.config.model, optimizer=optimizer)
+        with Checkpoints(self.directory.checkpoints) as checkpoints:
+            leaves = jax.tree.leaves(checkpoints.restore(saved.abstract_state())[0].model)
+        # The structure is the child's: settings such as dropout are its own.
+        model = jax.tree.unflatten(jax.tree.structure(program.abstract_state().model), leaves)
+        return state_with(model, program.optimizer)
+
+
+def open_parent(config: RunConfig, directory: RunDirectory, program: Program) -> Parent | None:
+    """The parent of a run, checked to fit it; None if it has fresh parameters.
+
+    Raises:
+      CheckpointError: there is no such run, or it has not finished.
+      ConfigError: its parameters or tokens are others than this run's.
+    """
+    source = parent_of(config, directory)
+    if source is None:
+        return None
+    said = f"initialize_from={config.initialize_from!r}"
+    if not source.config_file.exists() or not source.run_file.exists():
+        raise CheckpointError(
+            f"{said} of the run {config.name!r} is {source.path}, which is no run directory; a "
+            "relative one is seen from the run's own directory, so ../NAME is a run beside it."
+        )
+    record = source.read_record()
+    if not record.get("finished") and "imported_from" not in record:
+        raise CheckpointError(
+            f"{said}: the run in {source.path} has not finished; finish it first."
+        )
+    parent: RunConfig = load_text(source.config_file.read_text(), source=str(source.config_file))
+    if record["codec_digest"] != config.mixture.codec.digest:
+        raise ConfigError(
+            f"{said}: {source.path} was trained on tokens of {record['codec_digest']}, and this "
+            f"run's are of {config.mixture.codec.digest}; give its tasks that codec."
+        )
+    _check_shapes(said, parent, config, program)
+    return Parent(source, parent, record)
+
+
+def _check_shapes(said: str, parent: RunConfig, config: RunConfig, program: Program) -> None:
+    def shapes(model_config: Any) -> dict[str, tuple[int, ...]]:
+        model = dataclasses.replace(program, model=model_config).abstract_state().model
+        return {name: array.shape for name, array in flatten(model).items()}
+
+    theirs, ours = shapes(parent.model), shapes(config.model)
+    different = sorted(name for name in {*theirs, *ours} if theirs.get(name) != ours.get(name))
+    if different:
+        name = different[0]
+        raise ConfigError(
+            f"{said}: parameters differ, such as {name} of shape {theirs.get(name)} there and "
+            f"{ours.get(name)} here ({'; '.join(difference(parent.model, config.model)[:5])}). "
+            "Give the run the model of the other."
+        )

@@ -1,1 +1,0 @@
-"""Ladders of sizes and their reports."""

@@ -1,0 +1,1 @@
+"""From the directories of runs to laws, verdicts, predictions and one report."""

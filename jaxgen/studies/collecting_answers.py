@@ -1,0 +1,146 @@
+"""The judged answers of a study's runs, as the rows that verdicts on emergence are made of.
+
+    tasks = emergence_rows(read_runs("runs/study")).tasks    # task -> emergence.TaskRows
+
+Of every answer the line is kept that it stands on, in its run's evals/STEP.jsonl. An instance that
+is asked again is another one, named "INSTANCE #2".
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxgen.emergence import EmergenceError, TaskRows, read_rows
+from jaxgen.errors import StudyError
+from jaxgen.studies.collecting import StudyRun
+
+PAIRED = ("exact_match", "token_accuracy", "log_probability", "answer_tokens")
+OPTIONAL = ("choice_probability", "brier", "edit_distance")
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """The judged answers of a study.
+
+    Attributes:
+      tasks: task -> its rows.
+      lines: task -> run -> instance -> line of the run's answers file, from 1.
+      by_run: task -> run -> loss of its answers (nats a token) and exact match.
+      left_out: task -> why its rows cannot be read as an ability.
+    """
+
+    tasks: Mapping[str, TaskRows]
+    lines: Mapping[str, Mapping[str, Mapping[str, int]]]
+    by_run: Mapping[str, Mapping[str, tuple[float, float]]]
+    left_out: Mapping[str, str]
+
+    def means(self, task: str, runs: Sequence[StudyRun]) -> tuple[np.ndarray, np.ndarray]:
+        """[runs] loss of a task's answers in nats a token, [runs] exact match.
+
+        Raises:
+          StudyError: a run was not judged on the task.
+        """
+        if absent := [run.name for run in runs if run.name not in self.by_run[task]]:
+            raise StudyError(
+                f"run {absent[0]} was not judged on task {task!r}, others were; judge all alike."
+            )
+        pairs = np.array([self.by_run[task][run.name] for run in runs])
+        return pairs[:, 0], pairs[:, 1]
+
+
+def emergence_rows(runs: Sequence[StudyRun]) -> Answers:
+    """Every judged answer of the runs, by task.
+
+    A task none of whose rows has the paired metrics (one scored by choice alone, say) is left out,
+    with the reason; a metric that only some rows have is an error.
+
+    Raises:
+      StudyError: a file of answers that is missing or cannot be read; a missing metric.
+    """
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        scales = {
+            "parameters": run.parameters["active"],
+            "flops": run.record["flops"],
+            "tokens": run.record["tokens"],
+            "loss": run.loss(),
+        }
+        asked: collections.Counter[tuple[str, str]] = collections.Counter()
+        for line, row in read_answers(run):
+            # A generated task may ask the same thing twice; the order is the same in every run.
+            asked[key := (row["task"], str(row["instance"]))] += 1
+            if asked[key] > 1:
+                row["instance"] = f"{key[1]} #{asked[key]}"
+            chance = run.record["evaluation"].get(row["task"], {}).get("chance", 0.0)
+            whose = {"run": run.name, "seed": run.seed, "rung": run.rung, "line": line}
+            rows.setdefault(row["task"], []).append({"chance": chance} | row | whose | scales)
+    tasks, left_out = {}, {}
+    for task, of_task in rows.items():
+        if missing := _missing(task, of_task):
+            left_out[task] = f"its rows have no {', '.join(missing)}"
+            continue
+        try:
+            tasks |= read_rows(_same_chance(of_task))
+        except EmergenceError as error:
+            raise StudyError(f"answers of task {task!r}: {error}") from error
+    lines: dict[str, dict[str, dict[str, int]]] = {}
+    for task in tasks:
+        for row in rows[task]:
+            by_run = lines.setdefault(task, {}).setdefault(row["run"], {})
+            by_run[str(row["instance"])] = row["line"]
+    by_run = {task: _means(rows[task]) for task in tasks}
+    return Answers(tasks, lines, by_run, left_out)
+
+
+def read_answers(run: StudyRun) -> list[tuple[int, dict[str, Any]]]:
+    """(line from 1, row) of a run's answers."""
+    path = run.answers_file
+    if not path.exists():
+        raise StudyError(
+            f"run {run.name} has no {path}; `jaxgen evaluate --run_dir={run.directory.path}` "
+            "makes it."
+        )
+    found = []
+    for line, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            found.append((line, json.loads(text)))
+        except json.JSONDecodeError as error:
+            raise StudyError(f"{path}:{line} is no JSON ({error}); judge the run anew.") from error
+    return found
+
+
+def _means(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
+    """By run, minus the log probability by the tokens of all answers, and the exact match."""
+    sums: dict[str, np.ndarray] = {}
+    for row in rows:
+        one = [-row["log_probability"], row["answer_tokens"], row["exact_match"], 1]
+        sums[row["run"]] = sums.get(row["run"], np.zeros(4)) + np.array(one)
+    return {run: (total[0] / total[1], total[2] / total[3]) for run, total in sums.items()}
+
+
+def _missing(task: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Paired metrics that no row has; an error where some have them and some do not."""
+    absent = []
+    for name in PAIRED:
+        without = [row for row in rows if row.get(name) is None]
+        if without and len(without) < len(rows):
+            raise StudyError(
+                f"run {without[0]['run']} has no {name} of task {task!r} (line "
+                f"{without[0]['line']} of its answers), other runs do; judge all alike."
+            )
+        if without:
+            absent.append(name)
+    return absent
+
+
+def _same_chance(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with the task's mean chance, and without optional metrics that some lack."""
+    chance = float(np.mean([row["chance"] for row in rows]))
+    partial = {name for name in OPTIONAL if any(row.get(name) is None for row in rows)}
+    return [{k: v for k, v in row.items() if k not in partial} | {"chance": chance} for row in rows]

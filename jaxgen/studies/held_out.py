@@ -1,0 +1,92 @@
+"""A rung that is to be predicted: what is known of it before it is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from jaxgen.errors import StudyError
+from jaxgen.models.counting import count_parameters
+from jaxgen.runs.config import RunConfig
+from jaxgen.runs.costs import cost_of
+from jaxgen.studies.collecting import Ladder, rung_of, unique_tokens
+from jaxgen.training.loading import open_data
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOutRung:
+    """What is known of a rung before it is trained.
+
+    Attributes:
+      name: of the rung; its runs are NAME-seedN.
+      mixture: the name of what they learn.
+      parameters: by sense: active, total, without_embedding.
+      tokens: of a run.
+      flops: of a run.
+      seeds: of its runs.
+      unique_tokens: of the tokens, those seen for the first time; None: all.
+    """
+
+    name: str
+    mixture: str
+    parameters: Mapping[str, int]
+    tokens: int
+    flops: int
+    seeds: tuple[int, ...]
+    unique_tokens: float | None = None
+
+    @property
+    def ladder(self) -> Ladder:
+        """That of the runs by which it can be predicted."""
+        is_sparse = self.parameters["active"] != self.parameters["total"]
+        return Ladder(self.mixture, "sparse" if is_sparse else "dense")
+
+    @property
+    def columns(self) -> dict[str, float]:
+        """What a law reads of it, by the names of a table's columns."""
+        counts = {name: float(count) for name, count in self.parameters.items()}
+        return counts | {
+            "parameters": counts["active"],
+            "tokens": float(self.tokens),
+            "unique_tokens": float(
+                self.tokens if self.unique_tokens is None else self.unique_tokens
+            ),
+            "flops": float(self.flops),
+        }
+
+
+def held_out_rung(configs: Sequence[RunConfig]) -> HeldOutRung:
+    """The rung of configurations that differ in the seed alone, counted and not trained.
+
+    Its data are opened, to know how often they will be seen; what smaller runs have read of them is
+    in the token cache.
+
+    Raises:
+      StudyError: no configuration, or several rungs.
+      DataError: if its data cannot be read.
+    """
+    names = {rung_of(config.name) for config in configs}
+    if len(names) != 1:
+        raise StudyError(f"{len(names)} rungs are given ({sorted(names)}); give the runs of one.")
+    if configs[0].initialize_from is not None:
+        raise StudyError(
+            f"the rung {names.pop()} begins with the parameters of {configs[0].initialize_from}, "
+            "and no law of size and tokens says what becomes of them; leave it out of held_out."
+        )
+    count, cost = count_parameters(configs[0].model), cost_of(configs[0])
+    train = configs[0].train
+    num_rows = train.batch_sizes.rows_before(cost.steps)
+    data = open_data(configs[0].mixture, train, cost.steps)
+    return HeldOutRung(
+        names.pop(),
+        configs[0].mixture.name,
+        {
+            "active": count.active,
+            "total": count.total,
+            "without_embedding": count.active - count.embedding,
+        },
+        cost.tokens,
+        cost.flops,
+        tuple(sorted(one.train.seed for one in configs)),
+        unique_tokens(cost.tokens, data.shares_seen(num_rows), data.epochs_seen(num_rows)),
+    )

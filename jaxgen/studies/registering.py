@@ -1,0 +1,259 @@
+"""Predictions written down before the largest rungs are trained, and what came of them.
+
+    rung = held_out_rung(configs)                # of the rung's seeds, not yet trained
+    register("runs/study", [rung])               # writes predictions.json, once
+    ...                                          # train it
+    outcomes("runs/study")                       # inside or outside, by how much
+
+The file holds the laws, the runs they rest on, the versions, the time and a digest of all of it. A
+digest shows a change made by accident or by hand; who wants to deceive can compute it anew, so
+commit the file, or publish its digest, where the date is kept by somebody else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxgen.errors import StudyError
+from jaxgen.files import write_atomically
+from jaxgen.laws import Fitting, LawError
+from jaxgen.studies.choosing import choose_law, fit_score, forecast_loss, forecast_score
+from jaxgen.studies.collecting import (
+    StudyRun,
+    by_ladder,
+    find_directories,
+    read_runs,
+    rung_of,
+    table_of,
+)
+from jaxgen.studies.collecting_answers import emergence_rows
+from jaxgen.studies.held_out import HeldOutRung
+
+FILE = "predictions.json"
+BOOTSTRAPS = 300
+
+
+def register(
+    study_folder: str | os.PathLike, rungs: Sequence[HeldOutRung], level: float = 0.9
+) -> dict[str, Any]:
+    """Predicts rungs from the finished runs and writes predictions.json.
+
+    Of a rung, runs of its ladder are fitted (one mixture, all dense or all sparse), and none that
+    took more compute.
+
+    Args:
+      study_folder: of the runs.
+      rungs: to be predicted.
+      level: of the intervals.
+
+    Returns:
+      What is in the file.
+
+    Raises:
+      StudyError: a run of a rung has finished; a prediction is there already; too few runs.
+    """
+    folder = Path(study_folder)
+    names = {rung.name for rung in rungs}
+    for one in find_directories(folder):
+        if one.is_finished() and (name := rung_of(one.read_record()["name"])) in names:
+            raise StudyError(
+                f"{one.path.name} of rung {name!r} has already finished, so nothing can be "
+                "predicted of it any more; register before it is trained."
+            )
+    path = folder / FILE
+    if path.exists():
+        raise StudyError(
+            f"{path} is there already: a registered prediction is not replaced. Keep it, or give "
+            "the study another folder."
+        )
+    runs = read_runs(folder)
+    content: dict[str, Any] = {
+        "level": level,
+        "predictions": [_predict(runs, rung, level) for rung in rungs],
+        "versions": runs[0].record["versions"],
+        "revision": runs[0].record["git_revision"],
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    content = json.loads(json.dumps(content, allow_nan=False))
+    content["digest"] = digest_of(content)
+    write_atomically(path, json.dumps(content, indent=1) + "\n")
+    return content
+
+
+def read_registered(study_folder: str | os.PathLike) -> dict[str, Any] | None:
+    """What was registered, None where nothing was.
+
+    Raises:
+      StudyError: the file was changed since, or cannot be read.
+    """
+    path = Path(study_folder) / FILE
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise StudyError(f"{path} is no JSON ({error}); restore the registered file.") from error
+    found = digest_of(content)
+    if content.get("digest") != found:
+        raise StudyError(
+            f"{path} was changed after it was registered: its digest is {found[:12]}, it says "
+            f"{str(content.get('digest'))[:12]}. Restore the registered file."
+        )
+    return content
+
+
+def outcomes(study_folder: str | os.PathLike) -> dict[str, Any] | None:
+    """The registered predictions and what came beside them; None where none was registered.
+
+    Returns:
+      "registered", the file; and "rungs", of each in the file's order: "loss" and "scores",
+      comparisons: "predicted", "actual" (the mean over seeds), "interval", "is_inside", "error"
+      (actual less predicted), "outside_by" (0 inside) and "by_run", the same of every run against
+      the interval of a new run; None before the rung has run. "late" names runs that were started
+      before the prediction was registered, and "missing" seeds that were planned and have not
+      finished.
+
+    Raises:
+      StudyError: the file was changed.
+    """
+    registered = read_registered(study_folder)
+    if registered is None:
+        return None
+    runs = read_runs(study_folder)
+    written = datetime.datetime.fromisoformat(registered["time"])
+    return {
+        "registered": registered,
+        "rungs": [_outcome(runs, one, written) for one in registered["predictions"]],
+    }
+
+
+def _outcome(
+    finished: Sequence[StudyRun], said: Mapping[str, Any], written: datetime.datetime
+) -> dict[str, Any]:
+    """Of one rung; see `outcomes`."""
+    rung = said["held_out"]
+    runs = [run for run in finished if run.rung == rung["name"]]
+    result: dict[str, Any] = {"loss": None, "scores": {}}
+    result["missing"] = sorted({*rung["seeds"]} - {run.seed for run in runs})
+    begun = {run.name: run.record.get("first_started", run.record["started"]) for run in runs}
+    result["late"] = [
+        name for name, time in begun.items() if datetime.datetime.fromisoformat(time) < written
+    ]
+    if not runs:
+        return result
+    result["loss"] = compare(said["loss"], {run.name: run.loss() for run in runs})
+    for task, predicted in said["scores"].items():
+        actual = {
+            run.name: run.record["evaluation"][task]["exact_match"]
+            for run in runs
+            if "exact_match" in run.record["evaluation"].get(task, {})
+        }
+        if "value" in predicted and actual:
+            result["scores"][task] = compare(predicted, actual)
+    return result
+
+
+def compare(predicted: Mapping[str, Any], actual: Mapping[str, float]) -> dict[str, Any]:
+    """A forecast and the runs' values -> see `outcomes`."""
+    mean = float(np.mean(list(actual.values())))
+    return {
+        **_beside(predicted["value"], mean, predicted["seed_mean"]),
+        "by_run": {
+            name: _beside(predicted["value"], value, predicted["new_run"])
+            for name, value in actual.items()
+        },
+    }
+
+
+def digest_of(content: Mapping[str, Any]) -> str:
+    """SHA-256 of all but the digest itself, however the file is laid out."""
+    kept = {name: value for name, value in content.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def _beside(predicted: float, actual: float, interval: Sequence[float]) -> dict[str, Any]:
+    low, high = interval
+    return {
+        "predicted": predicted,
+        "actual": actual,
+        "interval": [low, high],
+        "is_inside": bool(low <= actual <= high),
+        "error": actual - predicted,
+        "outside_by": float(min(actual - low, 0) + max(actual - high, 0)),
+    }
+
+
+def _predict(finished: Sequence[StudyRun], rung: HeldOutRung, level: float) -> dict[str, Any]:
+    runs = [
+        run for run in by_ladder(finished).get(rung.ladder, ()) if run.record["flops"] < rung.flops
+    ]
+    if not runs:
+        raise StudyError(
+            f"no finished {rung.ladder.kind} run on {rung.mixture!r} took less compute than rung "
+            f"{rung.name!r}, so nothing can be predicted of it; train smaller ones first."
+        )
+    return {
+        "held_out": dataclasses.asdict(rung),
+        "loss": _predict_loss(runs, rung, level),
+        "scores": _predict_scores(runs, rung, level),
+        "points": [_point(run) for run in runs],
+    }
+
+
+def _predict_loss(runs: Sequence[StudyRun], rung: HeldOutRung, level: float) -> dict[str, Any]:
+    table = table_of(runs)
+    choice = choose_law(table)
+    try:
+        fit = choice.fit(table, Fitting(bootstraps=BOOTSTRAPS))
+        forecast = forecast_loss(fit, rung.columns, len(rung.seeds), level)
+    except LawError as error:
+        raise StudyError(f"no loss can be predicted: {error}") from error
+    law = {"formula": choice.formula, "why": choice.why, "parameters": fit.parameters}
+    return dataclasses.asdict(forecast) | {"law": law}
+
+
+def _predict_scores(runs: Sequence[StudyRun], rung: HeldOutRung, level: float) -> dict[str, Any]:
+    """By task a forecast of exact match, or "why_not"."""
+    scores = {}
+    answers = emergence_rows(runs)
+    for task, reason in answers.left_out.items():
+        scores[task] = {"why_not": reason}
+    for task in answers.tasks:
+        try:
+            loss, exact_match = answers.means(task, runs)
+            second = fit_score(loss, exact_match, BOOTSTRAPS)
+            table = dataclasses.replace(table_of(runs), loss=loss)
+            choice = choose_law(table)
+            first = choice.fit(table, Fitting(bootstraps=BOOTSTRAPS))
+            forecast = forecast_score(first, second, rung.columns, len(rung.seeds), level)
+            scores[task] = dataclasses.asdict(forecast) | {
+                "law": {
+                    "formula": f"answer loss: {choice.formula}; "
+                    "exact match = ceiling - drop / (1 + exp(-k (L - L0)))",
+                    "parameters": {"loss": first.parameters, "score": second.parameters},
+                }
+            }
+        except (LawError, StudyError) as error:
+            scores[task] = {"why_not": str(error)}
+    return scores
+
+
+def _point(run: StudyRun) -> dict[str, Any]:
+    return {
+        "run": run.name,
+        "parameters": run.parameters,
+        "tokens": run.record["tokens"],
+        "unique_tokens": run.unique_tokens,
+        "flops": run.record["flops"],
+        "loss": run.loss(),
+        "run_json": hashlib.sha256(run.directory.run_file.read_bytes()).hexdigest(),
+    }

@@ -1,0 +1,85 @@
+"""Sample outputs of a finished run, by the sampler itself, for people to read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxgen.data.tasks import Task
+from jaxgen.evaluation.answers import last_answer
+from jaxgen.files import write_atomically
+from jaxgen.generation.continuing import continue_prompts
+from jaxgen.generation.policies import SamplingPolicy
+from jaxgen.runs.run import Restored, restore
+from jaxgen.runs.run_directory import RunDirectory
+from jaxgen.sharding.mesh import MeshConfig, make_mesh
+
+NUM_SAMPLES = 4
+PROMPT_TOKENS, TEXT_TOKENS = 64, 96
+GREEDY = SamplingPolicy(temperature=0)
+FOR_TEXT = SamplingPolicy(temperature=0.8, top_p=0.95)
+
+
+def samples_file(directory: RunDirectory):
+    """Where a run's samples are."""
+    return directory.path / "samples.json"
+
+
+def save_samples(directory: RunDirectory) -> None:
+    """Writes samples.json: of each task some held-out prompts, what the model said, what is right.
+
+    Answers are greedy; continuations of text are drawn at temperature 0.8.
+    """
+    if samples_file(directory).exists():
+        return
+    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    with jax.set_mesh(mesh):
+        restored = restore(directory.path, mesh)
+        tasks = restored.config.mixture.every_task
+        answered = [task for task in tasks if task.has_answers]
+        others = [task for task in tasks if not task.has_answers]
+        rows = _samples_of(restored, answered, GREEDY) + _samples_of(restored, others, FOR_TEXT)
+    write_atomically(samples_file(directory), json.dumps(rows, indent=1) + "\n")
+
+
+def _samples_of(
+    restored: Restored, tasks: Sequence[Task], policy: SamplingPolicy
+) -> list[dict[str, Any]]:
+    """The samples of several tasks, in one batch so that one program is compiled."""
+    if not tasks:
+        return []
+    codec = restored.config.mixture.codec
+    seed = restored.config.evaluation.seed
+    asked = [(task.name, *pair) for task in tasks for pair in _prompts(task, seed)]
+    answers = [len(right) for _, _, right in asked if right is not None]
+    said = continue_prompts(
+        restored.model,
+        codec,
+        [prompt for _, prompt, _ in asked],
+        jax.random.key(0),
+        policy,
+        # An answer and the end token.
+        max_tokens=1 + max(answers) if answers else TEXT_TOKENS,
+    )
+    return [
+        {
+            "task": name,
+            "prompt": codec.decode(prompt),
+            "said": codec.decode(ids),
+            "right": None if right is None else codec.decode(right),
+        }
+        for (name, prompt, right), ids in zip(asked, said, strict=True)
+    ]
+
+
+def _prompts(task: Task, seed: int) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    """Ids of prompts and right answers, if any; a prompt is all before the last answer."""
+    records = task.instances(NUM_SAMPLES, seed)
+    if not task.has_answers:
+        examples = task.encode(records[:2])
+        return [(example.ids[:PROMPT_TOKENS], None) for example in examples]
+    return [last_answer(example) for example in task.encode(records)]

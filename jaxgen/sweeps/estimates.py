@@ -1,0 +1,104 @@
+"""How long the runs of a sweep will take, from finished ones or from a few steps here."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+
+from jaxgen.errors import JaxgenError
+from jaxgen.models.counting import count_parameters, training_flops_per_token
+from jaxgen.runs.config import RunConfig
+from jaxgen.runs.costs import cost_of
+from jaxgen.runs.run_directory import RunDirectory
+from jaxgen.sharding.mesh import make_mesh
+from jaxgen.sweeps.attempts import history
+from jaxgen.training.loading import open_data, put_batch
+from jaxgen.training.program import build_program
+
+MEASURED_STEPS = 3
+MOST_STEP_FLOPS = 2e12
+MOST_PARAMETERS = 3e8
+"""Larger steps and models are not tried on whatever machine asks."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Speeds:
+    """Known speeds and where they come from.
+
+    Attributes:
+      by_size: FLOP/s of a run by its FLOPs a token.
+      source: a clause for people; why there are none, if there are none.
+    """
+
+    by_size: Mapping[int, float]
+    source: str
+
+    def seconds(self, config: RunConfig) -> float | None:
+        """Of a whole run, at the speed of the known runs next to it in FLOPs a token."""
+        if not self.by_size:
+            return None
+        sizes = sorted(self.by_size)
+        size = training_flops_per_token(config.model, config.train.length)
+        speed = np.interp(
+            np.log(size), np.log(sizes), np.log([self.by_size[known] for known in sizes])
+        )
+        return cost_of(config).flops / math.exp(speed)
+
+
+def speeds_of_finished(configs: Sequence[RunConfig], directories: Sequence[RunDirectory]) -> Speeds:
+    """From the runs that went from beginning to end in one attempt: start, evaluation and all."""
+    found: dict[int, list[float]] = {}
+    for config, directory in zip(configs, directories, strict=True):
+        attempts = history(directory)
+        if len(attempts) == 1 and attempts[0].outcome == "finished" and attempts[0].seconds:
+            size = training_flops_per_token(config.model, config.train.length)
+            found.setdefault(size, []).append(cost_of(config).flops / attempts[0].seconds)
+    count = sum(map(len, found.values()))
+    means = {size: sum(speeds) / len(speeds) for size, speeds in found.items()}
+    return Speeds(means, f"from {count} finished run(s) of this sweep")
+
+
+def speeds_here(configs: Sequence[RunConfig]) -> Speeds:
+    """From a few steps, on all cores of this machine, of the largest and the smallest run.
+
+    Compilation, evaluation and checkpoints are left out.
+    """
+    by_size = {training_flops_per_token(c.model, c.train.length): c for c in configs}
+    speeds, problems = {}, []
+    for size in sorted({min(by_size), max(by_size)}):
+        config = by_size[size]
+        step_flops = size * config.train.length * config.train.batch_sizes.at(0)
+        if step_flops > MOST_STEP_FLOPS or count_parameters(config.model).total > MOST_PARAMETERS:
+            problems.append(f"{config.name} is too large to be tried here")
+            continue
+        try:
+            speeds[size] = step_flops / _seconds_of_step(config)
+        except JaxgenError as error:
+            problems.append(f"{config.name}: {error}")
+    devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device(s)"
+    source = f"from {MEASURED_STEPS} steps of {len(speeds)} run(s) on this machine's {devices}"
+    return Speeds(speeds, "; ".join([source, *problems]) if speeds else "; ".join(problems))
+
+
+def _seconds_of_step(config: RunConfig) -> float:
+    mesh = make_mesh(config.mesh)
+    program = build_program(config.model, config.train, mesh, config.rules)
+    train = config.train
+    data = open_data(config.mixture, train, program.total_steps)
+    accumulation = train.accumulation_at(0)
+    with jax.set_mesh(mesh):
+        state = program.fresh_state()
+        batch = put_batch(data.batch_at(0), mesh, program.rules, accumulation)
+        step = program.train_step(len(data.task_names), accumulation)
+        state, metrics = step(state, batch)
+        jax.block_until_ready(metrics)
+        begun = time.monotonic()
+        for _ in range(MEASURED_STEPS):
+            state, metrics = step(state, batch)
+        jax.block_until_ready((state, metrics))
+    return (time.monotonic() - begun) / MEASURED_STEPS

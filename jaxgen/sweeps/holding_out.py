@@ -1,0 +1,60 @@
+"""A sweep whose largest rungs are predicted before they are trained.
+
+Their runs begin when all others are over and the predictions lie in the sweep's folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxgen.errors import StudyError
+from jaxgen.runs.config import RunConfig
+from jaxgen.studies.collecting import rung_of
+from jaxgen.studies.held_out import held_out_rung
+from jaxgen.studies.registering import FILE, read_registered, register
+from jaxgen.sweeps.sweep import Sweep
+
+
+def is_held_out(sweep: Sweep, config: RunConfig) -> bool:
+    """Whether a run is of a rung that is predicted."""
+    return rung_of(config.name) in sweep.held_out
+
+
+def divided(sweep: Sweep) -> tuple[list[RunConfig], list[RunConfig]]:
+    """The runs that predictions rest on, and those that it is of."""
+    first = [run for run in sweep.runs if not is_held_out(sweep, run)]
+    return first, [run for run in sweep.runs if is_held_out(sweep, run)]
+
+
+def ensure_registered(sweep: Sweep, folder: Path, is_finished: Sequence[bool]) -> str | None:
+    """Registers the predictions, if they are not there yet; says what was done.
+
+    Args:
+      sweep: with rungs that are held out.
+      folder: of the sweep.
+      is_finished: of every run that the predictions rest on.
+
+    Raises:
+      StudyError: some of those runs are missing, or no law can be fitted to them.
+    """
+    if read_registered(folder) is not None:
+        return None
+    if not all(is_finished):
+        raise StudyError(
+            f"{is_finished.count(False)} runs that the prediction of {', '.join(sweep.held_out)} "
+            "rests on have not finished; it is registered, and its runs begin, when they have."
+        )
+    try:
+        register(folder, [held_out_rung(runs) for runs in _by_rung(divided(sweep)[1])])
+    except StudyError:
+        if read_registered(folder) is None:  # Another process may just have done it.
+            raise
+    return f"the prediction of {', '.join(sweep.held_out)} is registered in {folder / FILE}"
+
+
+def _by_rung(runs: Sequence[RunConfig]) -> list[list[RunConfig]]:
+    found: dict[str, list[RunConfig]] = {}
+    for run in runs:
+        found.setdefault(rung_of(run.name), []).append(run)
+    return list(found.values())

@@ -1,0 +1,39 @@
+"""Runs that begin with the parameters of another run of their sweep, and so wait for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jaxgen.errors import ConfigError
+from jaxgen.runs.config import RunConfig
+from jaxgen.runs.run_directory import RunDirectory
+from jaxgen.runs.warm_start import parent_of
+
+
+def parents_among(runs: Sequence[RunConfig], folder: Path) -> dict[str, str]:
+    """Run -> the run beside it whose parameters it begins with, by name; others are left out.
+
+    Raises:
+      ConfigError: runs that wait for each other.
+    """
+    names = {RunDirectory(folder / run.name).path: run.name for run in runs}
+    found = {}
+    for run in runs:
+        parent = parent_of(run, RunDirectory(folder / run.name))
+        if parent is not None and parent.path in names:
+            found[run.name] = names[parent.path]
+    for name in found:
+        _check_begins(name, found)
+    return found
+
+
+def _check_begins(name: str, parents: Mapping[str, str]) -> None:
+    seen = [name]
+    while seen[-1] in parents:
+        seen.append(parents[seen[-1]])
+        if seen[-1] in seen[:-1]:
+            raise ConfigError(
+                f"runs wait for each other, by initialize_from: {' for '.join(seen)}; one of them "
+                "must have fresh parameters."
+            )

@@ -1,0 +1,280 @@
+"""Closed forms, limits and recovery of every law; and their gradients."""
+
+import numpy as np
+import pytest
+
+from jaxgen.laws import (
+    BESIROGLU,
+    CHINCHILLA,
+    CLARK_SBASE,
+    DATA_CONSTRAINED,
+    DOWNSTREAM_ERROR,
+    EXPERTS,
+    GRANULARITY,
+    HOFFMANN,
+    KAPLAN,
+    KAPLAN_JOINT,
+    MUENNIGHOFF,
+    SHAPE,
+    SPARSITY,
+    TASK_ACCURACY,
+    Fitting,
+    LawError,
+    Table,
+    broken_law,
+    effective_experts,
+    farseer_law,
+    fit_broken,
+    fit_envelope,
+    fit_experts,
+    fit_farseer,
+    fit_granularity,
+    fit_kaplan,
+    fit_law,
+    fit_shape,
+    fit_sparsity,
+    local_exponent,
+    restrict,
+    without_breaks,
+)
+
+POINT = Fitting(bootstraps=0)
+RNG = np.random.default_rng(0)
+COLUMNS = {
+    "parameters": np.exp(RNG.uniform(18, 23, 40)),
+    "tokens": np.exp(RNG.uniform(21, 26, 40)),
+    "unique_tokens": np.exp(RNG.uniform(20, 21, 40)),
+    "flops": np.exp(RNG.uniform(40, 48, 40)),
+    "experts": 2.0 ** RNG.integers(0, 9, 40),
+    "granularity": 2.0 ** RNG.integers(0, 5, 40),
+    "active_fraction": 2.0 ** -RNG.integers(0, 6, 40),
+    "width": 2.0 ** RNG.integers(8, 13, 40),
+    "depth": RNG.integers(4, 60, 40).astype(float),
+    "loss": RNG.uniform(2, 4, 40),
+}
+KRAJEWSKI = {
+    "g": 2.1, "a": 18.1, "b": 30.8, "c": 0.47, "gamma": 0.58, "alpha": 0.115, "beta": 0.147,
+}  # fmt: skip
+ABNAR = {
+    "a": 16612.5, "b": 5455.67, "c": 0.4598, "d": 17.26, "e": 0.94, "alpha": 0.5962,
+    "beta": 0.3954, "lambda": -0.1666, "delta": 0.1603, "gamma": 0.1595,
+}  # fmt: skip
+LAWS = [
+    (CHINCHILLA, BESIROGLU),
+    (KAPLAN["tokens"], {"scale": 5.4e13, "alpha": 0.095}),
+    (
+        KAPLAN_JOINT,
+        {
+            "parameter_scale": 6.4e13, "token_scale": 1.8e13, "alpha_parameters": 0.076,
+            "alpha_tokens": 0.103,
+        },
+    ),
+    (DATA_CONSTRAINED, MUENNIGHOFF | {"token_decay": 15.4, "parameter_decay": 5.3}),
+    (EXPERTS, CLARK_SBASE),
+    (GRANULARITY, KRAJEWSKI),
+    (SPARSITY, ABNAR),
+    (
+        SHAPE,
+        {"A": 9, "B": 1, "C": 400, "D": 2000, "E": 1.7, "a": 0.4, "b": 0.5, "c": 0.3, "e": 0.4},
+    ),
+    (
+        broken_law(1, "flops"),
+        {"a": 1.5, "b": 90, "c0": 0.1, "c1": 0.2, "d1": 1e19, "f1": 0.8},
+    ),
+    (
+        farseer_law(1e9),
+        {
+            "a1": -0.2, "b1": -1.0, "alpha": 0.1, "a2": 0.5, "b2": 7.0, "beta": 0.05, "a3": -0.1,
+            "b3": 0.8, "gamma": 0.1,
+        },
+    ),
+    (DOWNSTREAM_ERROR, {"eps": 0.857, "k": 2.206, "gamma": 0.7146}),
+    (TASK_ACCURACY, {"ceiling": 0.95, "drop": 0.7, "k": 4.0, "L0": 3.0}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("law", "truth"), LAWS, ids=[law.name for law, _ in LAWS])
+def test_gradients_are_those_of_differences(law, truth):
+    vector = law.vector(truth)
+    evaluate = law.bind(COLUMNS)
+    directions = np.eye(len(vector))
+    values, slopes = evaluate(vector[None], directions)
+    jacobian = slopes.jacobian()[0]
+    for place in range(len(vector)):
+        step = 1e-6 * max(1.0, abs(vector[place]))
+        moved = vector + step * directions[place], vector - step * directions[place]
+        high, low = (evaluate(at[None], directions)[0][0] for at in moved)
+        np.testing.assert_allclose(jacobian[:, place], (high - low) / (2 * step), atol=2e-6)
+    weights = RNG.standard_normal(values.shape)
+    np.testing.assert_allclose(slopes.pull(weights)[0], weights[0] @ jacobian, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("law", "truth"), LAWS, ids=[law.name for law, _ in LAWS])
+def test_names_and_vectors_agree(law, truth):
+    found = law.natural(law.vector(truth))
+    assert found.keys() == truth.keys()
+    for name, value in truth.items():
+        assert found[name] == pytest.approx(value)
+    with pytest.raises(LawError, match="not given"):
+        law.vector({})
+
+
+def test_chinchilla_is_its_formula():
+    own = CHINCHILLA.values({"parameters": [7e10], "tokens": [1.4e12]}, CHINCHILLA.vector(HOFFMANN))
+    assert own[0] == pytest.approx(1.69 + 406.4 / 7e10**0.34 + 410.7 / 1.4e12**0.28)
+
+
+def test_kaplans_joint_law_is_each_alone_in_the_limit():
+    named = dict(LAWS[2][1])
+    vector = KAPLAN_JOINT.vector(named)
+    endless = KAPLAN_JOINT.values(
+        {"parameters": np.array([1e9]), "tokens": np.array([1e30])}, vector
+    )
+    assert endless[0] == pytest.approx((6.4e13 / 1e9) ** 0.076, rel=1e-6)
+    wide = KAPLAN_JOINT.values({"parameters": np.array([1e35]), "tokens": np.array([1e9])}, vector)
+    assert wide[0] == pytest.approx((1.8e13 / 1e9) ** 0.103, rel=1e-3)
+
+
+def test_unique_data_is_the_base_law():
+    best = {"parameters": np.array([1e8]), "tokens": np.array([1e11])}
+    for decays in ((15.4, 5.3), (1.0, 1.0)):
+        own = MUENNIGHOFF | {"token_decay": decays[0], "parameter_decay": decays[1]}
+        found = DATA_CONSTRAINED.values(
+            best | {"unique_tokens": best["tokens"]}, DATA_CONSTRAINED.vector(own)
+        )
+        base = CHINCHILLA.values(best, CHINCHILLA.vector(MUENNIGHOFF))
+        assert found[0] == pytest.approx(base[0], rel=1e-12)
+
+
+def test_repeated_data_is_worth_less_and_ever_less():
+    own = DATA_CONSTRAINED.vector(MUENNIGHOFF | {"token_decay": 15.4, "parameter_decay": 5.3})
+    tokens = 1e9 * np.array([1, 4, 40, 4000, 400000])
+    columns = {"parameters": np.full(5, 1e8), "tokens": tokens, "unique_tokens": np.full(5, 1e9)}
+    losses = DATA_CONSTRAINED.values(columns, own)
+    unique = CHINCHILLA.values(columns, CHINCHILLA.vector(MUENNIGHOFF))
+    assert np.all(np.diff(losses[:4]) < 0) and np.all(losses[1:] > unique[1:])
+    assert losses[4] == pytest.approx(losses[3], rel=1e-9)
+
+
+@pytest.mark.parametrize("decay", [1e10, 1e16, 1e40])
+def test_data_that_lose_no_worth_are_as_good_as_new(decay):
+    """Nothing is lost to rounding, in which a fit without an end to R* would find its optimum."""
+    own = DATA_CONSTRAINED.vector(MUENNIGHOFF | {"token_decay": decay, "parameter_decay": decay})
+    tokens = 1e9 * np.array([1, 1.2, 4, 40])
+    columns = {"parameters": np.full(4, 1e11), "tokens": tokens, "unique_tokens": np.full(4, 1e9)}
+    found = DATA_CONSTRAINED.values(columns, own)
+    np.testing.assert_allclose(
+        found, CHINCHILLA.values(columns, CHINCHILLA.vector(MUENNIGHOFF)), rtol=1e-6
+    )
+
+
+def test_one_expert_counts_as_the_start():
+    one = effective_experts(np.array([1.0]), np.array(1.847), np.array(314.478))
+    assert one[0] == pytest.approx(1.847)
+    many = effective_experts(np.array([1e12]), np.array(1.847), np.array(314.478))
+    assert many[0] == pytest.approx(314.478, rel=1e-6)
+
+
+def test_clarks_constants_give_plausible_losses():
+    columns = {"parameters": np.array([1.3e9, 1.3e9]), "experts": np.array([1.0, 64.0])}
+    dense, sparse = EXPERTS.values(columns, EXPERTS.vector(CLARK_SBASE))
+    assert 2.0 < sparse < dense < 2.6
+
+
+def test_no_breaks_is_a_power_law():
+    law = broken_law(0, "flops")
+    vector = law.vector({"a": 1.5, "b": 90, "c0": 0.1})
+    np.testing.assert_allclose(law.values(COLUMNS, vector), 1.5 + 90 * COLUMNS["flops"] ** -0.1)
+
+
+def test_a_break_bends_from_one_power_to_another():
+    x = np.geomspace(1e3, 1e15, 80)
+    truth = {"a": 1e-9, "b": 90.0, "c0": 0.1, "c1": 0.2, "d1": 1e9, "f1": 0.5}
+    law = broken_law(1, "flops")
+    y = law.values({"flops": x}, law.vector(truth))
+    np.testing.assert_allclose(y[:3], 90 * x[:3] ** -0.1, rtol=1e-3)
+    fit = fit_broken(Table(x, x, y, x), 1, fitting=POINT)
+    assert fit.parameters["d1"] == pytest.approx(1e9, rel=1e-2)
+    beyond = without_breaks(fit, 1)
+    assert beyond["c"] == pytest.approx(0.3, abs=1e-3)
+    assert y[-1] == pytest.approx(beyond["b"] * x[-1] ** -beyond["c"], rel=1e-2)
+
+
+def of_law(law, truth, **extra):
+    loss = law.values(COLUMNS, law.vector(truth))
+    more = {name: COLUMNS[name] for name in extra.get("names", ())}
+    return Table(COLUMNS["parameters"], COLUMNS["tokens"], loss, COLUMNS["flops"], extra=more)
+
+
+@pytest.mark.parametrize(
+    ("fit", "law", "truth", "names"),
+    [
+        (fit_experts, EXPERTS, CLARK_SBASE, ["experts"]),
+        (fit_granularity, GRANULARITY, KRAJEWSKI, ["granularity"]),
+        (fit_sparsity, SPARSITY, ABNAR, ["active_fraction"]),
+        (fit_shape, SHAPE, LAWS[7][1], ["width", "depth"]),
+        (fit_farseer, farseer_law(1e9), LAWS[9][1], []),
+        (lambda table, how: fit_kaplan(table, "both", how), *LAWS[2], []),
+        (lambda table, how: fit_kaplan(table, "tokens", how), *LAWS[1], []),
+    ],
+)
+def test_laws_go_through_points_of_their_own(fit, law, truth, names):
+    """Losses are met to 1e-3; parameters that the points cannot tell apart need not be."""
+    table = of_law(law, truth, names=names)
+    found = fit(table, POINT)
+    np.testing.assert_allclose(found.residuals, 0, atol=1e-3)
+
+
+def test_fixed_and_tied_parameters():
+    law = restrict(restrict(CHINCHILLA, tied={"beta": "alpha"}), fixed={"log_E": np.log(1.7)})
+    assert law.parameters == ("log_A", "log_B", "alpha")
+    own = law.natural(np.array([1.0, 2.0, 0.3]))
+    assert own["E"] == pytest.approx(1.7) and own["beta"] == own["alpha"] == 0.3
+    assert own["A"] == pytest.approx(np.e)
+    with pytest.raises(LawError, match="no parameter 'gamma'"):
+        restrict(CHINCHILLA, fixed={"gamma": 1.0})
+
+
+def test_predictions_say_where_they_extrapolate():
+    table = of_law(CHINCHILLA, BESIROGLU)
+    table = Table(table.parameters, table.tokens, table.loss)
+    fit = fit_law(CHINCHILLA, table.columns, table.loss, POINT)
+    most = float(table.flops.max())
+    far = fit.predict(parameters=1e9, tokens=np.array([9.0, 11.0]) * most / 6e9)
+    assert far.is_extrapolated.tolist() == [False, True]
+    assert np.isnan(far.lower).all()
+    with pytest.raises(LawError, match="'tokens' is missing"):
+        fit.predict(parameters=1e9)
+    with pytest.raises(LawError, match="no columns"):
+        fit.predict()
+
+
+EPOCH = {"A": 482.01, "B": 2085.43, "E": 1.8172, "alpha": 0.3478, "beta": 0.3658}
+ORIGINAL = {"A": 406.4, "B": 410.7, "E": 1.6934, "alpha": 0.3392, "beta": 0.2849}
+
+
+class TestReconciliation:
+    """Pearce and Song: their script's 20 sizes, tokens and budgets, on our envelope."""
+
+    def envelope(self, law):
+        places, tokens = np.logspace(12.95, 20.7, 100), np.logspace(6, 25, 1000)
+        size = np.repeat(np.logspace(2.9, 9.2, 20), 100)
+        flops = np.tile(places, 20)
+        # Their losses are those at the nearest of their numbers of tokens.
+        nearest = tokens[np.abs(6 * size[:, None] * tokens - flops[:, None]).argmin(axis=1)]
+        total = size + 32e3 * np.cbrt(size * 39.2 / 12)
+        loss = law["E"] + law["A"] * total ** -law["alpha"] + law["B"] * nearest ** -law["beta"]
+        runs = Table(size, flops / 6 / size, loss, flops, runs=np.repeat(np.arange(20), 100))
+        return fit_envelope(runs, places, bootstraps=0, is_inner=False).frontier.exponent
+
+    @pytest.mark.parametrize(("law", "expected"), [(EPOCH, 0.7805), (ORIGINAL, 0.7388)])
+    def test_local_slope(self, law, expected):
+        assert self.envelope(law) == pytest.approx(expected, abs=1e-4)
+
+    def test_large_models_follow_chinchilla(self):
+        sizes = np.logspace(2, 11, 100)[90:]
+        assert local_exponent(EPOCH, sizes) == pytest.approx(0.5147, abs=1e-4)
+
+    def test_closed_form_is_near_the_simulation(self):
+        sizes = np.logspace(2.9, 9.2, 20)
+        assert local_exponent(EPOCH, sizes) == pytest.approx(0.7805, abs=0.01)

@@ -1,0 +1,96 @@
+"""Tables: what they accept, and that each bad input is one clear error."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jaxgen import laws
+from jaxgen.laws import (
+    MUENNIGHOFF,
+    Fitting,
+    LawError,
+    Objective,
+    fit_chinchilla,
+    fit_data_constrained,
+    fit_kaplan,
+)
+
+# Columns may be any sequence, which a type checker does not know.
+Table: Any = laws.Table
+GOOD = {"parameters": [1e8, 2e8, 4e8], "tokens": [1e9, 1e9, 2e9], "loss": [3.5, 3.3, 3.1]}
+
+
+def test_flops_are_six_times_the_product_unless_given():
+    table = Table(**GOOD)
+    np.testing.assert_allclose(table.flops, [6e17, 1.2e18, 4.8e18])
+    assert Table(**GOOD, flops=[1, 2, 3]).flops.tolist() == [1, 2, 3]
+
+
+def test_columns_cannot_be_changed():
+    with pytest.raises(ValueError, match="read-only"):
+        Table(**GOOD).loss[0] = 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"loss": [3.5, np.nan, 3.1]}, r"loss\[1\]=nan must be finite"),
+        ({"loss": [3.5, 0, 3.1]}, r"loss\[1\]=0.0 must be a positive"),
+        ({"tokens": [1e9, -1, 1e9]}, r"tokens\[1\]=-1.0"),
+        ({"parameters": [1e8, np.inf, 1e8]}, r"parameters\[1\]=inf"),
+        ({"loss": [3.5, 3.3]}, r"loss has shape \(2,\), the table 3 rows"),
+        ({"loss": [[3.5, 3.3, 3.1]]}, r"one number a row"),
+        ({"loss": ["a", "b", "c"]}, "must be numbers"),
+        ({"flops": [1e18, 0, 1e18]}, r"flops\[1\]=0.0"),
+        ({"extra": {"width": [1, 2]}}, "width has shape"),
+        ({"extra": {"width": [1, 2, np.nan]}}, r"width\[2\]=nan"),
+        ({"extra": {"loss": [1, 2, 3]}}, "has the name of a field"),
+        ({"seeds": [1, 2]}, "seeds has shape"),
+        ({"parameters": [1e8] * 3, "tokens": [1e9] * 3, "loss": [3, 3.1, 3]}, "rows 0 and 2"),
+        (
+            {"parameters": [1e8] * 3, "tokens": [1e9] * 3, "seeds": [1, 1, 2]},
+            "rows 0 and 1 are one run twice",
+        ),
+        ({"parameters": [1e8] * 3, "tokens": [1e9] * 3, "runs": ["a", "b", "a"]}, "rows 0 and 2"),
+    ],
+)
+def test_bad_tables(change, message):
+    with pytest.raises(LawError, match=message):
+        Table(**GOOD | change)
+
+
+def test_seeds_tell_equal_runs_apart():
+    table = Table([1e8] * 2, [1e9] * 2, [3.0, 3.0], seeds=[1, 2])
+    assert table.groups("seed").tolist() == [0, 1]
+
+
+def test_groups_by_run_and_column():
+    table = Table(**GOOD, runs=["a", "b", "a"], extra={"width": [1, 1, 2]})
+    assert table.groups().tolist() == [0, 1, 0]
+    assert table.groups("width").tolist() == [0, 0, 1]
+    with pytest.raises(LawError, match=r"needs Table\.seeds"):
+        table.groups("seed")
+
+
+def test_fits_name_what_they_lack():
+    table = Table(**GOOD)
+    with pytest.raises(LawError, match="Chinchilla has 5 free parameters and the table 3 points"):
+        fit_chinchilla(table)
+    with pytest.raises(LawError, match="column 'unique_tokens' is missing"):
+        fit_data_constrained(table, MUENNIGHOFF)
+    with pytest.raises(LawError, match="lacks 'E'"):
+        fit_data_constrained(table, {"A": 1, "B": 1, "alpha": 1, "beta": 1})
+    with pytest.raises(LawError, match="of='width' must be one of"):
+        fit_kaplan(table, "width")
+    with pytest.raises(LawError, match="too few to bootstrap"):
+        fit_kaplan(table.select([0, 1]))
+
+
+def test_settings_are_checked():
+    with pytest.raises(LawError, match="delta=0 must be positive"):
+        Objective(delta=0)
+    with pytest.raises(LawError, match="space='cubic'"):
+        Objective(space="cubic")
+    with pytest.raises(LawError, match="bootstraps=-1"):
+        Fitting(bootstraps=-1)

@@ -1,0 +1,103 @@
+"""A run that begins with another's parameters: the same on any mesh, or it says why not."""
+
+import dataclasses
+import shutil
+
+import jax
+import pytest
+from support.tiny_sweep import base
+
+from jaxgen.errors import CheckpointError, ConfigError
+from jaxgen.runs.warm_start import parent_of
+from jaxgen.runs.run import run
+from jaxgen.runs.run_directory import RunDirectory
+
+
+def configured(name, *bindings, **changes):
+    config = base("train.steps=1", "mesh.data=1", *bindings)
+    return dataclasses.replace(config, name=name, **changes)
+
+
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory):
+    """Two steps at a rate that moves the parameters far from where they began."""
+    folder = tmp_path_factory.mktemp("runs") / "parent"
+    bindings = ["train.steps=2", "warmup_cosine.peak=0.1", "warmup_cosine.warmup=0"]
+    return run(configured("parent", *bindings), folder, jax.devices()[:1], watch=False)
+
+
+def child(parent, tmp_path, *bindings, devices=1, **changes):
+    config = configured("child", *bindings, initialize_from=str(parent.directory.path), **changes)
+    return run(config, tmp_path / "child", jax.devices()[:devices], watch=False).record
+
+
+def losses(record):
+    return {task: scores["loss"] for task, scores in record["evaluation"].items()}
+
+
+STILL = "warmup_cosine.peak=1e-12"
+
+
+@pytest.mark.parametrize(
+    ("bindings", "changes", "devices"),
+    [
+        ([], {}, 1),
+        (["train.optimizer=@muon()"], {}, 1),  # Its state has another form than the parent's.
+        (["model.dropout=0.1", "model.remat='none'"], {}, 1),
+        (["mesh.data=1", "mesh.fsdp=2", "mesh.tensor=1"], {}, 2),
+    ],
+)
+def test_it_begins_where_the_other_ended(bindings, changes, devices, parent, tmp_path):
+    """At a rate of nothing the child's losses are the parent's, and not those of fresh ones."""
+    told = child(parent, tmp_path, STILL, *bindings, devices=devices, **changes)
+    assert losses(told) == pytest.approx(losses(parent.record), rel=1e-4)
+    fresh = run(configured("fresh", STILL), tmp_path / "fresh", jax.devices()[:1], watch=False)
+    assert losses(fresh.record) != pytest.approx(losses(parent.record), rel=1e-2)
+    said = told["initialized_from"]
+    assert said["name"] == "parent" and said["steps"] == 2
+    assert said["fingerprint"] == parent.record["fingerprint"]
+
+
+def test_a_relative_directory_is_seen_from_the_runs_own():
+    config = configured("child", initialize_from="../base")
+    found = parent_of(config, RunDirectory("/study/child"))
+    assert found is not None and str(found.path) == "/study/base"
+    assert parent_of(configured("fresh"), RunDirectory("/study/fresh")) is None
+
+
+def test_what_does_not_fit_is_refused_before_training(parent, tmp_path):
+    with pytest.raises(ConfigError, match=r"embed_dim: 8 -> 16") as error:
+        child(parent, tmp_path / "wide", "model.embed_dim=16")
+    assert "embedding" in str(error.value) and "Give the run the model of the other" in str(error)
+    with pytest.raises(CheckpointError, match=r"nowhere, which is no run directory"):
+        config = configured("child", initialize_from="../nowhere")
+        run(config, tmp_path / "child", jax.devices()[:1], watch=False)
+    begun = RunDirectory(tmp_path / "begun")
+    begun.prepare()
+    begun.config_file.write_text(parent.directory.config_file.read_text())
+    begun.write_record(parent.directory.read_record() | {"finished": False})
+    with pytest.raises(CheckpointError, match="has not finished"):
+        config = configured("child", initialize_from="../begun")
+        run(config, tmp_path / "other", jax.devices()[:1], watch=False)
+
+
+def test_an_import_need_not_have_been_trained(parent, tmp_path):
+    imported = RunDirectory(tmp_path / "imported")
+    shutil.copytree(parent.directory.path, imported.path)
+    record = imported.read_record() | {"finished": False, "imported_from": "llama"}
+    imported.write_record(record)
+    config = configured("child", STILL, initialize_from="../imported")
+    told = run(config, tmp_path / "child", jax.devices()[:1], watch=False).record
+    assert losses(told) == pytest.approx(losses(parent.record), rel=1e-4)
+    assert told["initialized_from"]["imported_from"] == "llama"
+    assert "flops" not in told["initialized_from"]
+
+
+def test_other_tokens_are_refused(parent, tmp_path):
+    copied = RunDirectory(tmp_path / "copied")
+    copied.prepare()
+    copied.config_file.write_text(parent.directory.config_file.read_text())
+    copied.write_record(parent.directory.read_record() | {"codec_digest": "another"})
+    config = configured("child", initialize_from="../copied")
+    with pytest.raises(ConfigError, match="trained on tokens of another, and this run's are of"):
+        run(config, tmp_path / "child", jax.devices()[:1], watch=False)

@@ -1,0 +1,137 @@
+"""Which law a study gets where its runs see data again, and what the page then says."""
+
+import json
+
+import numpy as np
+import pytest
+from support.synthetic_study import (
+    ALPHA,
+    PARAMETER_DECAY,
+    SIZES,
+    TOKEN_DECAY,
+    TOKENS,
+    E,
+    law,
+    repeated_law,
+    write_repeats_study,
+)
+
+from jaxgen.laws import Fitting
+from jaxgen.studies.analysing_laws import analyse_laws
+from jaxgen.studies.analysis import analyse
+from jaxgen.studies.choosing import choose_law
+from jaxgen.studies.collecting import find_directories, read_runs, table_of
+from jaxgen.studies.figures import write_figures
+from jaxgen.studies.held_out import HeldOutRung
+from jaxgen.studies.report import write_report
+
+NEW = 1e9
+"""Tokens of a pool that no run exhausts."""
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("repeats")
+    write_repeats_study(folder)
+    return folder, analyse(folder)
+
+
+def chosen(folder, **changes):
+    write_repeats_study(folder, **changes)
+    return choose_law(table_of(read_runs(folder)))
+
+
+def test_what_repeated_data_are_worth_is_found(study):
+    found = study[1]["laws"][0]
+    named = {one["name"]: one for one in found["parameters"]}
+    assert found["formula"] == "L = E + A N'^-alpha + B D'^-beta"
+    assert "18 of 27 runs see data again, up to 150 times" in found["why"]
+    for name, true in (("E", E), ("alpha", ALPHA), ("token_decay", TOKEN_DECAY)):
+        low, high = named[name]["interval"]
+        assert low - (high - low) / 2 < true < high + (high - low) / 2
+        assert named[name]["standard_error"] > 0
+    # Parameters beyond the data are hardly told from the base law: the interval says so.
+    low, high = named["parameter_decay"]["interval"]
+    assert low < PARAMETER_DECAY < high
+    assert found["r_squared"] > 0.99
+    for name in ("holdout", "sensitivity"):
+        assert json.dumps(found[name], allow_nan=False)
+
+
+def test_lines_are_the_true_laws_of_each_size_and_pool(study):
+    found = study[1]["laws"][0]
+    pairs = [(one["parameters"], one["unique_tokens"]) for one in found["curves"]]
+    assert pairs == [(size, pool) for size in SIZES[:-1:2] for pool in (None, 2e5, 1e6)]
+    for size in SIZES[:-1:2]:
+        new, *repeated = (one for one in found["curves"] if one["parameters"] == size)
+        for one in repeated:
+            # It leaves the line of new data where its data have been seen once.
+            first = np.interp(one["x"][0], new["x"], new["y"])
+            assert one["y"][0] == pytest.approx(first, rel=0.01) or one["x"][0] < new["x"][0]
+            assert np.all(np.diff(one["y"]) <= 0) and one["y"][-1] > new["y"][-1]
+    for point in found["points"]:
+        pool = NEW if point["unique_tokens"] == point["tokens"] else point["unique_tokens"]
+        true = repeated_law(point["parameters"], point["tokens"], pool)
+        assert point["fitted"] == pytest.approx(true, rel=0.01)
+
+
+def test_the_page_and_the_figures_show_it(study, tmp_path):
+    folder, analysis = study
+    page = write_report(find_directories(folder), folder / "report.html", "T", "L", analysis)
+    assert "different tokens again and again" in page.read_text()
+    names = {path.name for path in write_figures(analysis, tmp_path)}
+    assert names == {"law-mean.pdf", "law-mean.png"}
+
+
+def test_a_rung_is_predicted_by_the_data_that_it_will_see_again(study):
+    folder, _ = study
+    table = table_of(read_runs(folder))
+    fit = choose_law(table).fit(table, Fitting(bootstraps=0))
+    size, tokens, pool = SIZES[-1], 3e7, 1e6
+    counts = {"active": int(size), "total": int(size), "without_embedding": int(size)}
+    for unique in (None, pool):
+        rung = HeldOutRung("big", "quickstart", counts, int(tokens), 1, (0,), unique)
+        said = fit.predict(rung.columns).values[0]
+        assert said == pytest.approx(repeated_law(size, tokens, unique or NEW), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("changes", "form"),
+    [
+        ({"pools": (1e6, 2e5)}, "chinchilla"),  # No run on new data alone.
+        ({"pools": (NEW, 2e7)}, "chinchilla"),  # One level of repetition.
+        ({"sizes": SIZES[:2]}, "floor"),
+        ({"tokens": TOKENS[:1], "sizes": SIZES, "pools": (NEW, 1e6, 5e5, 2e5)}, "floor"),
+    ],
+)
+def test_a_simpler_law_says_that_it_does_not_know_of_repeats(changes, form, tmp_path):
+    choice = chosen(tmp_path, **changes)
+    assert choice.form == form
+    assert "see data again" in choice.why and "takes all tokens for new ones" in choice.why
+
+
+def test_repeats_that_cost_nothing_are_said_to(tmp_path):
+    write_repeats_study(tmp_path, of=lambda size, tokens, pool: law(size, tokens))
+    found = analyse_laws(read_runs(tmp_path))[0]
+    assert "no end to token_decay" in found["why"] and "seen up to 150 times" in found["why"]
+    named = {one["name"]: one["value"] for one in found["parameters"]}
+    assert named["E"] == pytest.approx(E, abs=0.02)
+    assert named["alpha"] == pytest.approx(ALPHA, abs=0.02)
+
+
+def test_repeats_that_do_harm_are_said_to(tmp_path):
+    """The largest model is worse after the most rounds than after fewer."""
+
+    def loss(size, tokens, pool):
+        harm = 0.5 if size == max(SIZES[:-1:2]) and tokens / pool > 100 else 0.0
+        return repeated_law(size, tokens, pool) + harm
+
+    write_repeats_study(tmp_path, of=loss)
+    why = analyse_laws(read_runs(tmp_path))[0]["why"]
+    assert "In 1 of the runs more rounds over the same data did harm" in why
+    assert "after 150, with 2,000,000 parameters" in why
+
+
+def test_new_data_are_not_spoken_of(tmp_path):
+    choice = chosen(tmp_path, pools=(NEW,))
+    assert choice.form == "chinchilla" and "again" not in choice.why

@@ -1,0 +1,106 @@
+"""Mixtures of experts whose worth in dense compute is known."""
+
+import numpy as np
+import pytest
+from support.synthetic_study import E, config_text, law, write_experts_study, write_run
+
+from jaxgen.studies.analysing_comparisons import analyse_comparisons
+from jaxgen.studies.analysis import describe_run, plain
+from jaxgen.studies.collecting import read_runs
+from jaxgen.studies.figures import write_figures
+
+SIZES = np.geomspace(3e4, 3e7, 6)
+GAINS = {1e5: 3.0, 1e6: 3.0, 6e6: 0.5}
+
+
+def analyse(folder):
+    return plain(analyse_comparisons(read_runs(folder)))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("experts")
+    write_experts_study(folder, SIZES, GAINS)
+    return folder, *analyse(folder)
+
+
+def test_the_multiplier_is_the_true_one(study):
+    _, found = study
+    assert found["formula"] == "L = E + A C^-alpha" and found["tokens"] == 1e7
+    assert [rung["seeds"] for rung in found["rungs"]] == [3, 3, 3]
+    for rung, (size, gain) in zip(found["rungs"], GAINS.items(), strict=True):
+        assert rung["parameters"]["active"] == size
+        low, high = rung["multiplier"]["interval"]
+        assert low < gain < high
+        assert high / low < 3
+        assert rung["multiplier"]["value"] == pytest.approx(gain, rel=0.2)
+        assert rung["multiplier"]["flops"] == pytest.approx(gain * 6 * size * 1e7, rel=0.2)
+        # The sparse rung's own FLOPs are those of a dense model of its active parameters.
+        assert rung["dense"]["value"] == pytest.approx(law(size, 1e7), rel=0.004)
+        assert rung["difference"]["value"] == pytest.approx(
+            law(gain * size, 1e7) - law(size, 1e7), abs=0.02
+        )
+        low, high = rung["difference"]["interval"]
+        assert low < law(gain * size, 1e7) - law(size, 1e7) < high
+
+
+def test_every_figure_carries_its_runs(study, tmp_path):
+    folder, found = study
+    runs = {run.name: run.loss() for run in read_runs(folder)}
+    dense = {point["run"]: point["loss"] for point in found["points"]}
+    sparse = {one["run"]: one["loss"] for rung in found["rungs"] for one in rung["by_run"]}
+    assert dense | sparse == runs
+    parts = ("laws", "allocations", "finetuning", "abilities")
+    tree = {key: [] for key in parts} | {"prediction": None}
+    described = [describe_run(run) for run in read_runs(folder)]
+    files = write_figures(tree | {"runs": described, "comparisons": [found]}, tmp_path)
+    assert [path.name for path in files] == ["comparison.pdf", "comparison.png"]
+
+
+def test_a_loss_below_the_floor_or_far_off_has_no_multiplier(tmp_path):
+    write_experts_study(tmp_path, SIZES, {1e6: 3.0})
+    config = config_text()
+    for rung, loss in (("below", 1.05 * E), ("far", law(1e10, 1e7)), ("worse", law(5e2, 1e7))):
+        write_run(tmp_path, rung, 0, 1e6, 1e7, loss, {}, config, total=8_000_000)
+    (found,) = analyse(tmp_path)
+    said = {rung["rung"]: rung["multiplier"].get("why_not", "") for rung in found["rungs"]}
+    assert "below the floor of the dense law" in said["below"]
+    assert "not asked beyond 10 times" in said["far"]
+    assert "not asked below 0.1" in said["worse"]
+    assert said["moe1.00e+06"] == ""
+    for rung in found["rungs"]:
+        assert rung["difference"]["value"] == pytest.approx(rung["loss"] - rung["dense"]["value"])
+
+
+def test_only_dense_runs_of_the_same_tokens_are_compared(tmp_path):
+    config = config_text()
+    for size in SIZES:
+        for tokens in (2e6, 1e7, 5e7):
+            write_run(
+                tmp_path,
+                f"dense{size:.0f}-{tokens:.0e}",
+                0,
+                size,
+                tokens,
+                law(size, tokens),
+                {},
+                config,
+            )
+    for tokens in (1e7, 3e7):
+        loss = law(3e6, tokens)
+        write_run(tmp_path, f"moe-{tokens:.0e}", 0, 1e6, tokens, loss, {}, config, total=4_000_000)
+    same, other = analyse(tmp_path)
+    assert same["tokens"] == 1e7 and len(same["points"]) == len(SIZES)
+    assert same["rungs"][0]["multiplier"]["value"] == pytest.approx(3, rel=0.05)
+    assert other["tokens"] == 3e7 and "no dense run" in other["why_not"]
+
+
+def test_a_study_of_one_kind_has_nothing_to_compare(tmp_path):
+    write_experts_study(tmp_path, SIZES, {})
+    assert analyse(tmp_path) == []
+
+
+def test_too_few_dense_sizes_are_said_to_be(tmp_path):
+    write_experts_study(tmp_path, SIZES[:2], {1e5: 3.0})
+    (found,) = analyse(tmp_path)
+    assert found["why_not"].startswith("moe1.00e+05 beside dense models: too few for a law")
