@@ -39,7 +39,7 @@ def model(width: int, vocab_size: int, parametrization: Parametrization | None):
 def read_batches(base: RunConfig, steps: int) -> Batch:
     """The first batches of a run, [steps, batch, length]."""
     data = open_data(base.mixture, base.train, steps)
-    batches = data.iterate(base.train.batch_sizes.runs_from(0), num_workers=0)
+    batches = data.iterate()
     drawn = [next(batches) for _ in range(steps)]
     return jax.tree.map(lambda *arrays: np.stack(arrays), *drawn)
 

@@ -8,83 +8,67 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grain
 import numpy as np
 
 from jaxgen.batch import Batch, EncoderInput
+from jaxgen.data.base import HostRows
 from jaxgen.data.packing import Row, Rows
 from jaxgen.data.schedule import Schedule
 from jaxgen.errors import DataError
 
 MAX_RESTARTS = 3
-"""Of worker processes, without a batch between them."""
+"""Restarts of worker processes without a batch between them."""
 logger = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """Batches of one size.
-
-    Attributes:
-      first_row: of the mixture.
-      batch_size: rows of a global batch.
-      batches: how many; None: without end.
-    """
-
-    first_row: int
-    batch_size: int
-    batches: int | None
-
-
 class MixtureData:
-    """The batches of a mixture."""
+    """The opened batches of a mixture; see `data.base.Data`."""
 
-    def __init__(self, rows: dict[str, Rows], schedule: Schedule, batch_size: int):
+    def __init__(
+        self, rows: dict[str, Rows], schedule: Schedule, rows_before: Callable[[int], int]
+    ):
         self.task_names = tuple(rows)
         self.rows_per_epoch = {name: of_task.rows_per_epoch for name, of_task in rows.items()}
         self.examples_per_epoch = {
             name: of_task.examples_per_epoch for name, of_task in rows.items()
         }
         self.share_used = {name: of_task.share_used for name, of_task in rows.items()}
-        self._rows = _MixedRows(list(rows.values()), schedule)
         self._schedule = schedule
-        self._batch_size = batch_size
+        self._batches = _Batches(list(rows.values()), schedule, rows_before)
 
-    def batch_at(self, step: int, rows: slice = slice(None)) -> Batch:
-        """The batch of a step, counted from 0; numpy arrays [rows, length].
-
-        Args:
-          step: which.
-          rows: those of the global batch that this host needs.
-        """
-        first = step * self._batch_size
-        return as_batch(self._rows.read(range(first, first + self._batch_size)[rows]))
-
-    def iterate(
-        self,
-        runs: Iterable[tuple[int, int, int | None]] = (),
-        rows: slice = slice(None),
-        num_workers: int = 0,
-    ) -> Iterator[Batch]:
-        """Batches in the order of the rows, read ahead.
-
-        Args:
-          runs: (first row, batch size, batches) of each stretch of batches of one size, None for
-            an endless one; nothing is all batches from the first.
-          rows: those of each global batch that this host needs.
-          num_workers: processes that make batches; 0: a thread does. A worker that dies is
-            replaced, and its batch made again.
+    def batch(self, step: int, state: Any = None, rows: HostRows | None = None) -> Batch:
+        """Returns the batch of a step, a function of the step alone; see `Data.batch`.
 
         Raises:
-          DataError: if workers die again and again, or a batch is asked for that the tasks, all
-            of which end, cannot fill.
+          DataError: if all tasks have ended before the step.
         """
-        for first, size, batches in runs or [(0, self._batch_size, None)]:
-            source = _Batches(self._rows, Run(first, size, batches), rows)
-            yield from _read(source, num_workers)
+        del state
+        return as_batch(self._batches.read(step, rows))
+
+    def iterate(
+        self, first_step: int = 0, *, rows: HostRows | None = None, num_workers: int = 0
+    ) -> Iterator[Batch]:
+        """Yields the batches of `first_step` and of all steps after it; see `Data.iterate`.
+
+        A worker process that dies is replaced, and its batch made again.
+
+        Raises:
+          DataError: if workers die again and again, or all tasks have ended.
+        """
+        for arrays in _read(_Steps(self._batches, rows, first_step), num_workers):
+            yield as_batch(arrays)
+
+    def seen(self, num_rows: int) -> dict[str, Any]:
+        """Returns the "shares", "epochs" and "examples" of each task in so many rows."""
+        return {
+            "shares": self.shares_seen(num_rows),
+            "epochs": self.epochs_seen(num_rows),
+            "examples": self.examples_seen(num_rows),
+        }
 
     def epochs_seen(self, num_rows: int) -> dict[str, float]:
         """How often each task has been seen after so many rows."""
@@ -117,54 +101,52 @@ class MixtureData:
             )
 
 
-class _MixedRows:
-    """Random access to the rows of a mixture."""
+class _Batches:
+    """Random access to the batches of a mixture, as stacked rows."""
 
-    def __init__(self, rows: list[Rows], schedule: Schedule):
-        self._rows, self._schedule = rows, schedule
+    def __init__(self, rows: list[Rows], schedule: Schedule, rows_before: Callable[[int], int]):
+        self._rows, self._schedule, self._rows_before = rows, schedule, rows_before
 
-    def read(self, numbers: range) -> Row:
-        """Rows of these numbers, stacked: arrays [rows, ...]."""
-        tasks, indices = self._schedule.rows(numbers.start, numbers[-1] + 1)
-        if len(tasks) < numbers[-1] + 1 - numbers.start:
+    def read(self, step: int, host_rows: HostRows | None) -> Row:
+        """Returns the batch of a step, or this host's rows of it: arrays [rows, ...]."""
+        start, stop = self._rows_before(step), self._rows_before(step + 1)
+        tasks, indices = self._schedule.rows(start, stop)
+        if len(tasks) < stop - start:
             raise DataError(
-                f"row {numbers[-1]} is asked for, and the mixture has "
-                f"{self._schedule.num_rows(numbers[-1])}: every task has given its epochs."
+                f"the batch of step {step} needs row {stop - 1}, and the mixture has "
+                f"{self._schedule.num_rows(stop)} rows: every task has given its epochs."
             )
         rows = []
-        for place in range(0, len(tasks), numbers.step):
+        for place in range(stop - start) if host_rows is None else host_rows(stop - start):
             row = self._rows[int(tasks[place])].row(int(indices[place]))
             rows.append(row | {"task_ids": np.full_like(row["tokens"], tasks[place])})
         return stack(rows)
 
 
-class _Batches:
-    """A run's batches as a Grain source; picklable, for worker processes."""
+@dataclasses.dataclass(frozen=True)
+class _Steps:
+    """The batches of a step and those after it as a Grain source; picklable, for workers."""
 
-    def __init__(self, rows: _MixedRows, run: Run, part: slice, first: int = 0):
-        self._rows, self._run, self._part, self._first = rows, run, part, first
+    batches: _Batches
+    rows: HostRows | None
+    first_step: int
 
     def __len__(self) -> int:
-        return 2**40 if self._run.batches is None else self._run.batches - self._first
+        return 2**40
 
     def __getitem__(self, index: int) -> Row:
-        first = self._run.first_row + (self._first + int(index)) * self._run.batch_size
-        return self._rows.read(range(first, first + self._run.batch_size)[self._part])
-
-    def after(self, count: int) -> _Batches:
-        """Without the first so many."""
-        return _Batches(self._rows, self._run, self._part, self._first + count)
+        return self.batches.read(self.first_step + int(index), self.rows)
 
 
-def _read(source: _Batches, num_workers: int) -> Iterator[Batch]:
-    """Batches of a source, in spite of workers that die."""
+def _read(steps: _Steps, num_workers: int) -> Iterator[Row]:
+    """Yields stacked rows step by step, in spite of workers that die."""
     done, restarts = 0, 0
     while True:
         try:
-            for arrays in _grain_iterator(source.after(done), num_workers):
-                yield as_batch(arrays)
+            rest = dataclasses.replace(steps, first_step=steps.first_step + done)
+            for arrays in _grain_iterator(rest, num_workers):
+                yield arrays
                 done, restarts = done + 1, 0
-            return
         except RuntimeError as error:
             # What a worker raises arrives as itself; only its death is a RuntimeError of Grain's.
             if num_workers == 0 or "Worker process was terminated" not in str(error):
@@ -178,9 +160,9 @@ def _read(source: _Batches, num_workers: int) -> Iterator[Batch]:
             logger.warning("a data worker died; starting again at batch %d", done)
 
 
-def _grain_iterator(source: _Batches, num_workers: int) -> Iterator[Row]:
+def _grain_iterator(steps: _Steps, num_workers: int) -> Iterator[Row]:
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
-    batches = grain.MapDataset.source(source).to_iter_dataset(options)
+    batches = grain.MapDataset.source(steps).to_iter_dataset(options)
     if num_workers:
         from absl import flags
 

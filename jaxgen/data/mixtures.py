@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+import operator
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 
+import jax
+import numpy as np
+
+from jaxgen.batch import Batch
 from jaxgen.codecs.bytes import ByteCodec
 from jaxgen.codecs.sentencepiece import SentencePieceCodec
 from jaxgen.codecs.tokenizer import TokenizerCodec
-from jaxgen.data.loading import MixtureData
-from jaxgen.data.packing import Layout
+from jaxgen.data.loading import MixtureData, as_batch
+from jaxgen.data.packing import Layout, pack_row
 from jaxgen.data.rows import open_rows
 from jaxgen.data.schedule import Schedule, Stage
 from jaxgen.data.shares import as_written
@@ -132,6 +138,21 @@ class Mixture:
         )
         return dataclasses.replace(self, tasks=tasks)
 
+    def batch_spec(
+        self, *, batch_size: int, length: int, source_length: int | None = None
+    ) -> Batch:
+        """Returns a batch of `jax.ShapeDtypeStruct`; see `DataConfig.batch_spec`."""
+        row = pack_row((), self._layout(length, source_length), pad=0)
+        row["task_ids"] = np.zeros_like(row["tokens"])
+        spec = {
+            name: jax.ShapeDtypeStruct((batch_size, *array.shape), array.dtype)
+            for name, array in row.items()
+        }
+        return as_batch(spec)
+
+    def _layout(self, length: int, source_length: int | None) -> Layout:
+        return Layout(length, source_length, any(task.has_blocks for task in self.every_task))
+
     def open(
         self,
         *,
@@ -142,23 +163,14 @@ class Mixture:
         source_length: int | None = None,
         rows_before: Callable[[int], int] | None = None,
     ) -> MixtureData:
-        """The mixture's batches.
-
-        Args:
-          batch_size: rows of a global batch.
-          length: tokens of a row.
-          seed: of the order.
-          split: "train" or "heldout".
-          source_length: tokens of a row of the encoder, where there is one.
-          rows_before: a step to the rows of all steps before it, where batches grow.
+        """Opens the mixture; see `DataConfig.open`.
 
         Raises:
           DataError: if a task cannot be read or packed.
         """
-        has_blocks = any(task.has_blocks for task in self.every_task)
-        layout = Layout(length, source_length, has_blocks)
+        layout = self._layout(length, source_length)
         rows = {task.name: open_rows(task, layout, seed, split) for task in self.every_task}
-        first_row = rows_before or (lambda step: step * batch_size)
+        first_row = rows_before or functools.partial(operator.mul, batch_size)
         sizes = {name: of_task.rows_per_epoch for name, of_task in rows.items()}
         stages = [Stage(0, tuple(self.shares(sizes).values()))]
         for stage in self.stages:
@@ -168,7 +180,7 @@ class Mixture:
             None if task.epochs is None else math.ceil(task.epochs * of_task.rows_per_epoch)
             for task, of_task in zip(self.every_task, rows.values(), strict=True)
         ]
-        return MixtureData(rows, Schedule(stages, limits), batch_size)
+        return MixtureData(rows, Schedule(stages, limits), first_row)
 
     def shares(
         self, rows_per_epoch: Mapping[str, int], weights: dict[str, float] | None = None

@@ -122,7 +122,7 @@ def _sampled(data: MixtureData, plan: Plan) -> tuple[np.ndarray, np.ndarray, np.
     steps = max(1, plan.num_rows // plan.batch_size)
     batches = min(steps, -(-SAMPLED_ROWS // plan.batch_size))
     for step in np.linspace(0, steps - 1, batches).astype(int):
-        batch = data.batch_at(int(step))
+        batch = data.batch(int(step))
         for row, task in enumerate(batch.task_ids[:, 0]):
             segments = [batch.segment_ids[row]]
             if batch.encoder is not None:

@@ -77,8 +77,7 @@ def run(
             record["initialized_from"] = parent.describe()
         data = open_data(config.mixture, config.train, program.total_steps)
         num_rows = config.train.batch_sizes.rows_before(program.total_steps)
-        record |= {"shares": data.shares_seen(num_rows), "epochs": data.epochs_seen(num_rows)}
-        record["examples"] = data.examples_seen(num_rows)
+        record |= data.seen(num_rows)
         directory.write_record(record)
         trackers: list[Tracker] = [
             MetricsFile(directory.metrics_file),

@@ -108,15 +108,6 @@ class BatchSizes:
         stage = self.stages[max(0, bisect.bisect_left(starts, rows) - 1)]
         return stage.first_step + math.ceil((rows - stage.first_row) / stage.batch_size)
 
-    def runs_from(self, step: int) -> Iterator[tuple[int, int, int | None]]:
-        """(first row, batch size, steps) of what follows a step; the last goes on for ever."""
-        ends = [stage.first_step for stage in self.stages[1:]] + [None]
-        for stage, end in zip(self.stages, ends, strict=True):
-            begin = max(step, stage.first_step)
-            if end is None or begin < end:
-                first_row = stage.first_row + (begin - stage.first_step) * stage.batch_size
-                yield first_row, stage.batch_size, None if end is None else end - begin
-
     def _of_step(self, step: int) -> Stage:
         starts = [stage.first_step for stage in self.stages]
         return self.stages[bisect.bisect_right(starts, step) - 1]

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from jaxgen.data.loading import MixtureData
+from jaxgen.data.base import Data
 from jaxgen.errors import InterruptedTrainingError
 from jaxgen.training.loading import put_batch
 from jaxgen.training.metrics import Window
@@ -39,7 +39,7 @@ class Saving(Protocol):
 
 def fit(
     program: Program,
-    data: MixtureData,
+    data: Data,
     checkpoints: Saving,
     trackers: Sequence[Tracker],
     at_checkpoint: Callable[[int, TrainState], object] | None = None,
@@ -70,7 +70,7 @@ def fit(
 
     state, start, window = _newest(program, checkpoints, begin)
     recorder = Recorder(program, data.task_names, trackers, window)
-    batches = data.iterate(train.batch_sizes.runs_from(start), num_workers=train.data_workers)
+    batches = data.iterate(start, num_workers=train.data_workers)
     with StopSignal() as stop:
         for step in range(start + 1, total + 1):
             accumulation = train.accumulation_at(step - 1)

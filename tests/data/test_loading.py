@@ -39,7 +39,7 @@ def finish(process):
 @functools.cache
 def expected(steps):
     data = mixture().open(batch_size=BATCH, length=64, seed=0)
-    return [digests(data.batch_at(step)) for step in range(steps)]
+    return [digests(data.batch(step)) for step in range(steps)]
 
 
 def test_hosts_may_grow_from_one_to_two_to_four():
@@ -48,7 +48,8 @@ def test_hosts_may_grow_from_one_to_two_to_four():
     for stage, hosts in enumerate((1, 2, 4)):
         running = [start(4 * stage, 4, host, hosts) for host in range(hosts)]
         parts = [finish(process)[0] for process in running]
-        found += [list(itertools.chain(*step)) for step in zip(*parts, strict=True)]
+        for step in zip(*parts, strict=True):
+            found.append(list(itertools.chain(*zip(*step, strict=True))))
     assert found == expected(12)
 
 

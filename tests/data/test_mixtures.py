@@ -1,17 +1,22 @@
 """The batch of a step depends on mixture, seed and step alone."""
 
 import dataclasses
+import itertools
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
+from jaxgen.codecs.bytes import ByteCodec
+from jaxgen.codecs.special import SpecialTokens
 from jaxgen.codecs.training import train_tokenizer
 from jaxgen.configuration import load
-from jaxgen.data.features import PromptAnswer
+from jaxgen.data.denoising import SpanCorruption
+from jaxgen.data.features import PromptAnswer, Text
 from jaxgen.data.generated import Addition, Copying
 from jaxgen.data.mixtures import Mixture, MixtureStage
 from jaxgen.data.sources import InMemory
@@ -46,31 +51,60 @@ def same(first, second):
 def test_reading_on_from_any_step_gives_the_batches_of_those_steps():
     data = opened()
     for start in (0, 3, 1000):
-        batches = data.iterate([(start * 8, 8, None)])
+        batches = data.iterate(start)
         for step in range(start, start + 3):
-            assert same(next(batches), opened().batch_at(step))
-    assert not same(data.batch_at(0), data.batch_at(1))
-    assert not same(data.batch_at(0), opened(seed=1).batch_at(0))
+            assert same(next(batches), opened().batch(step))
+    assert not same(data.batch(0), data.batch(1))
+    assert not same(data.batch(0), opened(seed=1).batch(0))
 
 
 def test_hosts_rows_are_the_global_batch():
     data = opened()
-    whole = data.batch_at(5)
-    parts = [data.batch_at(5, rows=slice(start, start + 2)) for start in range(0, 8, 2)]
-    joined = np.concatenate([part.tokens for part in parts])
-    assert np.array_equal(joined, whole.tokens)
+    whole = data.batch(5)
+    first = data.batch(5, rows=lambda size: range(0, size, 2))
+    second = data.batch(5, rows=lambda size: range(1, size, 2))
+    assert np.array_equal(first.tokens, whole.tokens[::2])
+    assert np.array_equal(second.tokens, whole.tokens[1::2])
 
 
 def test_a_batch_size_changes_how_rows_are_grouped_and_not_which_come():
     large, small = opened(batch_size=8), opened(batch_size=4)
-    rows = np.concatenate([small.batch_at(step).tokens for step in (2, 3)])
-    assert np.array_equal(large.batch_at(1).tokens, rows)
+    rows = np.concatenate([small.batch(step).tokens for step in (2, 3)])
+    assert np.array_equal(large.batch(1).tokens, rows)
+
+
+def test_growing_batches_take_the_rows_one_after_another():
+    first_rows = (0, 2, 5, 13, 21)
+    mixture = Mixture("m", TASKS, WEIGHTS)
+    growing = mixture.open(batch_size=8, length=64, seed=0, rows_before=first_rows.__getitem__)
+    whole = opened(batch_size=21).batch(0)
+    batches = list(itertools.islice(growing.iterate(1), 3))
+    assert [len(batch.tokens) for batch in batches] == [3, 8, 8]
+    assert np.array_equal(np.concatenate([b.tokens for b in batches]), whole.tokens[2:])
+    assert same(growing.batch(2), batches[1])
+
+
+@pytest.mark.parametrize("task", [0, 1])
+@pytest.mark.parametrize("source_length", [None, 48])
+def test_the_batch_spec_is_the_shapes_and_types_of_the_batches(task, source_length, monkeypatch):
+    features = Text(objective=SpanCorruption()), PromptAnswer()
+    codec = ByteCodec(SpecialTokens())
+    mixture = Mixture(
+        "m", (dataclasses.replace(TASKS[task], features=features[task], codec=codec),)
+    )
+    shape = {"batch_size": 4, "length": 64, "source_length": source_length}
+    batch = mixture.open(**shape, seed=0).batch(0)
+    monkeypatch.setattr(InMemory, "read", None)  # The specification reads nothing.
+    spec = mixture.batch_spec(**shape)
+    assert jax.tree.map(lambda array: (array.shape, array.dtype), batch) == jax.tree.map(
+        lambda array: (array.shape, array.dtype), spec
+    )
 
 
 def test_the_order_of_writing_tasks_means_nothing():
     turned = Mixture("m", TASKS[::-1], WEIGHTS).open(batch_size=8, length=64, seed=0)
     assert turned.task_names == ("addition", "copying", "text")
-    assert same(turned.batch_at(7), opened().batch_at(7))
+    assert same(turned.batch(7), opened().batch(7))
 
 
 def floats(shares):
@@ -95,7 +129,7 @@ def test_a_mixture_in_a_mixture_has_its_weight_as_a_whole():
     assert shares == pytest.approx({"addition": 0.3, "copying": 0.1, "text": 0.6})
     data = outer.open(batch_size=10, length=64, seed=0)
     counts = np.bincount(
-        np.concatenate([data.batch_at(step).task_ids[:, 0] for step in range(20)]), minlength=3
+        np.concatenate([data.batch(step).task_ids[:, 0] for step in range(20)]), minlength=3
     )
     assert counts.tolist() == [60, 20, 120]
     by_size = Mixture("sizes", (TASKS[0], Mixture("made", TASKS[1:])))
@@ -115,14 +149,14 @@ def test_weights_change_at_their_step_wherever_reading_begins():
     stages = (MixtureStage(5, {"addition": 0.0, "copying": 1.0}),)
     staged = Mixture("m", TASKS[1:], {"addition": 0.5, "copying": 0.5}, stages=stages)
     data = staged.open(batch_size=8, length=64, seed=0)
-    ids = [data.batch_at(step).task_ids[:, 0] for step in range(8)]
+    ids = [data.batch(step).task_ids[:, 0] for step in range(8)]
     assert all((step == 1).sum() == 4 for step in ids[:5]) and all((s == 1).all() for s in ids[5:])
     fresh = staged.open(batch_size=8, length=64, seed=0)
     for step in (6, 4, 5):
-        assert same(fresh.batch_at(step), data.batch_at(step))
+        assert same(fresh.batch(step), data.batch(step))
     # With growing batches the rows before a step are others.
     growing = staged.open(batch_size=8, length=64, seed=0, rows_before=lambda step: 4 * step)
-    changes = np.concatenate([growing.batch_at(step).task_ids[:, 0] for step in range(3)])
+    changes = np.concatenate([growing.batch(step).task_ids[:, 0] for step in range(6)])
     assert (changes[:20] == 1).sum() == 10 and (changes[20:] == 1).all()
 
 
@@ -132,7 +166,7 @@ def test_epochs_end_and_repeats_are_counted():
         batch_size=8, length=64, seed=0
     )
     rows = data.rows_per_epoch["text"]
-    ids = np.concatenate([data.batch_at(step).task_ids[:, 0] for step in range(rows)])
+    ids = np.concatenate([data.batch(step).task_ids[:, 0] for step in range(rows)])
     assert (ids == 1).sum() == 2 * rows and (ids[np.flatnonzero(ids == 1).max() + 1 :] == 0).all()
     assert data.epochs_seen(2 * rows)["text"] == pytest.approx(1)
     assert data.epochs_seen(8 * rows)["text"] == 2
@@ -145,14 +179,14 @@ def test_epochs_end_and_repeats_are_counted():
     with pytest.raises(DataError, match=f"ends after {2 * rows} rows.*wants {2 * rows + 1}"):
         ends.check_lasts(2 * rows + 1)
     with pytest.raises(DataError, match="every task has given its epochs"):
-        ends.batch_at(rows)
+        ends.batch(rows)
 
 
 def test_positions_of_the_embedded_mixture_are_used():
     mixture = load(["mixtures/quickstart.gin"], root="mixture")
     for length in (128, 256):
         data = mixture.open(batch_size=100, length=length, seed=0)
-        used = np.mean([(data.batch_at(s).segment_ids > 0).mean() for s in range(3)])
+        used = np.mean([(data.batch(s).segment_ids > 0).mean() for s in range(3)])
         shares = data.shares_seen(10_000)
         reported = sum(shares[name] * used for name, used in data.share_used.items())
         assert used >= 0.97 and used == pytest.approx(reported, abs=0.005)
@@ -161,14 +195,14 @@ def test_positions_of_the_embedded_mixture_are_used():
 def test_a_fresh_process_makes_the_same_batch():
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import test_mixtures as t;"
-        "print(t.opened().batch_at(11).tokens.tobytes().hex())"
+        "print(t.opened().batch(11).tokens.tobytes().hex())"
     )
     environment = os.environ | {"PYTHONHASHSEED": "77"}
     found = subprocess.run(
         [sys.executable, "-c", code, os.path.dirname(__file__)],
         env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert found.stdout.strip() == opened().batch_at(11).tokens.tobytes().hex()
+    assert found.stdout.strip() == opened().batch(11).tokens.tobytes().hex()
 
 
 @pytest.mark.parametrize(
@@ -214,7 +248,7 @@ def test_mixtures_that_come_with_jaxgen_give_batches(name, source_length):
             mixture.open(batch_size=4, length=64, seed=0, source_length=source_length)
         return
     data = mixture.open(batch_size=16, length=64, seed=0, source_length=source_length)
-    batch = data.batch_at(3)
+    batch = data.batch(3)
     assert batch.tokens.shape == batch.targets.shape == (16, 64)
     assert (batch.encoder is None) == (source_length is None)
     assert batch.tokens.max() < mixture.codec.vocab_size and (batch.loss_weights.sum(1) > 0).all()

@@ -129,7 +129,7 @@ def test_shards_hold_the_documents_and_are_read_by_a_task(prepared, corpus):
     assert not any("judge5" in text or "@" in text for text in texts)
     task = Task("corpus", PreparedCorpus(str(output)))
     data = Mixture("m", (task,)).open(batch_size=4, length=128, seed=0)
-    batch = data.batch_at(3)
+    batch = data.batch(3)
     assert (batch.segment_ids > 0).all()
     read = codec.decode(batch.targets[0][batch.segment_ids[0] == 1])
     assert any(read.rstrip() in text for text in texts)

@@ -4,6 +4,8 @@ python tests/support/data_host.py FIRST_STEP STEPS HOST HOSTS WORKERS KILL_AT ->
 batch. At the batch KILL_AT (-1: never) one of the host's own workers is killed with SIGKILL.
 """
 
+import functools
+import itertools
 import json
 import os
 import signal
@@ -55,12 +57,17 @@ def children() -> list[int]:
     return found
 
 
+def rows_of_host(host: int, hosts: int, batch_size: int) -> range:
+    """Every `hosts`-th row, as in gradient accumulation a host's rows are not one stretch."""
+    return range(host, batch_size, hosts)
+
+
 def main() -> None:
     first, steps, host, hosts, workers, kill_at = (int(word) for word in sys.argv[1:])
     data = mixture().open(batch_size=BATCH, length=64, seed=0)
-    part = slice(host * BATCH // hosts, (host + 1) * BATCH // hosts)
-    batches = data.iterate([(first * BATCH, BATCH, steps)], rows=part, num_workers=workers)
-    for step, batch in enumerate(batches):
+    rows = functools.partial(rows_of_host, host, hosts)
+    batches = data.iterate(first, rows=rows, num_workers=workers)
+    for step, batch in enumerate(itertools.islice(batches, steps)):
         print(json.dumps(digests(batch)), flush=True)
         if step == kill_at:
             os.kill(children()[0], signal.SIGKILL)

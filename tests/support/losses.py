@@ -35,7 +35,7 @@ def batches() -> list[Batch]:
     """The first batches of the embedded mixture."""
     mixture = load(["mixtures/quickstart.gin"], root="mixture")
     data = mixture.open(batch_size=8, length=64, seed=0)
-    return [data.batch_at(step) for step in range(STEPS)]
+    return [data.batch(step) for step in range(STEPS)]
 
 
 def adapted(batch: Batch, config: TransformerConfig, step: int) -> Batch:

@@ -52,16 +52,6 @@ def test_a_linear_ramp_is_that_of_counting_rows(start, increment, increments, ra
         assert sizes.rows_before(steps) >= wanted > sizes.rows_before(steps - 1)
 
 
-@given(step=st.integers(0, 40))
-def test_what_follows_a_step_is_what_the_steps_take(step):
-    sizes = batch_sizes(12, 8, SteppedRamp((2, 5), (7, 21)))
-    taken = []
-    for first, size, steps in sizes.runs_from(step):
-        taken += [(first + i * size, size) for i in range(steps if steps is not None else 60)]
-    expected = [(sizes.rows_before(s), sizes.at(s)) for s in range(step, step + 60)]
-    assert taken[:60] == expected
-
-
 def test_palms_and_blooms_ramps():
     palm = batch_sizes(2048, 2048, SteppedRamp((512, 1024), (50_000, 115_000)))
     assert [palm.at(s) for s in (0, 49_999, 50_000, 114_999, 115_000)] == [

@@ -26,7 +26,7 @@ MASK = 300  # A token that no text has.
 def batches() -> list[Batch]:
     mixture = load(["mixtures/quickstart.gin"], root="mixture")
     data = mixture.open(batch_size=8, length=64, seed=0)
-    return [data.batch_at(step) for step in range(STEPS)]
+    return [data.batch(step) for step in range(STEPS)]
 
 
 def suited(batch: Batch, config, step: int) -> Batch:

@@ -70,7 +70,7 @@ def packed_rows(length: int) -> list[dict[str, list[int]]]:
     """Two thousand rows, or an epoch of them, packed beforehand."""
     data = Mixture("m", (TASK,)).open(batch_size=1, length=length, seed=0)
     fields = ("tokens", "targets", "positions", "segment_ids")
-    batches = (vars(data.batch_at(step)) for step in range(min(2000, data.rows_per_epoch["code"])))
+    batches = (vars(data.batch(step)) for step in range(min(2000, data.rows_per_epoch["code"])))
     return [{name: batch[name][0].tolist() for name in fields} for batch in batches]
 
 
