@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 from jaxgen.studies.analysis import analyse_runs
-from jaxgen.studies.collecting import read_runs
-from jaxgen.studies.registering import outcomes
+from jaxgen.studies.preregistration import outcomes
 from jaxgen.studies.report import read_heading, write_report
+from jaxgen.studies.study_runs import read_runs
 
 
 def report(arguments: argparse.Namespace) -> int:

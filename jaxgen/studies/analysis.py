@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from jaxgen.studies.analysing_abilities import analyse_abilities
-from jaxgen.studies.analysing_allocation import analyse_allocations
-from jaxgen.studies.analysing_comparisons import analyse_comparisons
-from jaxgen.studies.analysing_finetuning import analyse_finetuning
-from jaxgen.studies.analysing_laws import analyse_laws
-from jaxgen.studies.collecting import StudyRun, read_runs
-from jaxgen.studies.registering import outcomes
+from jaxgen.studies.analyses.abilities import analyse_abilities
+from jaxgen.studies.analyses.allocation import analyse_allocations
+from jaxgen.studies.analyses.experts import analyse_experts
+from jaxgen.studies.analyses.finetuning import analyse_finetuning
+from jaxgen.studies.analyses.laws import analyse_laws
+from jaxgen.studies.preregistration import outcomes
+from jaxgen.studies.study_runs import StudyRun, read_runs
 
 
 def analyse(study_folder: str | os.PathLike) -> dict[str, Any]:
@@ -33,8 +33,8 @@ def analyse(study_folder: str | os.PathLike) -> dict[str, Any]:
     Returns:
       "runs": name, rung, mixture, seed, counts, tokens, FLOPs, loss and parent of each; "laws", see
       `analyse_laws`; "allocations", see `analyse_allocations`; "comparisons", see
-      `analyse_comparisons`; "abilities", see `analyse_abilities`; "finetuning", see
-      `analyse_finetuning`; "prediction", see `registering.outcomes`, None where nothing was
+      `analyse_experts`; "abilities", see `analyse_abilities`; "finetuning", see
+      `analyse_finetuning`; "prediction", see `preregistration.outcomes`, None where nothing was
       registered.
 
     Raises:
@@ -52,7 +52,7 @@ def analyse_runs(
             "runs": [describe_run(run) for run in runs],
             "laws": analyse_laws(runs),
             "allocations": analyse_allocations(runs),
-            "comparisons": analyse_comparisons(runs),
+            "comparisons": analyse_experts(runs),
             "abilities": analyse_abilities(runs),
             "finetuning": analyse_finetuning(runs),
             "prediction": prediction,

@@ -13,9 +13,9 @@ from typing import Any
 from jaxgen.files import read_rows, write_atomically
 from jaxgen.runs.run_directory import RunDirectory, read_metrics
 from jaxgen.studies.analysis import analyse_runs, plain
-from jaxgen.studies.collecting import StudyRun, check_runs
-from jaxgen.studies.registering import outcomes
+from jaxgen.studies.preregistration import outcomes
 from jaxgen.studies.samples import samples_file
+from jaxgen.studies.study_runs import StudyRun, check_runs
 
 CURVE_POINTS = 200
 HEADING = "study.json"
@@ -54,7 +54,7 @@ def write_report(
 
     Raises:
       CheckpointError: if the file cannot be written.
-      StudyError: if a run is not finished or the runs make no study, see `collecting`.
+      StudyError: if a run is not finished or the runs make no study, see `study_runs`.
     """
     path = Path(path)
     study = check_runs(directories)
@@ -154,4 +154,4 @@ def _tasks(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _asset(name: str) -> str:
-    return resources.files("jaxgen.scaling").joinpath("assets", name).read_text(encoding="utf-8")
+    return resources.files("jaxgen.studies").joinpath("assets", name).read_text(encoding="utf-8")

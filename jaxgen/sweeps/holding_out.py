@@ -10,9 +10,9 @@ from pathlib import Path
 
 from jaxgen.errors import StudyError
 from jaxgen.runs.config import RunConfig
-from jaxgen.studies.collecting import rung_of
-from jaxgen.studies.held_out import held_out_rung
-from jaxgen.studies.registering import FILE, read_registered, register
+from jaxgen.studies.held_out_rung import held_out_rung
+from jaxgen.studies.preregistration import FILE, preregister, read_preregistration
+from jaxgen.studies.study_runs import rung_of
 from jaxgen.sweeps.sweep import Sweep
 
 
@@ -38,7 +38,7 @@ def ensure_registered(sweep: Sweep, folder: Path, is_finished: Sequence[bool]) -
     Raises:
       StudyError: some of those runs are missing, or no law can be fitted to them.
     """
-    if read_registered(folder) is not None:
+    if read_preregistration(folder) is not None:
         return None
     if not all(is_finished):
         raise StudyError(
@@ -46,9 +46,9 @@ def ensure_registered(sweep: Sweep, folder: Path, is_finished: Sequence[bool]) -
             "rests on have not finished; it is registered, and its runs begin, when they have."
         )
     try:
-        register(folder, [held_out_rung(runs) for runs in _by_rung(divided(sweep)[1])])
+        preregister(folder, [held_out_rung(runs) for runs in _by_rung(divided(sweep)[1])])
     except StudyError:
-        if read_registered(folder) is None:  # Another process may just have done it.
+        if read_preregistration(folder) is None:  # Another process may just have done it.
             raise
     return f"the prediction of {', '.join(sweep.held_out)} is registered in {folder / FILE}"
 

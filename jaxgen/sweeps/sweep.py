@@ -16,7 +16,7 @@ from pathlib import Path
 from jaxgen.errors import ConfigError
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.run_directory import RunDirectory
-from jaxgen.studies.collecting import rung_of
+from jaxgen.studies.study_runs import rung_of
 from jaxgen.sweeps.stopping import StopRule
 from jaxgen.sweeps.waiting import parents_among
 

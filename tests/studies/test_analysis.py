@@ -20,9 +20,9 @@ from jaxgen.cli import main
 from jaxgen.emergence import Design, breakthroughness, simulate, wilson
 from jaxgen.laws import fit_chinchilla
 from jaxgen.studies.analysis import analyse, plain
-from jaxgen.studies.collecting import read_runs, table_of
-from jaxgen.studies.collecting_answers import emergence_rows
 from jaxgen.studies.figures import write_figures
+from jaxgen.studies.scored_answers import emergence_rows
+from jaxgen.studies.study_runs import read_runs, table_of
 
 DESIGN = Design(scales=7, seeds=6, instances=60)
 TABLES = {kind: simulate(DESIGN, kind, seed=4) for kind in ("mirage", "break")}

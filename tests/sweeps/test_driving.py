@@ -9,7 +9,7 @@ from support.tiny_sweep import ROOT, base, command, done, steps_logged, write_fi
 
 from jaxgen.cli import main
 from jaxgen.files import append_rows
-from jaxgen.studies.registering import outcomes
+from jaxgen.studies.preregistration import outcomes
 from jaxgen.sweeps import StopRule, Sweep, axis, grid, load_sweep
 from jaxgen.sweeps.attempts import history
 from jaxgen.sweeps.driving import drive

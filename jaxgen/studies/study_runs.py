@@ -4,7 +4,7 @@
     table = table_of(runs)                       # a laws.Table: the mean held-out loss over tasks
 
 Only files are read: run.json and config.gin (the seed of the evaluation); the answers are read by
-`collecting_answers`. Every row keeps the name of its run.
+`scored_answers`. Every row keeps the name of its run.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ def check_runs(directories: Sequence[RunDirectory]) -> tuple[StudyRun, ...]:
     return tuple(sorted(runs, key=lambda run: (run.record["flops"], run.rung, run.seed)))
 
 
-def by_ladder(runs: Sequence[StudyRun]) -> dict[Ladder, list[StudyRun]]:
+def group_by_ladder(runs: Sequence[StudyRun]) -> dict[Ladder, list[StudyRun]]:
     """Runs of one mixture and kind together: mixtures by name, dense runs before sparse ones.
 
     Those that began with the parameters of another run are left out: neither their FLOPs nor their

@@ -17,8 +17,8 @@ import numpy as np
 from jaxgen.errors import StudyError
 from jaxgen.laws import Fit, LawError, Table
 from jaxgen.laws.fit import EXTRAPOLATION, NOISE_DRAWS
-from jaxgen.studies.choosing import choose_law, forecast_loss
-from jaxgen.studies.collecting import Ladder, StudyRun, by_ladder, table_of
+from jaxgen.studies.law_selection import forecast_loss, select_law
+from jaxgen.studies.study_runs import Ladder, StudyRun, group_by_ladder, table_of
 
 LEVEL = 0.95
 CURVE_POINTS = 40
@@ -26,7 +26,7 @@ REACH = 3.0
 """Times the largest compute: how far the curve is drawn."""
 
 
-def analyse_comparisons(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
+def analyse_experts(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
     """Every mixture's sparse rungs against its dense ladder; those of other tokens apart.
 
     Returns:
@@ -36,7 +36,7 @@ def analyse_comparisons(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
       and "multiplier", or why there is none.
     """
     found = []
-    ladders = by_ladder(runs)
+    ladders = group_by_ladder(runs)
     for ladder, sparse in ladders.items():
         if ladder.kind == "dense":
             continue
@@ -68,7 +68,7 @@ def _pairs(
 
 def _is_of_compute(table: Table) -> bool:
     try:
-        return choose_law(table).axis == "flops"
+        return select_law(table).axis == "flops"
     except StudyError:
         return False
 
@@ -77,7 +77,7 @@ def _comparison(dense: Sequence[StudyRun], sparse: Sequence[StudyRun]) -> dict[s
     if not dense:
         raise StudyError("no dense run of this mixture saw as many tokens.")
     table = table_of(dense)
-    choice = choose_law(table)
+    choice = select_law(table)
     choice = dataclasses.replace(choice, axis="flops", formula=choice.formula.replace(" N^", " C^"))
     fit = choice.fit(table)
     rungs: dict[str, list[StudyRun]] = {}

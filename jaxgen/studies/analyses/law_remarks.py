@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jaxgen.laws import Fit, Table
-from jaxgen.studies.choosing import ONCE, epochs_of
+from jaxgen.studies.law_selection import ONCE, epochs_of
 
 NO_FLOOR = 1e-3
 """Of the least loss, below which E is as good as 0."""

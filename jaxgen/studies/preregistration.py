@@ -1,7 +1,7 @@
 """Predictions written down before the largest rungs are trained, and what came of them.
 
     rung = held_out_rung(configs)                # of the rung's seeds, not yet trained
-    register("runs/study", [rung])               # writes predictions.json, once
+    preregister("runs/study", [rung])               # writes predictions.json, once
     ...                                          # train it
     outcomes("runs/study")                       # inside or outside, by how much
 
@@ -26,23 +26,23 @@ import numpy as np
 from jaxgen.errors import StudyError
 from jaxgen.files import write_atomically
 from jaxgen.laws import Fitting, LawError
-from jaxgen.studies.choosing import choose_law, fit_score, forecast_loss, forecast_score
-from jaxgen.studies.collecting import (
+from jaxgen.studies.held_out_rung import HeldOutRung
+from jaxgen.studies.law_selection import fit_score, forecast_loss, forecast_score, select_law
+from jaxgen.studies.scored_answers import emergence_rows
+from jaxgen.studies.study_runs import (
     StudyRun,
-    by_ladder,
     find_directories,
+    group_by_ladder,
     read_runs,
     rung_of,
     table_of,
 )
-from jaxgen.studies.collecting_answers import emergence_rows
-from jaxgen.studies.held_out import HeldOutRung
 
 FILE = "predictions.json"
 BOOTSTRAPS = 300
 
 
-def register(
+def preregister(
     study_folder: str | os.PathLike, rungs: Sequence[HeldOutRung], level: float = 0.9
 ) -> dict[str, Any]:
     """Predicts rungs from the finished runs and writes predictions.json.
@@ -89,7 +89,7 @@ def register(
     return content
 
 
-def read_registered(study_folder: str | os.PathLike) -> dict[str, Any] | None:
+def read_preregistration(study_folder: str | os.PathLike) -> dict[str, Any] | None:
     """What was registered, None where nothing was.
 
     Raises:
@@ -125,7 +125,7 @@ def outcomes(study_folder: str | os.PathLike) -> dict[str, Any] | None:
     Raises:
       StudyError: the file was changed.
     """
-    registered = read_registered(study_folder)
+    registered = read_preregistration(study_folder)
     if registered is None:
         return None
     runs = read_runs(study_folder)
@@ -194,7 +194,9 @@ def _beside(predicted: float, actual: float, interval: Sequence[float]) -> dict[
 
 def _predict(finished: Sequence[StudyRun], rung: HeldOutRung, level: float) -> dict[str, Any]:
     runs = [
-        run for run in by_ladder(finished).get(rung.ladder, ()) if run.record["flops"] < rung.flops
+        run
+        for run in group_by_ladder(finished).get(rung.ladder, ())
+        if run.record["flops"] < rung.flops
     ]
     if not runs:
         raise StudyError(
@@ -211,7 +213,7 @@ def _predict(finished: Sequence[StudyRun], rung: HeldOutRung, level: float) -> d
 
 def _predict_loss(runs: Sequence[StudyRun], rung: HeldOutRung, level: float) -> dict[str, Any]:
     table = table_of(runs)
-    choice = choose_law(table)
+    choice = select_law(table)
     try:
         fit = choice.fit(table, Fitting(bootstraps=BOOTSTRAPS))
         forecast = forecast_loss(fit, rung.columns, len(rung.seeds), level)
@@ -232,7 +234,7 @@ def _predict_scores(runs: Sequence[StudyRun], rung: HeldOutRung, level: float) -
             loss, exact_match = answers.means(task, runs)
             second = fit_score(loss, exact_match, BOOTSTRAPS)
             table = dataclasses.replace(table_of(runs), loss=loss)
-            choice = choose_law(table)
+            choice = select_law(table)
             first = choice.fit(table, Fitting(bootstraps=BOOTSTRAPS))
             forecast = forecast_score(first, second, rung.columns, len(rung.seeds), level)
             scores[task] = dataclasses.asdict(forecast) | {

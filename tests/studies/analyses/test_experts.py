@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 from support.synthetic_study import E, config_text, law, write_experts_study, write_run
 
-from jaxgen.studies.analysing_comparisons import analyse_comparisons
+from jaxgen.studies.analyses.experts import analyse_experts
 from jaxgen.studies.analysis import describe_run, plain
-from jaxgen.studies.collecting import read_runs
 from jaxgen.studies.figures import write_figures
+from jaxgen.studies.study_runs import read_runs
 
 SIZES = np.geomspace(3e4, 3e7, 6)
 GAINS = {1e5: 3.0, 1e6: 3.0, 6e6: 0.5}
 
 
 def analyse(folder):
-    return plain(analyse_comparisons(read_runs(folder)))
+    return plain(analyse_experts(read_runs(folder)))
 
 
 @pytest.fixture(scope="module")

@@ -18,14 +18,14 @@ import numpy as np
 
 from jaxgen.emergence import EmergenceError, TaskRows, read_rows
 from jaxgen.errors import StudyError
-from jaxgen.studies.collecting import StudyRun
+from jaxgen.studies.study_runs import StudyRun
 
 PAIRED = ("exact_match", "token_accuracy", "log_probability", "answer_tokens")
 OPTIONAL = ("choice_probability", "brier", "edit_distance")
 
 
 @dataclasses.dataclass(frozen=True)
-class Answers:
+class ScoredAnswers:
     """The judged answers of a study.
 
     Attributes:
@@ -54,7 +54,7 @@ class Answers:
         return pairs[:, 0], pairs[:, 1]
 
 
-def emergence_rows(runs: Sequence[StudyRun]) -> Answers:
+def emergence_rows(runs: Sequence[StudyRun]) -> ScoredAnswers:
     """Every judged answer of the runs, by task.
 
     A task none of whose rows has the paired metrics (one scored by choice alone, say) is left out,
@@ -95,7 +95,7 @@ def emergence_rows(runs: Sequence[StudyRun]) -> Answers:
             by_run = lines.setdefault(task, {}).setdefault(row["run"], {})
             by_run[str(row["instance"])] = row["line"]
     by_run = {task: _means(rows[task]) for task in tasks}
-    return Answers(tasks, lines, by_run, left_out)
+    return ScoredAnswers(tasks, lines, by_run, left_out)
 
 
 def read_answers(run: StudyRun) -> list[tuple[int, dict[str, Any]]]:

@@ -47,7 +47,7 @@ LEAST_SCORE_RANGE = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice:
+class LawChoice:
     """The form of law that a table can carry.
 
     Attributes:
@@ -74,7 +74,7 @@ class Choice:
         return fit_table(power_terms(f"power law of {self.axis}", terms), table, fitting)
 
 
-def choose_law(table: Table) -> Choice:
+def select_law(table: Table) -> LawChoice:
     """The richest law that a table can carry.
 
     Raises:
@@ -84,7 +84,7 @@ def choose_law(table: Table) -> Choice:
     if not np.any(epochs > ONCE):
         return _choose(table)
     if is_repeated_enough(table):
-        return Choice(
+        return LawChoice(
             "data-constrained",
             "",
             "L = E + A N'^-alpha + B D'^-beta",
@@ -120,11 +120,11 @@ def is_repeated_enough(table: Table) -> bool:
     )
 
 
-def _choose(table: Table) -> Choice:
+def _choose(table: Table) -> LawChoice:
     """The richest law that takes all tokens for new."""
     tokens = np.unique(table.tokens)
     if _is_crossed(table) and len(table) >= len(CHINCHILLA.parameters) + SPARE:
-        return Choice(
+        return LawChoice(
             "chinchilla",
             "",
             "L = E + A N^-alpha + B D^-beta",
@@ -140,9 +140,9 @@ def _choose(table: Table) -> Choice:
     )
     symbol = {"parameters": "N", "flops": "C"}[axis]
     if scales >= 4 and len(table) >= 4:
-        return Choice("floor", axis, f"L = E + A {symbol}^-alpha", why)
+        return LawChoice("floor", axis, f"L = E + A {symbol}^-alpha", why)
     if scales >= 3:
-        return Choice(
+        return LawChoice(
             "power",
             axis,
             f"L = A {symbol}^-alpha",

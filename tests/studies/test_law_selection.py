@@ -17,13 +17,13 @@ from support.synthetic_study import (
 )
 
 from jaxgen.laws import Fitting
-from jaxgen.studies.analysing_laws import analyse_laws
+from jaxgen.studies.analyses.laws import analyse_laws
 from jaxgen.studies.analysis import analyse
-from jaxgen.studies.choosing import choose_law
-from jaxgen.studies.collecting import find_directories, read_runs, table_of
 from jaxgen.studies.figures import write_figures
-from jaxgen.studies.held_out import HeldOutRung
+from jaxgen.studies.held_out_rung import HeldOutRung
+from jaxgen.studies.law_selection import select_law
 from jaxgen.studies.report import write_report
+from jaxgen.studies.study_runs import find_directories, read_runs, table_of
 
 NEW = 1e9
 """Tokens of a pool that no run exhausts."""
@@ -38,7 +38,7 @@ def study(tmp_path_factory):
 
 def chosen(folder, **changes):
     write_repeats_study(folder, **changes)
-    return choose_law(table_of(read_runs(folder)))
+    return select_law(table_of(read_runs(folder)))
 
 
 def test_what_repeated_data_are_worth_is_found(study):
@@ -86,7 +86,7 @@ def test_the_page_and_the_figures_show_it(study, tmp_path):
 def test_a_rung_is_predicted_by_the_data_that_it_will_see_again(study):
     folder, _ = study
     table = table_of(read_runs(folder))
-    fit = choose_law(table).fit(table, Fitting(bootstraps=0))
+    fit = select_law(table).fit(table, Fitting(bootstraps=0))
     size, tokens, pool = SIZES[-1], 3e7, 1e6
     counts = {"active": int(size), "total": int(size), "without_embedding": int(size)}
     for unique in (None, pool):

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxgen.emergence import EmergenceError, fit_emergence_law, fit_onset
-from jaxgen.studies.collecting import StudyRun
+from jaxgen.studies.study_runs import StudyRun
 
 UNABLE = 0.05
 """Above chance, up to which exact match counts as not able."""

@@ -20,9 +20,9 @@ from jaxgen.laws import (
     vary_delta,
     vary_parameters,
 )
-from jaxgen.studies.choosing import ONCE, Choice, choose_law, epochs_of
-from jaxgen.studies.collecting import StudyRun, by_ladder, table_of
-from jaxgen.studies.law_remarks import remarks
+from jaxgen.studies.analyses.law_remarks import remarks
+from jaxgen.studies.law_selection import ONCE, LawChoice, epochs_of, select_law
+from jaxgen.studies.study_runs import StudyRun, group_by_ladder, table_of
 
 LEVEL = 0.95
 HOLDOUT_LEVEL = 0.9
@@ -43,7 +43,7 @@ def analyse_laws(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
       alone).
     """
     found = []
-    for ladder, mine in by_ladder(runs).items():
+    for ladder, mine in group_by_ladder(runs).items():
         for task in (None, *_tasks(mine)):
             head = {"task": task, **ladder._asdict(), "runs": len(mine)}
             try:
@@ -66,7 +66,7 @@ def _tasks(runs: Sequence[StudyRun]) -> list[str]:
 
 
 def _law(table: Table, is_main: bool) -> dict[str, Any]:
-    choice = choose_law(table)
+    choice = select_law(table)
     fit = choice.fit(table)
     errors, intervals = fit.standard_errors, fit.intervals(LEVEL)
     axis = choice.axis or "flops"
@@ -112,7 +112,7 @@ def _law(table: Table, is_main: bool) -> dict[str, Any]:
     return tree
 
 
-def _curves(choice: Choice, fit: Fit, table: Table) -> list[dict[str, Any]]:
+def _curves(choice: LawChoice, fit: Fit, table: Table) -> list[dict[str, Any]]:
     """Lines of the plot; of a law of size and tokens one for each size, all tokens being new, and
     where it knows of repeated data one for each size and number of different tokens."""
     if choice.axis:
@@ -148,12 +148,12 @@ def _curve(label: str, x: np.ndarray, fit: Fit, columns: dict[str, np.ndarray]) 
     return {"label": label, "x": x, "y": said.values, "low": said.lower, "high": said.upper}
 
 
-def _holdout(choice: Choice, table: Table) -> dict[str, Any]:
+def _holdout(choice: LawChoice, table: Table) -> dict[str, Any]:
     """Are larger runs within the intervals of laws of the smaller ones?"""
 
     def same_law(rows: Table) -> Fit:
         try:
-            carried = choose_law(rows)
+            carried = select_law(rows)
         except StudyError as error:
             raise LawError(str(error)) from error
         if carried.form != choice.form:
@@ -193,7 +193,7 @@ def _holdout(choice: Choice, table: Table) -> dict[str, Any]:
     }
 
 
-def _sensitivity(choice: Choice, table: Table, fit: Fit) -> dict[str, Any]:
+def _sensitivity(choice: LawChoice, table: Table, fit: Fit) -> dict[str, Any]:
     """The same law with one thing changed, and what it then says at three times the compute."""
 
     def again(rows: Table, fitting: Fitting) -> Fit:

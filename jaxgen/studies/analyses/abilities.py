@@ -21,8 +21,8 @@ from jaxgen.emergence import (
     success_curve,
     verdict,
 )
-from jaxgen.studies.collecting import StudyRun, by_ladder
-from jaxgen.studies.collecting_answers import Answers, emergence_rows
+from jaxgen.studies.scored_answers import ScoredAnswers, emergence_rows
+from jaxgen.studies.study_runs import StudyRun, group_by_ladder
 
 AXES = ("parameters", "flops", "tokens", "loss")
 METRICS = ("exact_match", "token_accuracy", PER_TOKEN)
@@ -37,7 +37,7 @@ def analyse_abilities(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
       "verdict" (on the parameters, or the first axis that tells the rungs apart) and "heat_map".
     """
     found = []
-    for ladder, mine in by_ladder(runs).items():
+    for ladder, mine in group_by_ladder(runs).items():
         answers = emergence_rows(mine)
         for task, reason in answers.left_out.items():
             found.append({"task": task, **ladder._asdict(), "why_not": f"{reason}."})
@@ -47,7 +47,7 @@ def analyse_abilities(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
     return found
 
 
-def _ability(rows: TaskRows, answers: Answers, runs: Sequence[StudyRun]) -> dict[str, Any]:
+def _ability(rows: TaskRows, answers: ScoredAnswers, runs: Sequence[StudyRun]) -> dict[str, Any]:
     judged = [run for run in runs if run.name in answers.by_run[rows.task]]
     names = {(run.rung, str(run.seed)): run.name for run in judged}
     rungs = _rungs(judged)

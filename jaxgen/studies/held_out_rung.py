@@ -9,7 +9,7 @@ from jaxgen.errors import StudyError
 from jaxgen.models.counting import count_parameters
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.costs import cost_of
-from jaxgen.studies.collecting import Ladder, rung_of, unique_tokens
+from jaxgen.studies.study_runs import Ladder, rung_of, unique_tokens
 from jaxgen.training.loading import open_data
 
 

@@ -12,10 +12,10 @@ from support.synthetic_study import (
 )
 
 from jaxgen.emergence import Design, simulate
-from jaxgen.studies.analysing_allocation import analyse_allocations, compare_approaches
+from jaxgen.studies.analyses.allocation import analyse_allocations, compare_approaches
 from jaxgen.studies.analysis import describe_run, plain
-from jaxgen.studies.collecting import read_runs
 from jaxgen.studies.figures import write_figures
+from jaxgen.studies.study_runs import read_runs
 
 BUDGETS = np.geomspace(1e12, 1e14, 5)
 

@@ -9,8 +9,8 @@ from support.synthetic_study import answers_of, config_text, law, write_law_stud
 
 from jaxgen.emergence import Design, simulate
 from jaxgen.errors import StudyError
-from jaxgen.studies.collecting import read_runs, rung_of, table_of
-from jaxgen.studies.collecting_answers import emergence_rows
+from jaxgen.studies.scored_answers import emergence_rows
+from jaxgen.studies.study_runs import read_runs, rung_of, table_of
 
 TABLE = simulate(Design(scales=2, seeds=2, instances=5, answer_tokens=3), "mirage")
 ANSWERS = {"mirage": answers_of(TABLE, 0, "0")}

@@ -26,8 +26,8 @@ from jaxgen.laws import (
 )
 from jaxgen.laws.isoflop import GAP
 from jaxgen.laws.minima import CURVES, LEAST_SIZES, same_sizes
-from jaxgen.studies.choosing import Choice, choose_law
-from jaxgen.studies.collecting import StudyRun, by_ladder, table_of
+from jaxgen.studies.law_selection import LawChoice, select_law
+from jaxgen.studies.study_runs import StudyRun, group_by_ladder, table_of
 
 LEVEL = 0.95
 DRAWN = "quadratic"
@@ -48,7 +48,7 @@ def analyse_allocations(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
       "agreement" (None, or whether approaches 2 and 3 agree, in a sentence).
     """
     found = []
-    for ladder, mine in by_ladder(runs).items():
+    for ladder, mine in group_by_ladder(runs).items():
         head = {**ladder._asdict(), "runs": len(mine)}
         try:
             found.append(head | _allocation(table_of(mine)))
@@ -99,10 +99,10 @@ def _allocation(table: Table) -> dict[str, Any]:
     }
 
 
-def _chinchilla(table: Table) -> Choice | None:
+def _chinchilla(table: Table) -> LawChoice | None:
     """The choice of Chinchilla's law, of which the third approach is the closed form."""
     try:
-        choice = choose_law(table)
+        choice = select_law(table)
     except StudyError:
         return None
     return choice if choice.form == "chinchilla" else None

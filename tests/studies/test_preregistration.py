@@ -11,15 +11,15 @@ from jaxgen.configuration import load
 from jaxgen.emergence import Design, simulate
 from jaxgen.errors import StudyError
 from jaxgen.models.counting import count_parameters
-from jaxgen.studies.collecting import read_runs, table_of
-from jaxgen.studies.collecting_answers import emergence_rows
-from jaxgen.studies.held_out import HeldOutRung, held_out_rung
-from jaxgen.studies.registering import (
+from jaxgen.studies.held_out_rung import HeldOutRung, held_out_rung
+from jaxgen.studies.preregistration import (
     FILE,
     outcomes,
-    read_registered,
-    register,
+    preregister,
+    read_preregistration,
 )
+from jaxgen.studies.scored_answers import emergence_rows
+from jaxgen.studies.study_runs import read_runs, table_of
 
 MIXTURE = "quickstart"
 TABLE = simulate(Design(scales=8, seeds=3, instances=100), "mirage", seed=3)
@@ -35,7 +35,7 @@ def registered(tmp_path_factory):
     """A study without its largest rung, the prediction of it, then the whole study."""
     folder = tmp_path_factory.mktemp("study")
     write_ability_study(folder, {"mirage": TABLE, "flat": FLAT}, skip=(LAST,))
-    content = register(folder, [RUNG])
+    content = preregister(folder, [RUNG])
     before = outcomes(folder)
     answers = {s: answers_of(TABLE, LAST, str(s)) for s in (0, 1)}
     for seed in (0, 1):
@@ -87,10 +87,10 @@ def test_what_came_is_set_beside_it(registered):
 def test_nothing_is_predicted_after_the_fact(registered, tmp_path):
     folder, _, _ = registered
     with pytest.raises(StudyError, match="has already finished"):
-        register(folder, [RUNG])
+        preregister(folder, [RUNG])
     other = HeldOutRung("rung9", MIXTURE, COUNTS | {"total": 1}, RUNG.tokens, RUNG.flops, (0,))
     with pytest.raises(StudyError, match="is there already"):
-        register(folder, [other])
+        preregister(folder, [other])
     assert outcomes(tmp_path) is None
 
 
@@ -98,7 +98,7 @@ def test_a_changed_file_is_noticed(registered, tmp_path):
     folder, content, _ = registered
     changed = json.loads((folder / FILE).read_text())
     (tmp_path / FILE).write_text(json.dumps(changed))  # Another layout is the same file.
-    assert read_registered(tmp_path) == content
+    assert read_preregistration(tmp_path) == content
     changed["predictions"][0]["loss"]["new_run"][1] += 1e-9
     (tmp_path / FILE).write_text(json.dumps(changed))
     with pytest.raises(StudyError, match="was changed after it was registered"):
@@ -116,9 +116,9 @@ def test_too_few_runs_predict_nothing(tmp_path):
     for rung, size in enumerate((1e4, 1e5)):
         write_run(tmp_path, f"r{rung}", 0, size, 1e7, law(size, 1e7), {}, config)
     with pytest.raises(StudyError, match="too few for a law: 2"):
-        register(tmp_path, [RUNG])
+        preregister(tmp_path, [RUNG])
     with pytest.raises(StudyError, match=r"no finished sparse run on 'quickstart'.*'big'"):
-        register(tmp_path, [sparse])
+        preregister(tmp_path, [sparse])
     assert not (tmp_path / FILE).exists()
 
 
@@ -128,7 +128,7 @@ def test_each_ladder_is_predicted_by_its_own_runs(tmp_path):
             tmp_path, {mixture: TABLE}, (LAST,), mixture=mixture, prefix=mixture, shift=shift
         )
     rungs = [dataclasses.replace(RUNG, name=f"{m}big", mixture=m) for m in ("other", "quickstart")]
-    content = register(tmp_path, rungs)
+    content = preregister(tmp_path, rungs)
     for said, shift in zip(content["predictions"], (2.0, 0.0), strict=True):
         assert {one["run"].split("rung")[0] for one in said["points"]} == {
             said["held_out"]["mixture"]

@@ -7,11 +7,11 @@ import pytest
 from support.synthetic_study import write_finetuned_study
 
 from jaxgen.emergence import EmergenceError, fit_onset
-from jaxgen.studies.analysing_finetuning import analyse_finetuning
+from jaxgen.studies.analyses.finetuning import analyse_finetuning
 from jaxgen.studies.analysis import analyse
-from jaxgen.studies.collecting import by_ladder, find_directories, read_runs
 from jaxgen.studies.figures import write_figures
 from jaxgen.studies.report import write_report
+from jaxgen.studies.study_runs import find_directories, group_by_ladder, read_runs
 
 LOSSES = np.linspace(2.6, 1.2, 12)
 COUNTS = (8, 64, 512)
@@ -53,7 +53,7 @@ def test_models_that_cannot_do_it_say_when_others_will(study):
 
 def test_fine_tuned_runs_are_in_no_law_and_no_curve(study):
     runs = read_runs(study)
-    (mine,) = by_ladder(runs).values()
+    (mine,) = group_by_ladder(runs).values()
     assert len(mine) == len(LOSSES) and len(runs) == len(LOSSES) * (1 + len(COUNTS))
     assert not any(run.parent for run in mine)
 

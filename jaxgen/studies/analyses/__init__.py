@@ -1,0 +1,1 @@
+"""The analyses that a study's report is made of, each in a file of its own."""
