@@ -3,12 +3,12 @@
 Four sizes of transformers learn English prose, Python's own documentation, from pools of it that
 are parts of one another: all of it, a 16th, a 32nd, a 128th. Each pool is read for three lengths,
 so that the longest runs see all of it less than once and the smallest pool, five files, about
-sixty times, the largest model with forty parameters to a byte of it. All are judged on the same
-files, which none has read. The law is that of Muennighoff et al. (2305.16264): what repeated tokens
-are worth in new ones. The longest runs of the largest model, on all data and on the smallest pool,
-are predicted before they are trained. About ten minutes on two CPU cores.
+sixty times, and the largest model has forty parameters for a byte of it. All are evaluated on the
+same files, which none has read. The law is that of Muennighoff et al. (2305.16264): how many new
+tokens repeated ones are worth. The longest runs of the largest model, on all data and on the
+smallest pool, are predicted before they are trained. About ten minutes on two CPU cores.
 
-    jaxgen sweep experiments/data_repeats.py         # what it would run
+    jaxgen sweep experiments/data_repeats.py         # shows the runs
     jaxgen sweep experiments/data_repeats.py --go    # the report is runs/data_repeats@2/report.html
 """
 
@@ -23,9 +23,11 @@ from jaxgen.data.preprocessors import Keep
 from jaxgen.data.tasks import Task
 from jaxgen.runs.config import RunConfig
 from jaxgen.sweeps import Change, Sweep, axis, grid, product
+from jaxgen.sweeps.scaling_rules import ModelShape
 from jaxgen.training.schedules import WarmupCosine
 
-SHAPES = ((2, 96), (2, 48), (1, 32), (1, 16))
+SHAPE = ModelShape(head_dim=16, mlp_ratio=4)
+SIZES = ((2, 96), (2, 48), (1, 32), (1, 16))
 """(layers, width), the largest first: the last runs of a study should be short."""
 SHARES = {"all": 1.0, "16th": 1 / 16, "32nd": 1 / 32, "128th": 1 / 128}
 """Of the training records. Version 1 stopped at a 16th, where repeats cost nothing yet."""
@@ -36,27 +38,19 @@ STEPS = (1080, 360, 120)
 """Of 512 tokens."""
 LEAD = (
     "Four sizes of transformers read parts of Python's documentation, up to sixty times. What "
-    "is a token worth that was seen before, beside a new one, and when do more rounds stop to help?"
+    "is a token worth that was seen before, beside a new one, and when do more epochs stop helping?"
 )
 
 
 def size(layers: int, width: int) -> Change:
-    """One size. Narrow models bear larger steps."""
-    return Change(
-        f"{layers}x{width}",
-        {
-            "model.num_layers": layers,
-            "model.scan_unroll": layers,
-            "model.embed_dim": width,
-            "model.num_heads": max(1, width // 16),
-            "model.mlp_dim": 4 * width,
-            "train.schedule": WarmupCosine(peak=3e-3 * (32 / width) ** 0.5, warmup="5%"),
-        },
-    )
+    """Returns one size. Narrow models train well at larger rates."""
+    rung = SHAPE.change(f"{layers}x{width}", layers, width, scan_unroll=layers)
+    schedule = WarmupCosine(peak=3e-3 * (32 / width) ** 0.5, warmup="5%")
+    return Change(rung.label, {**rung.values, "train.schedule": schedule})
 
 
 def duration(steps: int) -> Change:
-    """One length of training, with a schedule of its own."""
+    """Returns one length of training."""
     return Change(
         f"d{steps * ROWS * LENGTH // 1000}k",
         {
@@ -68,7 +62,7 @@ def duration(steps: int) -> Change:
 
 
 def pool(share: float) -> Mixture:
-    """A part of the prose. All parts have one name, for one law is to hold for them."""
+    """Returns a part of the prose. All parts have one name, so that one law is fitted to them."""
     source, steps = (
         StandardLibraryProse(heldout_fraction=0.15),
         (Keep(max_characters=MAX_CHARACTERS),),
@@ -77,7 +71,7 @@ def pool(share: float) -> Mixture:
 
 
 def repeats() -> list[RunConfig]:
-    """Every size with every length and every pool."""
+    """Returns every size with every length and every pool."""
     base = load(["runs/quickstart.gin"])
     base = dataclasses.replace(
         base,
@@ -87,7 +81,7 @@ def repeats() -> list[RunConfig]:
     )
     pools = axis("mixture", {name: pool(share) for name, share in SHARES.items()}, name="")
     return grid(
-        base, product([duration(s) for s in STEPS], [size(*shape) for shape in SHAPES], pools)
+        base, product([duration(s) for s in STEPS], [size(*shape) for shape in SIZES], pools)
     )
 
 

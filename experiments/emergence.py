@@ -3,12 +3,12 @@
 Four ladders of small transformers, each on one generated task, every size with eight seeds:
 addition at two layers; associative recall, whose larger sizes have the second layer that it needs;
 a lookup of memorised symbols at one layer (the control: its exact match jumps, its parts do not);
-and eight sparse parities in one task, of which four are judged by themselves too. The largest size
-of each is predicted before it is trained. What is asked of the answers was fixed before any of it
-was run, in jaxgen/emergence/verdict.py; what came is in docs/findings.md. About an hour on
-two CPU cores.
+and eight sparse parities in one task, of which four are also scored one by one. The largest size
+of each is predicted before it is trained. The criteria of the verdicts were fixed before anything
+was run, in jaxgen/emergence/verdict.py; the results are in docs/findings.md. About an hour on two
+CPU cores.
 
-    jaxgen sweep experiments/emergence.py          # what it would run
+    jaxgen sweep experiments/emergence.py          # shows the runs
     jaxgen sweep experiments/emergence.py --go     # the report is runs/emergence@2/report.html
 """
 
@@ -31,30 +31,32 @@ from jaxgen.evaluation.config import EvaluationTask
 from jaxgen.models.block_config import Initialization
 from jaxgen.runs.config import RunConfig
 from jaxgen.sweeps import Change, Sweep, axis, grid, product
+from jaxgen.sweeps.scaling_rules import ModelShape
 from jaxgen.training.schedules import WarmupCosine
 
 SEEDS = range(8)
+SHAPE = ModelShape(head_dim=12, mlp_ratio=4)
 PARITY = SparseParity(num_subtasks=8, num_bits=12, subset=2, heldout_fraction=0.25)
-JUDGED_PARITIES = (1, 2, 4, 8)
+SCORED_PARITIES = (1, 2, 4, 8)
 """By rank: the first is drawn most often."""
 LEAD = (
-    "Four tasks, each learnt by a ladder of transformers of its own, every size with eight seeds. "
-    "Does the ability appear suddenly in the log-probability of the right answer too, are seeds "
-    "of two kinds, or is the jump the metric's doing? The lookup is a control that is made to look "
-    "emergent and is not."
+    "Four tasks, each learned by a ladder of transformers of its own, every size with eight seeds. "
+    "Does the ability appear suddenly in the log-probability of the reference answer too, do seeds "
+    "fall into two groups, or does the metric make the jump? The lookup is a control that looks "
+    "emergent by design and is not."
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Ladder:
-    """One task and the sizes that learn it.
+    """A ladder is one task and the sizes that learn it.
 
     Attributes:
       source: of the task.
       shapes: (layers, width), the smallest first.
       steps: of training.
       instances: a step.
-      parts: judged beside the task, never trained on.
+      parts: scored beside the task, never trained on.
     """
 
     source: Generated
@@ -65,7 +67,7 @@ class Ladder:
 
 
 def each(layers: int, *widths: int) -> tuple[tuple[int, int], ...]:
-    """Widths at one depth."""
+    """Returns widths at one depth."""
     return tuple((layers, width) for width in widths)
 
 
@@ -85,29 +87,21 @@ LADDERS = {
                 ),
                 num_examples=100,
             )
-            for rank in JUDGED_PARITIES
+            for rank in SCORED_PARITIES
         ),
     ),
 }
 
 
 def rung(name: str, layers: int, width: int, steps: int) -> Change:
-    """One size. Narrow models bear larger steps."""
-    return Change(
-        f"{name}-{layers}x{width}",
-        {
-            "model.num_layers": layers,
-            "model.scan_unroll": layers,
-            "model.embed_dim": width,
-            "model.num_heads": max(1, width // 12),
-            "model.mlp_dim": 4 * width,
-            "train.schedule": WarmupCosine(peak=3e-3 * (16 / width) ** 0.5, warmup=steps // 20),
-        },
-    )
+    """Returns one size. Narrow models train well at larger rates."""
+    rung = SHAPE.change(f"{name}-{layers}x{width}", layers, width, scan_unroll=layers)
+    schedule = WarmupCosine(peak=3e-3 * (16 / width) ** 0.5, warmup=steps // 20)
+    return Change(rung.label, {**rung.values, "train.schedule": schedule})
 
 
-def climb(name: str) -> list[RunConfig]:
-    """The runs of one ladder, the largest first."""
+def ladder_runs(name: str) -> list[RunConfig]:
+    """Returns the runs of one ladder, the largest first."""
     ladder = LADDERS[name]
     task = Task(name, ladder.source, PromptAnswer())
     base = load(["runs/quickstart.gin"])
@@ -138,7 +132,7 @@ def climb(name: str) -> list[RunConfig]:
 SWEEP = Sweep(
     "emergence",
     "2",
-    [run for name in LADDERS for run in climb(name)],
+    [run for name in LADDERS for run in ladder_runs(name)],
     title="Emergence, and what only looks like it",
     lead=LEAD,
     held_out=[

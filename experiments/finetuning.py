@@ -1,13 +1,14 @@
-"""When will an ability appear? Asked of models fine-tuned for it (Snell et al., 2411.16035).
+"""When will an ability appear? Models fine-tuned for it may tell (Snell et al., 2411.16035).
 
 Twenty transformers, of four widths and five lengths of training, learn Python's code and prose, and
-in a 20th of their rows to write letters again. Each is then fine-tuned on 8, 32, 128 and 512
-instances of that task alone. Models that cannot do it as they are can after fine-tuning, from some
-pre-training loss on that rises with the instances; the law of this, carried on to none, says where
-models as they are will begin, and the better ones of the twenty say whether that was right (they
-said that it was not: docs/findings.md). About fifteen minutes on two CPU cores.
+in a 20th of their rows to copy letters. Each is then fine-tuned on 8, 32, 128 and 512 instances of
+that task alone. Models that cannot do the task can do it after fine-tuning if their pre-training
+loss is below a threshold, which rises with the number of instances. The law of the threshold,
+extrapolated to no instances, predicts at which loss models can do the task without fine-tuning; the
+better of the twenty models test the prediction (it failed: docs/findings.md). About fifteen minutes
+on two CPU cores.
 
-    jaxgen sweep experiments/finetuning.py         # what it would run
+    jaxgen sweep experiments/finetuning.py         # shows the runs
     jaxgen sweep experiments/finetuning.py --go    # the report is runs/finetuning@1/report.html
 """
 
@@ -21,7 +22,9 @@ from jaxgen.data.generated import Copying
 from jaxgen.data.mixtures import Mixture
 from jaxgen.data.tasks import Task
 from jaxgen.runs.config import RunConfig
-from jaxgen.sweeps import Sweep
+from jaxgen.sweeps import Change, Sweep
+from jaxgen.sweeps.grid import changed
+from jaxgen.sweeps.scaling_rules import ModelShape
 from jaxgen.training.schedules import WarmupCosine
 
 WIDTHS = (48, 32, 24, 16)
@@ -31,9 +34,10 @@ SHARES = {"code": 0.76, "prose": 0.19, "copying": 0.05}
 EXAMPLES = (8, 32, 128, 512)
 SOURCE = Copying(length=4)
 LAYERS, ROWS, LENGTH = 2, 4, 128
+SHAPE = ModelShape(mlp_ratio=3)
 TUNING_STEPS, TUNING_ROWS, TUNING_LENGTH = 60, 8, 64
 RATE, TUNING_RATE = 0.128, 0.06
-"""Times one over the width."""
+"""Divided by the width."""
 BASE = load(
     ["runs/quickstart.gin"],
     [
@@ -46,64 +50,47 @@ BASE = load(
 
 
 def pretrained(width: int, steps: int) -> RunConfig:
-    """A model of a width and a length of training."""
-    model = dataclasses.replace(
-        BASE.model,
-        num_layers=LAYERS,
-        scan_unroll=LAYERS,
-        embed_dim=width,
-        num_heads=2,
-        mlp_dim=3 * width,
-    )
-    train = dataclasses.replace(
-        BASE.train,
-        steps=steps,
-        batch_size=ROWS,
-        length=LENGTH,
-        schedule=WarmupCosine(peak=RATE / width),
-        log_every=steps // 20,
-        checkpoint_every=steps,
-    )
+    """Returns a model of a width and a length of training."""
+    size = SHAPE.change(f"w{width}-s{steps}", LAYERS, width, num_heads=2, scan_unroll=LAYERS)
     tasks = (*BASE.mixture.tasks, Task("copying", SOURCE, PromptAnswer()))
-    return dataclasses.replace(
-        BASE,
-        name=f"w{width}-s{steps}",
-        model=model,
-        mixture=Mixture("text", tasks, SHARES),
-        train=train,
-    )
+    values = {
+        "mixture": Mixture("text", tasks, SHARES),
+        "train.steps": steps,
+        "train.batch_size": ROWS,
+        "train.length": LENGTH,
+        "train.schedule": WarmupCosine(peak=RATE / width),
+        "train.log_every": steps // 20,
+        "train.checkpoint_every": steps,
+    }
+    return changed(BASE, Change(size.label, {**size.values, **values}), size.label)
 
 
 def tuned(parent: RunConfig, examples: int) -> RunConfig:
-    """A model that goes on from another on some instances of the task, again and again."""
+    """Returns a model fine-tuned from another on some instances of the task, for many epochs."""
     source = dataclasses.replace(SOURCE, num_examples=examples)
-    train = dataclasses.replace(
-        BASE.train,
-        steps=TUNING_STEPS,
-        batch_size=TUNING_ROWS,
-        length=TUNING_LENGTH,
-        schedule=WarmupCosine(peak=TUNING_RATE / parent.model.embed_dim),
-        log_every=TUNING_STEPS // 6,
-        checkpoint_every=TUNING_STEPS,
-    )
-    return dataclasses.replace(
-        parent,
-        name=f"{parent.name}-d{examples}",
-        mixture=Mixture("copying", (Task("copying", source, PromptAnswer()),)),
-        train=train,
-        initialize_from=f"../{parent.name}",
-    )
+    values = {
+        "mixture": Mixture("copying", (Task("copying", source, PromptAnswer()),)),
+        "train.steps": TUNING_STEPS,
+        "train.batch_size": TUNING_ROWS,
+        "train.length": TUNING_LENGTH,
+        "train.schedule": WarmupCosine(peak=TUNING_RATE / parent.model.embed_dim),
+        "train.log_every": TUNING_STEPS // 6,
+        "train.checkpoint_every": TUNING_STEPS,
+        "initialize_from": f"../{parent.name}",
+    }
+    name = f"{parent.name}-d{examples}"
+    return changed(parent, Change(name, values), name)
 
 
 MODELS = [pretrained(width, steps) for steps in STEPS for width in WIDTHS]
 SWEEP = Sweep(
     "finetuning",
     "1",
-    # The dearest first: the last runs should be short, so that no core waits.
+    # The most expensive first: the last runs should be short, so that no core waits.
     [*MODELS, *(tuned(model, examples) for model in MODELS for examples in EXAMPLES)],
-    title="Foretelling an ability by fine-tuning",
+    title="Predicting an ability by fine-tuning",
     lead=(
         "Twenty models of code and prose, which have seen a little of a task, are fine-tuned on 8 "
-        "to 512 instances of it. Do those that cannot do it yet say at which loss others can?"
+        "to 512 instances of it. Do those that cannot do it yet tell at which loss others can?"
     ),
 )

@@ -5,21 +5,21 @@ Python's code and prose as the budget pays for. The report draws a parabola thro
 losses, and says how the best size and tokens grow with compute: by those minima, and by
 Chinchilla's law of all runs (Hoffmann et al., 2203.15556, approaches 2 and 3).
 
-    jaxgen sweep experiments/isoflop.py          # what it would run
+    jaxgen sweep experiments/isoflop.py          # shows the runs
     jaxgen sweep experiments/isoflop.py --go     # the report is runs/isoflop@1/report.html
 """
 
 from __future__ import annotations
 
-import dataclasses
-
 from jaxgen.configuration import load
 from jaxgen.runs.config import RunConfig
-from jaxgen.sweeps import Sweep
-from jaxgen.sweeps.rules import TrainingFlops
+from jaxgen.sweeps import Change, Sweep
+from jaxgen.sweeps.grid import changed
+from jaxgen.sweeps.scaling_rules import ModelShape, TrainingFlops
 from jaxgen.training.schedules import WarmupCosine
 
 LAYERS, HEADS, ROWS, LENGTH = 2, 2, 4, 128
+SHAPE = ModelShape(mlp_ratio=3, multiple=4)
 WIDTHS = {
     1e11: (8, 12, 16, 20, 24, 32),
     2e11: (8, 12, 16, 24, 32, 40),
@@ -29,7 +29,7 @@ WIDTHS = {
 }
 """By budget in FLOPs, widths about the best; all of one depth, for a change of it is a kink."""
 RATE = 0.128
-"""Times one over the width: near the best of each width in trials at 2e11 FLOPs."""
+"""Divided by the width: near the best of each width in trials at 2e11 FLOPs."""
 BASE = load(
     ["runs/quickstart.gin"],
     [
@@ -43,34 +43,27 @@ BASE = load(
 
 
 def rung(flops: float, width: int) -> RunConfig:
-    """A model of a width, trained for a budget."""
-    model = dataclasses.replace(
-        BASE.model,
-        num_layers=LAYERS,
-        scan_unroll=LAYERS,
-        embed_dim=width,
-        num_heads=HEADS,
-        mlp_dim=3 * width,
-    )
+    """Returns a model of a width, trained for a budget."""
+    size = SHAPE.change("", LAYERS, width, num_heads=HEADS, scan_unroll=LAYERS)
+    model = changed(BASE, size, BASE.name).model
     steps = round(TrainingFlops(flops).tokens(model, LENGTH) / (ROWS * LENGTH))
-    train = dataclasses.replace(
-        BASE.train,
-        steps=steps,
-        batch_size=ROWS,
-        length=LENGTH,
-        # Every run's rate falls to its end: a run cut short would be judged before its rate fell.
-        schedule=WarmupCosine(peak=RATE / width),
-        log_every=max(1, steps // 30),
-        checkpoint_every=steps,
-    )
-    name = f"c{flops / 1e9:.0f}G-w{width}-seed{train.seed}"
-    return dataclasses.replace(BASE, name=name, model=model, train=train)
+    training = {
+        "train.steps": steps,
+        "train.batch_size": ROWS,
+        "train.length": LENGTH,
+        # Every run's rate falls to its end: a longer run cut short would not have cooled down.
+        "train.schedule": WarmupCosine(peak=RATE / width),
+        "train.log_every": max(1, steps // 30),
+        "train.checkpoint_every": steps,
+    }
+    name = f"c{flops / 1e9:.0f}G-w{width}-seed{BASE.train.seed}"
+    return changed(BASE, Change(name, {**size.values, **training}), name)
 
 
 SWEEP = Sweep(
     "isoflop",
     "1",
-    # The dearest first: the last runs should be short, so that no core waits.
+    # The most expensive first: the last runs should be short, so that no core waits.
     [rung(flops, width) for flops, widths in reversed(WIDTHS.items()) for width in widths],
     title="What size for a compute budget?",
     lead=(

@@ -2,10 +2,10 @@
 
 A ladder of dense models gives a law of loss by compute. Mixtures of experts of the same depth,
 width and tokens, whose active parameters and FLOPs are nearly those of three dense sizes, are
-held against it: by how much is their loss lower, and how many times their FLOPs would dense models
+compared with it: by how much is their loss lower, and how many times their FLOPs would dense models
 need for it?
 
-    jaxgen sweep experiments/moe_vs_dense.py          # what it would run
+    jaxgen sweep experiments/moe_vs_dense.py          # shows the runs
     jaxgen sweep experiments/moe_vs_dense.py --go     # report: runs/moe_vs_dense@1/report.html
 """
 
@@ -13,18 +13,19 @@ from __future__ import annotations
 
 from jaxgen.configuration import load
 from jaxgen.ops.moe_config import MoEConfig
-from jaxgen.sweeps import Sweep
-from jaxgen.sweeps.ladder import Rung, climb
+from jaxgen.sweeps import Change, Sweep, ladder
+from jaxgen.sweeps.scaling_rules import ModelShape
 from jaxgen.training.schedules import WarmupCosine
 
 LAYERS, HEADS, STEPS = 2, 2, 3000
+SHAPE = ModelShape(mlp_ratio=3, multiple=4)
 DENSE = (12, 16, 24, 32, 48)
 SPARSE = (16, 24, 32)
-"""Widths; a dense one lies above the largest sparse one, for the law to say what that is worth."""
+"""Widths; a dense one is above the largest sparse one, so that the law covers that one's loss."""
 EXPERTS, CHOSEN = 8, 2
 SEEDS = range(3)
 RATE = 0.128
-"""Times one over the width, as in isoflop.py."""
+"""Divided by the width, as in isoflop.py."""
 BASE = load(
     ["runs/quickstart.gin"],
     [
@@ -41,29 +42,21 @@ BASE = load(
 )
 
 
-def rung(width: int, moe: MoEConfig | None = None) -> Rung:
-    """A size: feed-forwards three times as wide as the model, of which experts take their parts."""
-    fields = {
-        "num_layers": LAYERS,
-        "scan_unroll": LAYERS,
-        "embed_dim": width,
-        "num_heads": HEADS,
-        "mlp_dim": 3 * width,
-        "moe": moe,
-    }
-    kind = "dense" if moe is None else "moe"
-    schedule = WarmupCosine(peak=RATE / width)
-    return Rung(f"{kind}-w{width}", fields, {"schedule": schedule})
+def rung(width: int, moe: MoEConfig | None = None) -> Change:
+    """Returns a dense or sparse model of a width."""
+    label = f"{'dense' if moe is None else 'moe'}-w{width}"
+    size = SHAPE.change(label, LAYERS, width, num_heads=HEADS, scan_unroll=LAYERS, moe=moe)
+    return Change(label, {**size.values, "train.schedule": WarmupCosine(peak=RATE / width)})
 
 
 def experts(width: int) -> MoEConfig:
-    """A token's experts together are as wide as the dense feed-forward."""
+    """Returns experts that, for a token, are together as wide as the dense feed-forward."""
     return MoEConfig(
         num_experts=EXPERTS, experts_per_token=CHOSEN, mlp_dim=3 * width // CHOSEN, every=1
     )
 
 
-# The dearest first: the last runs should be short, so that no core waits.
+# The most expensive first: the last runs should be short, so that no core waits.
 RUNGS = [
     *(rung(width, experts(width)) for width in reversed(SPARSE)),
     *(rung(width) for width in reversed(DENSE)),
@@ -71,7 +64,7 @@ RUNGS = [
 SWEEP = Sweep(
     "moe_vs_dense",
     "1",
-    climb(BASE, RUNGS, SEEDS),
+    ladder(BASE, RUNGS, SEEDS),
     title="What is a mixture of experts worth?",
     lead=(
         f"Mixtures of {EXPERTS} experts, of which a token visits {CHOSEN}, beside dense models of "

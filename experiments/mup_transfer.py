@@ -23,21 +23,26 @@ from jaxgen.diagnostics.transfer import RateSweep, final_losses
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.parametrization import Parametrization
 from jaxgen.runs.config import RunConfig
+from jaxgen.sweeps.scaling_rules import ModelShape
 from jaxgen.training.loading import open_data
 
-HEAD_DIM = 16
+SHAPE = ModelShape(head_dim=16, mlp_ratio=2)
 
 
-def model(width: int, vocab_size: int, parametrization: Parametrization | None):
-    """Two layers, heads of 16, feed-forward twice as wide, an unembedding of its own."""
+def model(
+    width: int, vocab_size: int, parametrization: Parametrization | None
+) -> TransformerConfig:
+    """Returns a model of two layers with an unembedding of its own."""
     return TransformerConfig(
-        num_layers=2, embed_dim=width, num_heads=width // HEAD_DIM, vocab_size=vocab_size,
-        mlp_dim=2 * width, tie_embeddings=False, parametrization=parametrization,
-    )  # fmt: skip
+        vocab_size=vocab_size,
+        tie_embeddings=False,
+        parametrization=parametrization,
+        **SHAPE.fields(2, width),
+    )
 
 
 def read_batches(base: RunConfig, steps: int) -> Batch:
-    """The first batches of a run, [steps, batch, length]."""
+    """Returns the first batches of a run, [steps, batch, length]."""
     data = open_data(base.mixture, base.train, steps)
     batches = data.iterate()
     drawn = [next(batches) for _ in range(steps)]
@@ -45,7 +50,7 @@ def read_batches(base: RunConfig, steps: int) -> Batch:
 
 
 def draw(sweeps: dict[str, RateSweep], path: Path) -> None:
-    """Loss against log2 of the rate, a curve for each width, a panel for each parametrisation."""
+    """Draws loss over log2 of the rate: a panel a parametrisation, a curve a width."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -4,7 +4,7 @@ A ladder of dense models and a mixture of experts is trained on one mixture of r
 and four generated tasks, twice with different seeds. Start it again to continue it.
 
     python experiments/quickstart.py --run_dir=runs/quickstart
-    jaxgen sweep experiments/quickstart.py         # what it would run; --go runs it
+    jaxgen sweep experiments/quickstart.py         # shows it; --go runs it
 """
 
 from __future__ import annotations
@@ -17,31 +17,28 @@ from jaxgen.configuration import load
 from jaxgen.errors import JaxgenError
 from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.studies.samples import save_samples
-from jaxgen.sweeps import Sweep
-from jaxgen.sweeps.carrying_out import carry_out
-from jaxgen.sweeps.ladder import Rung, climb
-from jaxgen.sweeps.local import LocalEngine
+from jaxgen.sweeps import Change, Sweep, ladder
+from jaxgen.sweeps.local_engine import LocalEngine
+from jaxgen.sweeps.run_sweep import run_sweep
+from jaxgen.sweeps.scaling_rules import ModelShape
+
+SHAPE = ModelShape(head_dim=16, mlp_ratio=3)
 
 
-def dense(layers: int, width: int) -> dict[str, object]:
-    """The fields of a dense model: heads of 16, feed-forward three times as wide."""
-    return {
-        "num_layers": layers,
-        "embed_dim": width,
-        "num_heads": max(1, width // 16),
-        "mlp_dim": 3 * width,
-        "scan_unroll": layers,
-    }
+def rung(kind: str, layers: int, width: int, moe: MoEConfig | None = None) -> Change:
+    """Returns a size."""
+    label = f"{kind}-{layers}x{width}"
+    return SHAPE.change(label, layers, width, moe=moe, scan_unroll=layers)
 
 
 RUNGS = (
     # Largest first: the last runs of a study should be short, so that no core waits.
-    Rung("dense-3x96", dense(3, 96)),
-    Rung("moe-2x64", dense(2, 64) | {"moe": MoEConfig(num_experts=8, mlp_dim=96, every=2)}),
-    Rung("dense-2x64", dense(2, 64)),
-    Rung("dense-2x32", dense(2, 32)),
-    Rung("dense-1x16", dense(1, 16)),
-    Rung("dense-1x8", dense(1, 8) | {"num_heads": 1}),
+    rung("dense", 3, 96),
+    rung("moe", 2, 64, MoEConfig(num_experts=8, mlp_dim=96, every=2)),
+    rung("dense", 2, 64),
+    rung("dense", 2, 32),
+    rung("dense", 1, 16),
+    rung("dense", 1, 8),
 )
 
 LEAD = (
@@ -53,11 +50,11 @@ LEAD = (
 
 
 def quickstart(seeds: int = 2) -> Sweep:
-    """Every size with so many seeds."""
+    """Returns every size with so many seeds."""
     return Sweep(
         "quickstart",
         "1",
-        climb(load(["runs/quickstart.gin"]), RUNGS, range(seeds)),
+        ladder(load(["runs/quickstart.gin"]), RUNGS, range(seeds)),
         title="Abilities that appear with scale",
         lead=LEAD,
         after=save_samples,
@@ -75,7 +72,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, help="runs at a time; one for each core by default")
     arguments = parser.parse_args()
     sweep, folder = quickstart(arguments.seeds), Path(arguments.run_dir)
-    return carry_out(sweep, folder, LocalEngine(sweep, folder, arguments.jobs), retries=0)
+    return run_sweep(sweep, folder, LocalEngine(sweep, folder, arguments.jobs), retries=0)
 
 
 if __name__ == "__main__":
@@ -84,5 +81,5 @@ if __name__ == "__main__":
     except JaxgenError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        print("stopped; give the same command to go on.", file=sys.stderr)
+        print("stopped; run the same command to continue.", file=sys.stderr)
         sys.exit(130)

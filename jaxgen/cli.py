@@ -58,27 +58,29 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--run_dir", required=True, help="the run's directory")
     train.set_defaults(function=("train", "train"))
 
-    sweep = commands.add_parser(
-        "sweep", help="show the runs that a Python file declares, or do them"
-    )
+    sweep = commands.add_parser("sweep", help="show or run the runs that a Python file declares")
     sweep.add_argument("file", help="with SWEEP = Sweep(...), such as experiments/quickstart.py")
     sweep.add_argument("--run_dir", help="the sweep's folder; runs/NAME@VERSION if unset")
-    sweep.add_argument("--go", action="store_true", help="run it; again, elsewhere too, to help")
+    sweep.add_argument("--go", action="store_true", help="run it; on another host as well, to help")
     sweep.add_argument("--engine", choices=("local", "ray", "slurm"), default="local")
-    sweep.add_argument("--address", help="of a Ray cluster, such as auto; a new one if unset")
+    sweep.add_argument("--address", help="Ray cluster, such as auto; a new one if unset")
+    sweep.add_argument("--jobs", type=int, help="runs at a time; one for each core if unset")
+    sweep.add_argument("--retries", type=int, default=1, help="tries more of a failed run")
     sweep.add_argument(
-        "--jobs", type=int, help="runs at a time; as many as there are cores if unset"
+        "--lease_timeout",
+        type=float,
+        default=60.0,
+        help="seconds without a heartbeat until another host counts as gone",
     )
-    sweep.add_argument("--retries", type=int, default=1, help="of a run that fails")
-    sweep.add_argument(
-        "--patience", type=float, default=60.0, help="seconds until a silent host counts as gone"
-    )
-    sweep.add_argument("--only", metavar="RUN", help="one run, by name or place, in this process")
+    sweep.add_argument("--only", metavar="RUN", help="one run, by name or index, in this process")
     sweep.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     sweep.add_argument("--dry-run", action="store_true", help="print the Slurm script")
-    sweep.add_argument("--sbatch", action="append", help="an option for sbatch, repeatable")
+    sweep.add_argument("--sbatch", action="append", help="an option of sbatch, repeatable")
     sweep.add_argument(
-        "--no_measure", dest="measure", action="store_false", help="estimate no time by a few steps"
+        "--no_measure",
+        dest="measure",
+        action="store_false",
+        help="measure no steps to estimate the time",
     )
     sweep.set_defaults(function=("sweep", "sweep"))
 

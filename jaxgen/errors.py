@@ -37,8 +37,8 @@ class InterruptedTrainingError(TrainingError):
     """Training that was asked to stop; its state is saved."""
 
 
-class HopelessError(TrainingError):
-    """Training that a sweep's rule gave up."""
+class EarlyStoppingError(TrainingError):
+    """Training that a sweep's rule ends before its last step."""
 
 
 class InterchangeError(JaxgenError):

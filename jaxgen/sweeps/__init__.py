@@ -1,10 +1,10 @@
-"""Sweeps: many runs declared in a Python file, done once each, here or on a cluster."""
+"""Sweeps are many runs declared in a Python file, each done once, here or on a cluster."""
 
-from jaxgen.sweeps.grid import Change, axis, chain, grid, product, sizes, zipped
-from jaxgen.sweeps.stopping import StopRule
-from jaxgen.sweeps.sweep import Power, Resources, Sweep, load_sweep
+from jaxgen.sweeps.early_stopping import EarlyStopping
+from jaxgen.sweeps.grid import Change, axis, chain, grid, ladder, product, zipped
+from jaxgen.sweeps.sweep import EnergyModel, Resources, Sweep, load_sweep
 
 __all__ = [
-    "Change", "Power", "Resources", "StopRule", "Sweep", "axis", "chain", "grid", "load_sweep",
-    "product", "sizes", "zipped",
+    "Change", "EarlyStopping", "EnergyModel", "Resources", "Sweep", "axis", "chain", "grid",
+    "ladder", "load_sweep", "product", "zipped",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""How long the runs of a sweep will take, from finished ones or from a few steps here."""
+"""Estimates how long the runs of a sweep take, from finished ones or from a few steps here."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from jaxgen.runs.config import RunConfig
 from jaxgen.runs.costs import cost_of
 from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.sharding.mesh import make_mesh
-from jaxgen.sweeps.attempts import history
+from jaxgen.sweeps.leases import read_attempts
 from jaxgen.training.loading import open_data, put_batch
 from jaxgen.training.program import build_program
 
 MEASURED_STEPS = 3
-MOST_STEP_FLOPS = 2e12
-MOST_PARAMETERS = 3e8
-"""Larger steps and models are not tried on whatever machine asks."""
+MAX_STEP_FLOPS = 2e12
+MAX_PARAMETERS = 3e8
+"""Larger steps and models are not measured: this machine may not hold them."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Speeds:
-    """Known speeds and where they come from.
+    """The known speeds of runs and where they come from.
 
     Attributes:
       by_size: FLOP/s of a run by its FLOPs a token.
-      source: a clause for people; why there are none, if there are none.
+      source: a phrase for people; the reason, if no speed is known.
     """
 
     by_size: Mapping[int, float]
     source: str
 
     def seconds(self, config: RunConfig) -> float | None:
-        """Of a whole run, at the speed of the known runs next to it in FLOPs a token."""
+        """Returns the time of a run, at the speed of the known runs next to it in FLOPs a token."""
         if not self.by_size:
             return None
         sizes = sorted(self.by_size)
@@ -50,11 +50,11 @@ class Speeds:
         return cost_of(config).flops / math.exp(speed)
 
 
-def speeds_of_finished(configs: Sequence[RunConfig], directories: Sequence[RunDirectory]) -> Speeds:
-    """From the runs that went from beginning to end in one attempt: start, evaluation and all."""
+def recorded_speeds(configs: Sequence[RunConfig], directories: Sequence[RunDirectory]) -> Speeds:
+    """Returns the speeds of runs that finished in one attempt, start-up and evaluation included."""
     found: dict[int, list[float]] = {}
     for config, directory in zip(configs, directories, strict=True):
-        attempts = history(directory)
+        attempts = read_attempts(directory)
         if len(attempts) == 1 and attempts[0].outcome == "finished" and attempts[0].seconds:
             size = training_flops_per_token(config.model, config.train.length)
             found.setdefault(size, []).append(cost_of(config).flops / attempts[0].seconds)
@@ -63,8 +63,8 @@ def speeds_of_finished(configs: Sequence[RunConfig], directories: Sequence[RunDi
     return Speeds(means, f"from {count} finished run(s) of this sweep")
 
 
-def speeds_here(configs: Sequence[RunConfig]) -> Speeds:
-    """From a few steps, on all cores of this machine, of the largest and the smallest run.
+def measure_speeds(configs: Sequence[RunConfig]) -> Speeds:
+    """Measures a few steps of the largest and the smallest run on all cores of this machine.
 
     Compilation, evaluation and checkpoints are left out.
     """
@@ -73,8 +73,8 @@ def speeds_here(configs: Sequence[RunConfig]) -> Speeds:
     for size in sorted({min(by_size), max(by_size)}):
         config = by_size[size]
         step_flops = size * config.train.length * config.train.batch_sizes.at(0)
-        if step_flops > MOST_STEP_FLOPS or count_parameters(config.model).total > MOST_PARAMETERS:
-            problems.append(f"{config.name} is too large to be tried here")
+        if step_flops > MAX_STEP_FLOPS or count_parameters(config.model).total > MAX_PARAMETERS:
+            problems.append(f"{config.name} is too large to be measured here")
             continue
         try:
             speeds[size] = step_flops / _seconds_of_step(config)

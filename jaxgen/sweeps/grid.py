@@ -1,8 +1,10 @@
-"""Grids: what differs between the runs of a sweep, put together by product, zip and chain.
+"""Grids and ladders: the runs of a sweep as changes to a base, combined by product, zip and chain.
 
 seeds = axis("train.seed", [0, 1])
 rates = axis("train.optimizer.weight_decay", {"low": 0.01, "high": 0.1}, name="decay")
 runs = grid(base, product(rates, seeds))    # decay_low-seed_0, decay_low-seed_1, ...
+rungs = [Change("large", {"model.num_layers": 4}), Change("small", {"model.num_layers": 2})]
+runs = ladder(base, rungs, seeds=[0, 1])    # large-seed0, small-seed0, large-seed1, ...
 """
 
 from __future__ import annotations
@@ -14,16 +16,15 @@ from typing import Any
 
 from jaxgen.errors import ConfigError
 from jaxgen.runs.config import RunConfig
-from jaxgen.sweeps.ladder import Rung
 
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """What makes a run differ from its base.
+    """A change that makes a run from a base: a rung of a ladder, or one point of an axis.
 
     Attributes:
       label: its part of the run's name.
-      values: by the path of a field, such as "train.seed", its value.
+      values: new values of fields by their paths, such as "train.seed".
     """
 
     label: str
@@ -33,37 +34,25 @@ class Change:
 def axis(
     path: str, values: Iterable[Any] | Mapping[str, Any], name: str | None = None
 ) -> list[Change]:
-    """A field at several values.
+    """Returns a field at several values.
 
     Args:
       path: of the field in a RunConfig, such as "model.num_layers" or "mixture".
       values: of the field; with labels if they are a mapping.
-      name: what labels begin with; the last word of the path by default, "" for the values alone.
+      name: the beginning of labels; the last word of the path by default, "" for values alone.
     """
     name = path.rpartition(".")[2] if name is None else name
     pairs = values.items() if isinstance(values, Mapping) else ((str(v), v) for v in values)
     return [Change(f"{name}_{label}" if name else label, {path: value}) for label, value in pairs]
 
 
-def sizes(rungs: Iterable[Rung]) -> list[Change]:
-    """The rungs of a ladder."""
-    return [
-        Change(
-            rung.name,
-            {f"model.{field}": value for field, value in rung.model.items()}
-            | {f"train.{field}": value for field, value in rung.train.items()},
-        )
-        for rung in rungs
-    ]
-
-
 def product(*axes: Sequence[Change]) -> list[Change]:
-    """Every choice with every other; the last axis moves fastest."""
+    """Returns every choice with every other; the last axis moves fastest."""
     return [_joined(changes) for changes in itertools.product(*axes)]
 
 
 def zipped(*axes: Sequence[Change]) -> list[Change]:
-    """The first of each, the second of each, and so on.
+    """Returns the first changes of all axes together, then the second ones, and so on.
 
     Raises:
       ConfigError: if they are of different lengths.
@@ -75,12 +64,12 @@ def zipped(*axes: Sequence[Change]) -> list[Change]:
 
 
 def chain(*axes: Sequence[Change]) -> list[Change]:
-    """One after the other."""
+    """Returns the changes of all axes, one axis after the other."""
     return list(itertools.chain(*axes))
 
 
 def grid(base: RunConfig | Iterable[RunConfig], changes: Sequence[Change]) -> list[RunConfig]:
-    """Every change of one configuration, or of each of several, whose names then come first.
+    """Returns a run for every change of one base, or of several, whose names then come first.
 
     Raises:
       ConfigError: for a field that is not there or a value that it refuses.
@@ -92,8 +81,23 @@ def grid(base: RunConfig | Iterable[RunConfig], changes: Sequence[Change]) -> li
     ]
 
 
+def ladder(base: RunConfig, rungs: Sequence[Change], seeds: Iterable[int]) -> list[RunConfig]:
+    """Returns every rung with every seed, named RUNG-seedN, in the order of seeds, then of rungs.
+
+    Args:
+      base: what all rungs share.
+      rungs: the sizes.
+      seeds: of parameters and data order.
+    """
+    return [
+        changed(base, _joined([rung, Change("", {"train.seed": seed})]), f"{rung.label}-seed{seed}")
+        for seed in seeds
+        for rung in rungs
+    ]
+
+
 def changed(config: RunConfig, change: Change, name: str) -> RunConfig:
-    """A configuration with a change, under another name."""
+    """Returns a configuration with a change, under another name."""
     nested: dict[str, Any] = {}
     for path, value in change.values.items():
         *parents, last = path.split(".")
@@ -112,14 +116,14 @@ class _Value:
 
 
 def _replaced(whole: Any, nested: Mapping[str, Any], path: str) -> Any:
-    """Fields of one object are set together: each alone may be refused."""
+    """Sets fields of one object together, because each alone may be refused."""
     known = [field.name for field in dataclasses.fields(whole)] if _has_fields(whole) else []
     values = {}
     for name, inner in nested.items():
         if name not in known:
             raise ConfigError(
-                f"{path + name!r} is no field of a run's configuration; {path.rstrip('.') or 'it'} "
-                f"has {', '.join(known) or 'none'}."
+                f"{path + name!r} is not a field of a run's configuration; the fields of "
+                f"{path.rstrip('.') or 'a run'} are {', '.join(known) or 'none'}."
             )
         values[name] = (
             inner.value

@@ -1,4 +1,4 @@
-"""A run in this very process, which is its own: a task of Ray or Slurm."""
+"""Runs one run in this very process: in a task of Ray or Slurm, which is a process of its own."""
 
 from __future__ import annotations
 
@@ -12,51 +12,50 @@ from pathlib import Path
 from jaxgen.process import prepare_process
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.run_directory import RunDirectory
-from jaxgen.sweeps.attempts import Observer
-from jaxgen.sweeps.attempts import take as take_run
-from jaxgen.sweeps.performing import end_with, log_file, perform, work_of
-from jaxgen.sweeps.standing import RunState, refusal, standing
+from jaxgen.sweeps.leases import LeaseMonitor, acquire
+from jaxgen.sweeps.status import RunStatus, refusal, status_of
 from jaxgen.sweeps.sweep import Sweep
+from jaxgen.sweeps.worker import job_of, log_file, run_job, terminate_with
 
 
 def run_one(
     sweep: Sweep, config: RunConfig, folder: Path, retries: int, parent: int | None = None
-) -> RunState:
-    """Does one run, if nobody else is at it; its output goes to its log.
+) -> RunStatus:
+    """Does one run, unless another process works on it; its output goes to its log.
 
     Args:
       sweep: the run's.
       config: the run.
       folder: of the sweep.
-      retries: if it fails.
+      retries: how often it is tried again if it fails.
       parent: the process without which this one saves its state and ends.
 
     Returns:
-      How the run stands in the end.
+      The run's status in the end.
     """
-    directory, observer = RunDirectory(folder / config.name), Observer()
+    directory, monitor = RunDirectory(folder / config.name), LeaseMonitor()
     problem = refusal(config, directory)
     if problem is not None:
-        return RunState("refused", problem)
+        return RunStatus("refused", problem)
     if parent is not None:
-        threading.Thread(target=end_with, args=(parent,), daemon=True).start()
+        threading.Thread(target=terminate_with, args=(parent,), daemon=True).start()
     prepare_process()
     for _ in range(1 + retries):
-        state = standing(sweep, config, directory, observer)
-        if state.state in ("finished", "stopped", "running"):
-            return state
-        attempt = take_run(directory, state.newest)
-        if attempt is None:
+        status = status_of(sweep, config, directory, monitor)
+        if status.state in ("finished", "stopped", "running"):
+            return status
+        lease = acquire(directory, status.newest)
+        if lease is None:
             break
-        with _printing_to(log_file(directory)):
-            status = perform(work_of(sweep, config, folder), attempt)
-        if status == 0:
+        with _output_to(log_file(directory)):
+            exit_status = run_job(job_of(sweep, config, folder), lease)
+        if exit_status == 0:
             break
-    return standing(sweep, config, directory, observer)
+    return status_of(sweep, config, directory, monitor)
 
 
 @contextlib.contextmanager
-def _printing_to(path: Path) -> Iterator[None]:
+def _output_to(path: Path) -> Iterator[None]:
     kept = [(number, os.dup(number)) for number in (1, 2)]
     with open(path, "a") as log:
         _flush()

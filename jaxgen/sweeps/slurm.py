@@ -1,4 +1,4 @@
-"""Sweeps as Slurm arrays: a script whose tasks each do one run."""
+"""The Slurm engine: a sweep as a job array, each task of which does one run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jaxgen.sweeps.sweep import Sweep
 
 
 def one_run_arguments(file: Path, folder: Path, run: str, retries: int) -> list[str]:
-    """What `jaxgen` is told to do one run of a sweep."""
+    """Returns the arguments with which `jaxgen` does one run of a sweep."""
     return ["sweep", str(file), "--go", f"--only={run}", f"--run_dir={folder}",
             f"--retries={retries}"]  # fmt: skip
 
@@ -28,15 +28,15 @@ def render(
     retries: int = 1,
     options: Sequence[str] = (),
 ) -> str:
-    """The sbatch script.
+    """Returns the sbatch script.
 
     Args:
-      sweep: the runs and what each asks of a node.
+      sweep: the runs and the resources of each.
       file: that declares the sweep; folders are shared by all nodes.
       folder: of the sweep.
       indices: of the runs to do.
-      jobs: tasks at a time; Slurm decides if None.
-      retries: of a run that fails, within its task.
+      jobs: how many tasks run at a time; Slurm decides if None.
+      retries: how often a run that fails is tried again, within its task.
       options: lines for sbatch, such as "--partition=long".
     """
     needs = sweep.resources
@@ -56,7 +56,7 @@ def render(
         settings.append(f"--gpus-per-task={needs.gpus}")
     if needs.memory_gigabytes is not None:
         settings.append(f"--mem={round(needs.memory_gigabytes * 1024)}M")
-    settings += options  # Last, as sbatch heeds the last of two.
+    settings += options  # Last, because sbatch takes the last of two.
     arguments = one_run_arguments(file, folder, "TASK", retries)
     command = shlex.join([sys.executable, "-m", "jaxgen", *arguments])
     command = command.replace("--only=TASK", '--only="$SLURM_ARRAY_TASK_ID"')
@@ -67,15 +67,15 @@ def render(
 
 
 def submit(script: str, folder: Path) -> str:
-    """Gives the script to sbatch, which keeps it in the folder. Returns what sbatch says.
+    """Writes the script into the folder and submits it. Returns the output of sbatch.
 
     Raises:
       ConfigError: if there is no sbatch, or it refuses.
     """
     if shutil.which("sbatch") is None:
         raise ConfigError(
-            "--engine=slurm needs sbatch, which is not on PATH: give the command on a login node "
-            "of the cluster, or add --dry-run to print the script."
+            "--engine=slurm needs sbatch, which is not on PATH: run the command on a login node of "
+            "the cluster, or add --dry-run to print the script."
         )
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "sweep.sbatch"
@@ -87,7 +87,7 @@ def submit(script: str, folder: Path) -> str:
 
 
 def _ranges(indices: Sequence[int]) -> str:
-    """0,1,2,5 as 0-2,5."""
+    """Returns 0,1,2,5 as "0-2,5"."""
     ranges: list[list[int]] = []
     for index in sorted(indices):
         if ranges and ranges[-1][1] == index - 1:

@@ -17,21 +17,21 @@ from jaxgen.errors import ConfigError
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.studies.study_runs import rung_of
-from jaxgen.sweeps.stopping import StopRule
-from jaxgen.sweeps.waiting import parents_among
+from jaxgen.sweeps.dependencies import dependencies
+from jaxgen.sweeps.early_stopping import EarlyStopping
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=+,-]*")
 
 
 @dataclasses.dataclass(frozen=True)
 class Resources:
-    """What one run asks of a cluster.
+    """The resources of a cluster that one run needs.
 
     Attributes:
-      cpus: cores.
-      gpus: accelerators, as Ray and Slurm call them.
+      cpus: how many cores.
+      gpus: how many accelerators, which Ray and Slurm call GPUs.
       memory_gigabytes: None leaves it to the cluster.
-      hours: after which Slurm ends it; it goes on when submitted again.
+      hours: the time limit on Slurm; a run that exceeds it continues when submitted again.
     """
 
     cpus: int = 1
@@ -41,12 +41,12 @@ class Resources:
 
 
 @dataclasses.dataclass(frozen=True)
-class Power:
-    """What an estimate of energy is made of.
+class EnergyModel:
+    """The assumptions of an estimate of energy.
 
     Attributes:
-      chip_watts: what a chip may draw (its TDP), in watts.
-      chips: that one run keeps busy.
+      chip_watts: the power of a chip (its TDP), in watts.
+      chips: how many chips one run keeps busy.
       overhead: energy of the building over that of its machines (PUE).
     """
 
@@ -55,7 +55,7 @@ class Power:
     overhead: float = 1.1
 
     def kilowatt_hours(self, seconds: float) -> float:
-        """Energy of a run: chip-hours x watts x overhead."""
+        """Returns the energy of a run: chip-hours x watts x overhead."""
         return seconds / 3600 * self.chips * self.chip_watts * self.overhead / 1000
 
 
@@ -65,18 +65,18 @@ class Sweep:
 
     Attributes:
       name: of the sweep.
-      version: told apart by a person; never "latest".
-      runs: with different names, in the order in which they begin. Largest first leaves no worker
-        waiting for the last one.
+      version: chosen by a person; never "latest".
+      runs: with different names, in the order in which they start. With the largest first, no
+        worker waits for the last one.
       title: of the report.
       lead: the report's first paragraph.
-      after: a function of an importable module, called in a run's process when it is finished; it
-        is called again if that process died in it.
-      stop: when a run is given up; None: never.
+      after: a function of an importable module, called in a run's process when the run has
+        finished; it is called again if that process died in it.
+      early_stopping: when a run stops early; None: never.
       resources: of one run on a cluster.
-      power: for the estimate of energy.
+      energy: the assumptions of the estimate of energy.
       held_out: rungs (NAME of NAME-seedN), each the largest of its ladder, that are predicted from
-        the other rungs before any run of theirs begins.
+        the other rungs before any of their own runs begins.
     """
 
     name: str
@@ -85,9 +85,9 @@ class Sweep:
     title: str = ""
     lead: str = ""
     after: Callable[[RunDirectory], None] | None = None
-    stop: StopRule | None = None
+    early_stopping: EarlyStopping | None = None
     resources: Resources = Resources()
-    power: Power = Power()
+    energy: EnergyModel = EnergyModel()
     held_out: Sequence[str] = ()
 
     def __post_init__(self):
@@ -97,40 +97,39 @@ class Sweep:
         for kind, name in (("sweep", self.name), *(("run", run.name) for run in self.runs)):
             if not _NAME.fullmatch(name):
                 raise ConfigError(
-                    f"a {kind} cannot be called {name!r}: its name becomes a folder's; use "
-                    "letters, digits and _ - . = + , alone."
+                    f"a {kind} cannot be called {name!r}, because a folder gets its name; use only "
+                    "letters, digits and _ - . = + ,"
                 )
         if not self.runs:
             raise ConfigError(f"the sweep {self.name!r} has no runs; is an axis of its grid empty?")
         rungs = {rung_of(run.name) for run in self.runs}
-        given = (self.held_out,) if isinstance(self.held_out, str) else tuple(self.held_out)
-        object.__setattr__(self, "held_out", given)
-        if given and not set(given) < rungs:
+        held_out = (self.held_out,) if isinstance(self.held_out, str) else tuple(self.held_out)
+        object.__setattr__(self, "held_out", held_out)
+        if held_out and not set(held_out) < rungs:
             raise ConfigError(
-                f"the sweep {self.name!r} has held_out={list(given)}, which is not some of its "
-                f"several rungs: {', '.join(sorted(rungs)[:8])}."
+                f"the sweep {self.name!r} has held_out={list(held_out)}; it must name some, but "
+                f"not all, of its rungs: {', '.join(sorted(rungs)[:8])}."
             )
         counts = collections.Counter(run.name for run in self.runs)
         twice = sorted(name for name, count in counts.items() if count > 1)
         if twice:
             raise ConfigError(
-                f"{len(twice)} names of runs in the sweep {self.name!r} are given more than once: "
-                f"{', '.join(twice[:5])}; a run's name is its folder's: put what differs into it."
+                f"{len(twice)} names of runs in the sweep {self.name!r} occur more than once: "
+                f"{', '.join(twice[:5])}; a run's folder has its name: put what differs into it."
             )
-
-        parents_among(self.runs, Path(self.name))
+        dependencies(self.runs, Path(self.name))
 
     @property
     def identity(self) -> str:
-        """NAME@VERSION."""
+        """Its name and version, NAME@VERSION."""
         return f"{self.name}@{self.version}"
 
     def directories(self, folder: str | os.PathLike) -> list[RunDirectory]:
-        """Those of the runs, in order."""
+        """Returns the directories of the runs, in order."""
         return [RunDirectory(Path(folder) / run.name) for run in self.runs]
 
     def index_of(self, name: str) -> int:
-        """The place of a run, given by its name or by its place itself.
+        """Returns the index of a run that is named by its name or by its index itself.
 
         Raises:
           ConfigError: if there is no such run.
@@ -148,10 +147,10 @@ class Sweep:
 
 
 def load_sweep(path: str | os.PathLike) -> Sweep:
-    """The SWEEP of a Python file.
+    """Returns the SWEEP of a Python file.
 
     The file is imported under its own name with its folder in front of `sys.path`, as if it were
-    run; so functions that it defines are found again in the processes of runs.
+    run, so that the processes of runs find the functions it defines.
 
     Raises:
       ConfigError: if there is no such file, it cannot be imported, or has no SWEEP.
@@ -169,7 +168,7 @@ def load_sweep(path: str | os.PathLike) -> Sweep:
     try:
         return _import_sweep(path)
     except BaseException:
-        # What cannot be loaded must not stand before the standard library's modules.
+        # Modules of a folder that cannot be loaded must not hide the standard library's.
         sys.path[:] = before
         raise
 

@@ -11,17 +11,16 @@ from jaxgen.errors import StudyError
 from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.studies.report import write_report
 from jaxgen.studies.samples import save_samples
-from jaxgen.sweeps import Sweep
-from jaxgen.sweeps.driving import drive
-from jaxgen.sweeps.ladder import Rung, climb
-from jaxgen.sweeps.local import LocalEngine
+from jaxgen.sweeps import Change, Sweep, ladder
+from jaxgen.sweeps.local_engine import LocalEngine
+from jaxgen.sweeps.scheduler import run_all
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """Two runs that finish and one that cannot start."""
     folder = tmp_path_factory.mktemp("study")
-    runs = climb(base(), [Rung("small", {}), Rung("large", {"mlp_dim": 16})], seeds=[3])
+    runs = ladder(base(), [Change("small", {}), Change("large", {"model.mlp_dim": 16})], seeds=[3])
     short = dataclasses.replace(base().train, length=4)
     broken = dataclasses.replace(base(), name="broken", train=short)
     sweep = Sweep("study", "1", [*runs, broken], after=save_samples)
@@ -31,12 +30,12 @@ def study(tmp_path_factory):
 def begin(sweep, folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_NUM_CPU_DEVICES", "1")
-        return drive(sweep, folder, LocalEngine(sweep, folder, 2), retries=0)
+        return run_all(sweep, folder, LocalEngine(sweep, folder, 2), retries=0)
 
 
 def test_a_ladder_is_every_rung_with_every_seed():
-    rungs = [Rung("a", {}), Rung("b", {"mlp_dim": 99}, {"steps": 7})]
-    configs = climb(base(), rungs, seeds=[0, 1])
+    rungs = [Change("a", {}), Change("b", {"model.mlp_dim": 99, "train.steps": 7})]
+    configs = ladder(base(), rungs, seeds=[0, 1])
     assert [config.name for config in configs] == ["a-seed0", "b-seed0", "a-seed1", "b-seed1"]
     assert configs[3].model.mlp_dim == 99 and configs[3].train.steps == 7
     assert [config.train.seed for config in configs] == [0, 0, 1, 1]

@@ -21,7 +21,7 @@ BINDINGS = [
 FILE = """
 from pathlib import Path
 from jaxgen.configuration import load
-from jaxgen.sweeps import Sweep, StopRule, axis, grid
+from jaxgen.sweeps import Sweep, axis, grid
 HERE = Path(__file__).parent
 
 def tell(directory):

@@ -1,13 +1,11 @@
 """Sweeps on a real Ray cluster of two nodes, one of which is killed in the middle."""
 
-import time
-
 import pytest
 from support.tiny_sweep import done, steps_logged, write_file
 
 from jaxgen.sweeps import load_sweep
-from jaxgen.sweeps.attempts import history
-from jaxgen.sweeps.driving import drive
+from jaxgen.sweeps.leases import read_attempts
+from jaxgen.sweeps.scheduler import run_all
 
 STEPS = [2, 4]
 
@@ -17,7 +15,7 @@ def sweep_with_a_death(tmp_path, monkeypatch, name: str, runs: int, cores: int, 
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    from jaxgen.sweeps.on_ray import RayEngine
+    from jaxgen.sweeps.ray_engine import RayEngine
 
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
     file, folder = write_file(tmp_path, name, runs), tmp_path / "runs"
@@ -27,7 +25,7 @@ def sweep_with_a_death(tmp_path, monkeypatch, name: str, runs: int, cores: int, 
     killed = []
 
     def at_work() -> int:
-        found = [history(directory) for directory in sweep.directories(folder)]
+        found = [read_attempts(directory) for directory in sweep.directories(folder)]
         return sum(bool(records) and records[-1].outcome is None for records in found)
 
     class Killing(RayEngine):
@@ -35,22 +33,22 @@ def sweep_with_a_death(tmp_path, monkeypatch, name: str, runs: int, cores: int, 
 
         def has_ended(self, handle):
             if not killed and len(done(file)) >= dies_after and at_work() == 2 * cores:
-                killed.append(time.monotonic())
+                killed.append(True)
                 cluster.remove_node(node, allow_graceful=False)
             return super().has_ended(handle)
 
     try:
         engine = Killing(sweep, file, folder, cluster.address)
-        states = drive(sweep, folder, engine)
+        statuses = run_all(sweep, folder, engine)
     finally:
         ray.shutdown()
         cluster.shutdown()
     assert killed
-    assert [state.state for state in states] == ["finished"] * runs
+    assert [status.state for status in statuses] == ["finished"] * runs
     assert done(file) == sorted(config.name for config in sweep.runs)
-    histories = [history(directory) for directory in sweep.directories(folder)]
+    histories = [read_attempts(directory) for directory in sweep.directories(folder)]
     assert [steps_logged(d) for d in sweep.directories(folder)] == [STEPS] * runs
-    outcomes = [[record.outcome for record in records] for records in histories]
+    outcomes = [[attempt.outcome for attempt in attempts] for attempts in histories]
     assert all(found.count("finished") == 1 and "failed" not in found for found in outcomes)
     return outcomes
 

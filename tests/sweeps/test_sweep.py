@@ -1,4 +1,4 @@
-"""What a sweep may be, how its runs stand, what it costs."""
+"""What a sweep may be, the status of its runs, its costs."""
 
 import dataclasses
 import json
@@ -10,27 +10,27 @@ from support.tiny_sweep import base, write_file
 
 from jaxgen.cli import main
 from jaxgen.configuration import to_gin
-from jaxgen.errors import ConfigError, HopelessError
+from jaxgen.errors import ConfigError, EarlyStoppingError
 from jaxgen.files import append_rows
 from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.sweeps import (
-    Power,
-    StopRule,
+    Change,
+    EarlyStopping,
+    EnergyModel,
     Sweep,
     axis,
     chain,
     grid,
+    ladder,
     load_sweep,
     product,
-    sizes,
     zipped,
-)  # fmt: skip
-from jaxgen.sweeps.attempts import Observer, take
-from jaxgen.sweeps.ladder import Rung, climb
+)
+from jaxgen.sweeps.early_stopping import EarlyStoppingTracker, comparable_runs
+from jaxgen.sweeps.leases import LeaseMonitor, acquire
+from jaxgen.sweeps.progress import Progress, ProgressLines, ProgressTable, TrackedRun
 from jaxgen.sweeps.slurm import _ranges
-from jaxgen.sweeps.standing import refusal, standing
-from jaxgen.sweeps.stopping import Judge, same_rung
-from jaxgen.sweeps.watching import Lines, Progress, Standing, Table
+from jaxgen.sweeps.status import refusal, status_of
 
 RUN = base()
 
@@ -46,7 +46,7 @@ def circle(*names):
 
 def test_grids_are_products_zips_and_chains():
     seeds, lengths = axis("train.seed", [0, 1]), axis("train.length", {"short": 64, "long": 128})
-    runs = grid(RUN, product(sizes([Rung("a", {"mlp_dim": 9})]), lengths, seeds))
+    runs = grid(RUN, product([Change("a", {"model.mlp_dim": 9})], lengths, seeds))
     assert [run.name for run in runs] == [
         f"a-length_{length}-seed_{seed}" for length in ("short", "long") for seed in (0, 1)
     ]
@@ -55,15 +55,17 @@ def test_grids_are_products_zips_and_chains():
         "seed_0-length_short", "seed_1-length_long",
     ]  # fmt: skip
     assert len(chain(seeds, lengths)) == 4
-    ladder = climb(RUN, [Rung("small", {}), Rung("large", {"mlp_dim": 16})], [3])
+    rungs = [Change("small", {}), Change("large", {"model.mlp_dim": 16})]
+    runs = ladder(RUN, rungs, [3])
+    assert [(run.train.seed, run.model.mlp_dim) for run in runs] == [(3, 8), (3, 16)]
     mixtures = axis("mixture", {"one": RUN.mixture}, name="")
-    assert [run.name for run in grid(ladder, mixtures)] == ["small-seed3-one", "large-seed3-one"]
+    assert [run.name for run in grid(runs, mixtures)] == ["small-seed3-one", "large-seed3-one"]
 
 
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: grid(RUN, axis("train.sede", [1])), "'train.sede' is no field"),
+        (lambda: grid(RUN, axis("train.sede", [1])), "'train.sede' is not a field"),
         (lambda: product(axis("train.seed", [1]), axis("train.seed", [2])), "more than one axis"),
         (lambda: zipped(axis("train.seed", [1]), axis("train.length", [2, 3])), r"\[1, 2\]"),
         (lambda: Sweep("s", "1", []), "'s' has no runs"),
@@ -119,28 +121,28 @@ def test_flags_that_do_not_go_together_are_one_message(flags, words, tmp_path, c
     assert words in capsys.readouterr().err
 
 
-def test_how_a_run_stands(tmp_path):
+def test_status_of_a_run(tmp_path):
     sweep = Sweep("s", "1", [RUN])
-    observer, directory = Observer(), sweep.directories(tmp_path)[0]
+    monitor, directory = LeaseMonitor(), sweep.directories(tmp_path)[0]
 
     def state(of=sweep):
-        return standing(of, RUN, directory, observer).state
+        return status_of(of, RUN, directory, monitor).state
 
     assert state() == "new"
-    attempt = take(directory, 0)
-    assert attempt is not None and state() == "running"
-    attempt.end("failed", "why")
+    lease = acquire(directory, 0)
+    assert lease is not None and state() == "running"
+    lease.release("failed", "why")
     assert state() == "failed"
-    attempt = take(directory, 1)
-    assert attempt is not None
-    attempt.end("stopped", "too high")
+    lease = acquire(directory, 1)
+    assert lease is not None
+    lease.release("stopped", "too high")
     directory.write_record({"finished": False})
-    # Given up by a rule that is no longer there, it goes on.
+    # A run that was stopped by a rule which is no longer there continues.
     assert state() == "begun"
-    assert state(dataclasses.replace(sweep, stop=StopRule())) == "stopped"
+    assert state(dataclasses.replace(sweep, early_stopping=EarlyStopping())) == "stopped"
     directory.write_record({"finished": True})
     assert state() == "finished"
-    # What is to be done after it was not done.
+    # Its `after` was not called.
     assert state(dataclasses.replace(sweep, after=print)) == "begun"
     directory.config_file.write_text(to_gin(RUN))
     assert refusal(RUN, directory) is None
@@ -151,17 +153,19 @@ def test_how_a_run_stands(tmp_path):
 
 def test_a_rule_compares_runs_of_a_rung_at_the_same_tokens(tmp_path):
     rates = grid(RUN, axis("train.seed", [0, 1]))
-    (other,) = same_rung([*rates, *grid(RUN, axis("model.mlp_dim", [16]))], rates[0])
+    (other,) = comparable_runs([*rates, *grid(RUN, axis("model.mlp_dim", [16]))], rates[0])
     peer = RunDirectory(tmp_path / other.name)
     peer.path.mkdir()
-    judge = Judge(StopRule(margin=0.5, after_tokens=10), [peer])
-    judge.log({"step": 1, "tokens": 20, "loss": 9.0})
+    tracker = EarlyStoppingTracker(EarlyStopping(margin=0.5, after_tokens=10), [peer])
+    tracker.log({"step": 1, "tokens": 20, "loss": 9.0})
     append_rows(peer.metrics_file, [{"step": s, "tokens": 10 * s, "loss": 5.0 - s} for s in (1, 2)])
-    judge.log({"step": 1, "tokens": 5, "loss": 9.0})
-    judge.log({"step": 1, "tokens": 10, "loss": 4.5})
-    judge.log({"step": 3, "tokens": 30, "loss": 9.0})
-    with pytest.raises(HopelessError, match=r"3\.6000 after 20 tokens is more than 0\.5 above"):
-        judge.log({"step": 2, "tokens": 20, "loss": 3.6})
+    tracker.log({"step": 1, "tokens": 5, "loss": 9.0})
+    tracker.log({"step": 1, "tokens": 10, "loss": 4.5})
+    tracker.log({"step": 3, "tokens": 30, "loss": 9.0})
+    with pytest.raises(
+        EarlyStoppingError, match=r"3\.6000 after 20 tokens is more than 0\.5 above"
+    ):
+        tracker.log({"step": 2, "tokens": 20, "loss": 3.6})
 
 
 def test_a_sweep_is_shown_with_its_costs(tmp_path, capsys):
@@ -171,23 +175,23 @@ def test_a_sweep_is_shown_with_its_costs(tmp_path, capsys):
     page = capsys.readouterr().out
     assert "seed_1" in page and "2 runs, 2 to do" in page and "time and energy: unknown" in page
     for seed in (0, 1):
-        attempt = take(RunDirectory(folder / f"seed_{seed}"), 0)
-        assert attempt is not None
-        attempt._begun -= 360
-        attempt.end("finished")
+        lease = acquire(RunDirectory(folder / f"seed_{seed}"), 0)
+        assert lease is not None
+        lease._begun -= 360
+        lease.release("finished")
         RunDirectory(folder / f"seed_{seed}").write_record({"finished": True})
     assert main(["sweep", str(file), f"--run_dir={folder}"]) == 0
     page = capsys.readouterr().out
     assert "0 to do" in page and "6:00" in page and "from 2 finished run(s)" in page
-    assert Power(chip_watts=500, chips=4, overhead=1.5).kilowatt_hours(7200) == 6.0
+    assert EnergyModel(chip_watts=500, chips=4, overhead=1.5).kilowatt_hours(7200) == 6.0
 
 
 def test_a_slurm_array_is_rendered_and_submitted(tmp_path, capsys, monkeypatch):
     file = write_file(tmp_path, "slurm_sweep", 4)
     folder = tmp_path / "runs"
-    attempt = take(RunDirectory(folder / "seed_1"), 0)
-    assert attempt is not None
-    attempt.end("finished")
+    lease = acquire(RunDirectory(folder / "seed_1"), 0)
+    assert lease is not None
+    lease.release("finished")
     RunDirectory(folder / "seed_1").write_record({"finished": True})
     flags = ["sweep", str(file), f"--run_dir={folder}", "--engine=slurm", "--jobs=2"]
     assert main([*flags, "--dry-run", "--sbatch=--partition=long"]) == 0
@@ -208,25 +212,25 @@ def test_a_slurm_array_is_rendered_and_submitted(tmp_path, capsys, monkeypatch):
     assert _ranges([5, 0, 1, 2]) == "0-2,5"
 
 
-DESCENDED = """
+DEPENDENT = """
 import dataclasses
 from jaxgen.sweeps import Sweep
 from support.tiny_sweep import base
 FIRST = dataclasses.replace(base(), name="first")
 CHILD = dataclasses.replace(FIRST, name="child", initialize_from="../first")
-SWEEP = Sweep("descended", "1", [CHILD, FIRST])
+SWEEP = Sweep("dependent", "1", [CHILD, FIRST])
 """
 
 
 def test_a_slurm_array_leaves_for_later_what_begins_with_a_run_of_it(tmp_path, capsys):
-    file, folder = tmp_path / "descended_sweep.py", tmp_path / "runs"
-    file.write_text(DESCENDED)
+    file, folder = tmp_path / "dependent_sweep.py", tmp_path / "runs"
+    file.write_text(DEPENDENT)
     flags = ["sweep", str(file), f"--run_dir={folder}", "--engine=slurm", "--dry-run"]
     assert main(flags) == 0
     assert "#SBATCH --array=1\n" in capsys.readouterr().out
-    attempt = take(RunDirectory(folder / "first"), 0)
-    assert attempt is not None
-    attempt.end("finished")
+    lease = acquire(RunDirectory(folder / "first"), 0)
+    assert lease is not None
+    lease.release("finished")
     RunDirectory(folder / "first").write_record({"finished": True})
     assert main(flags) == 0
     assert "#SBATCH --array=0\n" in capsys.readouterr().out
@@ -244,19 +248,19 @@ def test_a_run_is_refused_in_a_folder_of_another(tmp_path, capsys):
     assert json.dumps("version: '2' -> '1'")[1:-1] in capsys.readouterr().err
 
 
-def test_live_lines_and_table_tell_which_run_was_given_up(tmp_path, capsys):
+def test_live_lines_and_table_show_which_run_stopped_early(tmp_path, capsys):
     from rich.console import Console
     from rich.live import Live
 
     directory = RunDirectory(tmp_path)
     append_rows(directory.metrics_file, [{"step": 2, "loss": 3.0}])
-    progress = Progress([Standing("mine", directory, 4, 100)])
-    lines = Lines(progress)
+    progress = Progress([TrackedRun("mine", directory, 4, 100)])
+    lines = ProgressLines(progress)
     lines.show(running={directory.path}, failed=set())
     lines.show(running=set(), failed=set(), stopped={directory.path})
     told = capsys.readouterr().out
     assert "mine  50 %  loss 3.000" in told and "stopped" in told
     console = Console(record=True, width=100)
     with Live(console=console) as live:
-        Table(progress, live).show(running=set(), failed=set(), stopped={directory.path})
+        ProgressTable(progress, live).show(running=set(), failed=set(), stopped={directory.path})
     assert "stopped" in console.export_text()

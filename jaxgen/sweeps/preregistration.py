@@ -1,6 +1,6 @@
-"""A sweep whose largest rungs are predicted before they are trained.
+"""Pre-registration: a sweep's largest rungs are predicted before they are trained.
 
-Their runs begin when all others are over and the predictions lie in the sweep's folder.
+Their runs begin when all others have finished and the predictions are in the sweep's folder.
 """
 
 from __future__ import annotations
@@ -17,23 +17,26 @@ from jaxgen.sweeps.sweep import Sweep
 
 
 def is_held_out(sweep: Sweep, config: RunConfig) -> bool:
-    """Whether a run is of a rung that is predicted."""
+    """Returns whether a run belongs to a rung that is predicted."""
     return rung_of(config.name) in sweep.held_out
 
 
-def divided(sweep: Sweep) -> tuple[list[RunConfig], list[RunConfig]]:
-    """The runs that predictions rest on, and those that it is of."""
-    first = [run for run in sweep.runs if not is_held_out(sweep, run)]
-    return first, [run for run in sweep.runs if is_held_out(sweep, run)]
+def split_held_out(sweep: Sweep) -> tuple[list[RunConfig], list[RunConfig]]:
+    """Returns the runs that the predictions are fitted to, and the held-out ones."""
+    fitted = [run for run in sweep.runs if not is_held_out(sweep, run)]
+    return fitted, [run for run in sweep.runs if is_held_out(sweep, run)]
 
 
 def ensure_registered(sweep: Sweep, folder: Path, is_finished: Sequence[bool]) -> str | None:
-    """Registers the predictions, if they are not there yet; says what was done.
+    """Registers the predictions if they are not registered yet.
 
     Args:
-      sweep: with rungs that are held out.
+      sweep: with held-out rungs.
       folder: of the sweep.
-      is_finished: of every run that the predictions rest on.
+      is_finished: whether each run that the predictions are fitted to has finished.
+
+    Returns:
+      A sentence on what was done; None if nothing was.
 
     Raises:
       StudyError: some of those runs are missing, or no law can be fitted to them.
@@ -42,11 +45,12 @@ def ensure_registered(sweep: Sweep, folder: Path, is_finished: Sequence[bool]) -
         return None
     if not all(is_finished):
         raise StudyError(
-            f"{is_finished.count(False)} runs that the prediction of {', '.join(sweep.held_out)} "
-            "rests on have not finished; it is registered, and its runs begin, when they have."
+            f"the prediction of {', '.join(sweep.held_out)} is fitted to runs of which "
+            f"{is_finished.count(False)} have not finished; it is registered, and the held-out "
+            "runs begin, when they have."
         )
     try:
-        preregister(folder, [held_out_rung(runs) for runs in _by_rung(divided(sweep)[1])])
+        preregister(folder, [held_out_rung(runs) for runs in _by_rung(split_held_out(sweep)[1])])
     except StudyError:
         if read_preregistration(folder) is None:  # Another process may just have done it.
             raise

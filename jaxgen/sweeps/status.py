@@ -1,4 +1,4 @@
-"""How the runs of a sweep stand, read from their directories."""
+"""The status of a sweep's runs, read from their directories."""
 
 from __future__ import annotations
 
@@ -9,55 +9,61 @@ from jaxgen.configuration import difference, fingerprint, load_text, to_gin
 from jaxgen.errors import ConfigError
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.run_directory import RunDirectory
-from jaxgen.sweeps.attempts import Observer, Record, history
+from jaxgen.sweeps.leases import Attempt, LeaseMonitor, read_attempts
 from jaxgen.sweeps.sweep import Sweep
 
 State = Literal["new", "begun", "running", "finished", "stopped", "failed", "refused"]
 
 
 @dataclasses.dataclass(frozen=True)
-class RunState:
-    """A run as it stands.
+class RunStatus:
+    """The status of a run.
 
     Attributes:
-      state: "begun" is at work nowhere and will go on; "refused" has another configuration on disk,
-        or begins with the parameters of a run that did not finish.
+      state: "begun" is unfinished, at work nowhere, and can continue; "stopped" ended by early
+        stopping; "refused" has another configuration on disk, or depends on a run that did not
+        finish.
       why: the error, reason or difference; "" if there is none.
-      attempts: at it, oldest first.
+      attempts: the attempts at it, oldest first.
     """
 
     state: State
     why: str = ""
-    attempts: tuple[Record, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
 
     @property
     def newest(self) -> int:
         """The number of the newest attempt, 0 before the first."""
         return self.attempts[-1].number if self.attempts else 0
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is work left."""
+        return self.state not in ("finished", "stopped", "refused")
 
-def standing(
-    sweep: Sweep, config: RunConfig, directory: RunDirectory, observer: Observer
-) -> RunState:
-    """How a run stands; its configuration is not compared (see `refusal`)."""
-    attempts = tuple(history(directory))
+
+def status_of(
+    sweep: Sweep, config: RunConfig, directory: RunDirectory, monitor: LeaseMonitor
+) -> RunStatus:
+    """Returns the status of a run, without comparing its configuration (see `refusal`)."""
+    attempts = tuple(read_attempts(directory))
     last = attempts[-1] if attempts else None
-    if last is not None and observer.is_alive(directory, last):
-        return RunState("running", f"on {last.machine}", attempts)
+    if last is not None and monitor.is_alive(directory, last):
+        return RunStatus("running", f"on {last.machine}", attempts)
     outcome = last.outcome if last is not None else None
     if directory.is_finished() and (sweep.after is None or outcome == "finished"):
-        return RunState("finished", "", attempts)
+        return RunStatus("finished", "", attempts)
     if last is None:
-        return RunState("begun" if directory.run_file.exists() else "new")
-    if outcome == "stopped" and sweep.stop is not None:
-        return RunState("stopped", last.why, attempts)
+        return RunStatus("begun" if directory.run_file.exists() else "new")
+    if outcome == "stopped" and sweep.early_stopping is not None:
+        return RunStatus("stopped", last.why, attempts)
     if outcome == "failed":
-        return RunState("failed", last.why, attempts)
-    return RunState("begun", last.why, attempts)
+        return RunStatus("failed", last.why, attempts)
+    return RunStatus("begun", last.why, attempts)
 
 
 def refusal(config: RunConfig, directory: RunDirectory) -> str | None:
-    """What differs between a run and the one in its directory; None if it may go on."""
+    """Returns how a run differs from the one in its directory; None if it may continue there."""
     if not directory.config_file.exists():
         return None
     recorded = directory.config_file.read_text()

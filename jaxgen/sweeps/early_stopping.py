@@ -1,4 +1,4 @@
-"""When a run of a sweep is given up."""
+"""Early stopping: runs of a sweep whose loss is hopeless end before their last step."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from jaxgen.errors import HopelessError
+from jaxgen.errors import EarlyStoppingError
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.run_directory import RunDirectory, read_metrics
 
 
 @dataclasses.dataclass(frozen=True)
-class StopRule:
-    """What makes a run hopeless.
+class EarlyStopping:
+    """The rule by which runs stop early.
 
     Attributes:
-      not_finite: a loss or gradient that is not finite; without it, that is a failure.
-      margin: by how much, in nats a token, a training loss may lie above the best loss that a run
-        of the same rung had at the same tokens; None: by any.
+      not_finite: whether a run stops early when a loss or gradient is not finite; without it, the
+        run counts as failed.
+      margin: by how much, in nats a token, a training loss may exceed the best loss of a run of
+        the same rung at the same tokens; None: by any amount.
       after_tokens: how many tokens a run sees before losses are compared.
     """
 
@@ -28,8 +29,8 @@ class StopRule:
     after_tokens: int = 0
 
 
-def same_rung(runs: Sequence[RunConfig], run: RunConfig) -> list[RunConfig]:
-    """The other runs whose losses compare: of the same model on the same mixture."""
+def comparable_runs(runs: Sequence[RunConfig], run: RunConfig) -> list[RunConfig]:
+    """Returns the other runs of the same model, mixture and length, whose losses compare."""
     alike = (run.model, run.mixture, run.train.length)
     return [
         other
@@ -38,18 +39,18 @@ def same_rung(runs: Sequence[RunConfig], run: RunConfig) -> list[RunConfig]:
     ]
 
 
-class Judge:
+class EarlyStoppingTracker:
     """A tracker that ends the training of a run whose loss is too high."""
 
-    def __init__(self, rule: StopRule, peers: Sequence[RunDirectory]):
+    def __init__(self, rule: EarlyStopping, peers: Sequence[RunDirectory]):
         self._rule = rule
         self._peers = peers
 
     def log(self, row: dict[str, Any]) -> None:
-        """Compares the row.
+        """Compares a row of metrics with those of the peers.
 
         Raises:
-          HopelessError: saying with what.
+          EarlyStoppingError: the loss is too high.
         """
         margin, loss, tokens = self._rule.margin, row.get("loss"), row["tokens"]
         if margin is None or loss is None or tokens < self._rule.after_tokens:
@@ -59,17 +60,17 @@ class Judge:
             return
         best, peer = min(found, key=lambda pair: pair[0])
         if loss > best + margin:
-            raise HopelessError(
-                f"stopped at step {row['step']}: its loss {loss:.4f} after {tokens:,} tokens is "
-                f"more than {margin:g} above the {best:.4f} of {peer.path.name}."
+            raise EarlyStoppingError(
+                f"stopped early at step {row['step']}: its loss {loss:.4f} after {tokens:,} tokens "
+                f"is more than {margin:g} above the {best:.4f} of {peer.path.name}."
             )
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing: no file is open."""
 
 
 def loss_at(directory: RunDirectory, tokens: int) -> float | None:
-    """A run's loss at the last row that is not beyond so many tokens, if it has come so far."""
+    """Returns a run's loss at its last row up to so many tokens; None before it got so far."""
     rows = [row for row in read_metrics(directory.metrics_file) if row.get("loss") is not None]
     if not rows or rows[-1]["tokens"] < tokens:
         return None

@@ -1,4 +1,4 @@
-"""Runs in processes of this machine, each with its share of the cores."""
+"""The local engine: each run in a process of this machine, with its share of the cores."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from typing import Any
 from jaxgen.errors import ConfigError
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.run_directory import RunDirectory
-from jaxgen.sweeps.attempts import Attempt, take
-from jaxgen.sweeps.performing import log_file, perform_alone, work_of
+from jaxgen.sweeps.leases import Lease, acquire
 from jaxgen.sweeps.sweep import Sweep
+from jaxgen.sweeps.worker import job_of, log_file, worker_main
 
 
 @dataclasses.dataclass
 class _Child:
     process: Any
-    attempt: Attempt
+    lease: Lease
     cores: list[int]
     directory: RunDirectory
 
 
 class LocalEngine:
-    """Spawned processes, as a fork would copy threads' locks.
+    """Starts runs as spawned processes; a fork would copy threads' locks.
 
     Args:
-      sweep: whose runs they are.
+      sweep: the runs.
       folder: of the sweep.
-      jobs: runs at a time; one for each core by default.
+      jobs: how many run at a time; one for each core by default.
     """
 
     def __init__(self, sweep: Sweep, folder: Path, jobs: int | None = None):
@@ -44,44 +44,44 @@ class LocalEngine:
         self._context = multiprocessing.get_context("spawn")
 
     def has_room(self) -> bool:
-        """Whether a process more may begin."""
+        """Returns whether one more process may start."""
         return bool(self._slots)
 
     def start(self, config: RunConfig, number: int) -> _Child | None:
-        """Takes the run, if nobody has made attempt `number` + 1, and begins."""
-        work = work_of(self._sweep, config, self._folder)
-        directory = RunDirectory(work.run_dir)
-        attempt = take(directory, number)
-        if attempt is None:
+        """Starts the run if its lease can be acquired; None if another process was faster."""
+        job = job_of(self._sweep, config, self._folder)
+        directory = RunDirectory(job.run_dir)
+        lease = acquire(directory, number)
+        if lease is None:
             return None
         cores = self._slots.pop(0)
-        arguments = (work, attempt, cores, os.getpid())
-        process = self._context.Process(target=perform_alone, args=arguments, name=config.name)
+        arguments = (job, lease, cores, os.getpid())
+        process = self._context.Process(target=worker_main, args=arguments, name=config.name)
         process.start()
-        return _Child(process, attempt, cores, directory)
+        return _Child(process, lease, cores, directory)
 
     def has_ended(self, handle: _Child) -> bool:
-        """Whether it has; one that died without a word has failed."""
+        """Returns whether it has; a process that died without an outcome has failed."""
         if handle.process.exitcode is None:
             return False
         self._slots.append(handle.cores)
-        if not handle.attempt.has_ended():
-            handle.attempt.end("failed", _last_words(handle.process.exitcode, handle.directory))
+        if not handle.lease.is_released():
+            handle.lease.release("failed", _last_output(handle.process.exitcode, handle.directory))
         return True
 
     def stop(self, handles: list[_Child]) -> None:
-        """Lets every process save its state, and waits for it."""
+        """Asks every process to save its state, and waits for it."""
         for handle in handles:
             handle.process.terminate()
         for handle in handles:
             handle.process.join()
-            if not handle.attempt.has_ended():  # Before it could train.
-                handle.attempt.end("interrupted")
+            if not handle.lease.is_released():  # Before it could train.
+                handle.lease.release("interrupted")
 
 
-def _last_words(exitcode: int, directory: RunDirectory) -> str:
+def _last_output(exitcode: int, directory: RunDirectory) -> str:
     log = log_file(directory)
     lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
     last = next((line for line in reversed(lines) if line.strip()), "no output")
     how = f"killed by signal {-exitcode}" if exitcode < 0 else f"exit status {exitcode}"
-    return f"{last} ({how}; all of it: {log})"
+    return f"{last} ({how}; the whole log: {log})"

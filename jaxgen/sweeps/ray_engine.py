@@ -1,4 +1,4 @@
-"""Runs as tasks of a Ray cluster whose nodes share the sweep's folder and file."""
+"""The Ray engine: each run a task on a cluster whose nodes share the sweep's folder and file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import jaxgen
 from jaxgen.errors import ConfigError
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.run_directory import RunDirectory
-from jaxgen.sweeps.attempts import history, take
+from jaxgen.sweeps.leases import acquire, read_attempts
 from jaxgen.sweeps.slurm import one_run_arguments
 from jaxgen.sweeps.sweep import Sweep
 
@@ -29,20 +29,20 @@ class _Task:
 
 
 class RayEngine:
-    """Each run is a task that starts a process of its own, the same as a Slurm array's.
+    """Starts each run as a task with a process of its own, the same as a Slurm array's.
 
-    The process takes the run when it begins, so runs that wait in Ray's queue are free for others.
-    A node that dies takes its tasks with it; their runs are found free and begun anew.
+    The process acquires the lease when it begins, so runs that wait in Ray's queue are free for
+    others. A node that dies takes its tasks with it; their runs are then started again.
 
     Args:
-      sweep: whose runs they are.
+      sweep: the runs.
       file: that declares it, on every node.
       folder: of the sweep, on every node.
       address: of the cluster: "auto" or "host:port"; None starts one on this machine.
-      jobs: runs at a time; what the cluster's cores hold by default.
+      jobs: how many run at a time; as many as the cluster has cores for by default.
 
     Raises:
-      ConfigError: where Ray or the cluster is not there.
+      ConfigError: Ray is not installed, or there is no cluster.
     """
 
     def __init__(
@@ -51,7 +51,9 @@ class RayEngine:
         try:
             import ray
         except ImportError as error:
-            raise ConfigError('--engine=ray needs Ray: pip install "jaxgen[ray]".') from error
+            raise ConfigError(
+                '--engine=ray needs Ray; install it with: pip install "jaxgen[ray]".'
+            ) from error
         try:
             ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
         except ConnectionError as error:
@@ -62,7 +64,7 @@ class RayEngine:
         self._ray, self._file, self._folder, self._jobs = ray, file, folder, jobs
         needs, gigabytes = sweep.resources, sweep.resources.memory_gigabytes
         self._cpus = needs.cpus
-        # The driver alone tries again: it knows of attempts that others made.
+        # Only the scheduler retries: it knows of attempts that others made.
         options: dict[str, Any] = {"num_cpus": needs.cpus, "num_gpus": needs.gpus}
         if gigabytes is not None:
             options["memory"] = int(gigabytes * 1e9)
@@ -70,12 +72,12 @@ class RayEngine:
         self._running = 0
 
     def has_room(self) -> bool:
-        """Whether the cluster, which may have grown, holds a run more."""
+        """Returns whether the cluster, which may have grown, has cores for one more run."""
         cores = self._ray.cluster_resources().get("CPU", 0)
         return self._running < (self._jobs or max(1, int(cores // max(self._cpus, 1))))
 
     def start(self, config: RunConfig, number: int) -> _Task:
-        """Hands the run to the cluster."""
+        """Submits the run to the cluster."""
         arguments = one_run_arguments(self._file, self._folder, config.name, retries=0)
         root = str(Path(jaxgen.__file__).parents[1])
         self._running += 1
@@ -83,32 +85,33 @@ class RayEngine:
         return _Task(self._function.remote(arguments, root), directory, number)
 
     def has_ended(self, handle: _Task) -> bool:
-        """Whether it has; one that could not even begin has failed."""
+        """Returns whether it has; a run whose process could not even start has failed."""
         done, _ = self._ray.wait([handle.reference], num_returns=1, timeout=0)
         if not done:
             return False
         self._running -= 1
         try:
-            status, last_words = self._ray.get(handle.reference)
+            status, output = self._ray.get(handle.reference)
         except self._ray.exceptions.RayTaskError as error:
-            status, last_words = 1, str(error.cause or error)
+            status, output = 1, str(error.cause or error)
         except self._ray.exceptions.RayError:  # The node or the worker died: no fault of the run.
             time.sleep(1)  # Ray may not have noticed yet and would give it the next task.
             return True
-        self._blame(handle, status, last_words)
+        self._record_failure(handle, status, output)
         return True
 
-    def _blame(self, task: _Task, status: int, last_words: str) -> None:
-        """Notes a failure that the run's process could not note itself."""
-        new = [record for record in history(task.directory) if record.number > task.number]
-        if status == 0 or any(record.outcome is not None for record in new):
+    def _record_failure(self, task: _Task, status: int, output: str) -> None:
+        """Records a failure that the run's process could not record itself."""
+        attempts = read_attempts(task.directory)
+        new = [attempt for attempt in attempts if attempt.number > task.number]
+        if status == 0 or any(attempt.outcome is not None for attempt in new):
             return
-        attempt = take(task.directory, new[-1].number if new else task.number)
-        if attempt is not None:
-            attempt.end("failed", f"{last_words} (exit status {status})")
+        lease = acquire(task.directory, new[-1].number if new else task.number)
+        if lease is not None:
+            lease.release("failed", f"{output} (exit status {status})")
 
     def stop(self, handles: list[_Task]) -> None:
-        """Asks every task to save and end, and waits for it."""
+        """Asks every task to save its state and end, and waits for it."""
         for handle in handles:
             self._ray.cancel(handle.reference)
         references = [handle.reference for handle in handles]
@@ -117,7 +120,7 @@ class RayEngine:
 
 
 def _run_process(arguments: list[str], root: str) -> tuple[int, str]:
-    """Exit status and last line of a run's process; it ends with this one."""
+    """Returns exit status and last line of a run's process, which ends when this one does."""
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     environment["PYTHONPATH"] = os.pathsep.join(
         filter(None, [root if Path(root).exists() else "", os.environ.get("PYTHONPATH", "")])

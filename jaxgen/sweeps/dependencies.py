@@ -1,4 +1,4 @@
-"""Runs that begin with the parameters of another run of their sweep, and so wait for it."""
+"""Dependencies: a run that begins with the parameters of another run of its sweep waits for it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.runs.warm_start import parent_of
 
 
-def parents_among(runs: Sequence[RunConfig], folder: Path) -> dict[str, str]:
-    """Run -> the run beside it whose parameters it begins with, by name; others are left out.
+def dependencies(runs: Sequence[RunConfig], folder: Path) -> dict[str, str]:
+    """Returns the names of runs that depend on another of the runs, each with that one's name.
 
     Raises:
       ConfigError: runs that wait for each other.
@@ -24,11 +24,11 @@ def parents_among(runs: Sequence[RunConfig], folder: Path) -> dict[str, str]:
         if parent is not None and parent.path in names:
             found[run.name] = names[parent.path]
     for name in found:
-        _check_begins(name, found)
+        _check_acyclic(name, found)
     return found
 
 
-def _check_begins(name: str, parents: Mapping[str, str]) -> None:
+def _check_acyclic(name: str, parents: Mapping[str, str]) -> None:
     seen = [name]
     while seen[-1] in parents:
         seen.append(parents[seen[-1]])

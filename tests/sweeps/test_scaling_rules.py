@@ -7,12 +7,12 @@ import pytest
 from jaxgen.configuration import load
 from jaxgen.errors import ConfigError
 from jaxgen.models.counting import count_parameters, training_flops_per_token
-from jaxgen.sweeps.ladder import climb
-from jaxgen.sweeps.rules import (
+from jaxgen.sweeps.grid import ladder
+from jaxgen.sweeps.scaling_rules import (
     DeepSeekLaw,
-    Family,
-    Fixed,
-    Shape,
+    FixedHyperparameters,
+    ModelShape,
+    ScalingRules,
     Size,
     StepLaw,
     TokensPerParameter,
@@ -27,17 +27,27 @@ BASE = load(["runs/quickstart.gin"], ["train.length=32"])
 @pytest.mark.parametrize(
     ("shape", "depth", "width", "heads", "kv_heads", "mlp"),
     [
-        (Shape(), 12, 768, 12, 12, 3072),
-        (Shape(aspect_ratio=100), 3, 320, 5, 5, 1280),  # 300 is 4.7 heads of 64
-        (Shape(aspect_ratio=1, head_dim=16), 2, 16, 1, 1, 64),
-        (Shape(head_dim=32, heads_per_group=4, mlp_ratio=8 / 3), 5, 384, 12, 3, 1024),
+        (ModelShape(), 12, 768, 12, 12, 3072),
+        (ModelShape(aspect_ratio=100), 3, 320, 5, 5, 1280),  # 300 is 4.7 heads of 64
+        (ModelShape(aspect_ratio=1, head_dim=16), 2, 16, 1, 1, 64),
+        (ModelShape(head_dim=32, heads_per_group=4, mlp_ratio=8 / 3), 5, 384, 12, 3, 1024),
     ],
 )
 def test_shapes(shape, depth, width, heads, kv_heads, mlp):
-    fields = shape.fields(depth)
-    assert fields["embed_dim"] == width
-    assert fields["num_heads"] == heads and fields["num_kv_heads"] == kv_heads
-    assert fields["mlp_dim"] == mlp and fields["num_layers"] == depth
+    # A base with heads of its own: the shape's replace them.
+    base = dataclasses.replace(BASE.model, num_heads=2, num_kv_heads=2, head_dim=10)
+    model = dataclasses.replace(base, **shape.fields(depth))
+    assert (model.embed_dim, model.num_heads, model.kv_heads) == (width, heads, kv_heads)
+    assert (model.mlp_dim, model.num_layers) == (mlp, depth)
+    assert model.width_of_head == shape.head_dim
+
+
+@pytest.mark.parametrize(("width", "heads"), [(8, 1), (20, 1), (32, 2), (48, 3)])
+def test_widths_have_as_many_heads_as_they_have_room_for(width, heads):
+    change = ModelShape(head_dim=16, mlp_ratio=3, multiple=4).change("a", 2, width, scan_unroll=2)
+    assert change.values["model.embed_dim"] == width and change.values["model.scan_unroll"] == 2
+    assert change.values["model.num_heads"] == heads
+    assert change.values["model.mlp_dim"] == 3 * width
 
 
 def test_step_law_by_hand():
@@ -65,32 +75,34 @@ def test_budgets():
 
 
 @pytest.mark.parametrize("budget", [TokensPerParameter(20), TrainingFlops(1e12)])
-@pytest.mark.parametrize("law", [StepLaw(), DeepSeekLaw(), Fixed(0.01, 256)])
+@pytest.mark.parametrize("law", [StepLaw(), DeepSeekLaw(), FixedHyperparameters(0.01, 256)])
 def test_rungs_meet_their_budget_from_above_by_at_most_a_step(budget, law):
-    family = Family(BASE, Shape(16, head_dim=16), budget, law)
-    for config, rung in zip(climb(BASE, rungs(family, (1, 2, 4)), [3]), rungs(family, (1, 2, 4)),
+    rules = ScalingRules(BASE, ModelShape(16, head_dim=16), budget, law)
+    for config, rung in zip(ladder(BASE, rungs(rules, (1, 2, 4)), [3]), rungs(rules, (1, 2, 4)),
                             strict=True):  # fmt: skip
-        size = family.size(config.model)
+        size = rules.size(config.model)
         batch = config.train.batch_size * config.train.length
         steps = config.train.total_steps(count_parameters(config.model).active)
         assert 0 <= steps * batch - size.tokens < batch
         assert config.train.schedule.peak == pytest.approx(law.rate(size))
         assert config.train.batch_size == max(1, int(law.batch_tokens(size) / 32 + 0.5))
-        assert config.name == f"{rung.name}-seed3" and config.train.seed == 3
+        assert config.name == f"{rung.label}-seed3" and config.train.seed == 3
 
 
 def test_deepseek_counts_without_the_vocabulary():
     """M = 72 L d^2 + 12 L d s, of a model whose gated feed-forward is 8 / 3 d wide."""
-    family = Family(BASE, Shape(48, 16, 8 / 3), TokensPerParameter(20), DeepSeekLaw())
-    model = dataclasses.replace(BASE.model, **family.shape.fields(2))
-    size, width = family.size(model), model.embed_dim
+    rules = ScalingRules(BASE, ModelShape(48, 16, 8 / 3), TokensPerParameter(20), DeepSeekLaw())
+    model = dataclasses.replace(BASE.model, **rules.shape.fields(2))
+    size, width = rules.size(model), model.embed_dim
     expected = 72 * 2 * width**2 + 12 * 2 * width * 32
     assert size.flops == pytest.approx(size.tokens * expected)
 
 
 def test_flops_are_the_same_for_every_size():
-    family = Family(BASE, Shape(16, head_dim=16), TrainingFlops(1e12), Fixed(0.01, 256))
-    for config in climb(BASE, rungs(family, (1, 2, 4)), [0]):
+    rules = ScalingRules(
+        BASE, ModelShape(16, head_dim=16), TrainingFlops(1e12), FixedHyperparameters(0.01, 256)
+    )
+    for config in ladder(BASE, rungs(rules, (1, 2, 4)), [0]):
         steps = config.train.total_steps(0)
         flops = steps * 256 * training_flops_per_token(config.model, 32)
         assert 1e12 <= flops < 1.01e12
@@ -99,16 +111,18 @@ def test_flops_are_the_same_for_every_size():
 def test_batches_divide_into_micro_batches():
     train = dataclasses.replace(BASE.train, accumulation=4, batch_size=8)
     base = dataclasses.replace(BASE, train=train)
-    rung = Family(base, Shape(16, 16), TokensPerParameter(20), Fixed(0.01, 10 * 32)).rung(1)
-    assert rung.train["batch_size"] == 12  # 10 rows are 2.5 times 4
+    rung = ScalingRules(
+        base, ModelShape(16, 16), TokensPerParameter(20), FixedHyperparameters(0.01, 10 * 32)
+    ).rung(1)
+    assert rung.values["train.batch_size"] == 12  # 10 rows are 2.5 times 4
 
 
 def test_ramps_and_empty_shapes_are_refused():
     train = dataclasses.replace(BASE.train, batch_size=8, batch_ramp=LinearRamp(4, 4, 1024))
-    family = Family(
-        dataclasses.replace(BASE, train=train), Shape(), TokensPerParameter(), StepLaw()
+    rules = ScalingRules(
+        dataclasses.replace(BASE, train=train), ModelShape(), TokensPerParameter(), StepLaw()
     )
     with pytest.raises(ConfigError, match="batch_ramp"):
-        family.rung(2)
+        rules.rung(2)
     with pytest.raises(ConfigError, match="aspect_ratio=0"):
-        Shape(aspect_ratio=0)
+        ModelShape(aspect_ratio=0)
