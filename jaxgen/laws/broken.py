@@ -1,7 +1,7 @@
 """Broken neural scaling laws: power laws whose exponent changes smoothly at breaks.
 
 Caballero et al. (2210.14891): y = a + b x^-c0 prod_i (1 + (x / d_i)^(1 / f_i))^(-c_i f_i). Before
-the first break the exponent is c0, after break i it is c_i more; f_i is how wide it is in ln x.
+the first break the exponent is c0, after break i it is c_i more; f_i is the break's width in ln x.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import numpy as np
 from jaxgen.laws.errors import LawError
 from jaxgen.laws.fit import Fit
 from jaxgen.laws.fitting import Fitting, fit_law
+from jaxgen.laws.huber_loss import LOG_LEAST_SQUARES
 from jaxgen.laws.law import Law, by_complex_step
-from jaxgen.laws.objective import LOG_LEAST_SQUARES
 from jaxgen.laws.table import Columns, Table
 
 STARTS = 64
 SHARES = (1e-3, 0.5, 0.9)
-"""Starts of a, over the least value."""
+"""Starts of a, as shares of the least value."""
 
 
 def broken_law(breaks: int, column: str) -> Law:
-    """The law of a number of breaks in a column."""
+    """Returns the law with a number of breaks in a column."""
     if breaks < 0:
         raise LawError(f"breaks={breaks} must not be negative.")
     numbers = range(1, breaks + 1)
@@ -33,8 +33,8 @@ def broken_law(breaks: int, column: str) -> Law:
         power = named["log_b"] - named["c0"] * log_x
         for i in numbers:
             width = np.exp(named[f"log_f{i}"])
-            bend = softplus((log_x - named[f"log_d{i}"]) / width)
-            power = power - named[f"c{i}"] * width * bend
+            turn = softplus((log_x - named[f"log_d{i}"]) / width)
+            power = power - named[f"c{i}"] * width * turn
         least = named["log_a"]
         largest = np.maximum(power.real, least.real)
         return largest + np.log(np.exp(power - largest) + np.exp(least - largest))
@@ -47,9 +47,9 @@ def broken_law(breaks: int, column: str) -> Law:
             share = SHARES[number % len(SHARES)] * target.min()
             places = np.sort(rng.uniform(log_x.min(), log_x.max(), breaks))
             widths = np.exp(rng.uniform(np.log(0.05), np.log(1.0), breaks)) * np.ptp(log_x) / 4
-            # With a, the places and the widths given, the rest is linear in the logarithm.
-            bends = [w * softplus((log_x - p) / w) for p, w in zip(places, widths, strict=True)]
-            design = np.column_stack([np.ones_like(log_x), -log_x, *(-bend for bend in bends)])
+            # Given a, the places and the widths, the rest is linear in the logarithm.
+            turns = [w * softplus((log_x - p) / w) for p, w in zip(places, widths, strict=True)]
+            design = np.column_stack([np.ones_like(log_x), -log_x, *(-turn for turn in turns)])
             linear = np.linalg.lstsq(design, np.log(target - share * 0.999), rcond=None)[0]
             vector = [np.log(share), linear[0], linear[1]]
             for i in range(breaks):
@@ -71,32 +71,19 @@ def fit_broken(
     """Fits a broken law of one column by another, by least squares of logarithms (the paper's).
 
     Args:
-      table: of runs.
-      breaks: how many; 0 is a power law with a floor.
+      table: the runs.
+      breaks: number of breaks; 0 is a power law with a floor.
       of: the column of x.
       target: the column of y, positive.
-      fitting: how.
+      fitting: how to fit.
     """
     groups = table.groups(fitting.resample)
     columns = {of: table.column(of)}
     return fit_law(broken_law(breaks, of), columns, table.column(target), fitting, groups=groups)
 
 
-def without_breaks(fit: Fit, upto: int) -> dict[str, float]:
-    """The power law that a fit follows beyond its first `upto` breaks, as b and c.
-
-    Far beyond break i, (1 + (x / d)^(1 / f))^(-c f) is (x / d)^-c.
-    """
-    own = fit.parameters
-    log_b, exponent = np.log(own["b"]), own["c0"]
-    for i in range(1, upto + 1):
-        log_b += own[f"c{i}"] * np.log(own[f"d{i}"])
-        exponent += own[f"c{i}"]
-    return {"b": float(np.exp(log_b)), "c": float(exponent)}
-
-
 def softplus(values: np.ndarray) -> np.ndarray:
-    """log(1 + exp(values)) without overflow, of complex numbers too."""
+    """Returns log(1 + exp(values)) without overflow, also for complex numbers."""
     is_high = np.real(values) > 0
     small = np.exp(np.where(is_high, -values, values))
     return np.where(is_high, values, 0.0) + np.log(1 + small)

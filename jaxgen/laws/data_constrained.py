@@ -1,7 +1,7 @@
-"""Repeated data: tokens seen again, and parameters too many for them, count for less and less.
+"""With repeated data, further epochs and excess parameters are worth less and less.
 
-Muennighoff et al. (2305.16264): Chinchilla's law of the effective D' = U + U R_D* (1 - exp(-R_D /
-R_D*)), where U tokens are unique and seen 1 + R_D times, and of the effective N' of the same form,
+Muennighoff et al. (2305.16264) take Chinchilla's law of effective tokens and parameters. With U
+unique tokens seen 1 + R_D times, D' = U + U R_D* (1 - exp(-R_D / R_D*)). N' has the same form,
 where U_N parameters are the best for U tokens and N = U_N (1 + R_N).
 """
 
@@ -26,9 +26,9 @@ MUENNIGHOFF = {
     "alpha": 0.3526596,
     "beta": 0.3526596,
 }
-"""The paper's law of C4 without repetition."""
+"""The paper's law for C4 without repetition."""
 DECAYS = (1.0, 5.0, 20.0)
-"""Where the search begins for R_D* and R_N*."""
+"""Starts of R_D* and R_N*."""
 
 
 def _law() -> Law:
@@ -66,9 +66,9 @@ def _law() -> Law:
 
 
 def effective(total: np.ndarray, unique: np.ndarray, decay: np.ndarray) -> np.ndarray:
-    """What a total is worth of which only a part is unique: U + U R* (1 - exp(-R / R*))."""
+    """Returns the worth of a total of which a part is unique, U + U R* (1 - exp(-R / R*))."""
     repeats = total / unique - 1
-    # Where nothing decays R* has no end, and 1 - exp(...) would be rounding that a fit exploits.
+    # Where nothing decays R* diverges, and a fit would exploit the rounding of 1 - exp(...).
     return unique - unique * decay * np.expm1(-repeats / decay)
 
 
@@ -86,10 +86,11 @@ def fit_data_constrained(
     Args:
       table: with the column `unique_tokens`; `tokens` count repetitions.
       base: A, B, E, alpha and beta of runs without repetition, held fixed (the paper's way); None
-        to fit them too, which takes runs without repetition in the table.
-      fitting: how.
-      starts: of the free working parameters; with a base these are ln R_D*, ln R_N*. The objective
-        has several optima (see docs/decisions.md), of which the best that was found is given.
+        to fit them too, which needs runs without repetition in the table.
+      fitting: how to fit.
+      starts: [starts, parameters] of the free working parameters; with a base these are ln R_D*
+        and ln R_N*. The fit loss has several optima (docs/decisions.md); the best one found is
+        returned.
     """
     law = DATA_CONSTRAINED
     if base is not None:
@@ -100,6 +101,6 @@ def fit_data_constrained(
 
 
 def base_vector(base: Mapping[str, float]) -> dict[str, float]:
-    """A base law's working parameters by name, as `restrict` takes them."""
+    """Returns a base law's working parameters by name, as `restrict` takes them."""
     fixed = dict(zip(CHINCHILLA.parameters, CHINCHILLA.vector(base), strict=True))
     return {name: float(value) for name, value in fixed.items()}

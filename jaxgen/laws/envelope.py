@@ -1,4 +1,4 @@
-"""Chinchilla's first approach: which model is best at each compute along its training curve.
+"""Chinchilla's first approach fits N*(C) to the lower envelope of training curves.
 
 Hoffmann et al. (2203.15556): at 1500 FLOPs, evenly spaced in logarithms, the run whose curve is
 lowest gives N* and D*; both are fitted to C by least squares of logarithms.
@@ -29,9 +29,9 @@ class Envelope:
       frontier: N*(C) and D*(C).
       flops: [places].
       parameters: [places] of the best run there.
-      tokens: [places] it has seen by then.
-      loss: [places] the lowest.
-      winners: names (or numbers, in their order) of the runs that are best anywhere.
+      tokens: [places] that it has seen by then.
+      loss: [places] of the envelope.
+      winners: names of the runs that are best anywhere.
     """
 
     frontier: Frontier
@@ -52,18 +52,18 @@ def fit_envelope(
     """Fits N*(C) to the lower envelope of training curves.
 
     Args:
-      table: checkpoints; those of one run have one name in `runs`. Smooth noisy curves first.
-      flops: at which the best is sought; 1500 over the table's by default.
+      table: checkpoints; those of one run share a name in `runs`. Smooth noisy curves first.
+      flops: FLOPs to find the best run at; by default 1500 over the table's range.
       bootstraps: resamples of whole runs; 0 for none.
-      seed: of the resamples.
-      is_inner: leave out FLOPs at which the smallest or the largest size is best: at those the
-        envelope ends for want of sizes, not because they are the best there are.
+      seed: seed of the resamples.
+      is_inner: whether to leave out FLOPs at which the smallest or the largest size is best,
+        since a smaller or larger size might have been better there.
 
     Raises:
-      LawError: where no names are given, or fewer than two sizes are on the envelope.
+      LawError: the table has no run names, or fewer than two sizes are on the envelope.
     """
     if table.runs is None:
-        raise LawError("the envelope needs Table.runs: which checkpoints are of one run.")
+        raise LawError("the envelope needs Table.runs: the run that each checkpoint belongs to.")
     names, which = np.unique(table.runs, return_inverse=True)
     if flops is None:
         flops = np.geomspace(table.flops.min(), table.flops.max(), PLACES)
@@ -123,7 +123,7 @@ def fit_envelope(
 
 
 def _best(curves: np.ndarray, sizes: np.ndarray, is_inner: bool) -> tuple[np.ndarray, np.ndarray]:
-    """[places] the best run, and whether the place counts."""
+    """Returns the best run at each place, and whether the place counts."""
     best = curves.argmin(axis=0)
     kept = np.isfinite(curves.min(axis=0))
     if is_inner:

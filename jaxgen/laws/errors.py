@@ -1,7 +1,7 @@
-"""What goes wrong when a law is fitted."""
+"""The one error of this room."""
 
 from __future__ import annotations
 
 
 class LawError(ValueError):
-    """A table or a setting that no law can be fitted with; says what, its value and the fix."""
+    """A table or a setting that a law cannot be fitted with; names it, its value and the fix."""

@@ -1,4 +1,4 @@
-"""The best model of a compute budget: N*(C), D*(C) and the loss they reach."""
+"""The best model of a compute budget: its parameters N*(C), tokens D*(C) and loss."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from jaxgen.laws.table import FLOPS_PER_PARAMETER_AND_TOKEN, check_positive
 from jaxgen.laws.token_flops import TokenFlops
 
 COARSE, FINE = 600, 400
-"""Sizes of the two grids on which a law without a closed form is searched."""
+"""Points of the two grids over which a law without a closed form is searched."""
 FINE_REACH = 4.0
-"""The finer grid's extent in ln N, on each side of the coarse one's best."""
+"""Half the extent of the finer grid in ln N, around the best point of the coarse one."""
 
 Losses = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Parameters and tokens -> losses, of the same shape."""
@@ -32,10 +32,10 @@ class Optimum:
       parameters: [budgets] N*.
       tokens: [budgets] D*.
       loss: [budgets] that they reach; NaN where the approach does not say.
-      parameters_interval: [budgets, 2]; NaN without bootstraps, and so below.
+      parameters_interval: [budgets, 2]; NaN without bootstraps, as are the next two.
       tokens_interval: [budgets, 2].
       loss_interval: [budgets, 2] of the law's curve, without a run's noise.
-      level: of the intervals.
+      level: the level of the intervals.
       is_extrapolated: [budgets] bool: beyond 10 times the largest compute of the fit.
     """
 
@@ -55,13 +55,13 @@ class Frontier:
     """Power laws N* = exp(log_size) C^exponent and D* = C / (a token's FLOPs at N*).
 
     Attributes:
-      name: of the approach.
+      name: the approach.
       log_size: logarithm of N* at one FLOP.
       exponent: a of N* ~ C^a.
       log_size_draws: [bootstraps].
       exponent_draws: [bootstraps].
-      token_flops: what a token costs at a size.
-      largest_flops: of the runs it comes from.
+      token_flops: FLOPs of a token by size.
+      largest_flops: the largest compute among the runs fitted.
     """
 
     name: str
@@ -74,21 +74,21 @@ class Frontier:
 
     @property
     def tokens_exponent(self) -> float:
-        """b of D* ~ C^b."""
+        """Returns b of D* ~ C^b."""
         return 1 - self.token_flops.exponent * self.exponent
 
     @property
     def standard_error(self) -> float:
-        """Of a."""
+        """Returns the standard error of a."""
         return float(np.nanstd(self.exponent_draws, ddof=1)) if len(self.exponent_draws) else np.nan
 
     def exponent_interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Percentile interval of a."""
+        """Returns the percentile interval of a."""
         low, high = interval(self.exponent_draws, level)
         return float(low), float(high)
 
     def tokens_exponent_interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Percentile interval of b: that of a, turned round."""
+        """Returns the percentile interval of b, which follows from that of a."""
         low, high = self.exponent_interval(level)
         power = self.token_flops.exponent
         return 1 - power * high, 1 - power * low
@@ -100,18 +100,18 @@ class Frontier:
         losses: Losses | None = None,
         losses_of_draws: Losses | None = None,
     ) -> Optimum:
-        """N* and D* of budgets, with intervals.
+        """Returns N* and D* of budgets, with intervals.
 
         Args:
           flops: [budgets] or a number.
-          level: of the intervals.
-          losses: [budgets] parameters and tokens -> [budgets] losses, where they are known.
-          losses_of_draws: the same of [bootstraps, budgets].
+          level: the level of the intervals.
+          losses: parameters and tokens [budgets] -> losses [budgets], where they are known.
+          losses_of_draws: the same for [bootstraps, budgets].
         """
         flops = np.atleast_1d(np.asarray(flops, float))
         check_positive("flops", flops)
         sizes = np.exp(self.log_size + self.exponent * np.log(flops))
-        # A draw far off may have a size of nothing or without end, and tokens to match.
+        # An outlying draw may have a size of 0 or infinity, and tokens to match.
         with np.errstate(divide="ignore", over="ignore"):
             size_draws = np.exp(
                 self.log_size_draws[:, None] + self.exponent_draws[:, None] * np.log(flops)
@@ -138,16 +138,16 @@ class Frontier:
 
 
 def search_optimum(fit: Fit, flops: ArrayLike, level: float = 0.95, **others: float) -> Optimum:
-    """The best models by a law of parameters and tokens without a closed form.
+    """Finds the best models under a law of parameters and tokens without a closed form.
 
-    ln N is searched on a grid, then on a finer one about the best, then by a parabola through the
-    best three. Dense compute, C = 6ND, is presumed.
+    ln N is searched on a grid, then on a finer one around the best point, then by a parabola
+    through the best three. Compute is taken to be 6ND.
 
     Args:
       fit: of a law that reads parameters and tokens.
       flops: [budgets] or a number.
-      level: of the intervals.
-      **others: values of the law's further inputs, such as experts=64.
+      level: the level of the intervals.
+      **others: values of the law's further inputs, such as unique_tokens=1e9.
     """
     if not {"parameters", "tokens"} <= set(fit.law.inputs):
         raise LawError(
@@ -187,7 +187,7 @@ def search_optimum(fit: Fit, flops: ArrayLike, level: float = 0.95, **others: fl
 
 
 def _vertices(places: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of rows [rows, places], the least by a parabola through three points; NaN at an edge."""
+    """Returns places and heights of the rows' minima, by parabolas; NaN at an edge."""
     best = np.argmin(values, axis=1)
     is_edge = (best == 0) | (best == len(places) - 1)
     best = np.clip(best, 1, len(places) - 2)

@@ -6,12 +6,12 @@ interpolation (Porian et al., 2406.19146). A budget is dropped, and the reason k
 minimum is at the edge of its sizes or the parabola opens downward. ln N* is then fitted to ln C by
 least squares with weights of one over N*'s variance.
 
-Intervals are by adding noise, of the size that points show about their parabolas, to a smooth curve
-through each budget, again and again. (Noise on top of the noise observed would move an
-interpolation's minimum further than one run's noise does.) The size of the noise is itself known
-from few points, so it is drawn too, from its chi-squared distribution; and where the minima scatter
-about the line by more than 95 % of chance would let them, deviations are widened by the ratio of
-the scatter to their noise (Birge, 1932).
+Intervals come from repeatedly adding noise to a smooth curve through each budget; its size is the
+scatter of points about their parabolas. (Noise added to the observed points would move the minimum
+of an interpolation further than one run's noise does.) The size of the noise is estimated from few
+points, so it is drawn too, from its chi-squared distribution. Where the minima scatter about the
+line more than noise would allow in 95 % of cases, deviations are widened by the ratio of the
+scatter to its expectation (Birge, 1932).
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from jaxgen.laws.table import Table
 from jaxgen.laws.token_flops import token_flops_of
 
 GAP = 0.25
-"""In ln C: budgets further apart than this are different ones, unless they are named."""
+"""Distance in ln C beyond which runs belong to different budgets, unless budgets are named."""
 SIGNIFICANT = 0.95
-"""Of chance: the scatter of minima about their line beyond which intervals are widened."""
+"""Quantile of the scatter of minima about their line beyond which intervals are widened."""
 FLOOR = 1 / 3
 """Least standard deviation of ln N*, in steps between sizes (Porian et al.)."""
 
@@ -47,12 +47,12 @@ class Budget:
     """A budget and its best model.
 
     Attributes:
-      flops: geometric mean of its runs'.
-      runs: how many.
+      flops: geometric mean of its runs' FLOPs.
+      runs: number of runs.
       parameters: N*; NaN where dropped.
-      loss: at the minimum; NaN where dropped.
+      loss: loss at the minimum; NaN where dropped.
       standard_error: of ln N*, with its floor; NaN where dropped or without bootstraps.
-      dropped: why it takes no part, or empty.
+      dropped: why the budget is left out, else empty.
     """
 
     flops: float
@@ -69,11 +69,11 @@ class IsoFlop:
 
     Attributes:
       frontier: N*(C) and D*(C).
-      budgets: each one's minimum, in rising order.
-      curve: which curve was fitted.
-      noise: standard deviation of the log loss that was used.
-      scatter: of the minima about the line over what their noise says; widens intervals where it
-        is significantly above 1.
+      budgets: each budget's minimum, in rising order.
+      curve: the curve that was fitted.
+      noise: standard deviation of the log loss that was assumed.
+      scatter: scatter of the minima about the line over its expectation; it widens intervals
+        where it is significantly above 1.
     """
 
     frontier: Frontier
@@ -94,17 +94,17 @@ def fit_isoflop(
     """Fits N*(C) and D*(C) to runs of several sizes at each of some budgets.
 
     Args:
-      table: of finished runs.
+      table: finished runs.
       curve: `quadratic`, `local` (the five points about the least) or `akima`.
       budgets: FLOPs; a run belongs to the nearest, and to none where that is more than 12 % off. By
         default runs are split where their FLOPs leave a gap of more than 25 %.
       noise: standard deviation of a run's log loss between seeds; by default that of points about
         parabolas through their budget's five points about the least.
-      bootstraps: 0 for none.
-      seed: of the noise.
+      bootstraps: number of noisy copies; 0 for none.
+      seed: seed of the noise.
 
     Raises:
-      LawError: where fewer than two budgets are left, or nothing tells the noise.
+      LawError: fewer than two budgets are left, or the noise cannot be estimated.
     """
     if curve not in CURVES:
         raise LawError(f"curve={curve!r} must be one of {', '.join(CURVES)}.")
@@ -113,8 +113,8 @@ def fit_isoflop(
     if noise is None:
         if not freedom and bootstraps:
             raise LawError(
-                "no budget has more than three sizes, so nothing tells the noise of a run; give "
-                "noise= (of the log loss), or set bootstraps=0."
+                "no budget has more than three sizes, so the noise of a run cannot be estimated; "
+                "give noise= (of the log loss), or set bootstraps=0."
             )
         noise = float(np.sqrt(np.sum(errors**2) / freedom)) if freedom else 0.0
     else:
@@ -132,8 +132,8 @@ def fit_isoflop(
             copies = np.vstack([losses, centre, centre + noise_of_runs])
             places, lowest, reason = fit_curves(curve, logs, copies)
             if not np.isnan(places[1]):
-                break  # else the smooth curve has no minimum, and the points themselves must do
-        # How far the noise moves the minimum, put about the minimum observed.
+                break  # Else the smooth curve has no minimum, and the points are used instead.
+        # The noise's shifts of the minimum, centred on the minimum observed.
         moved = places[0] + (places[2:] - places[1])
         steps = np.ptp(logs) / max(1, same_sizes(logs).max())
         error = np.nan
@@ -154,7 +154,7 @@ def fit_isoflop(
 def _line(table, found, minima, draws, noise, curve) -> tuple[Frontier, float]:
     if len(minima) < 2:
         reasons = "; ".join(f"{budget.flops:.3g}: {budget.dropped or 'kept'}" for budget in found)
-        raise LawError(f"fewer than two budgets have a minimum ({reasons}); add sizes about it.")
+        raise LawError(f"fewer than two budgets have a minimum ({reasons}); add sizes around it.")
     from scipy.stats import chi2
 
     logs, places, errors = minima.T
@@ -165,7 +165,7 @@ def _line(table, found, minima, draws, noise, curve) -> tuple[Frontier, float]:
     if len(draws):
         log_sizes, exponents = weighted_line(logs, draws, weights)
         if len(logs) > 2:
-            # Of the noise itself, without the floor that only serves the weights.
+            # Without the floor of the standard error, which is only for the weights.
             own = np.maximum(np.nanstd(draws, axis=0), 1e-12)
             away = (places - log_size - exponent * logs) / own
             scatter = float(np.sqrt(np.sum(away**2) / (len(logs) - 2)))
@@ -188,7 +188,7 @@ def _line(table, found, minima, draws, noise, curve) -> tuple[Frontier, float]:
 def weighted_line(
     x: np.ndarray, y: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """[points], [..., points], [points] -> intercept and slope [...]; NaN of y are left out."""
+    """Returns the intercept and slope [...] of y [..., points] over x; NaN of y are left out."""
     weights = np.where(np.isnan(y), 0.0, weights)
     y = np.nan_to_num(y)
     total = weights.sum(axis=-1)
@@ -200,7 +200,7 @@ def weighted_line(
 
 
 def _groups(table: Table, budgets: Sequence[float] | None) -> list[np.ndarray]:
-    """Rows of each budget, in rising order."""
+    """Returns the rows of each budget, in rising order."""
     logs = np.log(table.flops)
     if budgets is not None:
         away = np.abs(logs[:, None] - np.log(np.sort(budgets)))

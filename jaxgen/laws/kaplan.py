@@ -1,4 +1,4 @@
-"""The laws of Kaplan et al. (2001.08361): powers without an irreducible loss.
+"""The laws of Kaplan et al. (2001.08361) are powers without an irreducible loss.
 
 L(N) = (N_c / N)^alpha, and likewise of tokens and of compute; together
 L(N, D) = [(N_c / N)^(alpha_N / alpha_D) + D_c / D]^alpha_D. N is without embeddings there.
@@ -15,7 +15,7 @@ from jaxgen.laws.law import Law, by_complex_step, grid
 from jaxgen.laws.table import Columns, Table
 
 EXPONENTS = (0.03, 0.07, 0.15, 0.4)
-"""Where the search begins for each exponent."""
+"""Starts of each exponent."""
 
 
 def _power(column: str) -> Law:
@@ -47,7 +47,7 @@ def _joint() -> Law:
     def starts(columns: Columns, target: np.ndarray) -> np.ndarray:
         size, tokens = (np.median(np.log(columns[name])) for name in inputs)
         loss = np.median(np.log(target))
-        # Each term alone gives half of what is within the brackets at a typical point.
+        # Each term makes up half of the sum in brackets at a typical point.
         powers = grid(EXPONENTS, EXPONENTS)
         inner = loss / powers[:, 1] - np.log(2)
         of_size = size + inner * powers[:, 1] / powers[:, 0]
@@ -58,7 +58,7 @@ def _joint() -> Law:
 
 
 KAPLAN = {name: _power(name) for name in ("parameters", "tokens", "flops")}
-"""By the column: natural parameters `scale` (N_c, D_c or C_c, in the column's unit) and `alpha`."""
+"""Laws by column, with parameters `scale` (N_c, D_c or C_c, in the column's unit) and `alpha`."""
 KAPLAN_JOINT = _joint()
 
 
@@ -66,9 +66,9 @@ def fit_kaplan(table: Table, of: str = "parameters", fitting: Fitting = ROBUST) 
     """Fits L(N), L(D), L(C) or L(N, D).
 
     Args:
-      table: of runs that nothing but this column limits.
-      of: `parameters`, `tokens`, `flops` or `both`, which is of parameters and tokens.
-      fitting: how.
+      table: runs that are limited by this column alone.
+      of: `parameters`, `tokens`, `flops`, or `both` for parameters and tokens.
+      fitting: how to fit.
     """
     if of == "both":
         return fit_table(KAPLAN_JOINT, table, fitting)

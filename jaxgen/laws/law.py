@@ -1,9 +1,9 @@
-"""A law: a formula with named parameters, and what a fit needs to know of it.
+"""A law is a formula with named parameters, its gradient and its starting points.
 
-Parameters are worked on without bounds: `log_A` is the logarithm of the law's positive A, and
-`logit_b` the log-odds of its b, which is between 0 and 1.
-Everything is evaluated for many parameter vectors at once, [replicates, parameters], so that a
-grid of starts or a thousand bootstraps cost a few matrix products and not a thousand loops.
+A search needs parameters without bounds, the working parameters: `log_A` is the logarithm of the
+law's positive A, and `logit_b` the log-odds of its b, which lies between 0 and 1. Everything is
+evaluated for many parameter vectors at once, [replicates, parameters], so that a grid of starts or
+a thousand bootstraps cost a few matrix products and not a thousand loops.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ COMPLEX_STEP = 1e-30
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Slopes:
-    """How the values of an evaluation change with the parameters.
+    """The derivatives of an evaluation's values along some directions.
 
     Attributes:
-      pull: [replicates, points] weights of the points' gradients -> their sum, [replicates,
+      vjp: [replicates, points] weights -> the weighted sum of the points' gradients, [replicates,
         directions].
       jacobian: -> [replicates, points, directions].
     """
 
-    pull: Callable[[np.ndarray], np.ndarray]
+    vjp: Callable[[np.ndarray], np.ndarray]
     jacobian: Callable[[], np.ndarray]
 
 
 Evaluate = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, Slopes]]
 """[replicates, parameters] and directions [directions, parameters] -> values [replicates, points]
-and their slopes along the directions."""
+and their slopes along those directions."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Restriction:
-    """Free parameters as part of all: whole = free @ spread + offset.
+    """The map from free parameters to all of them: whole = free @ spread + offset.
 
     Attributes:
-      names: of all working parameters.
+      names: all working parameters.
       spread: [free, all].
       offset: [all].
     """
@@ -63,13 +63,13 @@ class Law:
     """A formula of named parameters and columns.
 
     Attributes:
-      name: as reports write it.
+      name: the name in reports.
       parameters: names of the working parameters, in the order of a vector.
-      inputs: names of the columns it reads.
+      inputs: names of the columns that it reads.
       bind: columns -> the formula on those points.
       starts: columns and target [points] -> [starts, parameters] where a search begins.
-      is_log: the formula gives the logarithm of what is predicted, not itself.
-      restriction: by which parameters were fixed or tied, if any were.
+      is_log: whether the formula gives the logarithm of the prediction.
+      restriction: the parameters that `restrict` fixed or tied, if any.
     """
 
     name: str
@@ -81,9 +81,9 @@ class Law:
     restriction: Restriction | None = None
 
     def natural(self, vector: np.ndarray) -> dict[str, np.ndarray]:
-        """[..., parameters] -> each of the law's own parameters [...], `log_A` as `A`.
+        """Returns the law's own parameters [...] of vectors [..., parameters]: `A` for `log_A`.
 
-        Those of `restrict` that are fixed or tied are among them.
+        Parameters that `restrict` fixed or tied are among them.
         """
         whole = self.restriction.whole(vector) if self.restriction else vector
         names = self.restriction.names if self.restriction else self.parameters
@@ -91,24 +91,24 @@ class Law:
         for place, name in enumerate(names):
             kind, short = _short(name)
             values = whole[..., place]
-            # A resampling that tells nothing of one may let it run off to no end.
+            # A resample that does not constrain a parameter may let it diverge.
             with np.errstate(over="ignore"):
                 found[short] = TRANSFORMS[kind][0](values) if kind else values
         return found
 
     def vector(self, natural: Mapping[str, float]) -> np.ndarray:
-        """[parameters] of the law's own free parameters; the reverse of `natural`."""
+        """Returns the vector [parameters] of the law's own parameters, the inverse of `natural`."""
         vector = []
         for name in self.parameters:
             kind, short = _short(name)
             if short not in natural:
-                raise LawError(f"{self.name} has the parameter {short}, which is not given.")
+                raise LawError(f"{self.name} has the parameter {short}, which is missing.")
             value = float(natural[short])
             vector.append(TRANSFORMS[kind][1](value) if kind else value)
         return np.array(vector)
 
     def values(self, columns: Mapping[str, ArrayLike], vectors: np.ndarray) -> np.ndarray:
-        """[..., parameters] -> what is predicted, [..., points], not its logarithm."""
+        """Returns predictions [..., points], not logarithms, of vectors [..., parameters]."""
         flat = np.atleast_2d(vectors)
         arrays = {name: np.asarray(find_column(columns, name)) for name in self.inputs}
         values = self.bind(arrays)(flat, np.eye(flat.shape[1]))[0]
@@ -122,7 +122,7 @@ def by_complex_step(
     parameters: Sequence[str],
     inputs: Sequence[str],
 ) -> Callable[[Columns], Evaluate]:
-    """`Law.bind` of a formula, with a gradient that is exact to rounding.
+    """Returns the `Law.bind` of a formula, with a gradient that is exact to rounding.
 
     The imaginary part of f(x + ih) is h f'(x) without any difference being taken, so h can be tiny
     (Squire and Trapp, 1998). The formula must be made of analytic functions alone.
@@ -131,7 +131,7 @@ def by_complex_step(
       function: parameters by name [replicates, 1] (of the working names) and columns [points] ->
         [replicates, points].
       parameters: working names.
-      inputs: columns it reads.
+      inputs: columns that it reads.
     """
 
     def bind(columns: Columns) -> Evaluate:
@@ -147,10 +147,10 @@ def by_complex_step(
                 moved = [vectors + 1j * COMPLEX_STEP * direction for direction in directions]
                 return [np.imag(at(vector)) / COMPLEX_STEP for vector in moved]
 
-            def pull(weights: np.ndarray) -> np.ndarray:
+            def vjp(weights: np.ndarray) -> np.ndarray:
                 return np.stack([np.sum(weights * slope, axis=1) for slope in along()], axis=1)
 
-            return at(vectors), Slopes(pull, lambda: np.stack(along(), axis=2))
+            return at(vectors), Slopes(vjp, lambda: np.stack(along(), axis=2))
 
         return evaluate
 
@@ -160,12 +160,12 @@ def by_complex_step(
 def restrict(
     law: Law, fixed: Mapping[str, float] | None = None, tied: Mapping[str, str] | None = None
 ) -> Law:
-    """The same law with fewer free parameters.
+    """Returns the same law with fewer free parameters.
 
     Args:
-      law: any.
+      law: any law.
       fixed: value by working name (`log_E`, not `E`).
-      tied: a working name by the one whose value it takes: {"beta": "alpha"}.
+      tied: the name of a working parameter -> the one whose value it takes: {"beta": "alpha"}.
     """
     fixed, tied = dict(fixed or {}), dict(tied or {})
     for name in (*fixed, *tied, *tied.values()):
@@ -206,19 +206,19 @@ def restrict(
 
 
 def grid(*axes: Sequence[float]) -> np.ndarray:
-    """[combinations, axes]: every combination of the axes' values."""
+    """Returns every combination of the axes' values, [combinations, axes]."""
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
 
 
 def logistic(values: np.ndarray) -> np.ndarray:
-    """1 / (1 + exp(-values)) without overflow, of complex numbers too."""
+    """Returns 1 / (1 + exp(-values)) without overflow, also for complex numbers."""
     is_high = np.real(values) > 0
     small = np.exp(np.where(is_high, -values, values))
     return np.where(is_high, 1.0, small) / (1 + small)
 
 
 def _short(name: str) -> tuple[str, str]:
-    """A working parameter's kind and its name in the law."""
+    """Returns a working parameter's transform and its name in the law."""
     for kind in TRANSFORMS:
         if name.startswith(f"{kind}_"):
             return kind, name.removeprefix(f"{kind}_")

@@ -1,7 +1,7 @@
-"""Many small least-squares fits at once, by Levenberg and Marquardt's method.
+"""Many small least-squares fits at once, by the method of Levenberg and Marquardt.
 
-Where a law nearly goes through its points, the objective is a narrow curved valley that BFGS walks
-along slowly; steps from the residuals' own slopes do not. The damping of a step is a multiple of
+Where a law nearly goes through its points, the fit loss is a narrow curved valley, along which BFGS
+is slow and steps from the residuals' own slopes are not. The damping of a step is a multiple of
 the diagonal of J'J (Marquardt, 1963), adapted for each fit by whether its last step led down.
 """
 
@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxgen.laws.objective import Problem
+from jaxgen.laws.huber_loss import Problem
 
 FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-2, 1e-14, 1e12
 DOWN, UP = 0.2, 4.0
-"""Of the damping, after a step that led down and one that did not."""
+"""Factors of the damping after a step that led down and after one that did not."""
 STALLED = 3
-"""Steps of no progress after which a fit is done."""
+"""Steps without progress after which a fit is done."""
 
 
 def minimise_squares(
@@ -24,10 +24,11 @@ def minimise_squares(
     """Minimises each row of starts.
 
     Args:
-      problem: of least squares (an infinite delta).
+      problem: one of least squares (an infinite delta).
       starts: [rows, parameters].
-      tolerance: a row is done when three steps in turn take off less than this part of its value.
-      iterations: steps at most, those that lead up counted.
+      tolerance: a row is done after three consecutive steps that lower its value by less than
+        this fraction.
+      iterations: the most steps, counting those that lead up.
 
     Returns:
       Where each row ends [rows, parameters], and the values there [rows].
@@ -63,7 +64,7 @@ def minimise_squares(
 
 
 def _steps(matrices: np.ndarray, gradients: np.ndarray, damping: np.ndarray) -> np.ndarray:
-    """[rows, parameters]: the damped steps, found in units in which J'J has a unit diagonal."""
+    """Returns the damped steps [rows, parameters], solved for where J'J has a unit diagonal."""
     size = np.trace(matrices, axis1=1, axis2=2)[:, None]
     diagonal = np.maximum(np.diagonal(matrices, axis1=1, axis2=2), 1e-30 * size + 1e-300)
     scale = np.sqrt(diagonal)

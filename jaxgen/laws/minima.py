@@ -1,4 +1,4 @@
-"""The minimum of a curve of log loss over ln N, for many noisy copies of the losses at once."""
+"""Minima of curves of log loss over ln N, for many noisy copies of the losses at once."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from jaxgen.laws.table import Table
 
 CURVES = ("quadratic", "local", "akima")
 LEAST_SIZES = 3
-"""Of a budget, for a parabola."""
+"""Sizes of a budget that a parabola needs."""
 LEAST_AKIMA = 5
 LOCAL_POINTS = 5
-"""Of a local parabola: the least and those about it."""
+"""Points of a local parabola: the least one and its neighbours."""
 MERGED = 0.05
-"""In ln N: sizes nearer than this are one, with its mean; curves through both would be wild."""
+"""Distance in ln N below which sizes are merged, since a curve through both would oscillate."""
 FINE = 25
 """Points of Akima's curve between two sizes (Porian et al.)."""
 
@@ -23,16 +23,16 @@ FINE = 25
 def fit_curves(
     curve: str, logs: np.ndarray, losses: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """Minima of a budget's curves.
+    """Finds the minima of a budget's curves.
 
     Args:
       curve: one of `CURVES`.
       logs: [points] ln N.
-      losses: [copies, points] log losses, of which the first is the one observed.
+      losses: [copies, points] log losses; the first row is the one observed.
 
     Returns:
       Places [copies] in ln N and heights [copies] of the minima, NaN where there is none; and why
-      the observed curve has none, or nothing.
+      the observed curve has none, else an empty string.
     """
     needed = LEAST_AKIMA if curve == "akima" else LEAST_SIZES
     distinct = len(np.unique(same_sizes(logs)))
@@ -48,10 +48,7 @@ def fit_curves(
 
 
 def about_least(logs: np.ndarray, losses: np.ndarray) -> np.ndarray:
-    """Indices of the points of the sizes about the least loss.
-
-    The window is of the observed losses and stays for their noisy copies.
-    """
+    """Returns the indices of the points around the least loss."""
     which = same_sizes(logs)
     means = np.array([losses[which == size].mean() for size in range(which.max() + 1)])
     first = int(np.argmin(means)) - LOCAL_POINTS // 2
@@ -60,7 +57,7 @@ def about_least(logs: np.ndarray, losses: np.ndarray) -> np.ndarray:
 
 
 def same_sizes(logs: np.ndarray) -> np.ndarray:
-    """[points] int from 0 in rising order: points of one number are of one size."""
+    """Returns the size [points] of each point as an int from 0, in rising order."""
     order = np.argsort(logs, kind="stable")
     which = np.empty(len(logs), int)
     which[order] = np.cumsum(np.diff(logs[order], prepend=logs[order[0]]) > MERGED)
@@ -68,16 +65,16 @@ def same_sizes(logs: np.ndarray) -> np.ndarray:
 
 
 def smoothed(logs: np.ndarray, losses: np.ndarray) -> np.ndarray:
-    """[points]: a cubic through the points of a budget, a parabola where there are few sizes."""
+    """Fits a cubic to a budget's points, or a parabola where sizes are few; returns [points]."""
     degree = 3 if same_sizes(logs).max() >= LEAST_AKIMA - 1 else 2
     design = np.vander(logs - logs.mean(), min(degree, same_sizes(logs).max()) + 1)
     return design @ np.linalg.lstsq(design, losses, rcond=None)[0]
 
 
 def residuals(table: Table, groups: Sequence[np.ndarray]) -> tuple[np.ndarray, int]:
-    """Log losses about local parabolas, and how many of them are free to vary.
+    """Returns log losses about local parabolas, and their degrees of freedom.
 
-    Local ones, as far from the minimum a loss curve is no parabola, which is no noise.
+    Far from its minimum a loss curve is no parabola, and that difference is not noise.
     """
     found, freedom = [np.zeros(0)], 0
     for group in groups:
@@ -97,12 +94,12 @@ def _design(logs: np.ndarray) -> np.ndarray:
 
 
 def _parabolas(logs: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
-    constant, slope, bend = np.linalg.pinv(_design(logs)) @ losses.T
+    constant, slope, curvature = np.linalg.pinv(_design(logs)) @ losses.T
     with np.errstate(divide="ignore", invalid="ignore"):
-        away = -slope / (2 * bend)
+        away = -slope / (2 * curvature)
     places = away + logs.mean()
     heights = constant + slope * away / 2
-    opens_down = bend <= 0
+    opens_down = curvature <= 0
     is_edge = ~opens_down & ~((places > logs.min()) & (places < logs.max()))
     reason = "the parabola opens downward" if opens_down[0] else ""
     if is_edge[0]:

@@ -1,23 +1,23 @@
 """Many small minimisations at once, by BFGS.
 
-Laws have three to ten parameters, so the whole inverse Hessian is kept (L-BFGS with a long enough
-memory). Starts, bootstraps and draws are rows of one array; those that are done drop out. Steps
-meet the weak Wolfe conditions by bisection, which also serves functions with kinks in their slope
-such as Huber's (Lewis and Overton, Nonsmooth optimization via quasi-Newton methods, 2013).
+Laws have three to ten parameters, so the whole inverse Hessian is kept. Starts, bootstraps and
+draws are rows of one array; rows that are done drop out. Step lengths meet the weak Wolfe
+conditions by bisection, which also works where the slope has kinks, as the Huber loss's has (Lewis
+and Overton, Nonsmooth optimization via quasi-Newton methods, 2013).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from jaxgen.laws.objective import Problem
+from jaxgen.laws.huber_loss import Problem
 
 SUFFICIENT, CURVATURE = 1e-4, 0.9
-"""Of the Wolfe conditions."""
+"""Constants of the Wolfe conditions."""
 MAX_TRIALS = 30
-"""Of a step's length."""
+"""Trial lengths of one step."""
 STALLED = 3
-"""Steps of no progress after which a row is done."""
+"""Steps without progress after which a row is done."""
 
 
 def minimise(
@@ -26,10 +26,11 @@ def minimise(
     """Minimises each row of starts.
 
     Args:
-      problem: whose replicates the rows are.
+      problem: its replicates are the rows.
       starts: [rows, parameters].
-      tolerance: a row is done when three steps in turn take off less than this part of its value.
-      iterations: steps at most.
+      tolerance: a row is done after three consecutive steps that lower its value by less than
+        this fraction.
+      iterations: the most steps.
 
     Returns:
       Where each row ends [rows, parameters], and the values there [rows].
@@ -67,7 +68,7 @@ def minimise(
 
 
 def _step(function, points, values, gradients, active, direction, slope):
-    """A step along each direction that meets the weak Wolfe conditions, or none."""
+    """Takes a step along each direction that meets the weak Wolfe conditions, or none."""
     new, value, gradient = points[active].copy(), values[active].copy(), gradients[active].copy()
     length = np.ones(len(active))
     low, high = np.zeros(len(active)), np.full(len(active), np.inf)
@@ -101,7 +102,7 @@ def _step(function, points, values, gradients, active, direction, slope):
 
 
 def _update(inverse, active, moved, turned, is_first):
-    """BFGS's update of the inverse Hessians, where the curvature along the step is positive."""
+    """Updates the inverse Hessians by BFGS where the curvature along the step is positive."""
     curvature = np.sum(moved * turned, axis=1)
     size = np.linalg.norm(moved, axis=1) * np.linalg.norm(turned, axis=1)
     # Below the second bound its square would underflow, and the update be no number.
@@ -128,7 +129,7 @@ def _update(inverse, active, moved, turned, is_first):
 
 
 def _inverses(matrices: np.ndarray) -> np.ndarray:
-    """[rows, parameters, parameters] of matrices that may be singular, found at a unit diagonal."""
+    """Returns inverses of matrices that may be singular, computed at a unit diagonal."""
     count = matrices.shape[1]
     size = np.trace(matrices, axis1=1, axis2=2)[:, None]
     scale = np.sqrt(np.maximum(np.diagonal(matrices, axis1=1, axis2=2), 1e-12 * size + 1e-300))

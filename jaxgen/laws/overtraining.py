@@ -1,4 +1,4 @@
-"""Over-training: loss at any ratio of tokens to parameters, and the downstream error at a loss.
+"""Over-training: the loss at any ratio of tokens to parameters, and the downstream error.
 
 Gadre et al. (2403.08540): L(C, M) = E + (a M^eta + b M^-eta) C^-eta with M = D / N, which is
 Chinchilla's law with alpha = beta = 2 eta; and Err(L) = eps - k exp(-gamma L). They fit both by
@@ -16,35 +16,23 @@ from numpy.typing import ArrayLike
 from jaxgen.laws.chinchilla import CHINCHILLA
 from jaxgen.laws.fit import Fit, Prediction
 from jaxgen.laws.fitting import Fitting, fit_law, fit_table
+from jaxgen.laws.huber_loss import LEAST_SQUARES
 from jaxgen.laws.law import Law, by_complex_step, restrict
-from jaxgen.laws.objective import LEAST_SQUARES
 from jaxgen.laws.resampling import interval
-from jaxgen.laws.table import FLOPS_PER_PARAMETER_AND_TOKEN, Columns, Table
+from jaxgen.laws.table import Columns, Table
 
 OVERTRAINING = dataclasses.replace(
     restrict(CHINCHILLA, tied={"beta": "alpha"}), name="over-training"
 )
 PROTOCOL = Fitting(LEAST_SQUARES, bootstraps=0)
-"""The paper's: least squares of the loss. Its five runs are too few for bootstraps."""
+"""The paper fits by least squares of the loss. Its five runs are too few for bootstraps."""
 RATES = (0.1, 0.3, 1.0, 3.0, 10.0)
-"""Starts of gamma, over a typical loss."""
+"""Starts of gamma times a typical loss."""
 
 
 def fit_overtraining(table: Table, fitting: Fitting = PROTOCOL) -> Fit:
     """Fits L = E + A / N^alpha + B / D^alpha; `chinchilla_frontier` takes it too."""
     return fit_table(OVERTRAINING, table, fitting)
-
-
-def paper_form(fit: Fit) -> dict[str, float]:
-    """A fit's parameters as the paper writes them: a, b, eta and E of L(C, M)."""
-    own = fit.parameters
-    factor = FLOPS_PER_PARAMETER_AND_TOKEN ** (own["alpha"] / 2)
-    return {
-        "a": own["A"] * factor,
-        "b": own["B"] * factor,
-        "eta": own["alpha"] / 2,
-        "E": own["E"],
-    }
 
 
 def _error_law() -> Law:
@@ -71,7 +59,7 @@ DOWNSTREAM_ERROR = _error_law()
 
 
 def fit_downstream_error(table: Table, error: str = "error", fitting: Fitting = PROTOCOL) -> Fit:
-    """Fits Err(L) = eps - k exp(-gamma L), of a table's loss and a column of errors."""
+    """Fits Err(L) = eps - k exp(-gamma L) to a table's loss and a column of errors."""
     groups = table.groups(fitting.resample)
     columns = {"loss": table.loss}
     return fit_law(DOWNSTREAM_ERROR, columns, table.column(error), fitting, groups=groups)
@@ -85,15 +73,15 @@ def predict_error(
     level: float = 0.95,
     **named: ArrayLike,
 ) -> Prediction:
-    """The error of models by their predicted loss.
+    """Predicts the error of models from their predicted loss.
 
-    The interval comes of both fits' bootstraps, drawn in pairs, and has no noise of a run.
+    The interval comes from the bootstraps of both fits, in pairs, without the noise of a run.
 
     Args:
-      loss: a law of the loss.
-      error: a law of the error by the loss.
-      columns: the inputs of the law of the loss, [points] or numbers.
-      level: of the interval.
+      loss: a fit of the loss.
+      error: a fit of the error by the loss.
+      columns: inputs of the law of the loss, [points] or numbers.
+      level: the level of the intervals.
       **named: columns by name.
     """
     given = loss.inputs_of({**(columns or {}), **named})

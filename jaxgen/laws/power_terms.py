@@ -1,9 +1,9 @@
-"""Laws that are a sum of products of powers: most of those for the loss of language models.
+"""Most laws of the loss of language models are sums of products of powers.
 
-L = sum over terms of coefficient * product over columns of column ** (+-exponent). In logarithms a
+L = sum over terms of coefficient * product over columns of column ** -exponent. In logarithms a
 term is linear in the parameters, so log L is a log-sum-exp of linear functions and its gradient a
-softmax: one implementation with an analytic gradient serves Chinchilla's law, the over-training
-law, width and depth, and two laws of sparse models.
+softmax. One implementation with an analytic gradient serves Chinchilla's law, the over-training
+law and the published laws at the end of this file.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from jaxgen.laws.law import Evaluate, Law, Slopes
 from jaxgen.laws.table import Columns, check_positive, find_column
 
 EXPONENTS = (0.1, 0.25, 0.5, 1.0)
-"""Where the search begins for each exponent."""
+"""Starts of each exponent."""
 SHARES = (0.2, 1.0)
-"""Of a typical loss, before they are made to sum to one: where coefficients begin."""
+"""Starts of each term as shares of a typical loss, before they are made to sum to one."""
 MAX_STARTS = 300
 
 
 @dataclasses.dataclass(frozen=True)
 class Term:
-    """A term of a sum.
+    """One term of a sum.
 
     Attributes:
       coefficient: name of its positive factor.
-      powers: name of an exponent by the column that is raised to minus it.
+      powers: column -> name of the exponent; the column is raised to minus the exponent.
     """
 
     coefficient: str
@@ -38,10 +38,10 @@ class Term:
 
 
 def power_terms(name: str, terms: Sequence[Term]) -> Law:
-    """The law that is a sum of terms.
+    """Returns the law that is a sum of terms.
 
     Its working parameters are the logarithms of the coefficients, then the exponents, each in the
-    order of their first use. An exponent may stand in several terms.
+    order of their first use. Several terms may share an exponent.
     """
     coefficients = [f"log_{term.coefficient}" for term in terms]
     exponents = list(dict.fromkeys(power for term in terms for power in term.powers.values()))
@@ -49,7 +49,7 @@ def power_terms(name: str, terms: Sequence[Term]) -> Law:
     inputs = tuple(dict.fromkeys(column for term in terms for column in term.powers))
 
     def design(columns: Columns) -> np.ndarray:
-        """[terms, points, parameters]: of which a term's logarithm is the product."""
+        """Returns a matrix [terms, points, parameters] that maps parameters to log terms."""
         logs = {}
         for column in inputs:
             check_positive(column, find_column(columns, column))
@@ -74,7 +74,7 @@ def power_terms(name: str, terms: Sequence[Term]) -> Law:
             total = sum(parts[1:], start=parts[0])
             along = matrix @ directions.T
 
-            def pull(weights: np.ndarray) -> np.ndarray:
+            def vjp(weights: np.ndarray) -> np.ndarray:
                 scaled = weights / total
                 pairs = zip(parts, along, strict=True)
                 return np.sum([(scaled * part) @ of_term for part, of_term in pairs], axis=0)
@@ -83,7 +83,7 @@ def power_terms(name: str, terms: Sequence[Term]) -> Law:
                 pairs = zip(parts, along, strict=True)
                 return np.sum([(part / total)[:, :, None] * of for part, of in pairs], axis=0)
 
-            return np.log(total) + largest, Slopes(pull, jacobian)
+            return np.log(total) + largest, Slopes(vjp, jacobian)
 
         return evaluate
 
@@ -99,9 +99,50 @@ def power_terms(name: str, terms: Sequence[Term]) -> Law:
             pairs = pairs[np.sort(chosen)]
         vectors = np.zeros((len(pairs), len(parameters)))
         vectors[:, len(terms) :] = powers[pairs[:, 1]]
-        # A coefficient such that the term has its share of a typical loss at a typical point.
+        # With these coefficients a term has its share of a typical loss at a typical point.
         without = vectors @ typical.T
         vectors[:, : len(terms)] = np.log(shares[pairs[:, 0]] * np.median(target)) - without
         return vectors
 
     return Law(name, parameters, inputs, bind, starts)
+
+
+GRANULARITY = power_terms(
+    "MoE granularity (Krajewski)",
+    [
+        Term("g", {"granularity": "gamma", "parameters": "alpha"}),
+        Term("a", {"parameters": "alpha"}),
+        Term("b", {"tokens": "beta"}),
+        Term("c"),
+    ],
+)
+"""L = c + (g / G^gamma + a) / N^alpha + b / D^beta (2402.07871), with `granularity` G."""
+
+SPARSITY = power_terms(
+    "MoE sparsity (Abnar)",
+    [
+        Term("a", {"parameters": "alpha"}),
+        Term("b", {"tokens": "beta"}),
+        Term("c", {"active_fraction": "lambda"}),
+        Term("d", {"active_fraction": "delta", "parameters": "gamma"}),
+        Term("e"),
+    ],
+)
+"""L = a / N^alpha + b / D^beta + c / (1-S)^lambda + d / ((1-S)^delta N^gamma) + e (2501.12370).
+
+N counts all experts, and `active_fraction` is 1 - S, the share of experts that a token uses."""
+
+WIDTH_DEPTH = power_terms(
+    "width and depth (Gemstones)",
+    [
+        Term("A", {"width": "a"}),
+        Term("B", {"depth": "b"}),
+        Term("C", {"parameters": "c"}),
+        Term("D", {"tokens": "e"}),
+        Term("E"),
+    ],
+)
+"""L = A / w^a + B / d^b + C / N^c + D / T^e + E (2502.06857), with `width` w and `depth` d.
+
+The paper warns that the exponents depend strongly on the shapes fitted: where width and depth grow
+together, as in most ladders, the first three terms cannot be told apart."""

@@ -1,4 +1,4 @@
-"""Bootstrap: how a fit would vary, had other runs been made."""
+"""Bootstrap weights, and percentile intervals of what they give."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import numpy as np
 from jaxgen.laws.errors import LawError
 
 MAX_DRAWS = 1000
-"""Of one resample, before it is accepted that few have enough different runs."""
+"""Attempts at a resample with enough different runs before giving up."""
 
 
 def bootstrap_weights(
     groups: np.ndarray, count: int, least: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """[count, points]: how often each point is in each resample; whole groups are drawn.
+    """Returns how often each point is in each resample, [count, points]; groups stay whole.
 
     Resamples with fewer than `least` different groups are drawn again: a law of that many
     parameters goes through all their points, and its parameters mean nothing.
 
     Args:
       groups: [points] int from 0: points of one number are drawn together.
-      count: resamples.
-      least: different groups of each.
-      rng: the source of chance.
+      count: number of resamples.
+      least: different groups that each must have.
+      rng: the random generator.
     """
     total = int(groups.max()) + 1
     if count and total <= least:
@@ -44,12 +44,12 @@ def bootstrap_weights(
 
 
 def interval(draws: np.ndarray, level: float) -> np.ndarray:
-    """[draws, ...] -> [..., 2]: the percentile interval that holds the level's part of them."""
+    """Returns the percentile interval [..., 2] of draws [draws, ...] at a level."""
     if not 0 < level < 1:
         raise LawError(f"level={level} must be between 0 and 1.")
     if not len(draws):
         return np.full((*draws.shape[1:], 2), np.nan)
     tail = (1 - level) / 2
-    # Between two ends without end, interpolation is no number and so is the quantile: told as NaN.
+    # Interpolation between two infinite draws gives NaN.
     with np.errstate(invalid="ignore"):
         return np.moveaxis(np.nanquantile(draws, [tail, 1 - tail], axis=0), 0, -1)

@@ -1,23 +1,16 @@
-"""What a fit's figures hang on: the same fit with one thing changed at a time."""
+"""Sensitivity of a fit: the same fit with one thing changed at a time."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jaxgen.laws.chinchilla import fit_chinchilla
 from jaxgen.laws.errors import LawError
 from jaxgen.laws.fit import Fit
 from jaxgen.laws.fitting import ROBUST, Fitting
 from jaxgen.laws.table import Table
-
-DELTAS = (1e-4, 1e-3, 1e-2, math.inf)
-"""Of Huber's function."""
-IRREDUCIBLES = (0.0, 0.5, 0.9)
-"""Fixed E, over the fitted one."""
 
 FitTable = Callable[[Table, Fitting], Fit]
 
@@ -27,9 +20,9 @@ class Variation:
     """A fit with one thing changed.
 
     Attributes:
-      change: what, in words.
-      fit: None where it could not be made.
-      error: why it could not.
+      change: the change, in words.
+      fit: None where the fit failed.
+      error: why it failed, else empty.
     """
 
     change: str
@@ -38,7 +31,7 @@ class Variation:
 
 
 def drop_sizes(fit: FitTable, table: Table, fitting: Fitting = ROBUST) -> tuple[Variation, ...]:
-    """Without each size of model in turn."""
+    """Fits without each size of model in turn."""
     return tuple(
         _vary(
             f"without {size:.4g} parameters", fit, table.select(table.parameters != size), fitting
@@ -48,16 +41,16 @@ def drop_sizes(fit: FitTable, table: Table, fitting: Fitting = ROBUST) -> tuple[
 
 
 def vary_delta(
-    fit: FitTable, table: Table, fitting: Fitting = ROBUST, deltas: Sequence[float] = DELTAS
+    fit: FitTable, table: Table, fitting: Fitting, deltas: Sequence[float]
 ) -> tuple[Variation, ...]:
-    """With other deltas of Huber's function; an infinite one is least squares."""
+    """Fits with other deltas of the Huber loss; an infinite one is least squares."""
     return tuple(
         _vary(
             f"delta {delta:g}",
             fit,
             table,
             dataclasses.replace(
-                fitting, objective=dataclasses.replace(fitting.objective, delta=delta)
+                fitting, fit_loss=dataclasses.replace(fitting.fit_loss, delta=delta)
             ),
         )
         for delta in deltas
@@ -67,34 +60,10 @@ def vary_delta(
 def vary_parameters(
     fit: FitTable, table: Table, columns: Sequence[str], fitting: Fitting = ROBUST
 ) -> tuple[Variation, ...]:
-    """With other counts of parameters, such as a column without embeddings; flops stay."""
+    """Fits with other columns as the number of parameters; FLOPs stay."""
     return tuple(
         _vary(f"parameters as {name}", fit, table.with_parameters(name), fitting)
         for name in columns
-    )
-
-
-def fix_irreducible(
-    table: Table, values: Sequence[float] | None = None, fitting: Fitting = ROBUST
-) -> tuple[Variation, ...]:
-    """Chinchilla's law with E fixed.
-
-    Args:
-      table: of runs.
-      values: of E; by default parts of the fitted one, and as good as none.
-      fitting: how.
-    """
-    if values is None:
-        fitted = fit_chinchilla(table, dataclasses.replace(fitting, bootstraps=0)).parameters["E"]
-        values = [max(part * fitted, 1e-9) for part in IRREDUCIBLES]
-    return tuple(
-        _vary(
-            f"E fixed at {value:.4g}",
-            lambda rows, how, value=value: fit_chinchilla(rows, how, irreducible=value),
-            table,
-            fitting,
-        )
-        for value in values
     )
 
 

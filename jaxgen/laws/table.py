@@ -1,7 +1,7 @@
-"""A table of training runs: what every law is fitted on.
+"""Every law is fitted to a table of training runs.
 
 Columns have the same names everywhere: `parameters` (N), `tokens` (D), `flops` (C), `loss`, and any
-others that a law asks for, such as `unique_tokens` or `experts`.
+others that a law reads, such as `unique_tokens` or `width`.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from numpy.typing import ArrayLike
 from jaxgen.laws.errors import LawError
 
 FLOPS_PER_PARAMETER_AND_TOKEN = 6.0
-"""Forward and backward, of a dense model (Kaplan et al., 2001.08361)."""
+"""Forward and backward pass of a dense model (Kaplan et al., 2001.08361)."""
 
 Columns = Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Table:
-    """Points of training runs, one a row; several rows may be checkpoints of one run.
+    """Training runs, one a row; several rows may be checkpoints of one run.
 
     Attributes:
-      parameters: [rows] of the model, in the sense the law shall have (with or without embeddings).
+      parameters: [rows] of the model, with or without embeddings as the law should count them.
       tokens: [rows] trained on, repetitions included.
-      loss: [rows] in nats a token, or any other positive measure that falls.
-      flops: [rows] of training; 6 * parameters * tokens where not given.
-      seeds: [rows] which repetition of the same configuration; None where there is one.
-      runs: [rows] names; None where every row is a run of its own.
+      loss: [rows] in nats a token, or any other positive measure that falls with scale.
+      flops: [rows] of training; 6 * parameters * tokens by default.
+      seeds: [rows] seeds of runs that repeat a configuration; None without repetitions.
+      runs: [rows] names; None where every row is a separate run.
       extra: further columns by name, [rows] finite numbers each.
 
     Raises:
-      LawError: where a value is missing, not finite or not positive, or a run is there twice.
+      LawError: a value is missing, not finite or not positive, or a run is in the table twice.
     """
 
     parameters: np.ndarray
@@ -64,7 +64,7 @@ class Table:
         extra = {name: _numbers(name, values, rows) for name, values in self.extra.items()}
         if clash := extra.keys() & {*names, "flops", "seeds", "runs"}:
             raise LawError(
-                f"extra column {sorted(clash)[0]!r} has the name of a field; give it as that."
+                f"extra column {sorted(clash)[0]!r} has the name of a field; use the field."
             )
         _set(self, "extra", extra)
         self._check_duplicates()
@@ -74,16 +74,16 @@ class Table:
 
     @property
     def columns(self) -> dict[str, np.ndarray]:
-        """All columns of numbers by name."""
+        """Returns all columns of numbers by name."""
         own = {name: getattr(self, name) for name in ("parameters", "tokens", "flops", "loss")}
         return own | dict(self.extra)
 
     def column(self, name: str) -> np.ndarray:
-        """[rows] of a column; a LawError where there is none of this name."""
+        """Returns a column [rows]; raises a LawError if there is none of this name."""
         return find_column(self.columns, name)
 
     def select(self, which: ArrayLike) -> Table:
-        """The rows of a mask [rows] bool or of indices."""
+        """Returns the rows of a mask [rows] bool or of indices."""
         which = np.asarray(which)
         return Table(
             parameters=self.parameters[which],
@@ -96,14 +96,14 @@ class Table:
         )
 
     def with_parameters(self, name: str) -> Table:
-        """The same runs with another column as their number of parameters; flops stay."""
+        """Returns the same runs with another column as their number of parameters; FLOPs stay."""
         return dataclasses.replace(self, parameters=self.column(name))
 
     def groups(self, by: str = "run") -> np.ndarray:
-        """[rows] int: rows of one number are resampled together.
+        """Returns the group of each row, [rows] int; a group's rows are resampled together.
 
         Args:
-          by: `run` (rows of one name together), `seed` or the name of a column.
+          by: `run`, `seed` or the name of a column.
         """
         if by == "run":
             labels = np.arange(len(self)) if self.runs is None else self.runs
@@ -133,27 +133,27 @@ class Table:
 
 
 def find_column(columns: Mapping[str, ArrayLike], name: str) -> np.ndarray:
-    """A column, or a LawError that names those there are."""
+    """Returns a column; raises a LawError that names the columns if there is none."""
     if name not in columns:
         raise LawError(
-            f"column {name!r} is missing; there are {', '.join(sorted(columns))}. Give it in "
+            f"column {name!r} is missing; there are {', '.join(sorted(columns))}. Add it to "
             "Table.extra, or as an argument of predict."
         )
     return np.asarray(columns[name], float)
 
 
 def check_positive(name: str, values: np.ndarray) -> None:
-    """Raises a LawError that names the first row that is not a positive finite number."""
+    """Raises a LawError that names the first row that is not positive and finite."""
     wrong = ~(np.isfinite(values) & (values > 0))
     if np.any(wrong):
         row = int(np.argmax(wrong))
         raise LawError(
-            f"{name}[{row}]={values[row]} must be a positive finite number; drop or mend the row."
+            f"{name}[{row}]={values[row]} must be positive and finite; drop or correct the row."
         )
 
 
 def check_enough(name: str, points: int, parameters: int) -> None:
-    """Raises a LawError where there are fewer points than parameters."""
+    """Raises a LawError if there are fewer points than parameters."""
     if points < parameters:
         raise LawError(
             f"{name} has {parameters} free parameters and the table {points} points; add runs or "
@@ -178,7 +178,7 @@ def _numbers(name: str, values: ArrayLike | Sequence, rows: int | None) -> np.nd
         _check_length(name, numbers, rows)
     if not np.all(np.isfinite(numbers)):
         row = int(np.argmin(np.isfinite(numbers)))
-        raise LawError(f"{name}[{row}]={numbers[row]} must be finite; drop the row or mend it.")
+        raise LawError(f"{name}[{row}]={numbers[row]} must be finite; drop or correct the row.")
     numbers.flags.writeable = False
     return numbers
 

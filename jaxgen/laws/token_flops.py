@@ -1,4 +1,4 @@
-"""What a token costs a model of some size, so that parameters and tokens share a budget."""
+"""The cost of a token by model size, through which parameters and tokens share a budget."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from jaxgen.laws.table import FLOPS_PER_PARAMETER_AND_TOKEN, Table
 class TokenFlops:
     """FLOPs of a token, factor N^exponent: 6N of a large dense model (Kaplan et al., 2001.08361).
 
-    Counted exactly, attention and logits add to 6N, and the more so the smaller a model is, so that
-    the exponent of small ones is below 1.
+    Counted exactly, attention and logits add to 6N, and relatively more in small models, whose
+    exponent is therefore below 1.
 
     Attributes:
-      factor: FLOPs of a token of one parameter.
-      exponent: of the number of parameters.
+      factor: FLOPs of a token in a model of one parameter.
+      exponent: exponent of the number of parameters.
     """
 
     factor: float = FLOPS_PER_PARAMETER_AND_TOKEN
     exponent: float = 1.0
 
     def of(self, parameters: np.ndarray) -> np.ndarray:
-        """[sizes] FLOPs of a token, from parameters [sizes]."""
+        """Returns the FLOPs of a token [sizes] for parameters [sizes]."""
         return self.factor * parameters**self.exponent
 
 
@@ -33,7 +33,7 @@ SIX_N = TokenFlops()
 
 
 def token_flops_of(table: Table) -> TokenFlops:
-    """What runs show, by least squares of the logarithms; of a single size, in proportion to N."""
+    """Fits the cost to runs by least squares of logarithms; proportional to N for a single size."""
     per_token = table.flops / table.tokens
     if len(np.unique(table.parameters)) < 2:
         return TokenFlops(float(np.median(per_token / table.parameters)))

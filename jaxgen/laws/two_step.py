@@ -1,4 +1,4 @@
-"""From a ladder of small runs to a task's accuracy, in two steps.
+"""A task's accuracy is predicted from a ladder of small runs in two steps.
 
 Bhagia et al. (2412.04403): first the task's loss (bits a byte of the right answer) by parameters
 and tokens, Chinchilla's form; then accuracy by that loss, Acc = ceiling - drop / (1 + exp(-k (L -
@@ -18,13 +18,13 @@ from jaxgen.laws.chinchilla import fit_chinchilla
 from jaxgen.laws.errors import LawError
 from jaxgen.laws.fit import Fit, Prediction
 from jaxgen.laws.fitting import ROBUST, Fitting, fit_law
+from jaxgen.laws.huber_loss import LEAST_SQUARES
 from jaxgen.laws.law import Law, by_complex_step, logistic
-from jaxgen.laws.objective import LEAST_SQUARES
 from jaxgen.laws.overtraining import predict_error
 from jaxgen.laws.table import Columns, Table
 
 STEEPNESS = (3.0, 6.0, 12.0)
-"""Starts of k, over the range of the loss."""
+"""Starts of k times the range of the loss."""
 
 
 def _sigmoid() -> Law:
@@ -56,11 +56,11 @@ TASK_ACCURACY = _sigmoid()
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TwoStep:
-    """Both laws of a task.
+    """Both fits of a task.
 
     Attributes:
-      loss: of the task's loss by parameters and tokens.
-      accuracy: of the accuracy by the task's loss.
+      loss: the task's loss by parameters and tokens.
+      accuracy: the accuracy by the task's loss.
     """
 
     loss: Fit
@@ -73,7 +73,7 @@ class TwoStep:
         level: float = 0.95,
         **named: ArrayLike,
     ) -> Prediction:
-        """Accuracy of models of `parameters` and `tokens`, by their predicted loss."""
+        """Predicts the accuracy of models of `parameters` and `tokens`."""
         return predict_error(self.loss, self.accuracy, columns, level=level, **named)
 
 
@@ -84,18 +84,20 @@ def fit_task_accuracy(
     runs: ArrayLike | None = None,
     fitting: Fitting = Fitting(LEAST_SQUARES, bootstraps=0),  # noqa: B008  # frozen
 ) -> Fit:
-    """The second step.
+    """Fits the second step, accuracy by loss.
 
     Args:
-      loss: [points] of the task, of runs and their checkpoints.
+      loss: [points] the task's loss of runs and their checkpoints.
       accuracy: [points].
-      best: score at a loss of 0, which is one point more; None for no such point.
+      best: score at a loss of 0, which becomes a further point; None for no such point.
       runs: [points] names; points of a run are resampled together.
-      fitting: how.
+      fitting: how to fit.
     """
     loss, accuracy = np.asarray(loss, float), np.asarray(accuracy, float)
     if loss.shape != accuracy.shape or loss.ndim != 1:
-        raise LawError(f"loss {loss.shape} and accuracy {accuracy.shape} must be one a point.")
+        raise LawError(
+            f"loss {loss.shape} and accuracy {accuracy.shape} must be one number a point."
+        )
     if not (np.all(np.isfinite(loss)) and np.all(np.isfinite(accuracy))):
         raise LawError("loss and accuracy must be finite; drop the points that are not.")
     labels = np.arange(len(loss)) if runs is None else np.asarray(runs)
@@ -114,17 +116,17 @@ def fit_two_step(
     runs: ArrayLike | None = None,
     fitting: Fitting = ROBUST,
 ) -> TwoStep:
-    """Both steps.
+    """Fits both steps.
 
     Args:
-      table: of finished runs, whose loss is the task's.
-      loss: [points] of the second step, see `fit_task_accuracy`, and so the next three.
+      table: finished runs, whose loss is the task's.
+      loss: [points] of the second step; see `fit_task_accuracy` for this and the next three.
       accuracy: [points].
       best: score at a loss of 0.
       runs: [points] names.
-      fitting: of the first step; of the second the same but by least squares.
+      fitting: of the first step; the second differs in being by least squares.
     """
-    second = dataclasses.replace(fitting, objective=LEAST_SQUARES)
+    second = dataclasses.replace(fitting, fit_loss=LEAST_SQUARES)
     return TwoStep(
         fit_chinchilla(table, fitting), fit_task_accuracy(loss, accuracy, best, runs, second)
     )

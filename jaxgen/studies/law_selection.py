@@ -16,6 +16,7 @@ from jaxgen.errors import StudyError
 from jaxgen.laws import (
     CHINCHILLA,
     DATA_CONSTRAINED,
+    LEAST_SQUARES,
     ROBUST,
     Fit,
     Fitting,
@@ -26,10 +27,9 @@ from jaxgen.laws import (
     fit_data_constrained,
     fit_table,
     fit_task_accuracy,
+    interval,
     power_terms,
 )
-from jaxgen.laws.objective import LEAST_SQUARES
-from jaxgen.laws.resampling import interval
 
 SPARE = 3
 """Points beyond the law's parameters, for Chinchilla's law and that of repeated data."""

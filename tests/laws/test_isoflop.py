@@ -86,7 +86,7 @@ def test_what_isoflops_refuse():
     with pytest.raises(LawError, match="curve='cubic' must be one of"):
         fit_isoflop(table, "cubic")
     three = [budget(flops, bowl(3e8)[::3], SIZES[::3]) for flops in (1e18, 1e19)]
-    with pytest.raises(LawError, match="nothing tells the noise"):
+    with pytest.raises(LawError, match="noise of a run cannot be estimated"):
         fit_isoflop(join(*three))
     with pytest.raises(LawError, match="no budget has 3 runs"):
         fit_isoflop(Table(SIZES, 20 * SIZES, bowl(3e8)))

@@ -9,10 +9,10 @@ from jaxgen.laws import (
     Fitting,
     LawError,
     Table,
+    backtest,
     chinchilla_frontier,
     fit_chinchilla,
     fit_isoflop,
-    roll,
 )
 
 EXPONENT = BESIROGLU["beta"] / (BESIROGLU["alpha"] + BESIROGLU["beta"])
@@ -109,12 +109,12 @@ def test_rolling_origin(make_runs):
         return fit_chinchilla(table, Fitting(bootstraps=100, restarts=0))
 
     # Runs of one table share its fit's error, so the coverage of one table says little.
-    tables = [roll(fit, make_runs(0.002, seed, sizes=9, ratios=8)) for seed in range(10)]
-    assert 0.85 <= np.mean([table.coverage for table in tables]) <= 1.0
-    for held_out in tables:
+    backtests = [backtest(fit, make_runs(0.002, seed, sizes=9, ratios=8)) for seed in range(10)]
+    assert 0.85 <= np.mean([one.coverage for one in backtests]) <= 1.0
+    for held_out in backtests:
         assert len(held_out.origins) == 3
         assert held_out.mean_error < 0.02
         for origin in held_out.origins:
             assert origin.fit.points + len(origin.held_out) == 72
     with pytest.raises(LawError, match="can be tested"):
-        roll(fit, make_runs(), origins=[1e15])
+        backtest(fit, make_runs(), origins=[1e15])

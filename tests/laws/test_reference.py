@@ -1,16 +1,16 @@
 """Public data sets reproduce their published numbers (SOURCE.txt beside each)."""
 
-import time
-
 import numpy as np
 import pytest
+from scipy.optimize import minimize
+from scipy.special import huber, logsumexp
 
 from jaxgen.laws import (
     CHINCHILLA,
     DATA_CONSTRAINED,
     MUENNIGHOFF,
     Fitting,
-    Objective,
+    HuberLoss,
     Table,
     chinchilla_frontier,
     chinchilla_optimum,
@@ -20,14 +20,13 @@ from jaxgen.laws import (
     fit_isoflop,
     fit_overtraining,
     fit_two_step,
-    hoffmann_starts,
-    paper_form,
     predict_error,
-    project_chinchilla,
     search_optimum,
 )
+from jaxgen.laws.law import grid
 
 POINT = Fitting(bootstraps=0)
+STRICT = {"maxiter": 20000, "maxfev": 20000, "xatol": 1e-10, "fatol": 1e-14}
 
 
 def column(rows, name):
@@ -69,10 +68,22 @@ class TestChinchilla:
         assert closed.is_extrapolated.tolist() == searched.is_extrapolated.tolist() == [False, True]
         assert closed.tokens[1] / closed.parameters[1] == pytest.approx(18, abs=1)
 
-    def test_variable_projection_ends_at_the_same_optimum(self, fit, epoch240):
-        other = project_chinchilla(epoch240)
-        assert other.value == pytest.approx(fit.value, rel=1e-6)
-        assert other.parameters["alpha"] == pytest.approx(fit.parameters["alpha"], abs=1e-4)
+    def test_scipy_ends_at_the_same_optimum(self, fit, epoch240):
+        """The paper's own way: L-BFGS on the sum of Huber losses, from its printed constants."""
+
+        def total(vector):
+            log_a, log_b, log_e, alpha, beta = vector
+            size, tokens = np.log(epoch240.parameters), np.log(epoch240.tokens)
+            terms = log_a - alpha * size, log_b - beta * tokens, np.full(len(size), log_e)
+            return 1e3 * np.sum(huber(1e-3, logsumexp(terms, axis=0) - np.log(epoch240.loss)))
+
+        start = np.array([*np.log([406.4, 410.7, 1.69]), 0.34, 0.28])
+        # Restarts clear the memory of L-BFGS, which stalls in the narrow valley of alpha and A.
+        for _ in range(5):
+            found = minimize(total, start, method="Nelder-Mead", options=STRICT)
+            start = found.x
+        assert found.fun / 1e3 == pytest.approx(fit.value, rel=1e-6)
+        np.testing.assert_allclose(found.x, fit.vector, rtol=1e-3)
 
     def test_all_points(self, epoch):
         fit = fit_chinchilla(epoch, POINT)
@@ -82,7 +93,7 @@ class TestChinchilla:
     def test_objective_at_the_published_constants(self, epoch240):
         vector = np.array([6.0073404, 6.0179186, 0.5267228, 0.33917084, 0.2849083])
         errors = np.log(CHINCHILLA.values(epoch240.columns, vector) / epoch240.loss)
-        assert np.sum(Objective().values(errors)) == pytest.approx(0.0012311626, rel=1e-6)
+        assert np.sum(HuberLoss().values(errors)) == pytest.approx(0.0012311626, rel=1e-6)
 
     def test_second_approach(self, epoch):
         """A rerun's .4951, whose choice of points is not known, is within the intervals."""
@@ -93,18 +104,20 @@ class TestChinchilla:
             assert low < 0.4951 < high
             assert frontier.exponent == pytest.approx(0.4951, abs=0.02)
 
-    def test_speed(self, epoch240):
-        start = time.perf_counter()
-        fit_chinchilla(epoch240, Fitting(bootstraps=1000))
-        assert time.perf_counter() - start < 60
-
     @pytest.mark.slow
     def test_hoffmanns_grid(self, epoch240):
-        fit = fit_chinchilla(epoch240, POINT, starts=hoffmann_starts())
+        logs, exponents = [0.0, 5.0, 10.0, 15.0, 20.0, 25.0], [0.0, 0.5, 1.0, 1.5, 2.0]
+        starts = grid(logs, logs, [-1.0, -0.5, 0.0, 0.5, 1.0], exponents, exponents)
+        fit = fit_chinchilla(epoch240, POINT, starts=starts)
         assert fit.value <= 0.00101828
         assert fit.search.starts == 4500
-        # The rest end where a term has vanished, which is why the number is shown.
+        # The others end where a term has vanished.
         assert fit.search.reached > 500
+
+
+def paper_b(law):
+    """The paper's b of L(C, M) = E + (a M^eta + b M^-eta) C^-eta, with eta = alpha / 2."""
+    return law["B"] * 6 ** (law["alpha"] / 2)
 
 
 class TestOvertraining:
@@ -131,7 +144,7 @@ class TestOvertraining:
         assert fit.parameters["A"] == pytest.approx(166.2, abs=0.05)
         assert fit.parameters["alpha"] == pytest.approx(0.2729, abs=5e-5)
         assert fit.parameters["E"] == pytest.approx(1.8366, abs=1e-4)
-        assert paper_form(fit)["b"] == pytest.approx(366.7, abs=0.05)
+        assert paper_b(fit.parameters) == pytest.approx(366.7, abs=0.05)
         models = [*self.SMALL, ("open_lm_1b", 20)]
         error = fit_downstream_error(self.table(reference, "rpj", models))
         assert error.parameters["k"] == pytest.approx(2.206, abs=1e-3)
@@ -156,7 +169,7 @@ class TestOvertraining:
     def test_others(self, reference, dataset, expected):
         fit = fit_overtraining(self.table(reference, dataset, self.SMALL))
         own = fit.parameters
-        found = own["A"], paper_form(fit)["b"], own["alpha"], own["E"]
+        found = own["A"], paper_b(own), own["alpha"], own["E"]
         np.testing.assert_allclose(found, expected, rtol=4e-4)
 
 

@@ -9,8 +9,8 @@ from jaxgen import laws
 from jaxgen.laws import (
     MUENNIGHOFF,
     Fitting,
+    HuberLoss,
     LawError,
-    Objective,
     fit_chinchilla,
     fit_data_constrained,
     fit_kaplan,
@@ -36,7 +36,7 @@ def test_columns_cannot_be_changed():
     ("change", "message"),
     [
         ({"loss": [3.5, np.nan, 3.1]}, r"loss\[1\]=nan must be finite"),
-        ({"loss": [3.5, 0, 3.1]}, r"loss\[1\]=0.0 must be a positive"),
+        ({"loss": [3.5, 0, 3.1]}, r"loss\[1\]=0.0 must be positive"),
         ({"tokens": [1e9, -1, 1e9]}, r"tokens\[1\]=-1.0"),
         ({"parameters": [1e8, np.inf, 1e8]}, r"parameters\[1\]=inf"),
         ({"loss": [3.5, 3.3]}, r"loss has shape \(2,\), the table 3 rows"),
@@ -89,8 +89,8 @@ def test_fits_name_what_they_lack():
 
 def test_settings_are_checked():
     with pytest.raises(LawError, match="delta=0 must be positive"):
-        Objective(delta=0)
+        HuberLoss(delta=0)
     with pytest.raises(LawError, match="space='cubic'"):
-        Objective(space="cubic")
+        HuberLoss(space="cubic")
     with pytest.raises(LawError, match="bootstraps=-1"):
         Fitting(bootstraps=-1)

@@ -6,7 +6,6 @@ from scipy.optimize import minimize_scalar
 
 from jaxgen.laws import (
     CHINCHILLA,
-    SIX_N,
     Fitting,
     Table,
     TokenFlops,
@@ -51,7 +50,7 @@ def test_the_cost_of_a_token_is_read_off_the_runs(table):
     found = token_flops_of(table)
     assert found.factor == pytest.approx(40) and found.exponent == pytest.approx(0.85)
     plain = token_flops_of(Table(SIZES, 20 * SIZES, loss(SIZES, 20 * SIZES)))
-    assert plain.factor == pytest.approx(SIX_N.factor) and plain.exponent == pytest.approx(1)
+    assert plain.factor == pytest.approx(6) and plain.exponent == pytest.approx(1)
     one = token_flops_of(Table(np.full(2, 1e6), [1e7, 2e7], [3.0, 2.9], [7e13, 14e13]))  # pyright: ignore
     assert (one.factor, one.exponent) == (pytest.approx(7), 1)
 

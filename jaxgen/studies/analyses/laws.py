@@ -15,8 +15,8 @@ from jaxgen.laws import (
     LawError,
     Table,
     Variation,
+    backtest,
     drop_sizes,
-    roll,
     vary_delta,
     vary_parameters,
 )
@@ -161,7 +161,7 @@ def _holdout(choice: LawChoice, table: Table) -> dict[str, Any]:
         return choice.fit(rows)
 
     try:
-        found = roll(same_law, table, level=HOLDOUT_LEVEL)
+        found = backtest(same_law, table, level=HOLDOUT_LEVEL)
     except LawError as error:
         reason = str(error).removesuffix(" Choose origins=.")
         return {"why_not": f"Coverage on held-out runs cannot be told: {reason}"}
@@ -226,7 +226,7 @@ def _sensitivity(choice: LawChoice, table: Table, fit: Fit) -> dict[str, Any]:
     at = {"axis": choice.axis or "tokens", "times": REACH, "run": str(largest.runs[0])}  # pyright: ignore[reportOptionalSubscript]
     if "unique_tokens" in fit.law.inputs:
         at["unique_tokens"] = there["unique_tokens"][0]
-    return {"at": at, "prediction": base, "variations": rows, "fitting": ROBUST.objective.delta}
+    return {"at": at, "prediction": base, "variations": rows, "fitting": ROBUST.fit_loss.delta}
 
 
 def _variation(one: Variation, there: dict[str, np.ndarray], base: float) -> dict[str, Any]:

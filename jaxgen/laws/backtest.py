@@ -1,8 +1,8 @@
-"""Holding out the largest runs: does a law predict what it has not seen?
+"""A backtest fits a law to the smaller runs of a table and lets it predict the larger ones.
 
-Rolling origin: a law is fitted to the runs up to some compute and predicts those beyond, for
-one compute after the other, as a study meets them. The share of runs within their intervals is
-to be compared with the intervals' level.
+This is rolling-origin evaluation: at each of several amounts of compute, the origins, a law is
+fitted to the runs up to there and predicts those beyond. The share of runs within their intervals
+should be close to the intervals' level.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from jaxgen.laws.fit import Fit, Prediction
 from jaxgen.laws.table import Table
 
 LEAST_RUNS = 3
-"""More than the law's parameters, to begin from."""
+"""Runs beyond the law's parameters that an origin needs."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Origin:
-    """One origin: a fit to smaller runs and what it says of the larger.
+    """A fit to the smaller runs, and its predictions of the larger ones.
 
     Attributes:
-      largest_flops: of the runs fitted.
-      fit: to those.
-      held_out: [runs] rows of the table.
-      prediction: of those, as new runs.
-      actual: [runs].
+      largest_flops: the largest compute among the runs fitted.
+      fit: the fit to those runs.
+      held_out: [runs] rows of the table that were predicted.
+      prediction: their predictions, as new runs.
+      actual: [runs] their values.
     """
 
     largest_flops: float
@@ -39,23 +39,23 @@ class Origin:
     actual: np.ndarray
 
     @property
-    def errors(self) -> np.ndarray:
-        """[runs] predicted over actual, less one."""
+    def relative_errors(self) -> np.ndarray:
+        """Returns the ratio of predicted to actual less one, [runs]."""
         return self.prediction.values / self.actual - 1
 
     @property
     def is_covered(self) -> np.ndarray:
-        """[runs] bool: the actual value is within the interval."""
+        """Returns whether the actual value is within the interval, [runs] bool."""
         return (self.prediction.lower <= self.actual) & (self.actual <= self.prediction.upper)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Holdout:
-    """All origins of a table.
+class Backtest:
+    """The backtest of a table at several origins.
 
     Attributes:
       origins: in rising order of compute.
-      level: of the intervals.
+      level: the level of the intervals.
     """
 
     origins: tuple[Origin, ...]
@@ -63,42 +63,40 @@ class Holdout:
 
     @property
     def coverage(self) -> float:
-        """Part of all held-out runs within their intervals."""
+        """Returns the share of all held-out runs within their intervals."""
         return float(np.mean(np.concatenate([origin.is_covered for origin in self.origins])))
 
     @property
     def mean_error(self) -> float:
-        """Mean absolute relative error over all held-out runs."""
-        return float(np.mean(np.abs(np.concatenate([origin.errors for origin in self.origins]))))
+        """Returns the mean absolute relative error over all held-out runs."""
+        return float(
+            np.mean(np.abs(np.concatenate([origin.relative_errors for origin in self.origins])))
+        )
 
 
-def roll(
+def backtest(
     fit: Callable[[Table], Fit],
     table: Table,
     origins: Sequence[float] | None = None,
-    horizon: float = np.inf,
     level: float = 0.95,
-    target: str = "loss",
-) -> Holdout:
+) -> Backtest:
     """Fits the smaller runs and predicts the larger, at several origins.
 
     Args:
-      fit: a table -> a fit with bootstraps, such as fit_chinchilla.
-      table: of runs.
+      fit: a function of a table that returns a fit with bootstraps, such as `fit_chinchilla`.
+      table: the runs.
       origins: FLOPs up to which runs are fitted; by default the quartiles of the table's.
-      horizon: runs of more than so many times an origin's compute are not predicted.
-      level: of the intervals.
-      target: the column that is predicted.
+      level: the level of the intervals.
 
     Raises:
-      LawError: where no origin leaves enough runs on both sides.
+      LawError: no origin leaves enough runs on both sides.
     """
     if origins is None:
         origins = [float(flops) for flops in np.quantile(table.flops, [0.25, 0.5, 0.75])]
     found, why = [], "no run lies beyond any origin"
     for origin in sorted(origins):
         is_known = table.flops <= origin
-        rows = np.flatnonzero(~is_known & (table.flops <= horizon * origin))
+        rows = np.flatnonzero(~is_known)
         if not len(rows):
             continue
         try:
@@ -107,13 +105,13 @@ def roll(
             why = str(error)
             continue
         if fitted.points < len(fitted.vector) + LEAST_RUNS:
-            why = f"{fitted.points} runs are too few to tell their noise by"
+            why = f"{fitted.points} runs are too few to estimate their noise"
             continue
         columns = {name: values[rows] for name, values in table.columns.items()}
         prediction = fitted.predict(columns, level=level, of_new_run=True)
-        actual = table.column(target)[rows]
+        actual = table.loss[rows]
         largest = float(table.flops[is_known].max())
         found.append(Origin(largest, fitted, rows, prediction, actual))
     if not found:
         raise LawError(f"no origin of {len(origins)} can be tested: {why}. Choose origins=.")
-    return Holdout(tuple(found), level)
+    return Backtest(tuple(found), level)
