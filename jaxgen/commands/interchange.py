@@ -64,7 +64,7 @@ def import_checkpoint(arguments: argparse.Namespace) -> int:
         mesh = make_mesh(config.mesh)
         program = build_program(config.model, config.train, mesh, config.rules)
         with jax.set_mesh(mesh), Checkpoints(directory.checkpoints) as checkpoints:
-            model = load_model(checkpoint, config.rules)
+            model = load_model(checkpoint, program.layout)
             state = state_with(model, program.optimizer)
             checkpoints.save(0, state, {"step": 0, "window": Window().to_record()})
         record = {"name": config.name, "version": config.version, "finished": False}

@@ -32,6 +32,7 @@ from jaxgen.models.latent_attention import LatentAttention
 from jaxgen.models.moe import MoE
 from jaxgen.models.norms import Norm
 from jaxgen.models.transformer import Transformer
+from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.loading import put_batch
@@ -126,10 +127,9 @@ def _measure(
     mesh: jax.sharding.Mesh,
 ) -> list[list[Sizes]]:
     """Of every seed, before training and after each step."""
-    config = dataclasses.replace(config, remat="none")
     optimizer = build_optimizer(settings, lambda count: learning_rate, config)
     train_step = make_train_step(optimizer, int(np.max(batch.task_ids)) + 1, clip_norm=None)
-    start = jax.jit(lambda key: initial_state(config, optimizer, Rules(), key))
+    start = jax.jit(lambda key: initial_state(config, optimizer, Layout(), key))
     measure = jax.jit(activations)
     results = []
     with jax.set_mesh(mesh):

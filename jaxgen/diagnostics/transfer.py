@@ -20,6 +20,7 @@ from jaxgen.models.config import TransformerConfig
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.optimizers import AdamW
 from jaxgen.training.parametrized import build_optimizer
+from jaxgen.training.program import layout_of
 from jaxgen.training.state import initial_state
 from jaxgen.training.step import make_train_step
 
@@ -114,7 +115,7 @@ def final_losses(
             state, metrics = step(state, batch)
             return state, metrics.loss
 
-        state = initial_state(config, built, Rules(), seed)
+        state = initial_state(config, built, layout_of(config, Rules()), seed)
         return jax.lax.scan(one, state, batches)[1]
 
     task_ids = np.asarray(batches.task_ids)

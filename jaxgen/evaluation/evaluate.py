@@ -119,7 +119,7 @@ def heldout_losses(
         )
         total = np.zeros(2)
         for step in range(settings.num_batches):
-            batch = put_batch(data.batch(step), mesh, model.rules)
+            batch = put_batch(data.batch(step), mesh, model.layout.rules)
             total += np.asarray(loss_sums(model, batch), np.float64)[0, :2]
         losses.append((task.name, float(total[1] / total[0]) if total[0] else None))
     return losses

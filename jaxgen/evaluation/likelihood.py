@@ -91,7 +91,7 @@ class Scorer:
             parts = chosen + [[]] * (self.batch_size - len(chosen))
             arrays = stack([pack_row(part, layout, pad_id) for part in parts])
             batch = as_batch(arrays | {"task_ids": np.zeros_like(arrays["tokens"])})
-            placed = put_batch(batch, jax.sharding.get_mesh(), self.model.rules)
+            placed = put_batch(batch, jax.sharding.get_mesh(), self.model.layout.rules)
             found, predicted = map(np.asarray, _judge(self.model, placed))
             for index in range(len(chosen)):
                 judged = batch.loss_weights[index] > 0
@@ -108,7 +108,7 @@ class Scorer:
 @jax.jit
 def _judge(model: Transformer, batch: Batch) -> tuple[Any, Any]:
     """Of every position the target's log-probability and the likeliest token, [batch, length]."""
-    whole = model.rules.activation("batch", None)
+    whole = model.layout.rules.activation("batch", None)
 
     def judge(position: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         hidden, target = position
@@ -116,7 +116,7 @@ def _judge(model: Transformer, batch: Batch) -> tuple[Any, Any]:
         return log_probability(logits, target), jnp.argmax(logits, axis=-1)
 
     # A position at a time, as the logits of all would not fit.
-    hidden = reshard(model(batch).hidden, model.rules.activation("batch", None, None))
+    hidden = reshard(model(batch).hidden, model.layout.rules.activation("batch", None, None))
     positions = hidden.swapaxes(0, 1), reshard(batch.targets, whole).swapaxes(0, 1)
     found, predicted = jax.lax.map(judge, positions)
     return found.swapaxes(0, 1), predicted.swapaxes(0, 1)

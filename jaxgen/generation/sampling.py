@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from jaxgen.batch import Batch, EncoderInput
 from jaxgen.errors import ConfigError
@@ -91,12 +90,13 @@ def sample(
       source: [batch, source length], what an encoder reads.
     """
     batch_size, prompt_length = prompts.shape
-    model = _with_whole_lengths(model)
-    rules = model.rules
+    # What is read is any number of tokens, mostly one: no mesh splits it.
+    rules = dataclasses.replace(model.layout.rules, length=None)
+    model = model.with_layout(dataclasses.replace(model.layout, rules=rules))
     whole = rules.activation("batch", None)
     prompts = reshard(prompts, whole)
     lengths = reshard(lengths, rules.activation("batch"))
-    cache = empty_cache(model.config, batch_size, prompt_length + max_tokens, rules)
+    cache = empty_cache(model.config, batch_size, prompt_length + max_tokens, model.layout)
     positions = jnp.broadcast_to(jnp.arange(prompt_length, dtype=jnp.int32), prompts.shape)
     positions = reshard(positions, whole)
     is_prompt = (positions < lengths[:, None]).astype(jnp.int32)
@@ -123,17 +123,6 @@ def sample(
         step, carry, jax.random.split(key, max_tokens)
     )
     return Samples(tokens.T, log_probabilities.T, jnp.sum(~ended, axis=0, dtype=jnp.int32))
-
-
-def _with_whole_lengths(model: Transformer) -> Transformer:
-    """The model without a split of the length: what is read is any number of tokens, mostly one."""
-    rules = dataclasses.replace(model.rules, length=None)
-    model = jax.tree.map(lambda leaf: leaf, model)  # The caller's own stays as it is.
-    modules: list[Any] = [module for _, module in nnx.iter_modules(model)]
-    for module in modules:
-        if hasattr(module, "rules"):
-            module.rules = rules
-    return model
 
 
 def _batch(tokens, positions, segment_ids) -> Batch:

@@ -27,7 +27,7 @@ from jaxgen.interchange.tables import Family, Values
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.parameters import named_parameters
 from jaxgen.models.transformer import Transformer, abstract_transformer
-from jaxgen.sharding.rules import Rules
+from jaxgen.sharding.layout import Layout
 
 ROWS_COMPARED = 4096
 
@@ -61,14 +61,14 @@ def open_checkpoint(folder: str | os.PathLike) -> Checkpoint:
     return Checkpoint(folder, values, family, read_config(family, values))
 
 
-def load_model(checkpoint: Checkpoint, rules: Rules | None = None) -> Transformer:
+def load_model(checkpoint: Checkpoint, layout: Layout = Layout()) -> Transformer:
     """The model of a checkpoint, float32, every parameter in its layout under the mesh in force.
 
     Raises:
       InterchangeError: if the files are damaged, or do not hold the model's parameters; nothing is
         read into memory before this is known.
     """
-    abstract = abstract_transformer(checkpoint.config, rules)
+    abstract = abstract_transformer(checkpoint.config, layout)
     parameters = dict(named_parameters(abstract))
     arrays = load_parameters(checkpoint, {name: p.get_value() for name, p in parameters.items()})
     structure = jax.tree_util.tree_structure(

@@ -16,7 +16,8 @@ from jaxgen.ops.linear import linear
 from jaxgen.ops.positions import RelativeBias
 from jaxgen.ops.slots import write
 from jaxgen.ops.softmax_attention import attend
-from jaxgen.sharding.rules import Rules, length_is_whole, reshard
+from jaxgen.sharding.layout import length_is_whole, spec
+from jaxgen.sharding.rules import reshard
 
 
 class Attention(nnx.Module):
@@ -27,25 +28,23 @@ class Attention(nnx.Module):
         kind: BlockKind,
         config: TransformerConfig,
         rngs: nnx.Rngs,
-        rules: Rules,
         is_cross: bool = False,
     ):
         self.config = config
-        self.rules = rules
         self.layer = kind.layer
         embed, heads, kv_heads = config.embed_dim, config.num_heads, config.kv_heads
         head_dim = config.width_of_head
         query, kv = ("embed", "heads", "head_dim"), ("embed", config.kv_axis, "head_dim")
         shape, kv_shape = (embed, heads, head_dim), (embed, kv_heads, head_dim)
         start = kernel(config, embed, heads * head_dim, kv)
-        self.query = make_parameter(rngs, rules, shape, query, query_kernel(config, embed, query))
-        self.key = make_parameter(rngs, rules, kv_shape, kv, start)
-        self.value = make_parameter(rngs, rules, kv_shape, kv, start)
-        self.out = make_out(config, rngs, rules, head_dim)
+        self.query = make_parameter(rngs, shape, query, query_kernel(config, embed, query))
+        self.key = make_parameter(rngs, kv_shape, kv, start)
+        self.value = make_parameter(rngs, kv_shape, kv, start)
+        self.out = make_out(config, rngs, head_dim)
 
         def bias(shape, axes, group):
             wanted = config.has_bias(group)
-            return make_parameter(rngs, rules, shape, axes, zeros) if wanted else None
+            return make_parameter(rngs, shape, axes, zeros) if wanted else None
 
         self.query_bias = bias(shape[1:], query[1:], "qkv")
         self.key_bias = bias(kv_shape[1:], kv[1:], "qkv")
@@ -56,11 +55,11 @@ class Attention(nnx.Module):
             if is_cross or self.layer.qk_norm in (None, "unit"):
                 return None
             first = 1 if self.layer.qk_norm == "head" else 0
-            return Norm(config, rngs, rules, shape[1:][first:], axes[1:][first:])
+            return Norm(config, rngs, shape[1:][first:], axes[1:][first:])
 
         self.query_norm = norm(shape, query)
         self.key_norm = norm(kv_shape, kv)
-        self.relative = None if is_cross else make_relative(config, rngs, rules, per_layer=True)
+        self.relative = None if is_cross else make_relative(config, rngs, per_layer=True)
 
     def __call__(
         self,
@@ -94,22 +93,22 @@ class Attention(nnx.Module):
             if self.layer.qk_norm == "unit" and view.is_self:
                 epsilon = self.config.norm_epsilon
                 query, keys = rms_normalise(query, epsilon), rms_normalise(keys, epsilon)
-            whole = self.rules.activation("batch", self.config.kv_axis, None, None)
+            whole = spec("batch", self.config.kv_axis, None, None)
             pair = reshard(keys, whole), reshard(values, whole)
             if cached is not None:
                 pair = write(cached[0], pair[0], view.slots), write(cached[1], pair[1], view.slots)
         else:
             pair = cached
-        mixed = attend_within(self.config, self.rules, view, query, *pair, self.relative, key)
-        return project_out(mixed, self.out, self.out_bias, self.rules), pair
+        mixed = attend_within(self.config, view, query, *pair, self.relative, key)
+        return project_out(mixed, self.out, self.out_bias), pair
 
     def _heads(self, x, weight, bias, heads, norm=None):
         embed, num_heads, head_dim = weight.shape
-        flat = gather(weight, self.rules, x.dtype).reshape(embed, num_heads * head_dim)
-        y = linear("btd,df->btf", x, flat, self.rules.activation("batch", "length", heads))
+        flat = gather(weight, x.dtype).reshape(embed, num_heads * head_dim)
+        y = linear("btd,df->btf", x, flat, spec("batch", "length", heads))
         y = y.reshape(*x.shape[:2], num_heads, head_dim)
         if bias is not None:
-            y = y + gather(bias, self.rules, x.dtype)
+            y = y + gather(bias, x.dtype)
         if norm is not None:
             y = norm(y)
         return y.transpose(0, 2, 1, 3)
@@ -124,17 +123,15 @@ def query_kernel(config: TransformerConfig, n_in: int, axes: Axes):
     return normal(kernel_stddev(config, n_in, heads * head_dim, axes) * smaller)
 
 
-def make_out(config: TransformerConfig, rngs: nnx.Rngs, rules: Rules, value_dim: int) -> nnx.Param:
+def make_out(config: TransformerConfig, rngs: nnx.Rngs, value_dim: int) -> nnx.Param:
     """The projection [heads, value_dim, embed] back to the stream."""
     shape = (config.num_heads, value_dim, config.embed_dim)
     axes = ("heads", "head_dim", "embed")
     start = kernel(config, config.num_heads * value_dim, config.embed_dim, axes, into_stream=True)
-    return make_parameter(rngs, rules, shape, axes, start)
+    return make_parameter(rngs, shape, axes, start)
 
 
-def make_relative(
-    config: TransformerConfig, rngs: nnx.Rngs, rules: Rules, per_layer: bool
-) -> nnx.Param | None:
+def make_relative(config: TransformerConfig, rngs: nnx.Rngs, per_layer: bool) -> nnx.Param | None:
     """The biases [buckets, heads] of a layer or of a stack, if that is where they are learned."""
     bias = config.position_bias
     if not isinstance(bias, RelativeBias) or bias.per_layer != per_layer:
@@ -144,12 +141,11 @@ def make_relative(
     # Begun like a matrix of the stream's width, which for a wider model is still the base's.
     width = config.embed_dim / config.width_factor
     start = normal(config.initialization.kernel_stddev(width, width))
-    return make_parameter(rngs, rules, shape, axes, start)
+    return make_parameter(rngs, shape, axes, start)
 
 
 def attend_within(
     config: TransformerConfig,
-    rules: Rules,
     view: View,
     query: jax.Array,
     keys: jax.Array,
@@ -161,7 +157,7 @@ def attend_within(
     scale = attention_scale(config, query.shape[-1]) * view.logit_factor
     if view.temperature is not None:
         query = (query * view.temperature[:, None, :, None]).astype(query.dtype)
-    bias = view.bias if relative is None else view.relative_bias(relative, rules)
+    bias = view.bias if relative is None else view.relative_bias(relative)
     in_order = view.slots is None and view.is_self and not view.looks_ahead
     return attend(
         query * scale,
@@ -170,7 +166,7 @@ def attend_within(
         view.visible,
         bias,
         config.attention_soft_cap,
-        in_order=in_order and length_is_whole(rules),
+        in_order=in_order and length_is_whole(),
         dropout_rate=config.attention_dropout,
         dropout_key=key,
     )
@@ -184,10 +180,10 @@ def attention_scale(config: TransformerConfig, head_dim: int) -> float:
     return scale * (at_base / head_dim)
 
 
-def project_out(mixed, weight, bias, rules: Rules) -> jax.Array:
+def project_out(mixed, weight, bias) -> jax.Array:
     """[batch, heads, length, head_dim] -> [batch, length, embed]."""
     batch, heads, length, head_dim = mixed.shape
-    out = gather(weight, rules, mixed.dtype).reshape(heads * head_dim, -1)
+    out = gather(weight, mixed.dtype).reshape(heads * head_dim, -1)
     mixed = mixed.transpose(0, 2, 1, 3).reshape(batch, length, heads * head_dim)
-    y = linear("btf,fd->btd", mixed, out, rules.activation("batch", "length", None))
-    return y if bias is None else y + gather(bias, rules, mixed.dtype)
+    y = linear("btf,fd->btd", mixed, out, spec("batch", "length", None))
+    return y if bias is None else y + gather(bias, mixed.dtype)

@@ -15,7 +15,6 @@ from jaxgen.models.moe import MoE
 from jaxgen.models.norms import Norm
 from jaxgen.ops.dropout import dropout, split
 from jaxgen.ops.routing import RouterStatistics
-from jaxgen.sharding.rules import Rules
 
 
 class Block(nnx.Module):
@@ -26,7 +25,6 @@ class Block(nnx.Module):
         kind: BlockKind,
         config: TransformerConfig,
         rngs: nnx.Rngs,
-        rules: Rules,
         has_source: bool = False,
     ):
         self.config = config
@@ -36,22 +34,20 @@ class Block(nnx.Module):
         after = config.norm_placement != "pre"
 
         def norm(wanted: bool) -> Norm | None:
-            return Norm(config, rngs, rules) if wanted else None
+            return Norm(config, rngs) if wanted else None
 
         self.attention_norm = norm(before)
         self.attention = (
-            Attention(kind, config, rngs, rules)
+            Attention(kind, config, rngs)
             if config.latent is None
-            else LatentAttention(kind, config, config.latent, rngs, rules)
+            else LatentAttention(kind, config, config.latent, rngs)
         )
         self.attention_post_norm = norm(after)
         self.cross_norm = norm(before and has_source)
-        self.cross_attention = (
-            Attention(kind, config, rngs, rules, is_cross=True) if has_source else None
-        )
+        self.cross_attention = Attention(kind, config, rngs, is_cross=True) if has_source else None
         self.cross_post_norm = norm(after and has_source)
         self.feed_forward_norm = norm(before and not config.parallel)
-        self.feed_forward = (MoE if kind.is_sparse else FeedForward)(config, rngs, rules)
+        self.feed_forward = (MoE if kind.is_sparse else FeedForward)(config, rngs)
         self.feed_forward_post_norm = norm(after)
 
     def __call__(

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.models.config import Group, TransformerConfig
-from jaxgen.sharding.rules import Rules, mesh_is_set
+from jaxgen.sharding.layout import Layout
+from jaxgen.sharding.rules import mesh_is_set
 
 Pair = tuple[Any, Any]
 """Keys and values, [batch, kv_heads, capacity, head_dim]; of latent attention, its latents and
@@ -44,11 +45,11 @@ class Cache:
         return self.filled.shape[1]
 
 
-def empty_cache(config: TransformerConfig, batch_size: int, capacity: int, rules: Rules) -> Cache:
+def empty_cache(config: TransformerConfig, batch_size: int, capacity: int, layout: Layout) -> Cache:
     """A cache without tokens for `batch_size` sequences of up to `capacity` positions."""
 
     def zeros(shape, dtype, *logical_axes):
-        sharding = rules.activation(*logical_axes) if mesh_is_set() else None
+        sharding = layout.rules.activation(*logical_axes) if mesh_is_set() else None
         return jnp.zeros(shape, dtype, out_sharding=sharding)
 
     def pair(group: Group) -> Pair:

@@ -14,7 +14,8 @@ from jaxgen.models.config import TransformerConfig
 from jaxgen.models.parameters import gather
 from jaxgen.ops.positions import Alibi, RelativeBias
 from jaxgen.ops.visibility import Places, looks_ahead, visible
-from jaxgen.sharding.rules import Rules, mesh_is_set, reshard
+from jaxgen.sharding.layout import spec
+from jaxgen.sharding.rules import mesh_is_set, reshard
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +44,13 @@ class View:
     buckets: Any = None
     slots: Any = None
 
-    def relative_bias(self, table: nnx.Param, rules: Rules) -> jax.Array:
+    def relative_bias(self, table: nnx.Param) -> jax.Array:
         """[1 or batch, heads, queries, keys] float32 from a [buckets, heads] table."""
-        rows = gather(table, rules, jnp.float32)
+        rows = gather(table, jnp.float32)
         if not mesh_is_set():
             return rows[self.buckets].transpose(0, 3, 1, 2)
-        layout = jax.typeof(self.buckets).sharding.spec
-        bias = rows.at[self.buckets].get(out_sharding=jax.P(*layout, rules.heads))
+        split = jax.typeof(self.buckets).sharding.spec
+        bias = rows.at[self.buckets].get(out_sharding=jax.P(*split, *spec("heads")))
         return bias.transpose(0, 3, 1, 2)
 
 
@@ -60,7 +61,6 @@ def make_views(
     keys: Places,
     slots: jax.Array | None,
     relative: nnx.Param | None,
-    rules: Rules,
 ) -> dict[LayerConfig, View]:
     """The view of each kind of layer of a stack; made once a pass, outside the loop over layers.
 
@@ -71,10 +71,9 @@ def make_views(
       keys: of all tokens, whole along their length.
       slots: where the queries' keys go in a cache, or None.
       relative: the stack's own table of biases, if it has one.
-      rules: gives the layouts.
     """
     ahead = any(looks_ahead(layer.visibility) for layer in layers)
-    common = _biases(config, queries, keys, slots is not None, ahead, relative, rules)
+    common = _biases(config, queries, keys, slots is not None, ahead, relative)
     angles, seen = {}, {}
     for layer in layers:
         if layer.rope not in angles and layer.rope is not None:
@@ -98,7 +97,7 @@ def make_views(
     }
 
 
-def _biases(config, queries, keys, is_cached, ahead, relative, rules) -> View:
+def _biases(config, queries, keys, is_cached, ahead, relative) -> View:
     """A view with the biases that all layers share."""
     position_bias, view = config.position_bias, View(visible=None)
     if position_bias is None:
@@ -109,14 +108,14 @@ def _biases(config, queries, keys, is_cached, ahead, relative, rules) -> View:
         # Inside a segment the places of a row are as far apart as the positions.
         places = jnp.arange(keys.positions.shape[1], dtype=jnp.int32)
         distances = (places[None, :] - places[:, None])[None]
-        distances = reshard(distances, rules.activation(None, "length", None))
+        distances = reshard(distances, spec(None, "length", None))
     if isinstance(position_bias, Alibi):
         slopes = jnp.asarray(position_bias.slopes(config.num_heads))
-        slopes = reshard(slopes, rules.activation("heads"))
+        slopes = reshard(slopes, spec("heads"))
         away = -jnp.abs(distances).astype(jnp.float32)
         return dataclasses.replace(view, bias=slopes[None, :, None, None] * away[:, None])
     assert isinstance(position_bias, RelativeBias)
     view = dataclasses.replace(view, buckets=position_bias.buckets(distances, both_ways=ahead))
     if relative is not None:
-        view = dataclasses.replace(view, bias=view.relative_bias(relative, rules))
+        view = dataclasses.replace(view, bias=view.relative_bias(relative))
     return view

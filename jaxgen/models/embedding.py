@@ -13,26 +13,24 @@ from jaxgen.ops.dropout import dropout
 from jaxgen.ops.initializers import normal
 from jaxgen.ops.lookup import lookup
 from jaxgen.ops.positions import sinusoids
-from jaxgen.sharding.rules import Rules
 
 
 class Embedding(nnx.Module):
     """The token table, and those of learned positions and token types if there are any."""
 
-    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs, rules: Rules):
+    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
         self.config = config
-        self.rules = rules
 
         def table(rows: int | None, axis: str | None, wanted: bool = True):
             shape, start = (rows or 0, config.embed_dim), config.initialization.embedding_stddev
             axes = (axis, "embed")
-            return make_parameter(rngs, rules, shape, axes, normal(start)) if wanted else None
+            return make_parameter(rngs, shape, axes, normal(start)) if wanted else None
 
         self.table = table(config.vocab_size, "vocab")
         learned = config.embedding_positions == "learned"
         self.positions = table(config.max_length, None, learned)
         self.types = table(config.num_token_types, None, config.num_token_types > 0)
-        self.norm = Norm(config, rngs, rules) if config.embedding_norm else None
+        self.norm = Norm(config, rngs) if config.embedding_norm else None
 
     def __call__(
         self,
@@ -47,10 +45,10 @@ class Embedding(nnx.Module):
         """
         config, dtype = self.config, self.config.compute_dtype
 
-        def rows(table, ids, split_over=None):
-            return lookup(gather(table, self.rules, dtype), ids, self.rules, split_over)
+        def rows(table, ids, axis=None):
+            return lookup(gather(table, dtype), ids, axis)
 
-        x = rows(self.table, tokens, self.rules.vocab)
+        x = rows(self.table, tokens, "vocab")
         if config.scale_embeddings:
             x = x * (config.embed_dim / config.width_factor) ** 0.5
         if self.positions is not None:

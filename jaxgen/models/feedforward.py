@@ -12,7 +12,7 @@ from jaxgen.models.parameters import gather, kernel, make_parameter
 from jaxgen.ops.dropout import dropout
 from jaxgen.ops.initializers import zeros
 from jaxgen.ops.linear import linear
-from jaxgen.sharding.rules import Rules
+from jaxgen.sharding.layout import spec
 
 
 def activation(kind: str) -> Callable[[jax.Array], jax.Array]:
@@ -32,13 +32,11 @@ class FeedForward(nnx.Module):
         self,
         config: TransformerConfig,
         rngs: nnx.Rngs,
-        rules: Rules,
         mlp_dim: int | None = None,
         gated: bool | None = None,
     ):
         """The model's own, or with a width and gate of its own and no biases (a shared expert)."""
         self.config = config
-        self.rules = rules
         has_bias = mlp_dim is None and config.has_bias("feed_forward")
         embed, mlp = config.embed_dim, config.mlp_dim if mlp_dim is None else mlp_dim
         gated = config.gated if gated is None else gated
@@ -46,19 +44,19 @@ class FeedForward(nnx.Module):
         start = kernel(config, embed, mlp, up)
 
         def bias(shape, axes, wanted):
-            return make_parameter(rngs, rules, shape, axes, zeros) if wanted else None
+            return make_parameter(rngs, shape, axes, zeros) if wanted else None
 
-        self.up = make_parameter(rngs, rules, (embed, mlp), up, start)
-        self.gate = make_parameter(rngs, rules, (embed, mlp), up, start) if gated else None
+        self.up = make_parameter(rngs, (embed, mlp), up, start)
+        self.gate = make_parameter(rngs, (embed, mlp), up, start) if gated else None
         start = kernel(config, mlp, embed, down, into_stream=True)
-        self.down = make_parameter(rngs, rules, (mlp, embed), down, start)
+        self.down = make_parameter(rngs, (mlp, embed), down, start)
         self.up_bias = bias((mlp,), ("mlp",), has_bias)
         self.gate_bias = bias((mlp,), ("mlp",), has_bias and gated)
         self.down_bias = bias((embed,), ("embed",), has_bias)
 
     def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """[batch, length, embed] -> the same; `key` is of the dropout, None leaves it out."""
-        wide = self.rules.activation("batch", "length", "mlp")
+        wide = spec("batch", "length", "mlp")
         nonlinear = activation(self.config.activation)
         hidden = self._linear("btd,df->btf", x, self.up, self.up_bias, wide)
         if self.gate is None:
@@ -67,9 +65,9 @@ class FeedForward(nnx.Module):
             gate = self._linear("btd,df->btf", x, self.gate, self.gate_bias, wide)
             hidden = nonlinear(gate) * hidden
         hidden = dropout(hidden, self.config.feed_forward_dropout, key)
-        narrow = self.rules.activation("batch", "length", None)
+        narrow = spec("batch", "length", None)
         return self._linear("btf,fd->btd", hidden, self.down, self.down_bias, narrow)
 
     def _linear(self, equation, x, weight, bias, layout):
-        y = linear(equation, x, gather(weight, self.rules, x.dtype), layout)
-        return y if bias is None else y + gather(bias, self.rules, x.dtype)
+        y = linear(equation, x, gather(weight, x.dtype), layout)
+        return y if bias is None else y + gather(bias, x.dtype)

@@ -12,32 +12,32 @@ from jaxgen.models.norms import Norm
 from jaxgen.models.parameters import gather, kernel, make_parameter
 from jaxgen.ops.initializers import zeros
 from jaxgen.ops.linear import linear
-from jaxgen.sharding.rules import Rules, einsum, reshard
+from jaxgen.sharding.layout import spec
+from jaxgen.sharding.rules import einsum, reshard
 
 
 class _Dense(nnx.Module):
     """A square matrix and a bias."""
 
-    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs, rules: Rules):
+    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
         embed, axes = config.embed_dim, ("embed", None)
-        self.rules = rules
         start = kernel(config, embed, embed, axes)
-        self.weight = make_parameter(rngs, rules, (embed, embed), axes, start)
-        self.bias = make_parameter(rngs, rules, (embed,), ("embed",), zeros)
+        self.weight = make_parameter(rngs, (embed, embed), axes, start)
+        self.bias = make_parameter(rngs, (embed,), ("embed",), zeros)
 
 
 class Transform(_Dense):
     """Dense, activation and norm before the logits."""
 
-    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs, rules: Rules):
-        super().__init__(config, rngs, rules)
+    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
+        super().__init__(config, rngs)
         self.kind = config.activation
-        self.norm = Norm(config, rngs, rules)
+        self.norm = Norm(config, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[batch, length, embed] -> the same."""
-        weight, bias = (gather(p, self.rules, x.dtype) for p in (self.weight, self.bias))
-        layout = self.rules.activation("batch", "length", None)
+        weight, bias = (gather(p, x.dtype) for p in (self.weight, self.bias))
+        layout = spec("batch", "length", None)
         x = linear("btd,de->bte", x, weight, layout) + bias
         return self.norm(activation(self.kind)(x))
 
@@ -48,8 +48,8 @@ class Pooler(_Dense):
     def __call__(self, hidden: jax.Array) -> jax.Array:
         """[batch, length, embed] -> [batch, embed]."""
         is_first = (jnp.arange(hidden.shape[1]) == 0).astype(hidden.dtype)
-        is_first = reshard(is_first, self.rules.activation("length"))
-        layout = self.rules.activation("batch", None)
+        is_first = reshard(is_first, spec("length"))
+        layout = spec("batch", None)
         first = einsum("btd,t->bd", hidden, is_first, out=layout)
-        weight, bias = (gather(p, self.rules, first.dtype) for p in (self.weight, self.bias))
+        weight, bias = (gather(p, first.dtype) for p in (self.weight, self.bias))
         return jnp.tanh(einsum("bd,de->be", first, weight, out=layout) + bias)

@@ -14,7 +14,8 @@ from jaxgen.models.norms import Norm
 from jaxgen.models.parameters import gather, kernel, make_parameter
 from jaxgen.ops.linear import linear
 from jaxgen.ops.slots import write
-from jaxgen.sharding.rules import Rules, reshard
+from jaxgen.sharding.layout import spec
+from jaxgen.sharding.rules import reshard
 
 
 class LatentAttention(nnx.Module):
@@ -26,32 +27,30 @@ class LatentAttention(nnx.Module):
         config: TransformerConfig,
         latent: LatentConfig,
         rngs: nnx.Rngs,
-        rules: Rules,
     ):
         self.config = config
         self.latent = latent
-        self.rules = rules
         self.layer = kind.layer
         embed, heads = config.embed_dim, config.num_heads
         width = latent.nope_dim + latent.rope_dim
 
         def matrix(*shape, axes):
             start = kernel(config, shape[0], heads * width, axes)
-            return make_parameter(rngs, rules, shape, axes, start)
+            return make_parameter(rngs, shape, axes, start)
 
         rank, narrow = latent.query_rank, ("embed", "rank")
         wide, from_stream = ("rank", "heads", "head_dim"), ("embed", "heads", "head_dim")
         direct = rank is None
         self.query = matrix(embed, heads, width, axes=from_stream) if direct else None
         self.query_down = None if direct else matrix(embed, rank, axes=narrow)
-        self.query_norm = None if direct else Norm(config, rngs, rules, (rank,), ("rank",))
+        self.query_norm = None if direct else Norm(config, rngs, (rank,), ("rank",))
         self.query_up = None if direct else matrix(rank, heads, width, axes=wide)
         self.kv_down = matrix(embed, latent.kv_rank + latent.rope_dim, axes=narrow)
-        self.kv_norm = Norm(config, rngs, rules, (latent.kv_rank,), ("rank",))
+        self.kv_norm = Norm(config, rngs, (latent.kv_rank,), ("rank",))
         both = latent.nope_dim + latent.value_dim
         self.kv_up = matrix(latent.kv_rank, heads, both, axes=wide)
-        self.out = make_out(config, rngs, rules, latent.value_dim)
-        self.relative = make_relative(config, rngs, rules, per_layer=True)
+        self.out = make_out(config, rngs, latent.value_dim)
+        self.relative = make_relative(config, rngs, per_layer=True)
 
     def __call__(
         self,
@@ -76,7 +75,7 @@ class LatentAttention(nnx.Module):
             turned = self.layer.rope.rotate(turned, view.angles)
             query = jnp.concatenate([nope, turned], axis=-1)
             shared_key = self.layer.rope.rotate(shared_key, view.angles)
-        whole = self.rules.activation("batch", None, None, None)
+        whole = spec("batch", None, None, None)
         pair = reshard(latents, whole), reshard(shared_key, whole)
         if cached is not None:
             pair = write(cached[0], pair[0], view.slots), write(cached[1], pair[1], view.slots)
@@ -84,20 +83,18 @@ class LatentAttention(nnx.Module):
         both = self._heads(latents[:, 0], self.kv_up, length=None)
         keys, values = both[..., : latent.nope_dim], both[..., latent.nope_dim :]
         per_head = (*keys.shape[:3], latent.rope_dim)
-        layout = self.rules.activation("batch", "heads", None, None)
+        layout = spec("batch", "heads", None, None)
         shared_key = reshard(jnp.broadcast_to(shared_key, per_head), layout)
         keys = jnp.concatenate([keys, shared_key], axis=-1)
-        mixed = attend_within(
-            self.config, self.rules, view, query, keys, values, self.relative, key
-        )
-        return project_out(mixed, self.out, None, self.rules), pair
+        mixed = attend_within(self.config, view, query, keys, values, self.relative, key)
+        return project_out(mixed, self.out, None), pair
 
     def _down(self, x, weight):
-        layout = self.rules.activation("batch", "length", None)
-        return linear("btd,dr->btr", x, gather(weight, self.rules, x.dtype), layout)
+        layout = spec("batch", "length", None)
+        return linear("btd,dr->btr", x, gather(weight, x.dtype), layout)
 
     def _heads(self, x, weight, length: str | None = "length"):
         n_in, heads, width = weight.shape
-        flat = gather(weight, self.rules, x.dtype).reshape(n_in, heads * width)
-        y = linear("btd,df->btf", x, flat, self.rules.activation("batch", length, "heads"))
+        flat = gather(weight, x.dtype).reshape(n_in, heads * width)
+        y = linear("btd,df->btf", x, flat, spec("batch", length, "heads"))
         return y.reshape(*x.shape[:2], heads, width).transpose(0, 2, 1, 3)

@@ -18,7 +18,8 @@ from jaxgen.ops.initializers import zeros
 from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.ops.routing import RouterStatistics, capacity, route
 from jaxgen.sharding.checks import axis_names
-from jaxgen.sharding.rules import Rules, length_is_whole, mesh_is_set
+from jaxgen.sharding.layout import current_layout, length_is_whole, spec
+from jaxgen.sharding.rules import mesh_is_set
 
 BLOCK_ROWS = 128
 """Rows of a block of one expert: large enough for a fast product, small enough to pad little."""
@@ -27,29 +28,28 @@ BLOCK_ROWS = 128
 class MoE(nnx.Module):
     """Router and experts; an expert is a feed-forward without biases."""
 
-    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs, rules: Rules):
+    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
         if config.moe is None:
             raise ConfigError("a sparse block needs model.moe.")
         moe: MoEConfig = config.moe
         self.moe = moe
         self.activation = config.activation
-        self.rules = rules
         embed, mlp, experts = config.embed_dim, moe.mlp_dim, moe.num_experts
         gated = config.gated if moe.gated is None else moe.gated
         up, down = ("experts", "embed", "mlp"), ("experts", "mlp", "embed")
         start = kernel(config, embed, mlp, up)
         router = kernel(config, embed, experts, ("embed", None))
-        self.router = make_parameter(rngs, rules, (embed, experts), ("embed", None), router)
+        self.router = make_parameter(rngs, (embed, experts), ("embed", None), router)
         self.router_bias = (
-            make_parameter(rngs, rules, (experts,), (None,), zeros) if moe.bias_balancing else None
+            make_parameter(rngs, (experts,), (None,), zeros) if moe.bias_balancing else None
         )
         shape = (experts, embed, mlp)
-        self.up = make_parameter(rngs, rules, shape, up, start)
-        self.gate = make_parameter(rngs, rules, shape, up, start) if gated else None
+        self.up = make_parameter(rngs, shape, up, start)
+        self.gate = make_parameter(rngs, shape, up, start) if gated else None
         start = kernel(config, mlp, embed, down, into_stream=True)
-        self.down = make_parameter(rngs, rules, (experts, mlp, embed), down, start)
+        self.down = make_parameter(rngs, (experts, mlp, embed), down, start)
         shared = moe.shared_mlp_dim
-        self.shared = FeedForward(config, rngs, rules, shared, gated) if shared else None
+        self.shared = FeedForward(config, rngs, shared, gated) if shared else None
 
     def __call__(
         self, x: jax.Array, segment_ids: jax.Array, is_training: bool = False
@@ -68,17 +68,17 @@ class MoE(nnx.Module):
         return (y if self.shared is None else y + self.shared(x)), statistics
 
     def _routed(self, x, segment_ids, is_training):
-        rules, moe = self.rules, self.moe
-        if moe.capacity_factor is not None and not length_is_whole(rules):
+        rules, moe = current_layout().rules, self.moe
+        if moe.capacity_factor is not None and not length_is_whole():
             raise ShardingError(
                 f"moe.capacity_factor={moe.capacity_factor} counts the tokens of whole rows, which "
                 f"rules.length={rules.length!r} splits; set mesh.sequence=1 or leave it out."
             )
         # The router decides in float32: a rounded tie would change the expert.
-        router = gather(self.router, rules, jnp.float32)
-        bias = None if self.router_bias is None else gather(self.router_bias, rules, jnp.float32)
-        up, down = (gather(weight, rules, x.dtype) for weight in (self.up, self.down))
-        gate = None if self.gate is None else gather(self.gate, rules, x.dtype)
+        router = gather(self.router, jnp.float32)
+        bias = None if self.router_bias is None else gather(self.router_bias, jnp.float32)
+        up, down = (gather(weight, x.dtype) for weight in (self.up, self.down))
+        gate = None if self.gate is None else gather(self.gate, x.dtype)
         if not mesh_is_set():
             axes = _Axes((), (), ())
             return self._local(x, segment_ids, router, bias, up, gate, down, is_training, axes)
@@ -92,13 +92,13 @@ class MoE(nnx.Module):
             up, gate, down = (None if w is None else _varying(w, other) for w in (up, gate, down))
             return self._local(x, segment_ids, router, bias, up, gate, down, is_training, axes)
 
-        activations = rules.activation("batch", "length", None)
+        activations = spec("batch", "length", None)
         wide = rules.gathered(("experts", "embed", "mlp"))
         return jax.shard_map(
             local,
             in_specs=(
                 activations,
-                rules.activation("batch", "length"),
+                spec("batch", "length"),
                 jax.P(),
                 None if bias is None else jax.P(),
                 wide,
@@ -144,12 +144,12 @@ class MoE(nnx.Module):
             weights = (experts < self.moe.num_experts).astype(weights.dtype)
         else:
             rows = to_rows(x, dispatch)
-        hidden = grouped_matmul(rows, up, dispatch.layout, implementation)
+        hidden = grouped_matmul(rows, up, dispatch.blocks, implementation)
         if gate is None:
             hidden = nonlinear(hidden)
         else:
-            hidden *= nonlinear(grouped_matmul(rows, gate, dispatch.layout, implementation))
-        rows = grouped_matmul(hidden, down, dispatch.layout, implementation)
+            hidden *= nonlinear(grouped_matmul(rows, gate, dispatch.blocks, implementation))
+        rows = grouped_matmul(hidden, down, dispatch.blocks, implementation)
         y = from_rows(rows, weights, dispatch)
         if axes.mlp:
             y = jax.lax.psum(y, axes.mlp)

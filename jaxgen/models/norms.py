@@ -9,7 +9,6 @@ from flax import nnx
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.parameters import gather, make_parameter
 from jaxgen.ops.initializers import ones, zeros
-from jaxgen.sharding.rules import Rules
 
 
 class Norm(nnx.Module):
@@ -19,29 +18,27 @@ class Norm(nnx.Module):
         self,
         config: TransformerConfig,
         rngs: nnx.Rngs,
-        rules: Rules,
         shape: tuple[int, ...] | None = None,
         axes: tuple[str | None, ...] = ("embed",),
     ):
         """Of the stream, or without a bias over the last axes of another `shape`."""
         self.config = config
-        self.rules = rules
         has_bias = shape is None and config.has_bias("norm")
         shape = (config.embed_dim,) if shape is None else shape
         start = zeros if config.norm_unit_offset else ones
-        self.scale = make_parameter(rngs, rules, shape, axes, start)
-        self.bias = make_parameter(rngs, rules, shape, axes, zeros) if has_bias else None
+        self.scale = make_parameter(rngs, shape, axes, start)
+        self.bias = make_parameter(rngs, shape, axes, zeros) if has_bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Normalises the last axes of `x`, as many as the scale has, in the dtype of `x`."""
-        scale = gather(self.scale, self.rules, jnp.float32)
+        scale = gather(self.scale, jnp.float32)
         x32 = x.astype(jnp.float32)
         if self.config.norm == "layer":
             x32 = x32 - jnp.mean(x32, axis=_last(scale.ndim), keepdims=True)
         y = rms_normalise(x32, self.config.norm_epsilon, scale.ndim)
         y = y * (scale + 1 if self.config.norm_unit_offset else scale)
         if self.bias is not None:
-            y = y + gather(self.bias, self.rules, jnp.float32)
+            y = y + gather(self.bias, jnp.float32)
         return y.astype(x.dtype)
 
 

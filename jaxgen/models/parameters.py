@@ -12,7 +12,8 @@ from flax import nnx
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.parametrization import Axes, grows
 from jaxgen.ops.initializers import Initializer, normal
-from jaxgen.sharding.rules import Rules, mesh_is_set, reshard
+from jaxgen.sharding.layout import current_layout
+from jaxgen.sharding.rules import mesh_is_set, reshard
 
 
 def kernel(
@@ -48,24 +49,23 @@ def kernel_stddev(
 
 def make_parameter(
     rngs: nnx.Rngs,
-    rules: Rules,
     shape: tuple[int, ...],
     logical_axes: tuple[str | None, ...],
     initializer: Initializer,
 ) -> nnx.Param:
     """A float32 parameter, born in its layout, that remembers its logical axes."""
-    out_sharding = rules.stored(logical_axes) if mesh_is_set() else None
+    out_sharding = current_layout().rules.stored(logical_axes) if mesh_is_set() else None
     value = initializer(rngs.params(), shape, out_sharding)
     return nnx.Param(value, logical_axes=logical_axes)
 
 
-def gather(parameter: nnx.Param, rules: Rules, dtype: Any) -> jax.Array:
+def gather(parameter: nnx.Param, dtype: Any) -> jax.Array:
     """The parameter as it computes: cast first, so that fewer bytes travel, then whole over fsdp.
 
     A leading "layers" axis has been scanned away by the time a block computes.
     """
     axes = tuple(axis for axis in parameter.logical_axes if axis != "layers")
-    return reshard(parameter[...].astype(dtype), rules.gathered(axes))
+    return reshard(parameter[...].astype(dtype), current_layout().rules.gathered(axes))
 
 
 def named_parameters(model: Any) -> Iterator[tuple[str, nnx.Param]]:

@@ -17,7 +17,7 @@ from jaxgen.models.context import View
 from jaxgen.models.norms import Norm
 from jaxgen.ops.rematerialisation import rematerialised
 from jaxgen.ops.routing import RouterStatistics
-from jaxgen.sharding.rules import Rules
+from jaxgen.sharding.layout import current_layout
 
 
 class Source(NamedTuple):
@@ -46,12 +46,8 @@ class StackOutput(NamedTuple):
 class Unit(nnx.Module):
     """The blocks that repeat over depth."""
 
-    def __init__(
-        self, group: Group, config: TransformerConfig, rngs: nnx.Rngs, rules: Rules, has_source
-    ):
-        self.blocks = nnx.List(
-            [Block(kind, config, rngs, rules, has_source) for kind in group.unit]
-        )
+    def __init__(self, group: Group, config: TransformerConfig, rngs: nnx.Rngs, has_source):
+        self.blocks = nnx.List([Block(kind, config, rngs, has_source) for kind in group.unit])
 
 
 class Stack(nnx.Module):
@@ -62,17 +58,16 @@ class Stack(nnx.Module):
         groups: tuple[Group, ...],
         config: TransformerConfig,
         rngs: nnx.Rngs,
-        rules: Rules,
         has_source: bool = False,
     ):
         self.config = config
         self.repeats = tuple(group.repeats for group in groups)
         self.groups = nnx.List(
-            [_repeat(group, config, rngs.params(), rules, has_source) for group in groups]
+            [_repeat(group, config, rngs.params(), has_source) for group in groups]
         )
-        self.relative = make_relative(config, rngs, rules, per_layer=False)
+        self.relative = make_relative(config, rngs, per_layer=False)
         has_norm = config.norm_placement != "post"
-        self.final_norm = Norm(config, rngs, rules) if has_norm else None
+        self.final_norm = Norm(config, rngs) if has_norm else None
 
     def __call__(
         self,
@@ -93,7 +88,7 @@ class Stack(nnx.Module):
           source: of an encoder-decoder.
           key: of a training pass.
         """
-        keeps = pairs is not None
+        keeps, layout = pairs is not None, current_layout()
         written, router = [], []
         for index, (unit, repeats) in enumerate(zip(self.groups, self.repeats, strict=True)):
             keys = None
@@ -123,10 +118,10 @@ class Stack(nnx.Module):
                 return x, (_stacked(statistics), *ys)
 
             x, (statistics, *new) = jax.lax.scan(
-                rematerialised(run_unit, self.config.remat),
+                rematerialised(run_unit, layout.remat),
                 x,
                 scanned,
-                unroll=min(self.config.scan_unroll, repeats),
+                unroll=min(layout.scan_unroll, repeats),
             )
             written.append(new)
             if statistics is not None:
@@ -143,12 +138,12 @@ def _stacked(statistics: list[RouterStatistics]) -> RouterStatistics | None:
     return jax.tree.map(lambda *s: jnp.stack(s), *statistics) if statistics else None
 
 
-def _repeat(group: Group, config, key: jax.Array, rules: Rules, has_source: bool) -> Unit:
+def _repeat(group: Group, config, key: jax.Array, has_source: bool) -> Unit:
     """The unit with parameters [repeats, ...]."""
     keys = jax.random.split(key, group.repeats)
 
     def make(key):
-        return Unit(group, config, nnx.Rngs(params=key), rules, has_source)
+        return Unit(group, config, nnx.Rngs(params=key), has_source)
 
     def add_layers_axis(parameter):
         return nnx.Param(parameter[...], logical_axes=("layers", *parameter.logical_axes))

@@ -23,7 +23,8 @@ from jaxgen.ops.initializers import Initializer, normal, zeros
 from jaxgen.ops.routing import RouterStatistics
 from jaxgen.ops.slots import mark
 from jaxgen.ops.visibility import Places, places, visible
-from jaxgen.sharding.checks import check_layout
+from jaxgen.sharding.checks import check_all_axes_split, check_layout
+from jaxgen.sharding.layout import Layout, spec, under_layout, using
 from jaxgen.sharding.rules import Rules, einsum, reshard
 
 
@@ -49,33 +50,37 @@ class Transformer(nnx.Module):
     """Embedding, stack, and before the stack perhaps an encoder; hidden to tokens is `logits`.
 
     Under `jax.set_mesh` every parameter is born in its layout; without a mesh the same code runs
-    on one device.
+    on one device. The model alone owns the layout: a static part of its pytree.
     """
 
-    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs, rules: Rules | None = None):
-        rules = Rules() if rules is None else rules
+    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs, layout: Layout = Layout()):
         self.config = config
-        self.rules = rules
+        self.layout = layout
         embed, vocab = config.embed_dim, config.vocab_size
-        self.embedding = Embedding(config, rngs, rules)
         has_encoder = config.num_encoder_layers > 0
-        self.encoder = Stack(config.encoder_groups, config, rngs, rules) if has_encoder else None
-        self.stack = Stack(config.groups, config, rngs, rules, has_source=has_encoder)
-        self.transform = Transform(config, rngs, rules) if config.output_transform else None
-        self.pooler = Pooler(config, rngs, rules) if config.pooler else None
-        self.unembedding = (
-            None
-            if config.tie_embeddings
-            else make_parameter(
-                rngs, rules, (vocab, embed), ("vocab", "embed"), _unembedding_start(config)
+        with using(layout):
+            self.embedding = Embedding(config, rngs)
+            self.encoder = Stack(config.encoder_groups, config, rngs) if has_encoder else None
+            self.stack = Stack(config.groups, config, rngs, has_source=has_encoder)
+            self.transform = Transform(config, rngs) if config.output_transform else None
+            self.pooler = Pooler(config, rngs) if config.pooler else None
+            start, axes = _unembedding_start(config), ("vocab", "embed")
+            self.unembedding = (
+                None if config.tie_embeddings else make_parameter(rngs, (vocab, embed), axes, start)
             )
-        )
-        self.logit_bias = (
-            make_parameter(rngs, rules, (vocab,), ("vocab",), zeros)
-            if config.has_bias("logits")
-            else None
-        )
+            self.logit_bias = (
+                make_parameter(rngs, (vocab,), ("vocab",), zeros)
+                if config.has_bias("logits")
+                else None
+            )
 
+    def with_layout(self, layout: Layout) -> Transformer:
+        """Returns the same parameters as a model of another layout; this one stays as it is."""
+        model = jax.tree.map(lambda leaf: leaf, self)
+        model.layout = layout
+        return model
+
+    @under_layout
     def __call__(
         self, batch: Batch, cache: Cache | None = None, key: jax.Array | None = None
     ) -> Output:
@@ -94,9 +99,9 @@ class Transformer(nnx.Module):
         Raises:
           DataError: a batch without a source for a model with an encoder, or the reverse.
         """
-        config, rules = self.config, self.rules
+        config = self.config
         _check_source(config, batch, cache)
-        tokens_layout = rules.activation("batch", "length")
+        tokens_layout = spec("batch", "length")
         batch = jax.tree.map(lambda x: reshard(jnp.asarray(x), tokens_layout), batch)
         embedding_key, encoder_key, stack_key, source_key = split(key, 4)
         source = None
@@ -106,7 +111,7 @@ class Transformer(nnx.Module):
             seen = _same_segment(jnp.minimum(batch.segment_ids, 1), cache.source_segment_ids)
             source = Source(None, seen, cache.cross)
         queries = places(batch.positions, batch.segment_ids, batch.block_ids)
-        slots, whole = None, rules.activation("batch", None)
+        slots, whole = None, spec("batch", None)
         if cache is None:
             keys = jax.tree.map(lambda x: reshard(x, whole), queries)
         else:
@@ -119,7 +124,7 @@ class Transformer(nnx.Module):
             queries = dataclasses.replace(queries, segment_ids=jnp.minimum(queries.segment_ids, 1))
             positions = jnp.broadcast_to(jnp.arange(cache.capacity), filled.shape)
             keys = Places(reshard(positions, whole), jnp.where(filled, 1, -1), blocks)
-        views = make_views(config, config.layers, queries, keys, slots, self.stack.relative, rules)
+        views = make_views(config, config.layers, queries, keys, slots, self.stack.relative)
         x = self.embedding(batch.tokens, batch.positions, batch.token_types, embedding_key)
         result = self.stack(
             x,
@@ -149,31 +154,34 @@ class Transformer(nnx.Module):
 
     def _encode(self, batch: Batch, source: EncoderInput, *keys) -> Source:
         assert self.encoder is not None
-        config, rules = self.config, self.rules
+        config = self.config
         queries = places(source.positions, source.segment_ids)
-        whole = rules.activation("batch", None)
+        whole = spec("batch", None)
         seen = jax.tree.map(lambda x: reshard(x, whole), queries)
         views = make_views(
-            config, config.encoder_layers, queries, seen, None, self.encoder.relative, rules
+            config, config.encoder_layers, queries, seen, None, self.encoder.relative
         )
         x = self.embedding(source.tokens, source.positions, None, keys[0])
         hidden = self.encoder(x, source.segment_ids, views, key=keys[1]).hidden
         return Source(hidden, _same_segment(batch.segment_ids, seen.segment_ids))
 
+    @under_layout
     def unembedding_table(self, dtype: Any) -> jax.Array:
         """The table that turns hidden into logits, [vocab, embed], whole over fsdp."""
         parameter: Any = self.embedding.table if self.unembedding is None else self.unembedding
-        return gather(parameter, self.rules, dtype)
+        return gather(parameter, dtype)
 
+    @under_layout
     def unembedding_bias(self) -> jax.Array | None:
         """What is added to the logits, [vocab] float32, or None."""
         bias = self.logit_bias
-        return None if bias is None else gather(bias, self.rules, jnp.float32)
+        return None if bias is None else gather(bias, jnp.float32)
 
+    @under_layout
     def logits(self, hidden: jax.Array) -> jax.Array:
         """[batch, length, embed] -> [batch, length, vocab] float32; for few positions at a time."""
         table, bias = self.unembedding_table(hidden.dtype), self.unembedding_bias()
-        layout = self.rules.activation("batch", "length", "vocab")
+        layout = spec("batch", "length", "vocab")
         logits = einsum("btd,vd->btv", hidden, table, out=layout).astype(jnp.float32)
         logits = logits if bias is None else logits + bias
         cap = self.config.logit_soft_cap
@@ -205,14 +213,15 @@ def _check_source(config: TransformerConfig, batch: Batch, cache: Cache | None) 
         )
 
 
-def abstract_transformer(config: TransformerConfig, rules: Rules | None = None) -> Transformer:
+def abstract_transformer(config: TransformerConfig, layout: Layout = Layout()) -> Transformer:
     """The model's tree with shapes (and, under a mesh, layouts) but no memory."""
-    return jax.eval_shape(lambda: Transformer(config, nnx.Rngs(0), rules))
+    return jax.eval_shape(lambda: Transformer(config, nnx.Rngs(0), layout))
 
 
 def check_model_fits(config: TransformerConfig, rules: Rules, mesh: jax.sharding.Mesh) -> None:
     """Raises ShardingError, naming the parameter, if the mesh does not divide it."""
     with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
-        abstract = abstract_transformer(config, rules)
-    arrays = ((name, p.shape, p.logical_axes) for name, p in named_parameters(abstract))
+        abstract = abstract_transformer(config, Layout(rules))
+    arrays = [(name, p.shape, p.logical_axes) for name, p in named_parameters(abstract)]
     check_layout(arrays, rules, dict(mesh.shape))
+    check_all_axes_split([axes for *_, axes in arrays], rules, dict(mesh.shape))

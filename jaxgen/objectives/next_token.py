@@ -49,7 +49,7 @@ def next_token(
         batch.targets,
         batch.loss_weights,
         bias=model.unembedding_bias(),
-        rules=model.rules,
+        rules=model.layout.rules,
         z_loss=config.z_loss,
         label_smoothing=config.label_smoothing,
         soft_cap=config.logit_soft_cap,

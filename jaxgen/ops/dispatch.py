@@ -11,21 +11,21 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgen.ops.grouped_matmul import Layout, make_layout
+from jaxgen.ops.grouped_matmul import RowBlocks, make_row_blocks
 
 
 class Dispatch(NamedTuple):
     """Which token is in which row.
 
     Attributes:
-      layout: of the rows.
+      blocks: of the rows.
       row_of: [tokens, experts_per_token] int32, the row of each assignment; past the last row for
         those whose expert is not here.
       assignment_of: [rows] int32, the assignment (token * experts_per_token + choice) in each row;
         past the last assignment for padding.
     """
 
-    layout: Layout
+    blocks: RowBlocks
     row_of: Any
     assignment_of: Any
 
@@ -50,19 +50,19 @@ def make_dispatch(
     local = jnp.where((local >= 0) & (local < num_experts), local, num_experts)
     num_assignments = local.shape[0]
     counts = jnp.sum(local[:, None] == jnp.arange(num_experts), axis=0, dtype=jnp.int32)
-    layout = make_layout(counts, max_assignments or num_assignments, block_rows)
-    num_rows = layout.block_groups.shape[0] * block_rows
+    blocks = make_row_blocks(counts, max_assignments or num_assignments, block_rows)
+    num_rows = blocks.block_groups.shape[0] * block_rows
     order = jnp.argsort(local, stable=True)
     sorted_experts = local[order]
     first_sorted = jnp.concatenate([jnp.cumsum(counts) - counts, jnp.zeros(1, jnp.int32)])
-    first_row = jnp.cumsum(layout.group_rows) - layout.group_rows
+    first_row = jnp.cumsum(blocks.group_rows) - blocks.group_rows
     first_row = jnp.concatenate([first_row, jnp.full(1, num_rows, first_row.dtype)])
     rank = jnp.arange(num_assignments) - first_sorted[sorted_experts]
     rows = jnp.where(sorted_experts < num_experts, first_row[sorted_experts] + rank, num_rows)
     row_of = jnp.zeros(num_assignments, jnp.int32).at[order].set(rows.astype(jnp.int32))
     assignment_of = jnp.full(num_rows, num_assignments, jnp.int32)
     assignment_of = assignment_of.at[rows].set(order.astype(jnp.int32), mode="drop")
-    return Dispatch(layout, row_of.reshape(experts.shape), assignment_of)
+    return Dispatch(blocks, row_of.reshape(experts.shape), assignment_of)
 
 
 def to_rows(x: jax.Array, dispatch: Dispatch) -> jax.Array:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 Implementation = Literal["blocks", "ragged_dot"]
 
 
-class Layout(NamedTuple):
+class RowBlocks(NamedTuple):
     """Where the rows of a grouped product lie.
 
     Attributes:
@@ -31,8 +31,8 @@ class Layout(NamedTuple):
     group_rows: Any
 
 
-def make_layout(group_sizes: jax.Array, max_rows: int, block_rows: int) -> Layout:
-    """The layout of groups of these sizes.
+def make_row_blocks(group_sizes: jax.Array, max_rows: int, block_rows: int) -> RowBlocks:
+    """The blocks of groups of these sizes.
 
     Args:
       group_sizes: [groups] int32, rows of each group; they sum to at most `max_rows`.
@@ -44,7 +44,7 @@ def make_layout(group_sizes: jax.Array, max_rows: int, block_rows: int) -> Layou
     blocks_of_group = -(-group_sizes // block_rows)
     ends = jnp.cumsum(blocks_of_group)
     block_groups = jnp.sum(jnp.arange(max_blocks)[:, None] >= ends, axis=1)
-    return Layout(
+    return RowBlocks(
         block_groups=jnp.minimum(block_groups, groups - 1).astype(jnp.int32),
         num_blocks=ends[-1].astype(jnp.int32),
         group_rows=(blocks_of_group * block_rows).astype(jnp.int32),
@@ -57,62 +57,62 @@ def default_implementation() -> Implementation:
 
 
 def grouped_matmul(
-    rows: jax.Array, matrices: jax.Array, layout: Layout, implementation: Implementation
+    rows: jax.Array, matrices: jax.Array, blocks: RowBlocks, implementation: Implementation
 ) -> jax.Array:
     """Each row times its group's matrix.
 
     Args:
       rows: [blocks * block_rows, in]; rows of blocks that hold none give zeros.
       matrices: [groups, in, out].
-      layout: of the rows.
+      blocks: of the rows.
       implementation: "blocks" or "ragged_dot".
 
     Returns:
       [blocks * block_rows, out] in the dtype of `rows`.
     """
     if implementation == "ragged_dot":
-        return jax.lax.ragged_dot(rows, matrices, layout.group_rows)
-    return _blocks_matmul(rows, matrices, layout)
+        return jax.lax.ragged_dot(rows, matrices, blocks.group_rows)
+    return _blocks_matmul(rows, matrices, blocks)
 
 
 @jax.custom_vjp
-def _blocks_matmul(rows, matrices, layout):
-    return _each_block(rows, layout, matrices, lambda block, matrix: block @ matrix)
+def _blocks_matmul(rows, matrices, blocks):
+    return _each_block(rows, blocks, matrices, lambda block, matrix: block @ matrix)
 
 
-def _forward(rows, matrices, layout):
-    return _blocks_matmul(rows, matrices, layout), (rows, matrices, layout)
+def _forward(rows, matrices, blocks):
+    return _blocks_matmul(rows, matrices, blocks), (rows, matrices, blocks)
 
 
 def _backward(saved, gradient):
-    rows, matrices, layout = saved
-    rows_gradient = _each_block(gradient, layout, matrices, lambda block, m: block @ m.T)
-    block_rows = rows.shape[0] // layout.block_groups.shape[0]
+    rows, matrices, blocks = saved
+    rows_gradient = _each_block(gradient, blocks, matrices, lambda block, m: block @ m.T)
+    block_rows = rows.shape[0] // blocks.block_groups.shape[0]
 
     def add(index, total):
         start = index * block_rows
         block = jax.lax.dynamic_slice_in_dim(rows, start, block_rows)
         block_gradient = jax.lax.dynamic_slice_in_dim(gradient, start, block_rows)
         product = jnp.matmul(block.T, block_gradient, preferred_element_type=jnp.float32)
-        group = layout.block_groups[index]
+        group = blocks.block_groups[index]
         added = jax.lax.dynamic_index_in_dim(total, group, keepdims=False) + product
         return jax.lax.dynamic_update_index_in_dim(total, added, group, 0)
 
     start = _zeros(matrices.shape, jnp.float32, rows, gradient, matrices)
-    total = jax.lax.fori_loop(0, layout.num_blocks, add, start)
+    total = jax.lax.fori_loop(0, blocks.num_blocks, add, start)
     return rows_gradient, total.astype(matrices.dtype), None
 
 
 _blocks_matmul.defvjp(_forward, _backward)
 
 
-def _each_block(rows, layout, matrices, multiply):
+def _each_block(rows, blocks, matrices, multiply):
     """Applies `multiply` to each block that holds rows and its group's matrix."""
-    block_rows = rows.shape[0] // layout.block_groups.shape[0]
+    block_rows = rows.shape[0] // blocks.block_groups.shape[0]
 
     def compute(index):
         block = jax.lax.dynamic_slice_in_dim(rows, index * block_rows, block_rows)
-        group = layout.block_groups[index]
+        group = blocks.block_groups[index]
         matrix = jax.lax.dynamic_index_in_dim(matrices, group, keepdims=False)
         return multiply(block, matrix).astype(rows.dtype)
 
@@ -122,7 +122,7 @@ def _each_block(rows, layout, matrices, multiply):
     width = jax.eval_shape(compute, 0).shape[-1]
     start = _zeros((rows.shape[0], width), rows.dtype, rows, matrices)
     # A loop as long as the blocks that hold rows; its own gradient is written above.
-    return jax.lax.fori_loop(0, layout.num_blocks, write, start)
+    return jax.lax.fori_loop(0, blocks.num_blocks, write, start)
 
 
 def _zeros(shape, dtype, *operands):

@@ -17,7 +17,11 @@ def axis_names(axes: MeshAxes) -> tuple[str, ...]:
 
 
 def check_rules(rules: Rules, mesh_sizes: Mapping[str, int]) -> None:
-    """Raises ShardingError if a rule names an axis that the mesh lacks."""
+    """Raises ShardingError if a rule names an axis that the mesh lacks, or is not followed yet."""
+    if rules.layers is not None:
+        raise ShardingError(
+            f"rules.layers={rules.layers!r}: layers are not split over a mesh yet; leave it None."
+        )
     for logical_axis, axes in vars(rules).items():
         for axis in axis_names(axes):
             if axis not in mesh_sizes:
@@ -25,6 +29,27 @@ def check_rules(rules: Rules, mesh_sizes: Mapping[str, int]) -> None:
                     f"rules.{logical_axis} names the mesh axis {axis!r}; "
                     f"the mesh has: {', '.join(mesh_sizes)}."
                 )
+
+
+def check_all_axes_split(
+    arrays: Iterable[tuple[str | None, ...]], rules: Rules, mesh_sizes: Mapping[str, int]
+) -> None:
+    """Raises ShardingError if a mesh axis splits nothing, so that its devices repeat one another.
+
+    Args:
+      arrays: the logical axes of each parameter.
+      rules: the table.
+      mesh_sizes: the size of every mesh axis.
+    """
+    logical = {"batch", "length", *(axis for axes in arrays for axis in axes)}
+    split = {name for axis in logical for name in axis_names(rules.mesh_axes(axis))}
+    for axis, size in mesh_sizes.items():
+        if size > 1 and axis not in split:
+            raise ShardingError(
+                f"mesh.{axis}={size} splits nothing of this model under these rules, so its "
+                f"{size} parts would do the same work; set mesh.{axis}=1, or name {axis!r} in the "
+                "rule of an axis that the model has."
+            )
 
 
 def check_layout(

@@ -85,11 +85,3 @@ def reshard(array: jax.Array, spec: PartitionSpec) -> jax.Array:
 def einsum(equation: str, *operands: jax.Array, out: PartitionSpec) -> jax.Array:
     """`jnp.einsum` with the layout of its result; the layout is ignored where no mesh is set."""
     return jnp.einsum(equation, *operands, out_sharding=out if mesh_is_set() else None)
-
-
-def length_is_whole(rules: Rules) -> bool:
-    """Whether no device holds only a part of the length of an activation."""
-    axes = rules.length
-    sizes = jax.sharding.get_abstract_mesh().shape
-    names = () if axes is None else (axes,) if isinstance(axes, str) else axes
-    return all(sizes.get(axis, 1) == 1 for axis in names)

@@ -93,7 +93,7 @@ def _seconds_of_step(config: RunConfig) -> float:
     accumulation = train.accumulation_at(0)
     with jax.set_mesh(mesh):
         state = program.fresh_state()
-        batch = put_batch(data.batch(0), mesh, program.rules, accumulation)
+        batch = put_batch(data.batch(0), mesh, program.layout.rules, accumulation)
         step = program.train_step(len(data.task_names), accumulation)
         state, metrics = step(state, batch)
         jax.block_until_ready(metrics)

@@ -74,7 +74,7 @@ def fit(
     with StopSignal() as stop:
         for step in range(start + 1, total + 1):
             accumulation = train.accumulation_at(step - 1)
-            batch = put_batch(next(batches), program.mesh, program.rules, accumulation)
+            batch = put_batch(next(batches), program.mesh, program.layout.rules, accumulation)
             state, metrics = step_of(accumulation)(state, batch)
             recorder.add(step, metrics)
             last = step == total

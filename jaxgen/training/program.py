@@ -13,6 +13,7 @@ from jaxgen.errors import ConfigError
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.counting import count_parameters
 from jaxgen.models.transformer import check_model_fits
+from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.config import TrainConfig
 from jaxgen.training.durations import parse_duration
@@ -29,7 +30,7 @@ class Program:
     model: TransformerConfig
     train: TrainConfig
     mesh: jax.sharding.Mesh
-    rules: Rules
+    layout: Layout
     total_steps: int
     schedule: Callable[[int], Any]
     optimizer: Any
@@ -61,7 +62,12 @@ class Program:
         )
 
     def _initial_state(self) -> TrainState:
-        return initial_state(self.model, self.optimizer, self.rules, self.train.seed)
+        return initial_state(self.model, self.optimizer, self.layout, self.train.seed)
+
+
+def layout_of(model: TransformerConfig, rules: Rules) -> Layout:
+    """Returns the layout that a model of this configuration is built with."""
+    return Layout(rules, model.remat, model.scan_unroll)
 
 
 def build_program(
@@ -95,4 +101,5 @@ def build_program(
 
     schedule = train.schedule.build(total_steps, steps)
     optimizer = build_optimizer(train.optimizer, schedule, model)
-    return Program(model, train, mesh, rules, total_steps, schedule, optimizer)
+    layout = layout_of(model, rules)
+    return Program(model, train, mesh, layout, total_steps, schedule, optimizer)

@@ -12,7 +12,8 @@ from flax import nnx
 
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.transformer import Transformer
-from jaxgen.sharding.rules import Rules, mesh_is_set
+from jaxgen.sharding.layout import Layout
+from jaxgen.sharding.rules import mesh_is_set
 
 
 @jax.tree_util.register_dataclass
@@ -34,14 +35,14 @@ class TrainState:
 def initial_state(
     config: TransformerConfig,
     optimizer: optax.GradientTransformation,
-    rules: Rules,
+    layout: Layout,
     seed: int | jax.Array,
 ) -> TrainState:
     """The state before the first step; call it under `jax.jit` and a mesh to make it in place.
 
     `seed` is a number, or a key where it is an argument of the jitted function.
     """
-    return state_with(Transformer(config, nnx.Rngs(params=seed), rules), optimizer)
+    return state_with(Transformer(config, nnx.Rngs(params=seed), layout), optimizer)
 
 
 def state_with(model: Any, optimizer: optax.GradientTransformation) -> TrainState:

@@ -22,9 +22,9 @@ jax.distributed.initialize(f"localhost:{port}", 2, int(process))
 from jaxgen.interchange.exporting import export_model
 from jaxgen.interchange.importing import load_model, open_checkpoint
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
-from jaxgen.sharding.rules import Rules
+from jaxgen.sharding.layout import Layout
 with jax.set_mesh(make_mesh(MeshConfig(data=1, fsdp=2, tensor=2))):
-    model = load_model(open_checkpoint(source), Rules())
+    model = load_model(open_checkpoint(source), Layout())
     assert not model.embedding.table[...].is_fully_addressable
     export_model(model, target)
 """

@@ -18,14 +18,14 @@ from jaxgen.interchange.families import FAMILIES
 from jaxgen.interchange.files import INDEX, TensorFiles
 from jaxgen.interchange.importing import load_model, open_checkpoint
 from jaxgen.models.parameters import named_parameters
+from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.mesh import make_mesh
-from jaxgen.sharding.rules import Rules
 
 
 def make_model(name):
     """A model of the family under the mesh in force, every parameter random."""
     values = CONFIGS[name]
-    model = build(read_config(find_family(FAMILIES, values), values), Rules())
+    model = build(read_config(find_family(FAMILIES, values), values), Layout())
 
     def randomize(index, parameter):
         random = np.random.default_rng(index).normal(size=parameter.shape).astype(np.float32)
@@ -59,7 +59,7 @@ def test_every_family_returns_bit_for_bit(name, tmp_path):
         model = make_model(name)
         family = export_model(model, folder)
         assert family is find_family(FAMILIES, CONFIGS[name])
-        sharded = load_model(open_checkpoint(folder), Rules())
+        sharded = load_model(open_checkpoint(folder), Layout())
         assert_equal(model, sharded)
         for (path, ours), (_, theirs) in zip(
             named_parameters(model), named_parameters(sharded), strict=True
@@ -67,7 +67,7 @@ def test_every_family_returns_bit_for_bit(name, tmp_path):
             assert ours.get_value().sharding == theirs.get_value().sharding, path
     assert_equal(model, load_model(open_checkpoint(folder)))
     with jax.set_mesh(one_device_mesh()):
-        assert_equal(model, load_model(open_checkpoint(folder), Rules()))
+        assert_equal(model, load_model(open_checkpoint(folder), Layout()))
 
 
 @pytest.mark.parametrize("name", sorted(CONFIGS))
@@ -126,7 +126,7 @@ def test_only_the_slices_of_a_device_are_read(tmp_path, monkeypatch):
             return read_and_count
 
         monkeypatch.setattr(TensorFiles, "fetch", counted)
-        load_model(open_checkpoint(tmp_path / "out"), Rules())
+        load_model(open_checkpoint(tmp_path / "out"), Layout())
     # [mlp 112, embed 64], over tensor 2 and fsdp 2; the expert axis holds copies.
     assert read["model.layers.1.mlp.up_proj.weight"] == [56 * 32] * 4
     assert read["model.layers.0.self_attn.q_proj.weight"] == [24 * 32] * 4

@@ -20,6 +20,7 @@ from support.helpers import (
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.cache import empty_cache
 from jaxgen.ops.visibility import BlockCausal
+from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.mesh import make_mesh
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.loading import put_batch
@@ -38,7 +39,7 @@ def check_decoding(config, batch, prefill):
     model = spread(build(config))
     run = jax.jit(lambda model, batch, cache: model(batch, cache))
     whole = run(model, batch, None).hidden
-    cache = empty_cache(config, batch.shape[0], batch.shape[1] + 3, Rules())
+    cache = empty_cache(config, batch.shape[0], batch.shape[1] + 3, Layout())
     length, parts = batch.shape[1], []
     source = batch.encoder
     for start, end in [(0, prefill), *((i, i + 1) for i in range(prefill, length))]:
@@ -73,7 +74,7 @@ def test_padding_is_not_kept():
     batch = one_segment()
     model = build(tiny_dense())
     padded = dataclasses.replace(batch, segment_ids=(batch.positions < 7).astype(np.int32))
-    cache = model(padded, empty_cache(model.config, 8, 16, Rules())).cache
+    cache = model(padded, empty_cache(model.config, 8, 16, Layout())).cache
     assert cache is not None
     assert cache.filled.sum(axis=1).tolist() == [7] * 8
 
@@ -84,7 +85,7 @@ def test_the_cache_is_split_like_the_heads():
     expected = build(tiny_dense())(batch).hidden
     with jax.set_mesh(mesh):
         model = build(tiny_dense())
-        cache = empty_cache(model.config, 8, 16, Rules())
+        cache = empty_cache(model.config, 8, 16, Layout())
         output = model(put_batch(batch, mesh, Rules()), cache)
         assert output.cache is not None
         assert output.cache.pairs[0][0][0].sharding.spec[:3] == (

@@ -14,7 +14,14 @@ from jaxgen.models.moe import MoE, balanced
 from jaxgen.ops.dispatch import from_rows, gather_rows, make_dispatch, to_rows
 from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.ops.visibility import Causal, Window
-from jaxgen.sharding.rules import Rules
+from jaxgen.sharding.layout import Layout, using
+
+
+@pytest.fixture(autouse=True)
+def under_a_layout():
+    """The layers are used here without the root that would bring their layout."""
+    with using(Layout()):
+        yield
 
 
 def numpy_moe(layer, x, segment_ids):
@@ -38,7 +45,7 @@ def numpy_moe(layer, x, segment_ids):
 
 
 def test_against_a_loop_over_tokens_and_experts():
-    layer = MoE(tiny_moe(), nnx.Rngs(0), Rules())
+    layer = MoE(tiny_moe(), nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(0), (2, 12, 32))
     segment_ids = np.array([[1] * 9 + [0] * 3, [1] * 12], np.int32)
     y, statistics = layer(x, jnp.array(segment_ids))
@@ -48,7 +55,7 @@ def test_against_a_loop_over_tokens_and_experts():
 
 
 def test_no_token_is_dropped_when_all_choose_one_expert():
-    layer = MoE(tiny_moe(), nnx.Rngs(0), Rules())
+    layer = MoE(tiny_moe(), nnx.Rngs(0))
     # Equal rows of the router would tie; a large first column wins for every token of ones.
     layer.router = nnx.Param(
         jnp.zeros((32, 8)).at[:, 0].set(1.0).at[:, 1].set(0.5), logical_axes=("embed", None)
@@ -70,9 +77,9 @@ def test_rows_hold_the_tokens_of_their_experts(experts, first):
     dispatch = make_dispatch(jnp.array(experts), first, 2, block_rows=4)
     tokens = jnp.arange(1.0, 8.0)[:, None]
     rows = np.asarray(to_rows(tokens, dispatch))[:, 0]
-    for block, group in enumerate(np.asarray(dispatch.layout.block_groups)):
+    for block, group in enumerate(np.asarray(dispatch.blocks.block_groups)):
         held = rows[4 * block : 4 * block + 4]
-        if block < dispatch.layout.num_blocks:
+        if block < dispatch.blocks.num_blocks:
             assert all(first + group in experts[int(token) - 1] for token in held if token)
     here = sum(expert in (first, first + 1) for pair in experts for expert in pair)
     assert (rows > 0).sum() == here

@@ -11,6 +11,7 @@ from flax import nnx
 from support.helpers import one_device_mesh, tiny_moe
 
 from jaxgen.models.moe import MoE
+from jaxgen.sharding.layout import Layout, using
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.sharding.rules import Rules
 
@@ -23,6 +24,13 @@ MESHES = {
 SHAPE = (8, 16, 32)
 ACTIVATIONS = {"swiglu": "silu", "gelu": "gelu_tanh"}
 KINDS = {"swiglu": ("router", "up", "gate", "down"), "gelu": ("router", "up", "down")}
+
+
+@pytest.fixture(autouse=True)
+def under_a_layout():
+    """The layers are used here without the root that would bring their layout."""
+    with using(Layout()):
+        yield
 
 
 def inputs():
@@ -38,9 +46,7 @@ def layer_gradients(kind, mesh):
     with jax.set_mesh(mesh):
         rules = Rules()
         layer = jax.jit(
-            lambda: MoE(
-                tiny_moe(activation=ACTIVATIONS[kind], gated=kind == "swiglu"), nnx.Rngs(0), rules
-            )
+            lambda: MoE(tiny_moe(activation=ACTIVATIONS[kind], gated=kind == "swiglu"), nnx.Rngs(0))
         )()
         layout = rules.activation("batch", "length", None)
         x, cotangent, segment_ids = inputs()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxgen.ops.grouped_matmul import grouped_matmul, make_layout
+from jaxgen.ops.grouped_matmul import grouped_matmul, make_row_blocks
 
 BLOCK = 4
 
@@ -15,7 +15,7 @@ BLOCK = 4
 def rows_in_blocks(sizes, width, seed=0):
     """Random rows laid out by group, zeros in the padding, and each row's group (-1: padding)."""
     random = np.random.default_rng(seed)
-    layout = make_layout(jnp.array(sizes, jnp.int32), MAX_ROWS, BLOCK)
+    layout = make_row_blocks(jnp.array(sizes, jnp.int32), MAX_ROWS, BLOCK)
     rows = np.zeros((len(layout.block_groups) * BLOCK, width), np.float32)
     groups = np.full(len(rows), -1)
     start = 0
@@ -64,7 +64,7 @@ def test_gradients_of_the_blocks_equal_those_of_ragged_dot(sizes):
 
 
 def test_the_layout_counts_blocks():
-    layout = make_layout(jnp.array([5, 0, 4, 1], jnp.int32), 12, 4)
+    layout = make_row_blocks(jnp.array([5, 0, 4, 1], jnp.int32), 12, 4)
     assert layout.num_blocks == 4
     assert layout.block_groups[:4].tolist() == [0, 0, 2, 3]
     assert layout.group_rows.tolist() == [8, 0, 4, 4]

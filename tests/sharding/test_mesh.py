@@ -1,7 +1,9 @@
 import jax
 import pytest
+from support.helpers import tiny_dense, tiny_moe
 
 from jaxgen.errors import ShardingError
+from jaxgen.models.transformer import check_model_fits
 from jaxgen.sharding.checks import check_layout
 from jaxgen.sharding.mesh import MESH_AXES, MeshConfig, make_mesh
 from jaxgen.sharding.rules import Rules
@@ -27,6 +29,8 @@ def test_a_free_axis_takes_the_devices_that_are_left():
         (MeshConfig(data=-1, tensor=3), ["tensor=3", "8"]),
         (MeshConfig(data=-1, fsdp=-1), ["'data', 'fsdp'"]),
         (MeshConfig(data=0), ["mesh.data=0"]),
+        (MeshConfig(data=4, stage=2), ["mesh.stage=2", "mesh.stage=1"]),
+        (MeshConfig(data=4, stage=-1), ["mesh.stage=2"]),
     ],
 )
 def test_a_mesh_that_does_not_fit_says_what_would(config, words):
@@ -55,3 +59,18 @@ def test_an_axis_used_twice_or_unknown_is_refused():
         check_layout(arrays, Rules(mlp="model"), sizes)
     with pytest.raises(ShardingError, match="no rule for the logical axis 'width'"):
         Rules().stored(("width",))
+    with pytest.raises(ShardingError, match=r"rules\.layers='data'"):
+        check_layout(arrays, Rules(layers="data"), sizes)
+
+
+@pytest.mark.parametrize(
+    ("mesh", "rules"),
+    [
+        (MeshConfig(data=4, sequence=2), Rules(length=None)),
+        (MeshConfig(data=4, expert=2), Rules(batch=("data", "fsdp"))),
+    ],
+)
+def test_an_axis_that_would_split_nothing_is_refused(mesh, rules):
+    with pytest.raises(ShardingError, match=r"=2 splits nothing .* would do the same work"):
+        check_model_fits(tiny_dense(), rules, make_mesh(mesh))
+    check_model_fits(tiny_moe(), Rules(), make_mesh(mesh))

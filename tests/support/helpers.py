@@ -17,8 +17,10 @@ from jaxgen.models.config import TransformerConfig
 from jaxgen.models.parameters import named_parameters
 from jaxgen.models.transformer import Transformer
 from jaxgen.ops.moe_config import MoEConfig
+from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.sharding.rules import Rules
+from jaxgen.training.program import layout_of
 
 MESHES = {
     "data": MeshConfig(data=8),
@@ -92,9 +94,10 @@ def one_device_mesh() -> jax.sharding.Mesh:
     return make_mesh(MeshConfig(data=1), jax.devices()[:1])
 
 
-def build(config: TransformerConfig, rules: Rules | None = None, seed: int = 0) -> Transformer:
+def build(config: TransformerConfig, layout: Layout | None = None, seed: int = 0) -> Transformer:
     """The model under the mesh in force."""
-    return jax.jit(lambda: Transformer(config, nnx.Rngs(seed), rules))()
+    layout = layout_of(config, Rules()) if layout is None else layout
+    return jax.jit(lambda: Transformer(config, nnx.Rngs(seed), layout))()
 
 
 def tiny_model(family: str) -> TransformerConfig:

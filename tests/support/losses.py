@@ -73,7 +73,7 @@ def curves(family: str, mesh_name: str) -> dict[str, list[float]]:
         state = program.fresh_state()
         step = make_train_step(program.optimizer, 6, train.clip_norm, seed=train.seed)
         for index, batch in enumerate(batches()):
-            placed = put_batch(adapted(batch, config, index), mesh, program.rules)
+            placed = put_batch(adapted(batch, config, index), mesh, program.layout.rules)
             state, metrics = step(state, placed)
             weight, nll = np.asarray(metrics.per_task, np.float64).sum(axis=0)[:2]
             found["objective"].append(float(metrics.loss))

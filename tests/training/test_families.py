@@ -57,7 +57,7 @@ def losses(family: str, mesh: jax.sharding.Mesh) -> np.ndarray:
         step = make_train_step(program.optimizer, 6, train.clip_norm, seed=train.seed)
         curve = []
         for index, batch in enumerate(batches()):
-            placed = put_batch(suited(batch, config, index), mesh, program.rules)
+            placed = put_batch(suited(batch, config, index), mesh, program.layout.rules)
             state, metrics = step(state, placed)
             weight, nll = np.asarray(metrics.per_task).sum(axis=0)[:2]
             curve.append(nll / weight)

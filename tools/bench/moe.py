@@ -23,7 +23,7 @@ from jaxgen.models.moe import MoE
 from jaxgen.ops.grouped_matmul import Implementation
 from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.process import prepare_process
-from jaxgen.sharding.rules import Rules
+from jaxgen.sharding.layout import Layout, using
 
 Kind = Literal["swiglu", "gelu"]
 SHAPE = (16, 256, 256)  # batch, length, embed
@@ -55,15 +55,17 @@ def build(kind: Kind, implementation: Implementation | None) -> Callable[[], obj
         gated=kind != "gelu",
         moe=MoEConfig(num_experts=16, experts_per_token=2, mlp_dim=512),
     )
-    layer = (FeedForward if implementation is None else MoE)(config, nnx.Rngs(0), Rules())
+    with using(Layout()):
+        layer = (FeedForward if implementation is None else MoE)(config, nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(0), SHAPE)
     cotangent = jax.random.normal(jax.random.key(1), SHAPE)
     segment_ids = jnp.ones(SHAPE[:2], jnp.int32)
 
     def loss(layer, x):
-        if isinstance(layer, FeedForward):
-            return jnp.vdot(layer(x), cotangent)
-        y, statistics = layer(x, segment_ids)
+        with using(Layout()):
+            if isinstance(layer, FeedForward):
+                return jnp.vdot(layer(x), cotangent)
+            y, statistics = layer(x, segment_ids)
         return jnp.vdot(y, cotangent) + statistics.load_balance_loss + statistics.z_loss
 
     differentiate = jax.jit(jax.grad(loss, (0, 1)))

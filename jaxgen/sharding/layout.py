@@ -1,0 +1,94 @@
+"""How a model is laid out and compiled: one object, owned by the root of a model.
+
+The root enters its layout while it is traced (`@under_layout`), and its layers ask for it
+(`current_layout()`, `spec(...)`), so that none stores it or passes it on. The layout is a static
+part of the root's pytree and so of every key of `jax.jit`: no cached program is of another layout.
+What is traced after the root's method has returned (the backward pass of a `custom_vjp`) must be
+handed what it needs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import jax
+from jax.sharding import PartitionSpec
+
+from jaxgen.errors import ShardingError
+from jaxgen.sharding.checks import axis_names
+from jaxgen.sharding.rules import Rules
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """What execution decides of a model's program; it changes no result beyond rounding.
+
+    Attributes:
+      rules: which logical axis is split over which mesh axis.
+      remat: what the backward pass recomputes: "none", "dots" (all but matrix products) or "full".
+      scan_unroll: how many repeating units one iteration of the scan over layers holds; more
+        compiles longer and can run faster.
+    """
+
+    rules: Rules = Rules()
+    remat: Literal["none", "dots", "full"] = "none"
+    scan_unroll: int = 1
+
+    def __post_init__(self):
+        if self.scan_unroll < 1:
+            raise ShardingError(f"scan_unroll={self.scan_unroll} must be 1 or more.")
+
+
+_CURRENT: contextvars.ContextVar[Layout | None] = contextvars.ContextVar("layout", default=None)
+
+
+@contextlib.contextmanager
+def using(layout: Layout) -> Iterator[None]:
+    """Makes `layout` the current one until the context closes."""
+    token = _CURRENT.set(layout)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
+def under_layout(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorates a method of a root model: it runs under the model's own `layout`."""
+
+    @functools.wraps(method)
+    def run(self, *args, **kwargs):
+        with using(self.layout):
+            return method(self, *args, **kwargs)
+
+    return run
+
+
+def current_layout() -> Layout:
+    """Returns the layout of the model that is being traced.
+
+    Raises:
+      ShardingError: outside a model.
+    """
+    layout = _CURRENT.get()
+    if layout is None:
+        raise ShardingError(
+            "no layout is in force: a layer is built and called inside its root model, or under "
+            "`with jaxgen.sharding.layout.using(Layout()):`."
+        )
+    return layout
+
+
+def spec(*logical_axes: str | None) -> PartitionSpec:
+    """Returns how an activation with these logical axes is split under the current layout."""
+    return current_layout().rules.activation(*logical_axes)
+
+
+def length_is_whole() -> bool:
+    """Returns whether no device holds only a part of the length of an activation."""
+    sizes = jax.sharding.get_abstract_mesh().shape
+    return all(sizes.get(axis, 1) == 1 for axis in axis_names(current_layout().rules.length))
