@@ -22,7 +22,7 @@ from jaxgen.interchange.importing import Checkpoint, load_model, open_checkpoint
 from jaxgen.interchange.tokenizers import read_codec, write_codec
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.parameters import number_of_parameters
-from jaxgen.ops.visibility import Bidirectional
+from jaxgen.ops.attention.masks import Bidirectional
 from jaxgen.process import prepare_process
 from jaxgen.runs.checkpoints import Checkpoints
 from jaxgen.runs.config import RunConfig
@@ -154,7 +154,7 @@ def _objective(model: TransformerConfig, codec: TokenizerCodec) -> AnyObjective:
     if model.num_encoder_layers:
         has_sentinels = codec.has_special("<extra_id_0>")
         return SpanCorruption(sentinel="<extra_id_{}>") if has_sentinels else PrefixLM()
-    if any(isinstance(one, Bidirectional) for layer in model.layers for one in layer.visibility):
+    if any(isinstance(one, Bidirectional) for layer in model.layers for one in layer.mask):
         known = [name for name in ("[MASK]", "<mask>", "<|mask|>") if codec.has_special(name)]
         if not known:
             raise InterchangeError(

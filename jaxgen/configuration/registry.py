@@ -152,9 +152,8 @@ def registered_models() -> Table:
     from jaxgen.models.card import ModelCard
     from jaxgen.models.config import TransformerConfig
     from jaxgen.models.parametrization import Parametrization
-    from jaxgen.ops.moe_config import MoEConfig
-    from jaxgen.ops.positions import Alibi, LogTemperature, RelativeBias, Rope, RopeScaling
-    from jaxgen.ops.visibility import (
+    from jaxgen.ops.attention.biases import Alibi, RelativeBias
+    from jaxgen.ops.attention.masks import (
         Banded,
         Bidirectional,
         BlockCausal,
@@ -163,6 +162,8 @@ def registered_models() -> Table:
         Either,
         Window,
     )
+    from jaxgen.ops.moe_config import MoEConfig
+    from jaxgen.ops.positions import LogTemperature, Rope, RopeScaling
 
     return {
         "model": TransformerConfig,

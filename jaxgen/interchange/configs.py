@@ -16,8 +16,8 @@ from jaxgen.interchange.tables import Family, Values
 from jaxgen.interchange.windows import layers_in_order
 from jaxgen.models.block_config import LatentConfig
 from jaxgen.models.config import BiasGroup, TransformerConfig
+from jaxgen.ops.attention.biases import RelativeBias
 from jaxgen.ops.moe_config import MoEConfig
-from jaxgen.ops.positions import RelativeBias
 
 PARTS = {"moe": MoEConfig, "latent": LatentConfig, "position_bias": RelativeBias}
 BIAS_GROUPS: tuple[BiasGroup, ...] = ("qkv", "attention_out", "feed_forward", "norm", "logits")

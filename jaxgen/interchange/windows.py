@@ -12,8 +12,8 @@ from jaxgen.interchange.ropes import ROPE_KEYS, read_rope, write_rope
 from jaxgen.interchange.tables import Values
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.config import TransformerConfig
+from jaxgen.ops.attention.masks import Causal, Window
 from jaxgen.ops.positions import Rope
-from jaxgen.ops.visibility import Causal, Window
 
 LOCAL, GLOBAL = "sliding_attention", "full_attention"
 
@@ -82,7 +82,7 @@ def windowed_layers(
     def write(config: TransformerConfig) -> dict[str, Any]:
         kinds = layer_types(config)
         layers = dict(zip(kinds, layers_in_order(config), strict=True))
-        seen = layers[LOCAL].visibility if LOCAL in layers else ()
+        seen = layers[LOCAL].mask if LOCAL in layers else ()
         windows = [predicate.size for predicate in seen if isinstance(predicate, Window)]
         first = layers.get(GLOBAL) or layers[LOCAL]
         written = write_rope(first.rope or Rope())
@@ -120,7 +120,7 @@ def layers_in_order(config: TransformerConfig) -> list[LayerConfig]:
 def layer_types(config: TransformerConfig) -> list[str]:
     """LOCAL or GLOBAL, layer by layer."""
     return [
-        LOCAL if any(isinstance(predicate, Window) for predicate in layer.visibility) else GLOBAL
+        LOCAL if any(isinstance(predicate, Window) for predicate in layer.mask) else GLOBAL
         for layer in layers_in_order(config)
     ]
 

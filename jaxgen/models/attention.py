@@ -5,18 +5,18 @@ from __future__ import annotations
 import jax
 from flax import nnx
 
-from jaxgen.models.cache import Pair
+from jaxgen.models.cache import KeyValue
 from jaxgen.models.config import BlockKind, TransformerConfig
-from jaxgen.models.context import View
+from jaxgen.models.context import AttentionContext
 from jaxgen.models.norms import Norm, rms_normalise
 from jaxgen.models.parameters import gather, kernel, kernel_stddev, make_parameter
 from jaxgen.models.parametrization import Axes
+from jaxgen.ops.attention.attend import attend
+from jaxgen.ops.attention.dense import AttentionCall
 from jaxgen.ops.initializers import normal, zeros
 from jaxgen.ops.linear import linear
-from jaxgen.ops.positions import RelativeBias
-from jaxgen.ops.slots import write
-from jaxgen.ops.softmax_attention import attend
-from jaxgen.sharding.layout import length_is_whole, spec
+from jaxgen.ops.slots import write_both
+from jaxgen.sharding.layout import spec
 from jaxgen.sharding.rules import reshard
 
 
@@ -32,6 +32,7 @@ class Attention(nnx.Module):
     ):
         self.config = config
         self.layer = kind.layer
+        self.has_unit_norm = kind.layer.qk_norm == "unit" and not is_cross
         embed, heads, kv_heads = config.embed_dim, config.num_heads, config.kv_heads
         head_dim = config.width_of_head
         query, kv = ("embed", "heads", "head_dim"), ("embed", config.kv_axis, "head_dim")
@@ -64,43 +65,44 @@ class Attention(nnx.Module):
     def __call__(
         self,
         x: jax.Array,
-        view: View,
-        cached: Pair | None = None,
-        source: jax.Array | None = None,
+        context: AttentionContext,
+        cached: KeyValue | None = None,
+        attended: jax.Array | None = None,
         key: jax.Array | None = None,
-    ) -> tuple[jax.Array, Pair | None]:
+    ) -> tuple[jax.Array, KeyValue | None]:
         """Attends.
 
         Args:
           x: [batch, length, embed].
-          view: what is visible, and where.
+          context: which keys the queries attend to, and their positions.
           cached: keys and values [batch, kv_heads, capacity, head_dim]: those of a cache, to write
-            to and attend over, or all of them where the view has no slots to write to.
-          source: [batch, keys, embed] that keys and values are made from; None: `x`.
+            to and attend over, or all of them where the context has no slots to write to.
+          attended: [batch, keys, embed] that keys and values are made from; None: `x`.
           key: of the dropout.
 
         Returns:
           [batch, length, embed]; the keys and values attended to.
         """
+        kv_axis = self.config.kv_axis
         query = self._heads(x, self.query, self.query_bias, "heads", self.query_norm)
-        if cached is None or view.slots is not None:
-            source = x if source is None else source
-            keys = self._heads(source, self.key, self.key_bias, self.config.kv_axis, self.key_norm)
-            values = self._heads(source, self.value, self.value_bias, self.config.kv_axis)
-            if view.angles is not None and self.layer.rope is not None:
-                query = self.layer.rope.rotate(query, view.angles)
-                keys = self.layer.rope.rotate(keys, view.angles)
-            if self.layer.qk_norm == "unit" and view.is_self:
+        if cached is None or context.slots is not None:
+            attended = x if attended is None else attended
+            keys = self._heads(attended, self.key, self.key_bias, kv_axis, self.key_norm)
+            values = self._heads(attended, self.value, self.value_bias, kv_axis)
+            if context.angles is not None and self.layer.rope is not None:
+                query = self.layer.rope.rotate(query, context.angles)
+                keys = self.layer.rope.rotate(keys, context.angles)
+            if self.has_unit_norm:
                 epsilon = self.config.norm_epsilon
                 query, keys = rms_normalise(query, epsilon), rms_normalise(keys, epsilon)
-            whole = spec("batch", self.config.kv_axis, None, None)
-            pair = reshard(keys, whole), reshard(values, whole)
+            whole = spec("batch", kv_axis, None, None)
+            key_value = reshard(keys, whole), reshard(values, whole)
             if cached is not None:
-                pair = write(cached[0], pair[0], view.slots), write(cached[1], pair[1], view.slots)
+                key_value = write_both(cached, key_value, context.slots)
         else:
-            pair = cached
-        mixed = attend_within(self.config, view, query, *pair, self.relative, key)
-        return project_out(mixed, self.out, self.out_bias), pair
+            key_value = cached
+        mixed = attend_within(self.config, context, query, *key_value, self.relative, key)
+        return project_out(mixed, self.out, self.out_bias), key_value
 
     def _heads(self, x, weight, bias, heads, norm=None):
         embed, num_heads, head_dim = weight.shape
@@ -132,11 +134,11 @@ def make_out(config: TransformerConfig, rngs: nnx.Rngs, value_dim: int) -> nnx.P
 
 
 def make_relative(config: TransformerConfig, rngs: nnx.Rngs, per_layer: bool) -> nnx.Param | None:
-    """The biases [buckets, heads] of a layer or of a stack, if that is where they are learned."""
+    """Returns the biases' table [rows, heads] of a layer or a stack, if that is where it is."""
     bias = config.position_bias
-    if not isinstance(bias, RelativeBias) or bias.per_layer != per_layer:
+    if bias is None or not bias.num_rows or bias.per_layer != per_layer:
         return None
-    shape = (bias.num_buckets, config.num_heads)
+    shape = (bias.num_rows, config.num_heads)
     axes = (None, "heads")
     # Begun like a matrix of the stream's width, which for a wider model is still the base's.
     width = config.embed_dim / config.width_factor
@@ -146,29 +148,28 @@ def make_relative(config: TransformerConfig, rngs: nnx.Rngs, per_layer: bool) ->
 
 def attend_within(
     config: TransformerConfig,
-    view: View,
+    context: AttentionContext,
     query: jax.Array,
     keys: jax.Array,
     values: jax.Array,
     relative: nnx.Param | None = None,
     key: jax.Array | None = None,
 ) -> jax.Array:
-    """Attention of [batch, heads, length, head_dim] queries in a view of the keys."""
-    scale = attention_scale(config, query.shape[-1]) * view.logit_factor
-    if view.temperature is not None:
-        query = (query * view.temperature[:, None, :, None]).astype(query.dtype)
-    bias = view.bias if relative is None else view.relative_bias(relative)
-    in_order = view.slots is None and view.is_self and not view.looks_ahead
+    """Returns what [batch, heads, length, head_dim] queries take from the values."""
+    scale = attention_scale(config, query.shape[-1]) * context.logit_factor
+    if context.temperature is not None:
+        query = (query * context.temperature[:, None, :, None]).astype(query.dtype)
     return attend(
-        query * scale,
-        keys,
-        values,
-        view.visible,
-        bias,
-        config.attention_soft_cap,
-        in_order=in_order and length_is_whole(),
-        dropout_rate=config.attention_dropout,
-        dropout_key=key,
+        AttentionCall(
+            query * scale,
+            keys,
+            values,
+            context.mask,
+            context.bias_of(relative),
+            config.attention_soft_cap,
+            config.attention_dropout,
+            key,
+        )
     )
 
 

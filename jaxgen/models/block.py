@@ -1,4 +1,4 @@
-"""One block: attention, perhaps to a source too, and a feed-forward, each added to the stream."""
+"""One block: attention, perhaps cross-attention, and a feed-forward, each added to the stream."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import jax
 from flax import nnx
 
 from jaxgen.models.attention import Attention
-from jaxgen.models.cache import Pair
+from jaxgen.models.cache import KeyValue
 from jaxgen.models.config import BlockKind, TransformerConfig
-from jaxgen.models.context import View
+from jaxgen.models.context import AttentionContext, EncoderOutput
 from jaxgen.models.feedforward import FeedForward
 from jaxgen.models.latent_attention import LatentAttention
 from jaxgen.models.moe import MoE
@@ -25,7 +25,7 @@ class Block(nnx.Module):
         kind: BlockKind,
         config: TransformerConfig,
         rngs: nnx.Rngs,
-        has_source: bool = False,
+        is_decoder: bool = False,
     ):
         self.config = config
         self.layer = kind.layer
@@ -43,9 +43,9 @@ class Block(nnx.Module):
             else LatentAttention(kind, config, config.latent, rngs)
         )
         self.attention_post_norm = norm(after)
-        self.cross_norm = norm(before and has_source)
-        self.cross_attention = Attention(kind, config, rngs, is_cross=True) if has_source else None
-        self.cross_post_norm = norm(after and has_source)
+        self.cross_norm = norm(before and is_decoder)
+        self.cross_attention = Attention(kind, config, rngs, is_cross=True) if is_decoder else None
+        self.cross_post_norm = norm(after and is_decoder)
         self.feed_forward_norm = norm(before and not config.parallel)
         self.feed_forward = (MoE if kind.is_sparse else FeedForward)(config, rngs)
         self.feed_forward_post_norm = norm(after)
@@ -54,42 +54,40 @@ class Block(nnx.Module):
         self,
         x: jax.Array,
         segment_ids: jax.Array,
-        view: View,
-        cached: Pair | None = None,
-        source: jax.Array | None = None,
-        source_view: View | None = None,
-        source_cached: Pair | None = None,
+        context: AttentionContext,
+        cached: KeyValue | None = None,
+        encoder: EncoderOutput | None = None,
+        cross_cached: KeyValue | None = None,
         key: jax.Array | None = None,
-    ) -> tuple[jax.Array, RouterStatistics | None, Pair | None, Pair | None]:
-        """[batch, length, embed] -> the same, the router's statistics, both written pairs.
+    ) -> tuple[jax.Array, RouterStatistics | None, KeyValue | None, KeyValue | None]:
+        """[batch, length, embed] -> the same, the router's statistics, keys and values.
 
         Args:
           x: the stream.
           segment_ids: [batch, length] int32; 0 is padding, which no expert takes.
-          view: of the tokens themselves.
-          cached: keys and values of a cache for them.
-          source: [batch, source length, embed], an encoder's output.
-          source_view: of the source.
-          source_cached: the source's keys and values, where they were computed before.
+          context: of self-attention.
+          cached: keys and values of a cache for it.
+          encoder: what cross-attention attends to.
+          cross_cached: keys and values of cross-attention, where they were computed before.
           key: of a training pass; None: the model as it is used.
         """
         keys = split(key, 6)
         normed = x if self.attention_norm is None else self.attention_norm(x)
-        mixed, cached = self.attention(normed, view, cached, key=keys[0])
+        mixed, cached = self.attention(normed, context, cached, key=keys[0])
         if self.config.parallel:
             fed, statistics = self._feed(normed, segment_ids, keys[1])
             return self._add(x, mixed + fed, None, keys[2]), statistics, cached, None
         x = self._add(x, mixed, self.attention_post_norm, keys[2])
-        if self.cross_attention is not None and source_view is not None:
+        if self.cross_attention is not None and encoder is not None:
             normed = x if self.cross_norm is None else self.cross_norm(x)
-            mixed, source_cached = self.cross_attention(
-                normed, source_view, source_cached, source, keys[3]
+            mixed, cross_cached = self.cross_attention(
+                normed, encoder.context, cross_cached, encoder.hidden, keys[3]
             )
             x = self._add(x, mixed, self.cross_post_norm, keys[4])
         normed = x if self.feed_forward_norm is None else self.feed_forward_norm(x)
         fed, statistics = self._feed(normed, segment_ids, keys[1])
         x = self._add(x, fed, self.feed_forward_post_norm, keys[5])
-        return x, statistics, cached, source_cached
+        return x, statistics, cached, cross_cached
 
     def _feed(self, x, segment_ids, key):
         if isinstance(self.feed_forward, MoE):

@@ -1,12 +1,12 @@
-"""The configurations of a block's parts: what a layer sees, and how its matrices begin."""
+"""The configurations of a block's parts: its attention, and how its matrices begin."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Literal
 
+from jaxgen.ops.attention.masks import Causal, Predicate
 from jaxgen.ops.positions import LogTemperature, Rope
-from jaxgen.ops.visibility import Causal, Predicate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,7 +14,7 @@ class LayerConfig:
     """What may differ from layer to layer of one model.
 
     Attributes:
-      visibility: predicates that must all hold, beside being of the same segment.
+      mask: predicates that must all allow a key, beside its being of the same segment.
       rope: rotary positions, or None.
       qk_norm: queries and keys are normalised over each head ("head", Qwen 3) or over all heads
         together ("width", OLMo 2) before they turn, or over each head, without a learned scale,
@@ -22,7 +22,7 @@ class LayerConfig:
       temperature: growth of the queries with their position.
     """
 
-    visibility: tuple[Predicate, ...] = (Causal(),)
+    mask: tuple[Predicate, ...] = (Causal(),)
     rope: Rope | None = Rope()
     qk_norm: Literal["head", "width", "unit"] | None = None
     temperature: LogTemperature | None = None

@@ -12,12 +12,12 @@ from jaxgen.models.config import Group, TransformerConfig
 from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.rules import mesh_is_set
 
-Pair = tuple[Any, Any]
+KeyValue = tuple[Any, Any]
 """Keys and values, [batch, kv_heads, capacity, head_dim]; of latent attention, its latents and
 rotary keys, [batch, 1, capacity, ...]."""
 
-Pairs = tuple[tuple[Pair, ...], ...]
-"""The pairs of a stack: of each group, of each block of its unit, [repeats, ...]."""
+KeyValues = tuple[tuple[KeyValue, ...], ...]
+"""Those of a stack: of each group, of each block of its unit, [repeats, ...]."""
 
 
 @jax.tree_util.register_dataclass
@@ -26,18 +26,18 @@ class Cache:
     """What was computed of earlier tokens; the slot of a token is its position.
 
     Attributes:
-      pairs: of self-attention.
+      key_values: of self-attention.
       filled: [batch, capacity] bool, which slots hold a token.
       block_ids: [batch, capacity] int32, as in a batch.
       cross: keys and values of an encoder's output, once it has run.
-      source_segment_ids: [batch, source length] int32, of the encoder's input.
+      encoder_segment_ids: [batch, encoder length] int32, of the encoder's input.
     """
 
-    pairs: Pairs
+    key_values: KeyValues
     filled: Any
     block_ids: Any
-    cross: Pairs | None = None
-    source_segment_ids: Any = None
+    cross: KeyValues | None = None
+    encoder_segment_ids: Any = None
 
     @property
     def capacity(self) -> int:
@@ -52,7 +52,7 @@ def empty_cache(config: TransformerConfig, batch_size: int, capacity: int, layou
         sharding = layout.rules.activation(*logical_axes) if mesh_is_set() else None
         return jnp.zeros(shape, dtype, out_sharding=sharding)
 
-    def pair(group: Group) -> Pair:
+    def key_value(group: Group) -> KeyValue:
         heads, widths, axis = config.kv_heads, (config.width_of_head,) * 2, config.kv_axis
         if config.latent is not None:
             heads, widths, axis = 1, (config.latent.kv_rank, config.latent.rope_dim), None
@@ -61,7 +61,7 @@ def empty_cache(config: TransformerConfig, batch_size: int, capacity: int, layou
         return key, value
 
     return Cache(
-        pairs=tuple(tuple(pair(group) for _ in group.unit) for group in config.groups),
+        key_values=tuple(tuple(key_value(group) for _ in group.unit) for group in config.groups),
         filled=zeros((batch_size, capacity), bool, "batch", None),
         block_ids=zeros((batch_size, capacity), jnp.int32, "batch", None),
     )

@@ -10,9 +10,9 @@ from jaxgen.errors import ConfigError
 from jaxgen.models.block_config import Initialization, LatentConfig, LayerConfig
 from jaxgen.models.card import ModelCard
 from jaxgen.models.parametrization import Parametrization, check
+from jaxgen.ops.attention.biases import PositionBias
+from jaxgen.ops.attention.masks import Bidirectional
 from jaxgen.ops.moe_config import MoEConfig
-from jaxgen.ops.positions import PositionBias
-from jaxgen.ops.visibility import Bidirectional
 
 BiasGroup = Literal["qkv", "attention_out", "feed_forward", "norm", "logits"]
 
@@ -205,10 +205,8 @@ class TransformerConfig:
 
     @property
     def encoder_layers(self) -> tuple[LayerConfig, ...]:
-        """The layers, seeing all of their segment."""
-        return tuple(
-            dataclasses.replace(layer, visibility=(Bidirectional(),)) for layer in self.layers
-        )
+        """The layers, each token attending to all of its segment."""
+        return tuple(dataclasses.replace(layer, mask=(Bidirectional(),)) for layer in self.layers)
 
     @property
     def num_sparse_layers(self) -> int:

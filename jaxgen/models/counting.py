@@ -8,7 +8,6 @@ from fractions import Fraction
 
 from jaxgen.models.config import Group, TransformerConfig
 from jaxgen.ops.moe_config import MoEConfig
-from jaxgen.ops.positions import RelativeBias
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,8 +89,8 @@ def _pieces(
 ) -> Iterator[_Matrices]:
     """What a stack is made of."""
     bias = config.position_bias
-    relative = bias.num_buckets * config.num_heads if isinstance(bias, RelativeBias) else 0
-    per_layer = isinstance(bias, RelativeBias) and bias.per_layer
+    relative = 0 if bias is None else bias.num_rows * config.num_heads
+    per_layer = bias is not None and bias.per_layer
     sublayers = 1 if config.parallel else 3 if has_source else 2
     norms = sublayers * (2 if config.norm_placement == "both" else 1) * _norm(config)
     final_norm = 0 if config.norm_placement == "post" else _norm(config)

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxgen.models.attention import attend_within, make_out, make_relative, project_out
-from jaxgen.models.cache import Pair
+from jaxgen.models.cache import KeyValue
 from jaxgen.models.config import BlockKind, LatentConfig, TransformerConfig
-from jaxgen.models.context import View
+from jaxgen.models.context import AttentionContext
 from jaxgen.models.norms import Norm
 from jaxgen.models.parameters import gather, kernel, make_parameter
 from jaxgen.ops.linear import linear
-from jaxgen.ops.slots import write
+from jaxgen.ops.slots import write_both
 from jaxgen.sharding.layout import spec
 from jaxgen.sharding.rules import reshard
 
@@ -55,13 +55,13 @@ class LatentAttention(nnx.Module):
     def __call__(
         self,
         x: jax.Array,
-        view: View,
-        cached: Pair | None = None,
-        source: jax.Array | None = None,
+        context: AttentionContext,
+        cached: KeyValue | None = None,
+        attended: jax.Array | None = None,
         key: jax.Array | None = None,
-    ) -> tuple[jax.Array, Pair | None]:
+    ) -> tuple[jax.Array, KeyValue | None]:
         """As `Attention`, of `x` alone; `cached` is latents and rotary keys, [batch, 1, ...]."""
-        del source
+        del attended
         latent = self.latent
         if self.query_down is None or self.query_norm is None:
             query = self._heads(x, self.query)
@@ -70,24 +70,24 @@ class LatentAttention(nnx.Module):
         joint = self._down(x, self.kv_down)
         latents = self.kv_norm(joint[..., : latent.kv_rank])[:, None]
         shared_key = joint[:, None, :, latent.kv_rank :]
-        if view.angles is not None and self.layer.rope is not None:
+        if context.angles is not None and self.layer.rope is not None:
             nope, turned = query[..., : latent.nope_dim], query[..., latent.nope_dim :]
-            turned = self.layer.rope.rotate(turned, view.angles)
+            turned = self.layer.rope.rotate(turned, context.angles)
             query = jnp.concatenate([nope, turned], axis=-1)
-            shared_key = self.layer.rope.rotate(shared_key, view.angles)
+            shared_key = self.layer.rope.rotate(shared_key, context.angles)
         whole = spec("batch", None, None, None)
-        pair = reshard(latents, whole), reshard(shared_key, whole)
+        key_value = reshard(latents, whole), reshard(shared_key, whole)
         if cached is not None:
-            pair = write(cached[0], pair[0], view.slots), write(cached[1], pair[1], view.slots)
-        latents, shared_key = pair
+            key_value = write_both(cached, key_value, context.slots)
+        latents, shared_key = key_value
         both = self._heads(latents[:, 0], self.kv_up, length=None)
         keys, values = both[..., : latent.nope_dim], both[..., latent.nope_dim :]
         per_head = (*keys.shape[:3], latent.rope_dim)
         layout = spec("batch", "heads", None, None)
         shared_key = reshard(jnp.broadcast_to(shared_key, per_head), layout)
         keys = jnp.concatenate([keys, shared_key], axis=-1)
-        mixed = attend_within(self.config, view, query, keys, values, self.relative, key)
-        return project_out(mixed, self.out, None), pair
+        mixed = attend_within(self.config, context, query, keys, values, self.relative, key)
+        return project_out(mixed, self.out, None), key_value
 
     def _down(self, x, weight):
         layout = spec("batch", "length", None)

@@ -13,16 +13,16 @@ from jaxgen.batch import Batch, EncoderInput
 from jaxgen.errors import DataError
 from jaxgen.models.cache import Cache
 from jaxgen.models.config import TransformerConfig
-from jaxgen.models.context import View, make_views
+from jaxgen.models.context import AttentionContext, EncoderOutput, make_contexts
 from jaxgen.models.embedding import Embedding
 from jaxgen.models.head import Pooler, Transform
 from jaxgen.models.parameters import gather, make_parameter, named_parameters
-from jaxgen.models.stack import Source, Stack
+from jaxgen.models.stack import Stack
+from jaxgen.ops.attention.masks import AttentionMask, AttentionSide, attention_side
 from jaxgen.ops.dropout import split
 from jaxgen.ops.initializers import Initializer, normal, zeros
 from jaxgen.ops.routing import RouterStatistics
 from jaxgen.ops.slots import mark
-from jaxgen.ops.visibility import Places, places, visible
 from jaxgen.sharding.checks import check_all_axes_split, check_layout
 from jaxgen.sharding.layout import Layout, spec, under_layout, using
 from jaxgen.sharding.rules import Rules, einsum, reshard
@@ -61,7 +61,7 @@ class Transformer(nnx.Module):
         with using(layout):
             self.embedding = Embedding(config, rngs)
             self.encoder = Stack(config.encoder_groups, config, rngs) if has_encoder else None
-            self.stack = Stack(config.groups, config, rngs, has_source=has_encoder)
+            self.stack = Stack(config.groups, config, rngs, is_decoder=has_encoder)
             self.transform = Transform(config, rngs) if config.output_transform else None
             self.pooler = Pooler(config, rngs) if config.pooler else None
             start, axes = _unembedding_start(config), ("vocab", "embed")
@@ -103,14 +103,15 @@ class Transformer(nnx.Module):
         _check_source(config, batch, cache)
         tokens_layout = spec("batch", "length")
         batch = jax.tree.map(lambda x: reshard(jnp.asarray(x), tokens_layout), batch)
-        embedding_key, encoder_key, stack_key, source_key = split(key, 4)
-        source = None
+        embedding_key, encoder_key, stack_key, read_key = split(key, 4)
+        encoder = None
         if batch.encoder is not None:
-            source = self._encode(batch, batch.encoder, source_key, encoder_key)
+            encoder = self._encode(batch, batch.encoder, read_key, encoder_key)
         elif cache is not None and cache.cross is not None:
-            seen = _same_segment(jnp.minimum(batch.segment_ids, 1), cache.source_segment_ids)
-            source = Source(None, seen, cache.cross)
-        queries = places(batch.positions, batch.segment_ids, batch.block_ids)
+            segment_ids = jnp.minimum(batch.segment_ids, 1)
+            context = _cross_context(segment_ids, cache.encoder_segment_ids)
+            encoder = EncoderOutput(None, context, cache.cross)
+        queries = attention_side(batch.positions, batch.segment_ids, batch.block_ids)
         slots, whole = None, spec("batch", None)
         if cache is None:
             keys = jax.tree.map(lambda x: reshard(x, whole), queries)
@@ -123,24 +124,24 @@ class Transformer(nnx.Module):
             # In a cache all tokens are of one segment, whatever its number.
             queries = dataclasses.replace(queries, segment_ids=jnp.minimum(queries.segment_ids, 1))
             positions = jnp.broadcast_to(jnp.arange(cache.capacity), filled.shape)
-            keys = Places(reshard(positions, whole), jnp.where(filled, 1, -1), blocks)
-        views = make_views(config, config.layers, queries, keys, slots, self.stack.relative)
+            keys = AttentionSide(reshard(positions, whole), jnp.where(filled, 1, -1), blocks)
+        contexts = make_contexts(config, config.layers, queries, keys, slots, self.stack.relative)
         x = self.embedding(batch.tokens, batch.positions, batch.token_types, embedding_key)
         result = self.stack(
             x,
             batch.segment_ids,
-            views,
-            None if cache is None else cache.pairs,
-            source,
+            contexts,
+            None if cache is None else cache.key_values,
+            encoder,
             stack_key,
         )
         if cache is not None:
-            cache = dataclasses.replace(cache, pairs=result.pairs)
+            cache = dataclasses.replace(cache, key_values=result.key_values)
             if batch.encoder is not None:
                 cache = dataclasses.replace(
                     cache,
-                    cross=result.source_pairs,
-                    source_segment_ids=reshard(jnp.minimum(batch.encoder.segment_ids, 1), whole),
+                    cross=result.cross,
+                    encoder_segment_ids=reshard(jnp.minimum(batch.encoder.segment_ids, 1), whole),
                 )
         hidden = result.hidden
         pooled = None if self.pooler is None else self.pooler(hidden)
@@ -152,18 +153,18 @@ class Transformer(nnx.Module):
             hidden = hidden / config.width_factor
         return Output(hidden, result.router, cache, pooled)
 
-    def _encode(self, batch: Batch, source: EncoderInput, *keys) -> Source:
+    def _encode(self, batch: Batch, read: EncoderInput, *keys) -> EncoderOutput:
         assert self.encoder is not None
         config = self.config
-        queries = places(source.positions, source.segment_ids)
+        queries = attention_side(read.positions, read.segment_ids)
         whole = spec("batch", None)
-        seen = jax.tree.map(lambda x: reshard(x, whole), queries)
-        views = make_views(
-            config, config.encoder_layers, queries, seen, None, self.encoder.relative
+        attended = jax.tree.map(lambda x: reshard(x, whole), queries)
+        contexts = make_contexts(
+            config, config.encoder_layers, queries, attended, None, self.encoder.relative
         )
-        x = self.embedding(source.tokens, source.positions, None, keys[0])
-        hidden = self.encoder(x, source.segment_ids, views, key=keys[1]).hidden
-        return Source(hidden, _same_segment(batch.segment_ids, seen.segment_ids))
+        x = self.embedding(read.tokens, read.positions, None, keys[0])
+        hidden = self.encoder(x, read.segment_ids, contexts, key=keys[1]).hidden
+        return EncoderOutput(hidden, _cross_context(batch.segment_ids, attended.segment_ids))
 
     @under_layout
     def unembedding_table(self, dtype: Any) -> jax.Array:
@@ -196,10 +197,10 @@ def _unembedding_start(config: TransformerConfig) -> Initializer:
     return normal(config.initialization.kernel_stddev(width, config.vocab_size))
 
 
-def _same_segment(segment_ids: jax.Array, source_segment_ids: jax.Array) -> View:
-    """Targets see the source of their own segment."""
-    targets, source = (places(ids, ids) for ids in (segment_ids, source_segment_ids))
-    return View(visible=visible((), targets, source), is_self=False)
+def _cross_context(segment_ids: jax.Array, encoder_segment_ids: jax.Array) -> AttentionContext:
+    """Targets attend to what the encoder read of their own segment."""
+    sides = (attention_side(ids, ids) for ids in (segment_ids, encoder_segment_ids))
+    return AttentionContext(AttentionMask((), *sides))
 
 
 def _check_source(config: TransformerConfig, batch: Batch, cache: Cache | None) -> None:

@@ -1,4 +1,4 @@
-"""Where a token stands, told by rotation (RoPE), by sines or by a bias on attention's logits."""
+"""Positions of tokens, told by rotation (RoPE), by sines or by growth of the queries."""
 
 from __future__ import annotations
 
@@ -141,52 +141,6 @@ def sinusoids(positions: jax.Array, dim: int) -> jax.Array:
     """[batch, length] -> [batch, length, dim] float32: sines, then cosines (1706.03762, 3.5)."""
     angles = positions.astype(jnp.float32)[..., None] * _frequencies(dim, 10_000.0)
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1).astype(jnp.float32)
-
-
-@dataclasses.dataclass(frozen=True)
-class Alibi:
-    """Logits fall off linearly with distance, at each head's own slope (2108.12409)."""
-
-    def slopes(self, num_heads: int) -> np.ndarray:
-        """[num_heads] float32; where heads are no power of two, as the authors' code has it."""
-        closest = 2 ** math.floor(math.log2(num_heads))
-        slopes = 2.0 ** (-8 / closest * np.arange(1, closest + 1))
-        between = 2.0 ** (-4 / closest * np.arange(1, 2 * (num_heads - closest), 2))
-        return np.concatenate([slopes, between]).astype(np.float32)
-
-
-@dataclasses.dataclass(frozen=True)
-class RelativeBias:
-    """A learned bias of each head for each bucket of distances (T5, 1910.10683, 2.1).
-
-    Attributes:
-      num_buckets: half of them for single distances, the others growing up to `max_distance`;
-        where later keys are visible they take half of the buckets.
-      max_distance: from which on all distances share a bucket.
-      per_layer: whether every layer learns its own, or the first one's serves its whole stack.
-    """
-
-    num_buckets: int = 32
-    max_distance: int = 128
-    per_layer: bool = False
-
-    def buckets(self, distances: jax.Array, both_ways: bool) -> jax.Array:
-        """Key position minus query position, any shape -> int32 buckets of the same shape."""
-        count, first = self.num_buckets, 0
-        if both_ways:
-            count //= 2
-            first = (distances > 0).astype(jnp.int32) * count
-            distances = jnp.abs(distances)
-        else:
-            distances = jnp.maximum(-distances, 0)
-        exact = count // 2
-        ratio = jnp.maximum(distances, 1).astype(jnp.float32) / exact
-        growth = jnp.log(ratio) / math.log(self.max_distance / exact) * (count - exact)
-        far = jnp.minimum(exact + growth.astype(jnp.int32), count - 1)
-        return first + jnp.where(distances < exact, distances, far)
-
-
-PositionBias = Alibi | RelativeBias
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,6 +23,13 @@ def write(cached: jax.Array, new: jax.Array, slots: jax.Array) -> jax.Array:
     return jax.vmap(one_sequence)(cached, new, slots)
 
 
+def write_both(
+    cached: tuple[jax.Array, jax.Array], new: tuple[jax.Array, jax.Array], slots: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Puts new keys and new values into their slots; see `write`."""
+    return write(cached[0], new[0], slots), write(cached[1], new[1], slots)
+
+
 def mark(cached: jax.Array, new: jax.Array, slots: jax.Array) -> jax.Array:
     """As `write`, of one value a slot: [batch, capacity] and [batch, length]."""
     return jax.vmap(lambda row, value, slot: row.at[slot].set(value, mode="drop"))(

@@ -14,7 +14,7 @@ from jaxgen.errors import ConfigError
 from jaxgen.generation.policies import SamplingPolicy
 from jaxgen.generation.sampling import pad_prompts, pad_sources, sample
 from jaxgen.models.block_config import LayerConfig
-from jaxgen.ops.visibility import BlockCausal
+from jaxgen.ops.attention.masks import BlockCausal
 from jaxgen.sharding.mesh import make_mesh
 
 CONFIGS = {
@@ -22,7 +22,7 @@ CONFIGS = {
     "learned": tiny_gpt2(max_length=24),
     "capped": tiny_dense(logit_soft_cap=2.0, tie_embeddings=False),
     "moe": tiny_moe(),
-    "prefix": tiny_dense(layers=(LayerConfig(visibility=(BlockCausal(),)),)),
+    "prefix": tiny_dense(layers=(LayerConfig(mask=(BlockCausal(),)),)),
 }
 GREEDY = SamplingPolicy(temperature=0.0)
 NEVER = 64  # An end token outside of the vocabulary.

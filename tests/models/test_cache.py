@@ -19,7 +19,7 @@ from support.helpers import (
 
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.cache import empty_cache
-from jaxgen.ops.visibility import BlockCausal
+from jaxgen.ops.attention.masks import BlockCausal
 from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.mesh import make_mesh
 from jaxgen.sharding.rules import Rules
@@ -65,7 +65,7 @@ def test_prefill_then_single_tokens_equal_the_whole(family):
 
 
 def test_tokens_of_a_prefix_see_each_other_in_a_cache():
-    config = tiny_dense(layers=(LayerConfig(visibility=(BlockCausal(),)),))
+    config = tiny_dense(layers=(LayerConfig(mask=(BlockCausal(),)),))
     batch = one_segment()
     check_decoding(config, dataclasses.replace(batch, block_ids=np.maximum(batch.positions, 6)), 7)
 
@@ -88,7 +88,7 @@ def test_the_cache_is_split_like_the_heads():
         cache = empty_cache(model.config, 8, 16, Layout())
         output = model(put_batch(batch, mesh, Rules()), cache)
         assert output.cache is not None
-        assert output.cache.pairs[0][0][0].sharding.spec[:3] == (
+        assert output.cache.key_values[0][0][0].sharding.spec[:3] == (
             None, ("data", "fsdp", "expert"), "tensor",
         )  # fmt: skip
     np.testing.assert_allclose(output.hidden, expected, rtol=1e-4, atol=1e-5)

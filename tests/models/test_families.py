@@ -72,7 +72,7 @@ def test_active_parameters_are_the_published_ones(name, active, percent):
 @pytest.mark.parametrize("family", families())
 def test_flops_are_those_of_the_compiled_program(family, monkeypatch):
     # The count is of every query against every key; pieces skip keys that no query may see.
-    monkeypatch.setattr("jaxgen.ops.softmax_attention.QUERY_CHUNKS", 1)
+    monkeypatch.setattr("jaxgen.ops.attention.dense.QUERY_CHUNKS", 1)
     config, batch = tiny_model(family), one_row(64, 320, batch_size=4)
     if config.num_encoder_layers:
         batch = dataclasses.replace(batch, encoder=source_of(batch, 64))

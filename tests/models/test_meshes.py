@@ -22,8 +22,8 @@ from jaxgen.errors import ShardingError
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.parameters import named_parameters
 from jaxgen.objectives.next_token import next_token
+from jaxgen.ops.attention.masks import BlockCausal, Causal, Chunked, Window
 from jaxgen.ops.moe_config import MoEConfig
-from jaxgen.ops.visibility import BlockCausal, Causal, Chunked, Window
 from jaxgen.sharding.mesh import make_mesh
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.loading import put_batch

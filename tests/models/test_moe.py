@@ -11,9 +11,9 @@ from support.helpers import build, layer_parameters, tiny_moe
 
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.moe import MoE, balanced
+from jaxgen.ops.attention.masks import Causal, Window
 from jaxgen.ops.dispatch import from_rows, gather_rows, make_dispatch, to_rows
 from jaxgen.ops.moe_config import MoEConfig
-from jaxgen.ops.visibility import Causal, Window
 from jaxgen.sharding.layout import Layout, using
 
 
@@ -109,7 +109,7 @@ def test_the_gathers_gradient_is_that_of_indexing(seed):
 def test_router_biases_move_against_the_load_of_their_own_layer():
     config = tiny_moe(
         num_layers=6,
-        layers=(LayerConfig(), LayerConfig(visibility=(Causal(), Window(4)))),
+        layers=(LayerConfig(), LayerConfig(mask=(Causal(), Window(4)))),
         moe=MoEConfig(4, 1, 8, first=1, scores="sigmoid", bias_balancing=True, balance_rate=0.01),
     )
     model = build(config)

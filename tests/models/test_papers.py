@@ -155,7 +155,7 @@ def gpt(band, layers, x):
 
 def band_of(model):
     """The window of every second layer, which must be shorter than the test's sequence."""
-    (band,) = [p.size for p in model.config.layers[1].visibility if hasattr(p, "size")]
+    (band,) = [p.size for p in model.config.layers[1].mask if hasattr(p, "size")]
     assert band < LENGTH
     return band
 

@@ -1,9 +1,13 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.ops.attention.attend import attend
+from jaxgen.ops.attention.dense import AttentionCall
+from jaxgen.ops.attention.masks import AttentionMask, attention_side
 from jaxgen.ops.dropout import dropout, split
-from jaxgen.ops.softmax_attention import attend
 
 
 def test_the_rate_is_dropped_and_the_rest_is_grown():
@@ -37,12 +41,11 @@ def test_attention_drops_weights_not_values():
     """With values of one, an output is the sum of the weights that stayed, each grown."""
     query, key = jax.random.normal(jax.random.key(0), (2, 1, 2, 64, 8))
     value = jnp.ones((1, 2, 64, 1))
-    seen = jnp.ones((1, 64, 64), bool)
-    mixed = attend(
-        jnp.zeros_like(query), key, value, seen, dropout_rate=0.25, dropout_key=jax.random.key(1)
-    )
+    side = attention_side(jnp.zeros((1, 64), jnp.int32), jnp.ones((1, 64), jnp.int32))
+    mask = AttentionMask((), side, side)
+    call = AttentionCall(jnp.zeros_like(query), key, value, mask, dropout_rate=0.25)
+    mixed = attend(dataclasses.replace(call, dropout_key=jax.random.key(1)))
     kept = np.asarray(mixed) * 64 * 0.75
     np.testing.assert_allclose(kept, np.round(kept), atol=1e-3)
     assert abs(kept.mean() / 64 - 0.75) < 6 * np.sqrt(0.25 * 0.75 / (2 * 64 * 64))
-    without = attend(jnp.zeros_like(query), key, value, seen, dropout_rate=0.25)
-    np.testing.assert_allclose(without, 1, rtol=1e-6)
+    np.testing.assert_allclose(attend(call), 1, rtol=1e-6)

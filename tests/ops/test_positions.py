@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 
 from jaxgen.errors import ConfigError
 from jaxgen.ops.positions import (
-    Alibi,
     LogTemperature,
-    RelativeBias,
     Rope,
     RopeScaling,
     sinusoids,
@@ -115,37 +113,6 @@ def test_sinusoids_are_those_of_the_formula():
         rates = [position / 10_000 ** (2 * i / 6) for i in range(3)]
         expected = [math.sin(rate) for rate in rates] + [math.cos(rate) for rate in rates]
         np.testing.assert_allclose(row, expected, atol=1e-6)
-
-
-def test_alibi_slopes_are_the_papers():
-    np.testing.assert_allclose(Alibi().slopes(8), [2.0**-n for n in range(1, 9)])
-    np.testing.assert_allclose(Alibi().slopes(16), [2.0 ** (-n / 2) for n in range(1, 17)])
-    # For 12 heads the authors take the 8 of 8 heads and every other one of 16.
-    extra = [2.0 ** (-n / 2) for n in (1, 3, 5, 7)]
-    np.testing.assert_allclose(
-        Alibi().slopes(12), [2.0**-n for n in range(1, 9)] + extra, rtol=1e-6
-    )
-
-
-def test_t5_buckets_are_single_then_logarithmic():
-    """The thresholds worked out by hand: with 16 one-way buckets, 8 single, the rest up to 128."""
-    one_way = RelativeBias(16, 128).buckets
-    assert [int(one_way(jnp.array(-d), False)) for d in range(8)] == list(range(8))
-    # Bucket b of 8.. begins at 8 * 16 ** ((b - 8) / 8).
-    starts = [math.ceil(8 * 16 ** (n / 8) - 1e-6) for n in range(8)]
-    for n, start in enumerate(starts):
-        assert int(one_way(jnp.array(-start), False)) == 8 + n
-        assert int(one_way(jnp.array(-(start - 1)), False)) == 7 + n
-    assert {int(one_way(jnp.array(-d), False)) for d in (113, 128, 500)} == {15}
-    assert int(one_way(jnp.array(3), False)) == 0
-
-
-def test_t5_buckets_of_both_ways_are_mirrored():
-    distances = jnp.arange(1, 300)
-    back = RelativeBias().buckets(-distances, True)
-    ahead = RelativeBias().buckets(distances, True)
-    np.testing.assert_array_equal(ahead, back + 16)
-    np.testing.assert_array_equal(back, RelativeBias(16).buckets(-distances, False))
 
 
 def test_log_temperature_steps_at_multiples():

@@ -6,7 +6,7 @@ from jaxgen.interchange.entries import Field, Fixed, activation
 from jaxgen.interchange.families import rows
 from jaxgen.interchange.tables import Family, StackTable, row
 from jaxgen.models.block_config import LayerConfig
-from jaxgen.ops.visibility import Bidirectional
+from jaxgen.ops.attention.masks import Bidirectional
 
 _LAYER = (
     row("attention.query", "attention.self.query.weight", "d h w", "(h w) d"),
@@ -46,7 +46,7 @@ def _family(name: str, architecture: str, prefix: str, masked: bool, pooled: boo
         architectures=(architecture,),
         model_types=("bert",),
         constants={
-            "layers": (LayerConfig(visibility=(Bidirectional(),), rope=None),),
+            "layers": (LayerConfig(mask=(Bidirectional(),), rope=None),),
             "norm": "layer",
             "norm_placement": "post",
             "embedding_norm": True,

@@ -4,7 +4,7 @@ from jaxgen.interchange.entries import Field, Fixed, Linked, vocabulary
 from jaxgen.interchange.families import rows
 from jaxgen.interchange.tables import Family, StackTable, row
 from jaxgen.models.block_config import LayerConfig
-from jaxgen.ops.positions import Alibi
+from jaxgen.ops.attention.biases import Alibi
 
 BLOOM = Family(
     name="bloom",

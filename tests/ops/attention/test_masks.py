@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxgen.errors import ConfigError
-from jaxgen.ops.visibility import (
+from jaxgen.ops.attention.masks import (
+    AttentionMask,
     Banded,
     Bidirectional,
     BlockCausal,
@@ -15,9 +16,8 @@ from jaxgen.ops.visibility import (
     Chunked,
     Either,
     Window,
+    attention_side,
     looks_ahead,
-    places,
-    visible,
 )
 
 
@@ -25,12 +25,16 @@ def mask(predicates, segments, blocks=None) -> list[str]:
     """One string a query; `x` where it sees the key."""
     segments = np.asarray(segments)
     positions = [int((segments[:i] == s).sum()) for i, s in enumerate(segments)]
-    where = places(
+    side = attention_side(
         jnp.array([positions]),
         jnp.array([segments]),
         None if blocks is None else jnp.array([blocks]),
     )
-    seen = np.asarray(visible(predicates, where, where))[0]
+    whole = AttentionMask(predicates, side, side)
+    seen = np.asarray(whole.dense())[0]
+    # Any block of it is that part of the whole.
+    for rows, columns in ((slice(1, 3), slice(0, 3)), (slice(2, None), slice(None))):
+        np.testing.assert_array_equal(whole.dense(rows, columns)[0], seen[rows, columns])
     return ["".join(".x"[int(cell)] for cell in row) for row in seen]
 
 

@@ -1,0 +1,1 @@
+"""Attention: which keys a query attends to, biases on its logits, and how it is computed."""
