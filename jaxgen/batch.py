@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
 import jax
-import numpy as np
 
-Array = jax.Array | np.ndarray
+TokenArray = Annotated[Any, ("batch", "length")]
+"""An array with one entry for each token of each row.
+
+The annotation declares the logical axes of a batch's field: `training.loading.put_batch` lays the
+array out over the mesh by them. A field without any is [batch, ...].
+"""
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class EncoderInput:
-    """What the encoder of an encoder-decoder reads; every field is [batch, source length] int32.
+    """The source that the encoder of an encoder-decoder reads; int32.
 
     Attributes:
       tokens: the source.
@@ -22,38 +26,40 @@ class EncoderInput:
       segment_ids: 0 is padding; a segment of targets attends to the source of its own id.
     """
 
-    tokens: Any
-    positions: Any
-    segment_ids: Any
+    tokens: TokenArray
+    positions: TokenArray
+    segment_ids: TokenArray
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Packed token rows; every field is [batch, length], or None where it may be.
+    """Packed token rows; every array is [batch, length].
 
     Attributes:
-      tokens: int32, what the model reads.
-      targets: int32, what it must predict at each position (already shifted).
-      loss_weights: float32, 0 where nothing is to be learnt.
+      tokens: int32, the model's input.
+      targets: int32, what the model must predict at each position (already shifted).
+      loss_weights: float32, 0 where the loss does not count.
       positions: int32, counted from 0 in each segment.
       segment_ids: int32, 0 is padding; positions attend only inside their segment.
-      task_ids: int32, the index of the mixture's task that each token belongs to.
+      task_ids: int32, the index in `task_names` of the task that each token belongs to.
       block_ids: int32, growing along a segment; tokens of one block see each other in layers that
         are block-causal. None: each token is its own block.
       token_types: int32, of models that tell kinds of tokens apart (BERT's two sentences); None: 0.
-      encoder: the source of an encoder-decoder.
+      encoder: the source of an encoder-decoder, or None.
+      task_names: static; () leaves losses unreported by task.
     """
 
-    tokens: Any
-    targets: Any
-    loss_weights: Any
-    positions: Any
-    segment_ids: Any
-    task_ids: Any
-    block_ids: Any = None
-    token_types: Any = None
+    tokens: TokenArray
+    targets: TokenArray
+    loss_weights: TokenArray
+    positions: TokenArray
+    segment_ids: TokenArray
+    task_ids: TokenArray
+    block_ids: TokenArray = None
+    token_types: TokenArray = None
     encoder: EncoderInput | None = None
+    task_names: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -92,7 +92,9 @@ def load_model(name: str) -> TransformerConfig:
 
 def _load(name: str) -> TransformerConfig:
     # The other names' rooms take a second to import.
-    return load([f"models/{name}.gin"], root="model", table=registered_models())
+    return load(
+        [f"models/{name}.gin"], root="model", table=registered_models(), beside=("next_token_loss",)
+    )
 
 
 def _row(name: str, config: TransformerConfig, count: ParameterCount) -> tuple[str, ...]:

@@ -38,6 +38,7 @@ def load(
     bindings: Sequence[str] = (),
     root: str = "run",
     table: Table | None = None,
+    beside: Sequence[str] = (),
 ) -> Any:
     """The object that `@root()` builds from the files, then the bindings; later lines win.
 
@@ -47,11 +48,12 @@ def load(
         as `TEXT=my/folder` or `train.steps=20x`, is the string itself.
       root: the name in the table to build.
       table: name to frozen dataclass or function; those of jaxgen unless given.
+      beside: other names that the files bind, whose bindings `@root()` need not use.
 
     Raises:
       ConfigError: for whatever is wrong, all at once, each with its place and the nearest names.
     """
-    return build(read_files(gin_files, bindings), root, _or_registered(table))
+    return build(read_files(gin_files, bindings), root, _or_registered(table), beside)
 
 
 def load_text(

@@ -29,8 +29,8 @@ Scope = tuple[str, ...]
 _FAILED = object()
 
 
-def build(bindings: Sequence[Binding], root: str, table: Table) -> Any:
-    """What `@root()` builds.
+def build(bindings: Sequence[Binding], root: str, table: Table, beside: Sequence[str] = ()) -> Any:
+    """What `@root()` builds; bindings of the names `beside` are checked but not needed by it.
 
     Raises:
       ConfigError: for unknown names, values that are missing or of the wrong type, what a
@@ -38,6 +38,8 @@ def build(bindings: Sequence[Binding], root: str, table: Table) -> Any:
     """
     builder = _Builder(bindings, root, table)
     built = builder.construct(root, (), "configuration")
+    for name in beside:
+        builder.construct(name, (), "configuration")
     _raise([*builder.problems, *builder.missing.values(), *builder.required.values()])
     _raise(unused_lines(bindings, builder.used, builder.built, table))
     return built

@@ -11,9 +11,10 @@ def registered() -> Table:
     from jaxgen.codecs.sentencepiece import SentencePieceCodec
     from jaxgen.codecs.special import SpecialTokens
     from jaxgen.codecs.tokenizer import TokenizerCodec
+    from jaxgen.data import denoising as data_denoising
     from jaxgen.data.bigbench import BigBench
     from jaxgen.data.chat import Chat
-    from jaxgen.data.denoising import MaskedTokens, NextToken, PrefixLM, SpanCorruption
+    from jaxgen.data.denoising import MaskedTokens, PrefixLM, SpanCorruption
     from jaxgen.data.embedded import StandardLibraryCode, StandardLibraryProse
     from jaxgen.data.features import PromptAnswer, Text
     from jaxgen.data.few_shot import FewShot
@@ -61,7 +62,7 @@ def registered() -> Table:
         "text": Text,
         "prompt_answer": PromptAnswer,
         "chat": Chat,
-        "next_token": NextToken,
+        "next_token": data_denoising.NextToken,
         "prefix_lm": PrefixLM,
         "span_corruption": SpanCorruption,
         "masked_tokens": MaskedTokens,
@@ -147,11 +148,12 @@ def registered_generators() -> Table:
 
 
 def registered_models() -> Table:
-    """The names that a model is made of, all that gin/models/ uses; without the other rooms."""
+    """The names that gin/models/ uses; without the other rooms."""
     from jaxgen.models.block_config import Initialization, LatentConfig, LayerConfig
     from jaxgen.models.card import ModelCard
     from jaxgen.models.config import TransformerConfig
     from jaxgen.models.parametrization import Parametrization
+    from jaxgen.objectives.next_token import NextToken
     from jaxgen.ops.attention.biases import Alibi, RelativeBias
     from jaxgen.ops.attention.masks import (
         Banded,
@@ -185,4 +187,5 @@ def registered_models() -> Table:
         "moe": MoEConfig,
         "initialization": Initialization,
         "parametrization": Parametrization,
+        "next_token_loss": NextToken,
     }

@@ -47,7 +47,7 @@ class MixtureData:
           DataError: if all tasks have ended before the step.
         """
         del state
-        return as_batch(self._batches.read(step, rows))
+        return as_batch(self._batches.read(step, rows), self.task_names)
 
     def iterate(
         self, first_step: int = 0, *, rows: HostRows | None = None, num_workers: int = 0
@@ -60,7 +60,7 @@ class MixtureData:
           DataError: if workers die again and again, or all tasks have ended.
         """
         for arrays in _read(_Steps(self._batches, rows, first_step), num_workers):
-            yield as_batch(arrays)
+            yield as_batch(arrays, self.task_names)
 
     def seen(self, num_rows: int) -> dict[str, Any]:
         """Returns the "shares", "epochs" and "examples" of each task in so many rows."""
@@ -179,7 +179,7 @@ def stack(rows: Sequence[Row]) -> Row:
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def as_batch(arrays: dict[str, Any]) -> Batch:
+def as_batch(arrays: dict[str, Any], task_names: tuple[str, ...] = ()) -> Batch:
     """Stacked rows as a batch."""
     source = {
         name.removeprefix("source_"): array
@@ -187,4 +187,5 @@ def as_batch(arrays: dict[str, Any]) -> Batch:
         if name.startswith("source_")
     }
     own = {name: array for name, array in arrays.items() if not name.startswith("source_")}
-    return Batch(**own, encoder=EncoderInput(**source) if source else None)
+    encoder = EncoderInput(**source) if source else None
+    return Batch(**own, encoder=encoder, task_names=task_names)

@@ -148,7 +148,7 @@ class Mixture:
             name: jax.ShapeDtypeStruct((batch_size, *array.shape), array.dtype)
             for name, array in row.items()
         }
-        return as_batch(spec)
+        return as_batch(spec, self.task_names)
 
     def _layout(self, length: int, source_length: int | None) -> Layout:
         return Layout(length, source_length, any(task.has_blocks for task in self.every_task))

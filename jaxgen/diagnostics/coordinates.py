@@ -32,6 +32,7 @@ from jaxgen.models.latent_attention import LatentAttention
 from jaxgen.models.moe import MoE
 from jaxgen.models.norms import Norm
 from jaxgen.models.transformer import Transformer
+from jaxgen.objectives.next_token import NextToken
 from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.sharding.rules import Rules
@@ -128,7 +129,7 @@ def _measure(
 ) -> list[list[Sizes]]:
     """Of every seed, before training and after each step."""
     optimizer = build_optimizer(settings, lambda count: learning_rate, config)
-    train_step = make_train_step(optimizer, int(np.max(batch.task_ids)) + 1, clip_norm=None)
+    train_step = make_train_step(NextToken(), optimizer, clip_norm=None)
     start = jax.jit(lambda key: initial_state(config, optimizer, Layout(), key))
     measure = jax.jit(activations)
     results = []

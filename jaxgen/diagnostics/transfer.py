@@ -17,6 +17,7 @@ import numpy as np
 from jaxgen.batch import Batch
 from jaxgen.errors import ConfigError
 from jaxgen.models.config import TransformerConfig
+from jaxgen.objectives.next_token import NextToken
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.optimizers import AdamW
 from jaxgen.training.parametrized import build_optimizer
@@ -109,16 +110,15 @@ def final_losses(
 
     def train(rate: jax.Array, batches: Batch) -> jax.Array:
         built = build_optimizer(settings, lambda count: rate * shape(count), config)
-        step = make_train_step(built, int(np.max(task_ids)) + 1)
+        step = make_train_step(NextToken(), built)
 
         def one(state: Any, batch: Batch) -> tuple[Any, jax.Array]:
             state, metrics = step(state, batch)
-            return state, metrics.loss
+            return state, metrics.objective
 
         state = initial_state(config, built, layout_of(config, Rules()), seed)
         return jax.lax.scan(one, state, batches)[1]
 
-    task_ids = np.asarray(batches.task_ids)
     run = jax.jit(train)
     batches = jax.tree.map(jnp.asarray, batches)
     count = max(1, round(last * steps))

@@ -19,12 +19,13 @@ from jaxgen.evaluation.likelihood import Scorer
 from jaxgen.evaluation.summary import summarise
 from jaxgen.files import write_atomically
 from jaxgen.models.transformer import Transformer
-from jaxgen.objectives.next_token import next_token
+from jaxgen.objectives.base import Objective, Sum
 from jaxgen.training.loading import put_batch
 
 
 def evaluate(
     model: Transformer,
+    objective: Objective,
     mixture: Mixture,
     settings: EvaluationConfig,
     length: int,
@@ -37,6 +38,7 @@ def evaluate(
 
     Args:
       model: the parameters.
+      objective: the run's, whose metric "loss" (or the objective itself) is the held-out loss.
       mixture: its tasks are scored, and those of the suite.
       settings: how much is scored, and the suite.
       length: of the rows.
@@ -49,7 +51,7 @@ def evaluate(
     """
     summary: dict[str, dict[str, Any]] = {
         name: {"loss": loss}
-        for name, loss in heldout_losses(model, mixture, settings, length, source_length)
+        for name, loss in heldout_losses(model, objective, mixture, settings, length, source_length)
     }
     rows = []
     asked = [
@@ -96,6 +98,7 @@ def judged_tasks(mixture: Mixture, settings: EvaluationConfig) -> list[Evaluatio
 
 def heldout_losses(
     model: Transformer,
+    objective: Objective,
     mixture: Mixture,
     settings: EvaluationConfig,
     length: int,
@@ -106,7 +109,12 @@ def heldout_losses(
     Every task is read by itself, so that a task of small weight is judged on as many tokens.
     """
     losses = []
-    loss_sums = jax.jit(lambda model, batch: next_token(model, batch, 1).per_task)
+
+    @jax.jit
+    def loss_sum(model: Any, batch: Any) -> Sum:
+        loss = objective(model, batch, None)
+        return loss.metrics.get("loss", Sum(loss.total, loss.weight))
+
     mesh = jax.sharding.get_mesh()
     for task in mixture.every_task:
         alone = Mixture(task.name, (dataclasses.replace(task, epochs=None),))
@@ -120,6 +128,7 @@ def heldout_losses(
         total = np.zeros(2)
         for step in range(settings.num_batches):
             batch = put_batch(data.batch(step), mesh, model.layout.rules)
-            total += np.asarray(loss_sums(model, batch), np.float64)[0, :2]
-        losses.append((task.name, float(total[1] / total[0]) if total[0] else None))
+            one = loss_sum(model, batch)
+            total += [np.sum(one.total), np.sum(one.weight)]
+        losses.append((task.name, float(total[0] / total[1]) if total[1] else None))
     return losses

@@ -31,8 +31,8 @@ INERT = (
 )  # fmt: skip
 """Keys that change nothing of what any model computes, or are looked at elsewhere."""
 OF_TRAINING = (
-    "initialization", "dropout", "attention_dropout", "feed_forward_dropout", "z_loss",
-    "label_smoothing", "compute_dtype", "remat", "scan_unroll", "card",
+    "initialization", "dropout", "attention_dropout", "feed_forward_dropout",
+    "compute_dtype", "remat", "scan_unroll", "card",
 )  # fmt: skip
 """Fields that a finished model does not depend on."""
 OF_TRAINING_EXPERTS = (

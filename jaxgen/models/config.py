@@ -79,8 +79,6 @@ class TransformerConfig:
       dropout: rate on the embedding and on what a block adds to the stream.
       attention_dropout: rate on attention's weights.
       feed_forward_dropout: rate inside the feed-forward.
-      z_loss: weight of log(Z)^2 in the loss (PaLM, 2204.02311, 5).
-      label_smoothing: share of a target's probability that the loss spreads over the vocabulary.
       compute_dtype: dtype of activations and matrix products; parameters, softmax, norms and the
         loss stay float32.
       remat: what the backward pass recomputes: "none", "dots" (all but matrix products) or "full".
@@ -126,8 +124,6 @@ class TransformerConfig:
     dropout: float = 0.0
     attention_dropout: float = 0.0
     feed_forward_dropout: float = 0.0
-    z_loss: float = 0.0
-    label_smoothing: float = 0.0
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     remat: Literal["none", "dots", "full"] = "none"
     scan_unroll: int = 1

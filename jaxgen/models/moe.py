@@ -165,6 +165,39 @@ class MoE(nnx.Module):
         return tokens * choices
 
 
+class Auxiliary(NamedTuple):
+    """A loss that a model adds to any objective, and its figures.
+
+    Attributes:
+      loss: scalar, added for each unit of the objective's weight.
+      means: [layers] each, reported by their mean over the layers.
+      arrays: reported whole.
+    """
+
+    loss: Any
+    means: dict[str, Any]
+    arrays: dict[str, Any]
+
+
+def router_losses(moe: MoEConfig, statistics: RouterStatistics | None) -> Auxiliary | None:
+    """The weighted losses of all sparse layers, and their figures.
+
+    Args:
+      moe: gives the weights.
+      statistics: of each sparse layer, [sparse layers, ...].
+    """
+    if statistics is None:
+        return None
+    loss = moe.load_balance_weight * jnp.sum(statistics.load_balance_loss)
+    loss += moe.router_z_weight * jnp.sum(statistics.z_loss)
+    means = {
+        "router/load_balance_loss": statistics.load_balance_loss,
+        "router/z_loss": statistics.z_loss,
+        "router/dropped": statistics.dropped,
+    }
+    return Auxiliary(loss, means, {"router/load": statistics.load})
+
+
 def balanced(model: Any, load: jax.Array) -> Any:
     """The model with its routers' biases moved towards an even load (2408.15664, algorithm 1).
 
@@ -173,7 +206,9 @@ def balanced(model: Any, load: jax.Array) -> Any:
       load: [sparse layers, experts], the share of a step's assignments, in the layers' order.
     """
     rate, first = model.config.moe.balance_rate, 0
-    errors = jnp.sign(jnp.mean(load, axis=-1, keepdims=True) - load)
+    even = 1 / load.shape[-1]
+    # Rounding, which hangs on what the compiler fuses, must not move an expert of even load.
+    errors = jnp.where(jnp.abs(even - load) > 1e-6 * even, jnp.sign(even - load), 0.0)
     model = jax.tree.map(lambda x: x, model)
     for unit, repeats in zip(model.stack.groups, model.stack.repeats, strict=True):
         sparse = [block.feed_forward for block in unit.blocks if block.is_sparse]

@@ -16,12 +16,12 @@ from jaxgen.models.config import TransformerConfig
 from jaxgen.models.context import AttentionContext, EncoderOutput, make_contexts
 from jaxgen.models.embedding import Embedding
 from jaxgen.models.head import Pooler, Transform
+from jaxgen.models.moe import Auxiliary, balanced, router_losses
 from jaxgen.models.parameters import gather, make_parameter, named_parameters
 from jaxgen.models.stack import Stack
 from jaxgen.ops.attention.masks import AttentionMask, AttentionSide, attention_side
 from jaxgen.ops.dropout import split
 from jaxgen.ops.initializers import Initializer, normal, zeros
-from jaxgen.ops.routing import RouterStatistics
 from jaxgen.ops.slots import mark
 from jaxgen.sharding.checks import check_all_axes_split, check_layout
 from jaxgen.sharding.layout import Layout, spec, under_layout, using
@@ -35,13 +35,13 @@ class Output:
 
     Attributes:
       hidden: [batch, length, embed], what the unembedding table multiplies.
-      router: statistics of each sparse layer, stacked [sparse layers, ...]; None without any.
+      auxiliary: the routers' losses and figures; None without sparse layers.
       cache: the written cache, if one was given.
       pooled: [batch, embed], of a row's first token, in a model with a pooler.
     """
 
     hidden: Any
-    router: RouterStatistics | None
+    auxiliary: Auxiliary | None
     cache: Cache | None
     pooled: Any = None
 
@@ -103,6 +103,7 @@ class Transformer(nnx.Module):
         _check_source(config, batch, cache)
         tokens_layout = spec("batch", "length")
         batch = jax.tree.map(lambda x: reshard(jnp.asarray(x), tokens_layout), batch)
+        key = key if config.differs_in_training else None
         embedding_key, encoder_key, stack_key, read_key = split(key, 4)
         encoder = None
         if batch.encoder is not None:
@@ -151,7 +152,8 @@ class Transformer(nnx.Module):
             hidden = hidden * (config.embed_dim / config.width_factor) ** -0.5
         if config.width_factor != 1:
             hidden = hidden / config.width_factor
-        return Output(hidden, result.router, cache, pooled)
+        auxiliary = None if config.moe is None else router_losses(config.moe, result.router)
+        return Output(hidden, auxiliary, cache, pooled)
 
     def _encode(self, batch: Batch, read: EncoderInput, *keys) -> EncoderOutput:
         assert self.encoder is not None
@@ -165,6 +167,17 @@ class Transformer(nnx.Module):
         x = self.embedding(read.tokens, read.positions, None, keys[0])
         hidden = self.encoder(x, read.segment_ids, contexts, key=keys[1]).hidden
         return EncoderOutput(hidden, _cross_context(batch.segment_ids, attended.segment_ids))
+
+    def after_update(self, metrics: dict[str, Any]) -> Transformer:
+        """Returns the model after what an optimiser's step does not do: balancing the routers.
+
+        Args:
+          metrics: the step's, by name, each a mean over its tokens.
+        """
+        moe = self.config.moe
+        if moe is None or not moe.bias_balancing:
+            return self
+        return balanced(self, metrics["router/load"])
 
     @under_layout
     def unembedding_table(self, dtype: Any) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Next-token prediction: a model and a batch to a loss, with every task's own share of it."""
+"""Next-token prediction: weighted cross-entropy of each position's target, reported per task."""
 
 from __future__ import annotations
 
@@ -9,58 +9,72 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.batch import Batch
-from jaxgen.models.transformer import Transformer
-from jaxgen.objectives.cross_entropy import cross_entropy
+from jaxgen.errors import ConfigError
+from jaxgen.objectives.base import Loss, Sum
+from jaxgen.objectives.cross_entropy import TokenLosses, cross_entropy
 from jaxgen.sharding.rules import einsum
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Loss:
-    """A sum to differentiate and the sums that are reported; all add up over micro-batches.
+class NextToken:
+    """Cross-entropy of `batch.targets`, weighted by `batch.loss_weights`.
+
+    Which positions count is the data's matter: masked tokens, spans and answers are trained by this
+    objective too. The model's own auxiliary losses, such as those of a router, are added.
 
     Attributes:
-      total: scalar float32, what is differentiated: the token losses plus `weight` times the
-        auxiliary losses, so that total / weight is the loss of a batch.
-      weight: scalar float32, the sum of the loss weights.
-      per_task: [tasks, 4] float32: sums of loss weight, weighted negative log-likelihood, weighted
-        correct predictions, and tokens that are not padding.
-      router: weight times the router's figures (see `models.moe.RouterStatistics`), or None.
+      z_loss: weight of log(Z)^2 (PaLM, 2204.02311, 5).
+      label_smoothing: share of a target's probability that the loss spreads over the vocabulary
+        (1512.00567, 7); the reported loss and accuracy do without both.
     """
 
-    total: Any
-    weight: Any
-    per_task: Any
-    router: Any
+    z_loss: float = 0.0
+    label_smoothing: float = 0.0
+
+    def __post_init__(self):
+        if not self.z_loss >= 0:
+            raise ConfigError(f"next_token_loss.z_loss={self.z_loss} must be 0 or more.")
+        if not 0 <= self.label_smoothing < 1:
+            raise ConfigError(
+                f"next_token_loss.label_smoothing={self.label_smoothing} must lie in [0, 1)."
+            )
+
+    def __call__(self, model: Any, batch: Batch, key: jax.Array | None = None) -> Loss:
+        """Returns the loss of a language model such as `models.transformer.Transformer`."""
+        output = model(batch, key=key)
+        token_sum, token_losses = cross_entropy(
+            output.hidden,
+            model.unembedding_table(output.hidden.dtype),
+            batch.targets,
+            batch.loss_weights,
+            bias=model.unembedding_bias(),
+            rules=model.layout.rules,
+            z_loss=self.z_loss,
+            label_smoothing=self.label_smoothing,
+            soft_cap=model.config.logit_soft_cap,
+        )
+        weight = jnp.sum(batch.loss_weights)
+        metrics = _by_task(batch, token_losses)
+        if output.auxiliary is None:
+            return Loss(token_sum, weight, metrics)
+        return Loss(
+            token_sum + weight * output.auxiliary.loss,
+            weight,
+            metrics | _auxiliary(output.auxiliary, weight),
+        )
 
 
-def next_token(
-    model: Transformer, batch: Batch, num_tasks: int, key: jax.Array | None = None
-) -> Loss:
-    """Cross-entropy of each position's target, z-loss and router losses included.
+def _auxiliary(auxiliary: Any, weight: jax.Array) -> dict[str, Sum]:
+    """The figures of a model's auxiliary losses, a mean over the tokens in the loss."""
+    means = {
+        name: Sum(weight * layers, jnp.broadcast_to(weight, layers.shape))
+        for name, layers in auxiliary.means.items()
+    }
+    return means | {name: Sum(weight * x, weight) for name, x in auxiliary.arrays.items()}
 
-    `key` is of a training pass; see `Transformer`.
-    """
-    config = model.config
-    output = model(batch, key=key)
-    token_sum, token_losses = cross_entropy(
-        output.hidden,
-        model.unembedding_table(output.hidden.dtype),
-        batch.targets,
-        batch.loss_weights,
-        bias=model.unembedding_bias(),
-        rules=model.layout.rules,
-        z_loss=config.z_loss,
-        label_smoothing=config.label_smoothing,
-        soft_cap=config.logit_soft_cap,
-    )
-    weight = jnp.sum(batch.loss_weights)
-    total, router = token_sum, None
-    if config.moe is not None and output.router is not None:
-        auxiliary = config.moe.load_balance_weight * jnp.sum(output.router.load_balance_loss)
-        auxiliary += config.moe.router_z_weight * jnp.sum(output.router.z_loss)
-        total = token_sum + weight * auxiliary
-        router = jax.tree.map(lambda x: weight * x, output.router)
+
+def _by_task(batch: Batch, token_losses: TokenLosses) -> dict[str, Sum]:
+    """Loss, accuracy and share of the tokens of every task."""
     columns = jnp.stack(
         [
             batch.loss_weights,
@@ -70,6 +84,15 @@ def next_token(
         ],
         axis=-1,
     )
-    is_task = (batch.task_ids[..., None] == jnp.arange(num_tasks)).astype(jnp.float32)
-    per_task = einsum("btk,btc->kc", is_task, columns, out=jax.P())
-    return Loss(total, weight, per_task, router)
+    names = batch.task_names
+    if names:
+        is_task = (batch.task_ids[..., None] == jnp.arange(len(names))).astype(jnp.float32)
+        sums = einsum("btk,btc->kc", is_task, columns, out=jax.P())
+        weights, losses, correct, tokens = (sums[:, column] for column in range(4))
+    else:
+        weights, losses, correct, tokens = einsum("btc->c", columns, out=jax.P())
+    return {
+        "loss": Sum(losses, weights, names),
+        "accuracy": Sum(correct, weights, names),
+        "token_share": Sum(tokens, jnp.sum(tokens), names),
+    }

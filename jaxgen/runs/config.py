@@ -8,6 +8,8 @@ from jaxgen.data.mixtures import Mixture
 from jaxgen.errors import ConfigError
 from jaxgen.evaluation.config import EvaluationConfig
 from jaxgen.models.config import TransformerConfig
+from jaxgen.objectives.base import Objective
+from jaxgen.objectives.next_token import NextToken
 from jaxgen.sharding.mesh import MeshConfig
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.config import TrainConfig
@@ -21,6 +23,7 @@ class RunConfig:
       model: the transformer.
       mixture: the tasks and their weights.
       train: length, batches, optimiser.
+      objective: what is minimised; held-out losses are its "loss" metric.
       mesh: sizes of the mesh axes.
       rules: which logical axis is split over which mesh axis.
       evaluation: what is scored, and when.
@@ -34,6 +37,7 @@ class RunConfig:
     model: TransformerConfig
     mixture: Mixture
     train: TrainConfig
+    objective: Objective = NextToken()
     mesh: MeshConfig = MeshConfig()
     rules: Rules = Rules()
     evaluation: EvaluationConfig = EvaluationConfig()

@@ -67,7 +67,7 @@ def run(
         if directory.is_finished():
             return RunRecord(directory, directory.read_record())
         mesh = make_mesh(config.mesh, devices)
-        program = build_program(config.model, config.train, mesh, config.rules)
+        program = build_program(config.model, config.train, mesh, config.rules, config.objective)
         record = {"name": config.name, "version": config.version, "finished": False}
         record |= {"fingerprint": fingerprint(config)} | provenance(config, program)
         before = directory.read_record() if directory.run_file.exists() else {}
@@ -90,6 +90,7 @@ def run(
         def judge(step: int, state: TrainState) -> dict[str, Any]:
             return evaluate(
                 state.model,
+                config.objective,
                 config.mixture,
                 config.evaluation,
                 config.train.length,
@@ -150,7 +151,7 @@ def restore(
     config: RunConfig = load_text(
         directory.config_file.read_text(), source=str(directory.config_file)
     )
-    program = build_program(config.model, config.train, mesh, config.rules)
+    program = build_program(config.model, config.train, mesh, config.rules, config.objective)
     with Checkpoints(directory.checkpoints) as checkpoints:
         state, record = checkpoints.restore(program.abstract_state(), step)
     return Restored(config, directory, record["step"], state.model)

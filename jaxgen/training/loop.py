@@ -66,10 +66,10 @@ def fit(
       CheckpointError: when a checkpoint cannot be read, trusted or written.
     """
     train, total = program.train, program.total_steps
-    step_of = functools.cache(functools.partial(program.train_step, len(data.task_names)))
+    step_of = functools.cache(program.train_step)
 
-    state, start, window = _newest(program, checkpoints, begin)
-    recorder = Recorder(program, data.task_names, trackers, window)
+    state, start, window = _newest(program, checkpoints, begin, data.task_names)
+    recorder = Recorder(program, trackers, window)
     batches = data.iterate(start, num_workers=train.data_workers)
     with StopSignal() as stop:
         for step in range(start + 1, total + 1):
@@ -97,9 +97,12 @@ def fit(
 
 
 def _newest(
-    program: Program, checkpoints: Saving, begin: Callable[[Program], TrainState]
+    program: Program,
+    checkpoints: Saving,
+    begin: Callable[[Program], TrainState],
+    task_names: tuple[str, ...],
 ) -> tuple[TrainState, int, Window]:
     if checkpoints.latest_step() is None:
         return begin(program), 0, Window()
     state, record = checkpoints.restore(program.abstract_state())
-    return state, record["step"], Window.from_record(record["window"])
+    return state, record["step"], Window.from_record(record["window"], task_names)

@@ -9,7 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxgen.objectives.base import Sum
 from jaxgen.training.step import StepMetrics
+
+_TASK_COLUMNS = ("weight", "loss", "accuracy", "token_share")
+"""Of `per_task` in the records of before metrics had names."""
 
 
 @dataclasses.dataclass
@@ -17,68 +21,103 @@ class Window:
     """Sums over the steps since the last row, in float64 so that their order hardly matters."""
 
     steps: int = 0
-    sums: Any = None
+    sums: dict[str, Sum] = dataclasses.field(default_factory=dict)
+    per_step: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def add(self, metrics: StepMetrics) -> None:
-        """Adds one step's figures (host arrays)."""
-        figures = _present(dataclasses.asdict(metrics))
-        figures = jax.tree.map(lambda x: np.asarray(x, np.float64), figures)
-        self.sums = figures if self.sums is None else jax.tree.map(np.add, self.sums, figures)
+        """Adds the figures (host arrays) of one step."""
+        sums = jax.tree.map(lambda x: np.asarray(x, np.float64), metrics.sums)
+        self.sums = sums if not self.sums else jax.tree.map(np.add, self.sums, sums)
+        figures = {
+            "objective": metrics.objective,
+            "gradient_norm": metrics.gradient_norm,
+            "parameter_norm": metrics.parameter_norm,
+        }
+        if metrics.noise is not None:
+            figures["noise_scale/squared_gradient"] = metrics.noise.squared_gradient
+            figures["noise_scale/variance"] = metrics.noise.variance
+        for name, value in figures.items():
+            self.per_step[name] = self.per_step.get(name, 0.0) + float(value)
         self.steps += 1
 
     def to_record(self) -> dict[str, Any]:
-        """Plain lists, for a checkpoint taken in mid-window."""
-        sums = None if self.sums is None else jax.tree.map(lambda x: x.tolist(), self.sums)
-        return {"steps": self.steps, "sums": sums}
+        """Plain lists, for a checkpoint taken between two rows."""
+        sums = {
+            name: {
+                "total": np.asarray(one.total).tolist(),
+                "weight": np.asarray(one.weight).tolist(),
+                "labels": list(one.labels),
+            }
+            for name, one in self.sums.items()
+        }
+        return {"steps": self.steps, "sums": sums, "per_step": self.per_step}
 
     @classmethod
-    def from_record(cls, record: dict[str, Any]) -> Window:
-        """The inverse of `to_record`."""
+    def from_record(cls, record: dict[str, Any], task_names: Sequence[str] = ()) -> Window:
+        """The inverse of `to_record`; `task_names` are for records that hold no names."""
+        if record["steps"] == 0:
+            return cls()
+        if "per_step" not in record:
+            return cls(record["steps"], *_from_unnamed(record, tuple(task_names)))
+        sums = {
+            name: Sum(np.asarray(one["total"]), np.asarray(one["weight"]), tuple(one["labels"]))
+            for name, one in record["sums"].items()
+        }
+        return cls(record["steps"], sums, dict(record["per_step"]))
 
-        def restore(value):
-            if isinstance(value, dict):
-                return {name: restore(item) for name, item in _present(value).items()}
-            return None if value is None else np.asarray(value, np.float64)
-
-        return cls(record["steps"], restore(record["sums"]))
-
-    def row(self, task_names: Sequence[str]) -> dict[str, Any]:
+    def row(self) -> dict[str, Any]:
         """Means over the window.
 
-        Losses and accuracies are means over the tokens that are learnt (loss weights), norms are
-        means over steps, shares are of the tokens that are not padding. The noise scale is in rows
-        (of train.length tokens), None where the window's mean of |G|^2 is not positive.
+        Of the objective's metrics each is a mean by its weight (losses and accuracies are means
+        over the tokens in the loss); the objective and norms are means over steps. The noise scale
+        is in rows (of train.length tokens), None where the window's mean of |G|^2 is not positive.
         """
-        sums, steps = self.sums, self.steps
-        weight, nll, correct, tokens = np.asarray(sums["per_task"]).T
-        row = {
-            "loss": _ratio(nll.sum(), weight.sum()),
-            "accuracy": _ratio(correct.sum(), weight.sum()),
-            "objective": float(sums["loss"] / steps),
-            "gradient_norm": float(sums["gradient_norm"] / steps),
-            "parameter_norm": float(sums["parameter_norm"] / steps),
-        }
-        for index, name in enumerate(task_names):
-            row[f"loss/{name}"] = _ratio(nll[index], weight[index])
-            row[f"accuracy/{name}"] = _ratio(correct[index], weight[index])
-            row[f"token_share/{name}"] = _ratio(tokens[index], tokens.sum())
-        if (noise := sums.get("noise")) is not None:
-            square, variance = noise["squared_gradient"], noise["variance"]
-            row["noise_scale"] = float(variance / square) if square > 0 else None
-            row["noise_scale/squared_gradient"] = float(square / steps)
-            row["noise_scale/variance"] = float(variance / steps)
-        if (router := sums.get("router")) is not None:
-            row["router/load_balance_loss"] = float(np.mean(router["load_balance_loss"]) / steps)
-            row["router/z_loss"] = float(np.mean(router["z_loss"]) / steps)
-            row["router/dropped"] = float(np.mean(router["dropped"]) / steps)
-            row["router/load"] = (np.asarray(router["load"]) / steps).tolist()
+        row: dict[str, Any] = {}
+        for name, one in self.sums.items():
+            row |= _means(name, one)
+        row |= {name: total / self.steps for name, total in self.per_step.items()}
+        if "noise_scale/variance" in row:
+            square, variance = row["noise_scale/squared_gradient"], row["noise_scale/variance"]
+            row["noise_scale"] = variance / square if square > 0 else None
         return row
 
 
-def _present(figures: dict[str, Any]) -> dict[str, Any]:
-    """Those that are measured: a record of before a figure came is then like one without it."""
-    return {name: value for name, value in figures.items() if value is not None}
+def _means(name: str, one: Sum) -> dict[str, Any]:
+    total, weight = np.asarray(one.total), np.asarray(one.weight)
+    if not one.labels and not weight.ndim:
+        return {name: _ratio(total, weight)}
+    whole = {name: _ratio(total.sum(), weight.sum())} if weight.ndim else {}
+    if not one.labels:
+        return whole
+    weights = np.broadcast_to(weight, total.shape)
+    return whole | {
+        f"{name}/{label}": _ratio(part, part_weight)
+        for label, part, part_weight in zip(one.labels, total, weights, strict=True)
+    }
 
 
-def _ratio(total: float, count: float) -> float | None:
-    return float(total / count) if count else None
+def _ratio(total: np.ndarray, weight: np.ndarray) -> Any:
+    return (total / weight).tolist() if weight else None
+
+
+def _from_unnamed(
+    record: dict[str, Any], task_names: tuple[str, ...]
+) -> tuple[dict[str, Sum], dict[str, float]]:
+    """Sums and figures of the record of a checkpoint that jaxgen 0.1 wrote between two rows."""
+    figures, steps = record["sums"], record["steps"]
+    columns = dict(zip(_TASK_COLUMNS, np.asarray(figures["per_task"]).T, strict=True))
+    sums = {
+        "loss": Sum(columns["loss"], columns["weight"], task_names),
+        "accuracy": Sum(columns["accuracy"], columns["weight"], task_names),
+        "token_share": Sum(columns["token_share"], columns["token_share"].sum(), task_names),
+    }
+    per_step = {name: figures[name] for name in ("gradient_norm", "parameter_norm")}
+    per_step["objective"] = figures["loss"]
+    for name, value in (figures.get("noise") or {}).items():
+        per_step[f"noise_scale/{name}"] = value
+    # These were means of each step, all of which then weighed the same.
+    weight = columns["weight"].sum()
+    for name, value in (figures.get("router") or {}).items():
+        mean = np.asarray(value) if name == "load" else np.mean(value)
+        sums[f"router/{name}"] = Sum(mean / steps * weight, weight)
+    return sums, per_step

@@ -8,11 +8,12 @@ from typing import Any
 
 import jax
 
-from jaxgen.batch import Batch
 from jaxgen.errors import ConfigError
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.counting import count_parameters
 from jaxgen.models.transformer import check_model_fits
+from jaxgen.objectives.base import Objective, adds_over_microbatches
+from jaxgen.objectives.next_token import NextToken
 from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.config import TrainConfig
@@ -31,6 +32,7 @@ class Program:
     train: TrainConfig
     mesh: jax.sharding.Mesh
     layout: Layout
+    objective: Objective
     total_steps: int
     schedule: Callable[[int], Any]
     optimizer: Any
@@ -53,12 +55,16 @@ class Program:
             return jax.tree.map(on_devices, jax.eval_shape(self._initial_state))
 
     def train_step(
-        self, num_tasks: int, accumulation: int = 1
-    ) -> Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]:
-        """The jitted step over so many micro-batches; see `make_train_step`."""
-        train = self.train
+        self, accumulation: int = 1
+    ) -> Callable[[TrainState, Any], tuple[TrainState, StepMetrics]]:
+        """Returns the jitted step over so many microbatches; see `make_train_step`."""
         return make_train_step(
-            self.optimizer, num_tasks, train.clip_norm, accumulation, train.seed, train.noise_scale
+            self.objective,
+            self.optimizer,
+            self.train.clip_norm,
+            accumulation,
+            self.train.seed,
+            self.train.noise_scale,
         )
 
     def _initial_state(self) -> TrainState:
@@ -71,15 +77,32 @@ def layout_of(model: TransformerConfig, rules: Rules) -> Layout:
 
 
 def build_program(
-    model: TransformerConfig, train: TrainConfig, mesh: jax.sharding.Mesh, rules: Rules
+    model: TransformerConfig,
+    train: TrainConfig,
+    mesh: jax.sharding.Mesh,
+    rules: Rules,
+    objective: Objective | None = None,
 ) -> Program:
     """Checks that the pieces fit and derives what follows from them.
 
+    Args:
+      model: what is trained.
+      train: how.
+      mesh: where.
+      rules: which logical axis is split over which mesh axis.
+      objective: what is minimised; next-token prediction by default.
+
     Raises:
       ShardingError: if the mesh does not divide a parameter or the batch.
-      ConfigError: if the model cannot hold rows of this length, or its parametrisation has no rule
-        for the optimiser.
+      ConfigError: if the model cannot hold rows of this length, if its parametrisation has no rule
+        for the optimiser, or if the objective does not add over microbatches and there are several.
     """
+    objective = NextToken() if objective is None else objective
+    if train.accumulation > 1 and not adds_over_microbatches(objective):
+        raise ConfigError(
+            f"train.accumulation={train.accumulation} works through a batch in microbatches, and "
+            f"the loss of {type(objective).__name__} is not a sum over them; set it to 1."
+        )
     check_model_fits(model, rules, mesh)
     for stage in train.batch_sizes.stages:
         micro = min(stage.batch_size, train.micro_batch_size)
@@ -102,4 +125,4 @@ def build_program(
     schedule = train.schedule.build(total_steps, steps)
     optimizer = build_optimizer(train.optimizer, schedule, model)
     layout = layout_of(model, rules)
-    return Program(model, train, mesh, layout, total_steps, schedule, optimizer)
+    return Program(model, train, mesh, layout, objective, total_steps, schedule, optimizer)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from jaxgen.errors import NotFiniteError
 from jaxgen.models.counting import training_flops_per_token
@@ -28,13 +27,11 @@ class Recorder:
     def __init__(
         self,
         program: Program,
-        task_names: Sequence[str],
         trackers: Sequence[Tracker],
         window: Window,
     ):
         self.window = window
         self._program = program
-        self._task_names = task_names
         self._trackers = trackers
         self._pending: tuple[int, StepMetrics] | None = None
         self._clock: float | None = None
@@ -57,7 +54,7 @@ class Recorder:
         """Hands a row of the steps since the last one to the trackers."""
         self._read()
         row: dict[str, Any] = {"step": step, "tokens": self._program.train.tokens_before(step)}
-        row |= self.window.row(self._task_names)
+        row |= self.window.row()
         row["learning_rate"] = float(self._program.schedule(step - 1))
         row |= self._speed(step)
         self.window = Window()
@@ -70,8 +67,8 @@ class Recorder:
         step, metrics = self._pending
         self._pending = None
         figures = jax.device_get(metrics)
-        if not math.isfinite(figures.loss + figures.gradient_norm):
-            raise NotFiniteError(_not_finite(step, figures, self._task_names))
+        if not math.isfinite(figures.objective + figures.gradient_norm):
+            raise NotFiniteError(_not_finite(step, figures))
         self.window.add(figures)
         if self._clock is None:  # The first step of a process is mostly compilation.
             self._clock = time.monotonic()
@@ -97,12 +94,15 @@ class Recorder:
         }
 
 
-def _not_finite(step: int, figures: StepMetrics, task_names: Sequence[str]) -> str:
-    sums = np.asarray(figures.per_task)[:, 1]
-    tasks = [name for name, nll in zip(task_names, sums, strict=True) if not math.isfinite(nll)]
+def _not_finite(step: int, figures: StepMetrics) -> str:
+    loss = figures.sums.get("loss")
+    tasks = []
+    if loss is not None and loss.labels:
+        pairs = zip(loss.labels, loss.total, strict=True)
+        tasks = [name for name, total in pairs if not math.isfinite(total)]
     where = f"the loss of {', '.join(tasks)}" if tasks else "the gradient"
     return (
         f"{where} is not finite at step {step}; that step was not saved and earlier checkpoints "
-        "are whole. Lower the schedule's peak, lengthen its warmup, lower train.clip_norm or set "
-        "model.z_loss, and start in a new --run_dir."
+        "are whole. Lower the schedule's peak, lengthen its warmup, lower train.clip_norm or give "
+        "the objective a z_loss, and start in a new --run_dir."
     )

@@ -23,6 +23,7 @@ from jaxgen.files import read_rows
 from jaxgen.generation.policies import SamplingPolicy
 from jaxgen.generation.sampling import pad_prompts, sample
 from jaxgen.models.block_config import Initialization
+from jaxgen.objectives.next_token import NextToken
 
 CODEC = ByteCodec()
 
@@ -116,7 +117,7 @@ def test_an_untrained_model_is_near_chance_on_every_task(tmp_path):
     with jax.set_mesh(one_device_mesh()):
         near_uniform = build(tiny_dense(vocab_size=320))
         path = tmp_path / "rows.jsonl"
-        summary = evaluate(near_uniform, Mixture("m", tasks), settings, 64, path)
+        summary = evaluate(near_uniform, NextToken(), Mixture("m", tasks), settings, 64, path)
     for task in ("addition", "text"):
         assert abs(summary[task]["loss"] - np.log(320)) < 0.1
     assert "exact_match" not in summary["text"]

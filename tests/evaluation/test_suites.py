@@ -30,6 +30,7 @@ from jaxgen.files import read_rows
 from jaxgen.generation.continuing import continue_prompts
 from jaxgen.generation.policies import SamplingPolicy
 from jaxgen.models.block_config import Initialization
+from jaxgen.objectives.next_token import NextToken
 
 CODEC = ByteCodec()
 QUESTIONS = tuple(
@@ -166,7 +167,7 @@ def test_a_suite_is_scored_beside_the_mixture(model, tmp_path):
     mixture = Mixture("m", (own,))
     path = tmp_path / "rows.jsonl"
     with jax.set_mesh(one_device_mesh()):
-        summary = evaluate(model, mixture, settings, 64, path)
+        summary = evaluate(model, NextToken(), mixture, settings, 64, path)
     assert list(summary) == ["addition", "addition_2_shot", "parity", "free"]
     assert summary["addition_2_shot"]["num_examples"] == 4 and "loss" not in summary["free"]
     assert summary["parity"]["chance"] == pytest.approx(1 / 3)
@@ -180,7 +181,7 @@ def test_a_suite_is_scored_beside_the_mixture(model, tmp_path):
         jax.set_mesh(one_device_mesh()),
         pytest.raises(ConfigError, match=r"\['addition'\].*names of tasks of the mixture"),
     ):
-        evaluate(model, mixture, clash, 64, path)
+        evaluate(model, NextToken(), mixture, clash, 64, path)
 
 
 def test_instances_that_were_trained_on_are_flagged():

@@ -21,17 +21,17 @@ from support.helpers import (
 from jaxgen.errors import ShardingError
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.parameters import named_parameters
-from jaxgen.objectives.next_token import next_token
+from jaxgen.objectives.next_token import NextToken
 from jaxgen.ops.attention.masks import BlockCausal, Causal, Chunked, Window
 from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.sharding.mesh import make_mesh
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.loading import put_batch
 
+OBJECTIVE = NextToken(z_loss=1e-3, label_smoothing=0.1)
 CONFIGS = {
     "dense": tiny_gpt2(
-        biases=(*ALL_BIASES, "logits"), gated=True, logit_soft_cap=20.0, z_loss=1e-3,
-        label_smoothing=0.1,
+        biases=(*ALL_BIASES, "logits"), gated=True, logit_soft_cap=20.0,
     ),
     "untied": tiny_dense(tie_embeddings=False, gated=False, remat="full"),
     "moe": tiny_moe(remat="dots"),
@@ -61,13 +61,14 @@ def loss_and_gradients(config, mesh):
         key = jax.random.key(3) if config.differs_in_training else None
 
         def objective(model):
-            loss = next_token(model, batch, 2, key)
-            return loss.total / loss.weight, loss.per_task
+            loss = OBJECTIVE(model, batch, key)
+            return loss.total / loss.weight, loss.metrics
 
         differentiate = jax.jit(jax.value_and_grad(objective, has_aux=True))
-        (loss, per_task), gradients = differentiate(model)
+        (loss, metrics), gradients = differentiate(model)
     named = {name: np.asarray(p[...]) for name, p in named_parameters(gradients)}
-    return float(loss), np.asarray(per_task), named
+    sums = {name: (one.total, one.weight) for name, one in metrics.items()}
+    return float(loss), jax.tree.map(np.asarray, sums), named
 
 
 @functools.cache
@@ -84,10 +85,12 @@ def on_one_device(name):
     ],
 )
 def test_loss_and_gradients_do_not_depend_on_the_mesh(name, mesh):
-    loss, per_task, gradients = loss_and_gradients((CONFIGS | AXES)[name], make_mesh(MESHES[mesh]))
-    expected_loss, expected_per_task, expected_gradients = on_one_device(name)
+    loss, sums, gradients = loss_and_gradients((CONFIGS | AXES)[name], make_mesh(MESHES[mesh]))
+    expected_loss, expected_sums, expected_gradients = on_one_device(name)
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-6)
-    np.testing.assert_allclose(per_task, expected_per_task, rtol=1e-5)
+    for name, expected in expected_sums.items():
+        for got, value in zip(sums[name], expected, strict=True):
+            np.testing.assert_allclose(got, value, rtol=1e-5)
     for parameter, gradient in gradients.items():
         # A key's bias shifts all scores of a query alike: its gradient is rounding alone.
         np.testing.assert_allclose(

@@ -16,6 +16,7 @@ from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.parameters import named_parameters
 from jaxgen.models.transformer import Transformer
+from jaxgen.objectives.next_token import NextToken
 from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
@@ -86,6 +87,7 @@ def random_batch(
         positions=np.broadcast_to(positions, shape).astype(np.int32),
         segment_ids=np.broadcast_to(segments, shape).astype(np.int32),
         task_ids=np.broadcast_to(segments == 2, shape).astype(np.int32),
+        task_names=("first", "second"),
     )
 
 
@@ -102,7 +104,12 @@ def build(config: TransformerConfig, layout: Layout | None = None, seed: int = 0
 
 def tiny_model(family: str) -> TransformerConfig:
     """The tiny member of a family of gin/models."""
-    return load([f"models/{family}/tiny.gin"], root="model")
+    return load([f"models/{family}/tiny.gin"], root="model", beside=("next_token_loss",))
+
+
+def objective_of(family: str) -> NextToken:
+    """The objective that a family's files bind."""
+    return load([f"models/{family}/tiny.gin"], root="next_token_loss", beside=("model",))
 
 
 def families() -> list[str]:
@@ -121,6 +128,7 @@ def one_row(length: int, vocab_size: int = 64, batch_size: int = 1) -> Batch:
         segment_ids=np.ones(shape, np.int32),
         loss_weights=np.ones(shape, np.float32),
         task_ids=np.zeros(shape, np.int32),
+        task_names=("first",),
     )
 
 

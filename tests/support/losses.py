@@ -21,8 +21,7 @@ from jaxgen.training.config import TrainConfig
 from jaxgen.training.loading import put_batch
 from jaxgen.training.program import build_program
 from jaxgen.training.schedules import WarmupCosine
-from jaxgen.training.step import make_train_step
-from support.helpers import MESHES, one_device_mesh, tiny_model
+from support.helpers import MESHES, objective_of, one_device_mesh, tiny_model
 
 STEPS = 20
 MASK = 300  # A token that no text has.
@@ -67,17 +66,17 @@ def curves(family: str, mesh_name: str) -> dict[str, list[float]]:
     train = TrainConfig(
         steps=STEPS, batch_size=8, length=64, schedule=WarmupCosine(peak=1e-3, warmup=3)
     )
-    program = build_program(config, train, mesh, Rules())
+    program = build_program(config, train, mesh, Rules(), objective_of(family))
     found: dict[str, list[float]] = {"objective": [], "nll": [], "gradient_norm": []}
     with jax.set_mesh(mesh):
         state = program.fresh_state()
-        step = make_train_step(program.optimizer, 6, train.clip_norm, seed=train.seed)
+        step = program.train_step()
         for index, batch in enumerate(batches()):
             placed = put_batch(adapted(batch, config, index), mesh, program.layout.rules)
             state, metrics = step(state, placed)
-            weight, nll = np.asarray(metrics.per_task, np.float64).sum(axis=0)[:2]
-            found["objective"].append(float(metrics.loss))
-            found["nll"].append(float(nll / weight))
+            loss = jax.tree.map(lambda x: np.asarray(x, np.float64), metrics.sums["loss"])
+            found["objective"].append(float(metrics.objective))
+            found["nll"].append(float(loss.total.sum() / loss.weight.sum()))
             found["gradient_norm"].append(float(metrics.gradient_norm))
     return found
 

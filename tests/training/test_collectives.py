@@ -23,7 +23,7 @@ def compiled_step(mesh_config):
     mesh = make_mesh(mesh_config)
     program = build_program(MODEL, TrainConfig(steps=1, length=32), mesh, Rules())
     with jax.set_mesh(mesh):
-        step = make_train_step(program.optimizer, 2, clip_norm=1.0)
+        step = make_train_step(program.objective, program.optimizer, clip_norm=1.0)
         batch = put_batch(random_batch(vocab_size=128), mesh, Rules())
         state = program.fresh_state()
         text = step.lower(state, batch).compile().as_text()
@@ -97,7 +97,7 @@ def test_a_deeper_model_is_not_a_longer_program():
         mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
         program = build_program(tiny_dense(num_layers=layers), config, mesh, Rules())
         with jax.set_mesh(mesh):
-            step = make_train_step(program.optimizer, 2)
+            step = make_train_step(program.objective, program.optimizer)
             batch = put_batch(random_batch(), mesh, Rules())
             sizes.append(len(step.lower(program.fresh_state(), batch).as_text()))
     assert sizes[1] < 1.05 * sizes[0]

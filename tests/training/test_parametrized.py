@@ -11,6 +11,7 @@ from support.helpers import build, one_device_mesh, random_batch, tiny_moe
 from jaxgen.errors import ConfigError
 from jaxgen.models.parameters import named_parameters
 from jaxgen.models.parametrization import Parametrization
+from jaxgen.objectives.next_token import NextToken
 from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.loading import put_batch
@@ -32,7 +33,7 @@ def test_training_at_the_base_is_the_standard_training():
         for config in (BASE, tiny_moe(parametrization=base)):
             optimizer = build_optimizer(AdamW(), lambda count: 0.01 / (1 + count), config)
             state = jax.jit(lambda c=config, o=optimizer: initial_state(c, o, Layout(), 0))()
-            step = make_train_step(optimizer, num_tasks=2)
+            step = make_train_step(NextToken(), optimizer)
             for seed in range(3):
                 state, _ = step(state, put_batch(random_batch(seed), mesh, Rules()))
             ends.append(state.model)

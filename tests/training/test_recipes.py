@@ -62,7 +62,7 @@ def test_palm():
         assert np.isclose(rate(step), expected, rtol=1e-5)
     assert config.train.batch_sizes.at(60_000) * 2048 == 2_097_152  # "2M tokens"
     assert abs(config.train.tokens_before(total) / 780e9 - 1) < 0.01
-    assert config.model.z_loss == 1e-4
+    assert config.objective.z_loss == 1e-4
 
 
 def test_gpt3():
@@ -113,7 +113,7 @@ def test_the_original_transformers_rate_is_its_formula(size, embed_dim):
     peak = () if size == "base" else ("inverse_square_root.peak = 4.94e-4",)
     config = run_of("transformer", size, *peak)
     rate, _ = schedule_of(config)
-    assert config.model.label_smoothing == 0.1
+    assert config.objective.label_smoothing == 0.1
     for step in (1, 1000, 4000, 50_000):
         expected = embed_dim**-0.5 * min(step**-0.5, step * 4000**-1.5)
         assert np.isclose(rate(step), expected, rtol=1e-3)

@@ -34,7 +34,7 @@ def train(model, mesh, steps, accumulation=1, batch_seed=None, **changes):
     with jax.set_mesh(mesh):
         state = program.fresh_state()
         first = {name: np.asarray(p[...]) for name, p in named_parameters(state.model)}
-        step = make_train_step(program.optimizer, 2, config.clip_norm, accumulation)
+        step = make_train_step(program.objective, program.optimizer, config.clip_norm, accumulation)
         for index in range(steps):
             batch = random_batch(index if batch_seed is None else batch_seed)
             state, metrics = step(state, put_batch(batch, mesh, Rules(), accumulation))
@@ -47,7 +47,7 @@ def train(model, mesh, steps, accumulation=1, batch_seed=None, **changes):
 def curve_on_one_device(kind):
     config = tiny_dense() if kind == "dense" else tiny_moe()
     rows = train(config, one_device_mesh(), 20, schedule=GENTLE)[0]
-    return [row.loss for row in rows]
+    return [row.objective for row in rows]
 
 
 @pytest.mark.parametrize("mesh", ["data", "fsdp", "tensor", "mixed"])
@@ -55,7 +55,8 @@ def curve_on_one_device(kind):
 def test_the_loss_curve_is_the_same_on_every_mesh(kind, mesh):
     config = tiny_dense() if kind == "dense" else tiny_moe()
     rows, _, _ = train(config, make_mesh(MESHES[mesh]), 20, schedule=GENTLE)
-    np.testing.assert_allclose([row.loss for row in rows], curve_on_one_device(kind), rtol=1e-5)
+    curve = [row.objective for row in rows]
+    np.testing.assert_allclose(curve, curve_on_one_device(kind), rtol=1e-5)
 
 
 def test_router_biases_even_the_load_without_a_loss():
@@ -66,7 +67,8 @@ def test_router_biases_even_the_load_without_a_loss():
     still = WarmupCosine(peak=1e-9, warmup=0)
     mesh = make_mesh(MESHES["mixed"])
     rows, _, last = train(tiny_dense(moe=moe), mesh, 40, batch_seed=0, schedule=still)
-    crowding = [8 * row.router.load.max() for row in rows]
+    loads = [row.sums["router/load"] for row in rows]
+    crowding = [8 * (load.total / load.weight).max() for load in loads]
     assert crowding[0] > 2 and max(crowding[-5:]) < 1.5, crowding
     assert np.abs(last["stack.groups.0.blocks.0.feed_forward.router_bias"]).max() > 0.01
 
@@ -99,7 +101,7 @@ def test_adafactor_lowers_the_loss():
     rows, _, _ = train(
         tiny_dense(), one_device_mesh(), 25, batch_seed=0, optimizer=Adafactor(min_dim_factored=16)
     )
-    assert rows[-1].loss < rows[0].loss - 0.3
+    assert rows[-1].objective < rows[0].objective - 0.3
 
 
 def test_clipping_scales_the_gradient_to_the_norm():
@@ -122,9 +124,11 @@ def test_micro_batches_give_the_gradient_of_the_whole(accumulation):
     whole, _, at_once = train(tiny_dense(), one_device_mesh(), 3)
     parts, _, in_parts = train(tiny_dense(), one_device_mesh(), 3, accumulation=accumulation)
     for one, other in zip(whole, parts, strict=True):
-        np.testing.assert_allclose(other.loss, one.loss, rtol=1e-5)
+        np.testing.assert_allclose(other.objective, one.objective, rtol=1e-5)
         np.testing.assert_allclose(other.gradient_norm, one.gradient_norm, rtol=1e-4)
-        np.testing.assert_allclose(other.per_task, one.per_task, rtol=1e-5)
+        sums = jax.tree.leaves(other.sums), jax.tree.leaves(one.sums)
+        for in_part, in_whole in zip(*sums, strict=True):
+            np.testing.assert_allclose(in_part, in_whole, rtol=1e-5)
     for name in at_once:
         np.testing.assert_allclose(in_parts[name], at_once[name], rtol=1e-2, atol=2e-4)
 
@@ -132,13 +136,15 @@ def test_micro_batches_give_the_gradient_of_the_whole(accumulation):
 def test_a_tasks_figures_are_sums_over_its_tokens():
     rows, _, _ = train(tiny_dense(), one_device_mesh(), 1)
     batch = random_batch(0)
-    weight, nll, correct, tokens = rows[0].per_task.T
+    loss, accuracy, share = (rows[0].sums[name] for name in ("loss", "accuracy", "token_share"))
+    assert loss.labels == accuracy.labels == share.labels == batch.task_names
     for task in (0, 1):
         mine = batch.task_ids == task
-        assert weight[task] == batch.loss_weights[mine].sum()
-        assert tokens[task] == (batch.segment_ids[mine] > 0).sum()
-        assert 0 <= correct[task] <= weight[task]
-    np.testing.assert_allclose(nll.sum() / weight.sum(), rows[0].loss, rtol=1e-6)
+        assert loss.weight[task] == accuracy.weight[task] == batch.loss_weights[mine].sum()
+        assert share.total[task] == (batch.segment_ids[mine] > 0).sum()
+        assert 0 <= accuracy.total[task] <= accuracy.weight[task]
+    assert share.weight == (batch.segment_ids > 0).sum()
+    np.testing.assert_allclose(loss.total.sum() / loss.weight.sum(), rows[0].objective, rtol=1e-6)
 
 
 def test_the_state_is_donated():
@@ -146,6 +152,6 @@ def test_the_state_is_donated():
     program = build_program(tiny_dense(), TrainConfig(steps=1, length=32), mesh, Rules())
     with jax.set_mesh(mesh):
         state = program.fresh_state()
-        step = make_train_step(program.optimizer, 2)
+        step = make_train_step(program.objective, program.optimizer)
         step(state, put_batch(random_batch(), mesh, Rules()))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.model))

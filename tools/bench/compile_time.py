@@ -51,7 +51,7 @@ def seconds_to_compile(num_layers: int) -> float:
     with jax.set_mesh(mesh):
         state, on_device = program.abstract_state(), put_batch(batch, mesh, Rules())
         start = time.perf_counter()
-        make_train_step(program.optimizer, 1, 1.0).lower(state, on_device).compile()
+        make_train_step(program.objective, program.optimizer, 1.0).lower(state, on_device).compile()
         return time.perf_counter() - start
 
 

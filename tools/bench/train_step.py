@@ -117,14 +117,14 @@ def jaxgen_step(config: PeerConfig, dtype: Dtype, unroll: int) -> Callable[[], o
     batch = Batch(tokens[:, :-1], tokens[:, 1:], ones.astype(np.float32), positions, ones, 0 * ones)
     with jax.set_mesh(mesh):
         state = program.fresh_state()
-        train_step = make_train_step(program.optimizer, 1, train.clip_norm)
+        train_step = make_train_step(program.objective, program.optimizer, train.clip_norm)
         on_device = put_batch(batch, mesh, Rules())
 
     def step() -> float:
         nonlocal state
         with jax.set_mesh(mesh):
             state, metrics = train_step(state, on_device)
-        return float(metrics.loss)
+        return float(metrics.objective)
 
     return step
 
