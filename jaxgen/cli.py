@@ -11,12 +11,12 @@ import jaxgen
 from jaxgen.errors import ConfigError, JaxgenError
 
 GIN_HELP = """\
-configuration flags, of train, evaluate, import, config, prepare, tasks and data:
+configuration flags, of train, diagnose, evaluate, import, config, prepare, tasks and data:
   --gin_file=FILE        a gin file, repeatable; later files win
   --gin.NAME=VALUE       a binding, such as --gin.train.steps=200 or --gin.TEXT=my/folder
 """
 
-CONFIGURED = ("train", "evaluate", "interchange", "config", "prepare", "tasks", "data")
+CONFIGURED = ("train", "diagnose", "evaluate", "interchange", "config", "prepare", "tasks", "data")
 """The modules of commands that take these flags."""
 
 
@@ -83,6 +83,34 @@ def _parser() -> argparse.ArgumentParser:
         help="measure no steps to estimate the time",
     )
     sweep.set_defaults(function=("sweep", "sweep"))
+
+    diagnose = commands.add_parser("diagnose", help="examine training: activations, batch sizes")
+    of_diagnose = diagnose.add_subparsers(
+        required=True, metavar="coordinates|noise_scale|critical_batch"
+    )
+    check = of_diagnose.add_parser(
+        "coordinates", help="how activations grow with width or depth; status 1 if they do"
+    )
+    sizes = check.add_mutually_exclusive_group(required=True)
+    sizes.add_argument("--widths", type=int, nargs="+", help="of the model, such as 32 64 128")
+    sizes.add_argument("--depths", type=int, nargs="+", help="of the model, such as 2 4 8")
+    check.add_argument("--steps", type=int, default=5, help="training steps on one batch")
+    check.add_argument("--seeds", type=int, default=4, help="how many are averaged")
+    check.add_argument("--learning_rate", type=float, help="the run's peak if unset")
+    check.add_argument("--threshold", type=float, default=0.1, help="largest power of the size")
+    check.set_defaults(function=("diagnose", "coordinates"))
+    noise = of_diagnose.add_parser(
+        "noise_scale", help="gradient noise scale of a run with train.noise_scale=True"
+    )
+    noise.add_argument("run_dir", metavar="RUN_DIR")
+    noise.add_argument("--parts", type=int, default=4, help="into how many the run is divided")
+    noise.set_defaults(function=("diagnose", "noise_scale"))
+    batch = of_diagnose.add_parser(
+        "critical_batch", help="critical batch from runs of three batch sizes or more"
+    )
+    batch.add_argument("study", metavar="STUDY_FOLDER", help="the folder whose folders are runs")
+    batch.add_argument("--loss", type=float, help="the lowest that all batch sizes reach if unset")
+    batch.set_defaults(function=("diagnose", "critical_batch"))
 
     evaluate = commands.add_parser("evaluate", help="score a checkpoint of a run")
     _add_checkpoint_arguments(evaluate)

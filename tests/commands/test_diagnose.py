@@ -1,0 +1,78 @@
+"""`jaxgen diagnose`, as a person gives it."""
+
+import json
+
+import pytest
+
+from jaxgen.cli import main
+from jaxgen.configuration import load, to_gin
+from jaxgen.files import append_rows
+from jaxgen.runs.run_directory import RunDirectory
+
+TINY = [
+    "--gin_file=runs/quickstart.gin", "--gin.model.num_layers=1", "--gin.model.embed_dim=8",
+    "--gin.model.num_heads=1", "--gin.model.mlp_dim=8", "--gin.train.batch_size=2",
+    "--gin.train.length=64",
+]  # fmt: skip
+
+
+def test_coordinates_print_a_table_and_fail_where_modules_grow(capsys):
+    check = ["diagnose", "coordinates", *TINY, "--widths", "8", "16", "--steps=1", "--seeds=1"]
+    assert main([*check, "--threshold=9"]) == 0
+    page = capsys.readouterr().out
+    assert "width 16" in page and "logits" in page and "0 of" in page
+    assert main([*check, "--learning_rate=0.5", "--threshold=0"]) == 1
+    assert "flagged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["coordinates", "--widths", "8", "16"], "no configuration given"),
+        (["coordinates", *TINY, "--widths", "8"], "two sizes or more"),
+        (["coordinates", *TINY, "--widths", "8", "12"], "model.num_heads=1 of the width 8"),
+        (["coordinates", *TINY, "--depths", "1", "2", "--steps=0"], "--steps=0"),
+        (["noise_scale", "/nowhere/at/all"], "not a run directory"),
+        (["critical_batch", "/nowhere/at/all"], "is not a folder"),
+    ],
+)
+def test_mistakes_are_one_message(flags, words, capsys):
+    assert main(["diagnose", *flags]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and words in message
+
+
+def write_run(folder, name, batch, steps, rows):
+    config = load(
+        ["runs/quickstart.gin"],
+        [f"run.name='{name}'", f"train.batch_size={batch}", f"train.steps={steps}"],
+    )
+    directory = RunDirectory(folder / name)
+    directory.path.mkdir()
+    directory.config_file.write_text(to_gin(config))
+    record = {"finished": True, "name": name, "seed": 0, "flops": batch * steps, "steps": steps}
+    directory.run_file.write_text(json.dumps(record))
+    append_rows(directory.metrics_file, rows)
+
+
+def test_the_critical_batch_of_a_study_is_found(tmp_path, capsys):
+    """Losses fall as 4 - step / (2 S), so that 3.5 is reached after S = 20 + 600 / batch steps."""
+    for batch in (4, 16, 64):
+        for name, slowness in (("good", 1), ("bad", 2)):
+            needed = slowness * (20 + 600 / batch)
+            rows = [{"step": s, "loss": 4 - s / needed / 2} for s in range(10, 200, 10)]
+            write_run(tmp_path, f"b{batch}-{name}", batch, 200, rows)
+    assert main(["diagnose", "critical_batch", str(tmp_path), "--loss=3.5"]) == 0
+    page = capsys.readouterr().out
+    assert "critical batch: 30 rows of 256 tokens; least steps 20, least examples 600" in page
+    assert "b16-good" in page and "bad" not in page
+
+
+def test_the_noise_scale_is_told_beside_the_batch(tmp_path, capsys):
+    noise = {"noise_scale/variance": 32.0, "noise_scale/squared_gradient": 1.0}
+    write_run(tmp_path, "noisy", 16, 20, [{"step": 10, **noise}, {"step": 20, **noise}])
+    assert main(["diagnose", "noise_scale", str(tmp_path / "noisy"), "--parts=1"]) == 0
+    page = capsys.readouterr().out
+    # 1 + 32 / 16 times the least steps, 1 + 16 / 32 times the least examples.
+    (line,) = [line for line in page.splitlines() if "1 to 20" in line]
+    assert [cell.strip() for cell in line.strip("│ ").split("│")][1:] == ["16", "32", "3", "1.5"]
