@@ -87,7 +87,7 @@ def _run_only(declared: Sweep, folder: Path, arguments: argparse.Namespace) -> i
 def _slurm(declared: Sweep, file: Path, folder: Path, arguments: argparse.Namespace) -> int:
     statuses = _statuses(declared, folder)
     left = [index for index, status in enumerate(statuses) if status.is_open]
-    parents = dependencies(declared.runs, folder)
+    parents = dependencies(declared.runs, folder, declared.branches)
     open_runs = {declared.runs[index].name for index in left}
 
     def waits(run: RunConfig) -> bool:

@@ -1,11 +1,15 @@
 """Many budgets from one long run: cooldowns that branch off its checkpoints (2405.18392).
 
-The trunk warms up and keeps its rate (`WarmupStableDecay` with decay 0); each branch goes on from
-one of the trunk's checkpoints and decays. A branch is a run of its own, whose configuration says
-warm-up, peak and decay outright, and whose first steps would be, step for step, those of the trunk:
-the same batches, for a batch is a function of the step, at the same rate. So the trunk's checkpoint
-is the one the branch itself would have written, and `branch_off` puts it where the branch looks for
-its own. To train the branch from its beginning would give the same result for more.
+    long = trunk(base, totals=[1000, 2000, 4000])
+    runs = [branch(long, total) for total in (1000, 2000, 4000)]
+    Sweep(..., [long, *runs], branches={run.name: long.name for run in runs})
+
+The trunk warms up and keeps its rate (`WarmupStableDecay` with decay 0); each branch continues from
+one of the trunk's checkpoints and decays. A branch is a run of its own, whose configuration has its
+warm-up, peak and decay. Its first steps are those of the trunk: the same batches, because a batch
+is a function of the step, at the same rate. So the trunk's checkpoint is the one that the branch
+itself would have written, and `branch_off` puts it where the branch looks for its own. Training the
+branch from its beginning gives the same result at a higher cost.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import math
 import os
 import shutil
 from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from jaxgen.configuration import load_text, to_gin
 from jaxgen.errors import CheckpointError, ConfigError
@@ -22,15 +27,25 @@ from jaxgen.models.counting import count_parameters
 from jaxgen.runs.checkpoints import Checkpoints
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.run_directory import RunDirectory
-from jaxgen.training.durations import parse_duration
-from jaxgen.training.schedules import WarmupStableDecay
+from jaxgen.training.durations import DurationLike, parse_duration
+
+
+@runtime_checkable
+class CooldownSchedule(Protocol):
+    """A schedule that is constant between its warm-up and a decay at the end of the run."""
+
+    @property
+    def warmup(self) -> DurationLike: ...
+
+    @property
+    def decay(self) -> DurationLike: ...
 
 
 def trunk(base: RunConfig, totals: Sequence[int], decay: float = 0.2) -> RunConfig:
-    """The long run: as far as the last branch needs it, every branching point kept.
+    """Returns the long run, as far as the last branch needs it, with a checkpoint for every branch.
 
     Args:
-      base: a run with `WarmupStableDecay`.
+      base: a run with a `CooldownSchedule`.
       totals: the lengths of the branches in steps, their cooldowns included.
       decay: the cooldown's share of a branch, 0.1 to 0.2 in the paper.
 
@@ -56,7 +71,7 @@ def trunk(base: RunConfig, totals: Sequence[int], decay: float = 0.2) -> RunConf
 
 
 def branch(trunk_config: RunConfig, total: int, decay: float = 0.2) -> RunConfig:
-    """The run of `total` steps whose last share `decay` cools down, all else as the trunk's.
+    """Returns the run of `total` steps whose last share `decay` cools down, else as the trunk.
 
     Raises:
       ConfigError: another schedule.
@@ -74,16 +89,16 @@ def branch(trunk_config: RunConfig, total: int, decay: float = 0.2) -> RunConfig
 
 
 def branching_point(total: int, decay: float) -> int:
-    """The step after which a run of `total` steps cools down."""
+    """Returns the step after which a run of `total` steps cools down."""
     if not 0 < decay < 1:
         raise ConfigError(f"decay={decay} is the cooldown's share of the run, in (0, 1).")
     return total - max(1, round(decay * total))
 
 
 def branch_off(trunk_dir: str | os.PathLike, config: RunConfig, run_dir: str | os.PathLike) -> int:
-    """Copies the trunk's checkpoint to where `run(config, run_dir)` will go on from it.
+    """Copies the trunk's checkpoint to where `run(config, run_dir)` will continue from it.
 
-    A directory that is already begun is left as it is.
+    A directory that has checkpoints is left as it is.
 
     Args:
       trunk_dir: the trunk's run directory.
@@ -91,7 +106,7 @@ def branch_off(trunk_dir: str | os.PathLike, config: RunConfig, run_dir: str | o
       run_dir: of the branch.
 
     Returns:
-      The step the branch goes on from.
+      The step that the branch continues from.
 
     Raises:
       CheckpointError: no such checkpoint, or a trunk whose first steps are not the branch's.
@@ -100,6 +115,8 @@ def branch_off(trunk_dir: str | os.PathLike, config: RunConfig, run_dir: str | o
     schedule, _ = _schedule(config)
     assert isinstance(config.train.steps, int) and isinstance(schedule.decay, int)
     step = config.train.steps - schedule.decay
+    if target.checkpoints.exists():
+        return step
     if not source.config_file.exists():
         raise CheckpointError(f"{source.path} is not a run directory: it has no config.gin.")
     recorded = load_text(source.config_file.read_text(), source=str(source.config_file))
@@ -118,23 +135,21 @@ def branch_off(trunk_dir: str | os.PathLike, config: RunConfig, run_dir: str | o
         )
     target.prepare()
     with target.lock():
-        place = target.checkpoints / str(step)
-        if not target.checkpoints.exists():
-            # Renamed into place, so that a copy that was cut short is never taken for a checkpoint.
-            unfinished = target.path / f".checkpoints.{os.getpid()}.tmp"
-            shutil.rmtree(unfinished, ignore_errors=True)
-            shutil.copytree(source.checkpoints / str(step), unfinished / place.name)
-            os.replace(unfinished, target.checkpoints)
+        # Renamed into place, so that a copy that was cut short is never taken for a checkpoint.
+        unfinished = target.path / f".checkpoints.{os.getpid()}.tmp"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.copytree(source.checkpoints / str(step), unfinished / str(step))
+        os.replace(unfinished, target.checkpoints)
     return step
 
 
-def _schedule(config: RunConfig) -> tuple[WarmupStableDecay, int]:
-    """The schedule and its warm-up in steps."""
+def _schedule(config: RunConfig) -> tuple[Any, int]:
+    """Returns the schedule and its warm-up in steps."""
     schedule, train = config.train.schedule, config.train
-    if not isinstance(schedule, WarmupStableDecay):
+    if not isinstance(schedule, CooldownSchedule):
         raise ConfigError(
-            f"train.schedule={type(schedule).__name__} has no stable part to branch off; use "
-            "@warmup_stable_decay()."
+            f"train.schedule={type(schedule).__name__} has no warmup and decay, so no stable "
+            "part to branch off; use @warmup_stable_decay()."
         )
     active = count_parameters(config.model).active
     warmup = parse_duration(schedule.warmup).steps(
@@ -146,7 +161,7 @@ def _schedule(config: RunConfig) -> tuple[WarmupStableDecay, int]:
 
 
 def _until(config: RunConfig) -> RunConfig:
-    """What a trunk and its branches share."""
+    """Returns what a trunk and its branches share."""
     schedule, warmup = _schedule(config)
     train = dataclasses.replace(
         config.train,

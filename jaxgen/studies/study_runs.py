@@ -166,12 +166,18 @@ def find_directories(folder: str | os.PathLike) -> list[RunDirectory]:
 
 
 def read_runs(folder: str | os.PathLike) -> tuple[StudyRun, ...]:
-    """The finished runs of a study's folder, checked to be comparable; others are passed over.
+    """Returns the finished runs of a study's folder, checked to be comparable.
+
+    Unfinished runs are left out, and so are trunks: their learning rate has not decayed.
 
     Raises:
       StudyError: no run is finished, or see `check_runs`.
     """
-    finished = [one for one in find_directories(folder) if one.is_finished()]
+    finished = [
+        one
+        for one in find_directories(folder)
+        if one.is_finished() and not one.read_record().get("is_trunk")
+    ]
     if not finished:
         raise StudyError(
             f"{Path(folder).absolute()} has no finished run; name the folder whose folders are "

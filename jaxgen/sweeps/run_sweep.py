@@ -58,8 +58,8 @@ def run_sweep(
     print(", ".join(f"{count} {state}" for state, count in sorted(counts.items())))
     finished = [
         directory
-        for directory, state in zip(sweep.directories(folder), states, strict=True)
-        if state == "finished"
+        for run, directory, state in zip(sweep.runs, sweep.directories(folder), states, strict=True)
+        if state == "finished" and run.name not in sweep.branches.values()
     ]
     if finished:
         path = write_report(finished, folder / "report.html", title, sweep.lead)

@@ -85,7 +85,8 @@ def run_all(
     monitor = LeaseMonitor(lease_timeout)
     entries = [_entry(sweep, config, folder, monitor) for config in runs or sweep.runs]
     by_name = {entry.config.name: entry for entry in entries}
-    for name, parent in dependencies([entry.config for entry in entries], folder).items():
+    parents = dependencies([entry.config for entry in entries], folder, sweep.branches)
+    for name, parent in parents.items():
         by_name[name].parent = by_name[parent]
     pending = [entry for entry in entries if not entry.is_done]
     tracked = [_tracked(entry) for entry in entries]
@@ -139,7 +140,7 @@ def _is_done(entry: _Entry, retries: int) -> bool:
         return False
     parent = entry.parent
     if parent is not None and parent.is_done and parent.status.state != "finished":
-        why = f"the run {parent.config.name}, whose parameters it begins with, did not finish"
+        why = f"the run {parent.config.name}, which it depends on, did not finish"
         entry.status = dataclasses.replace(entry.status, state="refused", why=why)
         return True
     new = [attempt for attempt in entry.status.attempts if attempt.number > entry.first]

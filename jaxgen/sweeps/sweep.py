@@ -10,7 +10,7 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from jaxgen.errors import ConfigError
@@ -75,6 +75,8 @@ class Sweep:
       early_stopping: when a run stops early; None: never.
       resources: of one run on a cluster.
       energy: the assumptions of the estimate of energy.
+      branches: runs that continue from a checkpoint of another run, their trunk, by name; made by
+        `diagnostics.cooldown`. They wait for it, and the report leaves the trunk out.
       held_out: rungs (NAME of NAME-seedN), each the largest of its ladder, that are predicted from
         the other rungs before any of their own runs begins.
     """
@@ -88,6 +90,7 @@ class Sweep:
     early_stopping: EarlyStopping | None = None
     resources: Resources = Resources()
     energy: EnergyModel = EnergyModel()
+    branches: Mapping[str, str] = dataclasses.field(default_factory=dict)
     held_out: Sequence[str] = ()
 
     def __post_init__(self):
@@ -117,7 +120,13 @@ class Sweep:
                 f"{len(twice)} names of runs in the sweep {self.name!r} occur more than once: "
                 f"{', '.join(twice[:5])}; a run's folder has its name: put what differs into it."
             )
-        dependencies(self.runs, Path(self.name))
+        unknown = {*self.branches, *self.branches.values()} - counts.keys()
+        if unknown:
+            raise ConfigError(
+                f"the sweep {self.name!r} has branches={dict(self.branches)}, in which "
+                f"{', '.join(sorted(unknown))} is not a run of it."
+            )
+        dependencies(self.runs, Path(self.name), self.branches)
 
     @property
     def identity(self) -> str:

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from jaxgen.diagnostics.cooldown import branch_off
 from jaxgen.errors import (
     EarlyStoppingError,
     InterruptedTrainingError,
@@ -40,6 +41,8 @@ class Job:
       after: called when the run has finished.
       early_stopping: when it stops early.
       peers: directories of the runs that it is compared with.
+      trunk: directory of the run whose checkpoint it continues from; None: it has no trunk.
+      is_trunk: whether other runs continue from its checkpoints.
     """
 
     config: RunConfig
@@ -47,6 +50,8 @@ class Job:
     after: Callable[[RunDirectory], None] | None = None
     early_stopping: EarlyStopping | None = None
     peers: tuple[Path, ...] = ()
+    trunk: Path | None = None
+    is_trunk: bool = False
 
 
 def job_of(sweep: Sweep, config: RunConfig, folder: Path) -> Job:
@@ -54,7 +59,16 @@ def job_of(sweep: Sweep, config: RunConfig, folder: Path) -> Job:
     rule = sweep.early_stopping
     peers = comparable_runs(sweep.runs, config) if rule and rule.margin is not None else []
     paths = tuple(folder / peer.name for peer in peers)
-    return Job(config, folder / config.name, sweep.after, rule, paths)
+    trunk = sweep.branches.get(config.name)
+    return Job(
+        config,
+        folder / config.name,
+        sweep.after,
+        rule,
+        paths,
+        None if trunk is None else folder / trunk,
+        config.name in sweep.branches.values(),
+    )
 
 
 def log_file(directory: RunDirectory) -> Path:
@@ -68,6 +82,8 @@ def run_job(job: Job, lease: Lease) -> int:
     trackers = [EarlyStoppingTracker(rule, peers)] if rule else []
     with lease.heartbeat():
         try:
+            if job.trunk is not None:
+                branch_off(job.trunk, job.config, job.run_dir)
             finished = run(
                 job.config,
                 job.run_dir,
@@ -75,6 +91,8 @@ def run_job(job: Job, lease: Lease) -> int:
                 patience_seconds=LOCK_WAIT_SECONDS,
                 more_trackers=trackers,
             )
+            if job.is_trunk:
+                finished.directory.write_record(finished.record | {"is_trunk": True})
             if job.after is not None:
                 job.after(finished.directory)
         except EarlyStoppingError as error:

@@ -8,12 +8,16 @@ import time
 from support.tiny_sweep import ROOT, base, command, done, steps_logged, write_file
 
 from jaxgen.cli import main
+from jaxgen.diagnostics.cooldown import branch, trunk
 from jaxgen.files import append_rows
 from jaxgen.studies.preregistration import outcomes
+from jaxgen.studies.study_runs import read_runs
 from jaxgen.sweeps import EarlyStopping, Sweep, axis, grid, load_sweep
 from jaxgen.sweeps.leases import read_attempts
 from jaxgen.sweeps.local_engine import LocalEngine
+from jaxgen.sweeps.run_sweep import run_sweep
 from jaxgen.sweeps.scheduler import run_all
+from jaxgen.training.schedules import WarmupStableDecay
 
 STEPS = [2, 4]
 
@@ -146,10 +150,25 @@ def test_a_run_waits_for_the_one_whose_parameters_it_begins_with(tmp_path, monke
     engine = LocalEngine(sweep, tmp_path / "failing", 2)
     statuses = run_all(sweep, tmp_path / "failing", engine, retries=0)
     assert [status.state for status in statuses] == ["refused", "failed"]
-    assert statuses[0].why == "the run seed_0, whose parameters it begins with, did not finish"
+    assert statuses[0].why == "the run seed_0, which it depends on, did not finish"
     sweep = dependent()
     statuses = run_all(sweep, tmp_path / "runs", LocalEngine(sweep, tmp_path / "runs", 2))
     assert [status.state for status in statuses] == ["finished", "finished"]
     child, first = (one.read_record() for one in sweep.directories(tmp_path / "runs"))
     assert child["initialized_from"]["fingerprint"] == first["fingerprint"]
     assert len(read_attempts(sweep.directories(tmp_path / "runs")[0])) == 1
+
+
+def test_cooldowns_branch_off_a_trunk(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
+    schedule = WarmupStableDecay(peak=0.01, warmup=1)
+    one = dataclasses.replace(base().train, schedule=schedule, log_every=1)
+    long = trunk(dataclasses.replace(base(), name="q", train=one), [4, 8], decay=0.5)
+    runs = [branch(long, total, decay=0.5) for total in (8, 4)]
+    sweep = Sweep("cooldowns", "1", [*runs, long], branches={run.name: long.name for run in runs})
+    assert run_sweep(sweep, tmp_path, LocalEngine(sweep, tmp_path, 2)) == 0
+    assert "3 finished" in capsys.readouterr().out
+    directories = sweep.directories(tmp_path)
+    assert [steps_logged(one) for one in directories] == [[5, 6, 7, 8], [3, 4], [1, 2, 3, 4]]
+    # A trunk's rate has not decayed: it is not compared with the others.
+    assert sorted(run.name for run in read_runs(tmp_path)) == ["q-4", "q-8"]
