@@ -3,7 +3,7 @@
     SHAPE = ModelShape(head_dim=16, mlp_ratio=3)
     SHAPE.change("2x64", num_layers=2, width=64)        # a rung of those sizes
     rules = ScalingRules(base, SHAPE, TokensPerParameter(20), StepLaw())
-    rungs(rules, depths=[4, 2, 1])                      # rungs with tokens, batch and rate as well
+    rules.rung(depth=4)                                 # a rung with tokens, batch and rate as well
 
     shape:       width = aspect_ratio * depth in whole heads; mlp = ratio * width
     budget:      TokensPerParameter (20 is Chinchilla's, 2203.15556) or TrainingFlops
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 from jaxgen.errors import ConfigError
@@ -227,11 +226,6 @@ class ScalingRules:
         logits = 6 * model.embed_dim * model.vocab_size
         flops = tokens * (training_flops_per_token(model, length) - logits)
         return Size(count.active - count.embedding, tokens, flops)
-
-
-def rungs(rules: ScalingRules, depths: Sequence[int]) -> list[Change]:
-    """Returns a rung of every depth, in their order."""
-    return [rules.rung(depth) for depth in depths]
 
 
 def _nearest(value: float) -> int:

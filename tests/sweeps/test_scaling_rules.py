@@ -17,7 +17,6 @@ from jaxgen.sweeps.scaling_rules import (
     StepLaw,
     TokensPerParameter,
     TrainingFlops,
-    rungs,
 )
 from jaxgen.training.batch_sizes import LinearRamp
 
@@ -78,8 +77,8 @@ def test_budgets():
 @pytest.mark.parametrize("law", [StepLaw(), DeepSeekLaw(), FixedHyperparameters(0.01, 256)])
 def test_rungs_meet_their_budget_from_above_by_at_most_a_step(budget, law):
     rules = ScalingRules(BASE, ModelShape(16, head_dim=16), budget, law)
-    for config, rung in zip(ladder(BASE, rungs(rules, (1, 2, 4)), [3]), rungs(rules, (1, 2, 4)),
-                            strict=True):  # fmt: skip
+    sizes = [rules.rung(depth) for depth in (1, 2, 4)]
+    for config, rung in zip(ladder(BASE, sizes, [3]), sizes, strict=True):
         size = rules.size(config.model)
         batch = config.train.batch_size * config.train.length
         steps = config.train.total_steps(count_parameters(config.model).active)
@@ -102,7 +101,7 @@ def test_flops_are_the_same_for_every_size():
     rules = ScalingRules(
         BASE, ModelShape(16, head_dim=16), TrainingFlops(1e12), FixedHyperparameters(0.01, 256)
     )
-    for config in ladder(BASE, rungs(rules, (1, 2, 4)), [0]):
+    for config in ladder(BASE, [rules.rung(depth) for depth in (1, 2, 4)], [0]):
         steps = config.train.total_steps(0)
         flops = steps * 256 * training_flops_per_token(config.model, 32)
         assert 1e12 <= flops < 1.01e12
