@@ -1,4 +1,4 @@
-"""What is text worth that was read before, to models of several sizes?
+"""How much is repeated text worth to models of several sizes?
 
 Four sizes of transformers learn English prose, Python's own documentation, from pools of it that
 are parts of one another: all of it, a 16th, a 32nd, a 128th. Each pool is read for three lengths,
@@ -30,15 +30,15 @@ SHAPE = ModelShape(head_dim=16, mlp_ratio=4)
 SIZES = ((2, 96), (2, 48), (1, 32), (1, 16))
 """(layers, width), the largest first: the last runs of a study should be short."""
 SHARES = {"all": 1.0, "16th": 1 / 16, "32nd": 1 / 32, "128th": 1 / 128}
-"""Of the training records. Version 1 stopped at a 16th, where repeats cost nothing yet."""
+"""Shares of the training records. Version 1 stopped at a 16th, where repeats cost nothing yet."""
 MAX_CHARACTERS = 6000
-"""Of a text. A pool of few long ones would be of other words, not only of fewer."""
+"""The longest text. A pool of few long texts would have other words, not only fewer."""
 LENGTH, ROWS = 128, 4
 STEPS = (1080, 360, 120)
-"""Of 512 tokens."""
+"""Steps are of 512 tokens."""
 LEAD = (
-    "Four sizes of transformers read parts of Python's documentation, up to sixty times. What "
-    "is a token worth that was seen before, beside a new one, and when do more epochs stop helping?"
+    "Four sizes of transformers read parts of Python's documentation, up to sixty times. How much "
+    "is a repeated token worth beside a new one, and when do more epochs stop helping?"
 )
 
 

@@ -29,7 +29,7 @@ from jaxgen.training.schedules import WarmupCosine
 
 WIDTHS = (48, 32, 24, 16)
 STEPS = (4000, 2400, 1400, 800, 400)
-"""Of 512 tokens."""
+"""Steps are of 512 tokens."""
 SHARES = {"code": 0.76, "prose": 0.19, "copying": 0.05}
 EXAMPLES = (8, 32, 128, 512)
 SOURCE = Copying(length=4)

@@ -1,4 +1,4 @@
-"""What is a mixture of experts worth in dense compute? Ten minutes on two CPU cores.
+"""How much dense compute is a mixture of experts worth? Ten minutes on two CPU cores.
 
 A ladder of dense models gives a law of loss by compute. Mixtures of experts of the same depth,
 width and tokens, whose active parameters and FLOPs are nearly those of three dense sizes, are

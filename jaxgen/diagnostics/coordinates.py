@@ -50,10 +50,10 @@ Sizes = dict[str, float]
 
 @dataclasses.dataclass(frozen=True)
 class Coordinates:
-    """What was measured.
+    """The measured activations of models of several sizes.
 
     Attributes:
-      sizes: what was varied (the width, or the depth), ascending.
+      sizes: the widths or depths, ascending.
       names: of the modules that all sizes have, sorted.
       means: [sizes, seeds, steps + 1, modules], mean |activation|; the first is before training.
     """
@@ -63,9 +63,10 @@ class Coordinates:
     means: np.ndarray
 
     def slopes(self, step: int) -> dict[str, float]:
-        """Of log mean |activation| against log size after `step` steps, over the seeds' means.
+        """Returns the slope of log mean |activation| in log size after `step` steps, by module.
 
-        A module that is silent at some size (a readout of zeros) has no slope: nan.
+        Means are taken over seeds first. A module whose output is zero at some size (a readout of
+        zeros) has no slope: nan.
         """
         values = self.means[:, :, step].mean(axis=1)
         x = np.log(np.asarray(self.sizes, np.float64))
@@ -76,9 +77,9 @@ class Coordinates:
         return dict(zip(self.names, slopes.tolist(), strict=True))
 
     def flagged(self, step: int, threshold: float = 0.1) -> dict[str, float]:
-        """The modules whose slope is steeper than `threshold` either way.
+        """Returns the slopes of the modules whose slope is steeper than `threshold` either way.
 
-        The threshold is ours: over four doublings it is a factor of 1.3.
+        The default is our choice: over four doublings it is a factor of 1.3.
         """
         return {n: s for n, s in self.slopes(step).items() if abs(s) > threshold}
 
@@ -127,7 +128,7 @@ def _measure(
     seeds: Sequence[int],
     mesh: jax.sharding.Mesh,
 ) -> list[list[Sizes]]:
-    """Of every seed, before training and after each step."""
+    """Returns the sizes of every seed, before training and after each step."""
     optimizer = build_optimizer(settings, lambda count: learning_rate, config)
     train_step = make_train_step(NextToken(), optimizer, clip_norm=None)
     start = jax.jit(lambda key: initial_state(config, optimizer, Layout(), key))

@@ -1,7 +1,7 @@
-"""Does the best learning rate stay where it is as models widen (2203.03466, figure 1)?
+"""Transfer of learning rates: does the best one stay as models widen (2203.03466, figure 1)?
 
-`final_losses` trains one model at every rate of a grid, compiled once; a `RateSweep` holds them
-for every width and says where the best rate is and how far it moves, in steps of the grid.
+`final_losses` trains one model at every rate of a grid, compiled once; a `RateSweep` has the losses
+of every width, the best rate of each, and how far it moves, in steps of the grid.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from jaxgen.training.step import make_train_step
 
 @dataclasses.dataclass(frozen=True)
 class RateSweep:
-    """Losses of several widths at the same rates.
+    """A rate sweep has the losses of several widths at the same rates.
 
     Attributes:
       widths: ascending.
@@ -65,7 +65,7 @@ class RateSweep:
 
     @property
     def shift(self) -> int:
-        """The farthest that best rates of two widths are apart, in steps of the grid."""
+        """The largest distance between the best rates of two widths, in steps of the grid."""
         return max(self.best) - min(self.best)
 
     @property
@@ -74,7 +74,7 @@ class RateSweep:
         return self.shift <= 1 and not any(self.at_edge)
 
     def rows(self) -> list[dict[str, float]]:
-        """One of each width and rate, as a table."""
+        """Returns the table, a row for each width and rate."""
         return [
             {"width": width, "rate": rate, "loss": float(self.losses[i, j])}
             for i, width in enumerate(self.widths)
@@ -127,7 +127,7 @@ def final_losses(
 
 
 def _trapezoid(steps: int, warmup: float) -> Callable[[Any], jax.Array]:
-    """The share of the peak at a step counted from 0."""
+    """Returns a function from a step, counted from 0, to the share of the peak."""
 
     def shape(count: Any) -> jax.Array:
         done = (jnp.asarray(count, jnp.float32) + 1) / steps

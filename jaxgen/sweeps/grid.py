@@ -1,4 +1,4 @@
-"""Grids and ladders: the runs of a sweep as changes to a base, combined by product, zip and chain.
+"""Grids and ladders: the runs of a sweep as changes to a base, combined by product and zip.
 
 seeds = axis("train.seed", [0, 1])
 rates = axis("train.optimizer.weight_decay", {"low": 0.01, "high": 0.1}, name="decay")
@@ -61,11 +61,6 @@ def zipped(*axes: Sequence[Change]) -> list[Change]:
     if len(set(lengths)) > 1:
         raise ConfigError(f"axes of lengths {lengths} cannot be zipped; make them equally long.")
     return [_joined(changes) for changes in zip(*axes, strict=True)]
-
-
-def chain(*axes: Sequence[Change]) -> list[Change]:
-    """Returns the changes of all axes, one axis after the other."""
-    return list(itertools.chain(*axes))
 
 
 def grid(base: RunConfig | Iterable[RunConfig], changes: Sequence[Change]) -> list[RunConfig]:

@@ -1,4 +1,4 @@
-"""Sweeps of tiny runs that the tests of sweeps share, and files that declare them."""
+"""Sweeps of tiny runs for the tests of sweeps, and files that declare them."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ from jaxgen.configuration import load
 from jaxgen.sweeps import Sweep, axis, grid
 HERE = Path(__file__).parent
 
-def tell(directory):
+def note(directory):
     with open(HERE / "done.txt", "a") as done:
         done.write(directory.path.name + chr(10))
 
@@ -34,7 +34,7 @@ def fail_first(directory):
         file.write(name + chr(10))
     if name == "seed_0" and tries.read_text().count(name) <= {fails}:
         raise ValueError("not yet")
-    tell(directory)
+    note(directory)
 
 BASE = load(["runs/quickstart.gin"], {bindings!r})
 SWEEP = Sweep("tiny", "1", grid(BASE, axis("train.seed", range({runs}))), after={after})
@@ -42,12 +42,12 @@ SWEEP = Sweep("tiny", "1", grid(BASE, axis("train.seed", range({runs}))), after=
 
 
 def base(*bindings: str) -> RunConfig:
-    """A run of a second."""
+    """Returns a run of about a second."""
     return load(["runs/quickstart.gin"], [*BINDINGS, *bindings])
 
 
-def write_file(folder: Path, name: str, runs: int, after: str = "tell", fails: int = 0, *bindings):
-    """A sweep file whose runs tell done.txt when they are finished."""
+def write_file(folder: Path, name: str, runs: int, after: str = "note", fails: int = 0, *bindings):
+    """Writes a sweep file whose runs write their names to done.txt when they have finished."""
     path = folder / f"{name}.py"
     values = {"bindings": [*BINDINGS, *bindings], "runs": runs, "after": after, "fails": fails}
     path.write_text(FILE.format(**values))
@@ -55,7 +55,7 @@ def write_file(folder: Path, name: str, runs: int, after: str = "tell", fails: i
 
 
 def command(file: Path, folder: Path, *more: str) -> subprocess.Popen:
-    """`jaxgen sweep FILE --go`, begun."""
+    """Starts `jaxgen sweep FILE --go`."""
     return subprocess.Popen(
         [sys.executable, "-m", "jaxgen", "sweep", str(file), f"--run_dir={folder}", "--go", *more],
         env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1"},
@@ -66,11 +66,11 @@ def command(file: Path, folder: Path, *more: str) -> subprocess.Popen:
 
 
 def done(file: Path) -> list[str]:
-    """The runs that have told that they finished, as often as they did."""
+    """Returns the runs in done.txt, sorted."""
     path = file.parent / "done.txt"
     return sorted(path.read_text().split()) if path.exists() else []
 
 
 def steps_logged(directory: RunDirectory) -> list[int]:
-    """Of the rows of metrics."""
+    """Returns the steps of the rows of metrics."""
     return [row["step"] for row in read_metrics(directory.metrics_file)]

@@ -1,4 +1,4 @@
-"""A lease has one holder, and the living are told from the dead."""
+"""A lease has one holder, and counts as lost when its process is gone."""
 
 import concurrent.futures
 import dataclasses

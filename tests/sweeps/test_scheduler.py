@@ -33,8 +33,8 @@ def test_killed_and_joined_it_does_each_run_once(tmp_path):
     process.wait()
     first = done(file)
     both = [command(file, folder, "--jobs=1") for _ in range(2)]
-    told = [process.communicate()[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], told
+    output = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], output
     assert done(file) == [f"seed_{seed}" for seed in range(3)]
     directories = load_sweep(file).directories(folder)
     for directory in directories:
@@ -44,22 +44,22 @@ def test_killed_and_joined_it_does_each_run_once(tmp_path):
     again = [read_attempts(directories[int(name[-1])]) for name in first]
     assert [len(records) for records in again] == [1] * len(first)
     owners = {read_attempts(directory)[-1].process for directory in directories}
-    assert len(owners) == 3 and all("3 finished" in text for text in told)
+    assert len(owners) == 3 and all("3 finished" in text for text in output)
 
 
-def test_a_run_that_fails_is_tried_again_and_told(tmp_path):
+def test_a_run_that_fails_is_tried_again_and_output(tmp_path):
     file, folder = write_file(tmp_path, "failing_sweep", 2, "fail_first", 3), tmp_path / "runs"
     process = command(file, folder, "--jobs=2")
-    told, _ = process.communicate()
+    output, _ = process.communicate()
     assert process.returncode == 1
-    assert "failed: seed_0: ValueError: not yet" in told and "1 failed, 1 finished" in told
+    assert "failed: seed_0: ValueError: not yet" in output and "1 failed, 1 finished" in output
     directories = load_sweep(file).directories(folder)
     assert [attempt.outcome for attempt in read_attempts(directories[0])] == ["failed", "failed"]
     assert done(file) == ["seed_1"]
     # Started again it has its tries anew; one run in a process, as Slurm begins it.
     process = command(file, folder, "--only=0", "--retries=1")
-    told, _ = process.communicate()
-    assert process.returncode == 0 and "seed_0 finished" in told, told
+    output, _ = process.communicate()
+    assert process.returncode == 0 and "seed_0 finished" in output, output
     assert done(file) == ["seed_0", "seed_1"] and steps_logged(directories[0]) == STEPS
 
 
@@ -76,7 +76,7 @@ def test_a_process_that_dies_has_failed_and_a_hopeless_run_stops_early(tmp_path,
     sweep = Sweep("hopeless", "1", runs, after=kill_itself, early_stopping=rule)
     good, bad = sweep.directories(tmp_path)
     bad.path.mkdir()
-    # A peer that is said to have been better than any can be.
+    # A peer with a loss that no run can have.
     append_rows(bad.metrics_file, [{"step": 99, "tokens": 512, "loss": 0.001}])
     statuses = run_all(sweep, tmp_path, LocalEngine(sweep, tmp_path, 1), runs=runs[:1])
     assert [status.state for status in statuses] == ["stopped"]
@@ -116,12 +116,12 @@ def test_the_largest_rung_is_predicted_before_it_begins(tmp_path, capsys, monkey
     assert "--array=1-3" in capsys.readouterr().out
     assert main(["sweep", *sweep, "--jobs=2"]) == 0
     assert "the prediction of w32 is registered in" in capsys.readouterr().out
-    told = outcomes(folder)
-    assert told is not None
-    (found,), (said,) = told["rungs"], told["registered"]["predictions"]
+    result = outcomes(folder)
+    assert result is not None
+    (found,), (prediction,) = result["rungs"], result["registered"]["predictions"]
     assert found["late"] == [] and found["missing"] == []
     assert found["loss"]["by_run"].keys() == {"w32-seed0"}
-    assert {point["run"] for point in said["points"]} == {
+    assert {point["run"] for point in prediction["points"]} == {
         "w4-seed0", "w8-seed0", "w16-seed0",
     }  # fmt: skip
     assert "w32" in (folder / "report.html").read_text()
