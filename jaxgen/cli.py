@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jaxgen
-from jaxgen.errors import ConfigError, JaxgenError
+from jaxgen.errors import ConfigError, JaxgenError, JaxgenWarning
 
 GIN_HELP = """\
 configuration flags, of train, diagnose, evaluate, import, config, prepare, tasks and data:
@@ -23,25 +26,37 @@ CONFIGURED = ("train", "diagnose", "evaluate", "interchange", "config", "prepare
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; prints a JaxgenError as one message. Returns the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        return _run(arguments)
-    except JaxgenError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        return 1
+    with warnings.catch_warnings():
+        warnings.showwarning = functools.partial(_show_warning, warnings.showwarning)
+        try:
+            return _run(arguments)
+        except JaxgenError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        except BrokenPipeError:
+            return 1
+
+
+def _show_warning(usual: Callable[..., None], message: Warning, *details: Any) -> None:
+    if isinstance(message, JaxgenWarning):
+        print(f"note: {message}", file=sys.stderr)
+    else:
+        usual(message, *details)
 
 
 def _run(arguments: list[str]) -> int:
-    from jaxgen.configuration.flags import parse_flags
+    from jaxgen.configuration import imported, parse_flags
 
-    gin_files, bindings, rest = parse_flags(arguments)
-    parsed = _parser().parse_args(rest)
-    parsed.gin_files, parsed.bindings = gin_files, bindings
+    flags = parse_flags(arguments)
+    parsed = _parser().parse_args(flags.rest)
+    parsed.gin_files, parsed.bindings = flags.gin_files, flags.bindings
     module, function = parsed.function
-    if (gin_files or bindings) and module not in CONFIGURED:
-        raise ConfigError(f"`jaxgen {rest[0]}` takes no configuration flags (--gin_file, --gin.).")
-    return getattr(importlib.import_module(f"jaxgen.commands.{module}"), function)(parsed)
+    if (flags.gin_files or flags.bindings) and module not in CONFIGURED:
+        raise ConfigError(
+            f"`jaxgen {flags.rest[0]}` takes no configuration flags (--gin_file, --gin.)."
+        )
+    with imported(flags.imports):
+        return getattr(importlib.import_module(f"jaxgen.commands.{module}"), function)(parsed)
 
 
 def _parser() -> argparse.ArgumentParser:

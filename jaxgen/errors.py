@@ -47,3 +47,7 @@ class InterchangeError(JaxgenError):
 
 class StudyError(JaxgenError):
     """Runs that make no study, or a prediction that cannot be registered or trusted."""
+
+
+class JaxgenWarning(UserWarning):
+    """Something a person should know that stops nothing; the command line prints it as a note."""

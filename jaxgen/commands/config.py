@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxgen.configuration import check_files, difference, load, to_gin
+from jaxgen.configuration import check_files, difference, load, load_recorded, to_gin
 from jaxgen.errors import ConfigError
 
 _OPERATIVE_CONFIG = "config.gin"
@@ -21,9 +21,11 @@ def show(arguments: argparse.Namespace) -> int:
       arguments: `gin_files` and `bindings`, as `parse_flags` returns them; `path`, a gin file or
         run directory to read first, or None.
     """
-    paths = [] if arguments.path is None else [arguments.path]
-    gin_files = [*map(_gin_file, paths), *arguments.gin_files]
-    print(to_gin(load(gin_files, arguments.bindings)), end="")
+    if arguments.path is None:
+        config = load(arguments.gin_files, arguments.bindings)
+    else:
+        config = _load(arguments.path, arguments.gin_files, arguments.bindings)
+    print(to_gin(config), end="")
     return 0
 
 
@@ -31,10 +33,12 @@ def diff(arguments: argparse.Namespace) -> int:
     """Prints where two configurations differ; 1 if they do, as diff(1).
 
     Args:
-      arguments: `first` and `second`, each a gin file or a run directory; `bindings` for both.
+      arguments: `first` and `second`, each a gin file or a run directory; `gin_files` and
+        `bindings` for both.
     """
     first, second = (
-        _load(path, arguments.bindings) for path in (arguments.first, arguments.second)
+        _load(path, arguments.gin_files, arguments.bindings)
+        for path in (arguments.first, arguments.second)
     )
     lines = difference(first, second)
     for line in lines:
@@ -46,12 +50,16 @@ def check(arguments: argparse.Namespace) -> int:
     """Checks gin files, each for itself; 1 if any is wrong, with its errors on stderr.
 
     Args:
-      arguments: `files`, gin files or run directories; `bindings` for all.
+      arguments: `files`, gin files or run directories; `gin_files` and `bindings` for all.
     """
     failed = 0
     for path in arguments.files:
         try:
-            required = check_files([_gin_file(path)], arguments.bindings)
+            if Path(path).is_dir():
+                _load(path, arguments.gin_files, arguments.bindings)
+                required = ()
+            else:
+                required = check_files([path, *arguments.gin_files], arguments.bindings)
         except ConfigError as error:
             failed += 1
             for line in str(error).splitlines():
@@ -61,11 +69,8 @@ def check(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _load(path: str, bindings: Sequence[str]) -> Any:
-    return load([_gin_file(path)], bindings)
-
-
-def _gin_file(path: str) -> str:
-    """A gin file itself, and the operative configuration of a run directory."""
-    folder = Path(path)
-    return str(folder / _OPERATIVE_CONFIG) if folder.is_dir() else path
+def _load(path: str, gin_files: Sequence[str], bindings: Sequence[str]) -> Any:
+    """Returns the run of a gin file, or of a run directory, with more files and bindings."""
+    if Path(path).is_dir():
+        return load_recorded(Path(path) / _OPERATIVE_CONFIG, gin_files, bindings)
+    return load([path, *gin_files], bindings)

@@ -127,7 +127,7 @@ def _make_run(
         assert codec is not None
         config = _default_run(checkpoint, codec)
     config.mixture.codec.keep_in(directory.path)
-    directory.check_config(to_gin(config), lambda *_: [])
+    directory.check_config(to_gin(config), lambda: [])
     return config
 
 

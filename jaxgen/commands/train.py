@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from pathlib import Path
 
-from jaxgen.configuration import load
+from jaxgen.configuration import load, recorded_imports
 from jaxgen.errors import ConfigError
 
 
@@ -18,6 +20,16 @@ def train(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             "no configuration given; try --gin_file=runs/quickstart.gin "
             "(`jaxgen config show --gin_file=...` prints what a file says)."
+        )
+    missing = [
+        one["file"]
+        for one in recorded_imports(Path(arguments.run_dir))
+        if one["module"] not in sys.modules
+    ]
+    if missing:
+        raise ConfigError(
+            f"the run in {arguments.run_dir} has parts of a file of its own; give it again: "
+            + " ".join(f"--import={file}" for file in missing)
         )
     config = load(arguments.gin_files, arguments.bindings)
     from jaxgen.commands.summary import summary_lines

@@ -8,25 +8,36 @@ macros and references mean what they mean to gin itself, but no name is silently
 
 from __future__ import annotations
 
+import json
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from jaxgen.configuration.building import build, check
 from jaxgen.configuration.differing import compared, differences
+from jaxgen.configuration.files import read_gin_file, shown
 from jaxgen.configuration.flags import parse_flags
+from jaxgen.configuration.imports import available, describe_modules, imported, modules_used
 from jaxgen.configuration.reading import read_files, read_text
 from jaxgen.configuration.registry import registered, registered_models
+from jaxgen.configuration.renamed import migrate
 from jaxgen.configuration.rendering import digest, render
 from jaxgen.configuration.table import Table
+from jaxgen.errors import JaxgenWarning
 
 __all__ = [
     "Table",
     "check_files",
+    "describe_imports",
     "difference",
     "fingerprint",
+    "imported",
     "load",
+    "load_recorded",
     "load_text",
     "parse_flags",
+    "recorded_imports",
     "registered",
     "registered_models",
     "to_gin",
@@ -53,7 +64,8 @@ def load(
     Raises:
       ConfigError: for whatever is wrong, all at once, each with its place and the nearest names.
     """
-    return build(read_files(gin_files, bindings), root, _or_registered(table), beside)
+    lines = read_files(gin_files, bindings)
+    return build(lines.bindings, root, available(_or_registered(table), lines.imports), beside)
 
 
 def load_text(
@@ -64,7 +76,51 @@ def load_text(
     source: str = "text",
 ) -> Any:
     """As `load`, from text; `source` names it in errors."""
-    return build(read_text(text, bindings, source), root, _or_registered(table))
+    lines = read_text(text, bindings, source)
+    return build(lines.bindings, root, available(_or_registered(table), lines.imports))
+
+
+def load_recorded(
+    path: Path,
+    gin_files: Sequence[str] = (),
+    bindings: Sequence[str] = (),
+    root: str = "run",
+    table: Table | None = None,
+) -> Any:
+    """As `load`, from the config.gin of a run directory, then more files and bindings.
+
+    Names that have changed since it was written are replaced, with a JaxgenWarning that says which.
+
+    Raises:
+      ConfigError: as `load`.
+    """
+    recorded = read_text(read_gin_file(path), source=shown(path))
+    migrated, notes = migrate(recorded.bindings)
+    if notes:
+        # Without the path, so that a study of a hundred old runs is told once.
+        warnings.warn(
+            f"a recorded configuration has names of an earlier jaxgen: {'; '.join(notes)}.",
+            JaxgenWarning,
+            stacklevel=2,
+        )
+    more = read_files(gin_files, bindings, after=len(migrated))
+    files = {one["module"]: one["file"] for one in recorded_imports(path.parent)}
+    imports = [*recorded.imports, *more.imports]
+    names = available(_or_registered(table), imports, files)
+    return build([*migrated, *more.bindings], root, names)
+
+
+def recorded_imports(run_dir: Path) -> list[dict[str, str]]:
+    """Returns what run.json says of modules that a run has parts of; nothing if it is not there."""
+    try:
+        return json.loads((run_dir / "run.json").read_text()).get("imports", [])
+    except FileNotFoundError:
+        return []
+
+
+def describe_imports(config: Any) -> list[dict[str, str]]:
+    """Returns the name, file and digest of each module that a configuration has parts of."""
+    return describe_modules(modules_used(config, registered()))
 
 
 def check_files(
@@ -82,7 +138,8 @@ def check_files(
     Raises:
       ConfigError: as `load`.
     """
-    return check(read_files(gin_files, bindings), root, _or_registered(table))
+    lines = read_files(gin_files, bindings)
+    return check(lines.bindings, root, available(_or_registered(table), lines.imports))
 
 
 def to_gin(config: Any, table: Table | None = None) -> str:

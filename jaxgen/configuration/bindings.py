@@ -61,6 +61,22 @@ class Binding:
         return f"{label(self.scope, self.name)}.{self.parameter}"
 
 
+@dataclasses.dataclass(frozen=True)
+class Import:
+    """One line `import module`: the text uses parts of a module that must be loaded already."""
+
+    module: str
+    location: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Lines:
+    """All lines of some texts, in order."""
+
+    bindings: list[Binding]
+    imports: list[Import]
+
+
 def label(scope: tuple[str, ...], name: str) -> str:
     """`scope/name`; a macro is its `%name`."""
     return "%" + "/".join(scope) if name == MACRO else "/".join((*scope, name))

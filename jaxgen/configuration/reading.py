@@ -14,40 +14,56 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from jaxgen.configuration.bindings import MACRO, REQUIRED, Binding, Reference, macro_reference
+from jaxgen.configuration.bindings import (
+    MACRO,
+    REQUIRED,
+    Binding,
+    Import,
+    Lines,
+    Reference,
+    macro_reference,
+)
 from jaxgen.configuration.files import find_gin_file, read_gin_file, shown
 from jaxgen.errors import ConfigError
 
 
-def read_files(gin_files: Sequence[str], bindings: Sequence[str] = ()) -> list[Binding]:
-    """The lines of the files with all that they include, then the bindings, in order.
+def read_files(gin_files: Sequence[str], bindings: Sequence[str] = (), after: int = 0) -> Lines:
+    """Reads the lines of the files with all that they include, then the bindings, in order.
+
+    Args:
+      gin_files: names of files.
+      bindings: lines of the command line.
+      after: lines that were read before.
 
     Raises:
       ConfigError: for a missing file, a circle of includes or a syntax error.
     """
-    count, seen = itertools.count(), set[Path]()
+    count, seen = itertools.count(after), set[Path]()
     lines = [
-        binding
-        for name in gin_files
-        for binding in _read_file(find_gin_file(name), seen, (), count)
+        line for name in gin_files for line in _read_file(find_gin_file(name), seen, (), count)
     ]
-    return lines + [_read_binding(text, count) for text in bindings]
+    return _sorted([*lines, *(_read_binding(text, count) for text in bindings)])
 
 
-def read_text(text: str, bindings: Sequence[str] = (), source: str = "text") -> list[Binding]:
-    """The lines of a text that stands in no file; its includes are found from the current folder.
+def read_text(text: str, bindings: Sequence[str] = (), source: str = "text") -> Lines:
+    """Reads the lines of a text in no file; its includes are found from the current folder.
 
     Raises:
       ConfigError: as `read_files`.
     """
     count = itertools.count()
     lines = list(_read_statements(text, source, None, set(), (), count))
-    return lines + [_read_binding(binding, count) for binding in bindings]
+    return _sorted([*lines, *(_read_binding(binding, count) for binding in bindings)])
+
+
+def _sorted(lines: Sequence[Binding | Import]) -> Lines:
+    imports = [line for line in lines if isinstance(line, Import)]
+    return Lines([line for line in lines if isinstance(line, Binding)], imports)
 
 
 def _read_file(
     path: Path, seen: set[Path], chain: tuple[Path, ...], count: Iterator[int]
-) -> Iterator[Binding]:
+) -> Iterator[Binding | Import]:
     resolved = path.resolve()
     if resolved in chain:
         circle = " > ".join(shown(step) for step in (*chain, resolved))
@@ -66,7 +82,7 @@ def _read_statements(
     seen: set[Path],
     chain: tuple[Path, ...],
     count: Iterator[int],
-) -> Iterator[Binding]:
+) -> Iterator[Binding | Import]:
     gin = _gin_parser()
     for statement in _parse(text, lambda line: f"{source}:{line}"):
         location = f"{source}:{statement.location.line_num}"
@@ -77,10 +93,12 @@ def _read_statements(
                 included = find_gin_file(statement.filename, path, location)
                 yield from _read_file(included, seen, chain, count)
             case gin.ImportStatement():
-                raise ConfigError(
-                    f"{location}: `{statement.format()}`: gin files are data here and import "
-                    "nothing; delete the line, all names are known"
-                )
+                if statement.format() != f"import {statement.module}":
+                    raise ConfigError(
+                        f"{location}: `{statement.format()}`: gin files are data here and import "
+                        "nothing; write `import MODULE` to say whose parts are used"
+                    )
+                yield Import(statement.module, location)
 
 
 def _read_binding(text: str, count: Iterator[int]) -> Binding:

@@ -7,11 +7,12 @@ import hashlib
 import math
 import typing
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxgen.configuration.conforming import conform, describe
-from jaxgen.configuration.table import Table, name_of
+from jaxgen.configuration.imports import modules_used, with_parts
+from jaxgen.configuration.table import Table, dataclasses_in, is_object
 from jaxgen.errors import ConfigError
 
 _WIDTH = 100
@@ -23,17 +24,28 @@ def render(config: Any, table: Table) -> str:
 
     What occurs once in the tree has no scope, so that `--gin.train.steps=3` changes a saved file as
     it would the original. Of a class that occurs more often each has its path as its scope (`_0` is
-    the first item of a container); as every field is written, nothing is inherited between scopes.
+    the first item of a container); as every field is written, no scope takes values from another.
+    A class that is not in the table has the name that `--import` gives it, and an import line tells
+    its module.
 
     Raises:
       ConfigError: for a value that gin cannot write, or that is not of its field's type.
     """
-    occurrences = Counter(type(part) for part in _dataclasses_in(config))
+    modules = modules_used(config, table)
+    by_kind = {id(kind): name for name, kind in with_parts(table, modules).items()}
+    occurrences = Counter(type(part) for part in dataclasses_in(config))
     names = {
-        kind: _Name(name_of(kind, table), scoped=count > 1) for kind, count in occurrences.items()
+        kind: _Name(by_kind.get(id(kind)) or _full_name(kind), scoped=count > 1)
+        for kind, count in occurrences.items()
     }
-    sections = _objects(config, (), names)
+    imports = [[f"import {module.__name__}" for module in modules]] if modules else []
+    sections = [*imports, *_objects(config, (), names)]
     return "\n".join("".join(f"{line}\n" for line in lines) for lines in sections)
+
+
+def _full_name(kind: type) -> str:
+    """The module and class of what no import can find, such as a class inside a function."""
+    return f"{kind.__module__}.{kind.__qualname__}".replace(".<locals>", "")
 
 
 def digest(text: str) -> str:
@@ -94,24 +106,6 @@ class _Name:
 _Names = Mapping[type, _Name]
 
 
-def _dataclasses_in(value: Any) -> Iterator[Any]:
-    """Every dataclass in a tree, in no matter what containers."""
-    parts: Iterable[Any] = ()
-    if _is_object(value):
-        yield value
-        parts = (getattr(value, field.name) for field in dataclasses.fields(value) if field.init)
-    elif isinstance(value, (tuple, list)):
-        parts = value
-    elif isinstance(value, dict):
-        parts = value.values()
-    for part in parts:
-        yield from _dataclasses_in(part)
-
-
-def _is_object(value: Any) -> bool:
-    return dataclasses.is_dataclass(value) and not isinstance(value, type)
-
-
 def _objects(config: Any, path: _PATH, names: _Names) -> Iterator[list[str]]:
     """The lines of the dataclass at `path`, then those of the dataclasses in it."""
     name = names[type(config)].at(path)
@@ -136,7 +130,7 @@ def _skeleton(
             _skeleton(item, (*path, f"_{index}"), names, inner) for index, item in enumerate(values)
         )
 
-    if names is not None and _is_object(value):
+    if names is not None and is_object(value):
         inner.append((path, value))
         return f"@{names[type(value)].at(path)}()"
     match value:

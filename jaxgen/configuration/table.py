@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 Table = Mapping[str, Callable[..., Any]]
@@ -39,17 +39,23 @@ def parameters(factory: Callable[..., Any]) -> Mapping[str, Parameter]:
     }
 
 
-def name_of(kind: type, table: Table) -> str:
-    """The name of a dataclass in the table.
+def dataclasses_in(value: Any) -> Iterator[Any]:
+    """Yields every dataclass in a tree, in whatever containers."""
+    parts: Iterable[Any] = ()
+    if is_object(value):
+        yield value
+        parts = (getattr(value, field.name) for field in dataclasses.fields(value) if field.init)
+    elif isinstance(value, (tuple, list)):
+        parts = value
+    elif isinstance(value, dict):
+        parts = value.values()
+    for part in parts:
+        yield from dataclasses_in(part)
 
-    A class that is not in it, such as a source that an experiment defines for itself, is named by
-    its module and class: its configuration can be written and compared, and read back with a table
-    that has that name.
-    """
-    for name, factory in table.items():
-        if factory is kind:
-            return name
-    return f"{kind.__module__}.{kind.__qualname__}".replace(".<locals>", "")
+
+def is_object(value: Any) -> bool:
+    """Returns whether a value is a dataclass, not a class."""
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
 def _has_no_default(field: dataclasses.Field) -> bool:

@@ -21,7 +21,7 @@ import shutil
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from jaxgen.configuration import load_text, to_gin
+from jaxgen.configuration import load_recorded, to_gin
 from jaxgen.errors import CheckpointError, ConfigError
 from jaxgen.models.counting import count_parameters
 from jaxgen.runs.checkpoints import Checkpoints
@@ -119,7 +119,7 @@ def branch_off(trunk_dir: str | os.PathLike, config: RunConfig, run_dir: str | o
         return step
     if not source.config_file.exists():
         raise CheckpointError(f"{source.path} is not a run directory: it has no config.gin.")
-    recorded = load_text(source.config_file.read_text(), source=str(source.config_file))
+    recorded = load_recorded(source.config_file)
     if to_gin(_until(recorded)) != to_gin(_until(config)):
         raise CheckpointError(
             f"{source.path} differs from the branch {config.name!r} in more than its length and "

@@ -6,10 +6,12 @@ import datetime
 import pathlib
 import platform
 import subprocess
+import warnings
 from importlib import metadata
 from typing import Any
 
 from jaxgen import __version__
+from jaxgen.errors import JaxgenWarning
 from jaxgen.models.counting import (
     count_parameters,
     six_n_flops_per_token,
@@ -47,6 +49,28 @@ def provenance(config: RunConfig, program: Program) -> dict[str, Any]:
         "git_revision": git_revision(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def imports_record(
+    imports: list[dict[str, str]], before: list[dict[str, str]]
+) -> dict[str, list[dict[str, str]]]:
+    """Returns the line of run.json about modules of one's own; warns if a file has changed.
+
+    Args:
+      imports: what `describe_imports` says now.
+      before: what it said when the run was started last.
+    """
+    digests = {one["module"]: one["digest"] for one in before}
+    for one in imports:
+        digest = digests.get(one["module"], one["digest"])
+        if digest != one["digest"]:
+            warnings.warn(
+                f"{one['file']} has changed since the run was started: its digest was {digest} and "
+                f"is {one['digest']}; the run goes on with the file as it is now.",
+                JaxgenWarning,
+                stacklevel=2,
+            )
+    return {"imports": imports} if imports else {}
 
 
 def git_revision() -> str | None:

@@ -9,11 +9,17 @@ from typing import Any
 
 import jax
 
-from jaxgen.configuration import difference, fingerprint, load_text, to_gin
+from jaxgen.configuration import (
+    describe_imports,
+    difference,
+    fingerprint,
+    load_recorded,
+    to_gin,
+)
 from jaxgen.errors import CheckpointError
 from jaxgen.evaluation.evaluate import evaluate
 from jaxgen.runs.warm_start import open_parent
-from jaxgen.runs.provenance import provenance
+from jaxgen.runs.provenance import imports_record, provenance
 from jaxgen.runs.config import RunConfig
 from jaxgen.sharding.mesh import make_mesh
 from jaxgen.runs.checkpoints import Checkpoints
@@ -62,7 +68,9 @@ def run(
     directory = RunDirectory(run_dir)
     directory.prepare()
     with directory.lock(patience_seconds):
-        directory.check_config(to_gin(config), _describe_difference)
+        directory.check_config(
+            to_gin(config), lambda: difference(load_recorded(directory.config_file), config)
+        )
         config.mixture.codec.keep_in(directory.path)
         if directory.is_finished():
             return RunRecord(directory, directory.read_record())
@@ -72,6 +80,7 @@ def run(
         record |= {"fingerprint": fingerprint(config)} | provenance(config, program)
         before = directory.read_record() if directory.run_file.exists() else {}
         record["first_started"] = before.get("first_started", record["started"])
+        record |= imports_record(describe_imports(config), before.get("imports", []))
         parent = open_parent(config, directory, program)
         if parent is not None:
             record["initialized_from"] = parent.describe()
@@ -113,10 +122,6 @@ def run(
         return RunRecord(directory, record)
 
 
-def _describe_difference(recorded: str, given: str) -> list[str]:
-    return difference(load_text(recorded), load_text(given))
-
-
 @dataclasses.dataclass(frozen=True)
 class Restored:
     """A run's configuration and its parameters at one step."""
@@ -148,9 +153,7 @@ def restore(
             f"{directory.path} is not a run directory: it has no {directory.config_file.name}; "
             "name the --run_dir of a `jaxgen train`."
         )
-    config: RunConfig = load_text(
-        directory.config_file.read_text(), source=str(directory.config_file)
-    )
+    config: RunConfig = load_recorded(directory.config_file)
     program = build_program(config.model, config.train, mesh, config.rules, config.objective)
     with Checkpoints(directory.checkpoints) as checkpoints:
         state, record = checkpoints.restore(program.abstract_state(), step)

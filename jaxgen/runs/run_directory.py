@@ -16,7 +16,7 @@ import json
 import os
 import pathlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaxgen.errors import CheckpointError
@@ -77,12 +77,12 @@ class RunDirectory:
                     time.sleep(0.2)
             yield
 
-    def check_config(self, config_text: str, describe_difference) -> None:
+    def check_config(self, config_text: str, describe_difference: Callable[[], list[str]]) -> None:
         """Writes the configuration, or refuses one that differs from the run's own.
 
         Args:
           config_text: the canonical text.
-          describe_difference: (old text, new text) -> lines.
+          describe_difference: called if the texts differ; returns lines, none if all is equal.
 
         Raises:
           CheckpointError: listing what differs.
@@ -93,7 +93,7 @@ class RunDirectory:
         recorded = self.config_file.read_text()
         if recorded == config_text:
             return
-        differences = describe_difference(recorded, config_text)
+        differences = describe_difference()
         if not differences:
             return
         lines = "\n".join(f"  {line}" for line in differences)

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from jaxgen.configuration import difference, load_text
+from jaxgen.configuration import difference, load_recorded
 from jaxgen.errors import CheckpointError, ConfigError
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.checkpoints import Checkpoints, flatten
@@ -87,7 +87,7 @@ def open_parent(config: RunConfig, directory: RunDirectory, program: Program) ->
         raise CheckpointError(
             f"{said}: the run in {source.path} has not finished; finish it first."
         )
-    parent: RunConfig = load_text(source.config_file.read_text(), source=str(source.config_file))
+    parent: RunConfig = load_recorded(source.config_file)
     if record["codec_digest"] != config.mixture.codec.digest:
         raise ConfigError(
             f"{said}: {source.path} was trained on tokens of {record['codec_digest']}, and this "

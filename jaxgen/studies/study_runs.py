@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxgen.configuration import load_text
+from jaxgen.configuration import load_recorded
 from jaxgen.errors import StudyError
 from jaxgen.laws import LawError, Table
 from jaxgen.runs.run_directory import RunDirectory
@@ -197,7 +197,7 @@ def check_runs(directories: Sequence[RunDirectory]) -> tuple[StudyRun, ...]:
         record = directory.read_record()
         if not record.get("finished"):
             raise StudyError(f"{directory.path} is not finished; start its run again first.")
-        config = load_text(directory.config_file.read_text(), source=str(directory.config_file))
+        config = load_recorded(directory.config_file)
         runs.append(StudyRun(directory, record, config.mixture.name, config.evaluation.seed))
     first: dict[tuple[str, int], StudyRun] = {}
     for run in runs:

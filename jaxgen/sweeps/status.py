@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from jaxgen.configuration import difference, fingerprint, load_text, to_gin
+from jaxgen.configuration import difference, fingerprint, load_recorded, to_gin
 from jaxgen.errors import ConfigError
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.run_directory import RunDirectory
@@ -70,7 +70,7 @@ def refusal(config: RunConfig, directory: RunDirectory) -> str | None:
     if recorded == to_gin(config):
         return None
     try:
-        lines = difference(load_text(recorded, source=str(directory.config_file)), config)
+        lines = difference(load_recorded(directory.config_file), config)
     except ConfigError as error:
         lines = [str(error)]
     if not lines:
