@@ -21,8 +21,9 @@ from jaxgen.configuration.bindings import (
 )
 from jaxgen.configuration.conforming import conform, describe
 from jaxgen.configuration.names import unknown_names, unused_lines
+from jaxgen.configuration.protocols import fitting, lacking, protocols_in
 from jaxgen.configuration.suggesting import did_you_mean, nearest, one_of
-from jaxgen.configuration.table import Parameter, Table, parameters
+from jaxgen.configuration.table import Parameter, Table, is_object, parameters
 from jaxgen.errors import ConfigError, JaxgenError
 
 Scope = tuple[str, ...]
@@ -239,7 +240,15 @@ class _Builder:
             return f"; write @{value}()"
         if isinstance(value, str):
             return did_you_mean(nearest(value, re.findall(r"'([^']*)'", describe(hint))))
-        return ""
+        remedy = ""
+        for protocol in protocols_in(hint):
+            if is_object(value):
+                problems = "; ".join(lacking(type(value), protocol))
+                remedy += f"; it has {problems}" if problems else ""
+            names = fitting(protocol, self._table)
+            if names:
+                remedy += f"; write {' or '.join(f'@{name}()' for name in names[:8])}"
+        return remedy
 
 
 def _reference(scope: Scope, name: str) -> str:

@@ -47,11 +47,12 @@ def registered() -> Table:
     from jaxgen.runs.config import RunConfig
     from jaxgen.sharding.mesh import MeshConfig
     from jaxgen.sharding.rules import Rules
-    from jaxgen.training.adafactor import Adafactor
     from jaxgen.training.batch_sizes import LinearRamp, SteppedRamp
     from jaxgen.training.config import TrainConfig
-    from jaxgen.training.muon import Muon
-    from jaxgen.training.optimizers import AdamW, Lion
+    from jaxgen.training.optimizers.adafactor import Adafactor
+    from jaxgen.training.optimizers.adamw import AdamW
+    from jaxgen.training.optimizers.lion import Lion
+    from jaxgen.training.optimizers.muon import Muon
     from jaxgen.training.schedules import InverseSquareRoot, WarmupCosine, WarmupStableDecay
 
     return {

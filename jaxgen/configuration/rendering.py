@@ -12,6 +12,7 @@ from typing import Any
 
 from jaxgen.configuration.conforming import conform, describe
 from jaxgen.configuration.imports import modules_used, with_parts
+from jaxgen.configuration.protocols import lacking, protocols_in
 from jaxgen.configuration.table import Table, dataclasses_in, is_object
 from jaxgen.errors import ConfigError
 
@@ -67,9 +68,14 @@ def field_values(config: Any, path: str) -> dict[str, Any]:
             try:
                 values[field.name] = conform(value, hints[field.name])
             except TypeError:
+                lacks = [
+                    f"; it has {'; '.join(problems)}"
+                    for protocol in protocols_in(hints[field.name])
+                    if (problems := lacking(type(value), protocol))
+                ]
                 raise ConfigError(
                     f"{path}.{field.name} must be {describe(hints[field.name])}, not {value!r} "
-                    f"({type(value).__name__})"
+                    f"({type(value).__name__}){''.join(lacks)}"
                 ) from None
     return values
 

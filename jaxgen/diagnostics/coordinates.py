@@ -37,8 +37,8 @@ from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.loading import put_batch
-from jaxgen.training.optimizers import AdamW
-from jaxgen.training.parametrized import build_optimizer
+from jaxgen.training.optimizers.adamw import AdamW
+from jaxgen.training.optimizers.parametrized import build_optimizer
 from jaxgen.training.state import initial_state
 from jaxgen.training.step import make_train_step
 

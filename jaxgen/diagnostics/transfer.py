@@ -19,8 +19,8 @@ from jaxgen.errors import ConfigError
 from jaxgen.models.config import TransformerConfig
 from jaxgen.objectives.next_token import NextToken
 from jaxgen.sharding.rules import Rules
-from jaxgen.training.optimizers import AdamW
-from jaxgen.training.parametrized import build_optimizer
+from jaxgen.training.optimizers.adamw import AdamW
+from jaxgen.training.optimizers.parametrized import build_optimizer
 from jaxgen.training.program import layout_of
 from jaxgen.training.state import initial_state
 from jaxgen.training.step import make_train_step

@@ -12,7 +12,7 @@ from jaxgen.configuration import difference, load_recorded
 from jaxgen.errors import CheckpointError, ConfigError
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.checkpoints import Checkpoints, flatten
-from jaxgen.training.parametrized import build_optimizer
+from jaxgen.training.optimizers.parametrized import build_optimizer
 from jaxgen.training.program import Program
 from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.training.state import TrainState, state_with

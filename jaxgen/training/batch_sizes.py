@@ -1,4 +1,4 @@
-"""How many rows each step takes: one number, or a ramp of stages that grow."""
+"""The rows of each step's batch: one number, or a ramp of stages that grow."""
 
 from __future__ import annotations
 
@@ -6,13 +6,27 @@ import bisect
 import dataclasses
 import math
 from collections.abc import Iterator
+from typing import Protocol
 
 from jaxgen.errors import ConfigError
 
 
+class BatchRamp(Protocol):
+    """Settings that say how a run's batches grow to the full size."""
+
+    def stages(self, full: int, length: int) -> Iterator[tuple[int, int]]:
+        """Yields (rows seen before, batch size) of each size; the last is `full`.
+
+        Args:
+          full: rows of a full batch.
+          length: tokens of a row.
+        """
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class LinearRamp:
-    """From `start` rows to the full batch, `increment` at a time, over so many tokens.
+    """Batches grow from `start` rows to the full size, `increment` at a time, over so many tokens.
 
     Each size lasts for its share of the tokens (GPT-3, 2005.14165, appendix B; Megatron-LM's
     --rampup-batch-size). Every size is compiled once.
@@ -33,7 +47,7 @@ class LinearRamp:
                 raise ConfigError(f"linear_ramp.{name}={getattr(self, name)} must be positive.")
 
     def stages(self, full: int, length: int) -> Iterator[tuple[int, int]]:
-        """(rows seen before, batch size) of each size."""
+        """Yields (rows seen before, batch size) of each size."""
         if self.start > full or (full - self.start) % self.increment:
             raise ConfigError(
                 f"linear_ramp.increment={self.increment} does not lead from linear_ramp.start="
@@ -47,7 +61,7 @@ class LinearRamp:
 
 @dataclasses.dataclass(frozen=True)
 class SteppedRamp:
-    """Smaller batches up to given steps, then the full one (PaLM, 2204.02311, 5).
+    """Batches are smaller up to certain steps, then full (PaLM, 2204.02311, 5).
 
     Attributes:
       sizes: of each stage before the full batch.
@@ -69,7 +83,7 @@ class SteppedRamp:
             )
 
     def stages(self, full: int, length: int) -> Iterator[tuple[int, int]]:
-        """(rows seen before, batch size) of each size."""
+        """Yields (rows seen before, batch size) of each size."""
         del length
         rows, begin = 0, 0
         for size, end in zip(self.sizes, self.until, strict=True):
@@ -80,7 +94,7 @@ class SteppedRamp:
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """Steps of one batch size: the first step and the row of the data order that it begins with."""
+    """A stage is steps of one batch size: its first step, and that step's first row of the data."""
 
     first_step: int
     first_row: int
@@ -94,16 +108,16 @@ class BatchSizes:
     stages: tuple[Stage, ...]
 
     def at(self, step: int) -> int:
-        """Rows of a step's batch."""
+        """Returns the rows of a step's batch."""
         return self._of_step(step).batch_size
 
     def rows_before(self, step: int) -> int:
-        """Rows that the steps before one have taken: the first of its batch."""
+        """Returns the rows that the steps before one have taken: the first of its batch."""
         stage = self._of_step(step)
         return stage.first_row + (step - stage.first_step) * stage.batch_size
 
     def steps_for_rows(self, rows: float) -> int:
-        """The fewest steps that take so many rows."""
+        """Returns the fewest steps that take so many rows."""
         starts = [stage.first_row for stage in self.stages]
         stage = self.stages[max(0, bisect.bisect_left(starts, rows) - 1)]
         return stage.first_step + math.ceil((rows - stage.first_row) / stage.batch_size)
@@ -113,8 +127,8 @@ class BatchSizes:
         return self.stages[bisect.bisect_right(starts, step) - 1]
 
 
-def batch_sizes(full: int, length: int, ramp: LinearRamp | SteppedRamp | None) -> BatchSizes:
-    """The sizes of a run with batches of `full` rows of `length` tokens at the end.
+def batch_sizes(full: int, length: int, ramp: BatchRamp | None) -> BatchSizes:
+    """Returns the sizes of a run with batches of `full` rows of `length` tokens at the end.
 
     Raises:
       ConfigError: if the ramp does not lead there.

@@ -6,12 +6,11 @@ import dataclasses
 import functools
 
 from jaxgen.errors import ConfigError
-from jaxgen.training.adafactor import Adafactor
-from jaxgen.training.batch_sizes import BatchSizes, LinearRamp, SteppedRamp, batch_sizes
+from jaxgen.training.batch_sizes import BatchRamp, BatchSizes, batch_sizes
 from jaxgen.training.durations import parse_duration
-from jaxgen.training.muon import Muon
-from jaxgen.training.optimizers import AdamW, Lion
-from jaxgen.training.schedules import InverseSquareRoot, WarmupCosine, WarmupStableDecay
+from jaxgen.training.optimizers.adamw import AdamW
+from jaxgen.training.optimizers.base import Optimizer
+from jaxgen.training.schedules import Schedule, WarmupCosine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,12 +40,12 @@ class TrainConfig:
 
     steps: int | str
     batch_size: int = 16
-    batch_ramp: LinearRamp | SteppedRamp | None = None
+    batch_ramp: BatchRamp | None = None
     length: int = 256
     source_length: int | None = None
     seed: int = 0
-    optimizer: AdamW | Adafactor | Lion | Muon = AdamW()
-    schedule: WarmupCosine | WarmupStableDecay | InverseSquareRoot = WarmupCosine()
+    optimizer: Optimizer = AdamW()
+    schedule: Schedule = WarmupCosine()
     clip_norm: float | None = 1.0
     accumulation: int = 1
     noise_scale: bool = False

@@ -19,7 +19,7 @@ from jaxgen.sharding.rules import Rules
 from jaxgen.training.config import TrainConfig
 from jaxgen.training.durations import parse_duration
 from jaxgen.training.loading import check_batch_fits
-from jaxgen.training.parametrized import build_optimizer
+from jaxgen.training.optimizers.parametrized import build_optimizer
 from jaxgen.training.state import TrainState, initial_state
 from jaxgen.training.step import StepMetrics, make_train_step
 

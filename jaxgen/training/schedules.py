@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Protocol
 
 import jax.numpy as jnp
 import optax
@@ -11,12 +12,20 @@ import optax
 from jaxgen.training.durations import DurationLike
 
 Steps = Callable[[DurationLike], int]
-"""Turns a duration into steps of the run at hand."""
+"""Turns a duration, such as "5%" or "3e6 tokens", into steps of the run at hand."""
+
+
+class Schedule(Protocol):
+    """Settings that build the learning rate as a function of the step."""
+
+    def build(self, total_steps: int, steps: Steps) -> optax.Schedule:
+        """Returns the schedule for a run of `total_steps`; `steps` turns durations into steps."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
 class WarmupCosine:
-    """Warm-up, then half a cosine down to `final_fraction` of the peak, which then stays.
+    """The rate warms up, then falls by half a cosine to a fraction of the peak, where it stays.
 
     Attributes:
       peak: the largest rate.
@@ -31,7 +40,7 @@ class WarmupCosine:
     final_fraction: float = 0.1
 
     def build(self, total_steps: int, steps: Steps) -> optax.Schedule:
-        """The schedule for a run of `total_steps`."""
+        """Returns the schedule for a run of `total_steps`."""
         del total_steps
         warmup = steps(self.warmup)
         return optax.warmup_cosine_decay_schedule(
@@ -45,9 +54,9 @@ class WarmupCosine:
 
 @dataclasses.dataclass(frozen=True)
 class WarmupStableDecay:
-    """Warm-up, the peak, then a decay over the end of the run (WSD, MiniCPM, 2404.06395).
+    """The rate warms up, stays at its peak, then decays (WSD, MiniCPM, 2404.06395).
 
-    The decay is linear to `final_fraction` of the peak.
+    The decay is linear, over the end of the run, to `final_fraction` of the peak.
     """
 
     peak: float = 1e-3
@@ -56,7 +65,7 @@ class WarmupStableDecay:
     final_fraction: float = 0.0
 
     def build(self, total_steps: int, steps: Steps) -> optax.Schedule:
-        """The schedule for a run of `total_steps`."""
+        """Returns the schedule for a run of `total_steps`."""
         warmup, decay = steps(self.warmup), steps(self.decay)
         return optax.join_schedules(
             [
@@ -70,7 +79,7 @@ class WarmupStableDecay:
 
 @dataclasses.dataclass(frozen=True)
 class InverseSquareRoot:
-    """Warm-up, then peak * sqrt(warmup / step) (1706.03762, 5.3, with the peak given outright).
+    """The rate warms up, then is peak * sqrt(warmup / step) (1706.03762, 5.3; peak is a setting).
 
     Attributes:
       peak: the largest rate.
@@ -83,7 +92,7 @@ class InverseSquareRoot:
     flat: bool = False
 
     def build(self, total_steps: int, steps: Steps) -> optax.Schedule:
-        """The schedule; it does not depend on the run's length but through the warm-up."""
+        """Returns the schedule, which depends on the run's length only through the warm-up."""
         del total_steps
         warmup = max(1, steps(self.warmup))
 
@@ -93,6 +102,3 @@ class InverseSquareRoot:
             return self.peak * jnp.minimum(rising, jnp.sqrt(warmup / jnp.maximum(step, 1)))
 
         return schedule
-
-
-Schedule = WarmupCosine | WarmupStableDecay | InverseSquareRoot

@@ -8,7 +8,11 @@ import subprocess
 import sys
 
 from jaxgen.configuration import load_text, registered, to_gin
+from jaxgen.configuration.protocols import fitting
 from jaxgen.configuration.table import parameters
+from jaxgen.training.batch_sizes import BatchRamp
+from jaxgen.training.optimizers.base import Optimizer
+from jaxgen.training.schedules import Schedule
 
 
 def test_names_are_short_and_classes_are_frozen():
@@ -41,3 +45,11 @@ def test_importing_the_room_loads_neither_jax_nor_gin():
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.stdout.strip() == "", result.stderr
+
+
+def test_protocols_tell_the_parts_of_one_kind_from_the_others():
+    table = registered()
+    assert set(fitting(Optimizer, table)) == {"adamw", "adafactor", "lion", "muon"}
+    schedules = {"warmup_cosine", "warmup_stable_decay", "inverse_square_root"}
+    assert set(fitting(Schedule, table)) == schedules
+    assert set(fitting(BatchRamp, table)) == {"linear_ramp", "stepped_ramp"}

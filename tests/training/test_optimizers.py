@@ -12,10 +12,11 @@ from support.helpers import MESHES, build, one_device_mesh, tiny_moe
 
 from jaxgen.models.parameters import named_parameters
 from jaxgen.sharding.mesh import make_mesh
-from jaxgen.training.adafactor import Adafactor
-from jaxgen.training.matrices import is_decayed, sides_of
-from jaxgen.training.muon import Muon, newton_schulz
-from jaxgen.training.optimizers import AdamW, Lion
+from jaxgen.training.optimizers.adafactor import Adafactor
+from jaxgen.training.optimizers.adamw import AdamW
+from jaxgen.training.optimizers.lion import Lion
+from jaxgen.training.optimizers.matrices import is_decayed, sides_of
+from jaxgen.training.optimizers.muon import Muon, newton_schulz
 
 RATE = 0.02
 STEPS = 3

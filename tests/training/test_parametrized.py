@@ -1,5 +1,6 @@
 """AdamW under a parametrisation: the standard steps at the base, the papers' factors elsewhere."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -15,10 +16,10 @@ from jaxgen.objectives.next_token import NextToken
 from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.loading import put_batch
-from jaxgen.training.matrices import is_decayed
-from jaxgen.training.muon import Muon
-from jaxgen.training.optimizers import AdamW
-from jaxgen.training.parametrized import build_optimizer
+from jaxgen.training.optimizers.adamw import AdamW
+from jaxgen.training.optimizers.matrices import elementwise, is_decayed
+from jaxgen.training.optimizers.muon import Muon
+from jaxgen.training.optimizers.parametrized import build_optimizer
 from jaxgen.training.state import initial_state
 from jaxgen.training.step import make_train_step
 
@@ -76,5 +77,36 @@ def test_rate_decay_and_epsilon_of_every_parameter(epsilon):
 
 def test_other_optimizers_have_no_rule():
     config = tiny_moe(parametrization=Parametrization("mup", 16))
-    with pytest.raises(ConfigError, match="Muon"):
+    with pytest.raises(ConfigError, match="Muon has no method build_per_parameter"):
         build_optimizer(Muon(), lambda count: 0.1, config)
+
+
+@dataclasses.dataclass(frozen=True)
+class SGD:
+    """An optimizer of somebody else's that can follow a parametrization."""
+
+    def build(self, schedule):
+        return optax.sgd(schedule)
+
+    def build_per_parameter(self, schedule, multipliers):
+        scaled = elementwise(lambda parameter, g, _: g * multipliers(parameter).learning_rate)
+        return optax.chain(scaled, optax.sgd(schedule))
+
+
+def test_any_optimizer_with_the_method_follows_a_parametrization():
+    grown = Parametrization("mup", 8)
+    config = tiny_moe(parametrization=grown)
+    model: Any = build(config)
+    optimizer = build_optimizer(SGD(), lambda count: 0.5, config)
+    gradients: Any = jax.tree.map(np.ones_like, model)
+    updates: Any
+    updates, _ = optimizer.update(gradients, optimizer.init(model), model)
+    rates = set()
+    for (name, parameter), (_, update) in zip(
+        *map(named_parameters, (model, updates)), strict=True
+    ):
+        axes = parameter.logical_axes
+        rate = grown.multipliers(axes, config.embed_dim, config.num_layers).learning_rate
+        np.testing.assert_array_equal(update[...], -0.5 * np.float32(rate), err_msg=name)
+        rates.add(rate)
+    assert len(rates) == 2

@@ -11,11 +11,11 @@ from jaxgen.models.parameters import named_parameters
 from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.sharding.mesh import make_mesh
 from jaxgen.sharding.rules import Rules
-from jaxgen.training.adafactor import Adafactor
 from jaxgen.training.config import TrainConfig
 from jaxgen.training.loading import put_batch
-from jaxgen.training.matrices import decayed
-from jaxgen.training.optimizers import AdamW
+from jaxgen.training.optimizers.adafactor import Adafactor
+from jaxgen.training.optimizers.adamw import AdamW
+from jaxgen.training.optimizers.matrices import decayed
 from jaxgen.training.program import build_program
 from jaxgen.training.schedules import WarmupCosine
 from jaxgen.training.step import make_train_step

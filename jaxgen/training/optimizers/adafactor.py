@@ -1,4 +1,4 @@
-"""Adafactor (1804.04235), every matrix of a stack for itself."""
+"""Adafactor (1804.04235), applied to every matrix of a stack separately."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxgen.sharding.rules import mesh_is_set
-from jaxgen.training.matrices import Arrays, Sides, by_name
+from jaxgen.training.optimizers.matrices import Arrays, Sides, by_name
 
 EPSILON_SQUARE, EPSILON_SCALE = 1e-30, 1e-3
 """The paper's regularisation constants, algorithms 4 and 5."""
@@ -18,7 +18,7 @@ EPSILON_SQUARE, EPSILON_SCALE = 1e-30, 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class Adafactor:
-    """Second moments kept as the rows and columns of a matrix, updates relative to its size.
+    """Adafactor keeps second moments as rows and columns, and scales updates by a matrix's size.
 
     The paper sees a matrix; here it is one layer's, one expert's, with heads and their width as one
     side. optax.adafactor would factor the two largest axes of the stack instead, and take sizes
@@ -46,12 +46,12 @@ class Adafactor:
     weight_decay: float | Literal["learning_rate_squared"] | None = None
 
     def build(self, schedule: optax.Schedule) -> optax.GradientTransformation:
-        """The transformation of gradients into updates."""
+        """Returns the transformation of gradients into updates."""
         return by_name(lambda sides: _adafactor(self, schedule, sides))
 
 
 class _State(NamedTuple):
-    """Steps done; per parameter its second moments ("row" and "column", or "whole"); momenta."""
+    """The state is the steps done, second moments ("row" and "column", or "whole") and momenta."""
 
     count: jax.Array
     moments: dict[str, dict[str, jax.Array]]
@@ -112,7 +112,7 @@ def _decayed(moments: dict, gradient: jax.Array, decay: jax.Array, side: Sides) 
 
 
 def _inverse_root(moments: dict, gradient: jax.Array, side: Sides) -> jax.Array:
-    """One over the root of the second moment, in the gradient's shape and layout."""
+    """Returns one over the root of the second moment, in the gradient's shape and layout."""
     if "whole" in moments:
         return jax.lax.rsqrt(moments["whole"])
     row, column = moments["row"], moments["column"]
@@ -125,5 +125,5 @@ def _inverse_root(moments: dict, gradient: jax.Array, side: Sides) -> jax.Array:
 
 
 def _size(array: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    """The root mean square of each parameter of a stack."""
+    """Returns the root mean square of each parameter of a stack."""
     return jnp.sqrt(jnp.mean(jnp.square(array), axis=axes, keepdims=True))

@@ -1,4 +1,4 @@
-"""Which axes of a parameter make a matrix, as an optimiser must know, told by logical axes.
+"""Optimizers read off the logical axes which axes of a parameter make a matrix.
 
 Layers and experts are stacked, and heads with their width are one side of a matrix: the query
 [layers, embed, heads, head_dim] is, for every layer, a matrix from embed to heads * head_dim.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,7 +23,7 @@ Arrays = dict[str, jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class Sides:
-    """A parameter's shape as an optimiser sees it.
+    """A parameter's shape as an optimizer sees it.
 
     Attributes:
       stacked: leading axes over which parameters of one shape are stacked.
@@ -36,16 +37,16 @@ class Sides:
 
     @property
     def is_matrix(self) -> bool:
-        """Whether there are two sides."""
+        """Returns whether there are two sides."""
         return len(self.sides) == 2
 
     def fold(self, array: jax.Array) -> jax.Array:
-        """The array as [*stacked, *sides]."""
+        """Returns the array as [*stacked, *sides]."""
         return array.reshape(*self.stacked, *self.sides)
 
 
 def sides_of(parameter: nnx.Param) -> Sides:
-    """Read off the logical axes, never off names."""
+    """Returns the sides of a parameter, read off its logical axes, never off its name."""
     axes, shape = parameter.logical_axes, parameter.shape
     first = next((i for i, axis in enumerate(axes) if axis not in STACKED), len(axes))
     inner, sizes = list(axes[first:]), list(shape[first:])
@@ -57,12 +58,12 @@ def sides_of(parameter: nnx.Param) -> Sides:
 
 
 def is_decayed(parameter: nnx.Param) -> bool:
-    """Whether weight decay applies: to matrices and embeddings, not to scales and biases."""
+    """Returns whether weight decay applies: to matrices and embeddings, not scales and biases."""
     return sides_of(parameter).is_matrix
 
 
 def decayed(model: Any) -> Any:
-    """Of every array whether weight decay applies."""
+    """Returns for every array of a model whether weight decay applies."""
     return jax.tree.map(
         lambda parameter: jax.tree.map(lambda _: is_decayed(parameter), parameter),
         model,
@@ -71,7 +72,7 @@ def decayed(model: Any) -> Any:
 
 
 def by_name(make: Any) -> optax.GradientTransformation:
-    """A transformation of dictionaries of arrays, as one of models.
+    """Turns a transformation of dictionaries of arrays into one of models.
 
     Args:
       make: {name: Sides} to a `GradientTransformation` of {name: array}.
@@ -94,3 +95,19 @@ def by_name(make: Any) -> optax.GradientTransformation:
         return jax.tree.unflatten(tree, [changes[name] for name in arrays]), state
 
     return optax.GradientTransformation(init, update)
+
+
+def elementwise(
+    change: Callable[[nnx.Param, jax.Array, jax.Array], jax.Array],
+) -> optax.GradientTransformation:
+    """Returns a transformation without state: (parameter, its update, its value) to an update."""
+
+    def update(updates: Any, params: Any) -> Any:
+        def of_one(parameter: nnx.Param, its_update: nnx.Param) -> Any:
+            return jax.tree.map(lambda u, x: change(parameter, u, x), its_update, parameter)
+
+        return jax.tree.map(
+            of_one, params, updates, is_leaf=lambda leaf: isinstance(leaf, nnx.Param)
+        )
+
+    return optax.stateless(update)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxgen.sharding.rules import mesh_is_set
-from jaxgen.training.matrices import Sides, by_name
+from jaxgen.training.optimizers.matrices import Sides, by_name
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic iteration, in the authors' code; singular values end between about 0.7 and 1.2."""
@@ -19,7 +19,7 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 @dataclasses.dataclass(frozen=True)
 class Muon:
-    """Muon for every layer's and expert's matrices, AdamW for the rest.
+    """Muon updates every layer's and expert's matrices, AdamW the rest.
 
     Updates have the root mean square `rms`, that of AdamW's, so that both share a learning rate and
     a weight decay (Moonlight, 2502.16982, 2.2).
@@ -43,7 +43,7 @@ class Muon:
     adam_epsilon: float = 1e-8
 
     def build(self, schedule: optax.Schedule) -> optax.GradientTransformation:
-        """The transformation of gradients into updates."""
+        """Returns the transformation of gradients into updates."""
         return by_name(functools.partial(self._make, schedule))
 
     def _make(
@@ -90,7 +90,7 @@ class Muon:
 
 
 def newton_schulz(stack: jax.Array, steps: int) -> jax.Array:
-    """[count, rows, columns] matrices, each with its singular values brought near 1."""
+    """Returns [count, rows, columns] matrices with their singular values brought near 1."""
     is_tall = stack.shape[1] > stack.shape[2]
     x = stack.swapaxes(1, 2) if is_tall else stack
     x = x / (jnp.linalg.norm(x, axis=(1, 2), keepdims=True) + 1e-8)

@@ -1,0 +1,1 @@
+"""Optimizers: frozen settings that build optax transformations."""

@@ -1,0 +1,28 @@
+"""Lion (2302.06675): the sign of a momentum."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import optax
+
+from jaxgen.training.optimizers.matrices import decayed
+
+
+@dataclasses.dataclass(frozen=True)
+class Lion:
+    """A tenth of AdamW's learning rate and ten times its weight decay suit it."""
+
+    beta1: float = 0.9
+    beta2: float = 0.99
+    weight_decay: float = 1.0
+
+    def build(self, schedule: optax.Schedule) -> optax.GradientTransformation:
+        """Returns the transformation of gradients into updates."""
+        return optax.lion(
+            schedule,
+            b1=self.beta1,
+            b2=self.beta2,
+            weight_decay=self.weight_decay,
+            mask=decayed if self.weight_decay else None,
+        )
