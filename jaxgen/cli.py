@@ -48,8 +48,9 @@ def _run(arguments: list[str]) -> int:
     from jaxgen.configuration import imported, parse_flags
 
     flags = parse_flags(arguments)
-    parsed = _parser().parse_args(flags.rest)
-    parsed.gin_files, parsed.bindings = flags.gin_files, flags.bindings
+    parser = _parser()
+    parsed = parser.parse_args(flags.rest)
+    parsed.gin_files, parsed.bindings, parsed.parser = flags.gin_files, flags.bindings, parser
     module, function = parsed.function
     if (flags.gin_files or flags.bindings) and module not in CONFIGURED:
         raise ConfigError(
@@ -205,14 +206,16 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("filter", nargs="?", help="a part of the names, such as llama")
     listing.set_defaults(function=("models", "listing"))
     shown = of_models.add_parser("show", help="card, counts and parameters, without allocating")
-    shown.add_argument("name", help="such as palm/540b")
+    shown.add_argument("name", metavar="MODEL", help="such as palm/540b")
     shown.set_defaults(function=("models", "show"))
 
     tasks = commands.add_parser("tasks", help="tasks, and what a model sees of them")
     tasks.set_defaults(function=("tasks", "listing"))
     of_tasks = tasks.add_subparsers(metavar="show")
     seen = of_tasks.add_parser("show", help="records, tokens, targets and weights")
-    seen.add_argument("name", help="such as addition; or one of the mixture of --gin_file")
+    seen.add_argument(
+        "name", metavar="TASK", help="such as addition; or one of the mixture of --gin_file"
+    )
     seen.add_argument("--examples", type=int, default=3)
     seen.add_argument("--seed", type=int, default=0)
     seen.add_argument("--split", choices=("train", "heldout"), default="train")
@@ -253,6 +256,16 @@ def _parser() -> argparse.ArgumentParser:
     check = config.add_parser("check", help="check gin files, each for itself")
     check.add_argument("files", nargs="+")
     check.set_defaults(function=("config", "check"))
+
+    completion = commands.add_parser(
+        "completion", help="print a script that completes commands, flags and names on TAB"
+    ).add_subparsers(required=True, metavar="bash|zsh|fish")
+    for shell in ("bash", "zsh", "fish"):
+        of_shell = completion.add_parser(shell, help=f"the script for {shell}")
+        of_shell.set_defaults(function=("completion", "script"), shell=shell)
+    following = completion.add_parser("words")
+    following.add_argument("line", help="a command line up to the cursor")
+    following.set_defaults(function=("completion", "words"))
     return parser
 
 
