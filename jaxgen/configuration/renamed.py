@@ -12,16 +12,22 @@ from typing import Any, Final
 
 from jaxgen.configuration.bindings import Binding, Reference
 
-RENAMED: Final[Mapping[str, str | None]] = {}
+RENAMED: Final[Mapping[str, str | None]] = {
+    "layer.visibility": "layer.mask",
+    "model.label_smoothing": "next_token_loss.label_smoothing",
+    "model.z_loss": "next_token_loss.z_loss",
+}
 """Old name to new name.
 
 "old_name": "new_name" renames a class, in its bindings and in references to it.
 "name.old": "name.new" renames a field; "name.old": "other.new" moves it to another class.
 "name.old": None drops a field that no longer means anything.
-Chains are followed. An old name must not be in use again, or new runs would be migrated too.
+"name.field@old": "new" renames a class in that field alone, where `old` has come to mean another;
+with None as the new name the field becomes None.
+Chains are followed. No other old name may be in use again, or new runs would be migrated too.
 """
 
-PARENTS: Final[Mapping[str, str]] = {}
+PARENTS: Final[Mapping[str, str]] = {"next_token_loss": "run.objective"}
 """Class that fields were moved to, and the field that holds it, such as "inner": "run.inner".
 
 A configuration that was written before the class existed does not reference it; with a line here,
@@ -38,8 +44,8 @@ def migrate(
     notes: dict[str, None] = {}
     migrated = []
     for binding in bindings:
-        value = _renamed_references(binding.value, renamed, notes)
         name, parameter = binding.name, binding.parameter
+        value = _renamed_references(binding.value, f"{name}.{parameter}", renamed, notes)
         while (found := _target(name, parameter, renamed)) is not None:
             notes[found[1]] = None
             if found[0] is None:
@@ -66,17 +72,23 @@ def _target(
     return None if new is None else ((new, parameter), f"{name} is now {new}")
 
 
-def _renamed_references(value: Any, renamed: Mapping[str, str | None], notes: dict) -> Any:
+def _renamed_references(
+    value: Any, field: str, renamed: Mapping[str, str | None], notes: dict[str, None]
+) -> Any:
     if isinstance(value, Reference):
         name = value.name
-        while (new := renamed.get(name)) is not None:
-            notes[f"{name} is now {new}"] = None
-            name = new
+        for old in (f"{field}@{name}", name):
+            while old in renamed:
+                new = renamed[old]
+                notes[f"{old} is now {new}"] = None
+                if new is None:
+                    return None
+                name = old = new
         return dataclasses.replace(value, name=name)
     if isinstance(value, (tuple, list)):
-        return type(value)(_renamed_references(item, renamed, notes) for item in value)
+        return type(value)(_renamed_references(item, field, renamed, notes) for item in value)
     if isinstance(value, dict):
-        return {key: _renamed_references(item, renamed, notes) for key, item in value.items()}
+        return {key: _renamed_references(v, field, renamed, notes) for key, v in value.items()}
     return value
 
 
