@@ -8,7 +8,6 @@ from pathlib import Path
 from jaxgen.commands.tasks import load_mixture
 from jaxgen.data.report import write_data_report
 from jaxgen.data.statistics import Plan
-from jaxgen.models.counting import count_parameters
 
 
 def report(arguments: argparse.Namespace) -> int:
@@ -28,7 +27,7 @@ def report(arguments: argparse.Namespace) -> int:
         length = arguments.length or train.length
         source_length = arguments.source_length or train.source_length
         batch_size = arguments.batch_size or train.batch_size
-        total = arguments.steps or train.total_steps(count_parameters(run.model).active)
+        total = arguments.steps or train.total_steps(run.model.count().active)
         num_rows = train.batch_sizes.rows_before(total)
     plan = Plan(batch_size, length, source_length, num_rows, 0 if run is None else run.train.seed)
     statistics = write_data_report(mixture, plan, Path(arguments.output))

@@ -9,9 +9,10 @@ from jaxgen.configuration import load, registered_models
 from jaxgen.configuration.files import library_folders
 from jaxgen.configuration.suggesting import did_you_mean, nearest
 from jaxgen.errors import ConfigError
+from jaxgen.models.base import ParameterCount
 from jaxgen.models.card import ModelCard
 from jaxgen.models.config import TransformerConfig
-from jaxgen.models.counting import ParameterCount, count_parameters, training_flops_per_token
+from jaxgen.models.counting import count_parameters, training_flops_per_token
 
 FLOPS_LENGTH = 2048
 _FAMILY = "family"
@@ -47,8 +48,8 @@ def show(arguments: argparse.Namespace) -> int:
     """
     config = load_model(arguments.name)
     # The rest of jaxgen is not loaded for a mistyped name.
+    from jaxgen.models.base import abstract_model
     from jaxgen.models.parameters import named_parameters
-    from jaxgen.models.transformer import abstract_transformer
 
     count = count_parameters(config)
     for line in _card_lines(config, count):
@@ -56,7 +57,7 @@ def show(arguments: argparse.Namespace) -> int:
     print()
     rows = [
         (name, "x".join(map(str, parameter.shape)), " ".join(map(str, parameter.logical_axes)))
-        for name, parameter in named_parameters(abstract_transformer(config))
+        for name, parameter in named_parameters(abstract_model(config))
     ]
     name_width, shape_width = (max(len(row[column]) for row in rows) for column in (0, 1))
     for name, shape, axes in rows:

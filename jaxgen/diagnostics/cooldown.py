@@ -23,7 +23,6 @@ from typing import Any, Protocol, runtime_checkable
 
 from jaxgen.configuration import load_recorded, to_gin
 from jaxgen.errors import CheckpointError, ConfigError
-from jaxgen.models.counting import count_parameters
 from jaxgen.runs.checkpoints import Checkpoints
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.run_directory import RunDirectory
@@ -151,7 +150,7 @@ def _schedule(config: RunConfig) -> tuple[Any, int]:
             f"train.schedule={type(schedule).__name__} has no warmup and decay, so no stable "
             "part to branch off; use @warmup_stable_decay()."
         )
-    active = count_parameters(config.model).active
+    active = config.model.count().active
     warmup = parse_duration(schedule.warmup).steps(
         steps_for_tokens=train.steps_for_tokens,
         active_parameters=active,

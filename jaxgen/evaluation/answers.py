@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -17,10 +17,9 @@ from jaxgen.data.parts import ANSWER, LEARNT, Example
 from jaxgen.data.segments import example_segment
 from jaxgen.data.sources import Record
 from jaxgen.data.tasks import Task
+from jaxgen.evaluation.base import Row
 from jaxgen.evaluation.likelihood import Scorer
 from jaxgen.evaluation.metrics import bits_per_byte, edit_similarity
-
-Row = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ import dataclasses
 from jaxgen.data.tasks import Task
 from jaxgen.errors import ConfigError
 from jaxgen.evaluation.answers import Answers
+from jaxgen.evaluation.base import Evaluator
 from jaxgen.evaluation.choices import MultipleChoice
 from jaxgen.evaluation.generations import Execution, Generation, ListedItems
 
@@ -55,6 +56,7 @@ class EvaluationConfig:
       length: the most tokens of an instance; None: train.length.
       flag_contamination: whether all training texts are read for words that instances share with
         them; rows then say so, and the summary has exact matches without them.
+      evaluators: evaluators of one's own; see `evaluation.base`.
     """
 
     num_examples: int = 256
@@ -65,6 +67,7 @@ class EvaluationConfig:
     suite: tuple[EvaluationTask, ...] = ()
     length: int | None = None
     flag_contamination: bool = False
+    evaluators: tuple[Evaluator, ...] = ()
 
     def __post_init__(self):
         for name in ("num_examples", "num_batches", "batch_size"):
@@ -72,9 +75,10 @@ class EvaluationConfig:
                 raise ConfigError(f"evaluation.{name}={getattr(self, name)} must be positive.")
         if self.length is not None and self.length < 1:
             raise ConfigError(f"evaluation.length={self.length} must be positive, or None.")
-        names = [one.task.name for one in self.suite]
+        names = [one.task.name for one in self.suite] + [one.name for one in self.evaluators]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ConfigError(
-                f"evaluation.suite has {twice} more than once; give each task its own name."
+                f"evaluation.suite and .evaluators have {twice} more than once; give each its own "
+                "name."
             )

@@ -11,22 +11,24 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxgen.data.base import DataConfig
 from jaxgen.data.mixtures import Mixture
 from jaxgen.errors import ConfigError
+from jaxgen.evaluation.base import EvaluationContext
 from jaxgen.evaluation.config import EvaluationConfig, EvaluationTask
 from jaxgen.evaluation.contamination import contaminated
 from jaxgen.evaluation.likelihood import Scorer
 from jaxgen.evaluation.summary import summarise
 from jaxgen.files import write_atomically
-from jaxgen.models.transformer import Transformer
 from jaxgen.objectives.base import Objective, Sum
+from jaxgen.sharding.layout import Layout
 from jaxgen.training.loading import put_batch
 
 
 def evaluate(
-    model: Transformer,
+    model: Any,
     objective: Objective,
-    mixture: Mixture,
+    mixture: DataConfig,
     settings: EvaluationConfig,
     length: int,
     path: Path,
@@ -72,18 +74,31 @@ def evaluate(
         metrics = dict.fromkeys((*task.metrics, *scoring.METRICS))
         summary.setdefault(task.name, {}).update(summarise(scored, tuple(metrics), chance))
         rows.extend(scored)
+    context = EvaluationContext(
+        mixture, objective, settings.seed, settings.batch_size, length, source_length
+    )
+    for evaluator in settings.evaluators:
+        found = [{"task": evaluator.name} | row for row in evaluator(model, context)]
+        numbers = {name for row in found for name, value in row.items() if _is_metric(name, value)}
+        summary.setdefault(evaluator.name, {}).update(summarise(found, sorted(numbers)))
+        rows.extend(found)
     write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
     return summary
 
 
-def judged_tasks(mixture: Mixture, settings: EvaluationConfig) -> list[EvaluationTask]:
+def _is_metric(name: str, value: Any) -> bool:
+    return name not in ("task", "instance") and isinstance(value, int | float)
+
+
+def judged_tasks(mixture: DataConfig, settings: EvaluationConfig) -> list[EvaluationTask]:
     """The mixture's tasks that have answers, and the suite's, in the mixture's codec.
 
     Raises:
       ConfigError: if a task of the suite has the name of one of the mixture.
     """
-    own = [EvaluationTask(task) for task in mixture.every_task if task.has_answers]
-    twice = {task.name for task in mixture.every_task} & {one.task.name for one in settings.suite}
+    tasks = getattr(mixture, "every_task", ())
+    own = [EvaluationTask(task) for task in tasks if task.has_answers]
+    twice = {task.name for task in tasks} & {one.task.name for one in settings.suite}
     if twice:
         raise ConfigError(
             f"the tasks {sorted(twice)} of evaluation.suite have the names of tasks of the "
@@ -97,16 +112,17 @@ def judged_tasks(mixture: Mixture, settings: EvaluationConfig) -> list[Evaluatio
 
 
 def heldout_losses(
-    model: Transformer,
+    model: Any,
     objective: Objective,
-    mixture: Mixture,
+    mixture: DataConfig,
     settings: EvaluationConfig,
     length: int,
     source_length: int | None = None,
 ) -> Sequence[tuple[str, float | None]]:
     """(task, mean loss of its held-out tokens) for every task; None where a task had no row.
 
-    Every task is read by itself, so that a task of small weight is judged on as many tokens.
+    Every task of a mixture is read by itself, so that a task of small weight is scored on as many
+    tokens; data of another kind is read as a whole.
     """
     losses = []
 
@@ -116,9 +132,13 @@ def heldout_losses(
         return loss.metrics.get("loss", Sum(loss.total, loss.weight))
 
     mesh = jax.sharding.get_mesh()
-    for task in mixture.every_task:
-        alone = Mixture(task.name, (dataclasses.replace(task, epochs=None),))
-        data = alone.open(
+    rules = getattr(model, "layout", Layout()).rules
+    parts: list[DataConfig] = [
+        Mixture(task.name, (dataclasses.replace(task, epochs=None),))
+        for task in getattr(mixture, "every_task", ())
+    ]
+    for part in parts or [mixture]:
+        data = part.open(
             batch_size=settings.batch_size,
             length=length,
             seed=settings.seed,
@@ -127,8 +147,8 @@ def heldout_losses(
         )
         total = np.zeros(2)
         for step in range(settings.num_batches):
-            batch = put_batch(data.batch(step), mesh, model.layout.rules)
+            batch = put_batch(data.batch(step), mesh, rules)
             one = loss_sum(model, batch)
             total += [np.sum(one.total), np.sum(one.weight)]
-        losses.append((task.name, float(total[0] / total[1]) if total[1] else None))
+        losses.append((part.name, float(total[0] / total[1]) if total[1] else None))
     return losses

@@ -24,9 +24,10 @@ from jaxgen.interchange.files import CONFIG, TensorFiles, check_tensors, read_js
 from jaxgen.interchange.layouts import Range
 from jaxgen.interchange.placing import Placement, place
 from jaxgen.interchange.tables import Family, Values
+from jaxgen.models.base import abstract_model
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.parameters import named_parameters
-from jaxgen.models.transformer import Transformer, abstract_transformer
+from jaxgen.models.transformer import Transformer
 from jaxgen.sharding.layout import Layout
 
 ROWS_COMPARED = 4096
@@ -68,7 +69,7 @@ def load_model(checkpoint: Checkpoint, layout: Layout = Layout()) -> Transformer
       InterchangeError: if the files are damaged, or do not hold the model's parameters; nothing is
         read into memory before this is known.
     """
-    abstract = abstract_transformer(checkpoint.config, layout)
+    abstract = abstract_model(checkpoint.config, layout)
     parameters = dict(named_parameters(abstract))
     arrays = load_parameters(checkpoint, {name: p.get_value() for name, p in parameters.items()})
     structure = jax.tree_util.tree_structure(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from jaxgen.errors import ConfigError
 from jaxgen.models.block_config import Initialization, LatentConfig, LayerConfig
@@ -13,6 +13,14 @@ from jaxgen.models.parametrization import Parametrization, check
 from jaxgen.ops.attention.biases import PositionBias
 from jaxgen.ops.attention.masks import Bidirectional
 from jaxgen.ops.moe_config import MoEConfig
+
+if TYPE_CHECKING:
+    from flax import nnx
+
+    from jaxgen.batch import Batch
+    from jaxgen.models.base import ParameterCount
+    from jaxgen.models.transformer import Transformer
+    from jaxgen.sharding.layout import Layout
 
 BiasGroup = Literal["qkv", "attention_out", "feed_forward", "norm", "logits"]
 
@@ -163,6 +171,52 @@ class TransformerConfig:
                 raise ConfigError(f"model.{name}={getattr(self, name)} must be in [0, 1).")
         if self.parametrization is not None:
             check(self.parametrization, self)
+
+    def build(self, rngs: nnx.Rngs, layout: Layout) -> Transformer:
+        """Returns the model."""
+        from jaxgen.models.transformer import Transformer
+
+        return Transformer(self, rngs, layout)
+
+    def count(self) -> ParameterCount:
+        """Returns the exact numbers of parameters."""
+        from jaxgen.models.counting import count_parameters
+
+        return count_parameters(self)
+
+    def flops(self, length: int, source_length: int | None = None) -> int:
+        """Returns the FLOPs of training for a token of a row of `length`."""
+        from jaxgen.models.counting import training_flops_per_token
+
+        return training_flops_per_token(self, length, source_length)
+
+    def batch_spec(
+        self, *, batch_size: int, length: int, source_length: int | None = None
+    ) -> Batch:
+        """Returns the shapes of the batch that the model reads.
+
+        Raises:
+          ConfigError: rows longer than the learned positions, or a source where there is no
+            encoder, or the reverse.
+        """
+        from jaxgen.models.base import token_batch_spec
+
+        if self.embedding_positions == "learned" and (self.max_length or 0) < length:
+            raise ConfigError(
+                f"train.length={length} exceeds the learned positions, "
+                f"model.max_length={self.max_length}."
+            )
+        if self.num_encoder_layers and source_length is None:
+            raise ConfigError(
+                f"the model has {self.num_encoder_layers} encoder layers: set "
+                "train.source_length, the tokens of a row that the encoder reads."
+            )
+        if not self.num_encoder_layers and source_length is not None:
+            raise ConfigError(
+                f"train.source_length={source_length} is of models with an encoder; "
+                "leave it out, or set model.num_encoder_layers."
+            )
+        return token_batch_spec(batch_size, length, source_length)
 
     @property
     def kv_heads(self) -> int:

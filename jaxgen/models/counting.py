@@ -6,26 +6,9 @@ import dataclasses
 from collections.abc import Iterator
 from fractions import Fraction
 
+from jaxgen.models.base import ParameterCount
 from jaxgen.models.config import Group, TransformerConfig
 from jaxgen.ops.moe_config import MoEConfig
-
-
-@dataclasses.dataclass(frozen=True)
-class ParameterCount:
-    """How many numbers a model holds.
-
-    Attributes:
-      total: all.
-      embedding: the token, position, type and unembedding tables.
-      active: those that compute one token: all but the experts a token is not sent to (where
-        experts choose, on average).
-      head: those between the last block and the logits, and the logits' bias.
-    """
-
-    total: int
-    embedding: int
-    active: int
-    head: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,12 +155,8 @@ def forward_flops_per_token(
     return round(2 * (products + config.embed_dim * config.vocab_size))
 
 
-def training_flops_per_token(config: TransformerConfig, length: int) -> int:
+def training_flops_per_token(
+    config: TransformerConfig, length: int, source_length: int | None = None
+) -> int:
     """Forward and backward: three times the forward pass; recomputation is not counted."""
-    return 3 * forward_flops_per_token(config, length)
-
-
-def six_n_flops_per_token(config: TransformerConfig) -> int:
-    """The approximation 6N of Kaplan et al. (2001.08361), N the active non-embedding parameters."""
-    count = count_parameters(config)
-    return 6 * (count.active - count.embedding)
+    return 3 * forward_flops_per_token(config, length, source_length)

@@ -17,15 +17,14 @@ from jaxgen.models.context import AttentionContext, EncoderOutput, make_contexts
 from jaxgen.models.embedding import Embedding
 from jaxgen.models.head import Pooler, Transform
 from jaxgen.models.moe import Auxiliary, balanced, router_losses
-from jaxgen.models.parameters import gather, make_parameter, named_parameters
+from jaxgen.models.parameters import gather, make_parameter
 from jaxgen.models.stack import Stack
 from jaxgen.ops.attention.masks import AttentionMask, AttentionSide, attention_side
 from jaxgen.ops.dropout import split
 from jaxgen.ops.initializers import Initializer, normal, zeros
 from jaxgen.ops.slots import mark
-from jaxgen.sharding.checks import check_all_axes_split, check_layout
 from jaxgen.sharding.layout import Layout, spec, under_layout, using
-from jaxgen.sharding.rules import Rules, einsum, reshard
+from jaxgen.sharding.rules import einsum, reshard
 
 
 @jax.tree_util.register_dataclass
@@ -225,17 +224,3 @@ def _check_source(config: TransformerConfig, batch: Batch, cache: Cache | None) 
             f"the model has {config.num_encoder_layers} encoder layers and the batch no source "
             "(Batch.encoder); use a mixture that makes one, or a model without an encoder."
         )
-
-
-def abstract_transformer(config: TransformerConfig, layout: Layout = Layout()) -> Transformer:
-    """The model's tree with shapes (and, under a mesh, layouts) but no memory."""
-    return jax.eval_shape(lambda: Transformer(config, nnx.Rngs(0), layout))
-
-
-def check_model_fits(config: TransformerConfig, rules: Rules, mesh: jax.sharding.Mesh) -> None:
-    """Raises ShardingError, naming the parameter, if the mesh does not divide it."""
-    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
-        abstract = abstract_transformer(config, Layout(rules))
-    arrays = [(name, p.shape, p.logical_axes) for name, p in named_parameters(abstract)]
-    check_layout(arrays, rules, dict(mesh.shape))
-    check_all_axes_split([axes for *_, axes in arrays], rules, dict(mesh.shape))

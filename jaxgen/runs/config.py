@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from jaxgen.data.mixtures import Mixture
+from jaxgen.data.base import DataConfig
 from jaxgen.errors import ConfigError
 from jaxgen.evaluation.config import EvaluationConfig
-from jaxgen.models.config import TransformerConfig
+from jaxgen.models.base import ModelConfig
 from jaxgen.objectives.base import Objective
 from jaxgen.objectives.next_token import NextToken
 from jaxgen.sharding.mesh import MeshConfig
@@ -20,8 +20,8 @@ class RunConfig:
     """Complete: equal configurations make equal runs.
 
     Attributes:
-      model: the transformer.
-      mixture: the tasks and their weights.
+      model: what is trained.
+      mixture: the data, such as a mixture of tasks.
       train: length, batches, optimiser.
       objective: what is minimised; held-out losses are its "loss" metric.
       mesh: sizes of the mesh axes.
@@ -34,8 +34,8 @@ class RunConfig:
         "../base" is the run beside it. None: fresh parameters.
     """
 
-    model: TransformerConfig
-    mixture: Mixture
+    model: ModelConfig
+    mixture: DataConfig
     train: TrainConfig
     objective: Objective = NextToken()
     mesh: MeshConfig = MeshConfig()
@@ -48,20 +48,14 @@ class RunConfig:
     def __post_init__(self):
         if self.version == "latest" or not self.version:
             raise ConfigError("run.version must say which, such as '1'; 'latest' does not.")
-        vocab_size = self.mixture.codec.vocab_size
-        if self.model.vocab_size < vocab_size:
+        # A model that reads tokens says how many there are; others read another thing.
+        codec_size, vocab_size = self.mixture.codec.vocab_size, getattr(self.model, "vocab_size", None)
+        if vocab_size is not None and vocab_size < codec_size:
             raise ConfigError(
-                f"model.vocab_size={self.model.vocab_size} cannot hold the codec's {vocab_size} "
-                f"tokens; set it to {-(-vocab_size // 64) * 64}."
+                f"model.vocab_size={vocab_size} cannot hold the codec's {codec_size} tokens; "
+                f"set it to {-(-codec_size // 64) * 64}."
             )
-        has_encoder = self.model.num_encoder_layers > 0
-        if has_encoder and self.train.source_length is None:
-            raise ConfigError(
-                f"the model has {self.model.num_encoder_layers} encoder layers: set "
-                "train.source_length, the tokens of a row that the encoder reads."
-            )
-        if not has_encoder and self.train.source_length is not None:
-            raise ConfigError(
-                f"train.source_length={self.train.source_length} is of models with an encoder; "
-                "leave it out, or set model.num_encoder_layers."
-            )
+        train = self.train
+        self.model.batch_spec(
+            batch_size=train.batch_size, length=train.length, source_length=train.source_length
+        )

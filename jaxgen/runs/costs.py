@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-from jaxgen.models.counting import count_parameters, training_flops_per_token
 from jaxgen.runs.config import RunConfig
 
 
@@ -27,8 +26,8 @@ class Cost:
 
 def cost_of(config: RunConfig) -> Cost:
     """Exact, without building anything."""
-    active = count_parameters(config.model).active
+    active = config.model.count().active
     steps = config.train.total_steps(active)
     tokens = config.train.tokens_before(steps)
-    flops = tokens * training_flops_per_token(config.model, config.train.length)
+    flops = tokens * config.model.flops(config.train.length)
     return Cost(active, steps, tokens, flops)

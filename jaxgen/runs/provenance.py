@@ -12,11 +12,6 @@ from typing import Any
 
 from jaxgen import __version__
 from jaxgen.errors import JaxgenWarning
-from jaxgen.models.counting import (
-    count_parameters,
-    six_n_flops_per_token,
-    training_flops_per_token,
-)
 from jaxgen.runs.config import RunConfig
 from jaxgen.training.program import Program
 
@@ -25,9 +20,9 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
 
 def provenance(config: RunConfig, program: Program) -> dict[str, Any]:
     """The part of run.json that is known before the first step."""
-    count = count_parameters(config.model)
+    count = config.model.count()
     tokens = config.train.tokens_before(program.total_steps)
-    flops_per_token = training_flops_per_token(config.model, config.train.length)
+    flops_per_token = config.model.flops(config.train.length)
     return {
         "parameters": {
             "total": count.total,
@@ -38,7 +33,7 @@ def provenance(config: RunConfig, program: Program) -> dict[str, Any]:
         "steps": program.total_steps,
         "tokens": tokens,
         "flops_per_token": flops_per_token,
-        "six_n_flops_per_token": six_n_flops_per_token(config.model),
+        "six_n_flops_per_token": count.six_n_flops,
         "flops": tokens * flops_per_token,
         "tasks": list(config.mixture.task_names),
         "codec_digest": config.mixture.codec.digest,

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from jaxgen.errors import StudyError
-from jaxgen.models.counting import count_parameters
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.costs import cost_of
 from jaxgen.studies.study_runs import Ladder, rung_of, unique_tokens
@@ -73,7 +72,7 @@ def held_out_rung(configs: Sequence[RunConfig]) -> HeldOutRung:
             f"the rung {names.pop()} begins with the parameters of {configs[0].initialize_from}, "
             "and no law of size and tokens says what becomes of them; leave it out of held_out."
         )
-    count, cost = count_parameters(configs[0].model), cost_of(configs[0])
+    count, cost = configs[0].model.count(), cost_of(configs[0])
     train = configs[0].train
     num_rows = train.batch_sizes.rows_before(cost.steps)
     data = open_data(configs[0].mixture, train, cost.steps)

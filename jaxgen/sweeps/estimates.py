@@ -11,7 +11,6 @@ import jax
 import numpy as np
 
 from jaxgen.errors import JaxgenError
-from jaxgen.models.counting import count_parameters, training_flops_per_token
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.costs import cost_of
 from jaxgen.runs.run_directory import RunDirectory
@@ -43,7 +42,7 @@ class Speeds:
         if not self.by_size:
             return None
         sizes = sorted(self.by_size)
-        size = training_flops_per_token(config.model, config.train.length)
+        size = config.model.flops(config.train.length)
         speed = np.interp(
             np.log(size), np.log(sizes), np.log([self.by_size[known] for known in sizes])
         )
@@ -56,7 +55,7 @@ def recorded_speeds(configs: Sequence[RunConfig], directories: Sequence[RunDirec
     for config, directory in zip(configs, directories, strict=True):
         attempts = read_attempts(directory)
         if len(attempts) == 1 and attempts[0].outcome == "finished" and attempts[0].seconds:
-            size = training_flops_per_token(config.model, config.train.length)
+            size = config.model.flops(config.train.length)
             found.setdefault(size, []).append(cost_of(config).flops / attempts[0].seconds)
     count = sum(map(len, found.values()))
     means = {size: sum(speeds) / len(speeds) for size, speeds in found.items()}
@@ -68,12 +67,12 @@ def measure_speeds(configs: Sequence[RunConfig]) -> Speeds:
 
     Compilation, evaluation and checkpoints are left out.
     """
-    by_size = {training_flops_per_token(c.model, c.train.length): c for c in configs}
+    by_size = {c.model.flops(c.train.length): c for c in configs}
     speeds, problems = {}, []
     for size in sorted({min(by_size), max(by_size)}):
         config = by_size[size]
         step_flops = size * config.train.length * config.train.batch_sizes.at(0)
-        if step_flops > MAX_STEP_FLOPS or count_parameters(config.model).total > MAX_PARAMETERS:
+        if step_flops > MAX_STEP_FLOPS or config.model.count().total > MAX_PARAMETERS:
             problems.append(f"{config.name} is too large to be measured here")
             continue
         try:
@@ -94,7 +93,7 @@ def _seconds_of_step(config: RunConfig) -> float:
     with jax.set_mesh(mesh):
         state = program.fresh_state()
         batch = put_batch(data.batch(0), mesh, program.layout.rules, accumulation)
-        step = program.train_step(len(data.task_names), accumulation)
+        step = program.train_step(accumulation)
         state, metrics = step(state, batch)
         jax.block_until_ready(metrics)
         begun = time.monotonic()

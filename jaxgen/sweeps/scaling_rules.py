@@ -22,8 +22,7 @@ import math
 from typing import Any, Protocol
 
 from jaxgen.errors import ConfigError
-from jaxgen.models.config import TransformerConfig
-from jaxgen.models.counting import count_parameters, training_flops_per_token
+from jaxgen.models.base import ModelConfig
 from jaxgen.runs.config import RunConfig
 from jaxgen.sweeps.grid import Change, changed
 
@@ -80,7 +79,7 @@ class ModelShape:
 class TokenBudget(Protocol):
     """A rule for how many tokens a model is trained on."""
 
-    def tokens(self, model: TransformerConfig, length: int) -> float:
+    def tokens(self, model: ModelConfig, length: int) -> float:
         """Returns the tokens of a model trained on rows of `length`."""
         ...
 
@@ -92,10 +91,10 @@ class TokensPerParameter:
     ratio: float = 20.0
     embeddings: bool = True
 
-    def tokens(self, model: TransformerConfig, length: int) -> float:
+    def tokens(self, model: ModelConfig, length: int) -> float:
         """Returns the tokens of a model trained on rows of `length`."""
         del length
-        count = count_parameters(model)
+        count = model.count()
         return self.ratio * (count.active - (0 if self.embeddings else count.embedding))
 
 
@@ -105,9 +104,9 @@ class TrainingFlops:
 
     flops: float
 
-    def tokens(self, model: TransformerConfig, length: int) -> float:
+    def tokens(self, model: ModelConfig, length: int) -> float:
         """Returns the tokens of a model trained on rows of `length`."""
-        return self.flops / training_flops_per_token(model, length)
+        return self.flops / model.flops(length)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,13 +217,13 @@ class ScalingRules:
         }
         return Change(f"d{depth}-w{model.embed_dim}", dict(rung.values) | values)
 
-    def size(self, model: TransformerConfig) -> Size:
+    def size(self, model: ModelConfig) -> Size:
         """Returns N, D and C of a model under the budget."""
         length = self.base.train.length
         tokens = self.budget.tokens(model, length)
-        count = count_parameters(model)
+        count = model.count()
         logits = 6 * model.embed_dim * model.vocab_size
-        flops = tokens * (training_flops_per_token(model, length) - logits)
+        flops = tokens * (model.flops(length) - logits)
         return Size(count.active - count.embedding, tokens, flops)
 
 

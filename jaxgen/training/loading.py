@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import math
+import typing
+from typing import Any
+
 import jax
 import numpy as np
 
-from jaxgen.batch import Batch
-from jaxgen.data.loading import MixtureData
-from jaxgen.data.mixtures import Mixture
+from jaxgen.data.base import Data, DataConfig
 from jaxgen.errors import ShardingError
 from jaxgen.sharding.checks import axis_names
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.config import TrainConfig
 
 
-def open_data(mixture: Mixture, train: TrainConfig, num_steps: int) -> MixtureData:
+def open_data(mixture: DataConfig, train: TrainConfig, num_steps: int) -> Data:
     """The rows of a run.
 
     Raises:
@@ -31,22 +35,76 @@ def open_data(mixture: Mixture, train: TrainConfig, num_steps: int) -> MixtureDa
     return data
 
 
-def put_batch(batch: Batch, mesh: jax.sharding.Mesh, rules: Rules, accumulation: int = 1) -> Batch:
-    """Lays a host batch [batch, length] out over the mesh.
+def put_batch(batch: Any, mesh: jax.sharding.Mesh, rules: Rules, accumulation: int = 1) -> Any:
+    """Lays a host's batch out over the mesh: any pytree of arrays [batch, ...].
 
-    With `accumulation` above 1 the arrays become [accumulation, batch / accumulation, length].
+    The fields of a dataclass say how their arrays are split (see `jaxgen.batch.TokenArray`); other
+    arrays are split by rows alone. Where there are several processes, each gives its own rows, as
+    `process_rows` says. With `accumulation` above 1 the arrays become
+    [accumulation, batch / accumulation, ...].
     """
-    spec = rules.activation("batch", "length")
-    if accumulation > 1:
-        spec = jax.P(None, *spec)
-    sharding = jax.NamedSharding(mesh, spec)
 
-    def put(array: np.ndarray) -> jax.Array:
+    def put(axes: tuple[str | None, ...], array: Any) -> jax.Array:
+        array = np.asarray(array)
         if accumulation > 1:
-            array = array.reshape(accumulation, -1, array.shape[-1])
-        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+            array = array.reshape(accumulation, -1, *array.shape[1:])
+            axes = (None, *axes)
+        spec = rules.activation(*axes, *[None] * (array.ndim - len(axes)))
+        sharding = jax.NamedSharding(mesh, spec)
+        return jax.make_array_from_process_local_data(sharding, array)
 
-    return jax.tree.map(put, batch)
+    def walk(node: Any, axes: tuple[str | None, ...] = ("batch",)) -> Any:
+        if not dataclasses.is_dataclass(node) or isinstance(node, type):
+            return jax.tree.map(functools.partial(put, axes), node)
+        hints = typing.get_type_hints(type(node), include_extras=True)
+        changes = {
+            field.name: walk(
+                getattr(node, field.name), *getattr(hints[field.name], "__metadata__", ())
+            )
+            for field in dataclasses.fields(node)
+            if not field.metadata.get("static")
+        }
+        return dataclasses.replace(node, **changes)
+
+    return walk(batch)
+
+
+@dataclasses.dataclass(frozen=True)
+class ProcessRows:
+    """Maps the size of a global batch to the numbers of the rows that one process needs.
+
+    Attributes:
+      micro_batch_size: rows of a full microbatch; each microbatch is split over the mesh by itself.
+      parts: equal stretches of rows that the mesh splits a microbatch into.
+      own: the stretches that lie on this process's devices, ascending.
+    """
+
+    micro_batch_size: int
+    parts: int
+    own: tuple[int, ...]
+
+    def __call__(self, batch_size: int) -> list[int]:
+        """Returns the rows of the process in ascending order."""
+        micro = min(batch_size, self.micro_batch_size)
+        size = micro // self.parts
+        return [
+            start + part * size + row
+            for start in range(0, batch_size, micro)
+            for part in self.own
+            for row in range(size)
+        ]
+
+
+def process_rows(
+    mesh: jax.sharding.Mesh, rules: Rules, micro_batch_size: int, process: int | None = None
+) -> ProcessRows:
+    """Returns which rows a process (this one by default) reads; see `put_batch`."""
+    process = jax.process_index() if process is None else process
+    parts = math.prod(mesh.shape[axis] for axis in axis_names(rules.batch))
+    sharding = jax.NamedSharding(mesh, rules.activation("batch"))
+    places = sharding.devices_indices_map((parts,)).items()
+    own = {place[0].start or 0 for device, place in places if device.process_index == process}
+    return ProcessRows(micro_batch_size, parts, tuple(sorted(own)))
 
 
 def check_batch_fits(

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from jaxgen.data.base import Data
 from jaxgen.errors import InterruptedTrainingError
-from jaxgen.training.loading import put_batch
+from jaxgen.training.loading import process_rows, put_batch
 from jaxgen.training.metrics import Window
 from jaxgen.training.program import Program
 from jaxgen.training.recorder import Recorder
@@ -70,7 +70,8 @@ def fit(
 
     state, start, window = _newest(program, checkpoints, begin, data.task_names)
     recorder = Recorder(program, trackers, window)
-    batches = data.iterate(start, num_workers=train.data_workers)
+    rows = process_rows(program.mesh, program.layout.rules, train.micro_batch_size)
+    batches = data.iterate(start, rows=rows, num_workers=train.data_workers)
     with StopSignal() as stop:
         for step in range(start + 1, total + 1):
             accumulation = train.accumulation_at(step - 1)

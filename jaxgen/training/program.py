@@ -9,9 +9,7 @@ from typing import Any
 import jax
 
 from jaxgen.errors import ConfigError
-from jaxgen.models.config import TransformerConfig
-from jaxgen.models.counting import count_parameters
-from jaxgen.models.transformer import check_model_fits
+from jaxgen.models.base import ModelConfig, check_model_fits
 from jaxgen.objectives.base import Objective, adds_over_microbatches
 from jaxgen.objectives.next_token import NextToken
 from jaxgen.sharding.layout import Layout
@@ -28,7 +26,7 @@ from jaxgen.training.step import StepMetrics, make_train_step
 class Program:
     """A model, how it is trained and where; nothing is on the devices yet."""
 
-    model: TransformerConfig
+    model: ModelConfig
     train: TrainConfig
     mesh: jax.sharding.Mesh
     layout: Layout
@@ -71,13 +69,13 @@ class Program:
         return initial_state(self.model, self.optimizer, self.layout, self.train.seed)
 
 
-def layout_of(model: TransformerConfig, rules: Rules) -> Layout:
+def layout_of(model: ModelConfig, rules: Rules) -> Layout:
     """Returns the layout that a model of this configuration is built with."""
-    return Layout(rules, model.remat, model.scan_unroll)
+    return Layout(rules, getattr(model, "remat", "none"), getattr(model, "scan_unroll", 1))
 
 
 def build_program(
-    model: TransformerConfig,
+    model: ModelConfig,
     train: TrainConfig,
     mesh: jax.sharding.Mesh,
     rules: Rules,
@@ -103,16 +101,15 @@ def build_program(
             f"train.accumulation={train.accumulation} works through a batch in microbatches, and "
             f"the loss of {type(objective).__name__} is not a sum over them; set it to 1."
         )
-    check_model_fits(model, rules, mesh)
+    layout = layout_of(model, rules)
+    check_model_fits(model, layout, mesh)
     for stage in train.batch_sizes.stages:
         micro = min(stage.batch_size, train.micro_batch_size)
         check_batch_fits(micro, train.length, mesh, rules)
-    if model.embedding_positions == "learned" and (model.max_length or 0) < train.length:
-        raise ConfigError(
-            f"train.length={train.length} exceeds the learned positions, "
-            f"model.max_length={model.max_length}."
-        )
-    active = count_parameters(model).active
+    model.batch_spec(
+        batch_size=train.batch_size, length=train.length, source_length=train.source_length
+    )
+    active = model.count().active
     total_steps = train.total_steps(active)
 
     def steps(duration: int | str) -> int:
@@ -124,5 +121,4 @@ def build_program(
 
     schedule = train.schedule.build(total_steps, steps)
     optimizer = build_optimizer(train.optimizer, schedule, model)
-    layout = layout_of(model, rules)
     return Program(model, train, mesh, layout, objective, total_steps, schedule, optimizer)

@@ -10,7 +10,6 @@ from typing import Any
 import jax
 
 from jaxgen.errors import NotFiniteError
-from jaxgen.models.counting import training_flops_per_token
 from jaxgen.training.metrics import Window
 from jaxgen.training.program import Program
 from jaxgen.training.step import StepMetrics
@@ -86,7 +85,7 @@ class Recorder:
         program = self._program
         tokens_per_second = tokens / seconds
         left = program.train.tokens_before(program.total_steps) - program.train.tokens_before(step)
-        flops_per_token = training_flops_per_token(program.model, program.train.length)
+        flops_per_token = program.model.flops(program.train.length)
         return {
             "tokens_per_second": tokens_per_second,
             "model_flops_per_second": tokens_per_second * flops_per_token,

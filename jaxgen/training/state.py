@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from jaxgen.models.config import TransformerConfig
-from jaxgen.models.transformer import Transformer
+from jaxgen.models.base import ModelConfig
 from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.rules import mesh_is_set
 
@@ -23,7 +22,7 @@ class TrainState:
 
     Attributes:
       step: scalar int32, steps done.
-      model: the parameters, a `Transformer`.
+      model: the parameters, as `ModelConfig.build` makes them.
       optimizer_state: optax's, each moment in its parameter's layout.
     """
 
@@ -33,7 +32,7 @@ class TrainState:
 
 
 def initial_state(
-    config: TransformerConfig,
+    config: ModelConfig,
     optimizer: optax.GradientTransformation,
     layout: Layout,
     seed: int | jax.Array,
@@ -42,7 +41,7 @@ def initial_state(
 
     `seed` is a number, or a key where it is an argument of the jitted function.
     """
-    return state_with(Transformer(config, nnx.Rngs(params=seed), layout), optimizer)
+    return state_with(config.build(nnx.Rngs(params=seed), layout), optimizer)
 
 
 def state_with(model: Any, optimizer: optax.GradientTransformation) -> TrainState:

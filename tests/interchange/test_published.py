@@ -9,8 +9,8 @@ from jaxgen.interchange.configs import differences, find_family, read_config, wr
 from jaxgen.interchange.exporting import choose_family
 from jaxgen.interchange.families import FAMILIES
 from jaxgen.interchange.placing import place
+from jaxgen.models.base import abstract_model
 from jaxgen.models.parameters import named_parameters
-from jaxgen.models.transformer import abstract_transformer
 
 COMMON = '"torch_dtype": "bfloat16", "transformers_version": "4.43.0", "use_cache": true'
 PUBLISHED = {
@@ -166,7 +166,7 @@ def test_a_published_model_has_its_published_size(name):
     values = json.loads(text.replace("COMMON", COMMON))
     family = find_family(FAMILIES, values)
     config = read_config(family, values)
-    abstract = abstract_transformer(config)
+    abstract = abstract_model(config)
     shapes = {path: parameter.shape for path, parameter in named_parameters(abstract)}
     assert sum(math.prod(shape) for shape in shapes.values()) == parameters
     place(family, config, shapes)

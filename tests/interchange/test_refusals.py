@@ -18,9 +18,9 @@ from jaxgen.interchange.families import FAMILIES
 from jaxgen.interchange.files import TensorFiles
 from jaxgen.interchange.importing import load_model, open_checkpoint
 from jaxgen.interchange.placing import place
+from jaxgen.models.base import abstract_model
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.parameters import named_parameters
-from jaxgen.models.transformer import abstract_transformer
 from jaxgen.ops.positions import Rope, RopeScaling
 
 
@@ -134,7 +134,7 @@ def folder(tmp_path):
     values = CONFIGS["llama"]
     (tmp_path / "config.json").write_text(json.dumps(values))
     checkpoint = open_checkpoint(tmp_path)
-    shapes = {n: p.shape for n, p in named_parameters(abstract_transformer(checkpoint.config))}
+    shapes = {n: p.shape for n, p in named_parameters(abstract_model(checkpoint.config))}
     placements = place(checkpoint.family, checkpoint.config, shapes)
     tensors = {n: np.zeros(p.tensor_shape, np.float32) for p in placements for n, _ in p.tensors()}
     save_file(tensors, tmp_path / "model.safetensors")

@@ -6,11 +6,12 @@ import jax
 import pytest
 from support.helpers import ALL_BIASES, tiny_dense, tiny_gpt2, tiny_moe
 
+from jaxgen.models.base import abstract_model
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.counting import count_parameters
 from jaxgen.models.parameters import named_parameters, number_of_parameters
-from jaxgen.models.transformer import Transformer, abstract_transformer
+from jaxgen.models.transformer import Transformer
 
 CONFIGS = [
     tiny_dense(),
@@ -23,7 +24,7 @@ CONFIGS = [
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_parameters_equal_the_real_tree(config):
-    model = abstract_transformer(config)
+    model = abstract_model(config)
     count = count_parameters(config)
     assert count.total == number_of_parameters(model)
     tables = [p for name, p in named_parameters(model) if "embedding" in name]
@@ -51,6 +52,6 @@ def test_gpt2_and_llama_have_their_published_counts():
 
 
 def test_the_model_is_a_plain_pytree():
-    model = abstract_transformer(tiny_dense())
+    model = abstract_model(tiny_dense())
     assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(model))
     assert isinstance(jax.tree.map(lambda x: x, model), Transformer)

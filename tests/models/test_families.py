@@ -10,10 +10,10 @@ from support.compiled_flops import matrix_product_flops
 from support.helpers import build, families, one_row, source_of, tiny_model
 
 from jaxgen.commands.models import load_model, model_names
+from jaxgen.models.base import abstract_model
 from jaxgen.models.counting import count_parameters, forward_flops_per_token
 from jaxgen.models.moe import BLOCK_ROWS
 from jaxgen.models.parameters import number_of_parameters
-from jaxgen.models.transformer import abstract_transformer
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,7 +42,7 @@ def test_counts_are_those_of_the_tree_and_of_the_publication(name):
     card, count = config.card, count_parameters(config)
     assert card is not None and card.name and card.source
     with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
-        assert count.total == number_of_parameters(abstract_transformer(config))
+        assert count.total == number_of_parameters(abstract_model(config))
     if card.parameters is None:
         assert name.endswith("/tiny")
         return

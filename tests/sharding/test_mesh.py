@@ -3,8 +3,9 @@ import pytest
 from support.helpers import tiny_dense, tiny_moe
 
 from jaxgen.errors import ShardingError
-from jaxgen.models.transformer import check_model_fits
+from jaxgen.models.base import check_model_fits
 from jaxgen.sharding.checks import check_layout
+from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.mesh import MESH_AXES, MeshConfig, make_mesh
 from jaxgen.sharding.rules import Rules
 
@@ -72,5 +73,5 @@ def test_an_axis_used_twice_or_unknown_is_refused():
 )
 def test_an_axis_that_would_split_nothing_is_refused(mesh, rules):
     with pytest.raises(ShardingError, match=r"=2 splits nothing .* would do the same work"):
-        check_model_fits(tiny_dense(), rules, make_mesh(mesh))
-    check_model_fits(tiny_moe(), Rules(), make_mesh(mesh))
+        check_model_fits(tiny_dense(), Layout(rules), make_mesh(mesh))
+    check_model_fits(tiny_moe(), Layout(), make_mesh(mesh))

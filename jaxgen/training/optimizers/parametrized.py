@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import optax
 from flax import nnx
 
 from jaxgen.errors import ConfigError
-from jaxgen.models.config import TransformerConfig
+from jaxgen.models.base import ModelConfig
 from jaxgen.models.parametrization import Multipliers
 from jaxgen.training.optimizers.base import Optimizer, PerParameterOptimizer
 
 
 def build_optimizer(
-    optimizer: Optimizer, schedule: optax.Schedule, model: TransformerConfig
+    optimizer: Optimizer, schedule: optax.Schedule, model: ModelConfig
 ) -> optax.GradientTransformation:
     """Returns the transformation of a model's gradients into updates.
 
@@ -24,7 +26,9 @@ def build_optimizer(
     Raises:
       ConfigError: for a parametrization with an optimizer that cannot follow it.
     """
-    parametrization = model.parametrization
+    # A transformer's; other models need know nothing of it.
+    settings: Any = model
+    parametrization = getattr(settings, "parametrization", None)
     if parametrization is None:
         return optimizer.build(schedule)
     if not isinstance(optimizer, PerParameterOptimizer):
@@ -36,6 +40,6 @@ def build_optimizer(
 
     def multipliers(parameter: nnx.Param) -> Multipliers:
         axes = parameter.logical_axes
-        return parametrization.multipliers(axes, model.embed_dim, model.num_layers)
+        return parametrization.multipliers(axes, settings.embed_dim, settings.num_layers)
 
     return optimizer.build_per_parameter(schedule, multipliers)

@@ -1,0 +1,67 @@
+"""Losses as named sums: what is reported of a batch, and what may be accumulated."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from support.helpers import build, one_device_mesh, random_batch, tiny_dense, tiny_moe
+
+from jaxgen.errors import ConfigError
+from jaxgen.objectives.base import Loss
+from jaxgen.objectives.next_token import NextToken
+from jaxgen.sharding.rules import Rules
+from jaxgen.training.config import TrainConfig
+from jaxgen.training.program import build_program
+
+
+def test_a_batch_without_task_names_reports_the_same_whole():
+    model, batch = build(tiny_dense()), random_batch()
+    named = NextToken()(model, batch)
+    whole = NextToken()(model, dataclasses.replace(batch, task_names=()))
+    assert whole.total == named.total
+    for name in ("loss", "accuracy"):
+        one, parts = whole.metrics[name], named.metrics[name]
+        assert one.labels == () and parts.labels == batch.task_names
+        np.testing.assert_allclose(one.total, np.sum(parts.total), rtol=1e-6)
+        np.testing.assert_allclose(one.weight, np.sum(parts.weight), rtol=1e-6)
+
+
+def test_losses_of_parts_add_up_to_that_of_the_whole():
+    model, batch = build(tiny_dense()), random_batch()
+    whole = NextToken(z_loss=1e-2)(model, batch)
+    halves = [
+        NextToken(z_loss=1e-2)(model, jax.tree.map(lambda x, h=half: np.split(x, 2)[h], batch))
+        for half in (0, 1)
+    ]
+    added = jax.tree.map(lambda a, b: a + b, *halves)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), added, whole)
+
+
+def test_a_routers_losses_weigh_as_much_as_the_tokens():
+    model, batch = build(tiny_moe()), random_batch()
+    loss = NextToken()(model, batch)
+    tokens = np.sum(loss.metrics["loss"].total)
+    balance, z = (loss.metrics[f"router/{name}"] for name in ("load_balance_loss", "z_loss"))
+    moe = model.config.moe
+    added = moe.load_balance_weight * np.sum(balance.total)
+    added += moe.router_z_weight * np.sum(z.total)
+    np.testing.assert_allclose(loss.total, tokens + added, rtol=1e-5)
+    assert loss.metrics["router/load"].total.shape == (2, 8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Contrastive:
+    adds_over_microbatches = False
+
+    def __call__(self, model, batch, key):
+        return Loss(model, batch, {})
+
+
+def test_an_objective_that_does_not_add_over_microbatches_is_not_accumulated():
+    mesh = one_device_mesh()
+    once = TrainConfig(steps=1, batch_size=8, length=32)
+    build_program(tiny_dense(), once, mesh, Rules(), Contrastive())
+    twice = dataclasses.replace(once, accumulation=2)
+    with pytest.raises(ConfigError, match=r"accumulation=2.*Contrastive.*set it to 1"):
+        build_program(tiny_dense(), twice, mesh, Rules(), Contrastive())
