@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from jaxgen.studies.analysis import analyse_runs
-from jaxgen.studies.preregistration import outcomes
+from jaxgen.studies.analysis import analyse_runs, sections_of
 from jaxgen.studies.report import read_heading, write_report
 from jaxgen.studies.study_runs import read_runs
 
@@ -21,21 +20,21 @@ def report(arguments: argparse.Namespace) -> int:
     """
     folder = Path(arguments.study)
     runs = read_runs(folder)
-    analysis = analyse_runs(runs, outcomes(folder))
+    analysis = analyse_runs(runs)
     output = Path(arguments.output) if arguments.output else folder / "report.html"
     rungs = len({run.rung for run in runs})
     heading = read_heading(folder)
-    said = (
-        f"What {len(runs)} finished runs at {rungs} sizes say: the laws of their loss, what was "
-        "predicted of the largest, and which abilities appear with scale."
+    default = (
+        f"{len(runs)} finished runs at {rungs} sizes: scaling laws of their loss, predictions for "
+        "the largest size and their outcomes, and the abilities that appear with scale."
     )
-    lead = arguments.lead or heading.get("lead") or said
+    lead = arguments.lead or heading.get("lead") or default
     title = arguments.title or heading.get("title") or f"Study {folder.absolute().name}"
     directories = [run.directory for run in runs]
     print(write_report(directories, output, title, lead, analysis).absolute())
     if arguments.figures:
         from jaxgen.studies.figures import write_figures
 
-        for path in write_figures(analysis, Path(arguments.figures)):
+        for path in write_figures(sections_of(analysis), Path(arguments.figures)):
             print(path)
     return 0

@@ -1,10 +1,11 @@
-"""A study's analysis as one tree of plain values: all that the report says, and where it is from.
+"""A study's analysis as one tree of plain values, and the sections of the report that show it.
 
-    analysis = analyse("runs/study")
-    json.dumps(analysis)
+    tree = analyse("runs/study")
+    json.dumps(tree)
+    write_figures(sections_of(tree), Path("figures"))
 
-Every figure of a run carries the run's name, and every instance the line of the answers file that
-it stands on. What cannot be told from the runs is a "why_not": one sentence in its place.
+Every value of a run carries the run's name, and every instance the line of the answers file that it
+rests on. Where the runs cannot tell something, a "why_not" holds one sentence in its place.
 """
 
 from __future__ import annotations
@@ -18,67 +19,58 @@ from typing import Any
 
 import numpy as np
 
-from jaxgen.studies.analyses.abilities import analyse_abilities
-from jaxgen.studies.analyses.allocation import analyse_allocations
-from jaxgen.studies.analyses.experts import analyse_experts
-from jaxgen.studies.analyses.finetuning import analyse_finetuning
-from jaxgen.studies.analyses.laws import analyse_laws
-from jaxgen.studies.preregistration import outcomes
+from jaxgen.studies.analyses.abilities import ABILITIES
+from jaxgen.studies.analyses.allocation import ALLOCATION
+from jaxgen.studies.analyses.base import Tree
+from jaxgen.studies.analyses.experts import EXPERTS
+from jaxgen.studies.analyses.finetuning import FINETUNING
+from jaxgen.studies.analyses.laws import LAWS
+from jaxgen.studies.analyses.prediction import PREDICTION
+from jaxgen.studies.analyses.runs import RUNS
+from jaxgen.studies.analyses.samples import SAMPLES
+from jaxgen.studies.analyses.training import TRAINING
+from jaxgen.studies.plots import Section
 from jaxgen.studies.study_runs import StudyRun, read_runs
+
+ANALYSES = (
+    TRAINING,
+    LAWS,
+    ALLOCATION,
+    EXPERTS,
+    PREDICTION,
+    ABILITIES,
+    FINETUNING,
+    SAMPLES,
+    RUNS,
+)
+"""In the order of the report."""
 
 
 def analyse(study_folder: str | os.PathLike) -> dict[str, Any]:
     """Analyses the finished runs of a folder.
 
     Returns:
-      "runs": name, rung, mixture, seed, counts, tokens, FLOPs, loss and parent of each; "laws", see
-      `analyse_laws`; "allocations", see `analyse_allocations`; "comparisons", see
-      `analyse_experts`; "abilities", see `analyse_abilities`; "finetuning", see
-      `analyse_finetuning`; "prediction", see `preregistration.outcomes`, None where nothing was
-      registered.
+      The values of every analysis by its key, each described by its `analyse` function.
 
     Raises:
-      StudyError: runs that make no study, or a registered prediction that was changed.
+      StudyError: the runs make no study, or a pre-registered prediction was changed.
     """
-    return analyse_runs(read_runs(study_folder), outcomes(study_folder))
+    return analyse_runs(read_runs(study_folder))
 
 
-def analyse_runs(
-    runs: Sequence[StudyRun], prediction: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """The same of runs at hand; see `analyse`."""
-    return plain(
-        {
-            "runs": [describe_run(run) for run in runs],
-            "laws": analyse_laws(runs),
-            "allocations": analyse_allocations(runs),
-            "comparisons": analyse_experts(runs),
-            "abilities": analyse_abilities(runs),
-            "finetuning": analyse_finetuning(runs),
-            "prediction": prediction,
-        }
-    )
+def analyse_runs(runs: Sequence[StudyRun]) -> dict[str, Any]:
+    """Analyses runs that were read already; see `analyse`."""
+    return {one.key: plain(one.analyse(runs)) for one in ANALYSES}
 
 
-def describe_run(run: StudyRun) -> dict[str, Any]:
-    """Where a run is and what it cost."""
-    return {
-        "name": run.name,
-        "rung": run.rung,
-        "mixture": run.mixture,
-        "seed": run.seed,
-        "is_sparse": run.is_sparse,
-        "parameters": run.parameters,
-        "tokens": run.record["tokens"],
-        "flops": run.record["flops"],
-        "loss": run.loss(),
-        "parent": run.parent[0] if run.parent else None,
-        "answers_file": os.path.join(run.directory.path.name, "evals", run.answers_file.name),
-    }
+def sections_of(tree: Tree) -> list[Section]:
+    """Returns the sections of a report; those for which a study has nothing are left out."""
+    sections = (one.section(tree) for one in ANALYSES)
+    return [section for section in sections if section is not None]
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses, arrays and numbers of numpy as JSON has them; None for what is no number."""
+    """Returns dataclasses, arrays and numpy numbers as JSON has them; None for nan and inf."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):

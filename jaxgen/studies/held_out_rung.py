@@ -1,4 +1,4 @@
-"""A rung that is to be predicted: what is known of it before it is trained."""
+"""A held-out rung: what is known of it before it is trained."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from jaxgen.training.loading import open_data
 
 @dataclasses.dataclass(frozen=True)
 class HeldOutRung:
-    """What is known of a rung before it is trained.
+    """A rung that is to be predicted, as it is known before training.
 
     Attributes:
       name: of the rung; its runs are NAME-seedN.
-      mixture: the name of what they learn.
-      parameters: by sense: active, total, without_embedding.
+      mixture: the name of the mixture that they are trained on.
+      parameters: by count: active, total, without_embedding.
       tokens: of a run.
       flops: of a run.
       seeds: of its runs.
@@ -36,13 +36,13 @@ class HeldOutRung:
 
     @property
     def ladder(self) -> Ladder:
-        """That of the runs by which it can be predicted."""
+        """Returns the ladder of the runs that it can be predicted from."""
         is_sparse = self.parameters["active"] != self.parameters["total"]
         return Ladder(self.mixture, "sparse" if is_sparse else "dense")
 
     @property
     def columns(self) -> dict[str, float]:
-        """What a law reads of it, by the names of a table's columns."""
+        """Returns the inputs of a law, by the names of a table's columns."""
         counts = {name: float(count) for name, count in self.parameters.items()}
         return counts | {
             "parameters": counts["active"],
@@ -55,10 +55,9 @@ class HeldOutRung:
 
 
 def held_out_rung(configs: Sequence[RunConfig]) -> HeldOutRung:
-    """The rung of configurations that differ in the seed alone, counted and not trained.
+    """Describes the rung of configurations that differ in the seed alone, without training it.
 
-    Its data are opened, to know how often they will be seen; what smaller runs have read of them is
-    in the token cache.
+    Its data are opened to count the epochs over them; the token cache has what smaller runs read.
 
     Raises:
       StudyError: no configuration, or several rungs.
@@ -66,11 +65,13 @@ def held_out_rung(configs: Sequence[RunConfig]) -> HeldOutRung:
     """
     names = {rung_of(config.name) for config in configs}
     if len(names) != 1:
-        raise StudyError(f"{len(names)} rungs are given ({sorted(names)}); give the runs of one.")
+        raise StudyError(
+            f"the configurations are of {len(names)} rungs ({sorted(names)}); pass the runs of one."
+        )
     if configs[0].initialize_from is not None:
         raise StudyError(
-            f"the rung {names.pop()} begins with the parameters of {configs[0].initialize_from}, "
-            "and no law of size and tokens says what becomes of them; leave it out of held_out."
+            f"the rung {names.pop()} is initialised from {configs[0].initialize_from}, and no law "
+            "of size and tokens predicts such runs; leave it out of held_out."
         )
     count, cost = configs[0].model.count(), cost_of(configs[0])
     train = configs[0].train

@@ -1,9 +1,9 @@
-"""Which law a study's runs can carry, and its predictions for a rung of several seeds.
+"""Law selection: the richest law that a study's runs can identify, and its forecasts.
 
-Chinchilla's law L = E + A N^-alpha + B D^-beta needs sizes and tokens that vary apart. A ladder
-whose tokens are all the same, or follow the size, cannot tell its two terms from each other, and
-gets one of a single axis: L = E + A x^-alpha, or without E where there are fewer than four scales.
-Where runs see data again, and others do not, Chinchilla's law is that of what data are worth.
+Chinchilla's law L = E + A N^-alpha + B D^-beta needs sizes and tokens that vary independently. A
+ladder whose tokens are constant, or proportional to the size, cannot tell its two terms apart and
+gets a law of a single axis: L = E + A x^-alpha, or without E if there are fewer than four scales.
+Where some runs repeat data and others do not, Chinchilla's law becomes that of repeated data.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ SPARE = 3
 LEAST_LEVELS = 3
 """Sizes and token counts, for Chinchilla's law; how often data are seen, for repeated data."""
 ONCE = 1.02
-"""Times that data are seen, up to which nothing counts as repeated."""
+"""Epochs up to which data do not count as repeated."""
 STEP_OF_REPEATS = 1.1
-"""Ratio of two numbers of epochs that are two levels."""
+"""Ratio from which two numbers of epochs are distinct levels."""
 TIED = 0.98
-"""Correlation of the logarithms of size and tokens, from which they are taken as one axis."""
+"""Correlation of log size and log tokens above which they count as a single axis."""
 LEAST_SCORE_RUNS = 6
 LEAST_SCORE_RANGE = 0.1
-"""Of the mean exact match over the runs, below which no sigmoid is fitted."""
+"""Range of exact match over the runs below which no sigmoid is fitted."""
 
 
 @dataclasses.dataclass(frozen=True)
 class LawChoice:
-    """The form of law that a table can carry.
+    """A form of law, selected for a table.
 
     Attributes:
       form: "chinchilla", "data-constrained", "floor" (E + A x^-alpha) or "power" (A x^-alpha).
       axis: the column x; "" for the first two.
-      formula: as people write it.
+      formula: in the usual notation.
       why: one sentence.
     """
 
@@ -63,7 +63,7 @@ class LawChoice:
     why: str
 
     def fit(self, table: Table, fitting: Fitting = ROBUST) -> Fit:
-        """Fits it; a LawError where that cannot be done."""
+        """Returns the fitted law; raises a LawError if it cannot be fitted."""
         if self.form == "chinchilla":
             return fit_chinchilla(table, fitting)
         if self.form == "data-constrained":
@@ -75,39 +75,40 @@ class LawChoice:
 
 
 def select_law(table: Table) -> LawChoice:
-    """The richest law that a table can carry.
+    """Selects the richest law that the runs of a table can identify.
 
     Raises:
-      StudyError: fewer than three scales, or no run to spare.
+      StudyError: fewer than three scales, or no run beyond the parameters.
     """
     epochs = epochs_of(table)
     if not np.any(epochs > ONCE):
-        return _choose(table)
+        return _select(table)
     if is_repeated_enough(table):
         return LawChoice(
             "data-constrained",
             "",
             "L = E + A N'^-alpha + B D'^-beta",
             f"{np.sum(epochs > ONCE)} of {len(table)} runs see data again, up to "
-            f"{epochs.max():.3g} times: D' is what their tokens are worth in new ones (by "
-            "token_decay), and N' what their parameters are to so few (by parameter_decay).",
+            f"{epochs.max():.3g} times. D' is the number of new tokens that a run's tokens are "
+            "worth (set by token_decay), and N' the number of parameters that so few unique "
+            "tokens can use (set by parameter_decay).",
         )
-    choice = _choose(table)
+    choice = _select(table)
     why = (
         f"{choice.why} {np.sum(epochs > ONCE)} of {len(table)} runs see data again, up to "
-        f"{epochs.max():.3g} times, and this law takes all tokens for new ones: sizes, token "
-        "counts and repetitions are too few, or vary too much together, for one that does not."
+        f"{epochs.max():.3g} times, but this law counts all tokens as new: sizes, token counts and "
+        "numbers of epochs are too few, or too correlated, to fit a law of repeated data."
     )
     return dataclasses.replace(choice, why=why)
 
 
 def epochs_of(table: Table) -> np.ndarray:
-    """[rows] how often a run sees its data, on average; 1 where the table does not say."""
+    """Returns [rows] the mean number of epochs of each run; 1 if the table does not say."""
     return table.tokens / table.columns.get("unique_tokens", table.tokens)
 
 
 def is_repeated_enough(table: Table) -> bool:
-    """Whether runs can tell what repeated data are worth: some repeat them, and some do not."""
+    """Returns whether runs can identify a law of repeated data: some repeat them, some do not."""
     epochs = epochs_of(table)
     is_new, repeated = epochs <= ONCE, np.log(epochs[epochs > ONCE])
     levels = np.unique(np.round(repeated / np.log(STEP_OF_REPEATS)))
@@ -120,23 +121,23 @@ def is_repeated_enough(table: Table) -> bool:
     )
 
 
-def _choose(table: Table) -> LawChoice:
-    """The richest law that takes all tokens for new."""
+def _select(table: Table) -> LawChoice:
+    """Selects the richest law that counts all tokens as new."""
     tokens = np.unique(table.tokens)
     if _is_crossed(table) and len(table) >= len(CHINCHILLA.parameters) + SPARE:
         return LawChoice(
             "chinchilla",
             "",
             "L = E + A N^-alpha + B D^-beta",
-            f"{len(np.unique(table.parameters))} sizes and {len(tokens)} token counts vary apart, "
-            "so both terms of Chinchilla's law can be told.",
+            f"{len(np.unique(table.parameters))} sizes and {len(tokens)} token counts vary "
+            "independently, so both terms of Chinchilla's law can be fitted.",
         )
     axis = "parameters" if len(tokens) == 1 else "flops"
     scales = len(np.unique(table.column(axis)))
     why = (
         "All runs saw the same number of tokens, so the law is of size alone."
         if axis == "parameters"
-        else "Size and tokens do not vary apart, or in too few runs, so the law is of compute."
+        else "Size and tokens do not vary independently, or too few do, so the law is of compute."
     )
     symbol = {"parameters": "N", "flops": "C"}[axis]
     if scales >= 4 and len(table) >= 4:
@@ -146,7 +147,7 @@ def _choose(table: Table) -> LawChoice:
             "power",
             axis,
             f"L = A {symbol}^-alpha",
-            f"{why} {scales} scales are too few to tell the loss that remains at infinite scale.",
+            f"{why} {scales} scales are too few to fit an irreducible loss E.",
         )
     raise StudyError(
         f"too few for a law: {len(table)} run(s) at {scales} scale(s) of {axis}; train three "
@@ -155,7 +156,7 @@ def _choose(table: Table) -> LawChoice:
 
 
 def _is_crossed(table: Table) -> bool:
-    """Whether sizes and token counts are several and vary apart."""
+    """Returns whether there are several sizes and token counts that vary independently."""
     columns = table.parameters, table.tokens
     if min(len(np.unique(column)) for column in columns) < LEAST_LEVELS:
         return False
@@ -165,10 +166,10 @@ def _is_crossed(table: Table) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Forecast:
-    """What is predicted of a rung.
+    """A forecast for a rung.
 
     Attributes:
-      value: by the law.
+      value: of the law.
       seed_mean: interval of the mean over the rung's seeds.
       new_run: interval of a single run.
     """
@@ -179,30 +180,30 @@ class Forecast:
 
 
 def forecast_loss(fit: Fit, columns: dict[str, float], seeds: int, level: float = 0.9) -> Forecast:
-    """The loss of a rung, with intervals for the mean over its seeds and for one run.
+    """Forecasts the loss of a rung, with intervals for the mean over its seeds and for one run.
 
-    A run's noise is the scatter about the law, so where the law itself is off, seeds of a rung are
-    off together and the interval of their mean is too narrow.
+    A run's noise is the scatter about the law. If the law itself is wrong, all seeds of a rung are
+    wrong together, and the interval of their mean is too narrow.
 
     Raises:
-      LawError: no run beyond the law's parameters to tell the noise by.
+      LawError: there is no run beyond the law's parameters, so the noise is unknown.
     """
-    given = fit.inputs_of(columns)
-    value = float(fit.law.values(given, fit.vector)[0])
-    bounds = [interval(fit.sample(given, count)[:, 0], level) for count in (seeds, 1)]
+    inputs = fit.inputs_of(columns)
+    value = float(fit.law.values(inputs, fit.vector)[0])
+    bounds = [interval(fit.sample(inputs, count)[:, 0], level) for count in (seeds, 1)]
     return Forecast(value, _pair(bounds[0]), _pair(bounds[1]))
 
 
 def forecast_score(
     loss: Fit, score: Fit, columns: dict[str, float], seeds: int, level: float = 0.9
 ) -> Forecast:
-    """The exact match of a rung, by its answers' predicted loss (the second step)."""
-    given = loss.inputs_of(columns)
-    best = loss.law.values(given, loss.vector)
+    """Forecasts the exact match of a rung from the forecast loss of its answers."""
+    inputs = loss.inputs_of(columns)
+    best = loss.law.values(inputs, loss.vector)
     value = float(score.law.values({"loss": best}, score.vector)[0])
     bounds = []
     for count in (seeds, 1):
-        losses = loss.sample(given, count)[:, 0]
+        losses = loss.sample(inputs, count)[:, 0]
         pairs = np.arange(len(losses)) % len(score.draws)
         scores = np.empty(len(losses))
         for draw in range(len(score.draws)):
@@ -214,10 +215,10 @@ def forecast_score(
 
 
 def fit_score(answer_loss: np.ndarray, exact_match: np.ndarray, bootstraps: int = 200) -> Fit:
-    """Exact match by the loss of the answers (nats a token), one point a run.
+    """Fits exact match as a function of the answers' loss (nats/token), one point for each run.
 
     Raises:
-      StudyError: too few runs, or scores that do not yet differ.
+      StudyError: too few runs, or scores that hardly differ.
     """
     if len(exact_match) < LEAST_SCORE_RUNS:
         raise StudyError(
@@ -227,8 +228,8 @@ def fit_score(answer_loss: np.ndarray, exact_match: np.ndarray, bootstraps: int 
     extent = float(np.ptp(exact_match))
     if extent < LEAST_SCORE_RANGE:
         raise StudyError(
-            f"exact match lies between {exact_match.min():.3f} and {exact_match.max():.3f} at all "
-            f"runs fitted, a range under {LEAST_SCORE_RANGE}: nothing says where it will rise."
+            f"exact match lies between {exact_match.min():.3f} and {exact_match.max():.3f} in all "
+            f"fitted runs, a range under {LEAST_SCORE_RANGE}: nothing tells where it will rise."
         )
     try:
         fitting = Fitting(LEAST_SQUARES, bootstraps=bootstraps)

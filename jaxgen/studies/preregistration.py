@@ -1,13 +1,13 @@
-"""Predictions written down before the largest rungs are trained, and what came of them.
+"""Pre-registration: predictions that are written before the largest rungs are trained.
 
     rung = held_out_rung(configs)                # of the rung's seeds, not yet trained
     preregister("runs/study", [rung])               # writes predictions.json, once
     ...                                          # train it
-    outcomes("runs/study")                       # inside or outside, by how much
+    outcomes("runs/study")                       # inside or outside the intervals, by how much
 
-The file holds the laws, the runs they rest on, the versions, the time and a digest of all of it. A
-digest shows a change made by accident or by hand; who wants to deceive can compute it anew, so
-commit the file, or publish its digest, where the date is kept by somebody else.
+The file holds the laws, the runs that they were fitted to, the versions, the time and a digest of
+all of it. The digest reveals a change by accident or by hand. It is no proof, as anyone can compute
+it anew: for that, commit the file, or publish its digest where somebody else keeps the date.
 """
 
 from __future__ import annotations
@@ -47,8 +47,7 @@ def preregister(
 ) -> dict[str, Any]:
     """Predicts rungs from the finished runs and writes predictions.json.
 
-    Of a rung, runs of its ladder are fitted (one mixture, all dense or all sparse), and none that
-    took more compute.
+    The laws of a rung are fitted to the runs of its ladder that used less compute.
 
     Args:
       study_folder: of the runs.
@@ -56,10 +55,10 @@ def preregister(
       level: of the intervals.
 
     Returns:
-      What is in the file.
+      The content of the file.
 
     Raises:
-      StudyError: a run of a rung has finished; a prediction is there already; too few runs.
+      StudyError: a run of a rung has finished, a prediction exists already, or too few runs have.
     """
     folder = Path(study_folder)
     names = {rung.name for rung in rungs}
@@ -67,12 +66,12 @@ def preregister(
         if one.is_finished() and (name := rung_of(one.read_record()["name"])) in names:
             raise StudyError(
                 f"{one.path.name} of rung {name!r} has already finished, so nothing can be "
-                "predicted of it any more; register before it is trained."
+                "predicted of it any more; pre-register before it is trained."
             )
     path = folder / FILE
     if path.exists():
         raise StudyError(
-            f"{path} is there already: a registered prediction is not replaced. Keep it, or give "
+            f"{path} exists already: a pre-registered prediction is not replaced. Keep it, or give "
             "the study another folder."
         )
     runs = read_runs(folder)
@@ -90,7 +89,7 @@ def preregister(
 
 
 def read_preregistration(study_folder: str | os.PathLike) -> dict[str, Any] | None:
-    """What was registered, None where nothing was.
+    """Returns the pre-registration of a study, or None if it has none.
 
     Raises:
       StudyError: the file was changed since, or cannot be read.
@@ -101,18 +100,18 @@ def read_preregistration(study_folder: str | os.PathLike) -> dict[str, Any] | No
     try:
         content = json.loads(path.read_text())
     except json.JSONDecodeError as error:
-        raise StudyError(f"{path} is no JSON ({error}); restore the registered file.") from error
+        raise StudyError(f"{path} is not JSON ({error}); restore the original file.") from error
     found = digest_of(content)
     if content.get("digest") != found:
         raise StudyError(
-            f"{path} was changed after it was registered: its digest is {found[:12]}, it says "
-            f"{str(content.get('digest'))[:12]}. Restore the registered file."
+            f"{path} was changed after it was written: its digest is {found[:12]}, it says "
+            f"{str(content.get('digest'))[:12]}. Restore the original file."
         )
     return content
 
 
 def outcomes(study_folder: str | os.PathLike) -> dict[str, Any] | None:
-    """The registered predictions and what came beside them; None where none was registered.
+    """Compares the pre-registered predictions with the outcomes; None if there are none.
 
     Returns:
       "registered", the file; and "rungs", of each in the file's order: "loss" and "scores",
@@ -137,10 +136,10 @@ def outcomes(study_folder: str | os.PathLike) -> dict[str, Any] | None:
 
 
 def _outcome(
-    finished: Sequence[StudyRun], said: Mapping[str, Any], written: datetime.datetime
+    finished: Sequence[StudyRun], predicted: Mapping[str, Any], written: datetime.datetime
 ) -> dict[str, Any]:
-    """Of one rung; see `outcomes`."""
-    rung = said["held_out"]
+    """Returns the outcome of one rung; see `outcomes`."""
+    rung = predicted["held_out"]
     runs = [run for run in finished if run.rung == rung["name"]]
     result: dict[str, Any] = {"loss": None, "scores": {}}
     result["missing"] = sorted({*rung["seeds"]} - {run.seed for run in runs})
@@ -150,20 +149,20 @@ def _outcome(
     ]
     if not runs:
         return result
-    result["loss"] = compare(said["loss"], {run.name: run.loss() for run in runs})
-    for task, predicted in said["scores"].items():
+    result["loss"] = compare(predicted["loss"], {run.name: run.loss() for run in runs})
+    for task, forecast in predicted["scores"].items():
         actual = {
             run.name: run.record["evaluation"][task]["exact_match"]
             for run in runs
             if "exact_match" in run.record["evaluation"].get(task, {})
         }
-        if "value" in predicted and actual:
-            result["scores"][task] = compare(predicted, actual)
+        if "value" in forecast and actual:
+            result["scores"][task] = compare(forecast, actual)
     return result
 
 
 def compare(predicted: Mapping[str, Any], actual: Mapping[str, float]) -> dict[str, Any]:
-    """A forecast and the runs' values -> see `outcomes`."""
+    """Compares a forecast with the values of runs; see `outcomes`."""
     mean = float(np.mean(list(actual.values())))
     return {
         **_beside(predicted["value"], mean, predicted["seed_mean"]),
@@ -175,7 +174,7 @@ def compare(predicted: Mapping[str, Any], actual: Mapping[str, float]) -> dict[s
 
 
 def digest_of(content: Mapping[str, Any]) -> str:
-    """SHA-256 of all but the digest itself, however the file is laid out."""
+    """Returns the SHA-256 of all entries but the digest, whatever the layout of the file."""
     kept = {name: value for name, value in content.items() if name != "digest"}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
@@ -224,7 +223,7 @@ def _predict_loss(runs: Sequence[StudyRun], rung: HeldOutRung, level: float) -> 
 
 
 def _predict_scores(runs: Sequence[StudyRun], rung: HeldOutRung, level: float) -> dict[str, Any]:
-    """By task a forecast of exact match, or "why_not"."""
+    """Returns by task a forecast of exact match, or "why_not"."""
     scores = {}
     answers = emergence_rows(runs)
     for task, reason in answers.left_out.items():

@@ -25,12 +25,12 @@ FOR_TEXT = SamplingPolicy(temperature=0.8, top_p=0.95)
 
 
 def samples_file(directory: RunDirectory):
-    """Where a run's samples are."""
+    """Returns the file of a run's samples."""
     return directory.path / "samples.json"
 
 
 def save_samples(directory: RunDirectory) -> None:
-    """Writes samples.json: of each task some held-out prompts, what the model said, what is right.
+    """Writes samples.json: of each task some held-out prompts, completions and reference answers.
 
     Answers are greedy; continuations of text are drawn at temperature 0.8.
     """
@@ -49,14 +49,14 @@ def save_samples(directory: RunDirectory) -> None:
 def _samples_of(
     restored: Restored, tasks: Sequence[Task], policy: SamplingPolicy
 ) -> list[dict[str, Any]]:
-    """The samples of several tasks, in one batch so that one program is compiled."""
+    """Returns samples of several tasks, in one batch so that one program is compiled."""
     if not tasks:
         return []
     codec = restored.config.mixture.codec
     seed = restored.config.evaluation.seed
     asked = [(task.name, *pair) for task in tasks for pair in _prompts(task, seed)]
-    answers = [len(right) for _, _, right in asked if right is not None]
-    said = continue_prompts(
+    answers = [len(reference) for _, _, reference in asked if reference is not None]
+    completions = continue_prompts(
         restored.model,
         codec,
         [prompt for _, prompt, _ in asked],
@@ -69,15 +69,15 @@ def _samples_of(
         {
             "task": name,
             "prompt": codec.decode(prompt),
-            "said": codec.decode(ids),
-            "right": None if right is None else codec.decode(right),
+            "completion": codec.decode(ids),
+            "reference": None if reference is None else codec.decode(reference),
         }
-        for (name, prompt, right), ids in zip(asked, said, strict=True)
+        for (name, prompt, reference), ids in zip(asked, completions, strict=True)
     ]
 
 
 def _prompts(task: Task, seed: int) -> list[tuple[np.ndarray, np.ndarray | None]]:
-    """Ids of prompts and right answers, if any; a prompt is all before the last answer."""
+    """Returns ids of prompts and of references, if any; a prompt ends before the last answer."""
     records = task.instances(NUM_SAMPLES, seed)
     if not task.has_answers:
         examples = task.encode(records[:2])

@@ -1,9 +1,9 @@
-"""The judged answers of a study's runs, as the rows that verdicts on emergence are made of.
+"""The scored answers of a study's runs, as the rows that verdicts on emergence rest on.
 
     tasks = emergence_rows(read_runs("runs/study")).tasks    # task -> emergence.TaskRows
 
-Of every answer the line is kept that it stands on, in its run's evals/STEP.jsonl. An instance that
-is asked again is another one, named "INSTANCE #2".
+Every answer keeps its line in its run's evals/STEP.jsonl. An instance that is asked again counts as
+another one, named "INSTANCE #2".
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ OPTIONAL = ("choice_probability", "brier", "edit_distance")
 
 @dataclasses.dataclass(frozen=True)
 class ScoredAnswers:
-    """The judged answers of a study.
+    """The scored answers of a study.
 
     Attributes:
       tasks: task -> its rows.
@@ -41,21 +41,21 @@ class ScoredAnswers:
     left_out: Mapping[str, str]
 
     def means(self, task: str, runs: Sequence[StudyRun]) -> tuple[np.ndarray, np.ndarray]:
-        """[runs] loss of a task's answers in nats a token, [runs] exact match.
+        """Returns [runs] the loss of a task's answers in nats/token, and [runs] the exact match.
 
         Raises:
-          StudyError: a run was not judged on the task.
+          StudyError: a run was not scored on the task.
         """
         if absent := [run.name for run in runs if run.name not in self.by_run[task]]:
             raise StudyError(
-                f"run {absent[0]} was not judged on task {task!r}, others were; judge all alike."
+                f"run {absent[0]} was not scored on task {task!r}, others were; evaluate all alike."
             )
         pairs = np.array([self.by_run[task][run.name] for run in runs])
         return pairs[:, 0], pairs[:, 1]
 
 
 def emergence_rows(runs: Sequence[StudyRun]) -> ScoredAnswers:
-    """Every judged answer of the runs, by task.
+    """Reads every scored answer of the runs, by task.
 
     A task none of whose rows has the paired metrics (one scored by choice alone, say) is left out,
     with the reason; a metric that only some rows have is an error.
@@ -99,7 +99,7 @@ def emergence_rows(runs: Sequence[StudyRun]) -> ScoredAnswers:
 
 
 def read_answers(run: StudyRun) -> list[tuple[int, dict[str, Any]]]:
-    """(line from 1, row) of a run's answers."""
+    """Returns (line from 1, row) of each of a run's answers."""
     path = run.answers_file
     if not path.exists():
         raise StudyError(
@@ -111,12 +111,14 @@ def read_answers(run: StudyRun) -> list[tuple[int, dict[str, Any]]]:
         try:
             found.append((line, json.loads(text)))
         except json.JSONDecodeError as error:
-            raise StudyError(f"{path}:{line} is no JSON ({error}); judge the run anew.") from error
+            raise StudyError(
+                f"{path}:{line} is not JSON ({error}); evaluate the run again."
+            ) from error
     return found
 
 
 def _means(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
-    """By run, minus the log probability by the tokens of all answers, and the exact match."""
+    """Returns by run the loss of all answers (nats/token) and the exact match."""
     sums: dict[str, np.ndarray] = {}
     for row in rows:
         one = [-row["log_probability"], row["answer_tokens"], row["exact_match"], 1]
@@ -125,14 +127,14 @@ def _means(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
 
 
 def _missing(task: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Paired metrics that no row has; an error where some have them and some do not."""
+    """Returns the paired metrics that no row has; raises if only some rows have one."""
     absent = []
     for name in PAIRED:
         without = [row for row in rows if row.get(name) is None]
         if without and len(without) < len(rows):
             raise StudyError(
                 f"run {without[0]['run']} has no {name} of task {task!r} (line "
-                f"{without[0]['line']} of its answers), other runs do; judge all alike."
+                f"{without[0]['line']} of its answers), other runs do; evaluate all alike."
             )
         if without:
             absent.append(name)
@@ -140,7 +142,7 @@ def _missing(task: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _same_chance(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows with the task's mean chance, and without optional metrics that some lack."""
+    """Returns rows with the task's mean chance, without optional metrics that some lack."""
     chance = float(np.mean([row["chance"] for row in rows]))
     partial = {name for name in OPTIONAL if any(row.get(name) is None for row in rows)}
     return [{k: v for k, v in row.items() if k not in partial} | {"chance": chance} for row in rows]

@@ -1,10 +1,10 @@
-"""From the directories of finished runs to the tables that laws and verdicts are made of.
+"""The finished runs of a study, read from their directories, and the table that laws are fitted to.
 
     runs = read_runs("runs/study")
     table = table_of(runs)                       # a laws.Table: the mean held-out loss over tasks
 
-Only files are read: run.json and config.gin (the seed of the evaluation); the answers are read by
-`scored_answers`. Every row keeps the name of its run.
+Only run.json and config.gin are read; `scored_answers` reads the answers. Every row of a table
+keeps the name of its run.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from jaxgen.laws import LawError, Table
 from jaxgen.runs.run_directory import RunDirectory
 
 COUNTS = ("active", "total", "without_embedding")
-"""Senses of a model's number of parameters; the first is a table's own."""
+"""Ways to count a model's parameters; a table uses the first by default."""
 
 
 class Ladder(NamedTuple):
-    """What runs share that one law may hold for.
+    """Runs that a single law may describe: one mixture, all dense or all sparse.
 
     Attributes:
-      mixture: the name of what they were trained on.
+      mixture: the name of the mixture that they were trained on.
       kind: "dense" or "sparse".
     """
 
@@ -45,10 +45,10 @@ class StudyRun:
     """A finished run.
 
     Attributes:
-      directory: where it is.
-      record: what run.json says.
-      mixture: the name of what it was trained on.
-      evaluation_seed: of the instances that it was judged on.
+      directory: its files.
+      record: the content of run.json.
+      mixture: the name of the mixture that it was trained on.
+      evaluation_seed: the seed of the instances that it was evaluated on.
     """
 
     directory: RunDirectory
@@ -66,47 +66,47 @@ class StudyRun:
 
     @property
     def rung(self) -> str:
-        """The name without "-seedN"; runs of one rung differ in the seed alone."""
+        """Returns the name without "-seedN"; runs of one rung differ in the seed alone."""
         return rung_of(self.name)
 
     @property
     def is_sparse(self) -> bool:
-        """Some parameters do not take part in computing a token."""
+        """Returns whether some parameters take no part in computing a token."""
         counts = self.record["parameters"]
         return counts["active"] != counts["total"]
 
     @property
     def parent(self) -> tuple[str, str] | None:
-        """Name and fingerprint of the run whose parameters it began with; None: fresh ones."""
+        """Returns name and fingerprint of the run that it was initialised from, or None."""
         found = self.record.get("initialized_from")
         return None if found is None else (found["name"], found["fingerprint"])
 
     @property
     def ladder(self) -> Ladder:
-        """The runs that it can be compared with by size."""
+        """Returns the ladder of the runs that it can be compared with by size."""
         return Ladder(self.mixture, "sparse" if self.is_sparse else "dense")
 
     @property
     def parameters(self) -> dict[str, int]:
-        """By sense: active, total, and active without the embedding."""
+        """Returns the active and total parameters, and the active ones without the embedding."""
         counts = self.record["parameters"]
         without = counts["active"] - counts["embedding"]
         return {k: counts[k] for k in ("active", "total")} | {"without_embedding": without}
 
     @property
     def unique_tokens(self) -> float:
-        """Of the tokens trained on, those that had not been seen before."""
+        """Returns the number of training tokens that were seen for the first time."""
         return unique_tokens(
             self.record["tokens"], self.record.get("shares", {}), self.record.get("epochs", {})
         )
 
     @property
     def answers_file(self) -> Path:
-        """One row an instance, of the last step."""
+        """Returns the file with one row for each instance, from the evaluation of the last step."""
         return self.directory.evaluations / f"{self.record['steps']:08}.jsonl"
 
     def loss(self, task: str | None = None) -> float:
-        """Held-out loss of a task, or the mean over the tasks that have one; nats a token.
+        """Returns the held-out loss of a task, or the mean over all tasks, in nats/token.
 
         Raises:
           StudyError: there is none, or it is no number.
@@ -131,33 +131,33 @@ class StudyRun:
             if not math.isfinite(loss):
                 raise StudyError(
                     f"run {self.name} has loss={loss} of task {name!r}; it diverged: train it "
-                    "anew with a lower learning rate, or leave it out."
+                    "again with a lower learning rate, or leave it out."
                 )
         return sum(chosen.values()) / len(chosen)
 
 
 def rung_of(name: str) -> str:
-    """A run's name without its seed: "dense-2x64-seed1" or "dense-2x64-seed_1" -> "dense-2x64"."""
+    """Returns a run's name without its seed: "a-seed1" or "a-seed_1" -> "a"."""
     return re.sub(r"-seed_?\d+$", "", name)
 
 
 def unique_tokens(tokens: float, shares: Mapping[str, float], epochs: Mapping[str, float]) -> float:
-    """Of tokens trained on, those seen for the first time.
+    """Returns the number of training tokens that were seen for the first time.
 
     Args:
-      tokens: of a run.
+      tokens: of the run.
       shares: of the tokens, by task.
-      epochs: how often each task's data were seen; at most 1 is without repetition.
+      epochs: over each task's data; up to 1, nothing is repeated.
     """
     again = sum(share * (1 - 1 / max(1.0, epochs[task])) for task, share in shares.items())
     return tokens * (1 - again)
 
 
 def find_directories(folder: str | os.PathLike) -> list[RunDirectory]:
-    """Every run of a study's folder, finished or not, by name.
+    """Returns every run of a study's folder, finished or not, by name.
 
     Raises:
-      StudyError: the folder is not there.
+      StudyError: the folder does not exist.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
@@ -166,7 +166,7 @@ def find_directories(folder: str | os.PathLike) -> list[RunDirectory]:
 
 
 def read_runs(folder: str | os.PathLike) -> tuple[StudyRun, ...]:
-    """Returns the finished runs of a study's folder, checked to be comparable.
+    """Reads the finished runs of a study's folder, and checks that they are comparable.
 
     Unfinished runs are left out, and so are trunks: their learning rate has not decayed.
 
@@ -187,10 +187,10 @@ def read_runs(folder: str | os.PathLike) -> tuple[StudyRun, ...]:
 
 
 def check_runs(directories: Sequence[RunDirectory]) -> tuple[StudyRun, ...]:
-    """Finished runs that can stand in one table, smallest first.
+    """Reads finished runs and checks that they can be compared; returns them smallest first.
 
     Raises:
-      StudyError: a run that is not finished; one run twice; several seeds of evaluation.
+      StudyError: a run is not finished, or appears twice, or has another evaluation seed.
     """
     runs = []
     for directory in directories:
@@ -204,24 +204,24 @@ def check_runs(directories: Sequence[RunDirectory]) -> tuple[StudyRun, ...]:
         other = first.setdefault((run.rung, run.seed), run)
         if other is not run:
             raise StudyError(
-                f"{other.directory.path} and {run.directory.path} are one run twice (rung "
+                f"{other.directory.path} and {run.directory.path} are the same run twice (rung "
                 f"{run.rung!r}, seed {run.seed}); keep one of them in the study."
             )
     seeds = {run.evaluation_seed: run.name for run in runs}
     if len(seeds) > 1:
-        said = ", ".join(f"{seed} in {name}" for seed, name in sorted(seeds.items()))
+        listed = ", ".join(f"{seed} in {name}" for seed, name in sorted(seeds.items()))
         raise StudyError(
-            f"runs differ in evaluation.seed ({said}): they answered other questions. Judge them "
-            "with the same seed."
+            f"runs differ in evaluation.seed ({listed}), so they answered different questions. "
+            "Evaluate them with the same seed."
         )
     return tuple(sorted(runs, key=lambda run: (run.record["flops"], run.rung, run.seed)))
 
 
 def group_by_ladder(runs: Sequence[StudyRun]) -> dict[Ladder, list[StudyRun]]:
-    """Runs of one mixture and kind together: mixtures by name, dense runs before sparse ones.
+    """Groups runs by ladder: mixtures by name, dense runs before sparse ones.
 
-    Those that began with the parameters of another run are left out: neither their FLOPs nor their
-    tokens made them what they are alone.
+    Runs that were initialised from another run are left out, because their FLOPs and tokens are not
+    all that made them.
     """
     found: dict[Ladder, list[StudyRun]] = {}
     fresh = [run for run in runs if run.parent is None]
@@ -233,17 +233,17 @@ def group_by_ladder(runs: Sequence[StudyRun]) -> dict[Ladder, list[StudyRun]]:
 def table_of(
     runs: Sequence[StudyRun], task: str | None = None, parameters: str = COUNTS[0]
 ) -> Table:
-    """Runs as the table that laws are fitted on.
+    """Returns runs as the table that laws are fitted to.
 
-    The three counts of parameters are columns of it too, and `unique_tokens`.
+    It also has the three parameter counts and `unique_tokens` as columns.
 
     Args:
       runs: of a study.
-      task: whose held-out loss; the mean over tasks by default.
-      parameters: the sense of the table's own `parameters`, one of COUNTS.
+      task: the task whose held-out loss is used; by default the mean over tasks.
+      parameters: which count the column `parameters` has, one of COUNTS.
 
     Raises:
-      StudyError: an unknown sense, no runs, or a loss that is missing or no number.
+      StudyError: an unknown count, no runs, or a loss that is missing or not finite.
     """
     if parameters not in COUNTS:
         raise StudyError(f"parameters={parameters!r} must be one of {', '.join(COUNTS)}.")

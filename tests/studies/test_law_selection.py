@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from support.browser import assert_paints
 from support.synthetic_study import (
     ALPHA,
     PARAMETER_DECAY,
@@ -18,7 +19,7 @@ from support.synthetic_study import (
 
 from jaxgen.laws import Fitting
 from jaxgen.studies.analyses.laws import analyse_laws
-from jaxgen.studies.analysis import analyse
+from jaxgen.studies.analysis import analyse, sections_of
 from jaxgen.studies.figures import write_figures
 from jaxgen.studies.held_out_rung import HeldOutRung
 from jaxgen.studies.law_selection import select_law
@@ -78,9 +79,10 @@ def test_lines_are_the_true_laws_of_each_size_and_pool(study):
 def test_the_page_and_the_figures_show_it(study, tmp_path):
     folder, analysis = study
     page = write_report(find_directories(folder), folder / "report.html", "T", "L", analysis)
-    assert "different tokens again and again" in page.read_text()
-    names = {path.name for path in write_figures(analysis, tmp_path)}
-    assert names == {"law-mean.pdf", "law-mean.png"}
+    assert "unique tokens, repeated" in page.read_text()
+    assert_paints(page.read_text(), sections_of(analysis), tmp_path)
+    names = {path.name for path in write_figures(sections_of(analysis), tmp_path)}
+    assert {name for name in names if name.endswith("pdf")} == {"law-mean.pdf", "training.pdf"}
 
 
 def test_a_rung_is_predicted_by_the_data_that_it_will_see_again(study):
@@ -107,13 +109,13 @@ def test_a_rung_is_predicted_by_the_data_that_it_will_see_again(study):
 def test_a_simpler_law_says_that_it_does_not_know_of_repeats(changes, form, tmp_path):
     choice = chosen(tmp_path, **changes)
     assert choice.form == form
-    assert "see data again" in choice.why and "takes all tokens for new ones" in choice.why
+    assert "see data again" in choice.why and "counts all tokens as new" in choice.why
 
 
 def test_repeats_that_cost_nothing_are_said_to(tmp_path):
     write_repeats_study(tmp_path, of=lambda size, tokens, pool: law(size, tokens))
     found = analyse_laws(read_runs(tmp_path))[0]
-    assert "no end to token_decay" in found["why"] and "seen up to 150 times" in found["why"]
+    assert "token_decay is effectively infinite: up to 150 epochs" in found["why"]
     named = {one["name"]: one["value"] for one in found["parameters"]}
     assert named["E"] == pytest.approx(E, abs=0.02)
     assert named["alpha"] == pytest.approx(ALPHA, abs=0.02)
@@ -128,8 +130,8 @@ def test_repeats_that_do_harm_are_said_to(tmp_path):
 
     write_repeats_study(tmp_path, of=loss)
     why = analyse_laws(read_runs(tmp_path))[0]["why"]
-    assert "In 1 of the runs more rounds over the same data did harm" in why
-    assert "after 150, with 2,000,000 parameters" in why
+    assert "In 1 of the runs, more epochs over the same data increased the loss" in why
+    assert "after 150 with 2,000,000 parameters" in why
 
 
 def test_new_data_are_not_spoken_of(tmp_path):

@@ -5,12 +5,15 @@ import json
 
 import numpy as np
 import pytest
+from support.browser import assert_paints
 from support.synthetic_study import answers_of, config_text, law, write_ability_study, write_run
 
 from jaxgen.configuration import load
 from jaxgen.emergence import Design, simulate
 from jaxgen.errors import StudyError
 from jaxgen.models.counting import count_parameters
+from jaxgen.studies.analyses.prediction import PREDICTION
+from jaxgen.studies.analysis import plain
 from jaxgen.studies.held_out_rung import HeldOutRung, held_out_rung
 from jaxgen.studies.preregistration import (
     FILE,
@@ -18,6 +21,7 @@ from jaxgen.studies.preregistration import (
     preregister,
     read_preregistration,
 )
+from jaxgen.studies.report import page_of
 from jaxgen.studies.scored_answers import emergence_rows
 from jaxgen.studies.study_runs import read_runs, table_of
 
@@ -84,12 +88,20 @@ def test_what_came_is_set_beside_it(registered):
     assert found["scores"]["mirage"]["actual"] > 0 and "flat" not in found["scores"]
 
 
+def test_the_page_shows_the_outcome(registered, tmp_path):
+    section = PREDICTION.section({"prediction": plain(outcomes(registered[0]))})
+    assert section is not None
+    page = page_of("T", "L", [section], {})
+    assert "outside by" in page and "Not finished: seed 2" in page and "a range under 0.1" in page
+    assert_paints(page, [section], tmp_path)
+
+
 def test_nothing_is_predicted_after_the_fact(registered, tmp_path):
     folder, _, _ = registered
     with pytest.raises(StudyError, match="has already finished"):
         preregister(folder, [RUNG])
     other = HeldOutRung("rung9", MIXTURE, COUNTS | {"total": 1}, RUNG.tokens, RUNG.flops, (0,))
-    with pytest.raises(StudyError, match="is there already"):
+    with pytest.raises(StudyError, match="exists already"):
         preregister(folder, [other])
     assert outcomes(tmp_path) is None
 
@@ -101,10 +113,10 @@ def test_a_changed_file_is_noticed(registered, tmp_path):
     assert read_preregistration(tmp_path) == content
     changed["predictions"][0]["loss"]["new_run"][1] += 1e-9
     (tmp_path / FILE).write_text(json.dumps(changed))
-    with pytest.raises(StudyError, match="was changed after it was registered"):
+    with pytest.raises(StudyError, match="was changed after it was written"):
         outcomes(tmp_path)
     (tmp_path / FILE).write_text("{")
-    with pytest.raises(StudyError, match="is no JSON"):
+    with pytest.raises(StudyError, match="is not JSON"):
         outcomes(tmp_path)
 
 
@@ -147,7 +159,7 @@ def test_a_rung_is_counted_before_it_is_trained():
         and rung.seeds == (config.train.seed,)
     )
     assert rung.columns["unique_tokens"] == rung.tokens
-    with pytest.raises(StudyError, match="0 rungs"):
+    with pytest.raises(StudyError, match="of 0 rungs"):
         held_out_rung([])
 
 

@@ -5,10 +5,12 @@ import json
 import re
 
 import pytest
+from support.browser import assert_paints
 from support.tiny_sweep import base
 
 from jaxgen.errors import StudyError
 from jaxgen.runs.run_directory import RunDirectory
+from jaxgen.studies.analysis import sections_of
 from jaxgen.studies.report import write_report
 from jaxgen.studies.samples import save_samples
 from jaxgen.sweeps import Change, Sweep, ladder
@@ -56,7 +58,7 @@ def test_finished_runs_are_not_run_again(study):
     assert before == {path: path.read_bytes() for path in before}
 
 
-def test_the_report_holds_the_runs_figures_and_nothing_to_fetch(study):
+def test_the_report_holds_the_runs_figures_and_nothing_to_fetch(study, tmp_path):
     folder, sweep, _ = study
     finished = sweep.directories(folder)[:2]
     page = write_report(finished, folder / "report.html", "Title <b>", "A lead.").read_text()
@@ -65,20 +67,24 @@ def test_the_report_holds_the_runs_figures_and_nothing_to_fetch(study):
     found = re.search(r'id="data">(.*?)</script>', page, re.S)
     assert found is not None
     data = json.loads(found.group(1))
-    assert {run["name"] for run in data["runs"]} == {"small-seed3", "large-seed3"}
-    for run in data["runs"]:
+    found = data["analysis"]
+    assert_paints(page, sections_of(found), tmp_path)
+    curves = {curve["run"]: curve for curve in found["training"]}
+    assert {run["name"] for run in found["runs"]} == {"small-seed3", "large-seed3"} == set(curves)
+    for run in found["runs"]:
         record = RunDirectory(folder / run["name"]).read_record()
         assert (
             run["scores"]["addition"]["exact_match"]
             == (record["evaluation"]["addition"]["exact_match"])
         )
-        assert run["curve"]["flops"][-1] == record["flops"]
-        answers = [row for row in run["samples"] if row["task"] == "addition"]
+        assert curves[run["name"]]["flops"][-1] == record["flops"]
+        samples = [row for row in found["samples"] if row["run"] == run["name"]]
+        answers = [row for row in samples if row["task"] == "addition"]
         assert len(answers) == 4
         for row in answers:
             first, second = row["prompt"].rstrip("=").split("+")
-            assert int(row["right"]) == int(first) + int(second)
-        assert any(row["task"] == "prose" and row["said"] for row in run["samples"])
+            assert int(row["reference"]) == int(first) + int(second)
+        assert any(row["task"] == "prose" and row["completion"] for row in samples)
 
 
 def test_a_run_that_is_not_finished_is_no_part_of_a_report(tmp_path):

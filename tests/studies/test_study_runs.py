@@ -95,7 +95,7 @@ def test_a_run_twice(tmp_path, config):
     small(tmp_path, config)
     (tmp_path / "a-seed0").rename(tmp_path / "copy")
     small(tmp_path, config)
-    with pytest.raises(StudyError, match="one run twice"):
+    with pytest.raises(StudyError, match="the same run twice"):
         read_runs(tmp_path)
 
 
@@ -132,7 +132,7 @@ def test_answers_that_cannot_be_read(tmp_path, config):
     directory = small(tmp_path, config)
     (run,) = read_runs(tmp_path)
     run.answers_file.write_text("{")
-    with pytest.raises(StudyError, match=r"jsonl:1 is no JSON"):
+    with pytest.raises(StudyError, match=r"jsonl:1 is not JSON"):
         emergence_rows([run])
     run.answers_file.unlink()
     with pytest.raises(StudyError, match="a-seed0 has no"):

@@ -1,4 +1,4 @@
-"""What a study says of each ability: curves, seeds, breaks, a verdict, instances."""
+"""The abilities of a study's models: curves over scale, seeds, breaks, a verdict, instances."""
 
 from __future__ import annotations
 
@@ -21,18 +21,28 @@ from jaxgen.emergence import (
     success_curve,
     verdict,
 )
+from jaxgen.studies.analyses.ability_plots import present
+from jaxgen.studies.analyses.base import Analysis
 from jaxgen.studies.scored_answers import ScoredAnswers, emergence_rows
 from jaxgen.studies.study_runs import StudyRun, group_by_ladder
 
 AXES = ("parameters", "flops", "tokens", "loss")
 METRICS = ("exact_match", "token_accuracy", PER_TOKEN)
+METHOD = (
+    "Intervals of exact match are Wilson intervals for the number of independent answers that the "
+    "spread over seeds amounts to; those of other means are bootstraps over seeds. A verdict asks "
+    "three questions of the log-probability per token: is it gradual over scale, do its seeds form "
+    "one group, and does exact match follow from it by one mapping for all scales? At least six "
+    "scales, four seeds and fifty instances are needed for a verdict. Breakthroughness and "
+    "linearity describe a curve and decide nothing."
+)
 
 
 def analyse_abilities(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
-    """Every task with answers; of every mixture, and of its dense and its sparse runs, apart.
+    """Analyses every task with answers, for each ladder.
 
     Returns:
-      Of each: "task", "mixture", "kind", "runs"; and "why_not", or "chance", "instances", "axes"
+      For each: "task", "mixture", "kind", "runs"; and "why_not", or "chance", "instances", "axes"
       (axis -> curves with intervals, p(success), modes of seeds, breaks, shapes, or "why_not"),
       "verdict" (on the parameters, or the first axis that tells the rungs apart) and "heat_map".
     """
@@ -48,9 +58,9 @@ def analyse_abilities(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
 
 
 def _ability(rows: TaskRows, answers: ScoredAnswers, runs: Sequence[StudyRun]) -> dict[str, Any]:
-    judged = [run for run in runs if run.name in answers.by_run[rows.task]]
-    names = {(run.rung, str(run.seed)): run.name for run in judged}
-    rungs = _rungs(judged)
+    scored = [run for run in runs if run.name in answers.by_run[rows.task]]
+    names = {(run.rung, str(run.seed)): run.name for run in scored}
+    rungs = _rungs(scored)
     axes = {axis: _axis(rows, axis, rungs, names) for axis in AXES}
     apart = [axis for axis in AXES if axes[axis].get("is_apart")]
     return {
@@ -63,7 +73,7 @@ def _ability(rows: TaskRows, answers: ScoredAnswers, runs: Sequence[StudyRun]) -
 
 
 def _rungs(runs: Sequence[StudyRun]) -> list[str]:
-    """Names in the order of a TaskRows' rungs: by compute, then by name."""
+    """Returns names in the order of a TaskRows' rungs: by compute, then by name."""
     flops: dict[str, list[int]] = {}
     for run in runs:
         flops.setdefault(run.rung, []).append(run.record["flops"])
@@ -71,7 +81,7 @@ def _rungs(runs: Sequence[StudyRun]) -> list[str]:
 
 
 def _order(rows: TaskRows, axis: str) -> np.ndarray:
-    """[rungs] places of the rungs by rising size on an axis, as `average_runs` has them."""
+    """Returns [rungs] the order of the rungs by rising size on an axis, as in `average_runs`."""
     return np.argsort(rows.scale(axis) * (-1 if axis == "loss" else 1), kind="stable")
 
 
@@ -81,7 +91,7 @@ def _axis(
     scale = rows.scale(axis)
     levels = len(np.unique(scale))
     if levels < 2:
-        what = "rung was trained" if len(scale) < 2 else f"value of {axis} has all runs"
+        what = "rung was trained" if len(scale) < 2 else f"value of {axis} occurs"
         return {"why_not": f"Only one {what}, so there is no curve over {axis}."}
     runs = average_runs(rows, axis)
     order = [rungs[int(place)] for place in _order(rows, axis)]
@@ -116,7 +126,7 @@ def _axis(
 def _modes(runs: Runs, order: Sequence[str]) -> dict[str, Any]:
     fewest = int(runs.seeds.min())
     if fewest < 2:
-        return {"why_not": "A rung with one seed says nothing of how seeds differ."}
+        return {"why_not": "A rung with a single seed shows nothing of how seeds differ."}
     return {
         metric: [
             {"rung": rung, **vars(mode)}
@@ -127,9 +137,9 @@ def _modes(runs: Runs, order: Sequence[str]) -> dict[str, Any]:
 
 
 def _breaks(runs: Runs, is_apart: bool) -> dict[str, Any]:
-    """By metric how well laws with and without a break predict scales that are left out."""
+    """Returns by metric how well curves with and without a break predict held-out scales."""
     if not is_apart:
-        return {"why_not": f"Several rungs are at one value of {runs.axis}."}
+        return {"why_not": f"Several rungs share a value of {runs.axis}."}
     found: dict[str, Any] = {}
     for metric in ("exact_match", PER_TOKEN):
         try:
@@ -143,7 +153,7 @@ def _breaks(runs: Runs, is_apart: bool) -> dict[str, Any]:
 
 def _verdict(rows: TaskRows, apart: Sequence[str]) -> dict[str, Any]:
     if not apart:
-        return {"why_not": "No scale tells the rungs apart, so there is nothing to judge."}
+        return {"why_not": "No scale tells the rungs apart, so there can be no verdict."}
     try:
         said = verdict(rows, apart[0])
     except EmergenceError as error:
@@ -157,8 +167,8 @@ def _heat_map(
     names: Mapping[tuple[str, str], str],
     lines: Mapping[str, Mapping[str, int]],
 ) -> dict[str, Any]:
-    """Instances by rungs; `lines` are those of the instance in each run's answers file, in order
-    of `runs`, or one number where they agree."""
+    """Returns instances by rungs, with the lines of each instance in the runs' answers files: one
+    number if they agree, else one for each run in the order of "runs"."""
     found = heat_map(rows, "parameters")
     order = [rungs[int(place)] for place in _order(rows, "parameters")]
     columns = [sorted(name for (rung, _), name in names.items() if rung == of) for of in order]
@@ -176,3 +186,8 @@ def _heat_map(
         "runs": columns,
         "lines": places,
     }
+
+
+ABILITIES = Analysis(
+    "abilities", "Abilities against scale", "Abilities", analyse_abilities, present, METHOD
+)

@@ -1,4 +1,4 @@
-"""How a study's ladders say that a compute budget should be spent: N*(C) and D*(C).
+"""How a compute budget is best spent according to a study's ladders: N*(C) and D*(C).
 
 Chinchilla's second approach where runs of several sizes share budgets, its third where the runs
 carry the parametric law (Hoffmann et al., 2203.15556). FLOPs are the exact ones of the runs, so D*
@@ -26,23 +26,33 @@ from jaxgen.laws import (
 )
 from jaxgen.laws.isoflop import GAP
 from jaxgen.laws.minima import CURVES, LEAST_SIZES, same_sizes
+from jaxgen.studies.analyses.allocation_plots import present
+from jaxgen.studies.analyses.approaches import compare_approaches
+from jaxgen.studies.analyses.base import Analysis
 from jaxgen.studies.law_selection import LawChoice, select_law
 from jaxgen.studies.study_runs import StudyRun, group_by_ladder, table_of
 
 LEVEL = 0.95
 DRAWN = "quadratic"
-"""The curve whose minima are shown; the others say what hangs on it."""
+"""The curve whose minima are shown; the others show how much depends on it."""
 BEYOND = (3.0, 10.0)
-"""Times the largest compute, at which a best model is said too."""
+"""Times the largest compute, at which the best model is given too."""
 MEASURED_BUDGETS = 3
 LINE_POINTS = 40
+METHOD = (
+    "The best size of a budget is found in two ways (Hoffmann et al., 2203.15556). Approach 2 fits "
+    "a parabola of log loss over log parameters to the runs of each budget, and a power law to the "
+    "minima. Approach 3 minimises the fitted law of all runs at a fixed cost. The intervals of "
+    "approach 2 come from noise as large as the scatter about the parabolas, those of approach 3 "
+    "from bootstraps over runs; neither covers the error of a curve or law of the wrong form."
+)
 
 
 def analyse_allocations(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
-    """The best size and tokens of a budget; of every mixture, its dense and its sparse runs, apart.
+    """Finds the best size and tokens of a compute budget for each ladder.
 
     Returns:
-      Of each: "mixture", "kind", "runs" (how many); and "why_not", or "token_flops" (what a token
+      For each: "mixture", "kind", "runs" (how many); and "why_not", or "token_flops" (what a token
       costs), "budgets" (of equal compute: points, parabola and minimum, or why it is "dropped"),
       "approaches" (exponents with intervals, "optima" at some budgets, "line"; or "why_not") and
       "agreement" (None, or whether approaches 2 and 3 agree, in a sentence).
@@ -62,8 +72,8 @@ def _allocation(table: Table) -> dict[str, Any]:
     choice = _chinchilla(table)
     if len(groups) < 2 and choice is None:
         raise StudyError(
-            "The best size of a budget cannot be told: that takes two budgets of compute with runs "
-            f"of {LEAST_SIZES} sizes each, or sizes and tokens that vary apart."
+            "The best size of a budget cannot be estimated: that takes two compute budgets with "
+            f"runs of {LEAST_SIZES} sizes each, or sizes and tokens that vary independently."
         )
     budgets: list[dict[str, Any]] = []
     approaches = []
@@ -100,7 +110,7 @@ def _allocation(table: Table) -> dict[str, Any]:
 
 
 def _chinchilla(table: Table) -> LawChoice | None:
-    """The choice of Chinchilla's law, of which the third approach is the closed form."""
+    """Returns Chinchilla's law, of which the third approach is the closed form, if selected."""
     try:
         choice = select_law(table)
     except StudyError:
@@ -109,7 +119,7 @@ def _chinchilla(table: Table) -> LawChoice | None:
 
 
 def equal_compute(table: Table) -> list[np.ndarray]:
-    """Rows of each budget that runs of several sizes share, in rising order of compute."""
+    """Returns the rows of each budget that runs of several sizes share, by rising compute."""
     logs = np.log(table.flops)
     order = np.argsort(logs, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(logs[order]) > GAP) + 1)
@@ -127,7 +137,7 @@ def _middle(flops: np.ndarray) -> float:
 
 
 def _budgets(fit: IsoFlop, table: Table, groups: Sequence[np.ndarray]) -> list[dict[str, Any]]:
-    """Each budget's runs, its curve and its minimum."""
+    """Returns each budget's runs, curve and minimum."""
     found = []
     names = table.runs if table.runs is not None else np.arange(len(table))
     for budget, group in zip(fit.budgets, groups, strict=True):
@@ -159,7 +169,7 @@ def _budgets(fit: IsoFlop, table: Table, groups: Sequence[np.ndarray]) -> list[d
 
 
 def _approach(frontier: Frontier, table: Table, optimum: Any = None) -> dict[str, Any]:
-    """Exponents, the best models of some budgets, and the line of N*."""
+    """Returns the exponents, the best models of some budgets, and the line of N*."""
     optimum = optimum or (lambda flops: frontier.optimum(flops, LEVEL))
     least, largest = table.flops.min(), table.flops.max()
     asked = np.array(
@@ -200,7 +210,7 @@ def _approach(frontier: Frontier, table: Table, optimum: Any = None) -> dict[str
 
 
 def _token_flops(table: Table) -> dict[str, Any]:
-    """What a token costs: the power of N, how far runs are off it, and multiples of N."""
+    """Returns the cost of a token: its power of N, how far runs are from it, multiples of N."""
     cost = token_flops_of(table)
     per_token = table.flops / table.tokens
     products = per_token / table.parameters
@@ -215,57 +225,16 @@ def _token_flops(table: Table) -> dict[str, Any]:
 
 
 def _agreement(approaches: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Of the second approach (by parabolas) and the third, where both could be fitted."""
+    """Compares the second approach (by parabolas) with the third, if both could be fitted."""
     fitted = [one for one in approaches if "why_not" not in one]
     second = next((one for one in fitted if one["approach"] == 2), None)
     third = next((one for one in fitted if one["approach"] == 3), None)
     if second is None or third is None:
         return None
-    return compare_approaches(second, third)
+    return compare_approaches(second, third, LEVEL)
 
 
-def compare_approaches(second: Mapping[str, Any], third: Mapping[str, Any]) -> dict[str, Any]:
-    """Whether two approaches of the tree agree: "is_agreed" and a "sentence".
-
-    They disagree where their intervals of the exponent of N*, or of N* at the largest compute that
-    was measured, have nothing in common.
-    """
-    apart = []
-    if not _overlap(second["exponent_interval"], third["exponent_interval"]):
-        said = [
-            f"C^{one['exponent']:.3f} ({_range(one['exponent_interval'], '.3f')})"
-            for one in (second, third)
-        ]
-        apart.append(f"N* grows as {said[0]} by the minima and as {said[1]} by Chinchilla's law")
-    ends = [
-        [best for best in one["optima"] if not best["is_beyond_runs"]][-1]
-        for one in (second, third)
-    ]
-    if not _overlap(*(end["parameters_interval"] for end in ends)):
-        said = [
-            f"{end['parameters']:.3g} ({_range(end['parameters_interval'], '.3g')})" for end in ends
-        ]
-        apart.append(
-            f"at {ends[0]['flops']:.3g} FLOPs N* is {said[0]} by the minima and {said[1]} by "
-            "Chinchilla's law"
-        )
-    level = f"{100 * LEVEL:.0f} %"
-    if not apart:
-        return {
-            "is_agreed": True,
-            "sentence": f"The two approaches agree within their {level} intervals.",
-        }
-    return {
-        "is_agreed": False,
-        "sentence": f"The two approaches disagree beyond their {level} intervals: "
-        f"{'; '.join(apart)}. The intervals are of the runs' noise, not of a curve or law that "
-        "does not fit.",
-    }
-
-
-def _overlap(first: Sequence[float], second: Sequence[float]) -> bool:
-    return max(first[0], second[0]) <= min(first[1], second[1])
-
-
-def _range(bounds: Sequence[float], style: str) -> str:
-    return f"{bounds[0]:{style}} to {bounds[1]:{style}}"
+ALLOCATION = Analysis(
+    "allocations", "The best model size for a compute budget", "Allocation", analyse_allocations,
+    present, METHOD,
+)  # fmt: skip

@@ -1,9 +1,8 @@
-"""What fine-tuned models say of where an ability will appear (Snell et al., 2411.16035).
+"""Where an ability will appear, predicted from fine-tuned models (Snell et al., 2411.16035).
 
-Runs that begin with the parameters of another run of the study show the ability at a higher
-pre-training loss, the more examples they were given. The law of that, fitted to models that cannot
-do the task unasked, says at which loss a model will; the study's own models, as they are, say
-whether it was right.
+The more examples a model is fine-tuned on, the higher the pre-training loss at which it shows the
+ability. The law of that, fitted to models that cannot do the task without fine-tuning, predicts the
+loss at which a model will; the study's own models show whether it holds.
 """
 
 from __future__ import annotations
@@ -14,42 +13,51 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxgen.emergence import EmergenceError, fit_emergence_law, fit_onset
+from jaxgen.studies.analyses.base import Analysis, Tree, figure_name, shade_of
+from jaxgen.studies.formatting import between, count, number
+from jaxgen.studies.plots import Axis, Block, DataTable, Figure, Plot, Sentence, line, points
 from jaxgen.studies.study_runs import StudyRun
 
 UNABLE = 0.05
-"""Above chance, up to which exact match counts as not able."""
+"""Exact match above chance up to which a model counts as unable."""
 CURVE_POINTS = 60
 REACH = 0.15
-"""Of the range of losses: how far curves are drawn beyond it."""
+"""Share of the range of losses by which curves are drawn beyond it."""
+METHOD = (
+    "The emergence law is fitted by least squares; its intervals resample models together with "
+    "their fine-tuned runs. The loss at which models begin to do the task without fine-tuning "
+    "is the kink of a piecewise-linear curve through them. Fine-tuned runs enter no scaling law "
+    "and no ability curve."
+)
 FORMULA = "performance = min(1, A max(0, k (ln D)^a + C - L) + chance)"
 
 
-class Pair(NamedTuple):
-    """A run, and the one whose parameters it began with."""
+class FineTuned(NamedTuple):
+    """A fine-tuned run and the run that it was initialised from."""
 
     child: StudyRun
     parent: StudyRun
 
 
 def analyse_finetuning(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
-    """Every task that fine-tuned runs and their parents were judged on.
+    """Analyses every task that fine-tuned runs and their parents were scored on.
 
     Returns:
-      Of each: "task", "mixture" (of the fine-tuning), "untuned" (each parent as it is), "points"
+      For each: "task", "mixture" (of the fine-tuning), "untuned" (each parent as it is), "points"
       (each fine-tuned run; "is_fitted" where its parent could not do the task), "onset" (the loss
       where parents begin to, or "why_not"); and "why_not", or "formula", "law" (parameters with
       intervals), "error", "is_of_unable" (else all models were fitted, as too few were unable) and
       "curves", one for each number of examples and one for none ("examples" 1).
     """
     parents = {(run.name, run.record["fingerprint"]): run for run in runs}
-    found: dict[tuple[str, str], list[Pair]] = {}
+    found: dict[tuple[str, str], list[FineTuned]] = {}
     for run in runs:
         parent = parents.get(run.parent) if run.parent else None
         if parent is None:
             continue
         for task in _answered(run) & _answered(parent):
-            found.setdefault((run.mixture, task), []).append(Pair(run, parent))
-    return [_of_task(task, mixture, pairs) for (mixture, task), pairs in sorted(found.items())]
+            found.setdefault((run.mixture, task), []).append(FineTuned(run, parent))
+    return [_task(task, mixture, pairs) for (mixture, task), pairs in sorted(found.items())]
 
 
 def _answered(run: StudyRun) -> set[str]:
@@ -57,7 +65,7 @@ def _answered(run: StudyRun) -> set[str]:
     return {task for task, scores in evaluation.items() if scores.get("exact_match") is not None}
 
 
-def _of_task(task: str, mixture: str, pairs: Sequence[Pair]) -> dict[str, Any]:
+def _task(task: str, mixture: str, pairs: Sequence[FineTuned]) -> dict[str, Any]:
     def score(run: StudyRun) -> float:
         return float(run.record["evaluation"][task]["exact_match"])
 
@@ -98,7 +106,7 @@ def _of_task(task: str, mixture: str, pairs: Sequence[Pair]) -> dict[str, Any]:
 
 
 def _pretraining_loss(run: StudyRun, task: str) -> float:
-    """The mean held-out loss over the tasks that are not judged; nats a token."""
+    """Returns the mean held-out loss over the other tasks, in nats/token."""
     evaluation = run.record["evaluation"]
     others = [name for name in evaluation if name != task and evaluation[name].get("loss")]
     return float(np.mean([run.loss(name) for name in others])) if others else run.loss()
@@ -111,7 +119,7 @@ def _column(points: Sequence[dict[str, Any]], name: str) -> np.ndarray:
 def _onset(untuned: Sequence[dict[str, Any]], chance: float) -> dict[str, Any]:
     loss, performance = (_column(untuned, name) for name in ("loss", "performance"))
     if not (performance > chance + UNABLE).any():
-        return {"why_not": "no model of the study does the task unasked."}
+        return {"why_not": "no model of the study does the task without fine-tuning."}
     try:
         onset = fit_onset(loss, performance, chance)
     except EmergenceError as error:
@@ -139,3 +147,110 @@ def _law(points: Sequence[dict[str, Any]], chance: float, losses: list[float]) -
             for n in (1, *counts)
         ],
     }
+
+
+def _present(tree: Tree) -> Sequence[Block]:
+    found = tree["finetuning"]
+    if not found:
+        return []
+    text = (
+        "Fine-tuning on some examples shows an ability in models that lack it: the more examples, "
+        "the higher the pre-training loss at which it appears. The law of that is extrapolated to "
+        "no examples at all (Snell et al., 2411.16035)."
+    )
+    blocks: list[Block] = [Sentence(text)]
+    for one in found:
+        is_same = one["mixture"] == one["task"]
+        name = one["task"] if is_same else f"{one['task']}, fine-tuned on {one['mixture']}"
+        blocks += [Sentence(name, "heading"), *_task_blocks(tree, one)]
+    return blocks
+
+
+def _examples(number_of: int) -> str:
+    return "not fine-tuned" if number_of == 1 else f"{count(number_of)} examples"
+
+
+def _nats(estimate: dict[str, Any]) -> str:
+    interval = between([estimate["low"], estimate["high"]])
+    return f"{number(estimate['value'])} nats ({interval})"
+
+
+def _task_blocks(tree: Tree, found: dict[str, Any]) -> Sequence[Block]:
+    figure = _figure(tree, found)
+    if "why_not" in found:
+        return [Sentence(f"No law: {found['why_not']}", "soft"), figure]
+    law = {one["name"]: one for one in found["law"]}
+    fitted_to = (
+        "models that cannot do the task without fine-tuning"
+        if found["is_of_unable"]
+        else "all models, as too few are unable to do the task without fine-tuning"
+    )
+    seen = found["onset"]
+    observed = (
+        f"Not observed: {seen['why_not']}"
+        if "why_not" in seen
+        else f"Observed: {_nats(seen['loss'])}."
+    )
+    onset = _nats(law["C"] | law["C"]["interval"])
+    predicted = (
+        f"Fitted to {fitted_to}, the law predicts that a model begins to do the task without "
+        f"fine-tuning at a pre-training loss of {onset}. {observed}"
+    )
+    formula = (
+        f"{found['formula']}, where D is the number of examples and chance is "
+        f"{number(found['chance'])}; points scatter about the law by {number(found['error'], 2)}."
+    )
+    parameters = [
+        (one["name"], number(one["value"]), between([one["interval"][e] for e in ("low", "high")]))
+        for one in found["law"]
+    ]
+    thresholds = [
+        (_examples(one["examples"]), f"{number(one['loss'])} nats") for one in found["thresholds"]
+    ]
+    return [
+        Sentence(predicted),
+        figure,
+        Sentence(formula),
+        DataTable(("", "value", "95% interval"), parameters, "Parameters of the law"),
+        DataTable(("fine-tuned on", "loss"), thresholds, "Where the ability begins"),
+    ]
+
+
+def _figure(tree: Tree, found: dict[str, Any]) -> Figure:
+    counts, untuned = sorted({run["examples"] for run in found["points"]}), found["untuned"]
+
+    def look(examples: int) -> dict[str, Any]:
+        if examples == 1:
+            return {"color": "accent", "is_open": True}
+        return {"shade": shade_of(examples, counts)}
+
+    def tip(run: dict[str, Any]) -> str:
+        score = f"exact match {number(run['performance'])}, {_examples(run.get('examples', 1))}"
+        parent = f"{run['parent']}: " if "parent" in run else ""
+        fitted = "" if run.get("is_fitted", True) else ", not fitted"
+        return f"{run['run']}\n{score}\n{parent}loss {number(run['loss'], 4)}{fitted}"
+
+    curves = [
+        line(curve, tips=[f"law, {_examples(curve['examples'])}"], **look(curve["examples"]))
+        for curve in found.get("curves", ())
+    ]
+    tuned = [
+        points(
+            "circle", [run for run in found["points"] if run["examples"] == examples], "loss",
+            "performance", tip, label=_examples(examples), **look(examples),
+        )
+        for examples in counts
+    ]  # fmt: skip
+    parents = points("square", untuned, "loss", "performance", tip, label=_examples(1), **look(1))
+    top = max(run["performance"] for run in (*found["points"], *untuned))
+    top = max(top, found["chance"] + 0.05)
+    x = Axis("pre-training loss (nats/token)", is_reversed=True)
+    y = Axis("exact match", limits=(-0.03 * top, 1.1 * top))
+    name = figure_name(tree, "finetuning", found)
+    return Figure((Plot(x, y, (*curves, *tuned, parents)),), name)
+
+
+FINETUNING = Analysis(
+    "finetuning", "Abilities predicted by fine-tuning", "Fine-tuning", analyse_finetuning,
+    _present, METHOD,
+)  # fmt: skip

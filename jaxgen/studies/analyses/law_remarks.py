@@ -1,4 +1,4 @@
-"""What a reader must know of a fitted law and its numbers do not say: sentences."""
+"""Sentences on what the numbers of a fitted law do not show by themselves."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from jaxgen.laws import Fit, Table
 from jaxgen.studies.law_selection import ONCE, epochs_of
 
 NO_FLOOR = 1e-3
-"""Of the least loss, below which E is as good as 0."""
+"""Share of the lowest loss below which E counts as 0."""
 NO_DECAY = 100.0
-"""Times the largest number of epochs, from which a decay is as good as none."""
+"""Multiple of the largest number of epochs above which a decay counts as infinite."""
 
 
 def remarks(fit: Fit, table: Table) -> list[str]:
-    """Those that hold: no floor, repeats that cost nothing, repeats that do harm."""
+    """Returns the remarks that apply: no floor, repetition without cost, harmful repetition."""
     return [one for one in (_floor(fit, table), _decays(fit, table), _harm(fit, table)) if one]
 
 
 def _floor(fit: Fit, table: Table) -> str | None:
     if fit.parameters.get("E", np.inf) > NO_FLOOR * table.loss.min():
         return None
-    return "E comes out as nothing: these runs show no loss that would remain."
+    return "The fitted E is zero: these runs show no irreducible loss."
 
 
 def _decays(fit: Fit, table: Table) -> str | None:
@@ -34,13 +34,13 @@ def _decays(fit: Fit, table: Table) -> str | None:
     if not endless:
         return None
     return (
-        f"There is no end to {' and '.join(endless)}: on data seen up to {most:.3g} times these "
-        "runs lose nothing by it that the law can tell from their scatter."
+        f"The fitted {' and '.join(endless)} is effectively infinite: up to {most:.3g} epochs, "
+        "repetition costs these runs nothing that stands out from their scatter."
     )
 
 
 def _harm(fit: Fit, table: Table) -> str | None:
-    """Of runs that are worse than a shorter one of their size on the same data."""
+    """Returns a sentence on runs that are worse than a shorter run of their size and data."""
     epochs = epochs_of(table)
     pools = table.tokens / epochs
     best: dict[tuple[float, str], int] = {}
@@ -59,8 +59,8 @@ def _harm(fit: Fit, table: Table) -> str | None:
         return None
     row, other = max(harmed, key=lambda pair: table.loss[pair[0]] / table.loss[pair[1]])
     return (
-        f"In {len(harmed)} of the runs more rounds over the same data did harm: at most from "
-        f"{table.loss[other]:.3f} after {epochs[other]:.3g} to {table.loss[row]:.3f} after "
-        f"{epochs[row]:.3g}, with {table.parameters[row]:,.0f} parameters. This law knows no harm, "
-        "so it is wrong about such runs and bent by them."
+        f"In {len(harmed)} of the runs, more epochs over the same data increased the loss, at most "
+        f"from {table.loss[other]:.3f} after {epochs[other]:.3g} to {table.loss[row]:.3f} after "
+        f"{epochs[row]:.3g} with {table.parameters[row]:,.0f} parameters. This law never rises "
+        "with epochs, so it misfits such runs and is biased by them."
     )

@@ -1,4 +1,4 @@
-"""The laws of a study's losses: parameters, how sure they are, what they hang on, how they hold."""
+"""The scaling laws of a study's losses: parameters, intervals, a backtest and sensitivity."""
 
 from __future__ import annotations
 
@@ -8,36 +8,56 @@ from typing import Any
 import numpy as np
 
 from jaxgen.errors import StudyError
-from jaxgen.laws import (
-    ROBUST,
-    Fit,
-    Fitting,
-    LawError,
-    Table,
-    Variation,
-    backtest,
-    drop_sizes,
-    vary_delta,
-    vary_parameters,
+from jaxgen.laws import Fit, LawError, Table
+from jaxgen.studies.analyses.base import (
+    LABELS,
+    Analysis,
+    Tree,
+    color_of,
+    figure_name,
+    ladder_name,
+    mark_of,
+    scale_axis,
+    shade_of,
 )
+from jaxgen.studies.analyses.law_checks import hold_out, show_holdout, show_variations, vary
 from jaxgen.studies.analyses.law_remarks import remarks
+from jaxgen.studies.formatting import between, count, fixed, number, percent
 from jaxgen.studies.law_selection import ONCE, LawChoice, epochs_of, select_law
+from jaxgen.studies.plots import (
+    Axis,
+    Block,
+    DataTable,
+    Figure,
+    Plot,
+    Sentence,
+    Series,
+    line,
+    menu_of,
+    points,
+)
 from jaxgen.studies.study_runs import StudyRun, group_by_ladder, table_of
 
 LEVEL = 0.95
-HOLDOUT_LEVEL = 0.9
 CURVE_POINTS = 40
 REACH = 3.0
 """Times the largest scale: how far a curve is drawn."""
-PLAIN = Fitting(bootstraps=0)
+METHOD = (
+    "Laws are fitted to the held-out loss of finished runs by minimising the Huber loss of the log "
+    "residuals from many starting points. Standard errors and intervals come from 200 bootstrap "
+    "resamples of the runs. In the backtest, a law is fitted to the runs up to some compute and "
+    "predicts the larger ones, for several such cut-offs. Runs of different training mixtures are "
+    "never fitted together, nor are dense models and mixtures of experts. Sizes are active "
+    "parameters. Runs that were initialised from another run are left out, because their FLOPs and "
+    "tokens are not all that made them."
+)
 
 
 def analyse_laws(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
-    """The law of the mean held-out loss, then of every task's; of every mixture, and of its dense
-    and its sparse runs, apart.
+    """Fits the law of the mean held-out loss and of every task's loss, for each ladder.
 
     Returns:
-      Of each: "task" (None: the mean), "mixture", "kind", "runs" (how many); and "why_not", or
+      For each: "task" (None: the mean), "mixture", "kind", "runs" (how many); and "why_not", or
       "formula", "why", "axis" (of the plot), "parameters" (value, standard error, 95 % interval),
       "points", "curves", "r_squared", "noise", "search", "holdout" and "sensitivity" (of the mean
       alone).
@@ -51,12 +71,12 @@ def analyse_laws(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
             except (StudyError, LawError) as error:
                 found.append(head | {"why_not": str(error)})
             if task is None and "why_not" in found[-1]:
-                break  # The same is to be said of every task.
+                break  # The tasks lack the same.
     return found
 
 
 def _tasks(runs: Sequence[StudyRun]) -> list[str]:
-    """Tasks whose held-out loss every run has."""
+    """Returns the tasks whose held-out loss every run has."""
     having = [
         {name for name, scores in run.record["evaluation"].items() if scores.get("loss")}
         for run in runs
@@ -106,15 +126,18 @@ def _law(table: Table, is_main: bool) -> dict[str, Any]:
     }
     if is_main:
         tree |= {
-            "holdout": _holdout(choice, table),
-            "sensitivity": _sensitivity(choice, table, fit),
+            "holdout": hold_out(choice, table),
+            "sensitivity": vary(choice, table, fit),
         }
     return tree
 
 
 def _curves(choice: LawChoice, fit: Fit, table: Table) -> list[dict[str, Any]]:
-    """Lines of the plot; of a law of size and tokens one for each size, all tokens being new, and
-    where it knows of repeated data one for each size and number of different tokens."""
+    """Returns the lines of the plot.
+
+    A law of size and tokens has one for each size, on data seen once; a law of repeated data has
+    also one for each size and number of unique tokens.
+    """
     if choice.axis:
         x = table.column(choice.axis)
         points = np.geomspace(x.min(), REACH * x.max(), CURVE_POINTS)
@@ -129,7 +152,7 @@ def _curves(choice: LawChoice, fit: Fit, table: Table) -> list[dict[str, Any]]:
             tokens = np.geomspace(first, REACH * table.tokens.max(), CURVE_POINTS)
             columns = {"parameters": np.full(CURVE_POINTS, size), "tokens": tokens}
             columns["unique_tokens"] = tokens if unique is None else np.full(CURVE_POINTS, unique)
-            of_data = "" if unique is None else f", {unique:.3g} different tokens again and again"
+            of_data = "" if unique is None else f", {unique:.3g} unique tokens, repeated"
             label = f"{size:.3g} parameters{of_data}"
             curve = _curve(label, per_token * tokens, fit, columns)
             found.append(curve | {"parameters": size, "unique_tokens": unique})
@@ -137,7 +160,7 @@ def _curves(choice: LawChoice, fit: Fit, table: Table) -> list[dict[str, Any]]:
 
 
 def _pools(table: Table) -> list[float]:
-    """How many different tokens the runs have that see some again; to three digits."""
+    """Returns the numbers of unique tokens of runs that repeat data, to three digits."""
     is_repeated = epochs_of(table) > ONCE
     unique = table.column("unique_tokens")[is_repeated]
     return sorted({float(f"{one:.3g}") for one in unique})
@@ -148,94 +171,116 @@ def _curve(label: str, x: np.ndarray, fit: Fit, columns: dict[str, np.ndarray]) 
     return {"label": label, "x": x, "y": said.values, "low": said.lower, "high": said.upper}
 
 
-def _holdout(choice: LawChoice, table: Table) -> dict[str, Any]:
-    """Are larger runs within the intervals of laws of the smaller ones?"""
-
-    def same_law(rows: Table) -> Fit:
-        try:
-            carried = select_law(rows)
-        except StudyError as error:
-            raise LawError(str(error)) from error
-        if carried.form != choice.form:
-            raise LawError(f"the {len(rows)} smaller runs do not carry {choice.formula}")
-        return choice.fit(rows)
-
-    try:
-        found = backtest(same_law, table, level=HOLDOUT_LEVEL)
-    except LawError as error:
-        reason = str(error).removesuffix(" Choose origins=.")
-        return {"why_not": f"Coverage on held-out runs cannot be told: {reason}"}
-    names = table.runs if table.runs is not None else np.arange(len(table))
-    return {
-        "level": found.level,
-        "coverage": found.coverage,
-        "mean_error": found.mean_error,
-        "origins": [
-            {
-                "largest_flops": origin.largest_flops,
-                "fitted": origin.fit.points,
-                "runs": [
-                    {
-                        "run": str(names[row]),
-                        "predicted": origin.prediction.values[place],
-                        "interval": [
-                            origin.prediction.lower[place],
-                            origin.prediction.upper[place],
-                        ],
-                        "actual": origin.actual[place],
-                        "is_inside": origin.is_covered[place],
-                    }
-                    for place, row in enumerate(origin.held_out)
-                ],
-            }
-            for origin in found.origins
-        ],
-    }
+def _present(tree: Tree) -> Sequence[Block]:
+    blocks: list[Block] = []
+    options: dict[str, Sequence[Block]] = {}
+    for law in tree["laws"]:
+        name = f"{law['task'] or 'mean over tasks'}, {ladder_name(tree, law)}"
+        if "why_not" in law:
+            of = "the mean loss" if law["task"] is None else law["task"]
+            text = f"No law of {of} for {ladder_name(tree, law)}: {law['why_not']}"
+            blocks.append(Sentence(text, "soft"))
+        else:
+            options[name] = _law_blocks(tree, law)
+    if options:
+        text = (
+            "The curve is the fitted law with its 95% interval, extrapolated to three times the "
+            "largest scale; each point is a run. Nothing beyond the points was measured."
+        )
+        blocks = [Sentence(text), *blocks]
+    return [*blocks, *menu_of("Loss", options)]
 
 
-def _sensitivity(choice: LawChoice, table: Table, fit: Fit) -> dict[str, Any]:
-    """The same law with one thing changed, and what it then says at three times the compute."""
-
-    def again(rows: Table, fitting: Fitting) -> Fit:
-        return choice.fit(rows, fitting)
-
-    if len(table) <= len(fit.vector) + 1:
-        return {
-            "why_not": f"{len(table)} runs leave none to spare beyond the law's "
-            f"{len(fit.vector)} parameters, so nothing can be left out."
-        }
-    largest = table.select([int(np.argmax(table.flops))])
-    there = dict(largest.columns)
-    if choice.axis:
-        there[choice.axis] = REACH * there[choice.axis]
-    else:
-        there |= {"tokens": REACH * there["tokens"], "flops": REACH * there["flops"]}
-    base = float(fit.predict(there).values[0])
-    changed = [
-        *drop_sizes(again, table, PLAIN),
-        *vary_delta(again, table, PLAIN, deltas=(1e-4, 1e-2, float("inf"))),
+def _law_blocks(tree: Tree, law: dict[str, Any]) -> Sequence[Block]:
+    runs, axis = law["points"], law["axis"]
+    has_repeats = any(run["unique_tokens"] < run["tokens"] for run in runs)
+    blocks: list[Block] = [_figure(tree, law, has_repeats)]
+    if any(curve.get("unique_tokens") for curve in law["curves"]):
+        text = (
+            "Solid lines: a model size trained on data that it sees once. Dashed lines branch off "
+            "where the data begin to repeat; point at one to see its number of unique tokens."
+        )
+        blocks.append(Sentence(text, "soft"))
+    summary = (
+        f"{law['why']} {law['runs']} runs; R² = {number(law['r_squared'], 4)}; runs scatter about "
+        f"the law by {percent(law['noise'])} (one standard deviation)."
+    )
+    parameters = [
+        (p["name"], number(p["value"], 4), number(p["standard_error"], 2), between(p["interval"]))
+        for p in law["parameters"]
     ]
-    rows = [_variation(one, there, base) for one in changed]
-    if choice.axis != "flops":
-        for sense in ("total", "without_embedding"):
-            if np.array_equal(table.column(sense), table.parameters):
-                continue
-            (one,) = vary_parameters(again, table, [sense], PLAIN)
-            moved = there | {"parameters": there["parameters"] * there[sense] / largest.parameters}
-            rows.append(_variation(one, moved, base))
-    at = {"axis": choice.axis or "tokens", "times": REACH, "run": str(largest.runs[0])}  # pyright: ignore[reportOptionalSubscript]
-    if "unique_tokens" in fit.law.inputs:
-        at["unique_tokens"] = there["unique_tokens"][0]
-    return {"at": at, "prediction": base, "variations": rows, "fitting": ROBUST.fit_loss.delta}
+    extra = ("parameters", "tokens", "unique tokens", "epochs") if has_repeats else ()
+    rows = [
+        (p["run"], _scale(axis, p["x"]), *(_repeats(p) if has_repeats else ()),
+         fixed(p["loss"], 4), fixed(p["fitted"], 4), f"{100 * (p['loss'] / p['fitted'] - 1):.2f}%")
+        for p in runs
+    ]  # fmt: skip
+    columns = ("run", LABELS[axis], *extra, "loss", "fitted", "residual")
+    return [
+        *blocks,
+        Sentence(law["formula"], "formula"),
+        Sentence(summary),
+        DataTable(("parameter", "value", "standard error", "95% interval"), parameters),
+        DataTable(columns, rows, f"The {len(runs)} runs that it is fitted to"),
+        *(show_holdout(law["holdout"]) if "holdout" in law else ()),
+        *(show_variations(law["sensitivity"]) if "sensitivity" in law else ()),
+    ]
 
 
-def _variation(one: Variation, there: dict[str, np.ndarray], base: float) -> dict[str, Any]:
-    if one.fit is None:
-        return {"change": one.change, "why_not": one.error}
-    said = float(one.fit.predict(there).values[0])
-    return {
-        "change": one.change,
-        "parameters": one.fit.parameters,
-        "prediction": said,
-        "difference": said / base - 1,
-    }
+def _scale(axis: str, value: float) -> str:
+    return number(value) if axis == "flops" else count(value)
+
+
+def _repeats(point: dict[str, Any]) -> tuple[str, ...]:
+    """Returns a run's parameters, tokens, unique tokens, and epochs averaged over its tasks."""
+    counts = (count(point[name]) for name in ("parameters", "tokens", "unique_tokens"))
+    return (*counts, number(point["tokens"] / point["unique_tokens"]))
+
+
+def _figure(tree: Tree, law: dict[str, Any], has_repeats: bool) -> Figure:
+    color, curves, runs = color_of(law["kind"]), law["curves"], law["points"]
+    sizes = list(dict.fromkeys(curve.get("parameters") for curve in curves))
+    lines = [
+        line(
+            curve, len(curves) == 1, color=color, shade=shade_of(curve.get("parameters"), sizes),
+            is_open=bool(curve.get("unique_tokens")), tips=[curve["label"]],
+        )
+        for curve in curves
+    ]  # fmt: skip
+
+    def tip(run: dict[str, Any]) -> str:
+        size, tokens, unique, epochs = _repeats(run)
+        repeats = f", {unique} of them unique: {epochs} epochs" if has_repeats else ""
+        losses = f"loss {number(run['loss'], 4)}, fitted {number(run['fitted'], 4)}"
+        return f"{run['run']}\n{losses}\n{size} parameters, {tokens} tokens{repeats}"
+
+    measured = points(mark_of(law["kind"]), runs, "x", "loss", tip, color=color)
+    shown = [*measured.y, *(value for curve in curves for value in curve["y"])]
+    y_axis = Axis(LABELS["loss"], "log", (0.93 * min(shown), 1.06 * max(shown)))
+    series = (*lines, measured, *_predictions(tree, law))
+    return Figure((Plot(scale_axis(law["axis"]), y_axis, series),), figure_name(tree, "law", law))
+
+
+def _predictions(tree: Tree, law: dict[str, Any]) -> list[Series]:
+    """Returns the pre-registered predictions of the law's ladder, with intervals of one run."""
+    found = []
+    prediction = tree.get("prediction")
+    for predicted in prediction["registered"]["predictions"] if prediction else ():
+        rung, loss = predicted["held_out"], predicted["loss"]
+        active, total = rung["parameters"]["active"], rung["parameters"]["total"]
+        kind = "sparse" if active != total else "dense"
+        if (law["task"], law["mixture"], law["kind"]) != (None, rung["mixture"], kind):
+            continue
+        low, high = loss["new_run"]
+        tip = (
+            f"pre-registered prediction of {rung['name']}\n"
+            f"{number(loss['value'], 4)}; one run: {between(loss['new_run'], 4)}"
+        )
+        x = active if law["axis"] == "parameters" else rung["flops"]
+        label = "" if found else "pre-registered prediction"
+        look = {"color": "accent", "is_open": True, "label": label, "tips": [tip]}
+        found.append(Series("diamond", [x], [loss["value"]], [low], [high], **look))
+    return found
+
+
+LAWS = Analysis("laws", "Scaling laws of the held-out loss", "Laws", analyse_laws, _present, METHOD)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
+from support.browser import assert_paints
 from support.synthetic_study import (
     config_text,
     law,
@@ -12,9 +13,12 @@ from support.synthetic_study import (
 )
 
 from jaxgen.emergence import Design, simulate
-from jaxgen.studies.analyses.allocation import analyse_allocations, compare_approaches
-from jaxgen.studies.analysis import describe_run, plain
+from jaxgen.studies.analyses.allocation import ALLOCATION, analyse_allocations
+from jaxgen.studies.analyses.approaches import compare_approaches
+from jaxgen.studies.analyses.runs import describe_run
+from jaxgen.studies.analysis import plain
 from jaxgen.studies.figures import write_figures
+from jaxgen.studies.report import page_of
 from jaxgen.studies.study_runs import read_runs
 
 BUDGETS = np.geomspace(1e12, 1e14, 5)
@@ -100,9 +104,10 @@ def test_a_budget_has_its_runs_and_its_minimum(study, tmp_path):
         at = one["curve"]["x"][int(np.argmin(one["curve"]["y"]))]
         assert at == pytest.approx(one["parameters"], rel=0.06)
     runs = [describe_run(run) for run in read_runs(folder)]
-    parts = ("laws", "comparisons", "finetuning", "abilities")
-    tree = {key: [] for key in parts} | {"prediction": None}
-    files = write_figures(tree | {"runs": runs, "allocations": [found]}, tmp_path)
+    section = ALLOCATION.section({"runs": runs, "allocations": [found]})
+    assert section is not None
+    files = write_figures([section], tmp_path / "figures")
+    assert_paints(page_of("T", "L", [section], {}), [section], tmp_path)
     assert [path.name for path in files] == ["allocation.pdf", "allocation.png"]
 
 
@@ -144,7 +149,7 @@ def test_a_ladder_at_fixed_tokens_says_what_it_lacks(tmp_path):
     table = simulate(Design(scales=5, seeds=4, instances=20), "mirage", seed=1)
     write_ability_study(tmp_path, {"mirage": table})
     (found,) = analyse(tmp_path)
-    assert "takes two budgets of compute" in found["why_not"]
+    assert "takes two compute budgets" in found["why_not"]
 
 
 def approach(exponent, size):
@@ -177,7 +182,7 @@ def approach(exponent, size):
     ],
 )
 def test_disagreement_is_beyond_both_intervals(other, parts):
-    found = compare_approaches(approach(0.5, 1e6), other)
+    found = compare_approaches(approach(0.5, 1e6), other, 0.95)
     assert found["is_agreed"] == (parts is None)
     for part in parts or ["agree within"]:
         assert part in found["sentence"]

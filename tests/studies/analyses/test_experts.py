@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+from support.browser import assert_paints
 from support.synthetic_study import E, config_text, law, write_experts_study, write_run
 
-from jaxgen.studies.analyses.experts import analyse_experts
-from jaxgen.studies.analysis import describe_run, plain
+from jaxgen.studies.analyses.experts import EXPERTS, analyse_experts
+from jaxgen.studies.analyses.runs import describe_run
+from jaxgen.studies.analysis import plain
 from jaxgen.studies.figures import write_figures
+from jaxgen.studies.report import page_of
 from jaxgen.studies.study_runs import read_runs
 
 SIZES = np.geomspace(3e4, 3e7, 6)
@@ -50,10 +53,11 @@ def test_every_figure_carries_its_runs(study, tmp_path):
     dense = {point["run"]: point["loss"] for point in found["points"]}
     sparse = {one["run"]: one["loss"] for rung in found["rungs"] for one in rung["by_run"]}
     assert dense | sparse == runs
-    parts = ("laws", "allocations", "finetuning", "abilities")
-    tree = {key: [] for key in parts} | {"prediction": None}
     described = [describe_run(run) for run in read_runs(folder)]
-    files = write_figures(tree | {"runs": described, "comparisons": [found]}, tmp_path)
+    section = EXPERTS.section({"runs": described, "comparisons": [found]})
+    assert section is not None
+    files = write_figures([section], tmp_path / "figures")
+    assert_paints(page_of("T", "L", [section], {}), [section], tmp_path)
     assert [path.name for path in files] == ["comparison.pdf", "comparison.png"]
 
 
@@ -65,8 +69,8 @@ def test_a_loss_below_the_floor_or_far_off_has_no_multiplier(tmp_path):
     (found,) = analyse(tmp_path)
     said = {rung["rung"]: rung["multiplier"].get("why_not", "") for rung in found["rungs"]}
     assert "below the floor of the dense law" in said["below"]
-    assert "not asked beyond 10 times" in said["far"]
-    assert "not asked below 0.1" in said["worse"]
+    assert "not used beyond 10 times" in said["far"]
+    assert "not used below 0.1" in said["worse"]
     assert said["moe1.00e+06"] == ""
     for rung in found["rungs"]:
         assert rung["difference"]["value"] == pytest.approx(rung["loss"] - rung["dense"]["value"])

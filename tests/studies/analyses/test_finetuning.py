@@ -4,11 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from support.browser import assert_paints
 from support.synthetic_study import write_finetuned_study
 
 from jaxgen.emergence import EmergenceError, fit_onset
 from jaxgen.studies.analyses.finetuning import analyse_finetuning
-from jaxgen.studies.analysis import analyse
+from jaxgen.studies.analysis import analyse, sections_of
 from jaxgen.studies.figures import write_figures
 from jaxgen.studies.report import write_report
 from jaxgen.studies.study_runs import find_directories, group_by_ladder, read_runs
@@ -63,17 +64,17 @@ def test_the_page_and_the_figures_show_it(study, tmp_path):
     json.dumps(analysis, allow_nan=False)
     children = [run for run in analysis["runs"] if run["parent"]]
     assert len(children) == len(LOSSES) * len(COUNTS) and children[0]["parent"].startswith("m")
-    files = {path.name for path in write_figures(analysis, tmp_path)}
+    files = {path.name for path in write_figures(sections_of(analysis), tmp_path)}
     assert "finetuning-words-words.png" in files
     page = write_report(find_directories(study), tmp_path / "report.html", "t", "l", analysis)
-    assert "finetuning" in page.read_text()
+    assert_paints(page.read_text(), sections_of(analysis), tmp_path)
 
 
 def test_what_cannot_be_told_is_said(tmp_path):
     write_finetuned_study(tmp_path, LOSSES[:2], COUNTS, score)
     (found,) = analyse_finetuning(read_runs(tmp_path))
     assert "2 models and 3 numbers of examples" in found["why_not"]
-    assert found["onset"]["why_not"] == "no model of the study does the task unasked."
+    assert found["onset"]["why_not"] == "no model of the study does the task without fine-tuning."
     with pytest.raises(EmergenceError, match="an onset needs 4 models"):
         fit_onset(np.ones(3), np.ones(3), 0.0)
 
