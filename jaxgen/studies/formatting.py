@@ -27,10 +27,10 @@ def count(value: float | None, digits: int = 3) -> str:
     """Returns a count of parameters or tokens, such as "1.2M"; exponents from 1e15 on."""
     if value is None:
         return MISSING
-    if abs(value) < 1e15:
-        for size, suffix in SUFFIXES:
-            if abs(value) >= size:
-                return f"{float(f'{value / size:.{digits}g}'):.10g}{suffix}"
+    rounded = float(f"{value:.{digits}g}")
+    for size, suffix in SUFFIXES if rounded < 1e15 else ():
+        if rounded >= size:
+            return f"{rounded / size:.10g}{suffix}"
     return number(value, digits)
 
 
