@@ -90,7 +90,9 @@ def _paint_series(axes: Any, series: Series) -> None:
     label = series.label or None
     if series.mark == "line":
         style = "--" if series.is_open else "-"
-        axes.plot(x, y, style, color=color, linewidth=1.4, label=label)
+        # A line through a single point would not show.
+        marker = "o" if len(x) == 1 else None
+        axes.plot(x, y, style, color=color, linewidth=1.4, label=label, marker=marker, markersize=3)
         if len(low) and np.isfinite(low).all():
             axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
         return

@@ -41,7 +41,9 @@ async function measure() {
       found.figures += 1;
       const name = svg.getAttribute("aria-label"), frame = boxOf(svg);
       const marks = [...svg.querySelectorAll(".mark")];
-      if (!marks.some((mark) => boxOf(mark).width + boxOf(mark).height > 0)) found.empty.push(name);
+      // A heat map in which nothing is solved is an empty frame.
+      const shown = [...marks, ...svg.querySelectorAll(".frame")];
+      if (!shown.some((mark) => boxOf(mark).width + boxOf(mark).height > 0)) found.empty.push(name);
       const texts = [...svg.querySelectorAll("text")];
       found.texts += texts.length;
       for (const text of texts) {

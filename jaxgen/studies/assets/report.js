@@ -88,7 +88,9 @@ function paintSeries(series, parent, x, y) {
       drawn(group, "path", { class: "band", d: `${path([...upper, ...lower.reverse()])}Z` });
     }
     const known = points.filter((p) => p.y !== null).map((p) => [p.x, p.y]);
-    drawn(group, "path", { class: "mark", d: path(known), fill: "none", "stroke-dasharray": series.is_open ? "6 4" : "none" });
+    // A line through a single point would not show.
+    if (known.length === 1) drawn(group, "circle", { class: "mark", cx: known[0][0], cy: known[0][1], r: 2 });
+    else drawn(group, "path", { class: "mark", d: path(known), fill: "none", "stroke-dasharray": series.is_open ? "6 4" : "none" });
     return points.filter((p) => p.tip && p.y !== null).map((p) => ({ ...p, reach: 12 }));
   }
   for (const [i, point] of points.entries()) {
