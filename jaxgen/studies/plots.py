@@ -63,7 +63,7 @@ class Series:
       shade: from 0, pale, to 1, full.
       is_open: whether a point is hollow, or a line dashed.
       label: in the legend; "" leaves it out.
-      tips: what is told when it is pointed at, lines of text: one for each point, or one for all.
+      tips: lines of text that pointing at a mark shows: one text for each point, or one for all.
     """
 
     mark: Mark
@@ -107,8 +107,8 @@ class CellMap:
       columns: names.
       rows: names, first on top.
       values: [rows][columns] from 0 to 1; None: there is none.
-      column_notes: told with a cell of a column.
-      row_notes: told with a cell of a row.
+      column_notes: shown when a cell of the column is pointed at.
+      row_notes: shown when a cell of the row is pointed at.
       color: of 1.
     """
 

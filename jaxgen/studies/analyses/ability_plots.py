@@ -1,4 +1,4 @@
-"""How a report shows abilities: curves over a chosen scale, verdicts, evidence, instances."""
+"""The report's section on abilities: curves over a chosen scale, verdicts, evidence, instances."""
 
 from __future__ import annotations
 

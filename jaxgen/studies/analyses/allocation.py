@@ -1,4 +1,4 @@
-"""How a compute budget is best spent according to a study's ladders: N*(C) and D*(C).
+"""The best size and tokens of a compute budget according to a study's ladders: N*(C), D*(C).
 
 Chinchilla's second approach where runs of several sizes share budgets, its third where the runs
 carry the parametric law (Hoffmann et al., 2203.15556). FLOPs are the exact ones of the runs, so D*
@@ -172,10 +172,10 @@ def _approach(frontier: Frontier, table: Table, optimum: Any = None) -> dict[str
     """Returns the exponents, the best models of some budgets, and the line of N*."""
     optimum = optimum or (lambda flops: frontier.optimum(flops, LEVEL))
     least, largest = table.flops.min(), table.flops.max()
-    asked = np.array(
+    budgets = np.array(
         [*np.geomspace(least, largest, MEASURED_BUDGETS), *np.multiply(BEYOND, largest)]
     )
-    best: Optimum = optimum(asked)
+    best: Optimum = optimum(budgets)
     # Tokens fall as parameters rise, so the ends of one interval go with the other ends.
     ratios = best.tokens_interval / best.parameters_interval[:, ::-1]
     x = np.geomspace(least, max(BEYOND) * largest, LINE_POINTS)
@@ -198,7 +198,7 @@ def _approach(frontier: Frontier, table: Table, optimum: Any = None) -> dict[str
                 "loss": best.loss[place],
                 "loss_interval": best.loss_interval[place],
             }
-            for place, flops in enumerate(asked)
+            for place, flops in enumerate(budgets)
         ],
         "line": {
             "x": x,

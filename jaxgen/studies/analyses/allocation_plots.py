@@ -1,4 +1,4 @@
-"""How a report shows the best size of a compute budget: sentences, figures and tables."""
+"""The report's section on the best size of a compute budget: sentences, figures and tables."""
 
 from __future__ import annotations
 

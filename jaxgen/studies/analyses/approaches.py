@@ -1,4 +1,4 @@
-"""Whether two approaches to the best size of a compute budget agree."""
+"""Agreement of two approaches to the best size of a compute budget."""
 
 from __future__ import annotations
 

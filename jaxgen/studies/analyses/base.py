@@ -1,4 +1,4 @@
-"""What an analysis is, and what the figures of all of them share.
+"""The description of an analysis, and helpers that the figures of several analyses share.
 
     EXAMPLE = Analysis("seeds", "Seeds of each rung", "Seeds", analyse=count_seeds, present=show)
 

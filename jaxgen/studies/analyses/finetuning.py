@@ -1,4 +1,4 @@
-"""Where an ability will appear, predicted from fine-tuned models (Snell et al., 2411.16035).
+"""Prediction of where an ability will appear, from fine-tuned models (Snell et al., 2411.16035).
 
 The more examples a model is fine-tuned on, the higher the pre-training loss at which it shows the
 ability. The law of that, fitted to models that cannot do the task without fine-tuning, predicts the

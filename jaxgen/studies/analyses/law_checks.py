@@ -1,4 +1,4 @@
-"""How far a law can be trusted: on runs held out in turn, and with one choice changed at a time."""
+"""Checks of a fitted law: a backtest on larger runs, and refits with one choice changed."""
 
 from __future__ import annotations
 

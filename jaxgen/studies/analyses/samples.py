@@ -1,4 +1,4 @@
-"""What the models of a study write: answers to held-out prompts, and continuations of text."""
+"""Sample outputs of a study's models: answers to held-out prompts, continuations of text."""
 
 from __future__ import annotations
 
