@@ -50,6 +50,7 @@ def coordinates(arguments: argparse.Namespace) -> int:
         rate,
         range(arguments.seeds),
         config.train.optimizer,
+        config.objective,
     )
     # Over depth only the last block and the logits compare; over width "-1" is a second name.
     over_depth = what == "depth"

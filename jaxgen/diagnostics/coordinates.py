@@ -32,12 +32,14 @@ from jaxgen.models.latent_attention import LatentAttention
 from jaxgen.models.moe import MoE
 from jaxgen.models.norms import Norm
 from jaxgen.models.transformer import Transformer
+from jaxgen.objectives.base import Objective
 from jaxgen.objectives.next_token import NextToken
 from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.loading import put_batch
 from jaxgen.training.optimizers.adamw import AdamW
+from jaxgen.training.optimizers.base import Optimizer
 from jaxgen.training.optimizers.parametrized import build_optimizer
 from jaxgen.training.state import initial_state
 from jaxgen.training.step import make_train_step
@@ -91,24 +93,26 @@ def check_coordinates(
     steps: int = 5,
     learning_rate: float = 1e-2,
     seeds: Iterable[int] = (0,),
-    optimizer: AdamW | None = None,
+    optimizer: Optimizer = AdamW(weight_decay=0.0),
+    objective: Objective | None = None,
 ) -> Coordinates:
     """Trains models of several sizes on one batch and measures their activations.
 
     Args:
-      config_of: the model of a size; sizes should differ in width, or in depth, alone.
+      config_of: gives the model of a size; sizes should differ in width, or in depth, alone.
       sizes: widths or depths.
       batch: trained on at every step.
-      steps: how many.
-      learning_rate: constant, that of the base.
-      seeds: of the parameters.
+      steps: how many steps.
+      learning_rate: constant; where there is a parametrisation, that of its base.
+      seeds: seeds of the parameters.
       optimizer: AdamW without decay by default.
+      objective: minimised; next-token prediction by default.
     """
-    settings = AdamW(weight_decay=0.0) if optimizer is None else optimizer
+    objective = NextToken() if objective is None else objective
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
     sizes, seeds = tuple(sorted(sizes)), tuple(seeds)
     measured = [
-        _measure(config_of(size), settings, learning_rate, batch, steps, seeds, mesh)
+        _measure(config_of(size), optimizer, objective, learning_rate, batch, steps, seeds, mesh)
         for size in sizes
     ]
     shared = [set(row) for runs in measured for rows in runs for row in rows]
@@ -121,7 +125,8 @@ def check_coordinates(
 
 def _measure(
     config: TransformerConfig,
-    settings: AdamW,
+    settings: Optimizer,
+    objective: Objective,
     learning_rate: float,
     batch: Batch,
     steps: int,
@@ -130,7 +135,7 @@ def _measure(
 ) -> list[list[Sizes]]:
     """Returns the sizes of every seed, before training and after each step."""
     optimizer = build_optimizer(settings, lambda count: learning_rate, config)
-    train_step = make_train_step(NextToken(), optimizer, clip_norm=None)
+    train_step = make_train_step(objective, optimizer, clip_norm=None)
     start = jax.jit(lambda key: initial_state(config, optimizer, Layout(), key))
     measure = jax.jit(activations)
     results = []

@@ -86,7 +86,7 @@ def measure_speeds(configs: Sequence[RunConfig]) -> Speeds:
 
 def _seconds_of_step(config: RunConfig) -> float:
     mesh = make_mesh(config.mesh)
-    program = build_program(config.model, config.train, mesh, config.rules)
+    program = build_program(config.model, config.train, mesh, config.rules, config.objective)
     train = config.train
     data = open_data(config.mixture, train, program.total_steps)
     accumulation = train.accumulation_at(0)

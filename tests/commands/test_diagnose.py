@@ -2,10 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from jaxgen.cli import main
 from jaxgen.configuration import load, to_gin
+from jaxgen.diagnostics import coordinates
+from jaxgen.diagnostics.coordinates import Coordinates
 from jaxgen.files import append_rows
 from jaxgen.runs.run_directory import RunDirectory
 
@@ -16,13 +19,27 @@ TINY = [
 ]  # fmt: skip
 
 
-def test_coordinates_print_a_table_and_fail_where_modules_grow(capsys):
+def test_coordinates_of_a_configuration_are_measured(capsys):
     check = ["diagnose", "coordinates", *TINY, "--widths", "8", "16", "--steps=1", "--seeds=1"]
     assert main([*check, "--threshold=9"]) == 0
     page = capsys.readouterr().out
     assert "width 16" in page and "logits" in page and "0 of" in page
-    assert main([*check, "--learning_rate=0.5", "--threshold=0"]) == 1
-    assert "flagged" in capsys.readouterr().out
+
+
+def test_coordinates_fail_where_modules_grow(capsys, monkeypatch):
+    means = np.ones((2, 1, 2, 3))
+    means[1, 0, 1] = [1, 2, 4]  # From width 8 to 16, after a step.
+    measured = Coordinates((8, 16), ("flat", "grows", "norm.-1"), means)
+    monkeypatch.setattr(coordinates, "check_coordinates", lambda *arguments: measured)
+    check = ["diagnose", "coordinates", *TINY, "--steps=1"]
+    assert main([*check, "--widths", "8", "16"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.count("flagged") for line in lines if "│ flat" in line or "│ grows" in line] == [
+        0, 1,
+    ]  # fmt: skip
+    # Over depth the last blocks are compared.
+    assert main([*check, "--depths", "1", "2", "--threshold=2.5"]) == 0
+    assert "+2.000" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from jaxgen.cli import main
 from jaxgen.configuration import to_gin
 from jaxgen.errors import ConfigError, EarlyStoppingError
 from jaxgen.files import append_rows
+from jaxgen.runs.costs import cost_of
 from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.sweeps import (
     Change,
@@ -26,6 +27,7 @@ from jaxgen.sweeps import (
     zipped,
 )
 from jaxgen.sweeps.early_stopping import EarlyStoppingTracker, comparable_runs
+from jaxgen.sweeps.estimates import measure_speeds
 from jaxgen.sweeps.leases import LeaseMonitor, acquire
 from jaxgen.sweeps.progress import Progress, ProgressLines, ProgressTable, TrackedRun
 from jaxgen.sweeps.slurm import _ranges
@@ -183,6 +185,20 @@ def test_a_sweep_is_shown_with_its_costs(tmp_path, capsys):
     page = capsys.readouterr().out
     assert "0 to do" in page and "6:00" in page and "from 2 finished run(s)" in page
     assert EnergyModel(chip_watts=500, chips=4, overhead=1.5).kilowatt_hours(7200) == 6.0
+
+
+def test_speeds_are_measured_for_the_largest_and_the_smallest_run():
+    small, large = grid(base("train.batch_size=8"), axis("model.embed_dim", [8, 16]))
+    speeds = measure_speeds([small, large])
+    assert len(speeds.by_size) == 2 and "steps of 2 run(s)" in speeds.source
+    seconds = [speeds.seconds(run) for run in (small, large)]
+    flops = [cost_of(run).flops for run in (small, large)]
+    slow, fast = sorted(speeds.by_size.values())
+    for time, count in zip(seconds, flops, strict=True):
+        assert time is not None and count / fast <= time * 1.001 and time <= count / slow * 1.001
+    wide = dataclasses.replace(RUN.model, embed_dim=2**15, mlp_dim=2**15)
+    none = measure_speeds([dataclasses.replace(RUN, model=wide)])
+    assert not none.by_size and "too large to be measured here" in none.source
 
 
 def test_a_slurm_array_is_rendered_and_submitted(tmp_path, capsys, monkeypatch):
