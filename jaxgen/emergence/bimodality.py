@@ -1,8 +1,8 @@
-"""Whether the seeds of a scale are of two kinds, scale by scale.
+"""Two tests at each scale show whether its seeds form two groups.
 
-Two tests see different things: the dip asks for two modes whatever their shape and needs about as
-many seeds of each kind; the mixture asks for two groups and also sees a few seeds apart from many.
-A scale's probability is twice the smaller of theirs, corrected over the scales (Holm, 1979).
+They see different things. The dip looks for two modes of any shape and needs groups of about the
+same size; the mixture of two Gaussians also notices a few seeds apart from many. A scale's
+probability is twice the smaller of the two, corrected over the scales (Holm, 1979).
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ import dataclasses
 import numpy as np
 
 from jaxgen.emergence.dip import dip_probability, dip_statistic
-from jaxgen.emergence.mixtures import Mixture, fit_mixture, logit
 from jaxgen.emergence.runs import Runs
+from jaxgen.emergence.two_components import TwoComponents, fit_two_components
 
 
 @dataclasses.dataclass(frozen=True)
 class Modes:
-    """The seeds of one scale.
+    """The seeds of one scale, tested for two groups.
 
     Attributes:
-      scale: where.
-      seeds: how many.
+      scale: size on the axis.
+      seeds: number of seeds.
       spread: the largest value less the smallest.
       dip: Hartigan's statistic.
-      dip_probability: of such a dip or a larger one from one mode.
-      mixture: two components against one.
-      probability: of what both tests show if there is one kind, corrected over the scales.
+      dip_probability: probability of such a dip or a larger one under one mode.
+      two_components: the fit of two Gaussians.
+      probability: joint probability of both tests under one group, corrected over the scales.
     """
 
     scale: float
@@ -35,30 +35,16 @@ class Modes:
     spread: float
     dip: float
     dip_probability: float
-    mixture: Mixture
+    two_components: TwoComponents
     probability: float
 
 
-def seed_modes(runs: Runs, metric: str, on_logit: bool = False) -> list[Modes]:
-    """One entry a scale, smallest first.
-
-    Args:
-      runs: of a task.
-      metric: whose distribution over seeds.
-      on_logit: take a share between 0 and 1 as log odds.
-    """
+def seed_modes(runs: Runs, metric: str) -> list[Modes]:
+    """Tests the distribution of a metric over the seeds of each scale, smallest scale first."""
     values = [runs.of_rung(metric, rung) for rung in range(len(runs.scale))]
-    if on_logit:
-        instances = [runs.instances[runs.rung == rung] for rung in range(len(runs.scale))]
-        values = [
-            logit(of_rung, count.mean()) for of_rung, count in zip(values, instances, strict=True)
-        ]
     dips = [dip_probability(of_rung) for of_rung in values]
-    mixtures = [fit_mixture(of_rung) for of_rung in values]
-    both = [
-        min(1.0, 2 * min(dip, mixture.probability))
-        for dip, mixture in zip(dips, mixtures, strict=True)
-    ]
+    fits = [fit_two_components(of_rung) for of_rung in values]
+    both = [min(1.0, 2 * min(dip, fit.probability)) for dip, fit in zip(dips, fits, strict=True)]
     return [
         Modes(
             scale=float(runs.scale[rung]),
@@ -66,7 +52,7 @@ def seed_modes(runs: Runs, metric: str, on_logit: bool = False) -> list[Modes]:
             spread=float(np.ptp(of_rung)),
             dip=dip_statistic(of_rung),
             dip_probability=dips[rung],
-            mixture=mixtures[rung],
+            two_components=fits[rung],
             probability=float(corrected),
         )
         for rung, (of_rung, corrected) in enumerate(zip(values, holm(np.array(both)), strict=True))
@@ -74,7 +60,7 @@ def seed_modes(runs: Runs, metric: str, on_logit: bool = False) -> list[Modes]:
 
 
 def holm(probabilities: np.ndarray) -> np.ndarray:
-    """[tests] -> [tests]: so that any below a level errs with no more than that probability."""
+    """Corrects probabilities [tests] for the number of tests (Holm, 1979)."""
     order = np.argsort(probabilities)
     factors = np.arange(len(order), 0, -1)
     corrected = np.minimum(1, np.maximum.accumulate(probabilities[order] * factors))

@@ -1,4 +1,4 @@
-"""Breakthroughness and linearity, the scores that BIG-bench sorted its tasks by.
+"""BIG-bench sorted its tasks by two scores, breakthroughness and linearity.
 
 With y_1 .. y_n the scores by rising scale, dy their successive differences and
 I = sign(argmax y - argmin y) (max y - min y):
@@ -7,9 +7,9 @@ I = sign(argmax y - argmin y) (max y - min y):
     linearity        = I / (n sqrt(mean dy^2)), with n the number of differences: 1 for a line
 
 (Srivastava et al., 2022, appendix B; Schaeffer et al., 2023, call the first the emergence score.)
-Both describe one curve's shape. They are reported and never decide: breakthroughness is high for
-any curve that is flat nearly everywhere, a metric's artefact more than a true gate whose seeds
-differ.
+Both describe the shape of one curve. They are reported and take no part in the verdict:
+breakthroughness is high for any curve that is flat nearly everywhere, and higher for an artefact of
+the metric than for a real transition whose seeds differ.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CAP = 100.0
 
 
 def breakthroughness(scores: np.ndarray) -> float:
-    """[scales] by rising scale -> from -100 to 100; 0 for a flat curve."""
+    """Returns the breakthroughness of scores [scales] by rising scale, from -100 to 100."""
     improvement, steps = _improvement(scores)
     if improvement == 0:
         return 0.0
@@ -34,7 +34,7 @@ def breakthroughness(scores: np.ndarray) -> float:
 
 
 def linearity(scores: np.ndarray) -> float:
-    """[scales] by rising scale -> 1 for a straight line, less for anything else; 0 if flat."""
+    """Returns the linearity of scores [scales] by rising scale: 1 for a line, 0 if flat."""
     improvement, steps = _improvement(scores)
     if improvement == 0:
         return 0.0
@@ -50,12 +50,12 @@ def _improvement(scores: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Shape:
+class CurveShape:
     """The two scores of one curve.
 
     Attributes:
-      metric: whose.
-      seed: whose, or None for the mean over seeds.
+      metric: the metric of the curve.
+      seed: the seed of the curve, or None for the mean over seeds.
       breakthroughness: from -100 to 100.
       linearity: at most 1.
     """
@@ -66,15 +66,15 @@ class Shape:
     linearity: float
 
 
-def shapes(runs: Runs, metric: str) -> list[Shape]:
-    """Of the mean over seeds first, then of every seed that has all scales."""
+def curve_shapes(runs: Runs, metric: str) -> list[CurveShape]:
+    """Scores the mean over seeds first, then every seed that has all scales."""
     curves: list[tuple[str | None, np.ndarray]] = [(None, runs.means(metric))]
     for seed in np.unique(runs.seed).tolist():
         mine = runs.seed == seed
         if np.array_equal(np.sort(runs.rung[mine]), np.arange(len(runs.scale))):
             curves.append((seed, runs.metric(metric)[mine][np.argsort(runs.rung[mine])]))
     return [
-        Shape(metric, seed, breakthroughness(scores), linearity(scores))
+        CurveShape(metric, seed, breakthroughness(scores), linearity(scores))
         for seed, scores in curves
         if len(scores) > 1
     ]

@@ -1,9 +1,8 @@
-"""A discrete metric held against a continuous one of the same outputs, model by model.
+"""Two metrics of the same outputs are compared over models that have no seeds.
 
-For tables of unlike models, where scale is a poor guide and there are no seeds: does the
-continuous metric say what the discrete one will be, and better than scale does? Wu and Lo (2024)
-map Brier score to accuracy by a straight line; so does this, beside a straight line and the laws
-of `trends` in log scale.
+In a table of public models scale is a poor guide. The question is whether the continuous metric
+predicts the discrete one, and better than scale does. As in Wu and Lo (2024), who map Brier score
+to accuracy, the prediction is a straight line; the rival is a straight line in log scale.
 """
 
 from __future__ import annotations
@@ -15,22 +14,19 @@ from scipy.stats import spearmanr
 
 from jaxgen.emergence.errors import EmergenceError
 from jaxgen.emergence.runs import Runs
-from jaxgen.emergence.trends import fit_trend
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """What each says of the discrete metric; errors are root mean squares in its unit.
+    """How well a continuous metric and scale predict a discrete metric.
 
     Attributes:
-      models: how many.
-      rank_correlation: Spearman's, of the two metrics.
-      error_from_metric: leaving each model out, from the continuous metric by a straight line.
-      error_from_scale: likewise from log scale.
-      spread: of the discrete metric, its standard deviation.
-      discrete_gain: mean absolute held-out error of the best law without a break over that of the
-        best with one, of the discrete metric in log scale; above 1 a break predicts better.
-      continuous_gain: the same of the continuous metric.
+      models: number of models.
+      rank_correlation: Spearman's correlation of the two metrics.
+      error_from_metric: root mean square error from the continuous metric by a straight line, each
+        model left out in turn.
+      error_from_scale: the same from log scale.
+      spread: standard deviation of the discrete metric.
     """
 
     models: int
@@ -38,36 +34,30 @@ class Comparison:
     error_from_metric: float
     error_from_scale: float
     spread: float
-    discrete_gain: float
-    continuous_gain: float
 
 
 def compare_metrics(runs: Runs, discrete: str, continuous: str) -> Comparison:
     """Compares two metrics of runs.
 
     Raises:
-      EmergenceError: fewer than 6 scales, or a metric that is the same for all.
+      EmergenceError: a metric or the scale is the same for all models.
     """
-    right, other = runs.metric(discrete), runs.metric(continuous)
+    target, other = runs.metric(discrete), runs.metric(continuous)
     log_scale = runs.log_scale[runs.rung]
-    for name, column in ((discrete, right), (continuous, other), ("scale", log_scale)):
+    for name, column in ((discrete, target), (continuous, other), ("scale", log_scale)):
         if np.ptp(column) == 0:
             raise EmergenceError(f"{name} of task {runs.task!r} is the same for all models.")
-    trends = [fit_trend(runs, name) for name in (discrete, continuous)]
-    gains = [one.heldout[one.gradual] / one.heldout[one.sudden] for one in trends]
     return Comparison(
-        models=len(right),
-        rank_correlation=float(np.asarray(spearmanr(right, other))[0]),
-        error_from_metric=left_out_error(other, right),
-        error_from_scale=left_out_error(log_scale, right),
-        spread=float(right.std()),
-        discrete_gain=gains[0],
-        continuous_gain=gains[1],
+        models=len(target),
+        rank_correlation=float(np.asarray(spearmanr(target, other))[0]),
+        error_from_metric=left_out_error(other, target),
+        error_from_scale=left_out_error(log_scale, target),
+        spread=float(target.std()),
     )
 
 
 def left_out_error(x: np.ndarray, y: np.ndarray) -> float:
-    """[points], [points] -> root mean square error of a line, each point left out in its turn."""
+    """Returns the root mean square error of a line, each point [points] left out in turn."""
     design = np.stack([np.ones_like(x), x - x.mean()], axis=1)
     hat = design @ np.linalg.solve(design.T @ design, design.T)
     # A least-squares fit without a point misses it by its residual over one less its leverage.

@@ -1,4 +1,4 @@
-"""A task's curves over scale: of each seed, of their mean, and the chance that a seed can do it."""
+"""A task's curves over scale: every seed, their mean, and the share of seeds that succeed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Point:
     """A curve at one scale.
 
     Attributes:
-      scale: in the unit of the axis.
-      by_seed: (seed, value), sorted by seed.
-      mean: over seeds, with its interval.
+      scale: size in the unit of the axis.
+      by_seed: pairs of seed and value, sorted by seed.
+      mean: mean over seeds, with its interval.
     """
 
     scale: float
@@ -27,11 +27,10 @@ class Point:
 
 
 def curve(runs: Runs, metric: str, confidence: float = 0.95) -> list[Point]:
-    """One point a scale.
+    """Returns one point a scale.
 
-    Exact match has Wilson's interval for the number of independent answers that its seeds' spread
-    amounts to: never more than all answers, never fewer than the seeds. Anything else has a
-    bootstrap over seeds, which is not a number for a single one.
+    The interval of exact match is Wilson's, for the effective number of independent answers (see
+    `effective_trials`). Other metrics get a bootstrap over seeds, which is NaN for a single seed.
     """
     points = []
     for rung, scale in enumerate(runs.scale):
@@ -48,10 +47,10 @@ def curve(runs: Runs, metric: str, confidence: float = 0.95) -> list[Point]:
 
 
 def effective_trials(shares: np.ndarray, instances: np.ndarray) -> float:
-    """[seeds], [seeds] -> how many independent answers the mean share is worth.
+    """Returns how many independent answers the mean of shares [seeds] is worth.
 
-    Answers of one model are alike; the variance between seeds says how much. Where seeds agree
-    no less than independent answers would, it is the number of all answers.
+    Answers of one model are correlated, and the variance between seeds shows how strongly. The
+    number lies between that of the seeds and that of all answers.
     """
     total = float(instances.sum())
     mean = float(shares.mean())
@@ -65,13 +64,13 @@ def effective_trials(shares: np.ndarray, instances: np.ndarray) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Success:
-    """How many seeds have the ability at a scale.
+    """The seeds that have an ability at a scale.
 
     Attributes:
-      scale: in the unit of the axis.
-      successes: seeds above the threshold.
-      seeds: how many there are.
-      share: with Wilson's interval.
+      scale: size in the unit of the axis.
+      successes: number of seeds above the threshold.
+      seeds: number of seeds.
+      share: share of successes, with Wilson's interval.
     """
 
     scale: float
@@ -81,15 +80,15 @@ class Success:
 
 
 def success_curve(runs: Runs, threshold: float = 0.5, confidence: float = 0.95) -> list[Success]:
-    """p(success | scale).
+    """Returns p(success | scale).
 
     Args:
-      runs: of a task.
-      threshold: of exact match, as a share of the way from chance to 1.
-      confidence: of the intervals.
+      runs: the runs of a task.
+      threshold: exact match that counts as success, as a share of the way from chance to 1.
+      confidence: confidence of the intervals.
 
     Raises:
-      EmergenceError: a threshold that is not between chance and 1.
+      EmergenceError: the threshold is not between chance and 1.
     """
     if not 0 < threshold < 1:
         raise EmergenceError(

@@ -1,13 +1,13 @@
-"""Hartigan's dip: how far a sample is from the nearest distribution with one mode.
+"""Hartigan's dip is the distance of a sample from the nearest distribution with one mode.
 
-The dip is the smallest possible largest distance between the empirical distribution and a unimodal
-one (Hartigan and Hartigan, 1985, The dip test of unimodality). Below its mode a unimodal
-distribution is convex and above it concave, so the statistic comes from the greatest convex
-minorant and the least concave majorant of the empirical distribution on a modal interval that is
-narrowed until it no longer matters. Its probability is taken under the uniform distribution, as in
-the paper, by simulation.
+The distance is the largest difference of the distribution functions, minimised over all unimodal
+distributions (Hartigan and Hartigan, 1985, The dip test of unimodality). A unimodal distribution
+function is convex below its mode and concave above, so the statistic comes from the greatest convex
+minorant and the least concave majorant of the empirical one, on a modal interval that is narrowed
+until it no longer matters. Its probability is simulated under the uniform distribution, as in the
+paper.
 
-Written from the paper: the packaged implementations are under the GPL, which this project is not.
+It is written from the paper, since the packaged implementations are under the GPL.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import numpy as np
 from jaxgen.emergence.errors import EmergenceError
 
 NULL_DRAWS = 4000
-"""Uniform samples a probability is counted among: it is known to about 1 / NULL_DRAWS."""
+"""Simulated uniform samples; a probability is known to about 1 / NULL_DRAWS."""
 
 
 def dip_statistic(values: np.ndarray) -> float:
-    """[n] -> the dip, from 1 / (2 n) to 1/4.
+    """Returns the dip of values [n], from 1 / (2 n) to 1/4.
 
     Raises:
-      EmergenceError: no values, or some that are no numbers.
+      EmergenceError: there are no values, or some are not finite.
     """
     values = np.sort(np.asarray(values, np.float64).ravel())
     count = len(values)
@@ -61,29 +61,29 @@ def dip_statistic(values: np.ndarray) -> float:
 
 
 def dip_probability(values: np.ndarray) -> float:
-    """[n] -> how often n uniform numbers have at least this dip.
+    """Returns the probability that n uniform numbers have at least the dip of values [n].
 
-    Below 4 values every sample is unimodal: 1. The uniform is the hardest unimodal distribution,
-    so for others the test errs towards "one mode".
+    With fewer than 4 values every sample is unimodal and the probability 1. The uniform is the
+    least favourable unimodal distribution, so that for others the test is conservative.
     """
     statistic = dip_statistic(values)
     count = len(values)
     if count < 4:
         return 1.0
-    null = _null_dips(count)
+    null = null_dips(count)
     return float((1 + np.sum(null >= statistic - 1e-12)) / (1 + len(null)))
 
 
 @functools.lru_cache(maxsize=64)
-def _null_dips(count: int) -> np.ndarray:
+def null_dips(count: int) -> np.ndarray:
     samples = np.random.default_rng([1985, count]).random((NULL_DRAWS, count))
     return np.array([dip_statistic(sample) for sample in samples])
 
 
 def _hull(x: np.ndarray, y: np.ndarray, low: int, high: int, sign: int) -> np.ndarray:
-    """The places in [low, high] that the convex minorant (sign 1) or concave majorant (-1) touch.
+    """Returns the places that the convex minorant (sign 1) or concave majorant (-1) touches.
 
-    Of values that are equal the first counts for the minorant and the last for the majorant.
+    Among equal values the first counts for the minorant and the last for the majorant.
     """
     order = range(low, high + 1)
     kept: list[int] = []

@@ -1,16 +1,20 @@
-"""When will an ability appear? Fine-tuned models show it at a higher loss (Snell et al., 2024).
+"""The emergence law of fine-tuned models predicts the loss at which an ability will appear.
 
-Fine-tuning on D examples moves the pre-training loss at which a task is first done better than by
-guessing from the few-shot value to E(D), and performance follows
+Fine-tuning on D examples raises the pre-training loss L (nats) at which a model first does better
+than guessing (level B) to E(D), so that
 
-    performance(L, D) = min(1, A max(0, E(D) - L) + B),      E(D) = k (log D)^alpha + C,
+    performance(L, D) = min(1, A max(0, E(D) - L) + B),      E(D) = k (log D)^alpha + C.
 
-with L the pre-training loss in nats and B the level of guessing. Models fine-tuned on several D
-give k, alpha and C; the few-shot limit D -> 1 example gives E = C at alpha > 0: the loss at which
-a model will do the task unasked. (arXiv:2411.16035; the form of E is as our notes of the paper
-have it.) Intervals are percentiles over resampled models, all their D together, since the points of
-one model are not independent; of 60 simulated studies of 8 models with 3 D, and of 12 with 4, the
-95 % intervals of C held 83 and 93 %. The cap at 1 is ours, for exact matches that come to it.
+From Snell et al. (2411.16035): the ReLU with A, B and E(D); a "log power law" with k, alpha and C
+for E(D), which in their ablation predicts better than a power law of D; and its extrapolation to
+little data. We have checked these against the paper's table of symbols and its figures, not against
+its equation. Ours are the cap at 1, for exact match that reaches it; least squares with resampling
+in place of their likelihood and MCMC; and the limit D = 1, where E = C, in place of their D_0 near
+the number of few-shot examples. Their optional shift of the ReLU's base is left out.
+
+Intervals are percentiles over resampled models, with all D of a model together, since its points
+are not independent. In 60 simulated studies each of 8 models with 3 D and of 12 models with 4 D,
+95 % intervals of C contained the true value 83 and 93 % of the time.
 """
 
 from __future__ import annotations
@@ -23,25 +27,25 @@ from jaxgen.emergence.errors import EmergenceError
 from jaxgen.emergence.intervals import Interval
 
 POWERS = np.geomspace(0.25, 4.0, 24)
-"""Where alpha is looked for: outside, points of a few decades of examples cannot tell k from C."""
+"""Grid of alpha; beyond it, a few decades of examples cannot tell k from C."""
 RIDGE = 1e-10
 FINER, REFINEMENTS = 9, 3
-"""Of the powers between two neighbours, and how often one looks."""
+"""Powers between two neighbours of the grid, and the number of searches."""
 STARTS = (-np.inf, 0.0, 0.3)
-"""Of the largest gain, above which a point is first taken to be above the cut."""
-TURNS = 30
+"""Shares of the largest gain above which a point first counts as above the threshold."""
+ROUNDS = 30
 ONSETS, SLOPES = 300, (0.05, 100.0)
-"""Places that are looked at, and the range of slopes, a range of the losses."""
+"""Number of onsets on the grid, and the range of slopes per range of the losses."""
 NAMES = ("slope", "rate", "power", "few_shot")
 
 
 @dataclasses.dataclass(frozen=True)
 class Onset:
-    """Where performance begins to rise, of models as they are.
+    """The onset of an ability in models without fine-tuning.
 
     Attributes:
-      loss: in pre-training, nats, with a 95 % interval over resampled models.
-      slope: performance a nat below it.
+      loss: pre-training loss of the onset, in nats, with a 95 % interval over resampled models.
+      slope: gain in performance for each nat below the onset.
     """
 
     loss: Interval
@@ -50,16 +54,16 @@ class Onset:
 
 @dataclasses.dataclass(frozen=True)
 class EmergenceLaw:
-    """A fitted law.
+    """A fitted emergence law.
 
     Attributes:
-      slope: A, performance a nat.
-      chance: B.
-      rate: k, nats.
+      slope: A, performance per nat.
+      chance: B, the level of guessing.
+      rate: k, in nats.
       power: alpha.
-      few_shot: C, nats: the loss where the ability begins without fine-tuning.
+      few_shot: C, in nats, the loss at which the ability appears without fine-tuning.
       error: root mean square error, in the unit of performance.
-      intervals: name -> 95 % interval of a parameter; empty without resampling.
+      intervals: name of a parameter -> its 95 % interval; empty without resampling.
     """
 
     slope: float
@@ -71,11 +75,11 @@ class EmergenceLaw:
     intervals: dict[str, Interval]
 
     def threshold(self, examples: float | np.ndarray) -> np.ndarray:
-        """The loss, in nats, at which the ability begins after fine-tuning on so many examples."""
+        """Returns the loss, in nats, at which the ability appears after fine-tuning on examples."""
         return self.rate * np.log(np.asarray(examples, np.float64)) ** self.power + self.few_shot
 
     def performance(self, loss: np.ndarray, examples: np.ndarray) -> np.ndarray:
-        """Of models of a pre-training loss (nats) fine-tuned on so many examples."""
+        """Returns the performance at a pre-training loss (nats) after fine-tuning on examples."""
         gain = self.slope * np.maximum(0, self.threshold(examples) - loss)
         return np.minimum(1, gain + self.chance)
 
@@ -92,17 +96,17 @@ def fit_emergence_law(
     """Fits the law by least squares.
 
     Args:
-      model: [points], which points are of one pre-trained model.
-      loss: [points], of the model in pre-training, nats.
-      examples: [points], 1 or more, of the fine-tuning.
+      model: [points] name of the pre-trained model.
+      loss: [points] pre-training loss of the model, in nats.
+      examples: [points] number of examples of the fine-tuning, 1 or more.
       performance: [points].
       chance: B, the level of guessing.
-      draws: resamplings of the models for the intervals; 0 for none.
-      seed: of the resampling.
+      draws: resamples of the models for the intervals; 0 for none.
+      seed: seed of the resamples.
 
     Raises:
-      EmergenceError: fewer than 3 models or 3 numbers of examples, values that are no numbers,
-        or no model above chance.
+      EmergenceError: there are fewer than 3 models or 3 numbers of examples, values are not
+        finite, or no model is above chance.
     """
     model = np.asarray(model)
     points = np.stack([np.asarray(part, np.float64) for part in (loss, examples, performance)])
@@ -119,7 +123,7 @@ def fit_emergence_law(
             f"no performance is above chance={chance}: fine-tune on more examples or larger models."
         )
     random = np.random.default_rng(seed)
-    # A model is in a resampling as often as it is drawn, with all its points.
+    # A model is in a resample as often as it is drawn, with all its points.
     own = names[:, None] == model
     drawn = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws) @ own
     fits = _fits(points, chance, np.concatenate([np.ones((1, len(model))), drawn]))
@@ -138,23 +142,23 @@ def fit_emergence_law(
 def fit_onset(
     loss: np.ndarray, performance: np.ndarray, chance: float, draws: int = 200, seed: int = 0
 ) -> Onset:
-    """Fits performance = min(1, A max(0, E - L) + chance) to models that were not fine-tuned.
+    """Fits performance = min(1, A max(0, E - L) + chance) to models without fine-tuning.
 
     Args:
-      loss: [models], nats.
+      loss: [models] pre-training losses, in nats.
       performance: [models].
       chance: the level of guessing.
-      draws: resamplings of the models for the interval.
-      seed: of the resampling.
+      draws: resamples of the models for the interval.
+      seed: seed of the resamples.
 
     Raises:
-      EmergenceError: fewer than 4 models, or none above chance.
+      EmergenceError: there are fewer than 4 models, or none is above chance.
     """
     loss, performance = (np.asarray(part, np.float64) for part in (loss, performance))
     if len(loss) < 4 or not (performance > chance).any():
         raise EmergenceError(
             f"{len(loss)} models, {int((performance > chance).sum())} of them above "
-            f"chance={chance:.3g}: an onset needs 4 models, and some above."
+            f"chance={chance:.3g}: an onset needs 4 models, some of them above chance."
         )
     random, count = np.random.default_rng(seed), len(loss)
     drawn = random.multinomial(count, np.full(count, 1 / count), size=draws)
@@ -171,11 +175,11 @@ def fit_onset(
 
 
 def _fits(points: np.ndarray, chance: float, weights: np.ndarray) -> np.ndarray:
-    """[fits, 4] slope, rate, power and few-shot threshold for each row of weights [fits, points].
+    """Returns slope, rate, power and few-shot threshold [fits, 4] for weights [fits, points].
 
-    For a power the law is a line, A k (log D)^alpha + A C - A L, cut off at 0 and the ceiling: it
-    is a least squares of the points between, which are found by turns. The power is looked for on a
-    grid, and again between the best one's neighbours.
+    For a given power the law is linear, A k (log D)^alpha + A C - A L, clipped at 0 and the
+    ceiling. It is fitted by least squares to the points between, which alternates with finding
+    those points. The power is searched on a grid, and again between the best one's neighbours.
     """
     powers = np.broadcast_to(POWERS, (len(weights), len(POWERS)))
     for _ in range(REFINEMENTS):
@@ -195,7 +199,7 @@ def _fits(points: np.ndarray, chance: float, weights: np.ndarray) -> np.ndarray:
 def _lines(
     points: np.ndarray, chance: float, weights: np.ndarray, powers: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The best line of each power: [fits, powers, 3] A, A k, A C; [fits, powers] squared errors."""
+    """Returns A, A k and A C of powers [fits, powers, 3], and squared errors [fits, powers]."""
     loss, examples, performance = points
     gain, ceiling, centre = performance - chance, 1 - chance, loss.mean()
     logs = np.log(examples)
@@ -206,17 +210,17 @@ def _lines(
     errors = np.full(powers.shape, np.inf)
     for share in STARTS:
         active = np.broadcast_to((gain > share * gain.max()) & (gain < ceiling), z.shape)
-        for _ in range(TURNS):
+        for _ in range(ROUNDS):
             weighted = design * (weights[:, None] * active)[..., None]
             normal = np.swapaxes(weighted, -1, -2) @ design
-            # Points that tell fewer than three numbers apart take the shortest of their lines.
+            # Where the points leave the line undetermined, the shortest solution is taken.
             normal += RIDGE * np.trace(normal, axis1=-2, axis2=-1)[..., None, None] * np.eye(3)
             normal += np.finfo(float).tiny * np.eye(3)
             lines = np.linalg.solve(normal, np.swapaxes(weighted, -1, -2) @ gain[:, None])
             values = (design @ lines)[..., 0]
             lines = lines[..., 0]
             missed = (weights[:, None] * (np.clip(values, 0, ceiling) - gain) ** 2).sum(axis=-1)
-            # A loss must help, and examples must not harm.
+            # A lower loss must help, and examples must not harm.
             is_better = (lines[..., 0] > 0) & (lines[..., 1] >= 0) & (missed < errors)
             found[is_better], errors[is_better] = lines[is_better], missed[is_better]
             active, before = (values > 0) & (values < ceiling), active

@@ -1,4 +1,4 @@
-"""Which instances are solved at which scale, and by how many seeds."""
+"""The heat map shows which instances are solved at which scale, and by how many seeds."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from jaxgen.emergence.table import TaskRows
 
 @dataclasses.dataclass(frozen=True)
 class HeatMap:
-    """Data of a picture of instances by scales, easiest first.
+    """Instances by scales, easiest instance first.
 
     Attributes:
       instances: names, in order.
-      rungs: [rungs], the scale of each column.
-      solved: [instances, rungs], the share of seeds that answer exactly; not a number where no
-        seed was asked.
-      first_solved: [instances] int: the first column where `threshold` of the seeds answer; the
-        number of columns where none does.
+      rungs: [rungs] the scale of each column.
+      solved: [instances, rungs] the share of seeds that answer exactly; NaN where no seed has an
+        answer.
+      first_solved: [instances] int, the first column where `threshold` of the seeds answer
+        exactly; the number of columns if there is none.
     """
 
     instances: tuple[str, ...]
@@ -30,24 +30,24 @@ class HeatMap:
 
 
 def heat_map(rows: TaskRows, axis: str | None = None, threshold: float = 0.5) -> HeatMap:
-    """Instances sorted by when they are first solved, then by how often at all.
+    """Sorts instances by the scale that first solves them, then by how often they are solved.
 
     Args:
-      rows: of a task.
-      axis: whose scales head the columns; by default the first that the rows have.
+      rows: the rows of a task.
+      axis: the axis of the columns; by default the first that the rows have.
       threshold: share of the seeds that counts as solved.
 
     Raises:
-      EmergenceError: a threshold that no share of seeds can be said to reach.
+      EmergenceError: the threshold is not above 0 and at most 1.
     """
     if not 0 < threshold <= 1:
         raise EmergenceError(f"threshold={threshold} must be above 0 and at most 1.")
     names, instance = np.unique(rows.instance, return_inverse=True)
     cell = instance * rows.num_rungs + rows.rung
     size = len(names) * rows.num_rungs
-    asked = np.bincount(cell, minlength=size).reshape(len(names), -1)
-    right = np.bincount(cell, rows.metrics["exact_match"], size).reshape(len(names), -1)
-    solved = np.where(asked > 0, right / np.maximum(asked, 1), np.nan)
+    answers = np.bincount(cell, minlength=size).reshape(len(names), -1)
+    exact = np.bincount(cell, rows.metrics["exact_match"], size).reshape(len(names), -1)
+    solved = np.where(answers > 0, exact / np.maximum(answers, 1), np.nan)
     scale = rows.scale(axis or next(iter(rows.scales)))
     columns = np.argsort(scale * (-1 if axis == "loss" else 1), kind="stable")
     solved = solved[:, columns]

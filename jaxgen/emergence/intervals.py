@@ -1,7 +1,7 @@
-"""Intervals for shares and means that are honest for few seeds.
+"""Intervals for shares and means that keep their coverage with few seeds.
 
-Wilson's score interval (Wilson, 1927) keeps its coverage near 0 and 1, where abilities begin and
-end, and is never empty there. Means of anything else get the percentile bootstrap over seeds.
+Wilson's score interval (Wilson, 1927) does so near 0 and 1, where abilities begin and end, and is
+never empty there. Means of anything else get the percentile bootstrap over seeds.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ class Interval:
     low: float
     high: float
 
-    def holds(self, value: float) -> bool:
-        """Whether a value lies inside, the bounds included."""
+    def contains(self, value: float) -> bool:
+        """Returns whether a value lies inside, the bounds included."""
         return self.low <= value <= self.high
 
 
 def wilson(successes: float, trials: float, confidence: float = 0.95) -> Interval:
-    """Wilson's interval of a share.
+    """Returns Wilson's interval of a share.
 
     Args:
-      successes: 0 to `trials`; may be fractional where trials are an effective number.
+      successes: 0 to `trials`; fractional where trials are an effective number.
       trials: more than 0.
-      confidence: of the two-sided interval.
+      confidence: confidence of the two-sided interval.
 
     Raises:
-      EmergenceError: no trials, or successes outside them.
+      EmergenceError: there are no trials, or more successes than trials.
     """
     if trials <= 0 or not 0 <= successes <= trials:
         raise EmergenceError(
-            f"successes={successes} of trials={trials}: there must be trials, and successes "
-            "among them."
+            f"successes={successes} of trials={trials}: trials must be positive, and successes lie "
+            "between 0 and trials."
         )
     z = norm.ppf(0.5 + checked_confidence(confidence) / 2)
     share = successes / trials
@@ -60,12 +60,12 @@ def wilson(successes: float, trials: float, confidence: float = 0.95) -> Interva
 def bootstrap_mean(
     values: np.ndarray, confidence: float = 0.95, draws: int = 2000, seed: int = 0
 ) -> Interval:
-    """[units] -> their mean with a percentile bootstrap interval over the units.
+    """Returns the mean of values [units] with a percentile bootstrap interval over the units.
 
-    One unit has no spread to resample: its interval is not a number.
+    The interval of a single unit is NaN.
 
     Raises:
-      EmergenceError: no values.
+      EmergenceError: there are no values.
     """
     values = np.asarray(values, np.float64)
     if not len(values):
@@ -80,7 +80,7 @@ def bootstrap_mean(
 
 
 def checked_confidence(confidence: float) -> float:
-    """The confidence, if it is one."""
+    """Returns a confidence if it lies between 0 and 1."""
     if not 0 < confidence < 1:
         raise EmergenceError(f"confidence={confidence} must be between 0 and 1, such as 0.95.")
     return confidence

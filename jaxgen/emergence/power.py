@@ -1,6 +1,6 @@
-"""How often a design would be judged rightly, by kind of task.
+"""The power of a design is how often it would lead to the correct verdict.
 
->>> power(Design(scales=8, seeds=8), "bimodal", draws=200).right
+>>> power(Design(scales=8, seeds=8), "bimodal", draws=200).correct
 """
 
 from __future__ import annotations
@@ -14,37 +14,37 @@ from jaxgen.emergence.intervals import Interval, wilson
 from jaxgen.emergence.simulate import Design, simulate
 from jaxgen.emergence.verdict import EXPLAINED, NOT_EXPLAINED, verdict
 
-RIGHT = {"mirage": EXPLAINED, "break": NOT_EXPLAINED, "bimodal": NOT_EXPLAINED}
+CORRECT = {"mirage": EXPLAINED, "break": NOT_EXPLAINED, "bimodal": NOT_EXPLAINED}
 
 
 @dataclasses.dataclass(frozen=True)
-class Power:
-    """Of one design and kind.
+class DesignPower:
+    """The power of one design for one kind of task.
 
     Attributes:
-      kind: of the simulated tasks.
-      right: share of right verdicts, with Wilson's interval over the draws.
-      verdicts: each verdict's share.
+      kind: the kind of the simulated tasks.
+      correct: share of correct verdicts, with Wilson's interval over the draws.
+      verdicts: share of each verdict.
     """
 
     kind: str
-    right: Interval
+    correct: Interval
     verdicts: Mapping[str, float]
 
 
-def power(design: Design, kind: str, draws: int = 200, seed: int = 0) -> Power:
-    """Judges simulated tasks of a kind; a fraction of a second for each draw.
+def power(design: Design, kind: str, draws: int = 200, seed: int = 0) -> DesignPower:
+    """Takes the verdicts of simulated tasks of a kind, a fraction of a second for each draw.
 
     Raises:
-      EmergenceError: no draws, or a kind that there is none of.
+      EmergenceError: there are no draws, or the kind is unknown.
     """
     if draws < 1:
         raise EmergenceError(f"draws={draws} must be at least 1.")
     counts = collections.Counter(
         verdict(simulate(design, kind, seed + draw)).verdict for draw in range(draws)
     )
-    return Power(
+    return DesignPower(
         kind,
-        wilson(counts[RIGHT[kind]], draws),
-        {said: count / draws for said, count in counts.most_common()},
+        wilson(counts[CORRECT[kind]], draws),
+        {name: count / draws for name, count in counts.most_common()},
     )

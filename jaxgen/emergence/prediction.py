@@ -1,10 +1,10 @@
-"""Exact match as it would be if it knew no more than the log probability of the same answer.
+"""Exact match is predicted from the log probabilities of the same answers by one map.
 
-One map, the same for all scales, from an answer's log probability to the chance that it is exactly
-right: a logistic function of the log odds of the whole answer and of a token of it (their geometric
-mean). Exact match as the product of calibrated tokens, and as "every token more likely than not",
-are both of this form. For each scale the map is fitted to the other scales' answers and averaged
-over that scale's own, so a scale's exact match is predicted from its log probabilities alone.
+The map, the same for all scales, gives the chance that an answer is exact: a logistic function of
+the log odds of the whole answer and of one of its tokens (their geometric mean). Exact match as the
+product of calibrated tokens, and as "every token more likely than not", both have this form. For
+each scale the map is fitted to the other scales' answers and averaged over that scale's own, so
+that the exact match of a scale is predicted from its log probabilities alone.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from jaxgen.emergence.table import TaskRows
 
 ITERATIONS = 30
 RIDGE = 1e-3
-"""On standardised features: keeps the map finite where right and wrong answers do not overlap."""
+"""Ridge on standardised features; the map stays finite where exact answers separate from others."""
 LOG_ODDS = 30.0
-"""Beyond these, log odds are cut."""
+"""Largest magnitude of log odds; larger ones are clipped."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Prediction:
+class ExactMatchPrediction:
     """Observed and predicted exact match.
 
     Attributes:
-      observed: [rungs], means over a scale's answers.
+      observed: [rungs] means over a scale's answers.
       predicted: [rungs].
-      half_width: [rungs], of the 95 % interval of their difference, over seeds and instances.
+      half_width: [rungs] half the 95 % interval of their difference, over seeds and instances.
     """
 
     observed: np.ndarray
@@ -40,32 +40,32 @@ class Prediction:
 
     @property
     def error(self) -> np.ndarray:
-        """[rungs], observed less predicted."""
+        """Returns observed less predicted, [rungs]."""
         return self.observed - self.predicted
 
 
-def predict_exact_match(rows: TaskRows) -> Prediction:
-    """Of every scale, from its log probabilities and the map that the other scales show."""
-    features, right = _features(rows), rows.metrics["exact_match"]
+def predict_exact_match(rows: TaskRows) -> ExactMatchPrediction:
+    """Predicts each scale from its log probabilities, by the map of the other scales."""
+    features, exact = _features(rows), rows.metrics["exact_match"]
     observed, predicted, width = (np.empty(rows.num_rungs) for _ in range(3))
     for rung in range(rows.num_rungs):
         out = rows.rung == rung
-        chance = expit(features[out] @ fit_logistic(features[~out], right[~out]))
-        observed[rung], predicted[rung] = right[out].mean(), chance.mean()
-        residual = right[out] - chance
+        chance = expit(features[out] @ fit_logistic(features[~out], exact[~out]))
+        observed[rung], predicted[rung] = exact[out].mean(), chance.mean()
+        residual = exact[out] - chance
         variance = _clustered(residual, rows.seed[out]) + _clustered(residual, rows.instance[out])
-        # Where no answer is right the residuals do not spread, yet one might have been.
+        # Where no answer is exact the residuals do not vary, though one might have been.
         variance = max(variance, float((chance * (1 - chance)).sum()) / len(chance) ** 2)
         width[rung] = norm.ppf(0.975) * np.sqrt(variance)
-    return Prediction(observed, predicted, width)
+    return ExactMatchPrediction(observed, predicted, width)
 
 
-def fit_logistic(features: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """[rows, features], [rows] in [0, 1] -> [features], by Newton's method with a small ridge."""
+def fit_logistic(features: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Fits weights [features] to targets [rows] in [0, 1], by Newton's method with a ridge."""
     weights = np.zeros(features.shape[1])
     for _ in range(ITERATIONS):
         chance = expit(features @ weights)
-        gradient = features.T @ (right - chance) - RIDGE * weights
+        gradient = features.T @ (target - chance) - RIDGE * weights
         curvature = (features.T * (chance * (1 - chance))) @ features
         step = np.linalg.solve(curvature + RIDGE * np.eye(len(weights)), gradient)
         # A full step may overshoot where the classes are nearly apart.
@@ -76,7 +76,7 @@ def fit_logistic(features: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def _features(rows: TaskRows) -> np.ndarray:
-    """[rows, 3]: 1, log odds of the answer, log odds of one of its tokens; the two standardised."""
+    """Returns 1 and the standardised log odds of an answer and of one of its tokens, [rows, 3]."""
     answer = np.minimum(rows.metrics["log_probability"], 0)
     columns = []
     for value in (answer, answer / rows.metrics["answer_tokens"]):
@@ -86,7 +86,7 @@ def _features(rows: TaskRows) -> np.ndarray:
 
 
 def _clustered(residual: np.ndarray, names: np.ndarray) -> float:
-    """Variance of the mean of residuals that are alike within a seed or an instance."""
+    """Returns the variance of the mean of residuals that are correlated within a name."""
     _, cluster = np.unique(names, return_inverse=True)
     sums = np.bincount(cluster, residual - residual.mean())
     count = len(sums)

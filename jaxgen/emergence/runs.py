@@ -1,6 +1,6 @@
-"""Runs: a task's rows, averaged over instances, one value a run and metric.
+"""A task's rows averaged over instances give one value a run and metric.
 
-Published tables often give no more than this, so whatever does not need single instances is
+Published tables often contain no more than this, so all that does not need single instances is
 computed from here.
 """
 
@@ -25,10 +25,10 @@ class Runs:
       task: its name.
       chance: exact match of guessing.
       scale: [rungs] increasing size; positive, in the unit of the axis.
-      axis: its name.
-      rung: [runs] int, into `scale`.
+      axis: the name of the axis.
+      rung: [runs] int, index into `scale`.
       seed: [runs] str.
-      instances: [runs] float: how many the means are over.
+      instances: [runs] float, number of instances that the means are over.
       metrics: name -> [runs]; among them "exact_match" and "log_probability_per_token" (nats).
     """
 
@@ -55,24 +55,24 @@ class Runs:
 
     @property
     def log_scale(self) -> np.ndarray:
-        """[rungs], rising: of a loss, which falls, the negative logarithm."""
+        """Returns the log of the scale [rungs], or its negative for a loss, so that it rises."""
         return np.log(self.scale) * (-1 if self.axis == "loss" else 1)
 
     @property
     def seeds(self) -> np.ndarray:
-        """[rungs] int: runs of each."""
+        """Returns the number of runs of each rung, [rungs] int."""
         return np.bincount(self.rung)
 
     def of_rung(self, metric: str, rung: int) -> np.ndarray:
-        """[seeds of the rung]."""
+        """Returns a metric of the runs of a rung, [seeds]."""
         return self.metric(metric)[self.rung == rung]
 
     def means(self, metric: str) -> np.ndarray:
-        """[rungs] over seeds."""
+        """Returns a metric's means over seeds, [rungs]."""
         return np.bincount(self.rung, self.metric(metric)) / self.seeds
 
     def metric(self, name: str) -> np.ndarray:
-        """[runs].
+        """Returns a metric, [runs].
 
         Raises:
           EmergenceError: the task has no such metric.
@@ -86,9 +86,9 @@ class Runs:
 
 
 def average_runs(rows: TaskRows, axis: str | None = None) -> Runs:
-    """A task's rows -> its runs along an axis, by default the first that it has.
+    """Averages a task's rows to runs along an axis, by default the first that it has.
 
-    The log probability per token is the sum over all answers by the sum of their tokens.
+    The log probability per token is the sum over all answers divided by their number of tokens.
     """
     axis = axis or next(iter(rows.scales))
     keys = np.stack([rows.rung.astype(str), rows.seed], axis=1)
@@ -97,8 +97,8 @@ def average_runs(rows: TaskRows, axis: str | None = None) -> Runs:
     count = np.bincount(run)
     metrics = {name: np.bincount(run, column) / count for name, column in rows.metrics.items()}
     metrics[PER_TOKEN] = metrics["log_probability"] / metrics["answer_tokens"]
-    # What the exact match would be if every token of a run's answers were right independently
-    # and equally often (Schaeffer et al., 2023).
+    # The exact match of a run whose tokens were correct independently and equally often (Schaeffer
+    # et al., 2023).
     accuracy = metrics["token_accuracy"][run]
     metrics["independent_tokens"] = (
         np.bincount(run, accuracy ** rows.metrics["answer_tokens"]) / count

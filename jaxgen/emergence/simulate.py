@@ -1,21 +1,21 @@
-"""Tables whose kind is known, to ask what a design can tell apart before paying for it.
+"""Simulated tables of a known kind show what a design can tell apart before it is paid for.
 
-A run of scale s and seed r gives instance i the loss per token
+A run of scale s and seed r has on instance i the loss per token
 
     l = L(s, r) * exp(difficulty_i + noise),        L in nats,
 
-a token is right with probability exp(-l), an answer where all its tokens are, and its log
-probability is minus the sum of its tokens' losses. L(s, r) is, times exp(seed noise),
+a token is correct with probability exp(-l), an answer is exact where all its tokens are correct,
+and its log probability is minus the sum of its tokens' losses. L(s, r) is, times exp(seed noise),
 
   "mirage"    a power law, floor + start (s / s_min)^-exponent, or the same from a slow beginning,
               floor + start / (1 + (s / s_bend)^exponent) with a bend that takes most of the range:
-              what is sudden in exact match is the metric's doing (Schaeffer et al., 2023)
+              the metric makes exact match look sudden (Schaeffer et al., 2023)
   "break"     slow before a scale, and steep from there: start (s / s_min)^-slow, then
               (s / s_break)^-steep
-  "bimodal"   for each seed either of two smooth laws, without and with the ability; the chance of
+  "bimodal"   each seed follows one of two smooth laws, without or with the ability; the chance of
               the second rises with scale (Zhao et al., 2025)
 
-What is not fixed by the design (exponents, places, difficulty) is drawn anew for each table.
+Exponents, places and difficulty, which the design leaves open, are drawn anew for each table.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ MINOR_LOSS = 1e-4
 
 @dataclasses.dataclass(frozen=True)
 class Design:
-    """How a study would look.
+    """The design of a study.
 
     Attributes:
-      scales: rungs, evenly spaced in log scale.
-      decades: from the smallest scale to the largest.
+      scales: number of rungs, evenly spaced in log scale.
+      decades: decades from the smallest scale to the largest.
       seeds: runs of each rung.
-      instances: of the task.
-      answer_tokens: of an answer.
+      instances: instances of the task.
+      answer_tokens: tokens of an answer.
       seed_noise: standard deviation over seeds of the log of the loss.
       difficulty: standard deviation over instances of the log of the loss.
-      token_noise: standard deviation of the same for a run and instance.
-      vocabulary: a token's loss is at most its logarithm.
+      token_noise: standard deviation of the same over runs of an instance.
+      vocabulary: size of the vocabulary; its logarithm is the largest loss of a token.
     """
 
     scales: int = 8
@@ -69,10 +69,10 @@ class Design:
 
 
 def simulate(design: Design, kind: str, seed: int = 0) -> TaskRows:
-    """A table of a kind, the same for the same seed.
+    """Simulates a table of a kind, the same for the same seed.
 
     Raises:
-      EmergenceError: a kind that there is none of.
+      EmergenceError: the kind is unknown.
     """
     if kind not in KINDS:
         raise EmergenceError(f"kind={kind!r} must be one of {', '.join(KINDS)}.")
@@ -86,7 +86,7 @@ def simulate(design: Design, kind: str, seed: int = 0) -> TaskRows:
     of_token = loss[..., None] * np.exp(
         random.normal(0, design.token_noise, (*shape, design.answer_tokens))
     )
-    is_right = random.random(of_token.shape) < np.exp(-of_token)
+    is_correct = random.random(of_token.shape) < np.exp(-of_token)
     rung, run_seed, instance = (part.ravel() for part in np.indices(shape))
     parameters = 1e5 * 10 ** np.linspace(0, design.decades, design.scales)
     return TaskRows(
@@ -97,8 +97,8 @@ def simulate(design: Design, kind: str, seed: int = 0) -> TaskRows:
         instance=instance.astype(str),
         scales={"parameters": parameters},
         metrics={
-            "exact_match": is_right.all(-1).ravel().astype(np.float64),
-            "token_accuracy": is_right.mean(-1).ravel(),
+            "exact_match": is_correct.all(-1).ravel().astype(np.float64),
+            "token_accuracy": is_correct.mean(-1).ravel(),
             "log_probability": -of_token.sum(-1).ravel(),
             "answer_tokens": np.full(rung.shape, float(design.answer_tokens)),
         },
@@ -106,11 +106,11 @@ def simulate(design: Design, kind: str, seed: int = 0) -> TaskRows:
 
 
 def _levels(design: Design, kind: str, random: np.random.Generator) -> np.ndarray:
-    """[scales, seeds]: L(s, r), in nats."""
+    """Returns L(s, r) in nats, [scales, seeds]."""
     x = np.linspace(0, 1, design.scales)[:, None] * np.ones(design.seeds)
     reach = design.decades * np.log(10)
     highest = np.log(design.vocabulary)
-    # The loss a token may have at the end for one in two to one in fifty answers to be wrong.
+    # The last loss of a token: between one in two and one in fifty answers are then not exact.
     end = -np.log(random.uniform(0.5, 0.98)) / design.answer_tokens
     if kind == "mirage":
         start = random.uniform(0.25, 0.6) * highest

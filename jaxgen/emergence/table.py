@@ -1,14 +1,14 @@
-"""The table that everything here is read from: one row a (run, task, instance).
+"""The input of this room is a table with one row for each run, task and instance.
 
-A row holds *paired* metrics: of the same output of the same model on the same question. Only so can
-a jump of one metric be held against another. The names are those of an evaluation's rows.
+The metrics of a row are *paired*: they measure the same output of the same model on the same
+question, so that a jump in one can be compared with another. Names are those of evaluation rows.
 
     {"task": "addition", "instance": "17+25", "seed": 3, "parameters": 1.2e6, "flops": 4e14,
      "exact_match": 1, "token_accuracy": 1.0, "log_probability": -0.21, "answer_tokens": 2}
 
-Scales are `parameters`, `flops`, `tokens` and `loss`, each given for all rows or for none. A
-*rung* is the runs that differ in the seed alone: those of equal `rung` where rows name it, and
-otherwise of equal parameters, flops and tokens.
+Scales are `parameters`, `flops`, `tokens` and `loss`, each present in all rows or in none. A *rung*
+is a set of runs that differ in the seed alone: those with the same `rung` where rows have that key,
+otherwise those with the same parameters, flops and tokens.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ class TaskRows:
         return len(np.unique(self.instance))
 
     def scale(self, axis: str) -> np.ndarray:
-        """[rungs] of an axis.
+        """Returns the scale on an axis, [rungs].
 
         Raises:
-          EmergenceError: the rows had no such axis.
+          EmergenceError: the rows have no such axis.
         """
         if axis not in self.scales:
             raise EmergenceError(
@@ -82,16 +82,16 @@ class TaskRows:
 def read_rows(
     rows: Iterable[Mapping[str, Any]], chance: Mapping[str, float] | None = None
 ) -> dict[str, TaskRows]:
-    """Rows of any order -> task -> its rows, all checked.
+    """Checks rows of any order and returns them by task.
 
     Args:
       rows: as in the module's example; further keys are ignored.
-      chance: task -> exact match of guessing, 0 where it is not named. A row may carry its own
-        `chance` instead.
+      chance: task -> exact match of guessing, 0 for tasks that are not named. A row may have its
+        own `chance` instead.
 
     Raises:
-      EmergenceError: no rows; a column that lacks a value, holds what is no number or lies out of
-        bounds; two rows of one run and instance.
+      EmergenceError: there are no rows; a value is missing, not a number or out of bounds; or two
+        rows belong to one run and instance.
     """
     rows = list(rows)
     if not rows:
@@ -132,7 +132,7 @@ def _task_rows(
 ) -> TaskRows:
     _, rung = np.unique(rung_names, return_inverse=True)
     means = {axis: np.bincount(rung, column) / np.bincount(rung) for axis, column in scales.items()}
-    # By compute where it is given: more parameters may mean fewer tokens.
+    # By compute where rows have it, since more parameters may mean fewer tokens.
     leading = next(axis for axis in ("flops", *AXES) if axis in means)
     order = np.argsort(means[leading] * (-1 if leading == "loss" else 1), kind="stable")
     rung = np.argsort(order)[rung]
@@ -157,7 +157,7 @@ def _task_rows(
 
 
 def _rungs(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """[rows] str: the same for rows of one rung."""
+    """Returns the rung of each row as a string, [rows]."""
     if all("rung" in row for row in rows):
         return np.array([str(row["rung"]) for row in rows])
     of_scale = [axis for axis in AXES if axis != "loss" and axis in rows[0]] or ["loss"]
@@ -200,7 +200,7 @@ def _check_values(
     limits = {**BOUNDS, **dict.fromkeys(AXES, (1e-300, np.inf))}
     for name, column in {**metrics, **scales}.items():
         low, high = limits[name]
-        # Minus infinity would be the honest log probability of 0, and would swallow every mean.
+        # The log probability of 0 would be minus infinity, and make every mean infinite.
         bad = np.flatnonzero(~(np.isfinite(column) & (column >= low) & (column <= high)))
         if len(bad):
             row = rows[bad[0]]

@@ -1,4 +1,4 @@
-"""Laws of a metric's mean over log scale, with and without a break, and how well each predicts.
+"""Laws with and without a break are fitted to a metric's mean over log scale.
 
 Without a break (gradual):
   straight   y = a + b x                            linear in log scale
@@ -9,11 +9,11 @@ With a break (sudden):
   step       y = a + b sigmoid(k (x - c))           10 to 90 % within less than half of the range
   drop       y = a + b min(x, c) + d sigmoid(k (x - c))    the same after a slow beginning
 
-Here x is log scale over its whole range, from 0 to 1. Each law is linear but in one or two
-parameters, which are averaged over a grid with the weight of their likelihood, given the noise of
-a scale's mean that the seeds show. So a step that may lie anywhere between two scales is predicted
-there as halfway, no fit depends on a starting point, and where a break is has an interval: the
-range of c that holds 95 % of the weight.
+Here x is log scale, from 0 to 1 over its whole range. Each law is linear except in one or two
+parameters. These are averaged over a grid, weighted by their likelihood under the noise that the
+seeds show in a scale's mean. So no fit depends on a starting point, a step that may lie anywhere
+between two scales is predicted halfway, and the place of a break has an interval: the range of c
+with 95 % of the weight.
 """
 
 from __future__ import annotations
@@ -31,26 +31,25 @@ GRADUAL = ("straight", "power", "bend")
 SUDDEN = ("hinge", "step", "drop")
 LAWS = (*GRADUAL, *SUDDEN)
 FEWEST_SCALES = 6
-"""Four to place a slow beginning, a change and an end, one held out and one to spare."""
+"""Four scales place a slow beginning, a change and an end; one is held out, and one is spare."""
 STEEPNESS_OF_HALF = 2 * np.log(9) / 0.5
 """k of a sigmoid whose 10 to 90 % take half of the range."""
 LEAST_NOISE = 1e-3
-"""Of a mean, as a share of the curve's range: no law is taken to be exact."""
+"""Least noise of a mean, as a share of the curve's range, since no law is exact."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Trend:
-    """What the laws make of one curve.
+    """The fits of all laws to one curve. Errors are shares of the curve's range.
 
     Attributes:
-      metric: whose.
-      heldout: law -> mean absolute error on scales it was not fitted to, first and last scale
-        excepted, as a share of the curve's range.
-      residual: law -> root mean square error on the scales it was fitted to, likewise.
-      places: law with a break -> where it is, in the unit of the axis, with its interval.
-      noise: standard error of a scale's mean, likewise.
+      metric: the metric of the curve.
+      heldout: law -> mean absolute error on held-out scales, all but the first and the last.
+      residual: law -> root mean square error on the scales fitted.
+      places: law with a break -> the place of the break on the axis, with its interval.
+      noise: standard error of a scale's mean.
       extent: the range of the scales' means, in the metric's unit.
-      rise: mean over the last scale less that over the first.
+      rise: mean at the last scale less that at the first.
     """
 
     metric: str
@@ -63,12 +62,12 @@ class Trend:
 
     @property
     def gradual(self) -> str:
-        """The law without a break that predicts best."""
+        """Returns the law without a break that predicts best."""
         return min(GRADUAL, key=self.heldout.__getitem__)
 
     @property
     def sudden(self) -> str:
-        """The law with a break that predicts best."""
+        """Returns the law with a break that predicts best."""
         return min(SUDDEN, key=self.heldout.__getitem__)
 
 
@@ -76,7 +75,7 @@ def fit_trend(runs: Runs, metric: str) -> Trend:
     """Fits all laws to a metric's means over the scales.
 
     Raises:
-      EmergenceError: fewer than 6 scales, or a metric that is the same at all.
+      EmergenceError: there are fewer than 6 scales, or the metric is the same at all.
     """
     means = runs.means(metric)
     if len(means) < FEWEST_SCALES:
@@ -109,7 +108,7 @@ def fit_trend(runs: Runs, metric: str) -> Trend:
 
 
 def standard_error(runs: Runs, metric: str) -> float:
-    """Of a scale's mean, pooled over the scales; 0 where no scale has two seeds."""
+    """Returns the standard error of a scale's mean, pooled; 0 where no scale has two seeds."""
     squares = (runs.metric(metric) - runs.means(metric)[runs.rung]) ** 2
     freedom = len(runs.rung) - len(runs.scale)
     if freedom == 0:
@@ -125,7 +124,7 @@ def predict(law: str, x: np.ndarray, y: np.ndarray, at: np.ndarray, noise: float
       x: [points] in [0, 1].
       y: [points].
       at: [places].
-      noise: standard error of a `y`.
+      noise: standard error of each `y`.
 
     Returns:
       [places].
@@ -135,9 +134,9 @@ def predict(law: str, x: np.ndarray, y: np.ndarray, at: np.ndarray, noise: float
 
 
 def find_break(law: str, x: np.ndarray, y: np.ndarray, noise: float) -> np.ndarray:
-    """[low, middle, high] place of a law's break in x: 2.5, 50 and 97.5 % of the weight.
+    """Returns the place of a law's break in x at 2.5, 50 and 97.5 % of the weight.
 
-    The outer two are half a step of the grid further out, since places between are not tried.
+    The outer two are half a grid step further out, since places in between are not tried.
     """
     _, weights = _fit(law, x, y, noise)
     places, where = np.unique(_grid(law)[1], return_inverse=True)
@@ -148,9 +147,9 @@ def find_break(law: str, x: np.ndarray, y: np.ndarray, noise: float) -> np.ndarr
 
 
 def _fit(law: str, x: np.ndarray, y: np.ndarray, noise: float) -> tuple[np.ndarray, np.ndarray]:
-    """[grid, coefficients, 1] by least squares, and [grid] weights that sum to 1."""
+    """Returns least-squares coefficients [grid, coefficients, 1] and weights [grid] of sum 1."""
     shapes = _shapes(law, x)
-    # A tiny ridge decides between shapes that the points do not tell apart.
+    # A tiny ridge chooses between shapes that the points cannot tell apart.
     gram = shapes.transpose(0, 2, 1) @ shapes
     gram += 1e-9 * np.eye(gram.shape[-1])
     coefficients = np.linalg.solve(gram, shapes.transpose(0, 2, 1) @ y[:, None])
@@ -160,7 +159,7 @@ def _fit(law: str, x: np.ndarray, y: np.ndarray, noise: float) -> tuple[np.ndarr
 
 
 def _grid(law: str) -> tuple[np.ndarray, np.ndarray]:
-    """[grid] steepness and [grid] place of a law's change; of a hinge the place alone matters."""
+    """Returns steepness and place of a law's change, [grid] each; a hinge has no steepness."""
     if law == "hinge":
         places = np.linspace(0.04, 0.96, 47)
         return np.full(len(places), np.inf), places
@@ -172,7 +171,7 @@ def _grid(law: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _shapes(law: str, x: np.ndarray) -> np.ndarray:
-    """[points] -> [grid, points, coefficients]: what a law is a linear combination of."""
+    """Returns a law's basis functions at points, [grid, points, coefficients]."""
     one = np.ones_like(x)
     if law == "straight":
         return np.stack([one, x], axis=-1)[None]
@@ -187,5 +186,5 @@ def _shapes(law: str, x: np.ndarray) -> np.ndarray:
 
 
 def _joined(*parts: np.ndarray) -> np.ndarray:
-    """Of [points] or [grid, points] each -> [grid, points, parts]."""
+    """Stacks parts of [points] or [grid, points] to [grid, points, parts]."""
     return np.stack([*np.broadcast_arrays(*parts)], axis=-1)

@@ -1,31 +1,31 @@
-"""Is an ability's sudden appearance the metric's doing?
+"""The verdict says whether the metric explains an ability's sudden appearance.
 
-Three questions about the log probability per token of the answers (nats), the continuous metric of
-the very outputs that exact match is read from. P is its range: the largest less the smallest mean
-over a scale's seeds.
+It rests on three questions about the log probability per token of the answers (nats), the
+continuous metric of the same outputs that exact match is computed from. P is its range: the largest
+less the smallest mean over a scale's seeds.
 
-  gradual     Held out in turn, scales between the first and the last are predicted by a law without
-              a break with a mean absolute error of at most 5 % of P.
+  gradual     A law without a break predicts the scales between the first and the last, each held
+              out in turn, with a mean absolute error of at most 5 % of P.
               It *fails* (there is a break) where that error is above 5 % of P and above three
               standard errors of a scale's mean, and a law with a break either predicts better or
-              leaves at most half the residual. The second is asked because no law can place a jump
-              beside a scale that is held out.
-  one mode    No scale's seeds are of two kinds: probability below 5 % (dip and mixture, corrected
-              over scales), at least 2 seeds of each kind, their means apart by 25 % of P and by 3
-              standard deviations. With fewer than 6 seeds this cannot be tested; it holds where the
-              seeds of a scale lie within 25 % of P of each other, so that no two kinds fit in.
-  predicted   Exact match follows from the log probabilities by one map for all scales: at four
-              scales in five at least, predicted from the others, it is within the 95 % interval or
-              5 points of what is observed. A scale whose interval reaches further than 15 points
-              cannot speak for it, only against it. Where there are no single instances, the map is
-              that of independent tokens, accuracy to the power of the answer's length.
+              leaves at most half the residual. The residual counts because no law can place a jump
+              next to a held-out scale.
+  one mode    No scale's seeds form two groups: probability below 5 % (dip and two Gaussians,
+              corrected over scales), at least 2 seeds in each group, their means apart by 25 % of P
+              and by 3 standard deviations. With fewer than 6 seeds this cannot be tested; it holds
+              where the seeds of a scale lie within 25 % of P of each other, too close for two.
+  predicted   Exact match follows from the log probabilities by one map for all scales: at no fewer
+              than four scales in five, the prediction from the other scales is within the 95 %
+              interval or 5 points of the observation. A scale whose interval is wider than 15
+              points can count against this, not for it. Without single instances, the map is that
+              of independent tokens, accuracy to the power of the answer's length.
 
 "explained by the metric": all three hold. "not explained": gradual or one mode fails.
 "inconclusive": anything else, and always with fewer than 6 scales, 4 seeds at a scale or 50
 instances, or where exact match does not rise by 30 % of the way from chance to 1 ("no transition").
-Breakthroughness and linearity take no part: they score a designed mirage above a true gate.
+Breakthroughness and linearity take no part: they score a simulated mirage above a real transition.
 
-These thresholds were set on the simulations of `simulate`, before any was tried on measured tasks.
+These thresholds were set on the tables of `simulate`, before any was tried on measured tasks.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ import numpy as np
 
 from jaxgen.emergence.bimodality import Modes, seed_modes
 from jaxgen.emergence.errors import EmergenceError
-from jaxgen.emergence.prediction import Prediction, predict_exact_match
+from jaxgen.emergence.prediction import ExactMatchPrediction, predict_exact_match
 from jaxgen.emergence.runs import PER_TOKEN, Runs, average_runs
 from jaxgen.emergence.table import TaskRows
 from jaxgen.emergence.trends import FEWEST_SCALES, GRADUAL, SUDDEN, Trend, fit_trend
@@ -65,7 +65,7 @@ HOLDS, FAILS, UNCLEAR = "holds", "fails", "unclear"
 
 @dataclasses.dataclass(frozen=True)
 class Criterion:
-    """One question's answer.
+    """The answer to one question.
 
     Attributes:
       name: "enough", "transition", "gradual", "one mode" or "predicted".
@@ -80,16 +80,16 @@ class Criterion:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What is to be said of one task.
+    """The verdict on one task, with the evidence.
 
     Attributes:
       task: its name.
       verdict: "explained by the metric", "not explained" or "inconclusive".
-      because: one plain sentence.
-      scales: how many.
-      seeds: the fewest at a scale.
-      instances: of the task.
-      criteria: all that could be asked.
+      because: the reason in a sentence.
+      scales: number of scales.
+      seeds: the fewest seeds at a scale.
+      instances: number of instances of the task.
+      criteria: answers to all questions that could be asked.
     """
 
     task: str
@@ -106,30 +106,38 @@ class Verdict:
 
 
 def verdict(rows: TaskRows, axis: str | None = None) -> Verdict:
-    """The mirage verdict of a task's rows; see the module for how.
+    """Returns the verdict on a task's rows; the module says how.
 
     Args:
-      rows: of one task.
-      axis: of scale; by default the first that the rows have.
+      rows: the rows of one task.
+      axis: the axis of scale; by default the first that the rows have.
     """
-    return judge(average_runs(rows, axis), rows)
+    return _verdict(average_runs(rows, axis), rows)
 
 
-def judge(runs: Runs, rows: TaskRows | None = None) -> Verdict:
-    """The verdict of runs, with the instances they are means of where there are any."""
+def verdict_of_runs(runs: Runs) -> Verdict:
+    """Returns the verdict on runs that have means alone, such as those of a published table.
+
+    Raises:
+      EmergenceError: the runs lack the metric `independent_tokens`.
+    """
+    return _verdict(runs, None)
+
+
+def _verdict(runs: Runs, rows: TaskRows | None) -> Verdict:
     instances = rows.num_instances if rows is not None else int(runs.instances.min())
     criteria = [_enough(runs, instances), _transition(runs)]
-    # Too few seeds or instances leave the other questions to be asked, though nothing is decided.
+    # With too few seeds or instances nothing is decided, but the other questions are still asked.
     if len(runs.scale) >= FEWEST_SCALES and np.ptp(runs.means(PER_TOKEN)) > 0:
         trend = fit_trend(runs, PER_TOKEN)
         criteria.append(_gradual(trend))
         criteria.append(_one_mode(seed_modes(runs, PER_TOKEN), trend.extent))
     if len(runs.scale) > 1:
         criteria.append(_predicted(_prediction(runs, rows), rows is not None))
-    said, because = _decide(criteria)
+    outcome, because = _decide(criteria)
     return Verdict(
         runs.task,
-        said,
+        outcome,
         because,
         len(runs.scale),
         int(runs.seeds.min()),
@@ -149,7 +157,7 @@ def _decide(criteria: list[Criterion]) -> tuple[str, str]:
         return NOT_EXPLAINED, " ".join(failed)
     if len(asked) == 3 and all(one.outcome == HOLDS for one in asked):
         return EXPLAINED, (
-            "The log probability per token changes gradually, its seeds are of one kind, and exact "
+            "The log probability per token changes gradually, its seeds form one group, and exact "
             "match follows from it."
         )
     if len(asked) < 3:
@@ -206,25 +214,26 @@ def _one_mode(modes: list[Modes], extent: float) -> Criterion:
         for mode in modes
         if mode.seeds >= FEWEST_TESTED_SEEDS
         and mode.probability < LEVEL
-        and mode.mixture.fewer >= FEWEST_OF_A_KIND
-        and mode.mixture.distance >= DISTANCE * extent
-        and mode.mixture.separation >= SEPARATION
+        and mode.two_components.fewer >= FEWEST_OF_A_KIND
+        and mode.two_components.distance >= DISTANCE * extent
+        and mode.two_components.separation >= SEPARATION
     ]
     if two:
         best = min(two, key=lambda mode: mode.probability)
+        fit = best.two_components
         return Criterion(
             "one mode",
             FAILS,
-            f"Seeds are of two kinds in the log probability per token at {len(two)} of "
-            f"{len(modes)} scales, most clearly at {best.scale:,.5g}: {best.mixture.share:.0%} of "
-            f"{best.seeds} seeds at {best.mixture.high:.3g} nats, the others at "
-            f"{best.mixture.low:.3g} (probability {best.probability:.2g} if there were one kind).",
+            f"Seeds form two groups in the log probability per token at {len(two)} of "
+            f"{len(modes)} scales, most clearly at {best.scale:,.5g}: {fit.share:.0%} of "
+            f"{best.seeds} seeds at {fit.high:.3g} nats, the others at {fit.low:.3g} (probability "
+            f"{best.probability:.2g} under a single group).",
         )
     if min(mode.seeds for mode in modes) < FEWEST_SEEDS:
         return Criterion(
             "one mode",
             UNCLEAR,
-            f"A scale has under {FEWEST_SEEDS} seeds: of how many kinds is not known.",
+            f"A scale has under {FEWEST_SEEDS} seeds, too few to tell one group from two.",
         )
     wide = [
         mode
@@ -237,22 +246,26 @@ def _one_mode(modes: list[Modes], extent: float) -> Criterion:
             UNCLEAR,
             f"At {len(wide)} of {len(modes)} scales the seeds lie apart by up to "
             f"{max(mode.spread for mode in wide) / extent:.0%} of the range, and are too few "
-            f"(under {FEWEST_TESTED_SEEDS}) to say whether they are of two kinds.",
+            f"(under {FEWEST_TESTED_SEEDS}) to tell one group from two.",
         )
     least = min(mode.probability for mode in modes)
     return Criterion(
-        "one mode", HOLDS, f"No scale's seeds are of two kinds (least probability {least:.2g})."
+        "one mode",
+        HOLDS,
+        f"At no scale do the seeds form two groups (least probability {least:.2g}).",
     )
 
 
-def _prediction(runs: Runs, rows: TaskRows | None) -> Prediction:
+def _prediction(runs: Runs, rows: TaskRows | None) -> ExactMatchPrediction:
     if rows is not None:
         found = predict_exact_match(rows)
         # The rows' rungs are in the order of compute, the runs' in that of their axis.
         order = np.argsort(
             rows.scale(runs.axis) * (-1 if runs.axis == "loss" else 1), kind="stable"
         )
-        return Prediction(found.observed[order], found.predicted[order], found.half_width[order])
+        return ExactMatchPrediction(
+            found.observed[order], found.predicted[order], found.half_width[order]
+        )
     if "independent_tokens" not in runs.metrics:
         raise EmergenceError(
             f"task {runs.task!r} has neither instances nor 'independent_tokens': give rows, or the "
@@ -263,10 +276,10 @@ def _prediction(runs: Runs, rows: TaskRows | None) -> Prediction:
     mean = np.bincount(runs.rung, error) / seeds
     squares = np.bincount(runs.rung, (error - mean[runs.rung]) ** 2)
     width = 1.96 * np.sqrt(squares / np.maximum(seeds - 1, 1) / seeds)
-    return Prediction(runs.means("exact_match"), runs.means("independent_tokens"), width)
+    return ExactMatchPrediction(runs.means("exact_match"), runs.means("independent_tokens"), width)
 
 
-def _predicted(prediction: Prediction, has_instances: bool) -> Criterion:
+def _predicted(prediction: ExactMatchPrediction, has_instances: bool) -> Criterion:
     error = np.abs(prediction.error)
     is_within = error <= np.maximum(prediction.half_width, POINTS)
     is_telling = prediction.half_width <= WIDEST

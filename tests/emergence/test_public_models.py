@@ -1,50 +1,55 @@
-"""Public language models: the reader, and accuracy beside Brier score."""
+"""Public language models of Wu and Lo (2024, 2410.01692): accuracy beside Brier score.
 
+A file of theirs is one task: a row a model with its training FLOPs, accuracy and target-conditioned
+Brier score (smaller is better).
+"""
+
+import csv
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from jaxgen.emergence import EmergenceError, compare_metrics, read_public_models
+from jaxgen.emergence import EmergenceError, Runs, compare_metrics
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = Path(os.environ.get("JAXGEN_REFERENCE", ROOT.parent / "shared/reference/scaling"))
 FOLDER = REFERENCE / "expemergence"
+COLUMNS = ("FLOPs (1E21)", "acc", "brier")
 
 
-def table(task, kind="", groups=10):
+def read(task):
+    """The models of a task that have all three numbers, as runs along FLOPs."""
     if not FOLDER.is_dir():
         pytest.skip(f"no {FOLDER}: set JAXGEN_REFERENCE to the folder of reference data")
-    (path,) = (FOLDER / task).glob(f"{kind}{task}_instance_brier_*_{groups}_redist.csv")
-    return path
+    (path,) = (FOLDER / task).glob(f"{task}_instance_brier_*_10_redist.csv")
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = [row for row in csv.DictReader(file) if all(row[name] for name in COLUMNS)]
+    table = np.array([[float(row[name]) for name in COLUMNS] for row in rows])
+    return runs_of(*table[np.argsort(table[:, 0], kind="stable")].T)
 
 
-def test_reader():
-    runs, names = read_public_models(table("arithmetic"), instances=15023)
-    assert len(names) == len(runs.scale) >= 60
-    assert (np.diff(runs.scale) >= 0).all()
-    place = names.index("meta-llama/Llama-2-7b-hf")
-    assert runs.scale[place] == pytest.approx(84e21)
-    assert runs.metric("acc")[place] == pytest.approx(0.5304533049324369)
-    assert runs.metric("brier")[place] == pytest.approx(0.4012387986242451)
-    assert runs.metric("brier/9")[place] == pytest.approx(0.7745382745249075)
-    assert list(runs.metrics) == ["acc", "brier", *(f"brier/{group}" for group in range(10))]
-
-
-def test_accuracy_by_group():
-    runs, names = read_public_models(table("mmlu", "acc_"), instances=14042)
-    assert "acc/9" in runs.metrics
-    assert runs.metric("acc/0")[names.index("meta-llama/Llama-2-7b-hf")] == pytest.approx(0.1688034)
+def runs_of(flops, accuracy, brier):
+    return Runs(
+        task="t",
+        chance=0.0,
+        scale=flops,
+        axis="flops",
+        rung=np.arange(len(flops)),
+        seed=np.full(len(flops), "0"),
+        instances=np.full(len(flops), 1000.0),
+        metrics={"acc": accuracy, "brier": brier},
+    )
 
 
 @pytest.mark.parametrize(
     "task", ["arithmetic", "mmlu", "hellaswag", "arc", "hindu_knowledge", "conceptual_combinations"]
 )
-def test_brier_score_says_more_of_accuracy_than_scale_does(task):
-    """Wu and Lo map Brier score to accuracy by a line; so it must leave little to say."""
-    runs, _ = read_public_models(table(task), instances=1000)
-    found = compare_metrics(runs, "acc", "brier")
+def test_brier_score_predicts_accuracy_better_than_scale_does(task):
+    """Wu and Lo map Brier score to accuracy by a line, so it must leave little to explain."""
+    found = compare_metrics(read(task), "acc", "brier")
+    assert found.models >= 60
     assert found.rank_correlation < -0.9
     assert found.error_from_metric < 0.35 * found.error_from_scale
     assert found.error_from_metric < 0.2 * found.spread
@@ -53,21 +58,15 @@ def test_brier_score_says_more_of_accuracy_than_scale_does(task):
 @pytest.mark.parametrize(
     "task", ["abstract_narrative_understanding", "analogical_similarity", "parsinlu_qa_mc"]
 )
-def test_brier_score_says_more_also_of_the_other_tasks(task):
-    """The two that stay near chance (a spread of 5 and 3 points) by less."""
-    found = compare_metrics(read_public_models(table(task), instances=1000)[0], "acc", "brier")
+def test_it_does_so_by_less_on_the_other_tasks(task):
+    """Two of them stay near chance, with spreads of 5 and 3 points."""
+    found = compare_metrics(read(task), "acc", "brier")
     assert found.rank_correlation < -0.65
     assert found.error_from_metric < 0.7 * found.error_from_scale
 
 
-def test_other_files_are_refused(tmp_path):
-    path = tmp_path / "other.csv"
-    path.write_text("Model,loss\na,1\n")
-    with pytest.raises(EmergenceError, match="no column 'FLOPs"):
-        read_public_models(path, instances=10)
-    path.write_text("Model,FLOPs (1E21),acc\na,,1\n")
-    with pytest.raises(EmergenceError, match="no model with all"):
-        read_public_models(path, instances=10)
-    path.write_text("Model,FLOPs (1E21),acc,brier\n" + "a,2,0.5,0.5\n" * 8)
+def test_equal_metrics_are_refused():
     with pytest.raises(EmergenceError, match="same for all models"):
-        compare_metrics(read_public_models(path, instances=10)[0], "acc", "brier")
+        compare_metrics(
+            runs_of(np.arange(1.0, 9), np.full(8, 0.5), np.full(8, 0.5)), "acc", "brier"
+        )

@@ -9,10 +9,10 @@ from jaxgen.emergence import (
     EmergenceError,
     Runs,
     breakthroughness,
+    curve_shapes,
     fit_emergence_law,
     fit_trend,
     linearity,
-    shapes,
 )
 from jaxgen.emergence.comparison import left_out_error
 from jaxgen.emergence.trends import LAWS, find_break
@@ -117,7 +117,7 @@ def test_scores_as_published_for_the_testbeds():
 
 
 def test_scores_for_each_seed():
-    found = shapes(runs_of(np.arange(7), seeds=3), "y")
+    found = curve_shapes(runs_of(np.arange(7), seeds=3), "y")
     assert [one.seed for one in found] == [None, "0", "1", "2"]
     with pytest.raises(EmergenceError):
         linearity(np.array([1.0]))
@@ -148,8 +148,8 @@ def test_emergence_law_is_found():
 
 def test_emergence_law_says_how_sure_it_is():
     law = fit_emergence_law(*finetuned(0.01), chance=0.25, draws=40)
-    assert law.intervals["few_shot"].holds(1.9)
-    assert law.intervals["slope"].holds(0.6)
+    assert law.intervals["few_shot"].contains(1.9)
+    assert law.intervals["slope"].contains(0.6)
     assert law.intervals["few_shot"].high - law.intervals["few_shot"].low < 0.6
 
 

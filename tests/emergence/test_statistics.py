@@ -1,19 +1,13 @@
-"""Intervals, dip and mixtures against published values."""
+"""Intervals, the dip and two components against published values."""
 
 import numpy as np
 import pytest
 
-from jaxgen.emergence import (
-    EmergenceError,
-    bootstrap_mean,
-    dip_probability,
-    dip_statistic,
-    fit_mixture,
-    logit,
-    wilson,
-)
+from jaxgen.emergence import EmergenceError
 from jaxgen.emergence.bimodality import holm
-from jaxgen.emergence.dip import _null_dips
+from jaxgen.emergence.dip import dip_probability, dip_statistic, null_dips
+from jaxgen.emergence.intervals import bootstrap_mean, wilson
+from jaxgen.emergence.two_components import fit_two_components
 
 
 @pytest.mark.parametrize(
@@ -30,13 +24,13 @@ def test_wilson_as_statsmodels(successes, trials, low, high):
     found = wilson(successes, trials)
     assert found.low == pytest.approx(low, abs=1e-9)
     assert found.high == pytest.approx(high, abs=1e-9)
-    assert found.holds(successes / trials)
+    assert found.contains(successes / trials)
 
 
 def test_bootstrap_covers_the_mean():
     random = np.random.default_rng(0)
     samples = random.normal(3, 1, (200, 20))
-    covered = np.mean([bootstrap_mean(one, draws=500).holds(3) for one in samples])
+    covered = np.mean([bootstrap_mean(one, draws=500).contains(3) for one in samples])
     assert 0.87 < covered < 0.99
     assert np.isnan(bootstrap_mean(np.ones(1)).low)
 
@@ -53,7 +47,7 @@ def test_bootstrap_covers_the_mean():
 def test_null_of_the_dip_as_published(count, quantiles):
     for level, expected in zip((0.5, 0.9, 0.95, 0.99), quantiles, strict=True):
         # A quantile of 4000 draws is itself uncertain by about a hundredth.
-        assert np.quantile(_null_dips(count), level) == pytest.approx(expected, rel=0.03)
+        assert np.quantile(null_dips(count), level) == pytest.approx(expected, rel=0.03)
 
 
 def test_dips_of_known_samples():
@@ -115,9 +109,11 @@ def test_dip_is_its_definition():
         assert dip_statistic(values) == pytest.approx(expected, abs=1e-7)
 
 
-def test_mixture_finds_two_kinds():
+def test_two_components_are_found():
     random = np.random.default_rng(2)
-    found = fit_mixture(np.concatenate([random.normal(-2, 0.1, 6), random.normal(1, 0.1, 4)]))
+    found = fit_two_components(
+        np.concatenate([random.normal(-2, 0.1, 6), random.normal(1, 0.1, 4)])
+    )
     assert found.low == pytest.approx(-2, abs=0.15)
     assert found.high == pytest.approx(1, abs=0.15)
     assert found.share == pytest.approx(0.4, abs=0.01)
@@ -126,19 +122,15 @@ def test_mixture_finds_two_kinds():
     assert found.probability < 0.005
 
 
-def test_mixture_of_one_kind_errs_as_often_as_it_says():
+def test_one_component_is_rejected_as_often_as_the_level_says():
     random = np.random.default_rng(3)
-    found = [fit_mixture(random.normal(5, 2, 8)).probability for _ in range(400)]
+    found = [fit_two_components(random.normal(5, 2, 8)).probability for _ in range(400)]
     assert np.mean(np.array(found) < 0.05) == pytest.approx(0.05, abs=0.03)
 
 
-def test_mixture_of_equal_or_few_values_is_one_kind():
-    assert fit_mixture(np.ones(9)).probability == 1
-    assert fit_mixture(np.array([0.0, 1.0, 2.0])).probability == 1
-
-
-def test_logit_of_none_and_all_is_finite():
-    assert logit(np.array([0.0, 0.5, 1.0]), 100) == pytest.approx([-5.293, 0, 5.293], abs=1e-3)
+def test_equal_or_few_values_are_one_component():
+    assert fit_two_components(np.ones(9)).probability == 1
+    assert fit_two_components(np.array([0.0, 1.0, 2.0])).probability == 1
 
 
 def test_holm():
@@ -153,7 +145,7 @@ def test_holm():
         lambda: wilson(1, 2, confidence=95),
         lambda: bootstrap_mean(np.zeros(0)),
         lambda: dip_statistic(np.array([1.0, np.nan])),
-        lambda: fit_mixture(np.zeros(0)),
+        lambda: fit_two_components(np.zeros(0)),
     ],
 )
 def test_refusals(call):

@@ -14,19 +14,19 @@ from jaxgen.emergence import (
     EmergenceError,
     Runs,
     average_runs,
-    judge,
     power,
-    predict_exact_match,
     simulate,
     verdict,
+    verdict_of_runs,
 )
+from jaxgen.emergence.prediction import predict_exact_match
 
 SMALL = Design(instances=80)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_most_verdicts_are_right(kind):
-    assert power(SMALL, kind, draws=25, seed=90_000).right.value >= 0.9
+    assert power(SMALL, kind, draws=25, seed=90_000).correct.value >= 0.9
 
 
 @pytest.mark.slow
@@ -34,8 +34,8 @@ def test_most_verdicts_are_right(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_nine_in_ten_verdicts_are_right(kind, answer_tokens):
     found = power(Design(answer_tokens=answer_tokens), kind, draws=200, seed=70_000)
-    assert found.right.value >= 0.9
-    assert found.right.low >= 0.85
+    assert found.correct.value >= 0.9
+    assert found.correct.low >= 0.85
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -101,10 +101,10 @@ def test_simulations_repeat():
 
 def test_runs_without_instances_need_the_prediction_of_independent_tokens():
     runs = average_runs(simulate(SMALL, "mirage"))
-    assert judge(runs).criteria[-1].name == "predicted"
+    assert verdict_of_runs(runs).criteria[-1].name == "predicted"
     metrics = {key: value for key, value in runs.metrics.items() if key != "independent_tokens"}
     with pytest.raises(EmergenceError, match="independent_tokens"):
-        judge(dataclasses.replace(runs, metrics=metrics))
+        verdict_of_runs(dataclasses.replace(runs, metrics=metrics))
 
 
 # testbeds.md: parameters, exact match per seed, token accuracy (mean), nll a token per seed.
@@ -169,7 +169,7 @@ def published(task, table, tokens):
 
 def test_published_testbeds_have_too_few_seeds_for_a_verdict():
     for task, table, tokens in (("add3", ADD3, 4), ("lookup8", LOOKUP8, 8), ("mqar8", MQAR8, 8)):
-        found = judge(published(task, table, tokens))
+        found = verdict_of_runs(published(task, table, tokens))
         assert found.verdict == INCONCLUSIVE
         assert "seeds at a scale, of 4 needed" in found.because
 
@@ -177,7 +177,7 @@ def test_published_testbeds_have_too_few_seeds_for_a_verdict():
 def test_what_the_published_testbeds_show_all_the_same():
     """Found once the thresholds stood; one to three seeds leave the noisy two tables open."""
     of = {
-        task: {one.name: one.outcome for one in judge(published(task, *table)).criteria}
+        task: {one.name: one.outcome for one in verdict_of_runs(published(task, *table)).criteria}
         for task, table in {"add3": (ADD3, 4), "lookup8": (LOOKUP8, 8), "mqar8": (MQAR8, 8)}.items()
     }
     assert (of["lookup8"]["gradual"], of["lookup8"]["predicted"]) == ("holds", "holds")

@@ -18,7 +18,8 @@ from support.synthetic_study import (
 )
 
 from jaxgen.cli import main
-from jaxgen.emergence import Design, breakthroughness, simulate, wilson
+from jaxgen.emergence import Design, breakthroughness, simulate
+from jaxgen.emergence.intervals import wilson
 from jaxgen.laws import fit_chinchilla
 from jaxgen.studies.analysis import analyse, plain, sections_of
 from jaxgen.studies.figures import write_figures

@@ -14,10 +14,10 @@ from jaxgen.emergence import (
     TaskRows,
     average_runs,
     curve,
+    curve_shapes,
     fit_trend,
     heat_map,
     seed_modes,
-    shapes,
     success_curve,
     verdict,
 )
@@ -118,7 +118,7 @@ def _axis(
             for rung, one in zip(order, success_curve(runs), strict=True)
         ],
         "modes": _modes(runs, order),
-        "shapes": [shape for metric in METRICS for shape in shapes(runs, metric)],
+        "shapes": [shape for metric in METRICS for shape in curve_shapes(runs, metric)],
         "breaks": _breaks(runs, levels == len(scale)),
     }
 

@@ -86,5 +86,5 @@ def test_an_onset_is_where_its_interval_says():
         at = random.uniform(1.4, 2.4)
         seen = 0.4 * np.maximum(0, at - loss) + random.normal(0, 0.02, len(loss))
         onset = fit_onset(loss, np.maximum(seen, 0), 0.0)
-        inside += onset.loss.holds(at)
+        inside += onset.loss.contains(at)
     assert inside >= 0.85 * 200

@@ -1,11 +1,10 @@
-"""One kind of seed or two: a two-component mixture against a single component.
+"""A mixture of two Gaussians against a single one tells whether seeds form two groups.
 
-Components are Gaussians of one common variance, on a scale that the caller chooses (nats, or the
-logit of a share: `logit`). A common variance keeps a component from shrinking onto one seed, which
-makes the likelihood of unequal variances unbounded (Day, 1969). Two comparisons are given: BIC,
-and the probability of as large a likelihood ratio under a single Gaussian, by simulation
-(McLachlan, 1987), since the ratio has no chi-square distribution. It does not depend on where or
-how wide that Gaussian is, only on the number of seeds.
+Both components have one variance, which keeps a component from shrinking onto a single seed; with
+unequal variances the likelihood is unbounded (Day, 1969). Two comparisons are made: BIC, and the
+probability of as large a likelihood ratio under a single Gaussian, by simulation (McLachlan, 1987),
+since the ratio has no chi-square distribution. That probability depends on the number of seeds
+alone, not on the mean or the width of the Gaussian.
 """
 
 from __future__ import annotations
@@ -18,26 +17,26 @@ import numpy as np
 from jaxgen.emergence.errors import EmergenceError
 
 NULL_DRAWS = 4000
-"""Samples of a single Gaussian that a probability is counted among."""
+"""Simulated samples of a single Gaussian."""
 ITERATIONS = 60
-"""Of expectation maximisation, from the best cut of the sorted sample."""
+"""Steps of expectation maximisation, starting from the best cut of the sorted sample."""
 LEAST_SPREAD = 1e-3
-"""Of a component, as a share of the sample's standard deviation."""
+"""Least spread of a component, as a share of the sample's standard deviation."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Mixture:
-    """Two Gaussians of one variance, and how much better than one they are.
+class TwoComponents:
+    """Two Gaussians of one variance, and how much better than one they fit.
 
     Attributes:
-      share: of the upper component.
+      share: share of the upper component.
       low: mean of the lower component.
       high: mean of the upper component.
       spread: standard deviation of both.
-      bic_gain: BIC of one component less that of two; above 10 is very strong for two (Kass and
-        Raftery, 1995).
-      probability: of as large a likelihood ratio from a single Gaussian.
-      fewer: values in the smaller component, each counted to the likelier one.
+      bic_gain: BIC of one component less that of two; above 10 is very strong evidence for two
+        (Kass and Raftery, 1995).
+      probability: probability of as large a likelihood ratio from a single Gaussian.
+      fewer: number of values in the smaller component; each belongs to the likelier one.
     """
 
     share: float
@@ -50,44 +49,37 @@ class Mixture:
 
     @property
     def distance(self) -> float:
-        """Between the two means, in the values' unit."""
+        """Returns the distance between the two means, in the values' unit."""
         return self.high - self.low
 
     @property
     def separation(self) -> float:
-        """Ashman's D (1994): the distance in standard deviations; two peaks show above 2."""
+        """Returns Ashman's D (1994), the distance over the spread; above 2 two peaks show."""
         return self.distance / self.spread if self.spread > 0 else float("inf")
 
 
-def logit(shares: np.ndarray, instances: float) -> np.ndarray:
-    """Shares of `instances` answers on the scale ln(p / (1 - p)), 0 and 1 half an answer inside."""
-    half = 0.5 / instances
-    inside = np.clip(np.asarray(shares, np.float64), half, 1 - half)
-    return np.log(inside / (1 - inside))
+def fit_two_components(values: np.ndarray) -> TwoComponents:
+    """Fits two components to values [n].
 
-
-def fit_mixture(values: np.ndarray) -> Mixture:
-    """[n] -> the two-component mixture of them.
-
-    Fewer than 4 values, or values that are all equal, are one kind: the gain is minus infinity and
-    the probability 1.
+    Fewer than 4 values, or values that are all equal, form one group: the gain is minus infinity
+    and the probability 1.
 
     Raises:
-      EmergenceError: no values, or some that are no numbers.
+      EmergenceError: there are no values, or some are not finite.
     """
     values = np.sort(np.asarray(values, np.float64).ravel())
     count = len(values)
     if not count or not np.isfinite(values).all():
-        raise EmergenceError("values must be at least one finite number to fit a mixture to.")
+        raise EmergenceError("values must be at least one finite number to fit components to.")
     scale = values.std()
     if count < 4 or scale == 0:
         mean = float(values.mean())
-        return Mixture(0.5, mean, mean, float(scale), -np.inf, 1.0, 0)
+        return TwoComponents(0.5, mean, mean, float(scale), -np.inf, 1.0, 0)
     standard = (values - values.mean()) / scale
     ratio, share, low, high, spread, is_upper = (part[0] for part in _fit(standard[None]))
     null = _null_ratios(count)
     upper = int(is_upper.sum())
-    return Mixture(
+    return TwoComponents(
         share=float(share),
         low=float(values.mean() + scale * low),
         high=float(values.mean() + scale * high),
@@ -106,9 +98,11 @@ def _null_ratios(count: int) -> np.ndarray:
 
 
 def _fit(samples: np.ndarray) -> tuple[np.ndarray, ...]:
-    """[samples, n] sorted, standardised -> twice the log likelihood ratio, share, means, spread.
+    """Fits samples [samples, n] that are sorted and standardised.
 
-    The last result is [samples, n] bool: which values the upper component is likelier to have made.
+    Returns:
+      Twice the log likelihood ratio, the share, both means and the spread, [samples] each; and
+      whether each value more likely comes from the upper component, [samples, n] bool.
     """
     count = samples.shape[1]
     # The cut of the sorted values with the least variance within: all of them from running sums.
