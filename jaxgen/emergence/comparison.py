@@ -18,7 +18,7 @@ from jaxgen.emergence.runs import Runs
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """How well a continuous metric and scale predict a discrete metric.
+    """A comparison shows how well a continuous metric and scale predict a discrete metric.
 
     Attributes:
       models: number of models.

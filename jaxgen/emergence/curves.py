@@ -1,4 +1,4 @@
-"""A task's curves over scale: every seed, their mean, and the share of seeds that succeed."""
+"""A task's curves over scale show every seed, their mean, and the share of seeds that succeed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The one error of this room."""
+"""This room raises one error."""
 
 from __future__ import annotations
 
 
 class EmergenceError(ValueError):
-    """A table, a design or an option without an answer; the message names it and the fix."""
+    """A table, a design or an option has no answer; the message names it and the fix."""

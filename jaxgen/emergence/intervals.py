@@ -1,4 +1,4 @@
-"""Intervals for shares and means that keep their coverage with few seeds.
+"""These intervals for shares and means keep their coverage with few seeds.
 
 Wilson's score interval (Wilson, 1927) does so near 0 and 1, where abilities begin and end, and is
 never empty there. Means of anything else get the percentile bootstrap over seeds.

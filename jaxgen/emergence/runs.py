@@ -19,7 +19,7 @@ PER_TOKEN = "log_probability_per_token"
 
 @dataclasses.dataclass(frozen=True)
 class Runs:
-    """Means of a task's runs.
+    """Runs have the means of a task's metrics, one value a run.
 
     Attributes:
       task: its name.

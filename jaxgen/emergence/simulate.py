@@ -34,7 +34,7 @@ MINOR_LOSS = 1e-4
 
 @dataclasses.dataclass(frozen=True)
 class Design:
-    """The design of a study.
+    """A design has the numbers of scales, seeds and instances of a study, and its noise.
 
     Attributes:
       scales: number of rungs, evenly spaced in log scale.

@@ -37,7 +37,7 @@ BOUNDS = {
 
 @dataclasses.dataclass(frozen=True)
 class TaskRows:
-    """All rows of one task, ordered by rung, seed and instance.
+    """Task rows are all rows of one task, ordered by rung, seed and instance.
 
     Attributes:
       task: its name.

@@ -40,7 +40,7 @@ LEAST_NOISE = 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class Trend:
-    """The fits of all laws to one curve. Errors are shares of the curve's range.
+    """A trend has the fits of all laws to one curve. Errors are shares of the curve's range.
 
     Attributes:
       metric: the metric of the curve.

@@ -65,7 +65,7 @@ HOLDS, FAILS, UNCLEAR = "holds", "fails", "unclear"
 
 @dataclasses.dataclass(frozen=True)
 class Criterion:
-    """The answer to one question.
+    """A criterion has the answer to one question.
 
     Attributes:
       name: "enough", "transition", "gradual", "one mode" or "predicted".
@@ -80,7 +80,7 @@ class Criterion:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """The verdict on one task, with the evidence.
+    """A verdict answers whether the metric explains one task, with the evidence.
 
     Attributes:
       task: its name.

@@ -1,4 +1,4 @@
-"""Scaling laws, fitted to any table of runs, with their uncertainty and their predictions.
+"""This room fits scaling laws to any table of runs, with intervals and predictions.
 
     table = Table(parameters=[...], tokens=[...], loss=[...])
     fit = fit_chinchilla(table, Fitting(bootstraps=1000))

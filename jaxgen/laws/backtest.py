@@ -22,7 +22,7 @@ LEAST_RUNS = 3
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Origin:
-    """A fit to the smaller runs, and its predictions of the larger ones.
+    """An origin has a fit to the runs up to some compute, and its predictions of those beyond.
 
     Attributes:
       largest_flops: the largest compute among the runs fitted.
@@ -51,7 +51,7 @@ class Origin:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Backtest:
-    """The backtest of a table at several origins.
+    """A backtest has the origins of a table, in order.
 
     Attributes:
       origins: in rising order of compute.

@@ -1,4 +1,4 @@
-"""Broken neural scaling laws: power laws whose exponent changes smoothly at breaks.
+"""Broken neural scaling laws are power laws whose exponent changes smoothly at breaks.
 
 Caballero et al. (2210.14891): y = a + b x^-c0 prod_i (1 + (x / d_i)^(1 / f_i))^(-c_i f_i). Before
 the first break the exponent is c0, after break i it is c_i more; f_i is the break's width in ln x.

@@ -1,4 +1,4 @@
-"""Chinchilla's parametric law, L = E + A / N^alpha + B / D^beta, and its compute-optimal models.
+"""Chinchilla's law is L = E + A / N^alpha + B / D^beta, and implies compute-optimal models.
 
 This is the third approach of Hoffmann et al. (2203.15556): the Huber loss (delta 1e-3) of the log
 loss is minimised from a grid of starts. Besiroglu et al. (2404.10102) show that the published

@@ -1,7 +1,7 @@
-"""The one error of this room."""
+"""This room raises one error."""
 
 from __future__ import annotations
 
 
 class LawError(ValueError):
-    """A table or a setting that a law cannot be fitted with; names it, its value and the fix."""
+    """A law cannot be fitted; the message names the cause, its value and the fix."""

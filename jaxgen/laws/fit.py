@@ -1,4 +1,4 @@
-"""A fitted law: its parameters, how sure they are, and what it predicts."""
+"""A fit has a law's parameters with their intervals, and predicts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOISE_DRAWS = 20
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """A search for the optimum, and how far it can be trusted.
+    """A search record shows how far the optimum can be trusted.
 
     Attributes:
       starts: how many searches began.
@@ -42,7 +42,7 @@ class Search:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prediction:
-    """The predictions of a law at some points.
+    """A prediction has a law's values at some points, with intervals.
 
     Attributes:
       values: [points].
@@ -65,7 +65,7 @@ class Prediction:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fit:
-    """A law fitted to points.
+    """A fit is a law with the parameters that describe some points best.
 
     Attributes:
       law: the formula that was fitted.

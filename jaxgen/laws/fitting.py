@@ -26,7 +26,7 @@ EXACT = 1e-20
 
 @dataclasses.dataclass(frozen=True)
 class Fitting:
-    """How a law is fitted.
+    """A fitting sets how a law is fitted.
 
     Attributes:
       fit_loss: the loss that is minimised.

@@ -1,4 +1,4 @@
-"""The best model of a compute budget: its parameters N*(C), tokens D*(C) and loss."""
+"""Every compute budget has a best model, with parameters N*(C), tokens D*(C) and a loss."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Losses = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Optimum:
-    """The best models of compute budgets.
+    """An optimum has the best models of some compute budgets.
 
     Attributes:
       flops: [budgets].
@@ -52,7 +52,7 @@ class Optimum:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Frontier:
-    """Power laws N* = exp(log_size) C^exponent and D* = C / (a token's FLOPs at N*).
+    """A frontier is N* = exp(log_size) C^exponent with D* = C / (a token's FLOPs at N*).
 
     Attributes:
       name: the approach.

@@ -23,7 +23,7 @@ MAX_NUMBERS = 2**21
 
 @dataclasses.dataclass(frozen=True)
 class HuberLoss:
-    """Half the squared error up to delta, and linear in the error beyond.
+    """The Huber loss is half the squared error up to delta, and linear in the error beyond.
 
     Attributes:
       delta: the error where the loss turns linear; infinite for least squares.
@@ -85,7 +85,7 @@ def in_space(evaluate: Evaluate, is_log: bool, space: str) -> Evaluate:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Problem:
-    """Many fits of one formula, to one target with different weights or to different targets.
+    """A problem is many fits of one formula, to one target with different weights or to several.
 
     Attributes:
       evaluate: the formula in the space of the error.

@@ -1,4 +1,4 @@
-"""Chinchilla's second approach: the best size of each budget, then a power law of those.
+"""Chinchilla's second approach finds each budget's best size, then fits a power law to those.
 
 At each compute budget a curve of log loss over ln N is fitted and its minimum taken: a parabola
 through all points (Hoffmann et al., 2203.15556), one through those about the least, or Akima's

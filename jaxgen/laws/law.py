@@ -22,7 +22,7 @@ COMPLEX_STEP = 1e-30
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Slopes:
-    """The derivatives of an evaluation's values along some directions.
+    """Slopes are the derivatives of an evaluation's values along some directions.
 
     Attributes:
       vjp: [replicates, points] weights -> the weighted sum of the points' gradients, [replicates,
@@ -41,7 +41,7 @@ and their slopes along those directions."""
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Restriction:
-    """The map from free parameters to all of them: whole = free @ spread + offset.
+    """A restriction maps free parameters to all of them: whole = free @ spread + offset.
 
     Attributes:
       names: all working parameters.
@@ -60,7 +60,7 @@ class Restriction:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Law:
-    """A formula of named parameters and columns.
+    """A law is a formula of named parameters and columns.
 
     Attributes:
       name: the name in reports.

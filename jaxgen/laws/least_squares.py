@@ -1,4 +1,4 @@
-"""Many small least-squares fits at once, by the method of Levenberg and Marquardt.
+"""Many small least-squares fits run at once, by the method of Levenberg and Marquardt.
 
 Where a law nearly goes through its points, the fit loss is a narrow curved valley, along which BFGS
 is slow and steps from the residuals' own slopes are not. The damping of a step is a multiple of

@@ -1,4 +1,4 @@
-"""Minima of curves of log loss over ln N, for many noisy copies of the losses at once."""
+"""Minima of log loss over ln N are found for many noisy copies of the losses at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many small minimisations at once, by BFGS.
+"""Many small minimisations run at once, by BFGS.
 
 Laws have three to ten parameters, so the whole inverse Hessian is kept. Starts, bootstraps and
 draws are rows of one array; rows that are done drop out. Step lengths meet the weak Wolfe

@@ -1,4 +1,4 @@
-"""Over-training: the loss at any ratio of tokens to parameters, and the downstream error.
+"""Over-training laws give the loss at any ratio of tokens to parameters, and downstream error.
 
 Gadre et al. (2403.08540): L(C, M) = E + (a M^eta + b M^-eta) C^-eta with M = D / N, which is
 Chinchilla's law with alpha = beta = 2 eta; and Err(L) = eps - k exp(-gamma L). They fit both by

@@ -26,7 +26,7 @@ MAX_STARTS = 300
 
 @dataclasses.dataclass(frozen=True)
 class Term:
-    """One term of a sum.
+    """A term is a positive coefficient times powers of columns.
 
     Attributes:
       coefficient: name of its positive factor.

@@ -1,4 +1,4 @@
-"""Bootstrap weights, and percentile intervals of what they give."""
+"""Bootstrap weights resample runs, and percentile intervals summarise the results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sensitivity of a fit: the same fit with one thing changed at a time."""
+"""The sensitivity of a fit shows when one thing is changed at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FitTable = Callable[[Table, Fitting], Fit]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Variation:
-    """A fit with one thing changed.
+    """A variation is a fit with one thing changed.
 
     Attributes:
       change: the change, in words.

@@ -22,7 +22,7 @@ Columns = Mapping[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Table:
-    """Training runs, one a row; several rows may be checkpoints of one run.
+    """A table has one training run a row; several rows may be checkpoints of one run.
 
     Attributes:
       parameters: [rows] of the model, with or without embeddings as the law should count them.

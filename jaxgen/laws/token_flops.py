@@ -1,4 +1,4 @@
-"""The cost of a token by model size, through which parameters and tokens share a budget."""
+"""A token's cost depends on the model's size, which ties parameters and tokens to a budget."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxgen.laws.table import FLOPS_PER_PARAMETER_AND_TOKEN, Table
 
 @dataclasses.dataclass(frozen=True)
 class TokenFlops:
-    """FLOPs of a token, factor N^exponent: 6N of a large dense model (Kaplan et al., 2001.08361).
+    """A token costs factor N^exponent FLOPs, 6N in a large dense model (Kaplan et al., 2001.08361).
 
     Counted exactly, attention and logits add to 6N, and relatively more in small models, whose
     exponent is therefore below 1.
