@@ -79,8 +79,8 @@ def test_the_flag_is_asked_for_again_and_a_changed_file_is_told(folder, capsys):
     without = [word for word in train if not word.startswith("--import")]
     assert give(without) == 1
     assert f"--import={folder / 'my_optimizer.py'}" in capsys.readouterr().err
-    for command in ("evaluate", "generate"):
-        assert give(["jaxgen", command, "--run_dir=runs/again"]) == 1
+    for command in (["evaluate"], ["generate", "--prompt=x"]):
+        assert give(["jaxgen", *command, "--run_dir=runs/again"]) == 1
         assert f"--import={folder / 'my_optimizer.py'}" in capsys.readouterr().err
     assert "my_optimizer" not in sys.modules
     with open(folder / "my_optimizer.py", "a") as file:
