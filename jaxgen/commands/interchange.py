@@ -90,7 +90,7 @@ def export_checkpoint(arguments: argparse.Namespace) -> int:
         restored = restore(arguments.run_dir, mesh, arguments.step)
         files, more = write_codec(restored.config.mixture.codec)
         family = choose_family(restored.config.model, arguments.family)
-        if restored.config.model.num_encoder_layers:
+        if restored.config.model.has_encoder:
             more["decoder_start_token_id"] = more["bos_token_id"]
         if "max_position_embeddings" in family.inert:
             more["max_position_embeddings"] = restored.config.train.length
@@ -134,7 +134,7 @@ def _make_run(
 def _default_run(checkpoint: Checkpoint, codec: TokenizerCodec) -> RunConfig:
     """The embedded prose, to be predicted in the way of the model's architecture."""
     model = checkpoint.config
-    has_encoder = model.num_encoder_layers > 0
+    has_encoder = model.has_encoder
     task = Task("prose", StandardLibraryProse(), Text(objective=_objective(model, codec)), codec)
     length = min(model.max_length or LENGTH, LENGTH)
     return RunConfig(
@@ -151,7 +151,7 @@ def _default_run(checkpoint: Checkpoint, codec: TokenizerCodec) -> RunConfig:
 
 
 def _objective(model: TransformerConfig, codec: TokenizerCodec) -> AnyObjective:
-    if model.num_encoder_layers:
+    if model.has_encoder:
         has_sentinels = codec.has_special("<extra_id_0>")
         return SpanCorruption(sentinel="<extra_id_{}>") if has_sentinels else PrefixLM()
     if any(isinstance(one, Bidirectional) for layer in model.layers for one in layer.mask):

@@ -154,6 +154,7 @@ def registered_models() -> Table:
     from jaxgen.models.card import ModelCard
     from jaxgen.models.config import TransformerConfig
     from jaxgen.models.parametrization import Parametrization
+    from jaxgen.models.stack_config import StackConfig
     from jaxgen.objectives.next_token import NextToken
     from jaxgen.ops.attention.biases import Alibi, RelativeBias
     from jaxgen.ops.attention.masks import (
@@ -170,6 +171,7 @@ def registered_models() -> Table:
 
     return {
         "model": TransformerConfig,
+        "stack": StackConfig,
         "card": ModelCard,
         "layer": LayerConfig,
         "causal": Causal,

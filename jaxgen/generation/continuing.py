@@ -46,7 +46,7 @@ def continue_prompts(
         count = len(some)
         some += [some[0]] * (size - count)
         source = None
-        if model.config.num_encoder_layers:
+        if model.config.has_encoder:
             source = pad_sources([np.append(ids, codec.end_id) for ids in some], codec.pad_id)
             some = [ids[:0] for ids in some]
         begun = [np.concatenate([[codec.begin_id], ids]) for ids in some]

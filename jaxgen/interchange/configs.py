@@ -15,7 +15,8 @@ from jaxgen.interchange.entries import REQUIRED, Field, get_field
 from jaxgen.interchange.tables import Family, Values
 from jaxgen.interchange.windows import layers_in_order
 from jaxgen.models.block_config import LatentConfig
-from jaxgen.models.config import BiasGroup, TransformerConfig
+from jaxgen.models.config import TransformerConfig
+from jaxgen.models.stack_config import BiasGroup
 from jaxgen.ops.attention.biases import RelativeBias
 from jaxgen.ops.moe_config import MoEConfig
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from jaxgen.errors import InterchangeError
 from jaxgen.interchange.tables import Values
-from jaxgen.models.config import BiasGroup, TransformerConfig
+from jaxgen.models.config import TransformerConfig
+from jaxgen.models.stack_config import BiasGroup
 
 REQUIRED = object()
 ACTIVATIONS = {

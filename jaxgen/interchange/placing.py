@@ -80,7 +80,8 @@ def place(
     left = dict(shapes)
     placements = list(_take(family.rows, left, "", "", ()))
     for stack in family.stacks:
-        groups = config.groups if stack.ours == "stack" else config.encoder_groups
+        config_of = config if stack.ours == "stack" else config.encoder_stack
+        groups = () if config_of is None else config_of.groups
         first = 0
         for number, group in enumerate(groups):
             for block in range(len(group.unit)):

@@ -6,11 +6,11 @@ import jax
 from flax import nnx
 
 from jaxgen.models.cache import KeyValue
-from jaxgen.models.config import BlockKind, TransformerConfig
 from jaxgen.models.context import AttentionContext
 from jaxgen.models.norms import Norm, rms_normalise
 from jaxgen.models.parameters import gather, kernel, kernel_stddev, make_parameter
 from jaxgen.models.parametrization import Axes
+from jaxgen.models.stack_config import BlockKind, StackConfig
 from jaxgen.ops.attention.attend import attend
 from jaxgen.ops.attention.dense import AttentionCall
 from jaxgen.ops.initializers import normal, zeros
@@ -26,18 +26,20 @@ class Attention(nnx.Module):
     def __init__(
         self,
         kind: BlockKind,
-        config: TransformerConfig,
+        config: StackConfig,
         rngs: nnx.Rngs,
-        is_cross: bool = False,
+        attended_dim: int | None = None,
     ):
+        """Self-attention, or cross-attention to a stream of width `attended_dim`."""
+        is_cross = attended_dim is not None
         self.config = config
         self.layer = kind.layer
         self.has_unit_norm = kind.layer.qk_norm == "unit" and not is_cross
         embed, heads, kv_heads = config.embed_dim, config.num_heads, config.kv_heads
         head_dim = config.width_of_head
         query, kv = ("embed", "heads", "head_dim"), ("embed", config.kv_axis, "head_dim")
-        shape, kv_shape = (embed, heads, head_dim), (embed, kv_heads, head_dim)
-        start = kernel(config, embed, heads * head_dim, kv)
+        shape, kv_shape = (embed, heads, head_dim), (attended_dim or embed, kv_heads, head_dim)
+        start = kernel(config, kv_shape[0], heads * head_dim, kv)
         self.query = make_parameter(rngs, shape, query, query_kernel(config, embed, query))
         self.key = make_parameter(rngs, kv_shape, kv, start)
         self.value = make_parameter(rngs, kv_shape, kv, start)
@@ -116,7 +118,7 @@ class Attention(nnx.Module):
         return y.transpose(0, 2, 1, 3)
 
 
-def query_kernel(config: TransformerConfig, n_in: int, axes: Axes):
+def query_kernel(config: StackConfig, n_in: int, axes: Axes):
     """How the matrix to the queries begins."""
     heads, head_dim = config.num_heads, config.width_of_head
     grown = config.parametrization
@@ -125,7 +127,7 @@ def query_kernel(config: TransformerConfig, n_in: int, axes: Axes):
     return normal(kernel_stddev(config, n_in, heads * head_dim, axes) * smaller)
 
 
-def make_out(config: TransformerConfig, rngs: nnx.Rngs, value_dim: int) -> nnx.Param:
+def make_out(config: StackConfig, rngs: nnx.Rngs, value_dim: int) -> nnx.Param:
     """The projection [heads, value_dim, embed] back to the stream."""
     shape = (config.num_heads, value_dim, config.embed_dim)
     axes = ("heads", "head_dim", "embed")
@@ -133,7 +135,7 @@ def make_out(config: TransformerConfig, rngs: nnx.Rngs, value_dim: int) -> nnx.P
     return make_parameter(rngs, shape, axes, start)
 
 
-def make_relative(config: TransformerConfig, rngs: nnx.Rngs, per_layer: bool) -> nnx.Param | None:
+def make_relative(config: StackConfig, rngs: nnx.Rngs, per_layer: bool) -> nnx.Param | None:
     """Returns the biases' table [rows, heads] of a layer or a stack, if that is where it is."""
     bias = config.position_bias
     if bias is None or not bias.num_rows or bias.per_layer != per_layer:
@@ -147,7 +149,7 @@ def make_relative(config: TransformerConfig, rngs: nnx.Rngs, per_layer: bool) ->
 
 
 def attend_within(
-    config: TransformerConfig,
+    config: StackConfig,
     context: AttentionContext,
     query: jax.Array,
     keys: jax.Array,
@@ -173,7 +175,7 @@ def attend_within(
     )
 
 
-def attention_scale(config: TransformerConfig, head_dim: int) -> float:
+def attention_scale(config: StackConfig, head_dim: int) -> float:
     """On the logits of attention: the base's, and falling as 1 / head_dim where heads grow."""
     grown = config.parametrization
     at_base = head_dim if grown is None else grown.initial_head(head_dim)

@@ -7,12 +7,12 @@ from flax import nnx
 
 from jaxgen.models.attention import Attention
 from jaxgen.models.cache import KeyValue
-from jaxgen.models.config import BlockKind, TransformerConfig
 from jaxgen.models.context import AttentionContext, EncoderOutput
 from jaxgen.models.feedforward import FeedForward
 from jaxgen.models.latent_attention import LatentAttention
 from jaxgen.models.moe import MoE
 from jaxgen.models.norms import Norm
+from jaxgen.models.stack_config import BlockKind, StackConfig
 from jaxgen.ops.dropout import dropout, split
 from jaxgen.ops.routing import RouterStatistics
 
@@ -23,13 +23,14 @@ class Block(nnx.Module):
     def __init__(
         self,
         kind: BlockKind,
-        config: TransformerConfig,
+        config: StackConfig,
         rngs: nnx.Rngs,
-        is_decoder: bool = False,
+        attended_dim: int | None = None,
     ):
         self.config = config
         self.layer = kind.layer
         self.is_sparse = kind.is_sparse
+        is_cross = attended_dim is not None
         before = config.norm_placement in ("pre", "both")
         after = config.norm_placement != "pre"
 
@@ -43,9 +44,9 @@ class Block(nnx.Module):
             else LatentAttention(kind, config, config.latent, rngs)
         )
         self.attention_post_norm = norm(after)
-        self.cross_norm = norm(before and is_decoder)
-        self.cross_attention = Attention(kind, config, rngs, is_cross=True) if is_decoder else None
-        self.cross_post_norm = norm(after and is_decoder)
+        self.cross_norm = norm(before and is_cross)
+        self.cross_attention = Attention(kind, config, rngs, attended_dim) if is_cross else None
+        self.cross_post_norm = norm(after and is_cross)
         self.feed_forward_norm = norm(before and not config.parallel)
         self.feed_forward = (MoE if kind.is_sparse else FeedForward)(config, rngs)
         self.feed_forward_post_norm = norm(after)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxgen.models.config import Group, TransformerConfig
+from jaxgen.models.stack_config import Group, StackConfig
 from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.rules import mesh_is_set
 
@@ -45,7 +45,7 @@ class Cache:
         return self.filled.shape[1]
 
 
-def empty_cache(config: TransformerConfig, batch_size: int, capacity: int, layout: Layout) -> Cache:
+def empty_cache(config: StackConfig, batch_size: int, capacity: int, layout: Layout) -> Cache:
     """A cache without tokens for `batch_size` sequences of up to `capacity` positions."""
 
     def zeros(shape, dtype, *logical_axes):

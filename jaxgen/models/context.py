@@ -11,8 +11,8 @@ from flax import nnx
 
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.cache import KeyValues
-from jaxgen.models.config import TransformerConfig
 from jaxgen.models.parameters import gather
+from jaxgen.models.stack_config import StackConfig
 from jaxgen.ops.attention.biases import AttentionBias
 from jaxgen.ops.attention.masks import AttentionMask, AttentionSide, looks_ahead
 from jaxgen.sharding.layout import length_is_whole, spec
@@ -61,8 +61,7 @@ class EncoderOutput(NamedTuple):
 
 
 def make_contexts(
-    config: TransformerConfig,
-    layers: tuple[LayerConfig, ...],
+    config: StackConfig,
     queries: AttentionSide,
     keys: AttentionSide,
     slots: jax.Array | None,
@@ -71,13 +70,13 @@ def make_contexts(
     """Returns the context of each kind of layer of a stack; made once a pass, outside its scan.
 
     Args:
-      config: the model.
-      layers: the kinds.
+      config: of the stack.
       queries: of the tokens that are new.
       keys: of all tokens, whole along their length.
       slots: where the queries' keys go in a cache, or None.
       relative: the stack's own table of biases, if it has one.
     """
+    layers = config.layers
     same_tokens = slots is None and length_is_whole()
     both_ways = any(looks_ahead(layer.mask) for layer in layers)
     bias = _bias(config, queries, keys, slots is not None, both_ways)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from jaxgen.models.base import ParameterCount
-from jaxgen.models.config import Group, TransformerConfig
+from jaxgen.models.config import TransformerConfig
+from jaxgen.models.stack_config import StackConfig
 from jaxgen.ops.moe_config import MoEConfig
 
 
@@ -15,13 +16,13 @@ from jaxgen.ops.moe_config import MoEConfig
 class _Matrices:
     """Weights of matrix products: those a token meets, and how many there are; other parameters.
 
-    Of the active ones, `of_source` meet tokens of the encoder's output instead.
+    Of the active ones, `attended` meet tokens of the encoder's output instead.
     """
 
     active: Fraction = Fraction(0)
     total: int = 0
     vectors: int = 0
-    of_source: int = 0
+    attended: int = 0
 
     def __add__(self, other: _Matrices) -> _Matrices:
         mine, others = dataclasses.astuple(self), dataclasses.astuple(other)
@@ -37,58 +38,66 @@ def _dense(weights: int, vectors: int = 0) -> _Matrices:
 
 def count_parameters(config: TransformerConfig) -> ParameterCount:
     """Exact counts, equal to the real tree's."""
-    embed, norm = config.embed_dim, _norm(config)
-    tables = config.vocab_size * (1 if config.tie_embeddings else 2) + config.num_token_types
-    if config.embedding_positions == "learned":
-        tables += config.max_length or 0
+    embed, norm, encoder = config.embed_dim, _norm(config), config.encoder_stack
+    embedding, other = _embedding(config, config)
     head = config.vocab_size if config.has_bias("logits") else 0
+    if not config.tie_embeddings:
+        embedding += config.vocab_size * embed
     if config.output_transform:
         head += embed * embed + embed + norm
-    other = norm if config.embedding_norm else 0
     if config.pooler:
         other += embed * embed + embed
-    blocks = _stack(config, config.groups, config.num_encoder_layers > 0)
-    if config.num_encoder_layers:
-        blocks += _stack(config, config.encoder_groups, False)
-    shared = tables * embed + head + other + blocks.vectors
+    blocks = _stack(config, None if encoder is None else encoder.embed_dim)
+    if encoder is not None:
+        blocks += _stack(encoder)
+        if encoder.embed_dim != embed:
+            tables, norms = _embedding(config, encoder)
+            embedding, other = embedding + tables, other + norms
+    shared = embedding + head + other + blocks.vectors
     return ParameterCount(
         total=shared + blocks.total,
-        embedding=tables * embed,
+        embedding=embedding,
         active=round(shared + blocks.active),
         head=head,
     )
 
 
-def _norm(config: TransformerConfig) -> int:
+def _embedding(config: TransformerConfig, stack: StackConfig) -> tuple[int, int]:
+    """The tables that a stack reads from, and the norm after them."""
+    rows = config.vocab_size + config.num_token_types
+    if config.embedding_positions == "learned":
+        rows += config.max_length or 0
+    return rows * stack.embed_dim, _norm(stack) if config.embedding_norm else 0
+
+
+def _norm(config: StackConfig) -> int:
     return config.embed_dim * (2 if config.has_bias("norm") else 1)
 
 
-def _stack(config: TransformerConfig, groups: tuple[Group, ...], has_source: bool) -> _Matrices:
-    return sum(_pieces(config, groups, has_source), _Matrices())
+def _stack(config: StackConfig, attended_dim: int | None = None) -> _Matrices:
+    return sum(_pieces(config, attended_dim), _Matrices())
 
 
-def _pieces(
-    config: TransformerConfig, groups: tuple[Group, ...], has_source: bool
-) -> Iterator[_Matrices]:
-    """What a stack is made of."""
+def _pieces(config: StackConfig, attended_dim: int | None) -> Iterator[_Matrices]:
+    """What a stack is made of, with cross-attention to a stream of width `attended_dim`."""
     bias = config.position_bias
     relative = 0 if bias is None else bias.num_rows * config.num_heads
     per_layer = bias is not None and bias.per_layer
-    sublayers = 1 if config.parallel else 3 if has_source else 2
+    sublayers = 1 if config.parallel else 2 if attended_dim is None else 3
     norms = sublayers * (2 if config.norm_placement == "both" else 1) * _norm(config)
     final_norm = 0 if config.norm_placement == "post" else _norm(config)
     yield _Matrices(vectors=final_norm + (0 if per_layer else relative))
-    for group in groups:
+    for group in config.groups:
         for kind in group.unit:
             block = _attention(config, kind.layer.qk_norm)
             block += _Matrices(vectors=norms + (relative if per_layer else 0))
-            if has_source:
-                block += _cross_attention(config)
+            if attended_dim is not None:
+                block += _cross_attention(config, attended_dim)
             block += _experts(config, config.moe) if kind.is_sparse and config.moe else _mlp(config)
             yield block.times(group.repeats)
 
 
-def _attention(config: TransformerConfig, qk_norm: str | None = None) -> _Matrices:
+def _attention(config: StackConfig, qk_norm: str | None = None) -> _Matrices:
     embed, latent = config.embed_dim, config.latent
     heads, kv_heads, width = config.num_heads, config.kv_heads, config.width_of_head
     if latent is None:
@@ -105,19 +114,20 @@ def _attention(config: TransformerConfig, qk_norm: str | None = None) -> _Matric
     return _dense(weights, (rank or 0) + latent.kv_rank)
 
 
-def _cross_attention(config: TransformerConfig) -> _Matrices:
-    of_source = 2 * config.embed_dim * config.kv_heads * config.width_of_head
-    whole = _attention(dataclasses.replace(config, latent=None))
-    return dataclasses.replace(whole, of_source=of_source)
+def _cross_attention(config: StackConfig, attended_dim: int) -> _Matrices:
+    own, wide = _attention(dataclasses.replace(config, latent=None)), config.width_of_head
+    attended = 2 * attended_dim * config.kv_heads * wide
+    more = attended - 2 * config.embed_dim * config.kv_heads * wide
+    return _Matrices(own.active + more, own.total + more, own.vectors, attended)
 
 
-def _mlp(config: TransformerConfig) -> _Matrices:
+def _mlp(config: StackConfig) -> _Matrices:
     into = 2 if config.gated else 1
     biases = into * config.mlp_dim + config.embed_dim if config.has_bias("feed_forward") else 0
     return _dense((into + 1) * config.embed_dim * config.mlp_dim, biases)
 
 
-def _experts(config: TransformerConfig, moe: MoEConfig) -> _Matrices:
+def _experts(config: StackConfig, moe: MoEConfig) -> _Matrices:
     matrices = 3 if (config.gated if moe.gated is None else moe.gated) else 2
     expert = matrices * config.embed_dim * moe.mlp_dim
     always = config.embed_dim * moe.num_experts + matrices * config.embed_dim * moe.shared_mlp_dim
@@ -138,21 +148,26 @@ def forward_flops_per_token(
     encoder-decoder it is a token of the decoder, which bears its share of the encoder's work on a
     source of `source_length` tokens (None: `length`).
     """
-    scores = config.num_heads * 2 * config.width_of_head
-    if config.latent is not None:
-        latent = config.latent
-        scores = config.num_heads * (latent.nope_dim + latent.rope_dim + latent.value_dim)
-    blocks = _stack(config, config.groups, config.num_encoder_layers > 0)
-    products = blocks.active - blocks.of_source + config.num_layers * length * scores
-    if config.num_encoder_layers:
+    encoder = config.encoder_stack
+    blocks = _stack(config, None if encoder is None else encoder.embed_dim)
+    products = blocks.active - blocks.attended + config.num_layers * length * _scores(config)
+    if encoder is not None:
         source = length if source_length is None else source_length
-        of_source = _stack(config, config.encoder_groups, False).active + blocks.of_source
-        of_source += config.num_encoder_layers * source * scores
+        once = _stack(encoder).active + blocks.attended
+        once += encoder.num_layers * source * _scores(encoder)
         cross = config.num_heads * 2 * config.width_of_head
-        products += of_source * Fraction(source, length) + config.num_layers * source * cross
+        products += once * Fraction(source, length) + config.num_layers * source * cross
     if config.output_transform:
         products += config.embed_dim**2
     return round(2 * (products + config.embed_dim * config.vocab_size))
+
+
+def _scores(config: StackConfig) -> int:
+    """Products of one query with one key and its value, over all heads."""
+    latent = config.latent
+    if latent is None:
+        return config.num_heads * 2 * config.width_of_head
+    return config.num_heads * (latent.nope_dim + latent.rope_dim + latent.value_dim)
 
 
 def training_flops_per_token(

@@ -9,6 +9,7 @@ from flax import nnx
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.norms import Norm
 from jaxgen.models.parameters import gather, make_parameter
+from jaxgen.models.stack_config import StackConfig
 from jaxgen.ops.dropout import dropout
 from jaxgen.ops.initializers import normal
 from jaxgen.ops.lookup import lookup
@@ -18,11 +19,13 @@ from jaxgen.ops.positions import sinusoids
 class Embedding(nnx.Module):
     """The token table, and those of learned positions and token types if there are any."""
 
-    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
+    def __init__(self, config: TransformerConfig, stack: StackConfig, rngs: nnx.Rngs):
+        """The tables that `config` tells of, at the width of the stack that reads them."""
         self.config = config
+        self.stack = stack
 
         def table(rows: int | None, axis: str | None, wanted: bool = True):
-            shape, start = (rows or 0, config.embed_dim), config.initialization.embedding_stddev
+            shape, start = (rows or 0, stack.embed_dim), stack.initialization.embedding_stddev
             axes = (axis, "embed")
             return make_parameter(rngs, shape, axes, normal(start)) if wanted else None
 
@@ -30,7 +33,7 @@ class Embedding(nnx.Module):
         learned = config.embedding_positions == "learned"
         self.positions = table(config.max_length, None, learned)
         self.types = table(config.num_token_types, None, config.num_token_types > 0)
-        self.norm = Norm(config, rngs) if config.embedding_norm else None
+        self.norm = Norm(stack, rngs) if config.embedding_norm else None
 
     def __call__(
         self,
@@ -43,19 +46,19 @@ class Embedding(nnx.Module):
 
         Without `types` all tokens are of type 0; `key` is of the dropout.
         """
-        config, dtype = self.config, self.config.compute_dtype
+        config, stack, dtype = self.config, self.stack, self.stack.compute_dtype
 
         def rows(table, ids, axis=None):
             return lookup(gather(table, dtype), ids, axis)
 
         x = rows(self.table, tokens, "vocab")
         if config.scale_embeddings:
-            x = x * (config.embed_dim / config.width_factor) ** 0.5
+            x = x * (stack.embed_dim / stack.width_factor) ** 0.5
         if self.positions is not None:
             x = x + rows(self.positions, positions)
         if config.embedding_positions == "sinusoidal":
-            x = x + sinusoids(positions, config.embed_dim).astype(dtype)
+            x = x + sinusoids(positions, stack.embed_dim).astype(dtype)
         if self.types is not None:
             x = x + rows(self.types, jnp.zeros_like(tokens) if types is None else types)
         x = x if self.norm is None else self.norm(x)
-        return dropout(x, config.dropout, key)
+        return dropout(x, stack.dropout, key)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import jax
 from flax import nnx
 
-from jaxgen.models.config import TransformerConfig
 from jaxgen.models.parameters import gather, kernel, make_parameter
+from jaxgen.models.stack_config import StackConfig
 from jaxgen.ops.dropout import dropout
 from jaxgen.ops.initializers import zeros
 from jaxgen.ops.linear import linear
@@ -30,7 +30,7 @@ class FeedForward(nnx.Module):
 
     def __init__(
         self,
-        config: TransformerConfig,
+        config: StackConfig,
         rngs: nnx.Rngs,
         mlp_dim: int | None = None,
         gated: bool | None = None,

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxgen.models.config import TransformerConfig
 from jaxgen.models.feedforward import activation
 from jaxgen.models.norms import Norm
 from jaxgen.models.parameters import gather, kernel, make_parameter
+from jaxgen.models.stack_config import StackConfig
 from jaxgen.ops.initializers import zeros
 from jaxgen.ops.linear import linear
 from jaxgen.sharding.layout import spec
@@ -19,7 +19,7 @@ from jaxgen.sharding.rules import einsum, reshard
 class _Dense(nnx.Module):
     """A square matrix and a bias."""
 
-    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
+    def __init__(self, config: StackConfig, rngs: nnx.Rngs):
         embed, axes = config.embed_dim, ("embed", None)
         start = kernel(config, embed, embed, axes)
         self.weight = make_parameter(rngs, (embed, embed), axes, start)
@@ -29,7 +29,7 @@ class _Dense(nnx.Module):
 class Transform(_Dense):
     """Dense, activation and norm before the logits."""
 
-    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
+    def __init__(self, config: StackConfig, rngs: nnx.Rngs):
         super().__init__(config, rngs)
         self.kind = config.activation
         self.norm = Norm(config, rngs)

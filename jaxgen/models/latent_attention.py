@@ -7,11 +7,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxgen.models.attention import attend_within, make_out, make_relative, project_out
+from jaxgen.models.block_config import LatentConfig
 from jaxgen.models.cache import KeyValue
-from jaxgen.models.config import BlockKind, LatentConfig, TransformerConfig
 from jaxgen.models.context import AttentionContext
 from jaxgen.models.norms import Norm
 from jaxgen.models.parameters import gather, kernel, make_parameter
+from jaxgen.models.stack_config import BlockKind, StackConfig
 from jaxgen.ops.linear import linear
 from jaxgen.ops.slots import write_both
 from jaxgen.sharding.layout import spec
@@ -24,7 +25,7 @@ class LatentAttention(nnx.Module):
     def __init__(
         self,
         kind: BlockKind,
-        config: TransformerConfig,
+        config: StackConfig,
         latent: LatentConfig,
         rngs: nnx.Rngs,
     ):

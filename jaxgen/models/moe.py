@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxgen.errors import ConfigError, ShardingError
-from jaxgen.models.config import TransformerConfig
 from jaxgen.models.feedforward import FeedForward, activation
 from jaxgen.models.parameters import gather, kernel, make_parameter
+from jaxgen.models.stack_config import StackConfig
 from jaxgen.ops.dispatch import from_rows, make_dispatch, to_rows, weighted_rows
 from jaxgen.ops.grouped_matmul import default_implementation, grouped_matmul
 from jaxgen.ops.initializers import zeros
@@ -28,7 +28,7 @@ BLOCK_ROWS = 128
 class MoE(nnx.Module):
     """Router and experts; an expert is a feed-forward without biases."""
 
-    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
+    def __init__(self, config: StackConfig, rngs: nnx.Rngs):
         if config.moe is None:
             raise ConfigError("a sparse block needs model.moe.")
         moe: MoEConfig = config.moe

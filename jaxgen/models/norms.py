@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxgen.models.config import TransformerConfig
 from jaxgen.models.parameters import gather, make_parameter
+from jaxgen.models.stack_config import StackConfig
 from jaxgen.ops.initializers import ones, zeros
 
 
@@ -16,7 +16,7 @@ class Norm(nnx.Module):
 
     def __init__(
         self,
-        config: TransformerConfig,
+        config: StackConfig,
         rngs: nnx.Rngs,
         shape: tuple[int, ...] | None = None,
         axes: tuple[str | None, ...] = ("embed",),

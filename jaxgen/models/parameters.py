@@ -9,15 +9,15 @@ from typing import Any
 import jax
 from flax import nnx
 
-from jaxgen.models.config import TransformerConfig
 from jaxgen.models.parametrization import Axes, grows
+from jaxgen.models.stack_config import StackConfig
 from jaxgen.ops.initializers import Initializer, normal
 from jaxgen.sharding.layout import current_layout
 from jaxgen.sharding.rules import mesh_is_set, reshard
 
 
 def kernel(
-    config: TransformerConfig, n_in: int, n_out: int, axes: Axes, into_stream: bool = False
+    config: StackConfig, n_in: int, n_out: int, axes: Axes, into_stream: bool = False
 ) -> Initializer:
     """How a matrix from `n_in` to `n_out` begins.
 
@@ -32,7 +32,7 @@ def kernel(
 
 
 def kernel_stddev(
-    config: TransformerConfig, n_in: int, n_out: int, axes: Axes, into_stream: bool = False
+    config: StackConfig, n_in: int, n_out: int, axes: Axes, into_stream: bool = False
 ) -> float:
     """The standard deviation of `kernel`: that of the base, and what its growth makes of it."""
     start, grown, factor = config.initialization, config.parametrization, 1.0

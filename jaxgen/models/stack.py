@@ -12,9 +12,9 @@ from jaxgen.models.attention import make_relative
 from jaxgen.models.block import Block
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.cache import KeyValues
-from jaxgen.models.config import Group, TransformerConfig
 from jaxgen.models.context import AttentionContext, EncoderOutput
 from jaxgen.models.norms import Norm
+from jaxgen.models.stack_config import Group, StackConfig
 from jaxgen.ops.rematerialisation import rematerialised
 from jaxgen.ops.routing import RouterStatistics
 from jaxgen.sharding.layout import current_layout
@@ -32,8 +32,8 @@ class StackOutput(NamedTuple):
 class Unit(nnx.Module):
     """The blocks that repeat over depth."""
 
-    def __init__(self, group: Group, config: TransformerConfig, rngs: nnx.Rngs, is_decoder):
-        self.blocks = nnx.List([Block(kind, config, rngs, is_decoder) for kind in group.unit])
+    def __init__(self, group: Group, config: StackConfig, rngs: nnx.Rngs, attended_dim):
+        self.blocks = nnx.List([Block(kind, config, rngs, attended_dim) for kind in group.unit])
 
 
 class Stack(nnx.Module):
@@ -41,15 +41,14 @@ class Stack(nnx.Module):
 
     def __init__(
         self,
-        groups: tuple[Group, ...],
-        config: TransformerConfig,
+        config: StackConfig,
         rngs: nnx.Rngs,
-        is_decoder: bool = False,
+        attended_dim: int | None = None,
     ):
         self.config = config
-        self.repeats = tuple(group.repeats for group in groups)
+        self.repeats = tuple(group.repeats for group in config.groups)
         self.groups = nnx.List(
-            [_repeat(group, config, rngs.params(), is_decoder) for group in groups]
+            [_repeat(group, config, rngs.params(), attended_dim) for group in config.groups]
         )
         self.relative = make_relative(config, rngs, per_layer=False)
         has_norm = config.norm_placement != "post"
@@ -124,12 +123,12 @@ def _stacked(statistics: list[RouterStatistics]) -> RouterStatistics | None:
     return jax.tree.map(lambda *s: jnp.stack(s), *statistics) if statistics else None
 
 
-def _repeat(group: Group, config, key: jax.Array, is_decoder: bool) -> Unit:
+def _repeat(group: Group, config, key: jax.Array, attended_dim: int | None) -> Unit:
     """The unit with parameters [repeats, ...]."""
     keys = jax.random.split(key, group.repeats)
 
     def make(key):
-        return Unit(group, config, nnx.Rngs(params=key), is_decoder)
+        return Unit(group, config, nnx.Rngs(params=key), attended_dim)
 
     def add_layers_axis(parameter):
         return nnx.Param(parameter[...], logical_axes=("layers", *parameter.logical_axes))

@@ -56,11 +56,16 @@ class Transformer(nnx.Module):
         self.config = config
         self.layout = layout
         embed, vocab = config.embed_dim, config.vocab_size
-        has_encoder = config.num_encoder_layers > 0
+        encoder = config.encoder_stack
         with using(layout):
-            self.embedding = Embedding(config, rngs)
-            self.encoder = Stack(config.encoder_groups, config, rngs) if has_encoder else None
-            self.stack = Stack(config.groups, config, rngs, is_decoder=has_encoder)
+            self.embedding = Embedding(config, config, rngs)
+            self.encoder_embedding = (
+                None
+                if encoder is None or encoder.embed_dim == embed
+                else Embedding(config, encoder, rngs)
+            )
+            self.encoder = None if encoder is None else Stack(encoder, rngs)
+            self.stack = Stack(config, rngs, None if encoder is None else encoder.embed_dim)
             self.transform = Transform(config, rngs) if config.output_transform else None
             self.pooler = Pooler(config, rngs) if config.pooler else None
             start, axes = _unembedding_start(config), ("vocab", "embed")
@@ -125,7 +130,7 @@ class Transformer(nnx.Module):
             queries = dataclasses.replace(queries, segment_ids=jnp.minimum(queries.segment_ids, 1))
             positions = jnp.broadcast_to(jnp.arange(cache.capacity), filled.shape)
             keys = AttentionSide(reshard(positions, whole), jnp.where(filled, 1, -1), blocks)
-        contexts = make_contexts(config, config.layers, queries, keys, slots, self.stack.relative)
+        contexts = make_contexts(config, queries, keys, slots, self.stack.relative)
         x = self.embedding(batch.tokens, batch.positions, batch.token_types, embedding_key)
         result = self.stack(
             x,
@@ -156,14 +161,14 @@ class Transformer(nnx.Module):
 
     def _encode(self, batch: Batch, read: EncoderInput, *keys) -> EncoderOutput:
         assert self.encoder is not None
-        config = self.config
         queries = attention_side(read.positions, read.segment_ids)
         whole = spec("batch", None)
         attended = jax.tree.map(lambda x: reshard(x, whole), queries)
         contexts = make_contexts(
-            config, config.encoder_layers, queries, attended, None, self.encoder.relative
+            self.encoder.config, queries, attended, None, self.encoder.relative
         )
-        x = self.embedding(read.tokens, read.positions, None, keys[0])
+        embedding = self.embedding if self.encoder_embedding is None else self.encoder_embedding
+        x = embedding(read.tokens, read.positions, None, keys[0])
         hidden = self.encoder(x, read.segment_ids, contexts, key=keys[1]).hidden
         return EncoderOutput(hidden, _cross_context(batch.segment_ids, attended.segment_ids))
 
@@ -216,11 +221,11 @@ def _cross_context(segment_ids: jax.Array, encoder_segment_ids: jax.Array) -> At
 
 
 def _check_source(config: TransformerConfig, batch: Batch, cache: Cache | None) -> None:
-    if batch.encoder is not None and not config.num_encoder_layers:
+    if batch.encoder is not None and not config.has_encoder:
         raise DataError("the batch has a source but the model has no encoder.")
     has_source = batch.encoder is not None or (cache is not None and cache.cross is not None)
-    if config.num_encoder_layers and not has_source:
+    if config.has_encoder and not has_source:
         raise DataError(
-            f"the model has {config.num_encoder_layers} encoder layers and the batch no source "
+            "the model has an encoder and the batch no source "
             "(Batch.encoder); use a mixture that makes one, or a model without an encoder."
         )

@@ -59,7 +59,7 @@ def test_prefill_then_single_tokens_equal_the_whole(family):
     config = tiny_model(family)
     # Longer than the windows, chunks and bands of 16.
     batch = one_segment(24, config.vocab_size)
-    if config.num_encoder_layers:
+    if config.has_encoder:
         batch = dataclasses.replace(batch, encoder=source_of(batch, 17))
     check_decoding(config, batch, 14)
 

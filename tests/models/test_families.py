@@ -74,7 +74,7 @@ def test_flops_are_those_of_the_compiled_program(family, monkeypatch):
     # The count is of every query against every key; pieces skip keys that no query may see.
     monkeypatch.setattr("jaxgen.ops.attention.dense.QUERY_CHUNKS", 1)
     config, batch = tiny_model(family), one_row(64, 320, batch_size=4)
-    if config.num_encoder_layers:
+    if config.has_encoder:
         batch = dataclasses.replace(batch, encoder=source_of(batch, 64))
     forward = jax.jit(lambda model, batch: model.logits(model(batch).hidden))
     program = forward.lower(build(config), batch).compile().as_text()

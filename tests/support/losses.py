@@ -39,7 +39,7 @@ def batches() -> list[Batch]:
 
 def adapted(batch: Batch, config: TransformerConfig, step: int) -> Batch:
     """The batch as the family reads it: with a source to copy from, or with tokens masked."""
-    if config.num_encoder_layers:
+    if config.has_encoder:
         return dataclasses.replace(
             batch, encoder=EncoderInput(batch.targets, batch.positions, batch.segment_ids)
         )

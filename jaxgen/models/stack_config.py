@@ -1,0 +1,198 @@
+"""The configuration of a stack of blocks, whatever it reads: tokens, patches, frames or noise."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Literal
+
+from jaxgen.errors import ConfigError
+from jaxgen.models.block_config import Initialization, LatentConfig, LayerConfig
+from jaxgen.models.parametrization import Parametrization
+from jaxgen.ops.attention.biases import PositionBias
+from jaxgen.ops.moe_config import MoEConfig
+
+BiasGroup = Literal["qkv", "attention_out", "feed_forward", "norm", "logits"]
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockKind:
+    """What tells one block of a model from another."""
+
+    layer: LayerConfig
+    is_sparse: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Blocks that repeat over depth, and how often."""
+
+    unit: tuple[BlockKind, ...]
+    repeats: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StackConfig:
+    """A stack of blocks over a stream of vectors: all that blocks and their parts know of a model.
+
+    Attributes:
+      num_layers: blocks.
+      embed_dim: width of the residual stream.
+      num_heads: query heads.
+      mlp_dim: width of the dense feed-forward.
+      num_kv_heads: key and value heads; fewer than num_heads is GQA, one is MQA (None: num_heads).
+      head_dim: width of a head (None: embed_dim / num_heads).
+      layers: what differs from layer to layer; repeats over depth.
+      latent: multi-head latent attention in place of plain keys and values.
+      norm: "rms" (1910.07467) or "layer" (1607.06450).
+      norm_epsilon: added to the variance.
+      norm_unit_offset: whether scales are kept as their difference from 1 (Gemma).
+      norm_placement: where the norms of f in a block stand: "pre": x + f(norm(x)); "post":
+        norm(x + f(x)), without a final norm; "output": x + norm(f(x)); "both":
+        x + norm(f(norm(x))).
+      parallel: attention and feed-forward read the same norm and are added together (GPT-J, PaLM).
+      position_bias: added to attention's logits.
+      attention_scale: on attention's logits (None: head_dim^-0.5).
+      attention_soft_cap: attention's logits become cap * tanh(logits / cap); None leaves them.
+      activation: of the feed-forward; "gelu" is exact, "gelu_tanh" GPT-2's approximation.
+      gated: whether the feed-forward has a gate, as SwiGLU and GEGLU have (2002.05202).
+      biases: the groups of parameters that have biases; those of experts have none.
+      moe: the sparse feed-forward of some layers; None: all layers are dense.
+      initialization: how the parameters begin.
+      parametrization: how model and training follow from those of a base of another size; None:
+        they are as they stand.
+      dropout: rate on the embedding and on what a block adds to the stream.
+      attention_dropout: rate on attention's weights.
+      feed_forward_dropout: rate inside the feed-forward.
+      compute_dtype: dtype of activations and matrix products; parameters, softmax, norms and the
+        loss stay float32.
+    """
+
+    num_layers: int
+    embed_dim: int
+    num_heads: int
+    mlp_dim: int
+    num_kv_heads: int | None = None
+    head_dim: int | None = None
+    layers: tuple[LayerConfig, ...] = (LayerConfig(),)
+    latent: LatentConfig | None = None
+    norm: Literal["rms", "layer"] = "rms"
+    norm_epsilon: float = 1e-6
+    norm_unit_offset: bool = False
+    norm_placement: Literal["pre", "post", "output", "both"] = "pre"
+    parallel: bool = False
+    position_bias: PositionBias | None = None
+    attention_scale: float | None = None
+    attention_soft_cap: float | None = None
+    activation: Literal["silu", "gelu", "gelu_tanh", "relu"] = "silu"
+    gated: bool = True
+    biases: tuple[BiasGroup, ...] = ()
+    moe: MoEConfig | None = None
+    initialization: Initialization = Initialization()
+    parametrization: Parametrization | None = None
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    feed_forward_dropout: float = 0.0
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self):
+        for name in ("num_layers", "embed_dim", "num_heads", "mlp_dim"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"model.{name}={getattr(self, name)} must be positive.")
+        if self.head_dim is None and self.embed_dim % self.num_heads:
+            raise ConfigError(
+                f"model.embed_dim={self.embed_dim} does not divide into "
+                f"model.num_heads={self.num_heads} heads; give model.head_dim or another number."
+            )
+        if self.num_heads % self.kv_heads:
+            raise ConfigError(
+                f"model.num_kv_heads={self.num_kv_heads} must divide "
+                f"model.num_heads={self.num_heads}."
+            )
+        if not self.layers:
+            raise ConfigError("model.layers is empty; it needs one layer, such as (@layer(),).")
+        width = self.latent.rope_dim if self.latent else self.width_of_head
+        for rope in (layer.rope for layer in self.layers):
+            if rope and (rope.width(width) % 2 or rope.width(width) < 2):
+                raise ConfigError(
+                    f"rotary positions need an even width, not {rope.width(width)}; set "
+                    "model.head_dim or rope.fraction."
+                )
+        if self.parallel and self.norm_placement != "pre":
+            raise ConfigError("model.parallel needs model.norm_placement='pre'.")
+        for name in ("dropout", "attention_dropout", "feed_forward_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"model.{name}={getattr(self, name)} must be in [0, 1).")
+
+    @property
+    def kv_heads(self) -> int:
+        """Key and value heads."""
+        return self.num_heads if self.num_kv_heads is None else self.num_kv_heads
+
+    @property
+    def kv_axis(self) -> str | None:
+        """The logical axis of the key and value heads; a single one is whole everywhere."""
+        return "kv_heads" if self.kv_heads > 1 else None
+
+    @property
+    def width_of_head(self) -> int:
+        """Width of one head."""
+        return self.embed_dim // self.num_heads if self.head_dim is None else self.head_dim
+
+    @property
+    def width_factor(self) -> float:
+        """How much wider than its parametrisation's base; 1 without one."""
+        return self.parametrization.width(self.embed_dim) if self.parametrization else 1.0
+
+    @property
+    def branch_factor(self) -> float:
+        """What a block's additions to the stream are multiplied by."""
+        return 1 / self.parametrization.depth(self.num_layers) if self.parametrization else 1.0
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The blocks in order, as units that repeat."""
+        return _grouped(self.num_layers, self.layers, self.moe)
+
+    @property
+    def num_sparse_layers(self) -> int:
+        """Blocks with experts."""
+        return sum(
+            group.repeats * sum(kind.is_sparse for kind in group.unit) for group in self.groups
+        )
+
+    @property
+    def differs_in_training(self) -> bool:
+        """Whether a training pass differs from use: by dropout, or by what experts drop."""
+        rates = self.dropout, self.attention_dropout, self.feed_forward_dropout
+        return any(rates) or (self.moe is not None and self.moe.capacity_factor is not None)
+
+    def has_bias(self, group: BiasGroup) -> bool:
+        """Whether parameters of this group have biases."""
+        return group in self.biases
+
+
+def _grouped(
+    depth: int, layers: tuple[LayerConfig, ...], moe: MoEConfig | None
+) -> tuple[Group, ...]:
+    kinds = [
+        BlockKind(layers[i % len(layers)], moe is not None and moe.is_sparse(i))
+        for i in range(depth)
+    ]
+    first = min(moe.first, depth) if moe else 0
+    period = math.lcm(len(layers), moe.every if moe else 1)
+    repeats = (depth - first) // period
+    end = first + repeats * period
+    whole = [Group(tuple(kinds[first : first + period]), repeats)] if repeats else []
+    return (*_runs(kinds[:first]), *whole, *_runs(kinds[end:]))
+
+
+def _runs(kinds: list[BlockKind]) -> list[Group]:
+    """Equal neighbours as groups."""
+    groups: list[Group] = []
+    for kind in kinds:
+        if groups and groups[-1].unit == (kind,):
+            groups[-1] = Group((kind,), groups[-1].repeats + 1)
+        else:
+            groups.append(Group((kind,), 1))
+    return groups

@@ -1,0 +1,134 @@
+"""Encoders of another form than their decoder: deeper, narrower, sparse."""
+
+import dataclasses
+from fractions import Fraction
+
+import jax
+import numpy as np
+import pytest
+from support.compiled_flops import matrix_product_flops
+from support.helpers import (
+    MESHES,
+    build,
+    one_device_mesh,
+    one_row,
+    random_batch,
+    source_of,
+    tiny_dense,
+)
+
+from jaxgen.configuration import load_text, to_gin
+from jaxgen.errors import ConfigError
+from jaxgen.models.block_config import LayerConfig
+from jaxgen.models.counting import count_parameters, forward_flops_per_token
+from jaxgen.models.moe import BLOCK_ROWS
+from jaxgen.models.parameters import named_parameters, number_of_parameters
+from jaxgen.models.stack_config import StackConfig
+from jaxgen.models.transformer import abstract_transformer, check_model_fits
+from jaxgen.ops.attention.biases import RelativeBias
+from jaxgen.ops.attention.masks import Bidirectional
+from jaxgen.ops.moe_config import MoEConfig
+from jaxgen.sharding.mesh import make_mesh
+from jaxgen.sharding.rules import Rules
+from jaxgen.training.loading import put_batch
+
+READS = (LayerConfig((Bidirectional(),)),)
+NARROW = StackConfig(
+    num_layers=3, embed_dim=48, num_heads=4, head_dim=8, mlp_dim=40, layers=READS, norm="layer",
+    position_bias=RelativeBias(8, 16),
+)  # fmt: skip
+SPARSE = StackConfig(
+    num_layers=2, embed_dim=32, num_heads=8, mlp_dim=64, layers=READS,
+    moe=MoEConfig(num_experts=4, experts_per_token=2, mlp_dim=16, every=2),
+)  # fmt: skip
+CONFIGS = {
+    "narrow": tiny_dense(encoder=NARROW),
+    "sparse": tiny_dense(encoder=SPARSE, num_layers=1),
+    "learned positions": tiny_dense(
+        encoder=NARROW, embedding_positions="learned", max_length=32, tie_embeddings=False,
+        embedding_norm=True,
+    ),
+}  # fmt: skip
+
+
+def batch_of(length=32):
+    batch = random_batch(length=length)
+    return dataclasses.replace(batch, encoder=source_of(batch, length))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_counts_are_those_of_the_real_tree(name):
+    config = CONFIGS[name]
+    model = abstract_transformer(config)
+    count = count_parameters(config)
+    assert count.total == number_of_parameters(model)
+    named = dict(named_parameters(model))
+    tables = [p for n, p in named.items() if "embedding" in n and "norm" not in n]
+    assert count.embedding == sum(int(np.prod(p.shape)) for p in tables)
+    idle = [int(np.prod(p.shape)) // 2 for p in named.values() if "experts" in p.logical_axes[:-1]]
+    assert count.total - count.active == sum(idle)
+
+
+@pytest.mark.parametrize("name", ["narrow", "sparse"])
+def test_flops_are_those_of_the_compiled_program(name, monkeypatch):
+    monkeypatch.setattr("jaxgen.ops.attention.dense.QUERY_CHUNKS", 1)
+    config, batch = CONFIGS[name], one_row(64, batch_size=4)
+    batch = dataclasses.replace(batch, encoder=source_of(batch, 64))
+    forward = jax.jit(lambda model, batch: model.logits(model(batch).hidden))
+    program = forward.lower(build(config), batch).compile().as_text()
+    assert program is not None
+    flops = matrix_product_flops(program, Fraction(4 * 64 * 2, BLOCK_ROWS))
+    assert abs(flops / (4 * 64 * forward_flops_per_token(config, 64)) - 1) < 0.01
+
+
+@pytest.mark.parametrize("name", ["narrow", "sparse"])
+def test_targets_read_the_source_of_their_segment_alone(name):
+    model, batch = build(CONFIGS[name]), batch_of()
+    hidden = jax.jit(lambda model, batch: model(batch).hidden)
+    tokens = np.array(batch.encoder.tokens)
+    first = batch.encoder.segment_ids == 1
+    tokens[first] = (tokens[first] + 1) % 64
+    other = dataclasses.replace(batch, encoder=dataclasses.replace(batch.encoder, tokens=tokens))
+    moved = np.abs(np.asarray(hidden(model, batch) - hidden(model, other))).max(axis=-1)
+    assert (moved[batch.segment_ids == 1] > 1e-4).all()
+    assert moved[batch.segment_ids == 2].max() == 0
+
+
+@pytest.mark.parametrize("name", ["narrow", "sparse"])
+def test_a_mesh_changes_nothing(name):
+    results = []
+    for mesh in (one_device_mesh(), make_mesh(MESHES["mixed"])):
+        check_model_fits(CONFIGS[name], Rules(), mesh)
+        with jax.set_mesh(mesh):
+            model = build(CONFIGS[name])
+            batch = put_batch(batch_of(), mesh, Rules())
+            results.append(np.asarray(jax.jit(lambda m, b: m(b).hidden)(model, batch)))
+    np.testing.assert_allclose(*results, rtol=1e-4, atol=1e-5)
+
+
+def test_the_shorthand_is_the_encoder_that_it_stands_for():
+    short = tiny_dense(num_encoder_layers=2)
+    assert short.encoder_stack is not None
+    spelt_out = dataclasses.replace(short, num_encoder_layers=0, encoder=short.encoder_stack)
+    assert spelt_out.encoder_stack == short.encoder_stack
+    batch = batch_of()
+    models = [build(config) for config in (short, spelt_out)]
+    np.testing.assert_array_equal(models[0](batch).hidden, models[1](batch).hidden)
+
+
+def test_gin_holds_it():
+    config = CONFIGS["sparse"]
+    assert load_text(to_gin(config), root="model") == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"encoder": NARROW, "num_encoder_layers": 2}, "num_encoder_layers=2"),
+        ({"encoder": NARROW, "compute_dtype": "bfloat16"}, "computes in float32"),
+        ({"encoder": NARROW, "parallel": True}, "without an encoder"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(changes, words):
+    with pytest.raises(ConfigError, match=words):
+        tiny_dense(**changes)
