@@ -6,34 +6,24 @@ logarithm of the width, once training has begun; under the standard parametrisat
 grows. Over depth (2505.01618, figure 7) it is the last block and the logits that are compared: what
 an early block finds in the stream is less, the more blocks there are.
 
-The model is traced as it is written, with its scan over layers as a loop, while the modules' calls
-are overheard; nothing in the model knows of it.
+The modules report their outputs to a tap (`ops/taps.py`) that is open while the model is traced.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
-from unittest import mock
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.batch import Batch
-from jaxgen.models.attention import Attention
-from jaxgen.models.block import Block
 from jaxgen.models.config import TransformerConfig
-from jaxgen.models.embedding import Embedding
-from jaxgen.models.feedforward import FeedForward
-from jaxgen.models.latent_attention import LatentAttention
-from jaxgen.models.moe import MoE
-from jaxgen.models.norms import Norm
 from jaxgen.models.transformer import Transformer
 from jaxgen.objectives.base import Objective
 from jaxgen.objectives.next_token import NextToken
+from jaxgen.ops.taps import open_tap
 from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.sharding.rules import Rules
@@ -43,8 +33,6 @@ from jaxgen.training.optimizers.base import Optimizer
 from jaxgen.training.optimizers.parametrized import build_optimizer
 from jaxgen.training.state import initial_state
 from jaxgen.training.step import make_train_step
-
-MODULES = (Embedding, Norm, Attention, LatentAttention, FeedForward, MoE, Block)
 
 Sizes = dict[str, float]
 """The mean |activation| of every module's output, by name."""
@@ -152,67 +140,21 @@ def _measure(
 
 
 def activations(model: Transformer, batch: Batch) -> dict[str, jax.Array]:
-    """The mean |activation| of every module's output, and of the logits; scalars.
+    """Returns the mean |activation| of every module's output, and of the logits; scalars.
 
-    Modules are named by their class and the order of their calls within it: attention.1 is that of
-    the second block. The last of a class is attention.-1 as well, so that models of unlike depths
-    share it. The model must not rematerialise: `jax.checkpoint` would keep what is heard.
+    Modules are named by their kind and the order of their calls within it: attention.1 is that of
+    the second block. The last of a kind is attention.-1 as well, so that models of unlike depths
+    share it.
     """
-    heard: dict[str, jax.Array] = {}
-    counts: dict[str, int] = {}
-
-    def hear(kind: str, value: jax.Array) -> None:
-        index = counts.get(kind, 0)
-        counts[kind] = index + 1
-        heard[f"{kind}.{index}"] = _mean_size(value)
-
-    with _overheard(hear):
+    with open_tap(_mean_size) as reports:
         hidden = model(batch).hidden
-    last = {f"{kind}.-1": heard[f"{kind}.{count - 1}"] for kind, count in counts.items()}
-    return heard | last | {"logits": _mean_size(model.logits(hidden))}
+    by_kind: dict[str, list[jax.Array]] = {}
+    for kind, size in reports:
+        by_kind.setdefault(kind, []).append(size)
+    found = {f"{kind}.{i}": size for kind, sizes in by_kind.items() for i, size in enumerate(sizes)}
+    last = {f"{kind}.-1": sizes[-1] for kind, sizes in by_kind.items()}
+    return found | last | {"logits": _mean_size(model.logits(hidden))}
 
 
 def _mean_size(value: jax.Array) -> jax.Array:
     return jnp.mean(jnp.abs(value.astype(jnp.float32)))
-
-
-def _loop(body: Any, carry: Any, xs: Any, **options: Any) -> Any:
-    """`jax.lax.scan` as a loop: what is heard in its body belongs to the trace around it."""
-    del options
-    results = []
-    for index in range(jax.tree.leaves(xs)[0].shape[0]):
-        carry, result = body(carry, jax.tree.map(lambda x, i=index: x[i], xs))
-        results.append(result)
-    return carry, jax.tree.map(lambda *parts: jnp.stack(parts), *results)
-
-
-@contextlib.contextmanager
-def _overheard(hear: Callable[[str, Any], None]) -> Iterator[None]:
-    """While it lasts, every call of a module tells its kind and its (first) result."""
-
-    def wrapped(module: type[Any]) -> Callable[..., Any]:
-        call, kind = module.__call__, _KINDS[module]
-
-        def listen(self, *args, **kwargs):
-            result = call(self, *args, **kwargs)
-            hear(kind, result[0] if isinstance(result, tuple) else result)
-            return result
-
-        return listen
-
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.object(jax.lax, "scan", _loop))
-        for module in MODULES:
-            stack.enter_context(mock.patch.object(module, "__call__", wrapped(module)))
-        yield
-
-
-_KINDS: Mapping[type[Any], str] = {
-    Embedding: "embedding",
-    Norm: "norm",
-    Attention: "attention",
-    LatentAttention: "attention",
-    FeedForward: "feed_forward",
-    MoE: "experts",
-    Block: "stream",
-}

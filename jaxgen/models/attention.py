@@ -16,6 +16,7 @@ from jaxgen.ops.attention.dense import AttentionCall
 from jaxgen.ops.initializers import normal, zeros
 from jaxgen.ops.linear import linear
 from jaxgen.ops.slots import write_both
+from jaxgen.ops.taps import report
 from jaxgen.sharding.layout import spec
 from jaxgen.sharding.rules import reshard
 
@@ -104,7 +105,7 @@ class Attention(nnx.Module):
         else:
             key_value = cached
         mixed = attend_within(self.config, context, query, *key_value, self.relative, key)
-        return project_out(mixed, self.out, self.out_bias), key_value
+        return report("attention", project_out(mixed, self.out, self.out_bias)), key_value
 
     def _heads(self, x, weight, bias, heads, norm=None):
         embed, num_heads, head_dim = weight.shape

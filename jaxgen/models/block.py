@@ -15,6 +15,7 @@ from jaxgen.models.norms import Norm
 from jaxgen.models.stack_config import BlockKind, StackConfig
 from jaxgen.ops.dropout import dropout, split
 from jaxgen.ops.routing import RouterStatistics
+from jaxgen.ops.taps import report
 
 
 class Block(nnx.Module):
@@ -77,7 +78,8 @@ class Block(nnx.Module):
         mixed, cached = self.attention(normed, context, cached, key=keys[0])
         if self.config.parallel:
             fed, statistics = self._feed(normed, segment_ids, keys[1])
-            return self._add(x, mixed + fed, None, keys[2]), statistics, cached, None
+            x = self._add(x, mixed + fed, None, keys[2])
+            return report("stream", x), statistics, cached, None
         x = self._add(x, mixed, self.attention_post_norm, keys[2])
         if self.cross_attention is not None and encoder is not None:
             normed = x if self.cross_norm is None else self.cross_norm(x)
@@ -88,7 +90,7 @@ class Block(nnx.Module):
         normed = x if self.feed_forward_norm is None else self.feed_forward_norm(x)
         fed, statistics = self._feed(normed, segment_ids, keys[1])
         x = self._add(x, fed, self.feed_forward_post_norm, keys[5])
-        return x, statistics, cached, cross_cached
+        return report("stream", x), statistics, cached, cross_cached
 
     def _feed(self, x, segment_ids, key):
         if isinstance(self.feed_forward, MoE):

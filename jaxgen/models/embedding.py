@@ -14,6 +14,7 @@ from jaxgen.ops.dropout import dropout
 from jaxgen.ops.initializers import normal
 from jaxgen.ops.lookup import lookup
 from jaxgen.ops.positions import sinusoids
+from jaxgen.ops.taps import report
 
 
 class Embedding(nnx.Module):
@@ -61,4 +62,4 @@ class Embedding(nnx.Module):
         if self.types is not None:
             x = x + rows(self.types, jnp.zeros_like(tokens) if types is None else types)
         x = x if self.norm is None else self.norm(x)
-        return dropout(x, stack.dropout, key)
+        return report("embedding", dropout(x, stack.dropout, key))

@@ -12,6 +12,7 @@ from jaxgen.models.stack_config import StackConfig
 from jaxgen.ops.dropout import dropout
 from jaxgen.ops.initializers import zeros
 from jaxgen.ops.linear import linear
+from jaxgen.ops.taps import report
 from jaxgen.sharding.layout import spec
 
 
@@ -66,7 +67,8 @@ class FeedForward(nnx.Module):
             hidden = nonlinear(gate) * hidden
         hidden = dropout(hidden, self.config.feed_forward_dropout, key)
         narrow = spec("batch", "length", None)
-        return self._linear("btf,fd->btd", hidden, self.down, self.down_bias, narrow)
+        y = self._linear("btf,fd->btd", hidden, self.down, self.down_bias, narrow)
+        return report("feed_forward", y)
 
     def _linear(self, equation, x, weight, bias, layout):
         y = linear(equation, x, gather(weight, x.dtype), layout)

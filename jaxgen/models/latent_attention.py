@@ -15,6 +15,7 @@ from jaxgen.models.parameters import gather, kernel, make_parameter
 from jaxgen.models.stack_config import BlockKind, StackConfig
 from jaxgen.ops.linear import linear
 from jaxgen.ops.slots import write_both
+from jaxgen.ops.taps import report
 from jaxgen.sharding.layout import spec
 from jaxgen.sharding.rules import reshard
 
@@ -88,7 +89,7 @@ class LatentAttention(nnx.Module):
         shared_key = reshard(jnp.broadcast_to(shared_key, per_head), layout)
         keys = jnp.concatenate([keys, shared_key], axis=-1)
         mixed = attend_within(self.config, context, query, keys, values, self.relative, key)
-        return project_out(mixed, self.out, None), key_value
+        return report("attention", project_out(mixed, self.out, None)), key_value
 
     def _down(self, x, weight):
         layout = spec("batch", "length", None)

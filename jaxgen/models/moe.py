@@ -17,6 +17,7 @@ from jaxgen.ops.grouped_matmul import default_implementation, grouped_matmul
 from jaxgen.ops.initializers import zeros
 from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.ops.routing import RouterStatistics, capacity, route
+from jaxgen.ops.taps import report
 from jaxgen.sharding.checks import axis_names
 from jaxgen.sharding.layout import current_layout, length_is_whole, spec
 from jaxgen.sharding.rules import mesh_is_set
@@ -65,7 +66,8 @@ class MoE(nnx.Module):
           ShardingError: if experts count the tokens of rows that are split over devices.
         """
         y, statistics = self._routed(x, segment_ids, is_training)
-        return (y if self.shared is None else y + self.shared(x)), statistics
+        y = y if self.shared is None else y + self.shared(x)
+        return report("experts", y), statistics
 
     def _routed(self, x, segment_ids, is_training):
         rules, moe = current_layout().rules, self.moe

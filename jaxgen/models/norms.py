@@ -9,6 +9,7 @@ from flax import nnx
 from jaxgen.models.parameters import gather, make_parameter
 from jaxgen.models.stack_config import StackConfig
 from jaxgen.ops.initializers import ones, zeros
+from jaxgen.ops.taps import report
 
 
 class Norm(nnx.Module):
@@ -39,7 +40,7 @@ class Norm(nnx.Module):
         y = y * (scale + 1 if self.config.norm_unit_offset else scale)
         if self.bias is not None:
             y = y + gather(self.bias, jnp.float32)
-        return y.astype(x.dtype)
+        return report("norm", y.astype(x.dtype))
 
 
 def rms_normalise(x: jax.Array, epsilon: float, num_axes: int = 1) -> jax.Array:

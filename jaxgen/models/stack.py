@@ -17,6 +17,7 @@ from jaxgen.models.norms import Norm
 from jaxgen.models.stack_config import Group, StackConfig
 from jaxgen.ops.rematerialisation import rematerialised
 from jaxgen.ops.routing import RouterStatistics
+from jaxgen.ops.taps import collected, report_scanned
 from jaxgen.sharding.layout import current_layout
 
 
@@ -86,28 +87,30 @@ class Stack(nnx.Module):
             def run_unit(x, scanned):
                 unit, own, cross, unit_key = scanned
                 statistics, new, new_cross = [], [], []
-                for place, block in enumerate(unit.blocks):
-                    x, statistic, key_value, cross_key_value = block(
-                        x,
-                        segment_ids,
-                        contexts[block.layer],
-                        None if own is None else own[place],
-                        encoder,
-                        None if cross is None else cross[place],
-                        None if unit_key is None else jax.random.fold_in(unit_key, place),
-                    )
-                    statistics += [] if statistic is None else [statistic]
-                    new.append(key_value)
-                    new_cross.append(cross_key_value)
+                with collected() as reports:
+                    for place, block in enumerate(unit.blocks):
+                        x, statistic, key_value, cross_key_value = block(
+                            x,
+                            segment_ids,
+                            contexts[block.layer],
+                            None if own is None else own[place],
+                            encoder,
+                            None if cross is None else cross[place],
+                            None if unit_key is None else jax.random.fold_in(unit_key, place),
+                        )
+                        statistics += [] if statistic is None else [statistic]
+                        new.append(key_value)
+                        new_cross.append(cross_key_value)
                 ys = (tuple(new), tuple(new_cross)) if keeps else (None, None)
-                return x, (_stacked(statistics), *ys)
+                return x, (reports, _stacked(statistics), *ys)
 
-            x, (statistics, *new) = jax.lax.scan(
+            x, (reports, statistics, *new) = jax.lax.scan(
                 rematerialised(run_unit, layout.remat),
                 x,
                 scanned,
                 unroll=min(layout.scan_unroll, repeats),
             )
+            report_scanned(reports, repeats)
             written.append(new)
             if statistics is not None:
                 router.append(jax.tree.map(jnp.concatenate, statistics))
