@@ -1,4 +1,4 @@
-"""Token ids in, token ids out: prompts of any lengths continued batch by batch."""
+"""Completions of prompts of any lengths, batch by batch: token ids in, token ids out."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def continue_prompts(
     max_tokens: int,
     batch_size: int | None = None,
 ) -> list[np.ndarray]:
-    """What the model says after each prompt: ids up to the end token, which is left out.
+    """Returns the completion of each prompt: ids up to the end token, which is left out.
 
-    A begin token is put before each prompt, as before every text that the model learnt from; an
-    encoder reads the prompt and an end token, and its decoder says the rest.
+    A begin token is put before each prompt, as before every text that the model was trained on; an
+    encoder reads the prompt and an end token, and its decoder generates the completion.
 
     Args:
       model: the parameters; call under `jax.set_mesh`.
@@ -36,11 +36,11 @@ def continue_prompts(
       prompts: ids, [n] each; may be empty.
       key: of the draws; each batch has its own.
       policy: how tokens are chosen.
-      max_tokens: the most that are said.
+      max_tokens: the most that are generated.
       batch_size: prompts at a time; None: all.
     """
     size = batch_size or len(prompts)
-    said: list[np.ndarray] = []
+    completions: list[np.ndarray] = []
     for first in range(0, len(prompts), size):
         some = list(prompts[first : first + size])
         count = len(some)
@@ -49,8 +49,8 @@ def continue_prompts(
         if model.config.has_encoder:
             source = pad_sources([np.append(ids, codec.end_id) for ids in some], codec.pad_id)
             some = [ids[:0] for ids in some]
-        begun = [np.concatenate([[codec.begin_id], ids]) for ids in some]
-        tokens, lengths = pad_prompts(begun, codec.pad_id)
+        started = [np.concatenate([[codec.begin_id], ids]) for ids in some]
+        tokens, lengths = pad_prompts(started, codec.pad_id)
         tokens = np.pad(
             tokens, [(0, 0), (0, -tokens.shape[1] % WIDTHS)], constant_values=codec.pad_id
         )
@@ -67,5 +67,5 @@ def continue_prompts(
         rows, ends = np.asarray(samples.tokens)[:count], np.asarray(samples.lengths)[:count]
         for row, end in zip(rows, ends, strict=True):
             ids = row[:end]
-            said.append(ids[:-1] if len(ids) and ids[-1] == codec.end_id else ids)
-    return said
+            completions.append(ids[:-1] if len(ids) and ids[-1] == codec.end_id else ids)
+    return completions

@@ -1,4 +1,4 @@
-"""How the next token is chosen from logits."""
+"""Sampling policies choose the next token from logits."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Samples:
 
 
 def pad_prompts(prompts: Sequence[np.ndarray], pad_id: int) -> tuple[np.ndarray, np.ndarray]:
-    """Prompts as [batch, longest] int32, padded on the right, and their lengths [batch] int32.
+    """Returns prompts [batch, longest] int32, padded on the right, and their lengths [batch].
 
     Raises:
       ConfigError: if a prompt is empty.
@@ -52,7 +52,7 @@ def pad_prompts(prompts: Sequence[np.ndarray], pad_id: int) -> tuple[np.ndarray,
 
 
 def pad_sources(sources: Sequence[np.ndarray], pad_id: int) -> EncoderInput:
-    """What the encoder of an encoder-decoder reads, padded on the right.
+    """Returns the input of an encoder-decoder's encoder, padded on the right.
 
     Raises:
       ConfigError: if a source is empty.
@@ -76,12 +76,12 @@ def sample(
 ) -> Samples:
     """Continues each prompt by up to `max_tokens` tokens.
 
-    In block-causal layers a prompt is one block, as what is given is in training.
+    In block-causal layers a prompt is one block, as a prefix is in training.
 
     Args:
       model: the parameters.
-      prompts: [batch, length] int32, padded on the right; with a source what the decoder has said
-        already, at least the begin token.
+      prompts: [batch, length] int32, padded on the right; with a source what the decoder has
+        generated already, at least the begin token.
       lengths: [batch] int32, each at least 1.
       key: of the draws; unused where the policy is greedy.
       policy: how tokens are chosen.
@@ -101,9 +101,9 @@ def sample(
     positions = reshard(positions, whole)
     is_prompt = (positions < lengths[:, None]).astype(jnp.int32)
     blocks = jnp.maximum(positions, lengths[:, None] - 1)
-    given = _batch(prompts, positions, is_prompt)
-    given = dataclasses.replace(given, block_ids=blocks, encoder=source)
-    output = model(given, cache)
+    read = _batch(prompts, positions, is_prompt)
+    read = dataclasses.replace(read, block_ids=blocks, encoder=source)
+    output = model(read, cache)
     last = (positions == lengths[:, None] - 1).astype(output.hidden.dtype)
     hidden = jnp.einsum("btd,bt->bd", output.hidden, last)
 
@@ -111,12 +111,12 @@ def sample(
         cache, hidden, position, ended = carry
         logits = reshard(model.logits(hidden[:, None])[:, 0], whole)
         token = jnp.where(ended, end_id, choose(logits, policy, key))
-        said = log_probability(logits, token)
+        chosen = log_probability(logits, token)
         output = model(
             _batch(token[:, None], position[:, None], jnp.ones_like(token)[:, None]), cache
         )
         carry = (output.cache, output.hidden[:, 0], position + 1, ended | (token == end_id))
-        return carry, (token, jnp.where(ended, 0.0, said), ended)
+        return carry, (token, jnp.where(ended, 0.0, chosen), ended)
 
     carry = (output.cache, hidden, lengths, lengths < 0)
     _, (tokens, log_probabilities, ended) = jax.lax.scan(

@@ -47,8 +47,7 @@ class Attention(nnx.Module):
         self.out = make_out(config, rngs, head_dim)
 
         def bias(shape, axes, group):
-            wanted = config.has_bias(group)
-            return make_parameter(rngs, shape, axes, zeros) if wanted else None
+            return make_parameter(rngs, shape, axes, zeros) if config.has_bias(group) else None
 
         self.query_bias = bias(shape[1:], query[1:], "qkv")
         self.key_bias = bias(kv_shape[1:], kv[1:], "qkv")
@@ -120,7 +119,7 @@ class Attention(nnx.Module):
 
 
 def query_kernel(config: StackConfig, n_in: int, axes: Axes):
-    """How the matrix to the queries begins."""
+    """Returns the initializer of the matrix to the queries."""
     heads, head_dim = config.num_heads, config.width_of_head
     grown = config.parametrization
     head_at_base = head_dim if grown is None else grown.initial_head(head_dim)
@@ -177,7 +176,7 @@ def attend_within(
 
 
 def attention_scale(config: StackConfig, head_dim: int) -> float:
-    """On the logits of attention: the base's, and falling as 1 / head_dim where heads grow."""
+    """Returns the factor on logits: the base's, falling as 1 / head_dim where heads grow."""
     grown = config.parametrization
     at_base = head_dim if grown is None else grown.initial_head(head_dim)
     scale = at_base**-0.5 if config.attention_scale is None else config.attention_scale

@@ -19,7 +19,7 @@ from jaxgen.ops.taps import report
 
 
 class Block(nnx.Module):
-    """Where the norms stand, and what the feed-forward is, the configuration says."""
+    """A block, whose configuration decides where its norms are and what its feed-forward is."""
 
     def __init__(
         self,
@@ -35,8 +35,8 @@ class Block(nnx.Module):
         before = config.norm_placement in ("pre", "both")
         after = config.norm_placement != "pre"
 
-        def norm(wanted: bool) -> Norm | None:
-            return Norm(config, rngs) if wanted else None
+        def norm(is_there: bool) -> Norm | None:
+            return Norm(config, rngs) if is_there else None
 
         self.attention_norm = norm(before)
         self.attention = (

@@ -11,13 +11,13 @@ from jaxgen.ops.positions import LogTemperature, Rope
 
 @dataclasses.dataclass(frozen=True)
 class LayerConfig:
-    """What may differ from layer to layer of one model.
+    """A layer's configuration holds what may differ from layer to layer of one model.
 
     Attributes:
       mask: predicates that must all allow a key, beside its being of the same segment.
       rope: rotary positions, or None.
       qk_norm: queries and keys are normalised over each head ("head", Qwen 3) or over all heads
-        together ("width", OLMo 2) before they turn, or over each head, without a learned scale,
+        together ("width", OLMo 2) before the rotation, or over each head, without a learned scale,
         after ("unit", Llama 4).
       temperature: growth of the queries with their position.
     """
@@ -49,7 +49,7 @@ class LatentConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Initialization:
-    """How parameters begin: matrices normal, scales 1, biases 0.
+    """The distribution of initial parameters: matrices normal, scales 1, biases 0.
 
     Attributes:
       kernel: the variance: "fan_in" 1 / n_in; "glorot" 2 / (n_in + n_out); "fixed" stddev^2.
@@ -68,7 +68,7 @@ class Initialization:
     query_scaling: bool = False
 
     def kernel_stddev(self, n_in: float, n_out: float) -> float:
-        """Of a matrix that sums over `n_in`."""
+        """Returns the standard deviation of a matrix that sums over `n_in`."""
         if self.kernel == "fixed":
             return self.stddev
         return n_in**-0.5 if self.kernel == "fan_in" else (2 / (n_in + n_out)) ** 0.5

@@ -17,13 +17,13 @@ KeyValue = tuple[Any, Any]
 rotary keys, [batch, 1, capacity, ...]."""
 
 KeyValues = tuple[tuple[KeyValue, ...], ...]
-"""Those of a stack: of each group, of each block of its unit, [repeats, ...]."""
+"""The keys and values of a stack: of each group, of each block of its unit, [repeats, ...]."""
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Cache:
-    """What was computed of earlier tokens; the slot of a token is its position.
+    """A KV cache of earlier tokens; the slot of a token is its position.
 
     Attributes:
       key_values: of self-attention.
@@ -41,12 +41,12 @@ class Cache:
 
     @property
     def capacity(self) -> int:
-        """How many positions fit."""
+        """The number of positions that fit."""
         return self.filled.shape[1]
 
 
 def empty_cache(config: StackConfig, batch_size: int, capacity: int, layout: Layout) -> Cache:
-    """A cache without tokens for `batch_size` sequences of up to `capacity` positions."""
+    """Returns a cache without tokens for `batch_size` sequences of up to `capacity` positions."""
 
     def zeros(shape, dtype, *logical_axes):
         sharding = layout.rules.activation(*logical_axes) if mesh_is_set() else None

@@ -1,4 +1,4 @@
-"""What was published of a model, to compare its counts with."""
+"""Published facts of a model, to compare its counts with."""
 
 from __future__ import annotations
 

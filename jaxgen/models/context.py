@@ -1,4 +1,4 @@
-"""What the attentions of a pass share: masks, the angles of positions, biases by distance."""
+"""The context that the attentions of a pass share: masks, angles of positions, biases."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from jaxgen.sharding.rules import reshard
 
 @dataclasses.dataclass(frozen=True)
 class AttentionContext:
-    """What one kind of layer needs to attend, beside queries, keys and values.
+    """A context is all that a kind of layer attends by, beside queries, keys and values.
 
     Attributes:
       mask: which keys a query attends to.
@@ -47,7 +47,7 @@ class AttentionContext:
 
 
 class EncoderOutput(NamedTuple):
-    """What cross-attention attends to.
+    """An encoder's output, as cross-attention attends to it.
 
     Attributes:
       hidden: [batch, encoder length, embed], or None where `key_values` hold what was made of it.

@@ -37,7 +37,7 @@ def _dense(weights: int, vectors: int = 0) -> _Matrices:
 
 
 def count_parameters(config: TransformerConfig) -> ParameterCount:
-    """Exact counts, equal to the real tree's."""
+    """Returns exact counts, equal to the real tree's."""
     embed, norm, encoder = config.embed_dim, _norm(config), config.encoder_stack
     embedding, other = _embedding(config, config)
     head = config.vocab_size if config.has_bias("logits") else 0
@@ -79,7 +79,7 @@ def _stack(config: StackConfig, attended_dim: int | None = None) -> _Matrices:
 
 
 def _pieces(config: StackConfig, attended_dim: int | None) -> Iterator[_Matrices]:
-    """What a stack is made of, with cross-attention to a stream of width `attended_dim`."""
+    """Yields the parts of a stack, with cross-attention to a stream of width `attended_dim`."""
     bias = config.position_bias
     relative = 0 if bias is None else bias.num_rows * config.num_heads
     per_layer = bias is not None and bias.per_layer
@@ -141,7 +141,7 @@ def _experts(config: StackConfig, moe: MoEConfig) -> _Matrices:
 def forward_flops_per_token(
     config: TransformerConfig, length: int, source_length: int | None = None
 ) -> int:
-    """Operations of the matrix products of a forward pass, for one token of a row of `length`.
+    """Returns the operations of a forward pass's matrix products for a token of a row of `length`.
 
     A multiply-add counts as two. Attention counts every query against every key, as is the custom
     (PaLM, 2204.02311, appendix B); a program that skips what causality hides does less. Of an
@@ -173,5 +173,5 @@ def _scores(config: StackConfig) -> int:
 def training_flops_per_token(
     config: TransformerConfig, length: int, source_length: int | None = None
 ) -> int:
-    """Forward and backward: three times the forward pass; recomputation is not counted."""
+    """Returns three times the forward pass's operations; recomputation is not counted."""
     return 3 * forward_flops_per_token(config, length, source_length)

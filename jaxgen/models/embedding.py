@@ -25,10 +25,10 @@ class Embedding(nnx.Module):
         self.config = config
         self.stack = stack
 
-        def table(rows: int | None, axis: str | None, wanted: bool = True):
+        def table(rows: int | None, axis: str | None, is_there: bool = True):
             shape, start = (rows or 0, stack.embed_dim), stack.initialization.embedding_stddev
             axes = (axis, "embed")
-            return make_parameter(rngs, shape, axes, normal(start)) if wanted else None
+            return make_parameter(rngs, shape, axes, normal(start)) if is_there else None
 
         self.table = table(config.vocab_size, "vocab")
         learned = config.embedding_positions == "learned"

@@ -44,8 +44,8 @@ class FeedForward(nnx.Module):
         up, down = ("embed", "mlp"), ("mlp", "embed")
         start = kernel(config, embed, mlp, up)
 
-        def bias(shape, axes, wanted):
-            return make_parameter(rngs, shape, axes, zeros) if wanted else None
+        def bias(shape, axes, is_there):
+            return make_parameter(rngs, shape, axes, zeros) if is_there else None
 
         self.up = make_parameter(rngs, (embed, mlp), up, start)
         self.gate = make_parameter(rngs, (embed, mlp), up, start) if gated else None

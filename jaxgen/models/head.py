@@ -1,4 +1,4 @@
-"""What BERT (1810.04805) has between its last block and its losses."""
+"""The layers between the last block and the losses of BERT (1810.04805)."""
 
 from __future__ import annotations
 

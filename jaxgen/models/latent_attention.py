@@ -21,7 +21,7 @@ from jaxgen.sharding.rules import reshard
 
 
 class LatentAttention(nnx.Module):
-    """Like `Attention`; a cache holds the latents and the rotary key that all heads share."""
+    """A module used like `Attention`; its cache holds latents and the heads' shared rotary key."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class LatentAttention(nnx.Module):
         attended: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> tuple[jax.Array, KeyValue | None]:
-        """As `Attention`, of `x` alone; `cached` is latents and rotary keys, [batch, 1, ...]."""
+        """Attends as `Attention` does, to `x` alone; `cached` is latents and rotary keys."""
         del attended
         latent = self.latent
         if self.query_down is None or self.query_norm is None:

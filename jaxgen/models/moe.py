@@ -113,7 +113,7 @@ class MoE(nnx.Module):
     def _local(
         self, x, segment_ids, router, bias, up, gate, down, is_training: bool, axes: _Axes
     ) -> tuple[jax.Array, RouterStatistics]:
-        """One device's part: its tokens, its experts, its share of the experts' width."""
+        """Computes one device's part: its tokens, its experts, its share of their width."""
         shape = x.shape
         logits = jnp.matmul(x.astype(jnp.float32), router, precision=jax.lax.Precision.HIGHEST)
         routes, statistics = route(
@@ -160,7 +160,7 @@ class MoE(nnx.Module):
         return y.reshape(shape), statistics
 
     def _max_assignments(self, experts: jax.Array, length: int) -> int:
-        """A bound on the assignments of [tokens, choices] experts, made of rows of `length`."""
+        """Returns a bound on the assignments of [tokens, choices] experts in rows of `length`."""
         tokens, choices = experts.shape
         if self.moe.router == "expert_choice":
             return tokens // length * self.moe.num_experts * capacity(self.moe, length)

@@ -22,7 +22,7 @@ class Norm(nnx.Module):
         shape: tuple[int, ...] | None = None,
         axes: tuple[str | None, ...] = ("embed",),
     ):
-        """Of the stream, or without a bias over the last axes of another `shape`."""
+        """Normalises the stream, or without a bias the last axes of another `shape`."""
         self.config = config
         has_bias = shape is None and config.has_bias("norm")
         shape = (config.embed_dim,) if shape is None else shape
@@ -44,7 +44,7 @@ class Norm(nnx.Module):
 
 
 def rms_normalise(x: jax.Array, epsilon: float, num_axes: int = 1) -> jax.Array:
-    """x over its root mean square along the last `num_axes` axes; in the dtype of `x`."""
+    """Returns x over its root mean square along the last `num_axes` axes, in the dtype of `x`."""
     mean_square = jnp.mean(jnp.square(x), axis=_last(num_axes), keepdims=True)
     return x * jax.lax.rsqrt(mean_square + epsilon)
 

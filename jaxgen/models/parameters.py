@@ -1,4 +1,4 @@
-"""How a parameter is made: its shape, its logical axes and its start on one line."""
+"""Parameters are made on one line: shape, logical axes and initial values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jaxgen.sharding.rules import mesh_is_set, reshard
 def kernel(
     config: StackConfig, n_in: int, n_out: int, axes: Axes, into_stream: bool = False
 ) -> Initializer:
-    """How a matrix from `n_in` to `n_out` begins.
+    """Returns the initializer of a matrix from `n_in` to `n_out`.
 
     Args:
       config: the model's.
@@ -34,7 +34,7 @@ def kernel(
 def kernel_stddev(
     config: StackConfig, n_in: int, n_out: int, axes: Axes, into_stream: bool = False
 ) -> float:
-    """The standard deviation of `kernel`: that of the base, and what its growth makes of it."""
+    """Returns the standard deviation of `kernel`: the base's, times what growth makes of it."""
     start, grown, factor = config.initialization, config.parametrization, 1.0
     sizes: list[float] = [n_in, n_out]
     layers = config.num_layers
@@ -53,14 +53,14 @@ def make_parameter(
     logical_axes: tuple[str | None, ...],
     initializer: Initializer,
 ) -> nnx.Param:
-    """A float32 parameter, born in its layout, that remembers its logical axes."""
+    """Returns a float32 parameter, made in its layout, that remembers its logical axes."""
     out_sharding = current_layout().rules.stored(logical_axes) if mesh_is_set() else None
     value = initializer(rngs.params(), shape, out_sharding)
     return nnx.Param(value, logical_axes=logical_axes)
 
 
 def gather(parameter: nnx.Param, dtype: Any) -> jax.Array:
-    """The parameter as it computes: cast first, so that fewer bytes travel, then whole over fsdp.
+    """Returns a parameter ready to compute: cast, so that fewer bytes travel, then whole over fsdp.
 
     A leading "layers" axis has been scanned away by the time a block computes.
     """
@@ -69,14 +69,14 @@ def gather(parameter: nnx.Param, dtype: Any) -> jax.Array:
 
 
 def named_parameters(model: Any) -> Iterator[tuple[str, nnx.Param]]:
-    """(dotted name, parameter) of every parameter of a model, abstract or real."""
+    """Yields (dotted name, parameter) of every parameter of a model, abstract or real."""
     leaves = jax.tree_util.tree_leaves_with_path(model, is_leaf=lambda x: isinstance(x, nnx.Param))
     for path, parameter in leaves:
         yield path_name(path), parameter
 
 
 def path_name(path: tuple[Any, ...]) -> str:
-    """The dotted name of a leaf, from its path in a pytree."""
+    """Returns the dotted name of a leaf, from its path in a pytree."""
     return ".".join(_key_name(key) for key in path)
 
 
@@ -88,5 +88,5 @@ def _key_name(key: Any) -> str:
 
 
 def number_of_parameters(model: Any) -> int:
-    """How many numbers the model holds."""
+    """Returns how many numbers the model holds."""
     return sum(math.prod(parameter.shape) for _, parameter in named_parameters(model))

@@ -40,7 +40,7 @@ Axes = tuple[str | None, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Multipliers:
-    """What AdamW's settings are multiplied by for one parameter."""
+    """Multipliers scale AdamW's settings for one parameter."""
 
     learning_rate: float = 1.0
     weight_decay: float = 1.0
@@ -49,7 +49,7 @@ class Multipliers:
 
 @dataclasses.dataclass(frozen=True)
 class Parametrization:
-    """How a model and its training follow from those of a base of another size.
+    """A parametrization derives a model and its training from those of a base of another size.
 
     All widths are taken to grow by the same factor, embed_dim / base_embed_dim.
 
@@ -81,30 +81,30 @@ class Parametrization:
             )
 
     def width(self, embed_dim: int) -> float:
-        """m_d, how much wider than the base."""
+        """Returns m_d, how much wider than the base."""
         return embed_dim / self.base_embed_dim
 
     def depth(self, num_layers: int) -> float:
-        """m_L, how much deeper than the base; 1 where depth has no rule."""
+        """Returns m_L, how much deeper than the base; 1 where depth has no rule."""
         return 1.0 if self.base_num_layers is None else num_layers / self.base_num_layers
 
     def initial_layers(self, num_layers: int) -> int:
-        """The depth that projections back to the stream begin by."""
+        """Returns the depth that projections back to the stream are initialised by."""
         return num_layers if self.base_num_layers is None else self.base_num_layers
 
     def initial_head(self, head_dim: int) -> int:
-        """The width of a head at the base."""
+        """Returns the width of a head at the base."""
         return head_dim if self.base_head_dim is None else self.base_head_dim
 
     def initial_factor(self, axes: Axes, embed_dim: int) -> float:
-        """What the base's standard deviation is multiplied by."""
+        """Returns what the base's standard deviation is multiplied by."""
         n_in, n_out = grows(axes)
         if not n_in:
             return 1.0
         return self.width(embed_dim) ** (-0.5 if n_out else -1.0)
 
     def multipliers(self, axes: Axes, embed_dim: int, num_layers: int) -> Multipliers:
-        """Of a parameter with these logical axes, "layers" among them if it is of a block."""
+        """Returns those of a parameter with these axes, "layers" among them if it is of a block."""
         n_in, n_out = grows(axes)
         width, depth = self.width(embed_dim), self.depth(num_layers)
         rate = 1 / width if n_in else 1.0
@@ -113,7 +113,7 @@ class Parametrization:
 
 
 def grows(axes: Axes) -> tuple[bool, bool]:
-    """Whether the side a parameter sums over grows with width, and the side it gives.
+    """Returns whether the side a parameter sums over grows with width, and the side it gives.
 
     Tables, whose rows are looked up or (the unembedding) divided by m_d as a whole, have no side
     to sum over; nor have vectors. (embed, heads, head_dim) goes from embed to heads, and
@@ -130,14 +130,14 @@ def grows(axes: Axes) -> tuple[bool, bool]:
 
 
 def check(parametrization: Parametrization, config: Any) -> None:
-    """Refuses what no rule is known for.
+    """Refuses parts of a model that no rule is known for.
 
     Raises:
       ConfigError: naming the field.
     """
     where = f"model.parametrization (kind={parametrization.kind!r})"
     for name, why in (
-        ("latent", "whether its ranks grow with the width is not said"),
+        ("latent", "no paper tells whether its ranks grow"),
         ("output_transform", "its matrix is of no kind that the axes tell"),
         ("pooler", "its matrix is of no kind that the axes tell"),
     ):

@@ -17,7 +17,7 @@ BiasGroup = Literal["qkv", "attention_out", "feed_forward", "norm", "logits"]
 
 @dataclasses.dataclass(frozen=True)
 class BlockKind:
-    """What tells one block of a model from another."""
+    """A kind of block: what distinguishes it from the other blocks of its stack."""
 
     layer: LayerConfig
     is_sparse: bool
@@ -141,12 +141,12 @@ class StackConfig:
 
     @property
     def width_factor(self) -> float:
-        """How much wider than its parametrisation's base; 1 without one."""
+        """How many times wider the stack is than its parametrisation's base; 1 without one."""
         return self.parametrization.width(self.embed_dim) if self.parametrization else 1.0
 
     @property
     def branch_factor(self) -> float:
-        """What a block's additions to the stream are multiplied by."""
+        """The factor on what a block adds to the stream."""
         return 1 / self.parametrization.depth(self.num_layers) if self.parametrization else 1.0
 
     @property

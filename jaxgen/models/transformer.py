@@ -30,12 +30,12 @@ from jaxgen.sharding.rules import einsum, reshard
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """What the model makes of a batch.
+    """A model's output for a batch.
 
     Attributes:
       hidden: [batch, length, embed], what the unembedding table multiplies.
       auxiliary: the routers' losses and figures; None without sparse layers.
-      cache: the written cache, if one was given.
+      cache: the written cache, if there is one.
       pooled: [batch, embed], of a row's first token, in a model with a pooler.
     """
 
@@ -185,13 +185,13 @@ class Transformer(nnx.Module):
 
     @under_layout
     def unembedding_table(self, dtype: Any) -> jax.Array:
-        """The table that turns hidden into logits, [vocab, embed], whole over fsdp."""
+        """Returns the table that turns hidden into logits, [vocab, embed], whole over fsdp."""
         parameter: Any = self.embedding.table if self.unembedding is None else self.unembedding
         return gather(parameter, dtype)
 
     @under_layout
     def unembedding_bias(self) -> jax.Array | None:
-        """What is added to the logits, [vocab] float32, or None."""
+        """Returns what is added to the logits, [vocab] float32, or None."""
         bias = self.logit_bias
         return None if bias is None else gather(bias, jnp.float32)
 
@@ -207,7 +207,7 @@ class Transformer(nnx.Module):
 
 
 def _unembedding_start(config: TransformerConfig) -> Initializer:
-    """Like the base's: where a model is wider, its logits are divided as a whole."""
+    """Returns the base's initializer: where a model is wider, its logits are divided as a whole."""
     if config.parametrization is not None and config.parametrization.zero_readout:
         return zeros
     width = config.embed_dim / config.width_factor
@@ -215,7 +215,7 @@ def _unembedding_start(config: TransformerConfig) -> Initializer:
 
 
 def _cross_context(segment_ids: jax.Array, encoder_segment_ids: jax.Array) -> AttentionContext:
-    """Targets attend to what the encoder read of their own segment."""
+    """Returns the context in which targets attend to their own segment of the encoder's input."""
     sides = (attention_side(ids, ids) for ids in (segment_ids, encoder_segment_ids))
     return AttentionContext(AttentionMask((), *sides))
 

@@ -1,4 +1,4 @@
-"""From tokens to the rows of their experts and back, by gathers in both directions.
+"""Dispatch moves tokens to the rows of their experts and back, by gathers in both directions.
 
 The gradient of a gather is a scatter-add, which is slow on most hardware. Here both directions'
 indices are known, so the gradient of each gather is written as the other one.
@@ -15,7 +15,7 @@ from jaxgen.ops.grouped_matmul import RowBlocks, make_row_blocks
 
 
 class Dispatch(NamedTuple):
-    """Which token is in which row.
+    """A dispatch tells which token is in which row.
 
     Attributes:
       blocks: of the rows.
@@ -72,7 +72,7 @@ def to_rows(x: jax.Array, dispatch: Dispatch) -> jax.Array:
 
 
 def weighted_rows(x: jax.Array, weights: jax.Array, dispatch: Dispatch) -> jax.Array:
-    """As `to_rows`, each row times the weight [tokens, choices] of its assignment."""
+    """Returns `to_rows`, each row times the weight [tokens, choices] of its assignment."""
     of_assignment = gather_rows(
         weights.reshape(-1, 1), dispatch.assignment_of, dispatch.row_of.reshape(-1, 1)
     )

@@ -18,7 +18,7 @@ Implementation = Literal["blocks", "ragged_dot"]
 
 
 class RowBlocks(NamedTuple):
-    """Where the rows of a grouped product lie.
+    """Row blocks tell where the rows of a grouped product lie.
 
     Attributes:
       block_groups: [blocks] int32, the group of each block; blocks past the last are of any.

@@ -1,4 +1,4 @@
-"""How an array begins."""
+"""Initial values of arrays."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class MoEConfig:
       scores: what makes an expert's weight from its logit.
       normalize_top_k: whether the chosen experts' weights are scaled to sum to 1.
       scale: times the chosen weights.
-      weigh: whether weights multiply what experts give or what they are given (Llama 4).
+      weigh: whether weights multiply the experts' outputs or their inputs (Llama 4).
       groups: experts lie in so many groups, of which a token may use `groups_per_token`; a group's
         score is its best, or the sum of its best two where `bias_balancing` (DeepSeek-V2, V3).
       groups_per_token: see `groups`.
@@ -68,7 +68,7 @@ class MoEConfig:
                 f"moe.num_experts={self.num_experts}."
             )
         if self.mlp_dim < 1:
-            raise ConfigError("moe.mlp_dim, the width of one expert, must be given and positive.")
+            raise ConfigError("moe.mlp_dim, the width of one expert, must be set and positive.")
         if self.every < 1:
             raise ConfigError(f"moe.every={self.every} must be 1 (all layers sparse) or more.")
         if not 0 <= self.place < self.every:

@@ -16,7 +16,7 @@ from jaxgen.sharding.rules import mesh_is_set
 
 @dataclasses.dataclass(frozen=True)
 class RopeScaling:
-    """How rotary frequencies are stretched for rows longer than those first trained on.
+    """A stretch of rotary frequencies for rows longer than those first trained on.
 
     Attributes:
       kind: "linear" divides positions (2306.15595); "ntk" raises the base instead; "llama3" divides
@@ -86,7 +86,7 @@ class Rope:
 
     Attributes:
       base: the slowest wavelength's base.
-      fraction: share of a head's width that turns, from its start.
+      fraction: share of a head's width that is rotated, from its start.
       interleaved: whether the pairs are neighbours (as in the paper) instead of the two halves.
       scaling: for rows longer than those first trained on.
     """
@@ -97,7 +97,7 @@ class Rope:
     scaling: RopeScaling | None = None
 
     def width(self, head_dim: int) -> int:
-        """How much of a head turns."""
+        """Returns how much of a head is rotated."""
         return int(head_dim * self.fraction)
 
     def angles(self, positions: jax.Array, head_dim: int) -> tuple[jax.Array, jax.Array]:
@@ -111,7 +111,7 @@ class Rope:
         return size * jnp.cos(angles), size * jnp.sin(angles)
 
     def rotate(self, x: jax.Array, angles: tuple[jax.Array, jax.Array]) -> jax.Array:
-        """Turns [batch, heads, length, head_dim] by its positions' angles, in float32."""
+        """Rotates [batch, heads, length, head_dim] by its positions' angles, in float32."""
         cosine, sine = (angle[:, None] for angle in angles)
         dim = 2 * cosine.shape[-1]
         turned, rest = x[..., :dim].astype(jnp.float32), x[..., dim:]

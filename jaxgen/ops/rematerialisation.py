@@ -1,4 +1,4 @@
-"""What a backward pass computes again instead of keeping."""
+"""Rematerialisation: a backward pass computes values again instead of keeping them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import jax
 
 
 def rematerialised(function, policy: str):
-    """The function, recomputing in its backward pass what the policy's name says."""
+    """Returns the function, whose backward pass recomputes what the policy names."""
     if policy == "none":
         return function
     policies = {

@@ -15,7 +15,7 @@ from jaxgen.ops.moe_config import MoEConfig
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class RouterStatistics:
-    """What a sparse layer reports of the tokens that are not padding; float32.
+    """Statistics of a sparse layer over the tokens that are not padding; float32.
 
     Attributes:
       load: [experts], the share of the assignments that each expert got; they sum to 1.
@@ -32,7 +32,7 @@ class RouterStatistics:
 
 
 class Routes(NamedTuple):
-    """Where tokens go.
+    """Routes tell which experts tokens go to.
 
     Attributes:
       experts: [tokens, choices] int32; `num_experts`, which is none, for padding and what is
@@ -60,7 +60,7 @@ def route(
       is_token: [batch, length] bool, False for padding.
       moe: how.
       bias: [experts] float32, added to the scores where experts are chosen only.
-      limit_capacity: whether `moe.capacity_factor` holds.
+      limit_capacity: whether `moe.capacity_factor` applies.
       axes: inside shard_map, the mesh axes over which tokens are split; statistics are then of all
         tokens, so that they do not depend on the mesh.
 
@@ -74,11 +74,11 @@ def route(
         experts, weights = _experts_choose(scores, is_token, moe)
     else:
         experts, weights = _tokens_choose(scores, moe, bias)
-    wanted = (experts < num_experts) & is_token[..., None]
-    kept = wanted
+    assigned = (experts < num_experts) & is_token[..., None]
+    kept = assigned
     if limit_capacity and moe.capacity_factor is not None and moe.router == "top_k":
-        kept &= _has_room(jnp.where(wanted, experts, num_experts), num_experts, moe)
-    chosen = (experts[..., None] == jnp.arange(num_experts)) & wanted[..., None]
+        kept &= _has_room(jnp.where(assigned, experts, num_experts), num_experts, moe)
+    chosen = (experts[..., None] == jnp.arange(num_experts)) & assigned[..., None]
     real = is_token.astype(jnp.float32)
     probabilities = scores / jnp.sum(scores, axis=-1, keepdims=True) if sigmoid else scores
     sums = (
@@ -86,7 +86,7 @@ def route(
         jnp.sum(chosen.astype(jnp.float32), axis=(0, 1, 2)),
         jnp.sum(real[..., None] * probabilities, axis=(0, 1)),
         jnp.sum(real * jnp.square(jax.nn.logsumexp(logits, axis=-1))),
-        jnp.sum((wanted & ~kept).astype(jnp.float32)),
+        jnp.sum((assigned & ~kept).astype(jnp.float32)),
     )
     tokens, counts, probability, squares, dropped = jax.lax.psum(sums, axes) if axes else sums
     tokens, assignments = jnp.maximum(tokens, 1.0), jnp.maximum(jnp.sum(counts), 1.0)
@@ -103,7 +103,7 @@ def route(
 
 
 def capacity(moe: MoEConfig, length: int) -> int:
-    """How many tokens of a row one expert takes."""
+    """Returns how many tokens of a row one expert takes."""
     even = length * moe.experts_per_token / moe.num_experts
     return min(length, math.ceil((moe.capacity_factor or 0) * even))
 
@@ -136,7 +136,7 @@ def _experts_choose(scores, is_token, moe: MoEConfig):
 
 
 def _has_room(experts, num_experts: int, moe: MoEConfig):
-    """Of [batch, length, choices] assignments, those that come before their expert is full.
+    """Returns which of [batch, length, choices] assignments come before their expert is full.
 
     All first choices of a row come before all second ones, each in the order of the row.
     """

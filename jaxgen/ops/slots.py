@@ -31,7 +31,7 @@ def write_both(
 
 
 def mark(cached: jax.Array, new: jax.Array, slots: jax.Array) -> jax.Array:
-    """As `write`, of one value a slot: [batch, capacity] and [batch, length]."""
+    """Writes one value a slot, as `write` does: [batch, capacity] and [batch, length]."""
     return jax.vmap(lambda row, value, slot: row.at[slot].set(value, mode="drop"))(
         cached, new, slots
     )

@@ -1,4 +1,4 @@
-"""A tap on a model: what its modules report of their outputs while it is open; free while none is.
+"""A tap collects what modules report of their outputs while it is open; none open costs nothing.
 
     with open_tap(lambda x: jnp.mean(jnp.abs(x))) as reports:
         model(batch)                       # reports: (name, measured), in the order of the calls

@@ -1,4 +1,4 @@
-"""How a model is laid out and compiled: one object, owned by the root of a model.
+"""The layout of a model and its compilation: one object, owned by the root of the model.
 
 The root enters its layout while it is traced (`@under_layout`), and its layers ask for it
 (`current_layout()`, `spec(...)`), so that none stores it or passes it on. The layout is a static
@@ -26,7 +26,7 @@ from jaxgen.sharding.rules import Rules
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """What execution decides of a model's program; it changes no result beyond rounding.
+    """A layout holds what execution decides of a model's program; it changes rounding alone.
 
     Attributes:
       rules: which logical axis is split over which mesh axis.

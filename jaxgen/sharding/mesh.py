@@ -82,7 +82,7 @@ def divisors(number: int) -> list[int]:
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
-    """A mesh with all of MESH_AXES, explicit, over `devices` (all devices by default).
+    """Returns a mesh with all of MESH_AXES, explicit, over `devices` (all devices by default).
 
     Raises:
       ShardingError: if the axis sizes do not multiply to the number of devices.

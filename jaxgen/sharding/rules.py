@@ -54,15 +54,15 @@ class Rules:
             ) from None
 
     def stored(self, logical_axes: tuple[str | None, ...]) -> PartitionSpec:
-        """How a parameter with these logical axes is kept between steps."""
+        """Returns how a parameter with these logical axes is kept between steps."""
         return PartitionSpec(*(self.mesh_axes(axis) for axis in logical_axes))
 
     def gathered(self, logical_axes: tuple[str | None, ...]) -> PartitionSpec:
-        """How a parameter is laid out while it computes: as stored, but whole over `fsdp`."""
+        """Returns how a parameter is laid out to compute: as stored, but whole over `fsdp`."""
         return PartitionSpec(*(_without_fsdp(self.mesh_axes(axis)) for axis in logical_axes))
 
     def activation(self, *logical_axes: str | None) -> PartitionSpec:
-        """How an activation with these logical axes is laid out."""
+        """Returns how an activation with these logical axes is laid out."""
         return PartitionSpec(*(self.mesh_axes(axis) for axis in logical_axes))
 
 
@@ -73,7 +73,7 @@ def _without_fsdp(axes: MeshAxes) -> MeshAxes:
 
 
 def mesh_is_set() -> bool:
-    """Whether a mesh, abstract or not, is in force; without one, layouts are ignored."""
+    """Returns whether a mesh, abstract or not, is in force; without one, layouts are ignored."""
     return not jax.sharding.get_abstract_mesh().empty
 
 

@@ -91,7 +91,7 @@ def test_targets_read_the_source_of_their_segment_alone(name):
     other = dataclasses.replace(batch, encoder=dataclasses.replace(batch.encoder, tokens=tokens))
     moved = np.abs(np.asarray(hidden(model, batch) - hidden(model, other))).max(axis=-1)
     assert (moved[batch.segment_ids == 1] > 1e-4).all()
-    assert moved[batch.segment_ids == 2].max() == 0
+    assert moved[batch.segment_ids == 2].max() < 1e-6
 
 
 @pytest.mark.parametrize("name", ["narrow", "sparse"])

@@ -29,7 +29,7 @@ class Implementation(NamedTuple):
 IMPLEMENTATIONS: dict[str, Implementation] = {
     "dense": Implementation(dense_attention, lambda call: None),
 }
-"""By name; the first that does not refuse a call computes it. The last refuses nothing."""
+"""The implementations by name; the first that does not refuse a call computes it."""
 
 
 def attend(call: AttentionCall) -> jax.Array:

@@ -19,7 +19,7 @@ QUERY_CHUNKS = 4
 
 @dataclasses.dataclass(frozen=True)
 class AttentionCall:
-    """What an attention is computed of; head-major throughout.
+    """A call of attention: its operands, head-major throughout.
 
     Attributes:
       query: [batch, heads, queries, head_dim], already scaled.

@@ -1,4 +1,4 @@
-"""Which keys a query attends to: a small algebra of predicates, evaluated for any block of them.
+"""Attention masks: a small algebra of predicates, evaluated for any block of queries and keys.
 
 A predicate is frozen data and a function of two sides. A layer holds a tuple of them, all of which
 must allow a key; `|` allows what either does. That a query attends to its own segment alone is
@@ -19,7 +19,7 @@ from jaxgen.errors import ConfigError
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class AttentionSide:
-    """What a mask knows of the queries, or of the keys; every field is [batch, length] int32.
+    """One side of a mask, the queries or the keys; every field is [batch, length] int32.
 
     Attributes:
       positions: counted in each segment.

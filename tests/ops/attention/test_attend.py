@@ -10,7 +10,7 @@ import pytest
 from support.helpers import build, one_row, source_of, tiny_dense
 
 from jaxgen.models.block_config import LayerConfig
-from jaxgen.objectives.next_token import next_token
+from jaxgen.objectives.next_token import NextToken
 from jaxgen.ops.attention.attend import IMPLEMENTATIONS, Implementation, attend
 from jaxgen.ops.attention.biases import Alibi, AttentionBias, RelativeBias
 from jaxgen.ops.attention.dense import AttentionCall, dense_attention
@@ -121,7 +121,7 @@ def test_a_causal_model_never_holds_length_by_length(bias):
     model, batch = build(tiny_dense(layers=layers, position_bias=bias)), one_row(LENGTH)
 
     def loss(model):
-        return next_token(model, batch, 1).total
+        return NextToken()(model, batch).total
 
     assert squares(jax.grad(loss), model) == []
 
