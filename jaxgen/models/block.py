@@ -77,7 +77,7 @@ class Block(nnx.Module):
         normed = x if self.attention_norm is None else self.attention_norm(x)
         mixed, cached = self.attention(normed, context, cached, key=keys[0])
         if self.config.parallel:
-            fed, statistics = self._feed(normed, segment_ids, keys[1])
+            fed, statistics = self.feed_forward.feed(normed, segment_ids, keys[1])
             x = self._add(x, mixed + fed, None, keys[2])
             return report("stream", x), statistics, cached, None
         x = self._add(x, mixed, self.attention_post_norm, keys[2])
@@ -88,14 +88,9 @@ class Block(nnx.Module):
             )
             x = self._add(x, mixed, self.cross_post_norm, keys[4])
         normed = x if self.feed_forward_norm is None else self.feed_forward_norm(x)
-        fed, statistics = self._feed(normed, segment_ids, keys[1])
+        fed, statistics = self.feed_forward.feed(normed, segment_ids, keys[1])
         x = self._add(x, fed, self.feed_forward_post_norm, keys[5])
         return report("stream", x), statistics, cached, cross_cached
-
-    def _feed(self, x, segment_ids, key):
-        if isinstance(self.feed_forward, MoE):
-            return self.feed_forward(x, segment_ids, is_training=key is not None)
-        return self.feed_forward(x, key), None
 
     def _add(self, x, y, norm, key):
         if self.config.norm_placement == "post":

@@ -70,6 +70,13 @@ class FeedForward(nnx.Module):
         y = self._linear("btf,fd->btd", hidden, self.down, self.down_bias, narrow)
         return report("feed_forward", y)
 
+    def feed(
+        self, x: jax.Array, segment_ids: jax.Array, key: jax.Array | None
+    ) -> tuple[jax.Array, None]:
+        """Computes as a block asks for it; a dense layer has no router to tell of."""
+        del segment_ids
+        return self(x, key), None
+
     def _linear(self, equation, x, weight, bias, layout):
         y = linear(equation, x, gather(weight, x.dtype), layout)
         return y if bias is None else y + gather(bias, x.dtype)

@@ -69,6 +69,12 @@ class MoE(nnx.Module):
         y = y if self.shared is None else y + self.shared(x)
         return report("experts", y), statistics
 
+    def feed(
+        self, x: jax.Array, segment_ids: jax.Array, key: jax.Array | None
+    ) -> tuple[jax.Array, RouterStatistics]:
+        """Computes as a block asks for it; a key is of a training pass."""
+        return self(x, segment_ids, is_training=key is not None)
+
     def _routed(self, x, segment_ids, is_training):
         rules, moe = current_layout().rules, self.moe
         if moe.capacity_factor is not None and not length_is_whole():
