@@ -187,45 +187,53 @@ class Auxiliary(NamedTuple):
     arrays: dict[str, Any]
 
 
-def router_losses(moe: MoEConfig, statistics: RouterStatistics | None) -> Auxiliary | None:
-    """The weighted losses of all sparse layers, and their figures.
+def router_losses(
+    stacks: dict[str, tuple[MoEConfig | None, RouterStatistics | None]],
+) -> Auxiliary | None:
+    """Returns the weighted losses of all sparse layers, and their figures; None without any.
 
     Args:
-      moe: gives the weights.
-      statistics: of each sparse layer, [sparse layers, ...].
+      stacks: by the name that its figures have: the weights, and the statistics of each of its
+        sparse layers, [sparse layers, ...].
     """
-    if statistics is None:
-        return None
-    loss = moe.load_balance_weight * jnp.sum(statistics.load_balance_loss)
-    loss += moe.router_z_weight * jnp.sum(statistics.z_loss)
-    means = {
-        "router/load_balance_loss": statistics.load_balance_loss,
-        "router/z_loss": statistics.z_loss,
-        "router/dropped": statistics.dropped,
-    }
-    return Auxiliary(loss, means, {"router/load": statistics.load})
+    total = None
+    for name, (moe, statistics) in stacks.items():
+        if moe is None or statistics is None:
+            continue
+        loss = moe.load_balance_weight * jnp.sum(statistics.load_balance_loss)
+        loss += moe.router_z_weight * jnp.sum(statistics.z_loss)
+        means = {
+            f"{name}/load_balance_loss": statistics.load_balance_loss,
+            f"{name}/z_loss": statistics.z_loss,
+            f"{name}/dropped": statistics.dropped,
+        }
+        one = Auxiliary(loss, means, {f"{name}/load": statistics.load})
+        total = (
+            one
+            if total is None
+            else Auxiliary(total.loss + loss, total.means | means, total.arrays | one.arrays)
+        )
+    return total
 
 
-def balanced(model: Any, load: jax.Array) -> Any:
-    """The model with its routers' biases moved towards an even load (2408.15664, algorithm 1).
+def balance(stack: Any, load: jax.Array) -> None:
+    """Moves a stack's routers' biases towards an even load, in place (2408.15664, algorithm 1).
 
     Args:
-      model: whose `config.moe.bias_balancing` is set.
+      stack: whose `config.moe.bias_balancing` is set.
       load: [sparse layers, experts], the share of a step's assignments, in the layers' order.
     """
-    rate, first = model.config.moe.balance_rate, 0
+    rate, first = stack.config.moe.balance_rate, 0
     even = 1 / load.shape[-1]
     # Rounding, which hangs on what the compiler fuses, must not move an expert of even load.
     errors = jnp.where(jnp.abs(even - load) > 1e-6 * even, jnp.sign(even - load), 0.0)
-    model = jax.tree.map(lambda x: x, model)
-    for unit, repeats in zip(model.stack.groups, model.stack.repeats, strict=True):
+    for unit, repeats in zip(stack.groups, stack.repeats, strict=True):
         sparse = [block.feed_forward for block in unit.blocks if block.is_sparse]
         end = first + repeats * len(sparse)
         moves = rate * errors[first:end].reshape(repeats, len(sparse), errors.shape[-1])
         for place, layer in enumerate(sparse):
             layer.router_bias[...] += moves[:, place]
         first = end
-    return model
 
 
 class _Axes(NamedTuple):

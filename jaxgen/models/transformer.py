@@ -16,12 +16,13 @@ from jaxgen.models.config import TransformerConfig
 from jaxgen.models.context import AttentionContext, EncoderOutput, make_contexts
 from jaxgen.models.embedding import Embedding
 from jaxgen.models.head import Pooler, Transform
-from jaxgen.models.moe import Auxiliary, balanced, router_losses
+from jaxgen.models.moe import Auxiliary, balance, router_losses
 from jaxgen.models.parameters import gather, make_parameter
 from jaxgen.models.stack import Stack
 from jaxgen.ops.attention.masks import AttentionMask, AttentionSide, attention_side
 from jaxgen.ops.dropout import split
 from jaxgen.ops.initializers import Initializer, normal, zeros
+from jaxgen.ops.routing import RouterStatistics
 from jaxgen.ops.slots import mark
 from jaxgen.sharding.layout import Layout, spec, under_layout, using
 from jaxgen.sharding.rules import einsum, reshard
@@ -109,9 +110,9 @@ class Transformer(nnx.Module):
         batch = jax.tree.map(lambda x: reshard(jnp.asarray(x), tokens_layout), batch)
         key = key if config.differs_in_training else None
         embedding_key, encoder_key, stack_key, read_key = split(key, 4)
-        encoder = None
+        encoder, encoder_router = None, None
         if batch.encoder is not None:
-            encoder = self._encode(batch, batch.encoder, read_key, encoder_key)
+            encoder, encoder_router = self._encode(batch, batch.encoder, read_key, encoder_key)
         elif cache is not None and cache.cross is not None:
             segment_ids = jnp.minimum(batch.segment_ids, 1)
             context = _cross_context(segment_ids, cache.encoder_segment_ids)
@@ -156,10 +157,18 @@ class Transformer(nnx.Module):
             hidden = hidden * (config.embed_dim / config.width_factor) ** -0.5
         if config.width_factor != 1:
             hidden = hidden / config.width_factor
-        auxiliary = None if config.moe is None else router_losses(config.moe, result.router)
+        encoder_stack = config.encoder_stack
+        auxiliary = router_losses(
+            {
+                "router": (config.moe, result.router),
+                "encoder_router": (encoder_stack and encoder_stack.moe, encoder_router),
+            }
+        )
         return Output(hidden, auxiliary, cache, pooled)
 
-    def _encode(self, batch: Batch, read: EncoderInput, *keys) -> EncoderOutput:
+    def _encode(
+        self, batch: Batch, read: EncoderInput, *keys
+    ) -> tuple[EncoderOutput, RouterStatistics | None]:
         assert self.encoder is not None
         queries = attention_side(read.positions, read.segment_ids)
         whole = spec("batch", None)
@@ -169,8 +178,9 @@ class Transformer(nnx.Module):
         )
         embedding = self.embedding if self.encoder_embedding is None else self.encoder_embedding
         x = embedding(read.tokens, read.positions, None, keys[0])
-        hidden = self.encoder(x, read.segment_ids, contexts, key=keys[1]).hidden
-        return EncoderOutput(hidden, _cross_context(batch.segment_ids, attended.segment_ids))
+        result = self.encoder(x, read.segment_ids, contexts, key=keys[1])
+        context = _cross_context(batch.segment_ids, attended.segment_ids)
+        return EncoderOutput(result.hidden, context), result.router
 
     def after_update(self, metrics: dict[str, Any]) -> Transformer:
         """Returns the model after what an optimiser's step does not do: balancing the routers.
@@ -178,10 +188,12 @@ class Transformer(nnx.Module):
         Args:
           metrics: the step's, by name, each a mean over its tokens.
         """
-        moe = self.config.moe
-        if moe is None or not moe.bias_balancing:
-            return self
-        return balanced(self, metrics["router/load"])
+        model = self.with_layout(self.layout)
+        for stack, name in ((model.stack, "router/load"), (model.encoder, "encoder_router/load")):
+            moe = None if stack is None else stack.config.moe
+            if moe is not None and moe.bias_balancing:
+                balance(stack, metrics[name])
+        return model
 
     @under_layout
     def unembedding_table(self, dtype: Any) -> jax.Array:

@@ -94,6 +94,33 @@ def test_targets_read_the_source_of_their_segment_alone(name):
     assert moved[batch.segment_ids == 2].max() < 1e-6
 
 
+def test_a_sparse_encoder_has_its_own_losses_and_balance():
+    moe = dataclasses.replace(SPARSE.moe, bias_balancing=True, balance_rate=0.01)
+    encoder = dataclasses.replace(SPARSE, moe=moe)
+    decoder = MoEConfig(num_experts=8, experts_per_token=2, mlp_dim=8, load_balance_weight=0.5)
+    model = build(tiny_dense(encoder=encoder, moe=decoder))
+    output = model(batch_of())
+    figures = output.auxiliary.means | output.auxiliary.arrays
+    assert figures["router/load"].shape == (2, 8)
+    assert figures["encoder_router/load"].shape == (1, 4)
+    expected = sum(
+        weight * figures[f"{name}/load_balance_loss"].sum()
+        + 0.001 * figures[f"{name}/z_loss"].sum()
+        for name, weight in (("router", 0.5), ("encoder_router", 0.01))
+    )
+    np.testing.assert_allclose(output.auxiliary.loss, expected, rtol=1e-6)
+    load = np.array([[0.4, 0.3, 0.2, 0.1]], np.float32)
+    moved = dict(named_parameters(model.after_update({"encoder_router/load": load})))
+    changed = {
+        name: moved[name][...] - parameter[...]
+        for name, parameter in named_parameters(model)
+        if (moved[name][...] != parameter[...]).any()
+    }
+    ((name, change),) = changed.items()
+    assert name.startswith("encoder.groups.") and name.endswith("router_bias")
+    np.testing.assert_allclose(change[0], [-0.01, -0.01, 0.01, 0.01], rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["narrow", "sparse"])
 def test_a_mesh_changes_nothing(name):
     results = []
