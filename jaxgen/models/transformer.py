@@ -16,13 +16,13 @@ from jaxgen.models.config import TransformerConfig
 from jaxgen.models.context import AttentionContext, EncoderOutput, make_contexts
 from jaxgen.models.embedding import Embedding
 from jaxgen.models.head import Pooler, Transform
-from jaxgen.models.moe import Auxiliary, balance, router_losses
+from jaxgen.models.moe import balance
 from jaxgen.models.parameters import gather, make_parameter
 from jaxgen.models.stack import Stack
 from jaxgen.ops.attention.masks import AttentionMask, AttentionSide, attention_side
 from jaxgen.ops.dropout import split
 from jaxgen.ops.initializers import Initializer, normal, zeros
-from jaxgen.ops.routing import RouterStatistics
+from jaxgen.ops.routing import Auxiliary, RouterStatistics, router_losses
 from jaxgen.ops.slots import mark
 from jaxgen.sharding.layout import Layout, spec, under_layout, using
 from jaxgen.sharding.rules import einsum, reshard
@@ -228,8 +228,8 @@ def _unembedding_start(config: TransformerConfig) -> Initializer:
 
 def _cross_context(segment_ids: jax.Array, encoder_segment_ids: jax.Array) -> AttentionContext:
     """Returns the context in which targets attend to their own segment of the encoder's input."""
-    sides = (attention_side(ids, ids) for ids in (segment_ids, encoder_segment_ids))
-    return AttentionContext(AttentionMask((), *sides))
+    queries, keys = (attention_side(ids, ids) for ids in (segment_ids, encoder_segment_ids))
+    return AttentionContext(AttentionMask((), queries, keys))
 
 
 def _check_source(config: TransformerConfig, batch: Batch, cache: Cache | None) -> None:

@@ -44,6 +44,49 @@ class Routes(NamedTuple):
     weights: Any
 
 
+class Auxiliary(NamedTuple):
+    """A loss that a model adds to any objective, and its figures.
+
+    Attributes:
+      loss: scalar, added for each unit of the objective's weight.
+      means: [layers] each, reported by their mean over the layers.
+      arrays: reported whole.
+    """
+
+    loss: Any
+    means: dict[str, Any]
+    arrays: dict[str, Any]
+
+
+def router_losses(
+    stacks: dict[str, tuple[MoEConfig | None, RouterStatistics | None]],
+) -> Auxiliary | None:
+    """Returns the weighted losses of all sparse layers, and their figures; None without any.
+
+    Args:
+      stacks: by the name that its figures have: the weights, and the statistics of each of its
+        sparse layers, [sparse layers, ...].
+    """
+    total = None
+    for name, (moe, statistics) in stacks.items():
+        if moe is None or statistics is None:
+            continue
+        loss = moe.load_balance_weight * jnp.sum(statistics.load_balance_loss)
+        loss += moe.router_z_weight * jnp.sum(statistics.z_loss)
+        means = {
+            f"{name}/load_balance_loss": statistics.load_balance_loss,
+            f"{name}/z_loss": statistics.z_loss,
+            f"{name}/dropped": statistics.dropped,
+        }
+        one = Auxiliary(loss, means, {f"{name}/load": statistics.load})
+        total = (
+            one
+            if total is None
+            else Auxiliary(total.loss + loss, total.means | means, total.arrays | one.arrays)
+        )
+    return total
+
+
 def route(
     logits: jax.Array,
     is_token: jax.Array,

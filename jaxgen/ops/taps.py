@@ -61,6 +61,8 @@ def collected() -> Iterator[list[dict[str, Any]]]:
 def report_scanned(stacked: list[dict[str, Any]], repeats: int) -> None:
     """Reports what the body of a scan `collected`, [repeats, ...], in the order of its calls."""
     tap = _OPEN.get()
-    for repeat in range(repeats) if tap is not None else ():
+    if tap is None:
+        return
+    for repeat in range(repeats):
         for one in stacked:
             tap.reports.extend((name, value[repeat]) for name, value in one.items())

@@ -19,15 +19,16 @@ from support.helpers import (
 
 from jaxgen.configuration import load_text, to_gin
 from jaxgen.errors import ConfigError
+from jaxgen.models.base import abstract_model, check_model_fits
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.counting import count_parameters, forward_flops_per_token
-from jaxgen.models.moe import BLOCK_ROWS
 from jaxgen.models.parameters import named_parameters, number_of_parameters
 from jaxgen.models.stack_config import StackConfig
-from jaxgen.models.transformer import abstract_transformer, check_model_fits
 from jaxgen.ops.attention.biases import RelativeBias
 from jaxgen.ops.attention.masks import Bidirectional
+from jaxgen.ops.experts import BLOCK_ROWS
 from jaxgen.ops.moe_config import MoEConfig
+from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.mesh import make_mesh
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.loading import put_batch
@@ -59,7 +60,7 @@ def batch_of(length=32):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_counts_are_those_of_the_real_tree(name):
     config = CONFIGS[name]
-    model = abstract_transformer(config)
+    model = abstract_model(config)
     count = count_parameters(config)
     assert count.total == number_of_parameters(model)
     named = dict(named_parameters(model))
@@ -125,7 +126,7 @@ def test_a_sparse_encoder_has_its_own_losses_and_balance():
 def test_a_mesh_changes_nothing(name):
     results = []
     for mesh in (one_device_mesh(), make_mesh(MESHES["mixed"])):
-        check_model_fits(CONFIGS[name], Rules(), mesh)
+        check_model_fits(CONFIGS[name], Layout(), mesh)
         with jax.set_mesh(mesh):
             model = build(CONFIGS[name])
             batch = put_batch(batch_of(), mesh, Rules())

@@ -12,8 +12,8 @@ from support.helpers import build, families, one_row, source_of, tiny_model
 from jaxgen.commands.models import load_model, model_names
 from jaxgen.models.base import abstract_model
 from jaxgen.models.counting import count_parameters, forward_flops_per_token
-from jaxgen.models.moe import BLOCK_ROWS
 from jaxgen.models.parameters import number_of_parameters
+from jaxgen.ops.experts import BLOCK_ROWS
 
 ROOT = Path(__file__).parents[2]
 

@@ -101,7 +101,7 @@ def close(got, expected, name):
 @pytest.mark.parametrize("implementation", ["blocks", "ragged_dot"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_equals_all_experts_on_all_tokens(kind, implementation, monkeypatch):
-    monkeypatch.setattr("jaxgen.models.moe.default_implementation", lambda: implementation)
+    monkeypatch.setattr("jaxgen.ops.experts.default_implementation", lambda: implementation)
     weights, got = layer_gradients(kind, one_device_mesh())
     x, cotangent, segment_ids = inputs()
 
@@ -135,5 +135,5 @@ def test_without_a_gate_does_not_depend_on_the_mesh():
 
 def test_ragged_dot_on_a_mesh_equals_blocks_on_one_device(monkeypatch):
     on_one_device("swiglu")
-    monkeypatch.setattr("jaxgen.models.moe.default_implementation", lambda: "ragged_dot")
+    monkeypatch.setattr("jaxgen.ops.experts.default_implementation", lambda: "ragged_dot")
     check_mesh("swiglu", "fsdp, tensor, expert")
