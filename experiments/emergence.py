@@ -28,7 +28,7 @@ from jaxgen.data.generated import (
 from jaxgen.data.mixtures import Mixture
 from jaxgen.data.tasks import Task
 from jaxgen.evaluation.config import EvaluationTask
-from jaxgen.models.block_config import Initialization
+from jaxgen.ops.initializers import Initialization
 from jaxgen.runs.config import RunConfig
 from jaxgen.sweeps import Change, Sweep, axis, grid, product
 from jaxgen.sweeps.scaling_rules import ModelShape

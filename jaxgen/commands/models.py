@@ -10,8 +10,7 @@ from jaxgen.configuration.files import library_folders
 from jaxgen.configuration.suggesting import did_you_mean, nearest
 from jaxgen.errors import ConfigError
 from jaxgen.models.base import ParameterCount
-from jaxgen.models.card import ModelCard
-from jaxgen.models.config import TransformerConfig
+from jaxgen.models.config import ModelCard, TransformerConfig
 from jaxgen.models.counting import count_parameters, training_flops_per_token
 
 FLOPS_LENGTH = 2048

@@ -150,9 +150,8 @@ def registered_generators() -> Table:
 
 def registered_models() -> Table:
     """The names that gin/models/ uses; without the other rooms."""
-    from jaxgen.models.block_config import Initialization, LatentConfig, LayerConfig
-    from jaxgen.models.card import ModelCard
-    from jaxgen.models.config import TransformerConfig
+    from jaxgen.models.block_config import LatentConfig, LayerConfig
+    from jaxgen.models.config import ModelCard, TransformerConfig
     from jaxgen.models.parametrization import Parametrization
     from jaxgen.models.stack_config import StackConfig
     from jaxgen.objectives.next_token import NextToken
@@ -166,6 +165,7 @@ def registered_models() -> Table:
         Either,
         Window,
     )
+    from jaxgen.ops.initializers import Initialization
     from jaxgen.ops.moe_config import MoEConfig
     from jaxgen.ops.positions import LogTemperature, Rope, RopeScaling
 

@@ -6,8 +6,8 @@ import jax
 from flax import nnx
 
 from jaxgen.models.cache import KeyValue
-from jaxgen.models.context import AttentionContext
-from jaxgen.models.norms import Norm, rms_normalise
+from jaxgen.models.context import AttentionContext, with_table
+from jaxgen.models.norms import Norm
 from jaxgen.models.parameters import gather, kernel, kernel_stddev, make_parameter
 from jaxgen.models.parametrization import Axes
 from jaxgen.models.stack_config import BlockKind, StackConfig
@@ -15,6 +15,7 @@ from jaxgen.ops.attention.attend import attend
 from jaxgen.ops.attention.dense import AttentionCall
 from jaxgen.ops.initializers import normal, zeros
 from jaxgen.ops.linear import linear
+from jaxgen.ops.normalisation import rms_normalise
 from jaxgen.ops.slots import write_both
 from jaxgen.ops.taps import report
 from jaxgen.sharding.layout import spec
@@ -167,7 +168,7 @@ def attend_within(
             keys,
             values,
             context.mask,
-            context.bias_of(relative),
+            with_table(context.bias, relative),
             config.attention_soft_cap,
             config.attention_dropout,
             key,

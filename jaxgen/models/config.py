@@ -6,7 +6,6 @@ import dataclasses
 from typing import TYPE_CHECKING, Literal
 
 from jaxgen.errors import ConfigError
-from jaxgen.models.card import ModelCard
 from jaxgen.models.parametrization import check
 from jaxgen.models.stack_config import StackConfig
 from jaxgen.ops.attention.masks import Bidirectional
@@ -18,6 +17,29 @@ if TYPE_CHECKING:
     from jaxgen.models.base import ParameterCount
     from jaxgen.models.transformer import Transformer
     from jaxgen.sharding.layout import Layout
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelCard:
+    """A card holds what was published of a model, to compare its counts with.
+
+    Attributes:
+      name: as its authors call it.
+      source: the paper or public configuration that the shapes come from.
+      parameters: the published number; None where none was.
+      active_parameters: the published number of parameters that compute a token.
+      is_exact: whether `parameters` is exact, not rounded by its authors.
+      counts_head: whether `parameters` counts what stands between the last block and the logits.
+      note: what is undisclosed or cannot be reproduced.
+    """
+
+    name: str
+    source: str
+    parameters: int | None = None
+    active_parameters: int | None = None
+    is_exact: bool = False
+    counts_head: bool = True
+    note: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

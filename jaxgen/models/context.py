@@ -39,12 +39,6 @@ class AttentionContext:
     logit_factor: float = 1.0
     slots: Any = None
 
-    def bias_of(self, table: nnx.Param | None) -> AttentionBias | None:
-        """Returns the bias with a layer's own table, if it has one."""
-        if self.bias is None or table is None:
-            return self.bias
-        return dataclasses.replace(self.bias, table=gather(table, jnp.float32))
-
 
 class EncoderOutput(NamedTuple):
     """An encoder's output, as cross-attention attends to it.
@@ -79,13 +73,13 @@ def make_contexts(
     layers = config.layers
     same_tokens = slots is None and length_is_whole()
     both_ways = any(looks_ahead(layer.mask) for layer in layers)
-    bias = _bias(config, queries, keys, slots is not None, both_ways)
+    bias = with_table(_bias(config, queries, keys, slots is not None, both_ways), relative)
     angles = {}
     for rope in (layer.rope for layer in layers):
         if rope is not None and rope not in angles:
             width = config.latent.rope_dim if config.latent else config.width_of_head
             angles[rope] = rope.angles(queries.positions, width)
-    contexts = {
+    return {
         layer: AttentionContext(
             AttentionMask(layer.mask, queries, keys, same_tokens),
             bias,
@@ -98,10 +92,13 @@ def make_contexts(
         )
         for layer in layers
     }
-    return {
-        layer: dataclasses.replace(context, bias=context.bias_of(relative))
-        for layer, context in contexts.items()
-    }
+
+
+def with_table(bias: AttentionBias | None, table: nnx.Param | None) -> AttentionBias | None:
+    """Returns the bias with the table that a stack or a layer has for it, if it has one."""
+    if bias is None or table is None:
+        return bias
+    return dataclasses.replace(bias, table=gather(table, jnp.float32))
 
 
 def _bias(config, queries, keys, is_cached: bool, both_ways: bool) -> AttentionBias | None:

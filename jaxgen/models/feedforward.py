@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 from flax import nnx
 
 from jaxgen.models.parameters import gather, kernel, make_parameter
 from jaxgen.models.stack_config import StackConfig
+from jaxgen.ops.activations import activation
 from jaxgen.ops.dropout import dropout
 from jaxgen.ops.initializers import zeros
 from jaxgen.ops.linear import linear
 from jaxgen.ops.taps import report
 from jaxgen.sharding.layout import spec
-
-
-def activation(kind: str) -> Callable[[jax.Array], jax.Array]:
-    """The non-linearity of that name."""
-    return {
-        "silu": jax.nn.silu,
-        "gelu": lambda x: jax.nn.gelu(x, approximate=False),
-        "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
-        "relu": jax.nn.relu,
-    }[kind]
 
 
 class FeedForward(nnx.Module):

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxgen.models.feedforward import activation
 from jaxgen.models.norms import Norm
 from jaxgen.models.parameters import gather, kernel, make_parameter
 from jaxgen.models.stack_config import StackConfig
+from jaxgen.ops.activations import activation
 from jaxgen.ops.initializers import zeros
 from jaxgen.ops.linear import linear
 from jaxgen.sharding.layout import spec

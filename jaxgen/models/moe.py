@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxgen.errors import ConfigError, ShardingError
-from jaxgen.models.feedforward import FeedForward, activation
+from jaxgen.models.feedforward import FeedForward
 from jaxgen.models.parameters import gather, kernel, make_parameter
 from jaxgen.models.stack_config import StackConfig
+from jaxgen.ops.activations import activation
 from jaxgen.ops.experts import ExpertWeights, SplitOver, run_experts
 from jaxgen.ops.initializers import zeros
 from jaxgen.ops.moe_config import MoEConfig

@@ -9,6 +9,7 @@ from flax import nnx
 from jaxgen.models.parameters import gather, make_parameter
 from jaxgen.models.stack_config import StackConfig
 from jaxgen.ops.initializers import ones, zeros
+from jaxgen.ops.normalisation import last_axes, rms_normalise
 from jaxgen.ops.taps import report
 
 
@@ -35,19 +36,9 @@ class Norm(nnx.Module):
         scale = gather(self.scale, jnp.float32)
         x32 = x.astype(jnp.float32)
         if self.config.norm == "layer":
-            x32 = x32 - jnp.mean(x32, axis=_last(scale.ndim), keepdims=True)
+            x32 = x32 - jnp.mean(x32, axis=last_axes(scale.ndim), keepdims=True)
         y = rms_normalise(x32, self.config.norm_epsilon, scale.ndim)
         y = y * (scale + 1 if self.config.norm_unit_offset else scale)
         if self.bias is not None:
             y = y + gather(self.bias, jnp.float32)
         return report("norm", y.astype(x.dtype))
-
-
-def rms_normalise(x: jax.Array, epsilon: float, num_axes: int = 1) -> jax.Array:
-    """Returns x over its root mean square along the last `num_axes` axes, in the dtype of `x`."""
-    mean_square = jnp.mean(jnp.square(x), axis=_last(num_axes), keepdims=True)
-    return x * jax.lax.rsqrt(mean_square + epsilon)
-
-
-def _last(count: int) -> tuple[int, ...]:
-    return tuple(range(-count, 0))

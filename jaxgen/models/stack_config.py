@@ -7,9 +7,10 @@ import math
 from typing import Literal
 
 from jaxgen.errors import ConfigError
-from jaxgen.models.block_config import Initialization, LatentConfig, LayerConfig
+from jaxgen.models.block_config import LatentConfig, LayerConfig
 from jaxgen.models.parametrization import Parametrization
 from jaxgen.ops.attention.biases import PositionBias
+from jaxgen.ops.initializers import Initialization
 from jaxgen.ops.moe_config import MoEConfig
 
 BiasGroup = Literal["qkv", "attention_out", "feed_forward", "norm", "logits"]
@@ -153,13 +154,6 @@ class StackConfig:
     def groups(self) -> tuple[Group, ...]:
         """The blocks in order, as units that repeat."""
         return _grouped(self.num_layers, self.layers, self.moe)
-
-    @property
-    def num_sparse_layers(self) -> int:
-        """Blocks with experts."""
-        return sum(
-            group.repeats * sum(kind.is_sparse for kind in group.unit) for group in self.groups
-        )
 
     @property
     def differs_in_training(self) -> bool:

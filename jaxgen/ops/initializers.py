@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -29,3 +31,30 @@ def zeros(key, shape, out_sharding):
     """Every entry is 0."""
     del key
     return jnp.zeros(shape, jnp.float32, out_sharding=out_sharding)
+
+
+@dataclasses.dataclass(frozen=True)
+class Initialization:
+    """The distribution of initial parameters: matrices normal, scales 1, biases 0.
+
+    Attributes:
+      kernel: the variance: "fan_in" 1 / n_in; "glorot" 2 / (n_in + n_out); "fixed" stddev^2.
+      stddev: of "fixed".
+      embedding_stddev: of the token, position and type tables.
+      residual_scaling: whether projections back to the stream are divided by sqrt(2 * num_layers)
+        (GPT-2).
+      query_scaling: whether queries begin smaller by sqrt(head_dim), instead of a scale on the
+        logits of attention (T5).
+    """
+
+    kernel: Literal["fan_in", "glorot", "fixed"] = "fan_in"
+    stddev: float = 0.02
+    embedding_stddev: float = 0.02
+    residual_scaling: bool = True
+    query_scaling: bool = False
+
+    def kernel_stddev(self, n_in: float, n_out: float) -> float:
+        """Returns the standard deviation of a matrix that sums over `n_in`."""
+        if self.kernel == "fixed":
+            return self.stddev
+        return n_in**-0.5 if self.kernel == "fan_in" else (2 / (n_in + n_out)) ** 0.5

@@ -8,9 +8,9 @@ import pytest
 from support.helpers import build, one_row
 
 from jaxgen.diagnostics.coordinates import Coordinates, activations, check_coordinates
-from jaxgen.models.block_config import Initialization
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.parametrization import Parametrization
+from jaxgen.ops.initializers import Initialization
 
 MUP = Parametrization("mup", base_embed_dim=32, zero_readout=True)
 LAST = {"attention.-1", "feed_forward.-1", "stream.-1", "logits"}

@@ -21,7 +21,7 @@ from jaxgen.evaluation.choices import MultipleChoice
 from jaxgen.evaluation.generations import Generation
 from jaxgen.evaluation.harness import HarnessModel, run_harness
 from jaxgen.evaluation.likelihood import Scorer
-from jaxgen.models.block_config import Initialization
+from jaxgen.ops.initializers import Initialization
 
 CODEC = ByteCodec()
 RECORDS = [

@@ -22,8 +22,8 @@ from jaxgen.evaluation.summary import summarise
 from jaxgen.files import read_rows
 from jaxgen.generation.policies import SamplingPolicy
 from jaxgen.generation.sampling import pad_prompts, sample
-from jaxgen.models.block_config import Initialization
 from jaxgen.objectives.next_token import NextToken
+from jaxgen.ops.initializers import Initialization
 
 CODEC = ByteCodec()
 

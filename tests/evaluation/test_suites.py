@@ -29,8 +29,8 @@ from jaxgen.evaluation.summary import summarise
 from jaxgen.files import read_rows
 from jaxgen.generation.continuing import continue_prompts
 from jaxgen.generation.policies import SamplingPolicy
-from jaxgen.models.block_config import Initialization
 from jaxgen.objectives.next_token import NextToken
+from jaxgen.ops.initializers import Initialization
 
 CODEC = ByteCodec()
 QUESTIONS = tuple(

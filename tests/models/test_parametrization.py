@@ -10,9 +10,10 @@ from support.helpers import ALL_BIASES, build, random_batch, tiny_dense, tiny_mo
 
 from jaxgen.errors import ConfigError
 from jaxgen.models.attention import attention_scale
-from jaxgen.models.block_config import Initialization, LatentConfig, LayerConfig
+from jaxgen.models.block_config import LatentConfig, LayerConfig
 from jaxgen.models.parameters import named_parameters
 from jaxgen.models.parametrization import Multipliers, Parametrization, grows
+from jaxgen.ops.initializers import Initialization
 
 MUP = Parametrization("mup", base_embed_dim=16)
 COMPLETEP = Parametrization("completep", base_embed_dim=16, base_num_layers=1)
