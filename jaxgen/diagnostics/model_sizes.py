@@ -20,6 +20,8 @@ def with_width(config: TransformerConfig, width: int) -> TransformerConfig:
     """
     if config.latent is not None:
         raise ConfigError("model.latent has ranks that follow no width; vary the depth instead.")
+    if config.encoder is not None:
+        raise ConfigError("model.encoder has a width of its own; vary the depth instead.")
     factor = Fraction(width, config.embed_dim)
 
     def scaled(name: str, value: int) -> int:
@@ -50,5 +52,10 @@ def with_width(config: TransformerConfig, width: int) -> TransformerConfig:
 
 def with_depth(config: TransformerConfig, depth: int) -> TransformerConfig:
     """Returns the model at another depth, that of the encoder included if there is one."""
-    encoder = depth if config.num_encoder_layers else 0
-    return dataclasses.replace(config, num_layers=depth, num_encoder_layers=encoder)
+    own = config.encoder
+    return dataclasses.replace(
+        config,
+        num_layers=depth,
+        num_encoder_layers=depth if config.num_encoder_layers else 0,
+        encoder=None if own is None else dataclasses.replace(own, num_layers=depth),
+    )
