@@ -6,7 +6,7 @@ should be of its size (McCandlish et al., 1812.06162).
 
     jaxgen sweep experiments/critical_batch.py --go
     jaxgen diagnose critical_batch runs/critical_batch@1
-    jaxgen diagnose noise_scale runs/critical_batch@1/b8-r2
+    jaxgen diagnose noise_scale runs/critical_batch@1/b8-r4
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jaxgen.training.schedules import WarmupStableDecay
 
 STEPS = {32: 600, 16: 700, 8: 900, 4: 1300, 2: 2000}
 """By batch in rows, enough for each to reach one loss."""
-FACTORS = (1, 2, 4)
+FACTORS = (2, 4, 8)
 RATE = 1e-3
 """At a batch of 8 rows; it follows the square root of the batch."""
 SIZE = ModelShape(head_dim=16, mlp_ratio=3).change("", 2, 32)

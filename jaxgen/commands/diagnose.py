@@ -123,6 +123,8 @@ def noise_scale(arguments: argparse.Namespace) -> int:
 def critical_batch(arguments: argparse.Namespace) -> int:
     """Prints the steps to one loss by batch size, and the critical batch fitted to them.
 
+    Returns 1 if the critical batch is outside the batch sizes of the runs, else 0.
+
     Args:
       arguments: `study`, the folder of the runs; `loss`.
     """
@@ -134,13 +136,14 @@ def critical_batch(arguments: argparse.Namespace) -> int:
     from jaxgen.studies.study_runs import read_runs
 
     groups: dict[int, dict[str, list]] = {}
-    lengths = set()
+    lengths, rates = set(), {}
     for run in read_runs(arguments.study):
         file = run.directory.config_file
         train = load_text(file.read_text(), source=str(file)).train
         if train.batch_ramp is not None:
             raise ConfigError(f"the run {run.name} has a train.batch_ramp, so it has no one batch.")
         lengths.add(train.length)
+        rates[run.name] = getattr(train.schedule, "peak", 0.0)
         rows = read_metrics(run.directory.metrics_file)
         groups.setdefault(train.batch_size, {})[run.name] = rows
     if len(lengths) > 1:
@@ -155,6 +158,12 @@ def critical_batch(arguments: argparse.Namespace) -> int:
         if reached:
             best[size] = min((steps, name) for name, steps in reached.items())
     fit = fit_critical_batch({size: steps for size, (steps, _) in best.items()})
+    worst = max(abs(fit.steps(size) / steps - 1) for size, (steps, _) in best.items())
+    at_edge = [
+        size
+        for size, (_, name) in best.items()
+        if rates[name] in {choose(rates[one] for one in groups[size]) for choose in (min, max)}
+    ]
     _print_table(
         f"steps to a training loss of {loss:.4f}",
         ["batch", "best run", "steps", "fitted", "examples"],
@@ -166,8 +175,13 @@ def critical_batch(arguments: argparse.Namespace) -> int:
     print(
         f"critical batch: {fit.size:.3g} rows of {lengths.pop()} tokens; least steps "
         f"{fit.min_steps:.0f}, least examples {fit.min_examples:.0f} (1812.06162, equation 2.11)\n"
-        "it is that of the learning rates tried: sweep them at every batch size"
+        f"largest error of the fitted steps: {worst:.0%}"
     )
+    if at_edge:
+        print(f"the best rate is the lowest or highest tried at batches of {at_edge}: try more")
+    if not min(best) <= fit.size <= max(best):
+        print("it is outside the batch sizes of the runs: an extrapolation, not a measurement")
+        return 1
     return 0
 
 

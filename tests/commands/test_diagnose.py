@@ -59,10 +59,15 @@ def test_mistakes_are_one_message(flags, words, capsys):
     assert message.startswith("error: ") and words in message
 
 
-def write_run(folder, name, batch, steps, rows):
+def write_run(folder, name, batch, steps, rows, rate=1e-3):
     config = load(
         ["runs/quickstart.gin"],
-        [f"run.name='{name}'", f"train.batch_size={batch}", f"train.steps={steps}"],
+        [
+            f"run.name='{name}'",
+            f"train.batch_size={batch}",
+            f"train.steps={steps}",
+            f"warmup_cosine.peak={rate}",
+        ],
     )
     directory = RunDirectory(folder / name)
     directory.path.mkdir()
@@ -72,20 +77,35 @@ def write_run(folder, name, batch, steps, rows):
     append_rows(directory.metrics_file, rows)
 
 
-def test_the_critical_batch_of_a_study_is_found(tmp_path, capsys):
+def write_batches(folder, batches, rates):
     """Losses fall as 4 - step / (2 S), so that 3.5 is reached after S = 20 + 600 / batch steps."""
-    for batch in (4, 16, 64):
-        for name, slowness in (("good", 1), ("bad", 2)):
+    for batch in batches:
+        for (name, slowness), rate in zip(SLOWNESS.items(), rates, strict=True):
             needed = slowness * (20 + 600 / batch)
-            rows = [{"step": s, "loss": 4 - s / needed / 2} for s in range(10, 200, 10)]
-            write_run(tmp_path, f"b{batch}-{name}", batch, 200, rows)
+            rows = [{"step": s, "loss": 4 - s / needed / 2} for s in range(10, 400, 10)]
+            write_run(folder, f"b{batch}-{name}", batch, 400, rows, rate)
+
+
+SLOWNESS = {"low": 2, "good": 1, "high": 3}
+
+
+def test_the_critical_batch_of_a_study_is_found(tmp_path, capsys):
+    write_batches(tmp_path, (4, 16, 64), (1e-3, 2e-3, 4e-3))
     assert main(["diagnose", "critical_batch", str(tmp_path), "--loss=3.5"]) == 0
     page = capsys.readouterr().out
     assert "critical batch: 30 rows of 256 tokens; least steps 20, least examples 600" in page
-    assert "b16-good" in page and "bad" not in page
+    assert "b16-good" in page and "low" not in page and "high" not in page
+    assert "largest error of the fitted steps: 0%" in page
 
 
-def test_the_noise_scale_is_told_beside_the_batch(tmp_path, capsys):
+def test_a_critical_batch_that_was_not_measured_is_no_success(tmp_path, capsys):
+    write_batches(tmp_path, (2, 4, 8), (1e-3, 4e-3, 2e-3))
+    assert main(["diagnose", "critical_batch", str(tmp_path), "--loss=3.5"]) == 1
+    page = capsys.readouterr().out
+    assert "highest tried at batches of [2, 4, 8]" in page and "an extrapolation" in page
+
+
+def test_the_noise_scale_is_printed_beside_the_batch(tmp_path, capsys):
     noise = {"noise_scale/variance": 32.0, "noise_scale/squared_gradient": 1.0}
     write_run(tmp_path, "noisy", 16, 20, [{"step": 10, **noise}, {"step": 20, **noise}])
     assert main(["diagnose", "noise_scale", str(tmp_path / "noisy"), "--parts=1"]) == 0
