@@ -21,7 +21,7 @@ from jaxgen.data.features import PromptAnswer
 from jaxgen.data.generated import (
     Addition,
     AssociativeRecall,
-    Generated,
+    GeneratedSource,
     LookupChain,
     SparseParity,
 )
@@ -59,7 +59,7 @@ class Ladder:
       parts: scored beside the task, never trained on.
     """
 
-    source: Generated
+    source: GeneratedSource
     shapes: tuple[tuple[int, int], ...]
     steps: int
     instances: int
@@ -106,7 +106,7 @@ def ladder_runs(name: str) -> list[RunConfig]:
     task = Task(name, ladder.source, PromptAnswer())
     base = load(["runs/quickstart.gin"])
     # All instances of a task are equally long, and each is a row.
-    (example,) = task.encode([ladder.source.open("train")[0]])
+    (example,) = task.encode(task.instances(1, 0))
     base = dataclasses.replace(
         base,
         # Embeddings that begin much smaller than a layer's output are drowned by it, and second

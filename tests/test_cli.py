@@ -111,7 +111,7 @@ def test_a_report_about_a_runs_data(tmp_path, capsys):
     assert main(report) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == str(path) and "prose@1" in lines[4] and "epochs" in lines[4]
-    assert "<title>quickstart: what a model reads</title>" in path.read_text()
+    assert "<title>quickstart: the data of a run</title>" in path.read_text()
 
 
 def test_models_are_listed_by_size_with_what_was_published(capsys):

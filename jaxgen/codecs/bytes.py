@@ -31,27 +31,27 @@ class ByteCodec:
 
     @property
     def vocab_size(self) -> int:
-        """Bytes and special tokens."""
+        """The number of bytes and special tokens."""
         return 256 + len(self._special_ids)
 
     @property
     def pad_id(self) -> int:
-        """Fills rows."""
+        """The id that fills rows."""
         return 256
 
     @property
     def begin_id(self) -> int:
-        """Stands before a text that has nothing before it."""
+        """The id before the first token of a text."""
         return 257
 
     @property
     def end_id(self) -> int:
-        """Ends a document or an answer."""
+        """The id that ends a document or an answer."""
         return 258
 
     @property
     def digest(self) -> str:
-        """There is only one byte codec, but for its control tokens."""
+        """The name of the byte codec and of its control tokens."""
         return "bytes" if self.special is None else f"bytes+{hash_of(self.special.names)}"
 
     @property
@@ -60,11 +60,11 @@ class ByteCodec:
         return np.arange(256, dtype=np.int32)
 
     def special_id(self, name: str) -> int:
-        """The id of a control token; DataError if there is none of this name."""
+        """Returns the id of a control token; DataError if there is none of this name."""
         return find_special(name, self._special_ids, "the byte codec")
 
     def encode(self, text: str, *, parse_special: bool = False) -> np.ndarray:
-        """Text to ids [length] int32."""
+        """Returns the ids [length] int32 of a text."""
         if not parse_special:
             return np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8).astype(np.int32)
         names = "|".join(re.escape(name) for name in self._special_ids)
@@ -75,11 +75,11 @@ class ByteCodec:
         return np.concatenate(parts).astype(np.int32)
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """`encode` of each."""
+        """Encodes each text."""
         return [self.encode(text) for text in texts]
 
     def decode(self, ids: Sequence[int] | np.ndarray, *, keep_special: bool = False) -> str:
-        """Ids to text; control tokens vanish, or are their names, and invalid UTF-8 is replaced."""
+        """Returns the text of ids; see `Codec.decode`."""
         names = {number: name.encode() for name, number in self._special_ids.items()}
         kept = (
             bytes([i]) if 0 <= i < 256 else names.get(int(i), b"") if keep_special else b""
@@ -88,16 +88,16 @@ class ByteCodec:
         return b"".join(kept).decode("utf-8", "replace")
 
     def pieces(self, ids: Sequence[int] | np.ndarray) -> list[str]:
-        """ASCII as it is, spaces as `␣`, other bytes as `\\xff`, control tokens by name."""
+        """Returns ASCII as it is, spaces as `␣`, other bytes as `\\xff`, control tokens by name."""
         names = {number: name for name, number in self._special_ids.items()}
         return [names.get(i, f"#{i}") if i > 255 else visible(bytes([i])) for i in map(int, ids)]
 
     def keep_in(self, folder: pathlib.Path) -> None:
-        """Bytes need nothing kept."""
+        """Stores nothing, as bytes need no file."""
 
 
 def visible(piece: bytes) -> str:
-    """A token's bytes as a person can read them."""
+    """Returns a token's bytes as a person can read them."""
     try:
         text = piece.decode("utf-8")
     except UnicodeDecodeError:
@@ -110,5 +110,5 @@ def visible(piece: bytes) -> str:
 
 
 def hash_of(names: tuple[str, ...]) -> str:
-    """8 hexadecimal digits of the names."""
+    """Returns 8 hexadecimal digits of the names."""
     return hashlib.sha256("\0".join(names).encode()).hexdigest()[:8]

@@ -1,23 +1,28 @@
-"""What turns text into token ids and back."""
+"""The protocol of codecs, which turn text into token ids and back.
+
+Any frozen dataclass with these methods can be the codec of a task; `ByteCodec` is a short example.
+`digest` tells codecs apart, and `keep_in` stores one beside the run that uses it.
+"""
 
 from __future__ import annotations
 
 import pathlib
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 
+@runtime_checkable
 class Codec(Protocol):
     """A frozen configuration object that is also the tokenizer.
 
     Attributes:
       vocab_size: ids lie in [0, vocab_size).
-      pad_id: fills rows.
-      begin_id: stands before a text that has nothing before it.
-      end_id: ends a document or an answer.
-      digest: equal for equal tokenizers; kept in the run.
+      pad_id: the id that fills rows.
+      begin_id: the id before the first token of a text.
+      end_id: the id that ends a document or an answer.
+      digest: a text that is equal for equal tokenizers; kept in the run.
     """
 
     @property
@@ -37,11 +42,11 @@ class Codec(Protocol):
 
     @property
     def plain_ids(self) -> np.ndarray:
-        """[plain] int32: the ids that text can become."""
+        """The ids that text can become, [plain] int32."""
         ...
 
     def special_id(self, name: str) -> int:
-        """The id of a control token.
+        """Returns the id of a control token.
 
         Raises:
           DataError: if the tokenizer has none of this name.
@@ -49,26 +54,26 @@ class Codec(Protocol):
         ...
 
     def encode(self, text: str, *, parse_special: bool = False) -> np.ndarray:
-        """Text to ids [length] int32, without begin and end.
+        """Returns the ids [length] int32 of a text, without begin and end.
 
         The name of a control token is text like any other, unless `parse_special`.
         """
         ...
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """`encode` of many texts, on all cores where that helps."""
+        """Encodes many texts, on all cores where that helps."""
         ...
 
     def decode(self, ids: Sequence[int] | np.ndarray, *, keep_special: bool = False) -> str:
-        """Ids to text; control tokens vanish, or are their names, and invalid UTF-8 is replaced."""
+        """Returns the text of ids, with control tokens left out or as names, and as valid UTF-8."""
         ...
 
     def pieces(self, ids: Sequence[int] | np.ndarray) -> list[str]:
-        """What each token shows to a person, spaces and bytes made visible."""
+        """Returns each token for a person to read, spaces and bytes made visible."""
         ...
 
     def keep_in(self, folder: pathlib.Path) -> None:
-        """Leaves in a run's folder what is needed to read its tokens; checks what is there.
+        """Stores the codec in a run's folder, or checks the one that is there.
 
         Raises:
           DataError: if the folder holds another tokenizer.

@@ -1,4 +1,4 @@
-"""Whether a tokenizer gives every text back."""
+"""A check that a tokenizer gives every text back."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ PROBES = (
 
 
 def lost(codec: Codec) -> list[str]:
-    """The probes that do not come back as they were; none where a tokenizer is lossless."""
+    """Returns the probes that do not come back as they were; none if it is lossless."""
     return [text for text in PROBES if codec.decode(codec.encode(text)) != text]

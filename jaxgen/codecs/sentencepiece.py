@@ -43,7 +43,8 @@ class SentencePieceCodec:
         found = hashlib.sha256(content).hexdigest()[:16]
         if self.digest is not None and self.digest != found:
             raise DataError(
-                f"the tokenizer {self.path} has digest {found}, but {self.digest} is asked for: "
+                f"the tokenizer {self.path} has digest {found}, and the configuration "
+                f"{self.digest}: "
                 "put that file back, or train anew with this one."
             )
         object.__setattr__(self, "digest", found)
@@ -62,7 +63,7 @@ class SentencePieceCodec:
         try:
             return SentencePieceProcessor(model_file=self.path)
         except (RuntimeError, OSError) as error:
-            raise DataError(f"{self.path} is no SentencePiece model.") from error
+            raise DataError(f"{self.path} is not a SentencePiece model.") from error
 
     @functools.cached_property
     def _special_ids(self) -> dict[str, int]:
@@ -79,45 +80,45 @@ class SentencePieceCodec:
 
     @property
     def vocab_size(self) -> int:
-        """Pieces, and the control tokens after them."""
+        """The number of pieces and of the control tokens after them."""
         return max(self._processor.get_piece_size(), max(self._special_ids.values()) + 1)
 
     @property
     def pad_id(self) -> int:
-        """Fills rows."""
+        """The id that fills rows."""
         return self._special_ids[PAD]
 
     @property
     def begin_id(self) -> int:
-        """Stands before a text that has nothing before it."""
+        """The id before the first token of a text."""
         return self._special_ids[BEGIN]
 
     @property
     def end_id(self) -> int:
-        """Ends a document or an answer."""
+        """The id that ends a document or an answer."""
         return self._special_ids[END]
 
     @property
     def plain_ids(self) -> np.ndarray:
-        """[plain] int32: all ids but those of control tokens."""
+        """All ids but those of control tokens, [plain] int32."""
         return np.setdiff1d(np.arange(self.vocab_size), list(self._special_ids.values()))
 
     def special_id(self, name: str) -> int:
-        """The id of a control token; DataError if there is none of this name."""
+        """Returns the id of a control token; DataError if there is none of this name."""
         return find_special(name, self._special_ids, f"the tokenizer {self.path}")
 
     def encode(self, text: str, *, parse_special: bool = False) -> np.ndarray:
-        """Text to ids [length] int32, without begin and end."""
+        """Returns the ids [length] int32 of a text, without begin and end."""
         if parse_special and text in self._special_ids:
             return np.array([self._special_ids[text]], np.int32)
         return np.array(self._processor.encode(text), np.int32)
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """`encode` of each, on all cores."""
+        """Encodes each text, on all cores."""
         return [np.array(ids, np.int32) for ids in self._processor.encode(list(texts))]
 
     def decode(self, ids: Sequence[int] | np.ndarray, *, keep_special: bool = False) -> str:
-        """Ids to text; control tokens vanish, or are their names."""
+        """Returns the text of ids; control tokens are left out, or are their names."""
         names = {number: name for name, number in self._special_ids.items()}
         parts, plain = [], []
         for number in map(int, ids):
@@ -130,7 +131,7 @@ class SentencePieceCodec:
         return "".join([*parts, self._processor.decode(plain)])
 
     def pieces(self, ids: Sequence[int] | np.ndarray) -> list[str]:
-        """Each token's text by itself, spaces made visible."""
+        """Returns each token's text by itself, spaces made visible."""
         names = {number: name for name, number in self._special_ids.items()}
         size = self._processor.get_piece_size()
         return [

@@ -21,15 +21,15 @@ MODALITIES = tuple(
 
 @dataclasses.dataclass(frozen=True)
 class SpecialTokens:
-    """Which control tokens there are, in this order.
+    """The control tokens of a codec, in this order.
 
     Attributes:
-      mask: `<|mask|>`, of masked_tokens.
-      infilling: `<|fim_prefix|>`, `<|fim_suffix|>`, `<|fim_middle|>`.
-      chat: `<|system|>`, `<|user|>`, `<|assistant|>`, `<|end_of_turn|>`.
-      modalities: of image, audio and video each a begin, a place and an end.
-      sentinels: how many of `<|sentinel_0|>` and on, of span_corruption.
-      reserved: how many of `<|reserved_0|>` and on, for what is thought of later.
+      mask: whether there is `<|mask|>`, for masked_tokens.
+      infilling: whether there are `<|fim_prefix|>`, `<|fim_suffix|>`, `<|fim_middle|>`.
+      chat: whether there are `<|system|>`, `<|user|>`, `<|assistant|>`, `<|end_of_turn|>`.
+      modalities: whether image, audio and video each have a begin, a placeholder and an end token.
+      sentinels: number of sentinels, `<|sentinel_0|>` and so on, for span_corruption.
+      reserved: number of reserved tokens, `<|reserved_0|>` and so on, for later uses.
     """
 
     mask: bool = True
@@ -61,10 +61,10 @@ class SpecialTokens:
 
 
 def find_special(name: str, ids: Mapping[str, int], tokenizer: str) -> int:
-    """The id of a control token.
+    """Returns the id of a control token.
 
     Raises:
-      DataError: naming the token, the tokenizer, and what to do.
+      DataError: naming the token, the tokenizer, and the fix.
     """
     if name in ids:
         return ids[name]
@@ -75,6 +75,6 @@ def find_special(name: str, ids: Mapping[str, int], tokenizer: str) -> int:
     else:
         cure = (
             "give it its control tokens (byte_codec.special = @special_tokens(), or `jaxgen "
-            "tokenizer train`), or name the token of this tokenizer that is meant"
+            "tokenizer train`), or name another token that this tokenizer has"
         )
     raise DataError(f"{tokenizer} has no control token {name!r}: {cure}.")

@@ -27,8 +27,8 @@ class TokenizerCodec:
 
     Attributes:
       path: the file.
-      digest: the sha256 of the file, checked when it is read. Given in a configuration it makes
-        the run refuse any other tokenizer; None takes the file's own.
+      digest: the sha256 of the file, checked when it is read. A configuration that has one refuses
+        any other tokenizer; None takes the file's own.
       pad: the token that fills rows.
       begin: the token before a text that has nothing before it.
       end: the token that ends a document or an answer.
@@ -50,7 +50,8 @@ class TokenizerCodec:
             ) from error
         if self.digest is not None and self.digest != found:
             raise DataError(
-                f"the tokenizer {self.path} has digest {found}, but {self.digest} is asked for: "
+                f"the tokenizer {self.path} has digest {found}, and the configuration "
+                f"{self.digest}: "
                 "a model only understands the tokenizer it was trained with. Put that file back, "
                 "or train anew with this one."
             )
@@ -79,22 +80,22 @@ class TokenizerCodec:
 
     @property
     def vocab_size(self) -> int:
-        """Ids, special tokens included."""
+        """The number of ids, special tokens included."""
         return self._tokenizer.get_vocab_size(with_added_tokens=True)
 
     @property
     def pad_id(self) -> int:
-        """Fills rows."""
+        """The id that fills rows."""
         return self._special_id(self.pad)
 
     @property
     def begin_id(self) -> int:
-        """Stands before a text that has nothing before it."""
+        """The id before the first token of a text."""
         return self._special_id(self.begin)
 
     @property
     def end_id(self) -> int:
-        """Ends a document or an answer."""
+        """The id that ends a document or an answer."""
         return self._special_id(self.end)
 
     def _special_id(self, token: str) -> int:
@@ -117,15 +118,15 @@ class TokenizerCodec:
         return self._plain_ids
 
     def has_special(self, name: str) -> bool:
-        """Whether there is a control token of this name."""
+        """Returns whether there is a control token of this name."""
         return name in self._special_ids
 
     def special_id(self, name: str) -> int:
-        """The id of a control token; DataError if there is none of this name."""
+        """Returns the id of a control token; DataError if there is none of this name."""
         return find_special(name, self._special_ids, f"the tokenizer {self.path}")
 
     def encode(self, text: str, *, parse_special: bool = False) -> np.ndarray:
-        """Text to ids [length] int32."""
+        """Returns the ids [length] int32 of a text."""
         tokenizer = self._parsing_tokenizer if parse_special else self._tokenizer
         return np.array(tokenizer.encode(text, add_special_tokens=False).ids, np.int32)
 
@@ -136,20 +137,20 @@ class TokenizerCodec:
         return tokenizer
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """`encode` of each, on all cores."""
+        """Encodes each text, on all cores."""
         encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(one.ids, np.int32) for one in encoded]
 
     def decode(self, ids: Sequence[int] | np.ndarray, *, keep_special: bool = False) -> str:
-        """Ids to text; control tokens vanish, or are their names, and invalid UTF-8 is replaced."""
+        """Returns the text of ids; see `Codec.decode`."""
         return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=not keep_special)
 
     def pieces(self, ids: Sequence[int] | np.ndarray) -> list[str]:
-        """Each token's text by itself, spaces and odd bytes made visible."""
+        """Returns each token's text by itself, spaces and odd bytes made visible."""
         return [visible(self.decode([i], keep_special=True).encode()) for i in ids]
 
     def content(self) -> bytes:
-        """The file, checked against the digest."""
+        """Returns the content of the file, checked against the digest."""
         content = pathlib.Path(self.path).read_bytes()
         dataclasses.replace(self)
         return content

@@ -29,7 +29,7 @@ def train_tokenizer(
     are tokens, so that any text comes back exactly.
 
     Args:
-      texts: the sample to learn from.
+      texts: the sample.
       vocab_size: ids, control tokens included.
       path: the file to write.
       kind: "bpe" (1508.07909), the same file for the same sample; or "unigram" (1804.10959), whose

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jaxgen.commands.tasks import load_mixture
 from jaxgen.data.report import write_data_report
-from jaxgen.data.statistics import Plan
+from jaxgen.data.statistics import ReadingPlan
 
 
 def report(arguments: argparse.Namespace) -> int:
@@ -29,7 +29,8 @@ def report(arguments: argparse.Namespace) -> int:
         batch_size = arguments.batch_size or train.batch_size
         total = arguments.steps or train.total_steps(run.model.count().active)
         num_rows = train.batch_sizes.rows_before(total)
-    plan = Plan(batch_size, length, source_length, num_rows, 0 if run is None else run.train.seed)
+    seed = 0 if run is None else run.train.seed
+    plan = ReadingPlan(batch_size, length, source_length, num_rows, seed)
     statistics = write_data_report(mixture, plan, Path(arguments.output))
     for one in statistics:
         print(

@@ -10,10 +10,11 @@ import jax
 
 from jaxgen.codecs.tokenizer import TokenizerCodec
 from jaxgen.configuration import fingerprint, load, to_gin
-from jaxgen.data.denoising import AnyObjective, MaskedTokens, NextToken, PrefixLM, SpanCorruption
+from jaxgen.data.denoising import MaskedTokens, PrefixLM, SpanCorruption
 from jaxgen.data.embedded import StandardLibraryProse
 from jaxgen.data.features import Text
 from jaxgen.data.mixtures import Mixture
+from jaxgen.data.protocols import Denoising
 from jaxgen.data.tasks import Task
 from jaxgen.errors import InterchangeError
 from jaxgen.interchange.exporting import choose_family, export_model
@@ -135,7 +136,7 @@ def _default_run(checkpoint: Checkpoint, codec: TokenizerCodec) -> RunConfig:
     """The embedded prose, to be predicted in the way of the model's architecture."""
     model = checkpoint.config
     has_encoder = model.has_encoder
-    task = Task("prose", StandardLibraryProse(), Text(objective=_objective(model, codec)), codec)
+    task = Task("prose", StandardLibraryProse(), Text(denoising=_denoising(model, codec)), codec)
     length = min(model.max_length or LENGTH, LENGTH)
     return RunConfig(
         model,
@@ -150,7 +151,7 @@ def _default_run(checkpoint: Checkpoint, codec: TokenizerCodec) -> RunConfig:
     )
 
 
-def _objective(model: TransformerConfig, codec: TokenizerCodec) -> AnyObjective:
+def _denoising(model: TransformerConfig, codec: TokenizerCodec) -> Denoising | None:
     if model.has_encoder:
         has_sentinels = codec.has_special("<extra_id_0>")
         return SpanCorruption(sentinel="<extra_id_{}>") if has_sentinels else PrefixLM()
@@ -162,4 +163,4 @@ def _objective(model: TransformerConfig, codec: TokenizerCodec) -> AnyObjective:
                 "name a --gin_file with a mixture."
             )
         return MaskedTokens(mask=known[0])
-    return NextToken()
+    return None

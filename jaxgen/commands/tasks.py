@@ -64,7 +64,8 @@ def show_task(arguments: argparse.Namespace) -> int:
         task, arguments.examples, arguments.seed, arguments.longest, arguments.encoder,
         arguments.split,
     )  # fmt: skip
-    print(f"{task.identity}: {_row(task)[1]}, {_row(task)[2]}; metrics {', '.join(task.metrics)}")
+    _, source, features, *_ = _row(task)
+    print(f"{task.identity}: {source}, {features}; metrics {', '.join(task.metric_names)}")
     for number, one in enumerate(shown, start=1):
         print(f"\nexample {number} of {len(shown)}")
         for line in _lines(one, task):
@@ -106,12 +107,11 @@ def load_mixture(gin_files: list[str], bindings: list[str]) -> tuple[Mixture, Ru
 
 
 def _row(task: Task) -> tuple[str, ...]:
-    objective = getattr(task.features, "objective", None)
-    features = type(task.features).__name__
+    features, denoising = type(task.features).__name__, task.features.denoising
     return (
         task.identity,
         type(task.source).__name__,
-        features if objective is None else f"{features}, {type(objective).__name__}",
+        features if denoising is None else f"{features}, {type(denoising).__name__}",
         ", ".join(type(step).__name__ for step in task.preprocessors) or "-",
         task.codec.digest,
         "any" if task.epochs is None else f"{task.epochs:g}",

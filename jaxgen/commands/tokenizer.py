@@ -17,11 +17,11 @@ from jaxgen.data.text_files import Jsonl, TextFiles
 from jaxgen.errors import DataError
 
 HELD_BACK = 20
-"""One text of so many is not learnt from, and tells how many bytes a token has."""
+"""One text in so many is left out of training, to measure the bytes of a token."""
 
 
 def train(arguments: argparse.Namespace) -> int:
-    """Writes a tokenizer.json and prints what it makes of text it has not seen.
+    """Writes a tokenizer.json and prints its bytes a token on held-back text.
 
     Args:
       arguments: `text` (patterns), `kind`, `vocab_size`, `output`, `sample` (megabytes), `seed`,
@@ -29,7 +29,7 @@ def train(arguments: argparse.Namespace) -> int:
     """
     held_back: list[str] = []
 
-    def learnt() -> Iterator[str]:
+    def training() -> Iterator[str]:
         for number, text in enumerate(sample(arguments.text, arguments.sample, arguments.seed)):
             if number % HELD_BACK == HELD_BACK - 1:
                 held_back.append(text)
@@ -40,7 +40,7 @@ def train(arguments: argparse.Namespace) -> int:
     if not arguments.plain:
         special = SpecialTokens(sentinels=arguments.sentinels, reserved=arguments.reserved)
     codec = train_tokenizer(
-        learnt(), arguments.vocab_size, arguments.output, arguments.kind, special
+        training(), arguments.vocab_size, arguments.output, arguments.kind, special
     )
     print(f"{arguments.output}: {codec.vocab_size} tokens, digest {codec.digest}")
     if held_back:
@@ -49,7 +49,7 @@ def train(arguments: argparse.Namespace) -> int:
 
 
 def show(arguments: argparse.Namespace) -> int:
-    """Prints what a tokenizer is, and its tokens of a text.
+    """Prints a description of a tokenizer, and its tokens of a text.
 
     Args:
       arguments: `file`, a tokenizer.json or a SentencePiece .model; `text` or None.
@@ -89,7 +89,7 @@ def open_codec(file: str) -> Codec:
     added = Tokenizer.from_file(file).get_added_tokens_decoder()
     names = [token.content for _, token in sorted(added.items()) if token.special]
     if not names:
-        raise DataError(f"{file} has no control token at all; add one that ends a text.")
+        raise DataError(f"{file} has no control token; add one that ends a text.")
     return TokenizerCodec(file, pad=names[0], begin=names[0], end=names[0])
 
 

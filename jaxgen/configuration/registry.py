@@ -11,7 +11,6 @@ def registered() -> Table:
     from jaxgen.codecs.sentencepiece import SentencePieceCodec
     from jaxgen.codecs.special import SpecialTokens
     from jaxgen.codecs.tokenizer import TokenizerCodec
-    from jaxgen.data import denoising as data_denoising
     from jaxgen.data.bigbench import BigBench
     from jaxgen.data.chat import Chat
     from jaxgen.data.denoising import MaskedTokens, PrefixLM, SpanCorruption
@@ -63,7 +62,6 @@ def registered() -> Table:
         "text": Text,
         "prompt_answer": PromptAnswer,
         "chat": Chat,
-        "next_token": data_denoising.NextToken,
         "prefix_lm": PrefixLM,
         "span_corruption": SpanCorruption,
         "masked_tokens": MaskedTokens,

@@ -14,8 +14,11 @@ from jaxgen.configuration.bindings import Binding, Reference
 
 RENAMED: Final[Mapping[str, str | None]] = {
     "layer.visibility": "layer.mask",
+    "list_functions.given": "list_functions.function_by",
     "model.label_smoothing": "next_token_loss.label_smoothing",
     "model.z_loss": "next_token_loss.z_loss",
+    "text.objective": "text.denoising",
+    "text.objective@next_token": None,
 }
 """Old name to new name.
 

@@ -23,7 +23,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from jaxgen.batch import Batch
 from jaxgen.codecs.codec import Codec
-from jaxgen.data.sources import Split
+from jaxgen.data.protocols import Split
 
 HostRows = Callable[[int], Sequence[int]]
 """The size of a global batch to the numbers of its rows that one host needs; picklable."""

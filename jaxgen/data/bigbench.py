@@ -7,7 +7,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from jaxgen.data.sources import Entry, FileSource, OnError, Record
+from jaxgen.data.protocols import Record
+from jaxgen.data.sources import Entry, FileSource, OnError
 from jaxgen.data.storage import open_binary
 from jaxgen.data.text_files import as_text
 from jaxgen.errors import DataError
@@ -38,7 +39,7 @@ class BigBench(FileSource):
     ENDINGS: ClassVar[tuple[str, ...]] = ("task.json",)
 
     def entries(self, file: str) -> Iterator[Entry]:
-        """The examples, in order."""
+        """Yields the examples, in order."""
         with open_binary(file) as stream:
             try:
                 task = json.loads(as_text(stream.read(), file))
@@ -46,7 +47,7 @@ class BigBench(FileSource):
                 raise DataError(f"{file}: not JSON ({error}).") from error
         if not isinstance(task, dict) or not isinstance(task.get("examples"), list):
             raise DataError(
-                f"{file} is no BIG-bench task: an object with a list of examples is wanted."
+                f"{file} is not a BIG-bench task, which is an object with a list of examples."
             )
         for number, example in enumerate(task["examples"]):
             place = f"{file}, example {number}"
@@ -57,22 +58,22 @@ class BigBench(FileSource):
 
 
 def _record(task: Mapping[str, Any], example: Mapping[str, Any]) -> Record:
-    """An example's record; raises LookupError, TypeError or ValueError for what is not one."""
+    """Returns an example's record; raises LookupError, TypeError or ValueError if malformed."""
     before = task.get("example_input_prefix", "\nQ: ")
     after = task.get("example_output_prefix", "\nA: ")
-    asked = f"{task.get('task_prefix', '')}{before}{example['input']}"
+    prompt = f"{task.get('task_prefix', '')}{before}{example['input']}"
     scores = example.get("target_scores")
     if scores is None:
         targets = example["target"]
         targets = [targets] if isinstance(targets, str) else [str(one) for one in targets]
-        return {"prompt": asked + after, "answer": targets[0], "targets": targets}
+        return {"prompt": prompt + after, "answer": targets[0], "targets": targets}
     choices = list(scores)
     if task.get("append_choices_to_input", True):
         mark = task.get("choice_prefix", "\n  choice: ")
-        asked += "".join(f"{mark}{choice}" for choice in choices)
+        prompt += "".join(f"{mark}{choice}" for choice in choices)
     label = max(range(len(choices)), key=lambda place: float(scores[choices[place]]))
     return {
-        "prompt": asked + after,
+        "prompt": prompt + after,
         "choices": choices,
         "label": label,
         "scores": [float(score) for score in scores.values()],

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from jaxgen.codecs.codec import Codec
 from jaxgen.data.parts import Example, Part, encode_parts, parts_of
-from jaxgen.data.sources import Record
+from jaxgen.data.protocols import Record
 from jaxgen.errors import ConfigError, DataError
 
 TEMPLATE = (
@@ -21,7 +21,7 @@ TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
-"""Of the control tokens that jaxgen's tokenizers reserve."""
+"""A template of the control tokens that jaxgen's tokenizers reserve."""
 # Private-use characters stand for a message's text while the template is filled in, between spaces
 # that no template writes, but one may strip.
 _OPEN, _CLOSE, _SPACE = "\ue000", "\ue001", "\u2003"
@@ -30,10 +30,10 @@ _PLACE = re.compile(f"({_SPACE}?){_OPEN}([0-9]+){_CLOSE}({_SPACE}?)")
 
 @dataclasses.dataclass(frozen=True)
 class Chat:
-    """Conversations: a list of {"role", "content"}, the assistant's turns learnt and scored.
+    """Conversations: a list of {"role", "content"}, the assistant's turns in the loss and scored.
 
-    The template is Jinja as in tokenizer_config.json. What it writes itself may name control
-    tokens; what people wrote in a conversation never becomes one.
+    The template is Jinja as in tokenizer_config.json. Its own text may name control tokens; the
+    text of a message never becomes one.
 
     Attributes:
       messages: the record's field that holds the conversation.
@@ -48,8 +48,12 @@ class Chat:
     begin: str = ""
     end: str = "<|end_of_turn|>"
 
+    is_split = False
+    denoising = None
+    has_answers = True
+
     def parts(self, record: Record) -> list[Part]:
-        """What the template writes and what was said, in order.
+        """Returns the text of the template and of the messages, in order.
 
         Raises:
           DataError: if the record has no conversation, or the template does not take it.
@@ -58,25 +62,25 @@ class Chat:
         pieces: list[Part] = []
         for turn, message in enumerate(messages):
             is_answer = message["role"] == "assistant"
-            asked = self._fill(messages[:turn], is_answer)
-            said = self._fill(messages[: turn + 1], False)
-            if not said.startswith(asked):
+            prompt = self._fill(messages[:turn], is_answer)
+            whole = self._fill(messages[: turn + 1], False)
+            if not whole.startswith(prompt):
                 raise DataError(
                     "the chat template changes what stands before a turn when the turn is added, "
                     f"so its answers cannot be told apart (turn {turn}, {message['role']}); use a "
                     "template that only appends."
                 )
             before = self._fill(messages[:turn], False)
-            pieces += self._split(asked[len(before) :], messages, False)
-            pieces += self._split(said[len(asked) :], messages, is_answer)
+            pieces += self._split(prompt[len(before) :], messages, False)
+            pieces += self._split(whole[len(prompt) :], messages, is_answer)
         return pieces
 
     def identity(self) -> tuple[object, ...]:
-        """What the tokens depend on: the template itself, wherever it lies."""
+        """Returns all that the tokens depend on: the template itself, wherever it lies."""
         return self, _read(self.template)
 
     def encode(self, records: Iterable[Record], codec: Codec) -> list[Example]:
-        """Records as tokens; raises DataError as `parts` does."""
+        """Returns the tokens of records; raises DataError as `parts` does."""
         return [encode_parts(parts_of(r) or self.parts(r), codec) for r in records]
 
     def _messages(self, record: Record) -> list[dict[str, Any]]:
@@ -111,16 +115,16 @@ class Chat:
         return text.removeprefix(self.begin) if self.begin else text
 
     def _split(self, text: str, messages: list[dict[str, Any]], is_answer: bool) -> list[Part]:
-        """What the template wrote, as control text, and what was said, as plain text."""
+        """Splits a filled template into its own control text and the messages' plain text."""
         parts, end = [], 0
         for place in _PLACE.finditer(text):
             if place.start() > end:
                 parts.append(Part(text[end : place.start()], is_answer, is_answer, True))
-            said = str(messages[int(place.group(2))]["content"])
+            content = str(messages[int(place.group(2))]["content"])
             # A template that strips a message has stripped the spaces around its place.
-            said = said if place.group(1) else said.lstrip()
-            said = said if place.group(3) else said.rstrip()
-            parts.append(Part(said, is_answer, is_answer))
+            content = content if place.group(1) else content.lstrip()
+            content = content if place.group(3) else content.rstrip()
+            parts.append(Part(content, is_answer, is_answer))
             end = place.end()
         if end < len(text):
             parts.append(Part(text[end:], is_answer, is_answer, True))
@@ -128,7 +132,7 @@ class Chat:
 
 
 class _Refused(Exception):
-    """What a template raises with `raise_exception`."""
+    """The error that a template raises with `raise_exception`."""
 
 
 @functools.lru_cache(maxsize=16)
@@ -138,7 +142,7 @@ def _compiled(template: str):
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Generation(Extension):
-        """The tag with which some templates mark what the assistant says; it writes nothing."""
+        """The tag with which some templates mark the assistant's text; it writes nothing."""
 
         tags: ClassVar[set[str]] = {"generation"}
 
@@ -161,7 +165,7 @@ def _compiled(template: str):
     try:
         return environment.from_string(template)
     except jinja2.TemplateSyntaxError as error:
-        raise ConfigError(f"chat.template is no Jinja template: {error}.") from error
+        raise ConfigError(f"chat.template is not a Jinja template: {error}.") from error
 
 
 def _read(template: str) -> str:
@@ -179,6 +183,6 @@ def _read(template: str) -> str:
         raise ConfigError(f"chat.template: {template} cannot be read: {error.strerror}.") from error
     except (json.JSONDecodeError, KeyError) as error:
         raise ConfigError(
-            f"chat.template: {template} is no tokenizer_config.json with a chat_template (or of "
-            "several none named default); name a .jinja file."
+            f"chat.template: {template} is not a tokenizer_config.json with a chat_template (or "
+            "none of several is named default); name a .jinja file."
         ) from error

@@ -1,8 +1,8 @@
-"""What is to be predicted of a document: the next token, its rest, spans or masked tokens of it.
+"""Denoisings: a text's rest after a prefix, spans or masked tokens of it, to be predicted.
 
-An objective is frozen data and a function of a chunk of a document: [tokens] ids to a `Segment`,
-with draws that are new in each epoch. How long its segments are depends on the chunk's length
-alone, so that rows can be packed before anything is drawn.
+A denoising is frozen data and a function of a chunk of a document, [tokens] ids, to a `Segment`,
+with draws that are new in each epoch. The length of its segments depends on the chunk's length
+alone, so that rows can be packed before anything is drawn. See `protocols.Denoising`.
 """
 
 from __future__ import annotations
@@ -13,37 +13,32 @@ import numpy as np
 
 from jaxgen.codecs.codec import Codec
 from jaxgen.data.draws import Draws
+from jaxgen.data.protocols import Sizes
 from jaxgen.data.segments import Segment, continuation
 from jaxgen.errors import ConfigError, DataError
-
-Sizes = tuple[np.ndarray, np.ndarray]
-"""[chunks] tokens in a row, and in the encoder's row."""
-
-
-@dataclasses.dataclass(frozen=True)
-class NextToken:
-    """Every token from those before it. Documents are laid end to end and cut into rows."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PrefixLM:
-    """The rest of a chunk from its beginning, which sees all of itself (1910.10683, 3.2.3).
+    """Predicts the rest of a chunk after its prefix, which sees all of itself (1910.10683, 3.2.3).
 
     Attributes:
-      suffix_share: how much of a chunk is the rest (UL2's S-denoiser: 0.25); None cuts anywhere,
+      suffix_share: share of a chunk that is predicted (UL2's S-denoiser: 0.25); None cuts anywhere,
         each place equally likely.
-      mode: a text before every chunk that tells objectives apart (UL2, 2205.05131: "[S2S] ").
+      mode: a text before every chunk that tells denoisings apart (UL2, 2205.05131: "[S2S] ").
     """
 
     suffix_share: float | None = None
     mode: str = ""
+
+    has_blocks = True
 
     def __post_init__(self):
         if self.suffix_share is not None:
             _check_share("prefix_lm.suffix_share", self.suffix_share)
 
     def sizes(self, chunks: np.ndarray, codec: Codec, has_source: bool) -> Sizes:
-        """[chunks] lengths to the most tokens in rows and in the encoder's rows."""
+        """Maps [chunks] lengths to the largest sizes of their segments."""
         mode = len(codec.encode(self.mode))
         if not has_source:
             return chunks + mode + 1, np.zeros_like(chunks)
@@ -53,14 +48,14 @@ class PrefixLM:
         return suffixes + 1, chunks - suffixes + mode + 1
 
     def segment(self, ids: np.ndarray, codec: Codec, draws: Draws, has_source: bool) -> Segment:
-        """A chunk's segment."""
+        """Returns a chunk's segment."""
         if self.suffix_share is None:
             suffix = int(draws.integers(1, max(len(ids) - 1, 1))[0]) + 1
         else:
             suffix = int(self._suffix(np.array(len(ids))))
         cut = len(ids) - suffix
-        given = np.concatenate([codec.encode(self.mode), ids[:cut]])
-        return continuation(given, ids[cut:], codec, has_source)
+        prefix = np.concatenate([codec.encode(self.mode), ids[:cut]])
+        return continuation(prefix, ids[cut:], codec, has_source)
 
     def _suffix(self, chunks: np.ndarray) -> np.ndarray:
         assert self.suffix_share is not None
@@ -69,13 +64,13 @@ class PrefixLM:
 
 @dataclasses.dataclass(frozen=True)
 class SpanCorruption:
-    """Spans that sentinels stand for (T5, 1910.10683, 3.1.4 and figure 2).
+    """Predicts spans that sentinels stand for in the text (T5, 1910.10683, 3.1.4 and figure 2).
 
     Attributes:
       density: share of a chunk's tokens in spans.
-      mean_length: of a span.
+      mean_length: mean tokens of a span.
       sentinel: the names of the sentinels in the tokenizer, with "{}" for their numbers.
-      mode: a text before every chunk that tells objectives apart (UL2, 2205.05131: "[NLU] ").
+      mode: a text before every chunk that tells denoisings apart (UL2, 2205.05131: "[NLU] ").
     """
 
     density: float = 0.15
@@ -83,13 +78,15 @@ class SpanCorruption:
     sentinel: str = "<|sentinel_{}|>"
     mode: str = ""
 
+    has_blocks = True
+
     def __post_init__(self):
         _check_share("span_corruption.density", self.density)
         if self.mean_length < 1:
             raise ConfigError(f"span_corruption.mean_length={self.mean_length} must be 1 or more.")
 
     def counts(self, chunks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """[chunks] lengths to how many of their tokens are in spans, and in how many spans."""
+        """Maps [chunks] lengths to the numbers of tokens in spans, and of spans."""
         chunks = np.asarray(chunks, np.int64)
         noise = np.clip(np.round(chunks * self.density).astype(np.int64), 1, None)
         noise = np.minimum(noise, np.maximum(chunks - 1, 1))
@@ -97,23 +94,23 @@ class SpanCorruption:
         return noise, np.minimum(spans, np.maximum(chunks - noise, 1))
 
     def sizes(self, chunks: np.ndarray, codec: Codec, has_source: bool) -> Sizes:
-        """[chunks] lengths to the tokens in rows and in the encoder's rows."""
+        """Maps [chunks] lengths to the sizes of their segments."""
         noise, spans = self.counts(chunks)
         mode = len(codec.encode(self.mode))
-        given, wanted = chunks - noise + spans + mode, noise + spans
+        inputs, targets = chunks - noise + spans + mode, noise + spans
         if has_source:
-            return wanted + 1, given + 1
-        return given + wanted + 1, np.zeros_like(chunks)
+            return targets + 1, inputs + 1
+        return inputs + targets + 1, np.zeros_like(chunks)
 
     def segment(self, ids: np.ndarray, codec: Codec, draws: Draws, has_source: bool) -> Segment:
-        """A chunk's segment."""
+        """Returns a chunk's segment."""
         is_noise = self.noise(len(ids), draws)
-        given, wanted = replace_spans(ids, is_noise, self.sentinels(ids, is_noise, codec))
-        given = np.concatenate([codec.encode(self.mode), given])
-        return continuation(given, wanted, codec, has_source)
+        inputs, targets = replace_spans(ids, is_noise, self.sentinels(ids, is_noise, codec))
+        inputs = np.concatenate([codec.encode(self.mode), inputs])
+        return continuation(inputs, targets, codec, has_source)
 
     def noise(self, length: int, draws: Draws) -> np.ndarray:
-        """[length] bool: which tokens are in spans; the first is not, the last is."""
+        """Draws [length] bool, true for tokens in spans; the first is not, the last is."""
         if length == 1:
             return np.ones(1, bool)
         noise, spans = (int(count) for count in self.counts(np.array(length)))
@@ -123,7 +120,7 @@ class SpanCorruption:
         return np.repeat(np.arange(2 * spans) % 2 == 1, lengths)
 
     def sentinels(self, ids: np.ndarray, is_noise: np.ndarray, codec: Codec) -> np.ndarray:
-        """The sentinels that so many spans need.
+        """Returns the sentinels of the spans.
 
         Raises:
           DataError: if the tokenizer has too few, or the text holds some already.
@@ -136,33 +133,33 @@ class SpanCorruption:
 def replace_spans(
     ids: np.ndarray, is_noise: np.ndarray, sentinels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A text with sentinels for its spans, and the spans, each after its sentinel.
+    """Returns a text with sentinels for its spans, and the spans, each after its sentinel.
 
     Where the text goes on after the last span, one more sentinel, if there is one, ends the spans
     (figure 2 of 1910.10683).
     """
     begins = np.flatnonzero(np.diff(is_noise.astype(np.int8), prepend=0) == 1)
-    given = np.where(is_noise, 0, ids)
-    given[begins] = sentinels[: len(begins)]
+    inputs = np.where(is_noise, 0, ids)
+    inputs[begins] = sentinels[: len(begins)]
     keep = ~is_noise
     keep[begins] = True
     number = np.cumsum(np.diff(is_noise.astype(np.int8), prepend=0) == 1)[is_noise] - 1
-    wanted = np.insert(
+    targets = np.insert(
         ids[is_noise], np.searchsorted(number, np.arange(len(begins))), sentinels[: len(begins)]
     )
     if len(sentinels) > len(begins) and not is_noise[-1]:
-        wanted = np.append(wanted, sentinels[len(begins)])
-    return given[keep], wanted
+        targets = np.append(targets, sentinels[len(begins)])
+    return inputs[keep], targets
 
 
 @dataclasses.dataclass(frozen=True)
 class MaskedTokens:
-    """Some tokens, most of them masked, from all the others (BERT, 1810.04805, 3.1).
+    """Predicts some tokens, most of them masked, from all the others (BERT, 1810.04805, 3.1).
 
     Attributes:
       rate: share of the tokens that are predicted.
-      masked: of these, the share that the mask token stands for.
-      random: of these, the share that another token stands for; the rest stand for themselves.
+      masked: share of these that the mask token replaces.
+      random: share of these that another token replaces; the rest stay themselves.
       mask: the mask token's name in the tokenizer.
     """
 
@@ -170,6 +167,8 @@ class MaskedTokens:
     masked: float = 0.8
     random: float = 0.1
     mask: str = "<|mask|>"
+
+    has_blocks = False
 
     def __post_init__(self):
         _check_share("masked_tokens.rate", self.rate)
@@ -180,17 +179,17 @@ class MaskedTokens:
             )
 
     def sizes(self, chunks: np.ndarray, codec: Codec, has_source: bool) -> Sizes:
-        """[chunks] lengths to the tokens in rows; begin and end stand around each chunk."""
+        """Maps [chunks] lengths to sizes; begin and end tokens stand around each chunk."""
         del codec
         if has_source:
             raise DataError(
-                "the objective masked_tokens is of a model without an encoder beside it; use "
-                "span_corruption, or leave out train.source_length."
+                "masked_tokens is for a model without an encoder beside it; use span_corruption, "
+                "or leave out train.source_length."
             )
         return chunks + 2, np.zeros_like(chunks)
 
     def segment(self, ids: np.ndarray, codec: Codec, draws: Draws, has_source: bool) -> Segment:
-        """A chunk's segment, targets in their own places."""
+        """Returns a chunk's segment, targets in their own places."""
         del has_source
         count = max(1, round(len(ids) * self.rate))
         is_target = draws.chosen(len(ids), count)
@@ -205,12 +204,8 @@ class MaskedTokens:
         return Segment(tokens, targets, np.pad(is_target.astype(np.float32), 1))
 
 
-Objective = PrefixLM | SpanCorruption | MaskedTokens
-AnyObjective = NextToken | Objective
-
-
 def _divide(total: int, parts: int, draws: Draws) -> np.ndarray:
-    """[parts] positive lengths that add up to a total, all divisions equally likely."""
+    """Draws [parts] positive lengths that add up to a total, all divisions equally likely."""
     is_cut = draws.chosen(total - 1, parts - 1)
     return np.diff(np.flatnonzero(np.concatenate([[True], is_cut, [True]])))
 

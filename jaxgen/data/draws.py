@@ -18,19 +18,19 @@ class Draws:
         self._bits = np.random.Philox(key=hash64(*seed))
 
     def uniform(self, count: int) -> np.ndarray:
-        """[count] float64 in [0, 1)."""
+        """Draws [count] float64 in [0, 1)."""
         return (self._bits.random_raw(count) >> np.uint64(11)) * 2.0**-53
 
     def integers(self, count: int, stop: int) -> np.ndarray:
-        """[count] int64 in [0, stop); the bias is below stop / 2^53."""
+        """Draws [count] int64 in [0, stop); the bias is below stop / 2^53."""
         return (self.uniform(count) * stop).astype(np.int64)
 
     def permutation(self, length: int) -> np.ndarray:
-        """A permutation of range(length)."""
+        """Draws a permutation of range(length)."""
         return np.argsort(self._bits.random_raw(length), kind="stable")
 
     def chosen(self, length: int, count: int) -> np.ndarray:
-        """[length] bool, `count` of them true, every choice equally likely."""
+        """Draws [length] bool, `count` of them true, every choice equally likely."""
         is_chosen = np.zeros(length, bool)
         is_chosen[self.permutation(length)[:count]] = True
         return is_chosen

@@ -2,8 +2,8 @@
 
 The standard library's sources are the code; their docstrings and the language reference in
 `pydoc_data.topics` are the English prose. Both split by file, with the same key, so that a held-out
-file's docstrings are not learnt as code either. A file that speaks of its licence is never held
-out, so that no held-out loss rewards knowing licences by heart.
+file's docstrings are not trained on as code either. A file that mentions its licence is never held
+out, so that no held-out loss rewards memorised licences.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jaxgen.data.hashing import hash64, is_heldout
-from jaxgen.data.sources import Record, Split
+from jaxgen.data.protocols import Record, Split
 from jaxgen.errors import DataError
 
 # Tests of Python itself, bundled third-party wheels, tables and generated grammars.
@@ -39,13 +39,13 @@ class StandardLibraryCode:
     heldout_fraction: float = 0.05
 
     def read(self, split: Split) -> Iterator[Record]:
-        """The files of a split, in the order of their names."""
+        """Yields the files of a split, in the order of their names."""
         for key, text in _files():
-            if _of_split(key, text, self.heldout_fraction) == split:
+            if _split_of(key, text, self.heldout_fraction) == split:
                 yield {"text": text, "path": key}
 
     def content_digest(self) -> str:
-        """Changes with Python."""
+        """Returns a text that changes with Python."""
         return _digest("code", self.heldout_fraction)
 
 
@@ -62,25 +62,25 @@ class StandardLibraryProse:
     min_characters: int = 200
 
     def read(self, split: Split) -> Iterator[Record]:
-        """The records of a split: docstrings in the order of the files' names, then topics."""
+        """Yields the records of a split: docstrings in the order of the files, then topics."""
         from pydoc_data.topics import topics
 
         for key, text in _files():
-            if _of_split(key, text, self.heldout_fraction) == split:
+            if _split_of(key, text, self.heldout_fraction) == split:
                 prose = "\n\n".join(_docstrings(text))
                 if len(prose) >= self.min_characters:
                     yield {"text": prose, "path": key}
         for name in sorted(topics):
-            if _of_split(f"topic:{name}", topics[name], self.heldout_fraction) == split:
+            if _split_of(f"topic:{name}", topics[name], self.heldout_fraction) == split:
                 yield {"text": topics[name].strip(), "path": f"topic:{name}"}
 
     def content_digest(self) -> str:
-        """Changes with Python."""
+        """Returns a text that changes with Python."""
         return _digest("prose", self.heldout_fraction, self.min_characters)
 
 
 def _files() -> Iterator[tuple[str, str]]:
-    """(path below the library, text) of every source file, by name."""
+    """Yields (path below the library, text) of every source file, by name."""
     root = Path(sysconfig.get_paths()["stdlib"])
     found = False
     for file in sorted(root.rglob("*.py")):
@@ -97,7 +97,7 @@ def _files() -> Iterator[tuple[str, str]]:
         )
 
 
-def _of_split(key: str, text: str, heldout_fraction: float) -> Split:
+def _split_of(key: str, text: str, heldout_fraction: float) -> Split:
     lowered = text.lower()
     if any(word in lowered for word in LICENCE_WORDS):
         return "train"

@@ -1,4 +1,4 @@
-"""Which fields of a record become tokens, and which of those are learnt."""
+"""Features: the fields of a record that become tokens, and which of those are in the loss."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
-from jaxgen.data.denoising import AnyObjective, NextToken
 from jaxgen.data.parts import Example, Part, encode_parts, parts_of
-from jaxgen.data.sources import Record
+from jaxgen.data.protocols import Denoising, Record
 from jaxgen.errors import DataError
 
 
@@ -21,18 +20,22 @@ class Text:
 
     Attributes:
       field: the record's field that holds the text.
-      objective: what is to be predicted of it.
+      denoising: the corruption that the model undoes; None predicts each token from those before
+        it.
     """
 
     field: str = "text"
-    objective: AnyObjective = NextToken()
+    denoising: Denoising | None = None
+
+    is_split = True
+    has_answers = False
 
     def identity(self) -> tuple[object, ...]:
-        """What the tokens depend on; the objective works on them."""
+        """Returns all that the tokens depend on; see `Features.identity`."""
         return (self.field,)
 
     def encode(self, records: Iterable[Record], codec: Codec) -> list[Example]:
-        """Records as tokens, all of which are learnt.
+        """Returns the tokens of records, all of which are in the loss.
 
         Raises:
           DataError: if a record lacks the field.
@@ -50,28 +53,32 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class PromptAnswer:
-    """Prompts with right answers: an example is never split, and the answers are scored.
+    """Prompts with correct answers: an example is never split, and the answers are scored.
 
     A record has a prompt and an answer, or "turns": a list of [prompt, answer], one after another.
 
     Attributes:
       prompt: the record's field that holds the prompt.
       answer: the record's field that holds the answer.
-      loss_on_prompt: whether the prompt's tokens are learnt too.
+      loss_on_prompt: whether the prompt's tokens are in the loss too.
     """
 
     prompt: str = "prompt"
     answer: str = "answer"
     loss_on_prompt: bool = False
 
+    is_split = False
+    denoising = None
+    has_answers = True
+
     def turns(self, record: Record) -> list[tuple[str, str]]:
-        """The prompts and answers of a record, in order."""
+        """Returns the prompts and answers of a record, in order."""
         if "turns" in record:
             return [(str(prompt), str(answer)) for prompt, answer in record["turns"]]
         return [(field(record, self.prompt), field(record, self.answer))]
 
     def parts(self, record: Record) -> list[Part]:
-        """The same as parts."""
+        """Returns the prompts and answers as parts."""
         return [
             part
             for prompt, answer in self.turns(record)
@@ -79,11 +86,11 @@ class PromptAnswer:
         ]
 
     def identity(self) -> tuple[object, ...]:
-        """What the tokens depend on."""
+        """Returns all that the tokens depend on."""
         return (self,)
 
     def encode(self, records: Iterable[Record], codec: Codec) -> list[Example]:
-        """Records as tokens.
+        """Returns the tokens of records.
 
         Raises:
           DataError: if a record lacks a field.
@@ -92,7 +99,7 @@ class PromptAnswer:
 
 
 def field(record: Record, name: str) -> str:
-    """A field of a record as text.
+    """Returns a field of a record as text.
 
     Raises:
       DataError: if the record lacks it, or it is not text.

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from jaxgen.data.draws import Draws
 from jaxgen.data.hashing import hash64
-from jaxgen.data.preprocessors import Context, need, record_key, seed_of
+from jaxgen.data.preprocessors import need, record_key, seed_of
+from jaxgen.data.protocols import Context, Record
 from jaxgen.data.sampling import sample
-from jaxgen.data.sources import Record
 from jaxgen.errors import ConfigError, DataError
 
 
@@ -17,16 +17,16 @@ from jaxgen.errors import ConfigError, DataError
 class FewShot:
     """Writes `count` solved examples before each prompt.
 
-    They are drawn from the training split, for each record by itself, and never are the record or
-    one with the same prompt, so that no answer is told.
+    They are drawn from the training split, for each record by itself, and are never the record or
+    one with the same prompt, so that no answer leaks.
 
     Attributes:
-      count: of solved examples.
+      count: number of solved examples.
       prompt: the field that holds the prompt.
       answer: the field that holds the answer.
-      between: stands between an answer and the next prompt.
-      pool: so many records of the training split are drawn from.
-      seed: of what is drawn.
+      between: the text between an answer and the next prompt.
+      pool: number of records of the training split to draw from.
+      seed: the seed of the draws.
     """
 
     count: int
@@ -43,7 +43,7 @@ class FewShot:
             )
 
     def apply(self, records: Iterator[Record], context: Context) -> Iterator[Record]:
-        """The records with longer prompts."""
+        """Yields the records with longer prompts."""
         solved: list[Record] | None = None
         for record in records:
             if solved is None:
@@ -51,7 +51,7 @@ class FewShot:
             shots = self._drawn(record, solved)
             parts = [self._text(shot) + self.between for shot in shots]
             prompt = "".join(parts) + str(need(record, self.prompt, "few_shot.prompt"))
-            # What tells records apart must not grow with the prompt.
+            # The key that tells records apart must not grow with the prompt.
             key = record.get("key", f"{hash64(record_key(record)):016x}")
             yield record | {self.prompt: prompt, "key": key}
 
@@ -66,8 +66,8 @@ class FewShot:
         ]
         if len(shots) < self.count:
             raise DataError(
-                f"few_shot.count={self.count} solved examples are wanted, and the training split "
-                f"has {len(shots)} others; give more records or a smaller count."
+                f"few_shot.count={self.count} needs as many solved examples, and the training "
+                f"split has {len(shots)} others; give more records or a smaller count."
             )
         return shots[: self.count]
 

@@ -7,19 +7,19 @@ from collections.abc import Iterable
 import numpy as np
 
 from jaxgen.data.hashing import permutation
-from jaxgen.data.packing import Layout, Row, as_one, check_longest, pack_row
+from jaxgen.data.packing import Row, RowShape, as_one, check_longest, pack_row
+from jaxgen.data.protocols import Split
 from jaxgen.data.segments import Segment, example_segment, sizes_of
-from jaxgen.data.sources import Split
-from jaxgen.data.tasks import Generated, Task
+from jaxgen.data.tasks import Task
 from jaxgen.errors import DataError
 
 SAMPLED = 256
-"""Examples whose lengths are looked at first."""
+"""Examples whose lengths decide how rows are made."""
 EXAMPLES_AT_ONCE = 128
-"""Of equally long examples, at least; drawing many costs little more than drawing one."""
+"""The least number of equally long examples in a block; making many costs little more than one."""
 ROWS_AT_ONCE = 16
 SHARE_FILLED = 0.93
-"""Of rows of unequal examples. What is left lets nearly every example of a block find a row."""
+"""The share of rows that unequal examples fill; the rest lets nearly every example find a row."""
 
 
 class GeneratedRows:
@@ -34,21 +34,25 @@ class GeneratedRows:
     that fits nowhere is left out, which is rare where a row holds ten or more.
     """
 
-    def __init__(self, task: Task, layout: Layout, seed: int, split: Split):
-        assert isinstance(task.source, Generated)
-        self._task, self._layout = task, layout
-        self._records = task.source.open(split)
+    def __init__(self, task: Task, shape: RowShape, seed: int, split: Split):
+        if task.features.denoising is not None:
+            raise DataError(
+                "records that are made by index are kept whole: a denoising of its features is for "
+                "stored texts."
+            )
+        self._task, self._shape = task, shape
+        self._records = task.records_by_index(split)
         sizes = sizes_of(self._segments(range(min(SAMPLED, len(self._records)))))
-        check_longest(task.name, sizes, layout)
+        check_longest(task.name, sizes, shape)
         self._are_equal = all((size == size[0]).all() for size in sizes)
         if self._are_equal:
-            fitting = [layout.length // int(sizes[0][0])]
-            if layout.source_length is not None:
-                fitting.append(layout.source_length // int(sizes[1][0]))
+            fitting = [shape.length // int(sizes[0][0])]
+            if shape.source_length is not None:
+                fitting.append(shape.source_length // int(sizes[1][0]))
             self._rows_at_once = -(-EXAMPLES_AT_ONCE // min(fitting))
             self._examples_at_once = min(fitting) * self._rows_at_once
         else:
-            one, capacity = as_one(sizes, layout)
+            one, capacity = as_one(sizes, shape)
             filling = SHARE_FILLED * ROWS_AT_ONCE * capacity / float(np.mean(one))
             self._rows_at_once = ROWS_AT_ONCE
             self._examples_at_once = max(ROWS_AT_ONCE, int(filling))
@@ -59,7 +63,7 @@ class GeneratedRows:
                 f"task {task.name}: num_examples={len(self._records)} do not fill one row; make it "
                 "larger."
             )
-        offered = self._rows_at_once * (layout.length + (layout.source_length or 0))
+        offered = self._rows_at_once * (shape.length + (shape.source_length or 0))
         first = self._in_rows(self._segments(range(self._examples_at_once)))
         used = sum(int(np.sum(size)) for row in first for size in sizes_of(row))
         self.share_used = used / offered
@@ -69,7 +73,7 @@ class GeneratedRows:
         self._epoch: tuple[int, np.ndarray] | None = None
 
     def row(self, index: int) -> Row:
-        """The row of an index; seeds take their epoch at different places of one long sequence."""
+        """Returns the row of an index; each seed has its epoch at a place of one long sequence."""
         epoch, place = divmod(index, self.rows_per_epoch)
         number = self._first * self.rows_per_epoch + self._place(epoch, place)
         block, place = divmod(number, self._rows_at_once)
@@ -77,10 +81,10 @@ class GeneratedRows:
             first = block * self._examples_at_once
             segments = self._segments(range(first, first + self._examples_at_once))
             self._block = (block, self._in_rows(segments))
-        return pack_row(self._block[1][place], self._layout, self._task.codec.pad_id)
+        return pack_row(self._block[1][place], self._shape, self._task.codec.pad_id)
 
     def _place(self, epoch: int, place: int) -> int:
-        """Where in the first epoch the row stands that has this place in another."""
+        """Returns the place in the first epoch of the row that has this place in another."""
         if epoch == 0:
             return place
         if self._epoch is None or self._epoch[0] != epoch:
@@ -94,8 +98,8 @@ class GeneratedRows:
 
     def _in_rows(self, segments: list[Segment]) -> list[list[Segment]]:
         sizes = sizes_of(segments)
-        check_longest(self._task.name, sizes, self._layout)
-        one, capacity = as_one(sizes, self._layout)
+        check_longest(self._task.name, sizes, self._shape)
+        one, capacity = as_one(sizes, self._shape)
         in_row = self._examples_at_once // self._rows_at_once
         if self._are_equal and max(one) * in_row <= capacity:
             return [segments[first : first + in_row] for first in range(0, len(segments), in_row)]
@@ -113,9 +117,9 @@ class GeneratedRows:
         examples = task.encode(task.processed(self._records.__getitems__(indices)))
         if len(examples) != len(indices):
             raise DataError(
-                "its preprocessors make fewer or more records than the generator gives, which only "
-                "sources of stored records may."
+                "its preprocessors make fewer or more records than the source, which is allowed "
+                "for stored records only."
             )
         return [
-            example_segment(example, task.codec, self._layout.has_source) for example in examples
+            example_segment(example, task.codec, self._shape.has_source) for example in examples
         ]

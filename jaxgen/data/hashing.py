@@ -8,23 +8,23 @@ import numpy as np
 
 
 def hash64(*parts: object) -> int:
-    """A 64-bit hash of the parts' texts."""
+    """Returns a 64-bit hash of the parts' texts."""
     digest = hashlib.blake2b("\0".join(str(part) for part in parts).encode(), digest_size=8)
     return int.from_bytes(digest.digest(), "little")
 
 
 def is_heldout(key: str, fraction: float) -> bool:
-    """Whether a file or record of this key belongs to the held-out split."""
+    """Returns whether a file or record of this key belongs to the held-out split."""
     return hash64("split", key) < fraction * 2**64
 
 
 def is_of_share(key: str, share: float) -> bool:
-    """Whether a record of this key belongs to a share of its split; shares are nested."""
+    """Returns whether a record of this key is in a share of its split; shares are nested."""
     return hash64("share", key) < share * 2**64
 
 
 def mix64(x: np.ndarray) -> np.ndarray:
-    """The finaliser of splitmix64 (Steele et al., 2014): uint64 -> well-mixed uint64."""
+    """Maps uint64 to well-mixed uint64 by the finaliser of splitmix64 (Steele et al., 2014)."""
     x = np.asarray(x, np.uint64)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -32,7 +32,7 @@ def mix64(x: np.ndarray) -> np.ndarray:
 
 
 def permutation(length: int, *seed: object) -> np.ndarray:
-    """A permutation of range(length) that depends on the seed's texts alone.
+    """Returns a permutation of range(length) that depends on the seed's texts alone.
 
     It sorts the raw output of Philox (Salmon et al., 2011), which numpy keeps stable over versions;
     its `Generator.permutation` is not.

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from jaxgen.data.draws import Draws
 from jaxgen.data.parts import Part
-from jaxgen.data.preprocessors import Context, need, seed_of
-from jaxgen.data.sources import Record
+from jaxgen.data.preprocessors import need, seed_of
+from jaxgen.data.protocols import Context, Record
 from jaxgen.errors import ConfigError
 
 
@@ -22,12 +22,12 @@ class FillInTheMiddle:
 
     Attributes:
       rate: share of the documents that is cut.
-      spm_rate: of these, the share in suffix-prefix-middle order.
-      field: that holds the text.
+      spm_rate: share of these in suffix-prefix-middle order.
+      field: the field that holds the text.
       prefix: the control token's name in the tokenizer.
       suffix: likewise.
       middle: likewise.
-      seed: of what is drawn.
+      seed: the seed of the draws.
     """
 
     rate: float = 0.5
@@ -44,7 +44,7 @@ class FillInTheMiddle:
                 raise ConfigError(f"fill_in_the_middle.{name}={getattr(self, name)}: use 0..1.")
 
     def apply(self, records: Iterator[Record], context: Context) -> Iterator[Record]:
-        """The records, those that are cut as parts."""
+        """Yields the records, with parts in those that are cut."""
         del context
         for record in records:
             text = str(need(record, self.field, "fill_in_the_middle.field"))
@@ -58,14 +58,14 @@ class FillInTheMiddle:
                 yield record | {"parts": self.spm(*cut) if is_spm else self.psm(*cut)}
 
     def psm(self, prefix: str, middle: str, suffix: str) -> list[Part]:
-        """In the order prefix, suffix, middle."""
+        """Returns the parts in the order prefix, suffix, middle."""
         return [
             control(self.prefix), Part(prefix), control(self.suffix), Part(suffix),
             control(self.middle), Part(middle),
         ]  # fmt: skip
 
     def spm(self, prefix: str, middle: str, suffix: str) -> list[Part]:
-        """In the order suffix, prefix, middle."""
+        """Returns the parts in the order suffix, prefix, middle."""
         return [
             control(self.prefix), control(self.suffix), Part(suffix), control(self.middle),
             Part(prefix), Part(middle),
@@ -73,5 +73,5 @@ class FillInTheMiddle:
 
 
 def control(name: str) -> Part:
-    """A control token."""
+    """Returns a control token as a part."""
     return Part(name, is_control=True)

@@ -1,7 +1,7 @@
 """The batches of an opened mixture: at any step, or one after another, read ahead.
 
-A batch depends on (mixture, seed, step) alone: Grain's threads and worker processes only fetch
-what the schedule names, so neither their number nor a restart changes what comes.
+A batch depends on (mixture, seed, step) alone: Grain's threads and worker processes only fetch the
+rows that the schedule names, so neither their number nor a restart changes a batch.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class MixtureData:
         }
 
     def epochs_seen(self, num_rows: int) -> dict[str, float]:
-        """How often each task has been seen after so many rows."""
+        """Returns the epochs of each task in the first rows."""
         counts = self._schedule.counts(num_rows)
         return {
             name: count / self.rows_per_epoch[name]
@@ -79,24 +79,24 @@ class MixtureData:
         }
 
     def examples_seen(self, num_rows: int) -> dict[str, int]:
-        """How many different examples of each task there are in so many rows, nearly."""
+        """Returns about how many different examples of each task the first rows have."""
         return {
             name: round(min(1.0, epochs) * self.examples_per_epoch[name])
             for name, epochs in self.epochs_seen(num_rows).items()
         }
 
     def shares_seen(self, num_rows: int) -> dict[str, float]:
-        """Each task's share of so many rows."""
+        """Returns each task's share of the first rows."""
         counts = self._schedule.counts(num_rows)
         return dict(zip(self.task_names, (count / num_rows for count in counts), strict=True))
 
     def check_lasts(self, num_rows: int) -> None:
-        """Raises DataError if there are fewer rows than these."""
+        """Raises DataError if the mixture has fewer rows."""
         available = self._schedule.num_rows(num_rows)
         if available < num_rows:
             raise DataError(
-                f"the mixture ends after {available} rows, when every task has given its epochs, "
-                f"and the run wants {num_rows}; give tasks more epochs (None: no end) or train "
+                f"the mixture ends after {available} rows, when every task has ended its epochs, "
+                f"and the run needs {num_rows}; give tasks more epochs (None: no end) or train "
                 "for fewer steps."
             )
 
@@ -114,7 +114,7 @@ class _Batches:
         if len(tasks) < stop - start:
             raise DataError(
                 f"the batch of step {step} needs row {stop - 1}, and the mixture has "
-                f"{self._schedule.num_rows(stop)} rows: every task has given its epochs."
+                f"{self._schedule.num_rows(stop)} rows: every task has ended its epochs."
             )
         rows = []
         for place in range(stop - start) if host_rows is None else host_rows(stop - start):
@@ -175,12 +175,12 @@ def _grain_iterator(steps: _Steps, num_workers: int) -> Iterator[Row]:
 
 
 def stack(rows: Sequence[Row]) -> Row:
-    """Rows as arrays [rows, ...]."""
+    """Returns rows as arrays [rows, ...]."""
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
 def as_batch(arrays: dict[str, Any], task_names: tuple[str, ...] = ()) -> Batch:
-    """Stacked rows as a batch."""
+    """Returns stacked rows as a batch."""
     source = {
         name.removeprefix("source_"): array
         for name, array in arrays.items()

@@ -1,4 +1,4 @@
-"""A mixture of tasks, of fixed shares, of shares by size, or of shares that change on the way."""
+"""A mixture of tasks: with fixed shares, shares by size, or shares that change on the way."""
 
 from __future__ import annotations
 
@@ -13,26 +13,24 @@ import jax
 import numpy as np
 
 from jaxgen.batch import Batch
-from jaxgen.codecs.bytes import ByteCodec
-from jaxgen.codecs.sentencepiece import SentencePieceCodec
-from jaxgen.codecs.tokenizer import TokenizerCodec
+from jaxgen.codecs.codec import Codec
 from jaxgen.data.loading import MixtureData, as_batch
-from jaxgen.data.packing import Layout, pack_row
+from jaxgen.data.packing import RowShape, pack_row
+from jaxgen.data.protocols import Split
 from jaxgen.data.rows import open_rows
-from jaxgen.data.schedule import Schedule, Stage
+from jaxgen.data.schedule import Schedule, ShareStage
 from jaxgen.data.shares import as_written
-from jaxgen.data.sources import Split
 from jaxgen.data.tasks import Task
 from jaxgen.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True)
 class MixtureStage:
-    """Other weights from a step on.
+    """Weights of a mixture from a step on.
 
     Attributes:
-      first_step: the first step whose batch has them, counted from 0.
-      weights: of the same parts as the mixture's; 0 leaves one out.
+      first_step: the first step whose batch has these weights, counted from 0.
+      weights: the weights of the mixture's parts; 0 leaves one out.
     """
 
     first_step: int
@@ -41,17 +39,17 @@ class MixtureStage:
 
 @dataclasses.dataclass(frozen=True)
 class Mixture:
-    """Tasks and their shares.
+    """Tasks and their shares of the rows; an implementation of `data.base.DataConfig`.
 
     Attributes:
-      name: in tables.
-      tasks: with different names and one codec; a mixture among them has its weight as a whole.
+      name: the name in tables.
+      tasks: tasks of different names and one codec; a mixture among them has one weight.
       weights: each part's share of the rows, up to a common factor; None takes the rows of an
         epoch of each.
       temperature: shares are taken to the power of 1 / temperature, so more is flatter (T5,
         1910.10683, 3.5.2).
-      size_limit: shares by size count no more than so many rows of a task.
-      stages: weights that hold later, in order of their steps.
+      size_limit: the largest number of rows of a task that shares by size count.
+      stages: weights from later steps on, in order of their steps.
     """
 
     name: str
@@ -102,7 +100,7 @@ class Mixture:
             raise DataError(f"mixture {self.name}: {what} leaves every task out.")
 
     @property
-    def codec(self) -> ByteCodec | TokenizerCodec | SentencePieceCodec:
+    def codec(self) -> Codec:
         """The codec that all tasks share."""
         return self.every_task[0].codec
 
@@ -115,7 +113,7 @@ class Mixture:
         """
         tasks: dict[str, Task] = {}
         for part in self.tasks:
-            for task in (part,) if isinstance(part, Task) else part.every_task:
+            for task in part.every_task:
                 if tasks.setdefault(task.name, task) != task:
                     raise DataError(
                         f"mixture {self.name} has two different tasks named {task.name!r}; rename "
@@ -125,24 +123,18 @@ class Mixture:
 
     @property
     def task_names(self) -> tuple[str, ...]:
-        """In the order of task_ids: by name, so that the order of writing them means nothing."""
+        """The names in the order of task_ids: sorted, whatever order they are written in."""
         return tuple(task.name for task in self.every_task)
 
-    def with_codec(self, codec: ByteCodec | TokenizerCodec | SentencePieceCodec) -> Mixture:
-        """The mixture with another codec in every task."""
-        tasks = tuple(
-            dataclasses.replace(part, codec=codec)
-            if isinstance(part, Task)
-            else part.with_codec(codec)
-            for part in self.tasks
-        )
-        return dataclasses.replace(self, tasks=tasks)
+    def with_codec(self, codec: Codec) -> Mixture:
+        """Returns the mixture with another codec in every task."""
+        return dataclasses.replace(self, tasks=tuple(part.with_codec(codec) for part in self.tasks))
 
     def batch_spec(
         self, *, batch_size: int, length: int, source_length: int | None = None
     ) -> Batch:
         """Returns a batch of `jax.ShapeDtypeStruct`; see `DataConfig.batch_spec`."""
-        row = pack_row((), self._layout(length, source_length), pad=0)
+        row = pack_row((), self._row_shape(length, source_length), pad=0)
         row["task_ids"] = np.zeros_like(row["tokens"])
         spec = {
             name: jax.ShapeDtypeStruct((batch_size, *array.shape), array.dtype)
@@ -150,8 +142,8 @@ class Mixture:
         }
         return as_batch(spec, self.task_names)
 
-    def _layout(self, length: int, source_length: int | None) -> Layout:
-        return Layout(length, source_length, any(task.has_blocks for task in self.every_task))
+    def _row_shape(self, length: int, source_length: int | None) -> RowShape:
+        return RowShape(length, source_length, any(task.has_blocks for task in self.every_task))
 
     def open(
         self,
@@ -168,14 +160,14 @@ class Mixture:
         Raises:
           DataError: if a task cannot be read or packed.
         """
-        layout = self._layout(length, source_length)
-        rows = {task.name: open_rows(task, layout, seed, split) for task in self.every_task}
+        shape = self._row_shape(length, source_length)
+        rows = {task.name: open_rows(task, shape, seed, split) for task in self.every_task}
         first_row = rows_before or functools.partial(operator.mul, batch_size)
         sizes = {name: of_task.rows_per_epoch for name, of_task in rows.items()}
-        stages = [Stage(0, tuple(self.shares(sizes).values()))]
+        stages = [ShareStage(0, tuple(self.shares(sizes).values()))]
         for stage in self.stages:
             shares = self.shares(sizes, stage.weights)
-            stages.append(Stage(first_row(stage.first_step), tuple(shares.values())))
+            stages.append(ShareStage(first_row(stage.first_step), tuple(shares.values())))
         limits = [
             None if task.epochs is None else math.ceil(task.epochs * of_task.rows_per_epoch)
             for task, of_task in zip(self.every_task, rows.values(), strict=True)
@@ -185,11 +177,11 @@ class Mixture:
     def shares(
         self, rows_per_epoch: Mapping[str, int], weights: dict[str, float] | None = None
     ) -> dict[str, Fraction]:
-        """Each task's share of the rows; they sum to 1.
+        """Returns each task's share of the rows; they sum to 1.
 
         Args:
-          rows_per_epoch: of every task.
-          weights: of a stage, in place of the mixture's own.
+          rows_per_epoch: the rows of an epoch of every task.
+          weights: the weights of a stage, in place of the mixture's own.
         """
         weights = self.weights if weights is None else weights
         if weights is None:
@@ -200,17 +192,12 @@ class Mixture:
             own = {name: as_written(float(w) ** (1 / self.temperature)) for name, w in own.items()}
         shares = dict.fromkeys(self.task_names, Fraction(0))
         for part in self.tasks:
-            is_task = isinstance(part, Task)
-            inside = {part.name: Fraction(1)} if is_task else part.shares(rows_per_epoch)
-            for name, share in inside.items():
+            for name, share in part.shares(rows_per_epoch).items():
                 shares[name] += share * own[part.name] / sum(own.values())
         return shares
 
     def _size(self, part: Task | Mixture, rows_per_epoch: Mapping[str, int]) -> int:
-        sizes = [
-            rows_per_epoch[task.name]
-            for task in ((part,) if isinstance(part, Task) else part.every_task)
-        ]
+        sizes = [rows_per_epoch[task.name] for task in part.every_task]
         return sum(
             size if self.size_limit is None else min(size, self.size_limit) for size in sizes
         )

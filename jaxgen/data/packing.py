@@ -1,8 +1,8 @@
 """Rows of a fixed length, packed from segments, by random access.
 
-Row r of a task is a function of (task, seed, r). Documents whose next tokens are learnt are laid
-end to end in an order drawn anew each epoch and cut into rows; whatever must stay whole is put
-into rows once, and the rows are drawn anew each epoch. Attention and positions are kept apart by
+Row r of a task is a function of (task, seed, r). Documents whose next tokens are predicted are laid
+end to end in an order drawn anew each epoch and cut into rows; pieces that must stay whole are put
+into rows once, and the rows are shuffled anew each epoch. Attention and positions are kept apart by
 segment.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 from jaxgen.codecs.codec import Codec
 from jaxgen.data.draws import Draws
 from jaxgen.data.hashing import permutation
-from jaxgen.data.parts import LEARNT, Example
+from jaxgen.data.parts import IN_LOSS, Example
 from jaxgen.data.segments import Segment
 from jaxgen.data.token_store import TokenStore
 from jaxgen.errors import DataError
@@ -27,12 +27,12 @@ Row = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class RowShape:
     """The shape of rows.
 
     Attributes:
       length: tokens of a row.
-      source_length: tokens of the encoder's row; None: there is no encoder.
+      source_length: tokens of the encoder's row; None where the model has no encoder.
       has_blocks: whether rows have block ids.
     """
 
@@ -42,7 +42,7 @@ class Layout:
 
     @property
     def has_source(self) -> bool:
-        """Whether there is an encoder."""
+        """Whether the model has an encoder."""
         return self.source_length is not None
 
 
@@ -50,9 +50,9 @@ class Rows(Protocol):
     """The rows of a task, without end.
 
     Attributes:
-      rows_per_epoch: after so many every document or example has been seen once.
-      examples_per_epoch: documents, or examples or pieces of them, that are different.
-      share_used: of the rows' positions, those that are no padding; a sample's where examples are
+      rows_per_epoch: rows after which every document or example has been seen once.
+      examples_per_epoch: number of different documents, examples or pieces of them.
+      share_used: share of the rows' positions that is not padding; of a sample where examples are
         made on the spot.
     """
 
@@ -66,18 +66,18 @@ class Rows(Protocol):
     def share_used(self) -> float: ...
 
     def row(self, index: int) -> Row:
-        """The row of any index from 0: arrays [length] or [source_length]; see `pack_row`."""
+        """Returns the row of any index from 0, arrays [length] or [source_length]."""
         ...
 
 
-def pack_row(segments: Sequence[Segment], layout: Layout, pad: int) -> Row:
-    """Segments as one padded row.
+def pack_row(segments: Sequence[Segment], shape: RowShape, pad: int) -> Row:
+    """Packs segments into one padded row.
 
     Returns:
       The fields of `Batch` but task_ids, with "source_tokens", "source_positions" and
       "source_segment_ids" for its encoder.
     """
-    length = layout.length
+    length = shape.length
     row: Row = {
         "tokens": np.full(length, pad, np.int32),
         "targets": np.full(length, pad, np.int32),
@@ -85,12 +85,12 @@ def pack_row(segments: Sequence[Segment], layout: Layout, pad: int) -> Row:
         "positions": np.zeros(length, np.int32),
         "segment_ids": np.zeros(length, np.int32),
     }
-    if layout.has_blocks:
+    if shape.has_blocks:
         row["block_ids"] = np.zeros(length, np.int32)
-    if layout.source_length is not None:
-        row["source_tokens"] = np.full(layout.source_length, pad, np.int32)
-        row["source_positions"] = np.zeros(layout.source_length, np.int32)
-        row["source_segment_ids"] = np.zeros(layout.source_length, np.int32)
+    if shape.source_length is not None:
+        row["source_tokens"] = np.full(shape.source_length, pad, np.int32)
+        row["source_positions"] = np.zeros(shape.source_length, np.int32)
+        row["source_segment_ids"] = np.zeros(shape.source_length, np.int32)
     start, source_start = 0, 0
     for number, segment in enumerate(segments, start=1):
         places = np.arange(len(segment.tokens), dtype=np.int32)
@@ -98,7 +98,7 @@ def pack_row(segments: Sequence[Segment], layout: Layout, pad: int) -> Row:
         row["tokens"][part], row["targets"][part] = segment.tokens, segment.targets
         row["loss_weights"][part], row["positions"][part] = segment.weights, places
         row["segment_ids"][part] = number
-        if layout.has_blocks:
+        if shape.has_blocks:
             row["block_ids"][part] = places if segment.blocks is None else segment.blocks
         start = part.stop
         if segment.source is not None:
@@ -115,24 +115,24 @@ class DocumentRows:
 
     share_used = 1.0
 
-    def __init__(self, name: str, store: TokenStore, codec: Codec, layout: Layout, seed: int):
-        self._store, self._codec, self._layout = store, codec, layout
+    def __init__(self, name: str, store: TokenStore, codec: Codec, shape: RowShape, seed: int):
+        self._store, self._codec, self._shape = store, codec, shape
         self._seed = (seed, name, "documents")
         self.examples_per_epoch = len(store.lengths)
         total = int(np.sum(store.lengths)) + len(store.lengths)
-        self.rows_per_epoch = total // layout.length
+        self.rows_per_epoch = total // shape.length
         if self.rows_per_epoch == 0:
             raise DataError(
-                f"task {name}: its {total} tokens do not fill one row of {layout.length}; give "
+                f"task {name}: its {total} tokens do not fill one row of {shape.length}; give "
                 "more text, or a smaller train.length."
             )
         self._epoch: tuple[int, np.ndarray, np.ndarray] | None = None
 
     def row(self, index: int) -> Row:
-        """The row of an index."""
+        """Returns the row of an index."""
         epoch, window = divmod(index, self.rows_per_epoch)
         order, ends = self._order(epoch)
-        position, stop = window * self._layout.length, (window + 1) * self._layout.length
+        position, stop = window * self._shape.length, (window + 1) * self._shape.length
         segments = []
         place = int(np.searchsorted(ends, position, side="right"))
         while position < stop:
@@ -142,10 +142,10 @@ class DocumentRows:
             segments.append(self._cut(int(order[place]), first, last, last == size))
             position += last - first
             place += 1
-        return pack_row(segments, self._layout, self._codec.pad_id)
+        return pack_row(segments, self._shape, self._codec.pad_id)
 
     def _cut(self, document: int, first: int, last: int, is_end: bool) -> Segment:
-        """Targets [first, last) of a document, of which the last is the end token."""
+        """Returns the segment of a document's targets [first, last); the end token is its last."""
         example = self._store.example(document, max(first - 1, 0), last)
         ids = example.ids
         before = [self._codec.begin_id] if first == 0 else []
@@ -153,7 +153,7 @@ class DocumentRows:
         weights = np.ones(last - first, np.float32)
         if example.flags is not None:
             flags = example.flags if first == 0 else example.flags[1:]
-            weights[: len(flags)] = flags & LEARNT > 0
+            weights[: len(flags)] = flags & IN_LOSS > 0
         if is_end:
             targets = np.append(targets, self._codec.end_id)
         return Segment(np.concatenate([before, ids])[: last - first], targets, weights)
@@ -178,37 +178,37 @@ class PackedRows:
         segment: Callable[[Example, Draws], Segment],
         store: TokenStore,
         pad: int,
-        layout: Layout,
+        shape: RowShape,
         seed: int,
     ):
-        """Rows of pieces.
+        """Packs pieces into rows.
 
         Args:
-          name: of the task.
+          name: the task's name.
           pieces: [pieces, 3] int64: an example and the start and stop of its tokens.
           sizes: [pieces] tokens that each takes in a row, and in the encoder's row.
-          segment: what a piece puts into a row.
-          store: of the examples.
-          pad: fills rows.
-          layout: of the rows.
-          seed: of the order and of the draws.
+          segment: makes the segment of a piece.
+          store: the examples.
+          pad: the id that fills rows.
+          shape: the shape of the rows.
+          seed: the seed of the order and of the draws.
 
         Raises:
           DataError: if a piece does not fit a row.
         """
         self._pieces, self._segment, self._store = pieces, segment, store
-        self._pad, self._layout, self._seed = pad, layout, (seed, name)
-        check_longest(name, sizes, layout)
+        self._pad, self._shape, self._seed = pad, shape, (seed, name)
+        check_longest(name, sizes, shape)
         self.examples_per_epoch = len(pieces)
-        self._bins = fill_bins(*as_one(sizes, layout))
+        self._bins = fill_bins(*as_one(sizes, shape))
         self.rows_per_epoch = len(self._bins)
         used = sum(int(np.sum(size)) for size in sizes)
-        offered = len(self._bins) * (layout.length + (layout.source_length or 0))
+        offered = len(self._bins) * (shape.length + (shape.source_length or 0))
         self.share_used = used / offered
         self._epoch: tuple[int, np.ndarray] | None = None
 
     def row(self, index: int) -> Row:
-        """The row of an index."""
+        """Returns the row of an index."""
         epoch, place = divmod(index, self.rows_per_epoch)
         if self._epoch is None or self._epoch[0] != epoch:
             order = permutation(self.rows_per_epoch, *self._seed, "rows", epoch)
@@ -218,11 +218,11 @@ class PackedRows:
         for piece in self._bins[self._epoch[1][place]]:
             example, start, stop = (int(number) for number in self._pieces[piece])
             segments.append(self._segment(self._store.example(example, start, stop), draws))
-        return pack_row(segments, self._layout, self._pad)
+        return pack_row(segments, self._shape, self._pad)
 
 
 def cut_into_chunks(lengths: np.ndarray, longest: int) -> np.ndarray:
-    """[chunks, 3]: example, start, stop of chunks of `longest` tokens; the last may be shorter."""
+    """Returns [chunks, 3]: example, start, stop of chunks of up to `longest` tokens."""
     counts = -(-lengths // longest)
     example = np.repeat(np.arange(len(lengths)), counts)
     number = np.arange(len(example)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -235,7 +235,7 @@ def fill_bins(sizes: np.ndarray, capacity: int) -> list[list[int]]:
 
     Args:
       sizes: [items], none above the capacity.
-      capacity: of a bin.
+      capacity: the capacity of a bin.
 
     Returns:
       The items of each bin; every item is in one bin.
@@ -257,23 +257,23 @@ def fill_bins(sizes: np.ndarray, capacity: int) -> list[list[int]]:
     return bins
 
 
-def check_longest(name: str, sizes: tuple[np.ndarray, np.ndarray], layout: Layout) -> None:
+def check_longest(name: str, sizes: tuple[np.ndarray, np.ndarray], shape: RowShape) -> None:
     """Raises DataError if a piece of a task does not fit a row."""
     for size, room, setting in (
-        (sizes[0], layout.length, "train.length"),
-        (sizes[1], layout.source_length or 0, "train.source_length"),
+        (sizes[0], shape.length, "train.length"),
+        (sizes[1], shape.source_length or 0, "train.source_length"),
     ):
         longest = int(np.max(size, initial=0))
         if longest > room:
             raise DataError(
                 f"task {name}: an example of {longest} tokens does not fit a row of {room}, and "
-                f"examples with answers are not split; set {setting} to {longest} or more."
+                f"it may not be split; set {setting} to {longest} or more."
             )
 
 
-def as_one(sizes: tuple[np.ndarray, np.ndarray], layout: Layout) -> tuple[np.ndarray, int]:
-    """One size and capacity for both: what fits by it fits in the row and in the encoder's."""
-    if layout.source_length is None:
-        return sizes[0], layout.length
-    both = np.maximum(sizes[0] * layout.source_length, sizes[1] * layout.length)
-    return both, layout.length * layout.source_length
+def as_one(sizes: tuple[np.ndarray, np.ndarray], shape: RowShape) -> tuple[np.ndarray, int]:
+    """Returns one size and capacity: a piece that fits by it fits both kinds of rows."""
+    if shape.source_length is None:
+        return sizes[0], shape.length
+    both = np.maximum(sizes[0] * shape.source_length, sizes[1] * shape.length)
+    return both, shape.length * shape.source_length

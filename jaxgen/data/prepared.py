@@ -1,24 +1,25 @@
-"""A corpus that `jaxgen prepare` has made: token files and a manifest that says what they are."""
+"""A corpus that `jaxgen prepare` has made: token files and a manifest that describes them."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from jaxgen.codecs.codec import Codec
 from jaxgen.data.hashing import hash64
-from jaxgen.data.sources import Record, Split
+from jaxgen.data.protocols import Split
 from jaxgen.data.storage import digest_of
 from jaxgen.data.token_files import read_token_file
+from jaxgen.data.token_store import TokenStore
 from jaxgen.errors import DataError
 
 FORMAT = 2
 MANIFEST = "manifest.json"
 DIGESTED = ("tokens", "offsets")
-"""The kinds of files whose bytes the digest of a shard is of."""
+"""The kinds of files that the digest of a shard covers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,14 +27,14 @@ class PreparedCorpus:
     """The tokens of a prepared corpus; a task's codec must be the one it was made with.
 
     Attributes:
-      folder: that `jaxgen prepare` wrote.
+      folder: the folder that `jaxgen prepare` wrote.
     """
 
     folder: str
 
     @functools.cached_property
     def manifest(self) -> dict[str, Any]:
-        """What the preparation wrote.
+        """The manifest that the preparation wrote.
 
         Raises:
           DataError: if it is not there, or of another version.
@@ -43,7 +44,9 @@ class PreparedCorpus:
             manifest = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             begun = (Path(self.folder) / "work").exists()
-            what = "was not finished: give its command again" if begun else "is no prepared corpus"
+            what = (
+                "was not finished: run its command again" if begun else "is not a prepared corpus"
+            )
             raise DataError(f"{self.folder} {what} (it has no {MANIFEST}).") from error
         except (OSError, json.JSONDecodeError) as error:
             raise DataError(f"{path} cannot be read: {error}.") from error
@@ -54,13 +57,21 @@ class PreparedCorpus:
             )
         return manifest
 
-    @property
-    def codec_digest(self) -> str:
-        """Of the tokenizer that the tokens are of."""
-        return self.manifest["codec"]
+    def tokens(self, split: Split, codec: Codec) -> TokenStore:
+        """Opens the documents of a split; see `TokenSource`.
+
+        Raises:
+          DataError: if another codec made the tokens, or a file is missing or damaged.
+        """
+        if self.manifest["codec"] != codec.digest:
+            raise DataError(
+                f"{self.folder} was tokenised by {self.manifest['codec']}, and the task's codec is "
+                f"{codec.digest}: give the task that tokenizer, or prepare the corpus again."
+            )
+        return TokenStore(self.places(split))
 
     def places(self, split: Split) -> tuple[tuple[str, str], ...]:
-        """(folder, name) of each token file, checked to be whole.
+        """Returns (folder, name) of each token file, checked to be whole.
 
         Raises:
           DataError: naming a file that is missing or does not fit the manifest.
@@ -83,17 +94,8 @@ class PreparedCorpus:
             )
         return tuple(places)
 
-    def read(self, split: Split) -> Iterator[Record]:
-        """Tokens have no records: raises DataError."""
-        del split
-        raise DataError(
-            f"{self.folder} holds tokens, not texts: steps and other features than `text` are for "
-            "the preparation's own sources."
-        )
-        yield {}
-
     def content_digest(self) -> str:
-        """Of the tokenizer and the digest of every file, wherever they were made from what."""
+        """Returns a digest of the tokenizer and of every file, wherever they came from."""
         kept = {name: self.manifest[name] for name in ("codec", "splits")}
         return f"{hash64(json.dumps(kept, sort_keys=True)):016x}"
 

@@ -1,8 +1,4 @@
-"""Small steps from a source's records to a task's: frozen data, functions of a stream of records.
-
-A step may change a record, leave it out or make several of it. What it draws depends on the record
-and on its own seed alone, never on the order in which records come.
-"""
+"""Preprocessors: small steps from a source's records to those that features read."""
 
 from __future__ import annotations
 
@@ -10,35 +6,15 @@ import dataclasses
 import json
 import re
 import string
-from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
+from collections.abc import Iterator, Mapping
 
 from jaxgen.data.hashing import hash64
-from jaxgen.data.sources import Record
+from jaxgen.data.protocols import Context, Record
 from jaxgen.errors import ConfigError, DataError
 
 
-@dataclasses.dataclass(frozen=True)
-class Context:
-    """What a step may ask for beside its stream.
-
-    Attributes:
-      training_records: a fresh stream of the training split's records, as they reach this step.
-    """
-
-    training_records: Callable[[], Iterator[Record]]
-
-
-class Preprocessor(Protocol):
-    """A step."""
-
-    def apply(self, records: Iterator[Record], context: Context, /) -> Iterator[Record]:
-        """The records after the step; raises DataError naming a field that is missing."""
-        ...
-
-
 def record_key(record: Record) -> str:
-    """What tells a record from others: its "key", or all it holds."""
+    """Returns the text that tells a record from others: its "key", or all its fields."""
     if "key" in record:
         return str(record["key"])
     return json.dumps(record, sort_keys=True, default=str)
@@ -46,7 +22,7 @@ def record_key(record: Record) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Rename:
-    """Fields under other names.
+    """Renames fields.
 
     Attributes:
       fields: old names to new ones; other fields stay.
@@ -55,7 +31,7 @@ class Rename:
     fields: Mapping[str, str]
 
     def apply(self, records: Iterator[Record], context: Context) -> Iterator[Record]:
-        """The records."""
+        """Yields the changed records."""
         del context
         for record in records:
             for old in self.fields:
@@ -66,7 +42,7 @@ class Rename:
 
 @dataclasses.dataclass(frozen=True)
 class Template:
-    """New fields written from others, as in `"Question: {question}\\nAnswer:"`.
+    """Writes new fields from others, as in `"Question: {question}\\nAnswer:"`.
 
     Attributes:
       fields: names to templates; doubled braces stand for braces.
@@ -80,12 +56,12 @@ class Template:
                 list(string.Formatter().parse(template))
             except ValueError as error:
                 raise ConfigError(
-                    f"template.fields[{name!r}] = {template!r} is no template: {error}. "
-                    "Write {{ and }} for braces that are meant."
+                    f"template.fields[{name!r}] = {template!r} is not a template: {error}. "
+                    "Write {{ and }} for literal braces."
                 ) from error
 
     def apply(self, records: Iterator[Record], context: Context) -> Iterator[Record]:
-        """The records."""
+        """Yields the changed records."""
         del context
         for record in records:
             written = {}
@@ -99,11 +75,11 @@ class Template:
 
 @dataclasses.dataclass(frozen=True)
 class Choices:
-    """The right one of a list of choices as the answer, and the list in the prompt.
+    """Writes the correct one of a list of choices as the answer, and the list for the prompt.
 
     Attributes:
       choices: the field that holds the list.
-      label: the field that holds the right one's number, from 0, or the choice itself.
+      label: the field that holds the correct one's number, from 0, or the choice itself.
       answer: the field to write.
       listed: the field to write the choices to, one a line: "A. ...".
     """
@@ -114,7 +90,7 @@ class Choices:
     listed: str = "listed"
 
     def apply(self, records: Iterator[Record], context: Context) -> Iterator[Record]:
-        """The records."""
+        """Yields the changed records."""
         del context
         for record in records:
             choices = [str(choice) for choice in need(record, self.choices, "choices.choices")]
@@ -132,10 +108,10 @@ class Choices:
 
 @dataclasses.dataclass(frozen=True)
 class Keep:
-    """Only records whose text is of some length and matches a pattern.
+    """Keeps only records whose text has some length and matches a pattern.
 
     Attributes:
-      field: which is looked at.
+      field: the field that holds the text.
       min_characters: fewer leave the record out.
       max_characters: more leave it out.
       pattern: a regular expression that must be found in it; "" is found everywhere.
@@ -153,7 +129,7 @@ class Keep:
             raise ConfigError(f"keep.pattern={self.pattern!r}: {error}.") from error
 
     def apply(self, records: Iterator[Record], context: Context) -> Iterator[Record]:
-        """The records that are kept."""
+        """Yields the records that are kept."""
         del context
         for record in records:
             text = str(need(record, self.field, "keep.field"))
@@ -162,17 +138,17 @@ class Keep:
                 yield record
 
 
-def need(record: Record, name: str, wanted_by: str):
-    """A field of a record.
+def need(record: Record, name: str, setting: str):
+    """Returns a field of a record, which a setting names.
 
     Raises:
       DataError: if the record lacks it.
     """
     if name not in record:
-        raise DataError(f"{wanted_by} asks for {name!r}, and a record has {sorted(record)}.")
+        raise DataError(f"{setting} asks for {name!r}, and a record has {sorted(record)}.")
     return record[name]
 
 
 def seed_of(record: Record, *seed: object) -> int:
-    """A seed of a record's own."""
+    """Returns a seed of the record's own."""
     return hash64(record_key(record), *seed)

@@ -1,4 +1,4 @@
-"""One offline HTML page about a mixture: what a model will read, before it is trained."""
+"""An offline HTML page about the data of a mixture, to be read before training."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from jaxgen.data.mixtures import Mixture
-from jaxgen.data.statistics import Plan, TaskStatistics, describe
+from jaxgen.data.statistics import ReadingPlan, TaskStatistics, describe
 from jaxgen.errors import DataError
 
 
-def write_data_report(mixture: Mixture, plan: Plan, path: Path) -> list[TaskStatistics]:
-    """Writes the page, whole or not at all, and returns its numbers.
+def write_data_report(mixture: Mixture, plan: ReadingPlan, path: Path) -> list[TaskStatistics]:
+    """Writes the page, whole or not at all, and returns its statistics.
 
     Raises:
       DataError: if a task cannot be read, or the page cannot be written.
@@ -32,7 +32,7 @@ def write_data_report(mixture: Mixture, plan: Plan, path: Path) -> list[TaskStat
     return statistics
 
 
-def _page(mixture: Mixture, plan: Plan, statistics: Sequence[TaskStatistics]) -> str:
+def _page(mixture: Mixture, plan: ReadingPlan, statistics: Sequence[TaskStatistics]) -> str:
     import jinja2
 
     text = resources.files("jaxgen.data").joinpath("assets", "data_report.html")
@@ -52,7 +52,7 @@ def _page(mixture: Mixture, plan: Plan, statistics: Sequence[TaskStatistics]) ->
 
 
 def _histogram(lengths: np.ndarray) -> list[tuple[str, float]]:
-    """(range of lengths, share of the documents), ranges doubling."""
+    """Returns (range of lengths, share of the documents), ranges doubling."""
     if not len(lengths):
         return []
     places = np.floor(np.log2(np.maximum(lengths, 1))).astype(int)

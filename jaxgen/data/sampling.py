@@ -10,7 +10,7 @@ from jaxgen.data.hashing import hash64
 
 
 def sample(records: Iterable[dict[str, Any]], count: int, *seed: object) -> list[dict[str, Any]]:
-    """`count` records (or all, if there are fewer), those of smallest hash, in the hash's order.
+    """Returns the `count` records of smallest hash (or all, if there are fewer), in its order.
 
     Only so many are held at once.
     """

@@ -1,4 +1,4 @@
-"""Which row of which task each row of a mixture is: shares that change, tasks that end."""
+"""The schedule of a mixture: the task of each row, where shares change and tasks end."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from jaxgen.data.shares import Interleaving, whole_parts
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
-    """Shares that hold from a row on.
+class ShareStage:
+    """The shares of the tasks from a row on.
 
     Attributes:
-      first_row: of the mixture.
-      shares: of each task, up to a common factor; 0 gives a task nothing.
+      first_row: the first row of the mixture with these shares.
+      shares: the share of each task, up to a common factor; 0 gives a task nothing.
     """
 
     first_row: int
@@ -30,10 +30,10 @@ class _Segment:
     """Rows between two changes.
 
     Attributes:
-      first_row: of the mixture.
-      before: how many rows each task has given before.
-      tasks: those that take part; none after the last row.
-      interleaving: of these.
+      first_row: the first of the rows, counted in the mixture.
+      before: number of rows of each task before it.
+      tasks: the tasks that take part; none after the last row.
+      interleaving: the order of these tasks; None after the last row.
     """
 
     first_row: int
@@ -42,7 +42,7 @@ class _Segment:
     interleaving: Interleaving | None
 
     def counts(self, stop: int) -> np.ndarray:
-        """How many of rows [0, stop) of the mixture each task has given."""
+        """Returns the number of each task's rows among rows [0, stop) of the mixture."""
         counts = self.before.copy()
         if self.interleaving is not None:
             counts[self.tasks] += self.interleaving.counts(stop - self.first_row)
@@ -50,20 +50,20 @@ class _Segment:
 
 
 class Schedule:
-    """A function of the row, worked out as far as it has been asked for.
+    """The task of each row, as a function of the row that is computed only as far as needed.
 
-    A task that has given all its rows is left out from there on, and the others keep their
+    A task that has no rows left is left out from there on, and the others keep their
     proportions.
     """
 
-    def __init__(self, stages: Sequence[Stage], limits: Sequence[int | None]):
-        """Stages from row 0 on, and how many rows each task has (None: no end)."""
+    def __init__(self, stages: Sequence[ShareStage], limits: Sequence[int | None]):
+        """Takes the stages from row 0 on, and the number of rows of each task (None: no end)."""
         self._stages = list(stages)
         self._limits = list(limits)
         self._segments = [self._segment(0, np.zeros(len(limits), np.int64))]
 
     def rows(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """Of rows [start, stop), the task and which of the task's rows it is; both [rows] int64.
+        """Returns the tasks of rows [start, stop) and their indices among the task's rows, int64.
 
         Past the end of all tasks there are none.
         """
@@ -82,23 +82,23 @@ class Schedule:
         return np.concatenate(tasks), np.concatenate(indices)
 
     def counts(self, stop: int) -> list[int]:
-        """How many of rows [0, stop) each task has."""
+        """Returns the number of each task's rows among rows [0, stop)."""
         return self._covering(max(stop - 1, 0))[0].counts(stop).tolist()
 
     def num_rows(self, enough: int) -> int:
-        """How many rows there are, or `enough` if there are as many."""
+        """Returns the number of rows, or `enough` if there are as many."""
         segment, _ = self._covering(enough)
         return enough if segment.interleaving is not None else min(enough, segment.first_row)
 
     def _covering(self, row: int) -> tuple[_Segment, int | None]:
-        """The segment that holds a row, and a row up to which it surely goes."""
+        """Returns the segment that holds a row, and a row up to which it surely goes."""
         while True:
             firsts = [segment.first_row for segment in self._segments]
             place = bisect.bisect_right(firsts, row) - 1
             segment = self._segments[place]
             if place + 1 < len(self._segments):
                 return segment, self._segments[place + 1].first_row
-            # The exact end takes working out all rows before it.
+            # The exact end needs all rows before it.
             for is_exact in (False, True):
                 end = self._end(segment, is_exact)
                 if end is None or row < end:
@@ -118,7 +118,7 @@ class Schedule:
         return _Segment(first_row, before, np.array(tasks, np.int64), interleaving)
 
     def _end(self, segment: _Segment, is_exact: bool) -> int | None:
-        """The row at which the stage changes or a task has given its last row, or one before."""
+        """Returns the row at which a stage begins or a task has ended, or one before it."""
         ends = [stage.first_row for stage in self._stages if stage.first_row > segment.first_row]
         for place, task in enumerate(segment.tasks):
             limit = self._limits[task]

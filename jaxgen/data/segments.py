@@ -1,4 +1,4 @@
-"""A segment: what one document or example puts into a row, for either make of model."""
+"""A segment: the tokens that one document or example puts into a row."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
-from jaxgen.data.parts import ANSWER, LEARNT, Example
+from jaxgen.data.parts import ANSWER, IN_LOSS, Example
 
 
 class Segment(NamedTuple):
-    """Arrays [n] of a row, and [m] of the encoder's.
+    """Arrays [n] of a row, and [m] of the encoder's row.
 
     Attributes:
-      tokens: what the model reads.
-      targets: what it must predict at each.
-      weights: float32, 0 where nothing is to be learnt.
+      tokens: the model's input.
+      targets: the token to predict at each position.
+      weights: float32 loss weights, 0 outside the loss.
       blocks: int32, growing; tokens of one block see each other in block-causal layers. None: each
         token is its own.
-      source: what an encoder reads; None in a model without one.
+      source: the encoder's input; None in a model without one.
     """
 
     tokens: np.ndarray
@@ -31,52 +31,52 @@ class Segment(NamedTuple):
 
 
 def continuation(
-    given: np.ndarray, wanted: np.ndarray, codec: Codec, has_source: bool, weights=None
+    prompt: np.ndarray, completion: np.ndarray, codec: Codec, has_source: bool, weights=None
 ) -> Segment:
-    """A segment in which `wanted` and the end follow `given`.
+    """Returns a segment in which the completion and the end token follow the prompt.
 
     Args:
-      given: [m] ids; a prefix that sees all of itself, or the encoder's source, which the end
-        token closes.
-      wanted: [n] ids.
-      codec: of the begin and end tokens.
-      has_source: whether there is an encoder to read what is given.
-      weights: [n] of what is wanted; None: 1. The end is always learnt.
+      prompt: [m] ids; a prefix that sees all of itself, or the encoder's input, which the end token
+        closes.
+      completion: [n] ids.
+      codec: the codec of the begin and end tokens.
+      has_source: whether an encoder reads the prompt.
+      weights: [n] loss weights of the completion; None: 1. The end token always has 1.
     """
-    learnt = np.ones(len(wanted) + 1, np.float32)
+    in_loss = np.ones(len(completion) + 1, np.float32)
     if weights is not None:
-        learnt[:-1] = weights
-    targets = np.append(wanted, codec.end_id).astype(np.int32)
+        in_loss[:-1] = weights
+    targets = np.append(completion, codec.end_id).astype(np.int32)
     if has_source:
-        tokens = np.concatenate([[codec.begin_id], wanted]).astype(np.int32)
-        return Segment(tokens, targets, learnt, source=np.append(given, codec.end_id))
-    tokens = np.concatenate([[codec.begin_id], given, wanted]).astype(np.int32)
-    # The begin token and what is given are one block.
-    blocks = np.maximum(np.arange(len(tokens)), len(given))
-    none = np.zeros(len(given), np.float32)
+        tokens = np.concatenate([[codec.begin_id], completion]).astype(np.int32)
+        return Segment(tokens, targets, in_loss, source=np.append(prompt, codec.end_id))
+    tokens = np.concatenate([[codec.begin_id], prompt, completion]).astype(np.int32)
+    # The begin token and the prompt are one block.
+    blocks = np.maximum(np.arange(len(tokens)), len(prompt))
+    none = np.zeros(len(prompt), np.float32)
     return Segment(
         tokens,
-        np.concatenate([given, targets]).astype(np.int32),
-        np.concatenate([none, learnt]),
+        np.concatenate([prompt, targets]).astype(np.int32),
+        np.concatenate([none, in_loss]),
         blocks.astype(np.int32),
     )
 
 
 def example_segment(example: Example, codec: Codec, has_source: bool) -> Segment:
-    """An example's segment: what comes before its first answer is given."""
+    """Returns an example's segment; its prompt is all that comes before the first answer."""
     ids, flags = example.ids, example.flags
     if flags is None:
-        flags = np.full(len(ids), LEARNT, np.uint8)
+        flags = np.full(len(ids), IN_LOSS, np.uint8)
     answers = np.flatnonzero(flags & ANSWER)
     first = int(answers[0]) if len(answers) else 0
-    learnt = (flags & LEARNT > 0).astype(np.float32)
-    segment = continuation(ids[:first], ids[first:], codec, has_source, learnt[first:])
+    in_loss = (flags & IN_LOSS > 0).astype(np.float32)
+    segment = continuation(ids[:first], ids[first:], codec, has_source, in_loss[first:])
     if not has_source:
-        segment.weights[:first] = learnt[:first]
+        segment.weights[:first] = in_loss[:first]
     return segment
 
 
 def sizes_of(segments: Sequence[Segment]) -> tuple[np.ndarray, np.ndarray]:
-    """[segments] tokens in rows, and in the encoder's rows."""
+    """Returns [segments] tokens in rows, and in the encoder's rows."""
     sources = [0 if segment.source is None else len(segment.source) for segment in segments]
     return np.array([len(segment.tokens) for segment in segments]), np.array(sources)

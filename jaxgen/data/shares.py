@@ -1,10 +1,10 @@
-"""Which task comes next in a mixture, so that every prefix holds each task's share.
+"""The order of a mixture's tasks, in which every prefix has each task's share.
 
-After n rows a task of share w has been given more than w * n - 1 and fewer than w * n + 1 of them,
-whatever its share, as no drawing at random and no rounding by batches would have it. Row n goes to
-the task whose next row is due first, among those whose next row is not too early: the j-th row of
-a task may stand at n in [floor((j - 1) / w) + 1, ceil(j / w)]. That earliest deadlines first meet
-all of them is known of such windows (Baruah et al., Proportionate progress, 1996).
+After n rows a task of share w has more than w * n - 1 and fewer than w * n + 1 of them, for any
+share; neither random draws nor rounding by batches would achieve that. Row n goes to the task whose
+next row is due first, among those whose next row is not too early: the j-th row of a task may stand
+at n in [floor((j - 1) / w) + 1, ceil(j / w)]. That earliest deadlines first meet all of them is
+known of such windows (Baruah et al., Proportionate progress, 1996).
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from fractions import Fraction
 import numpy as np
 
 BLOCK = 2**14
-"""Rows worked out at once."""
+"""Rows computed at once."""
 KEPT = 8
-"""Blocks that are kept."""
+"""Blocks that are kept in memory."""
 MAX_PERIOD = 2**22
-"""Sequences that repeat after this many rows or fewer are entered at any place at once."""
+"""Sequences that repeat after this many rows or fewer allow random access."""
 RESOLUTION = 2**40
-"""Of shares that are no simple fractions."""
+"""The denominator of shares that are not simple fractions."""
 
 
 def as_written(weight: float) -> Fraction:
-    """A weight as the decimal that it is written as: 0.1 is a tenth."""
+    """Returns a weight as the decimal that it is written as: 0.1 is a tenth."""
     return Fraction(repr(float(weight)))
 
 
 def whole_parts(shares: Sequence[Fraction]) -> list[int]:
-    """Positive shares as whole numbers in the same proportion.
+    """Returns positive shares as whole numbers in the same proportion.
 
     Where that would take numbers beyond RESOLUTION they are rounded to as many parts, each at
     least one.
@@ -53,14 +53,14 @@ class Interleaving:
     """The tasks of rows 0, 1, 2 and so on, without end."""
 
     def __init__(self, parts: Sequence[int]):
-        """Shares as whole numbers; see `whole_parts`."""
+        """Takes shares as whole numbers; see `whole_parts`."""
         self._parts = list(parts)
         self._total = sum(parts)
         self._counts = [[0] * len(parts)]
         self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def rows(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """Of rows [start, stop), the task and which of the task's rows it is; both int64."""
+        """Returns the tasks of rows [start, stop) and their indices in the task, both int64."""
         tasks, indices = [], []
         while start < stop:
             period, place = self._place(start)
@@ -76,7 +76,7 @@ class Interleaving:
         return np.concatenate(tasks), np.concatenate(indices)
 
     def counts(self, stop: int) -> list[int]:
-        """How many of rows [0, stop) each task has."""
+        """Returns the number of each task's rows among rows [0, stop)."""
         period, place = self._place(stop)
         block, offset = divmod(place, BLOCK)
         counts = np.array(self._counts_before(block)) + period * np.array(self._parts)
@@ -85,7 +85,7 @@ class Interleaving:
         return counts.tolist()
 
     def row_of(self, task: int, index: int) -> int:
-        """The row that is a task's row of this index."""
+        """Returns the row that is a task's row of this index."""
         low = self.earliest(task, index)
         high = (index + 1) * self._total // self._parts[task] + 2
         return low + bisect.bisect_right(
@@ -93,14 +93,14 @@ class Interleaving:
         )
 
     def earliest(self, task: int, index: int) -> int:
-        """A row that is not after `row_of`, at no cost."""
+        """Returns a row that is not after `row_of`, at no cost."""
         return index * self._total // self._parts[task]
 
     def _place(self, row: int) -> tuple[int, int]:
         return divmod(row, self._total) if self._total <= MAX_PERIOD else (0, row)
 
     def _length(self, block: int) -> int:
-        """Of the rows of a block, those before the sequence repeats."""
+        """Returns the number of a block's rows before the sequence repeats."""
         return self._total - block * BLOCK if self._total <= MAX_PERIOD else BLOCK
 
     def _counts_before(self, block: int) -> list[int]:
@@ -110,13 +110,13 @@ class Interleaving:
 
     def _block(self, block: int) -> tuple[np.ndarray, np.ndarray]:
         if block not in self._kept:
-            worked_out = self._work_out(block)
+            computed = self._compute(block)
             while len(self._kept) >= KEPT:
                 del self._kept[next(iter(self._kept))]
-            self._kept[block] = worked_out
+            self._kept[block] = computed
         return self._kept[block]
 
-    def _work_out(self, block: int) -> tuple[np.ndarray, np.ndarray]:
+    def _compute(self, block: int) -> tuple[np.ndarray, np.ndarray]:
         parts, total = self._parts, self._total
         counts = list(self._counts_before(block))
         ready: list[tuple[int, int]] = []

@@ -1,4 +1,4 @@
-"""A record as a person sees it beside what the model sees: pieces read, pieces to say, weights."""
+"""Records for a person beside the model's view of them: inputs, targets and loss weights."""
 
 from __future__ import annotations
 
@@ -9,17 +9,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
-from jaxgen.data.denoising import NextToken
 from jaxgen.data.draws import Draws
-from jaxgen.data.features import Text
 from jaxgen.data.hashing import permutation
 from jaxgen.data.parts import Example
-from jaxgen.data.prepared import PreparedCorpus
+from jaxgen.data.protocols import Record, Split
 from jaxgen.data.rows import open_store
 from jaxgen.data.sampling import sample
 from jaxgen.data.segments import Segment, example_segment
-from jaxgen.data.sources import Record, Split
-from jaxgen.data.tasks import Generated, Task
+from jaxgen.data.tasks import Task
 
 WIDTH = 100
 
@@ -29,9 +26,9 @@ class Shown:
     """One record on its way to the model.
 
     Attributes:
-      record: of the source.
-      processed: what the preprocessors made of it; none where they left it out.
-      segments: of each, what it puts into rows.
+      record: the source's record.
+      processed: the records that the preprocessors made of it; none where they left it out.
+      segments: the segment of each.
     """
 
     record: Record
@@ -39,18 +36,19 @@ class Shown:
     segments: list[Segment]
 
     def short(self) -> str:
-        """The record as JSON, long texts cut."""
+        """Returns the record as JSON, long texts cut."""
         return short(self.record)
 
 
 def show(
     task: Task, count: int, seed: int, longest: int, has_source: bool, split: Split = "train"
 ) -> list[Shown]:
-    """`count` records of a split, chosen by the seed; documents are cut to `longest` tokens."""
-    if isinstance(task.source, PreparedCorpus):
-        return list(_prepared(task, count, seed, longest, has_source, split))
-    if isinstance(task.source, Generated):
-        records = task.source.open(split).__getitems__(range(seed * count, (seed + 1) * count))
+    """Returns `count` records of a split, chosen by the seed; documents are cut to `longest`."""
+    if task.is_tokenised:
+        return list(_documents(task, count, seed, longest, has_source, split))
+    if task.is_indexed:
+        places = range(seed * count, (seed + 1) * count)
+        records = task.records_by_index(split).__getitems__(places)
     else:
         records = sample(task.raw_records(split), count, seed, task.name, "shown")
     shown = []
@@ -64,10 +62,10 @@ def show(
     return shown
 
 
-def _prepared(
+def _documents(
     task: Task, count: int, seed: int, longest: int, has_source: bool, split: Split
 ) -> Iterator[Shown]:
-    """Documents of a prepared corpus, whose records are their tokens' text."""
+    """Yields documents of a tokenised source, whose records are their tokens' text."""
     store = open_store(task, split)
     for place in permutation(len(store.lengths), seed, task.name, "shown")[:count]:
         example = store.example(int(place))
@@ -79,18 +77,19 @@ def _prepared(
 def segment_of(
     task: Task, example: Example, draws: Draws, longest: int, has_source: bool
 ) -> Segment:
-    """What an example, or the beginning of a document, puts into a row."""
-    if not isinstance(task.features, Text):
+    """Returns the segment of an example, or of the beginning of a document."""
+    features = task.features
+    if features.denoising is not None:
+        ids = example.ids[:longest] if features.is_split else example.ids
+        return features.denoising.segment(ids, task.codec, draws, has_source)
+    if not features.is_split:
         return example_segment(example, task.codec, has_source)
-    ids = example.ids[:longest]
-    if not isinstance(task.features.objective, NextToken):
-        return task.features.objective.segment(ids, task.codec, draws, has_source)
     whole = example_segment(example, task.codec, has_source=False)
     return Segment(whole.tokens[:longest], whole.targets[:longest], whole.weights[:longest])
 
 
 def short(record: Record) -> str:
-    """A record as JSON, long texts cut."""
+    """Returns a record as JSON, long texts cut."""
     cut = {
         name: value[:400] + "..." if isinstance(value, str) and len(value) > 400 else value
         for name, value in record.items()
@@ -99,12 +98,12 @@ def short(record: Record) -> str:
 
 
 def lines(segment: Segment, codec: Codec) -> Iterator[str]:
-    """A segment as text: a column a token, folded at `WIDTH`."""
+    """Yields a segment as lines of text: a column a token, folded at `WIDTH`."""
     if segment.source is not None:
-        yield from _folded([("source", codec.pieces(segment.source))])
+        yield from _folded([("encoder", codec.pieces(segment.source))])
     rows = [
-        ("reads", codec.pieces(segment.tokens)),
-        ("to say", codec.pieces(segment.targets)),
+        ("input", codec.pieces(segment.tokens)),
+        ("target", codec.pieces(segment.targets)),
         ("weight", [f"{weight:g}" for weight in segment.weights]),
     ]
     if segment.blocks is not None and (np.diff(segment.blocks) == 0).any():

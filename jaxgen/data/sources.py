@@ -1,4 +1,4 @@
-"""Where records come from: streams of dictionaries, split by file or by key.
+"""Sources of records: streams of dictionaries, split by file or by key.
 
 A source is a frozen description; `read(split)` streams its records in a fixed order. Which split a
 record belongs to is a hash of its file's name (text files) or of its key (records), so adding data
@@ -13,46 +13,23 @@ import json
 import logging
 import re
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal, Protocol
+from typing import ClassVar, Literal
 
 from jaxgen.data.hashing import hash64, is_heldout, is_of_share
+from jaxgen.data.protocols import Record, Split
 from jaxgen.data.storage import matching_files, size_of, stamp_of
 from jaxgen.errors import DataError, NoRecordsError
 
-Split = Literal["train", "heldout"]
 OnError = Literal["raise", "skip"]
-Record = dict[str, Any]
 Entry = tuple[str, Record | DataError]
-"""A place, for messages, and the record there or what is wrong with it."""
+"""A place, for messages, and the record there or the error about it."""
 REASON_ENDS = re.compile(r"[(.;]\s?")
 logger = logging.getLogger(__name__)
 
 
-class Source(Protocol):
-    """A frozen configuration object that finds records."""
-
-    def read(self, split: Split) -> Iterator[Record]:
-        """The records of a split, one after another; raises DataError where they cannot be read."""
-        ...
-
-    def content_digest(self) -> str | None:
-        """Changes when the records do; None for records that are made and need no cache."""
-        ...
-
-
-class Records(Protocol):
-    """Random access to the records of one split, where they are made on the spot."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Record: ...
-
-    def __getitems__(self, indices: Any, /) -> list[Record]: ...
-
-
 @dataclasses.dataclass
 class Skipped:
-    """What was left out and why: counts by (file, reason)."""
+    """Counts of the records that were left out, by (file, reason)."""
 
     counts: collections.Counter[tuple[str, str]] = dataclasses.field(
         default_factory=collections.Counter
@@ -64,13 +41,13 @@ class Skipped:
         self.counts[file, REASON_ENDS.split(reason, maxsplit=1)[0].strip()] += 1
 
     def of(self, file: str) -> int:
-        """How many of a file."""
+        """Returns how many of a file were left out."""
         return sum(count for (name, _), count in self.counts.items() if name == file)
 
 
 @dataclasses.dataclass(frozen=True)
 class InMemory:
-    """Records given outright.
+    """Records that are listed in the configuration itself.
 
     Attributes:
       records: the records.
@@ -81,13 +58,13 @@ class InMemory:
     heldout_fraction: float = 0.01
 
     def read(self, split: Split) -> Iterator[Record]:
-        """The records of a split, one after another."""
+        """Yields the records of a split."""
         kept = (
             record
             for index, record in enumerate(self.records)
             if belongs(record, split, self.heldout_fraction, None, f"record {index}")
         )
-        return some(kept, split, "the given records")
+        return some(kept, split, "the list of records")
 
     def content_digest(self) -> str:
         """Changes when a record does."""
@@ -95,10 +72,10 @@ class InMemory:
 
 
 class FileSource:
-    """What sources of files share: frozen dataclasses with these fields.
+    """The base of sources that read files: frozen dataclasses with these fields.
 
     Attributes:
-      pattern: a file, a folder (its files with the right endings, at any depth) or a glob; on this
+      pattern: a file, a folder (its files with the known endings, at any depth) or a glob; on this
         machine or in an object store (s3://, gs://).
       key_field: the field that decides the split; None takes the whole record.
       heldout_fraction: share of the keys that is held out.
@@ -114,7 +91,7 @@ class FileSource:
     ENDINGS: ClassVar[tuple[str, ...]] = ()
 
     def files(self) -> tuple[str, ...]:
-        """The files' names, sorted.
+        """Returns the files' names, sorted.
 
         Raises:
           DataError: if there are none.
@@ -122,15 +99,15 @@ class FileSource:
         return tuple(matching_files(self.pattern, self.ENDINGS)[1])
 
     def size_of(self, file: str) -> int:
-        """Bytes of a file."""
+        """Returns the bytes of a file."""
         return size_of(file)
 
     def entries(self, file: str) -> Iterator[Entry]:
-        """What a file holds, in order; after an error of the whole file nothing more."""
+        """Yields the entries of a file in order; after an error of the whole file nothing more."""
         raise NotImplementedError
 
     def read_file(self, file: str, skipped: Skipped | None = None) -> Iterator[Record]:
-        """All records of a file.
+        """Yields all records of a file.
 
         Args:
           file: one of `files()`.
@@ -142,7 +119,7 @@ class FileSource:
         return (record for _, record in self._placed(file, skipped or Skipped()))
 
     def read(self, split: Split, skipped: Skipped | None = None) -> Iterator[Record]:
-        """The records of a split, in the order of files and places; raises as `read_file` does."""
+        """Yields the records of a split in the order of the files; raises as `read_file` does."""
         skipped = Skipped() if skipped is None else skipped
         kept = (
             record
@@ -169,7 +146,7 @@ class FileSource:
             logger.warning("%s: %d skipped", file, skipped.of(file))
 
     def _with_errors(self, file: str) -> Iterator[Entry]:
-        """The entries; an error on the way, or an empty file, is the last of them."""
+        """Yields the entries; an error on the way, or an empty file, is the last of them."""
         count = 0
         try:
             for entry in self.entries(file):
@@ -185,7 +162,7 @@ class FileSource:
 def belongs(
     record: Record, split: Split, fraction: float, key_field: str | None, place: str
 ) -> bool:
-    """Whether a record belongs to a split, by its key.
+    """Returns whether a record belongs to a split, by its key.
 
     Raises:
       DataError: if the record lacks the key field.
@@ -202,7 +179,7 @@ def belongs(
 
 
 def some_share(records: Iterator[Record], share: float, key_field: str | None) -> Iterator[Record]:
-    """The records of a share, by a hash of their key, or of all they say but where they lie.
+    """Yields the records of a share, by a hash of their key or of all fields but the path.
 
     Raises:
       NoRecordsError: at the end, if there was none.
@@ -219,7 +196,7 @@ def some_share(records: Iterator[Record], share: float, key_field: str | None) -
 
 
 def some(records: Iterator[Record], split: Split, name: str) -> Iterator[Record]:
-    """The records; NoRecordsError at the end if there was none."""
+    """Yields the records; NoRecordsError at the end if there was none."""
     record = None
     for record in records:
         yield record

@@ -1,4 +1,4 @@
-"""What a mixture is made of, in numbers: shares, lengths, waste, duplicates, repeats."""
+"""Statistics of a mixture: shares, lengths, waste, duplicates, repeats."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxgen.data.loading import MixtureData
 from jaxgen.data.mixtures import Mixture
 from jaxgen.data.rows import open_store
 from jaxgen.data.showing import lines, show
-from jaxgen.data.tasks import Generated, Task
+from jaxgen.data.tasks import Task
 from jaxgen.errors import DataError
 
 SAMPLED_ROWS = 1024
@@ -22,15 +22,15 @@ HASHED_DOCUMENTS = 2_000_000
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """How a mixture is to be read.
+class ReadingPlan:
+    """How a run reads a mixture.
 
     Attributes:
       batch_size: rows of a global batch.
       length: tokens of a row.
-      source_length: of the encoder's row; None without an encoder.
-      num_rows: of the whole run.
-      seed: of the order.
+      source_length: tokens of the encoder's row; None without an encoder.
+      num_rows: rows of the whole run.
+      seed: the seed of the order.
     """
 
     batch_size: int
@@ -42,28 +42,28 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class TaskStatistics:
-    """One task's numbers.
+    """The statistics of one task.
 
     Attributes:
       task: the task.
-      share_of_rows: of the whole planned run.
-      share_of_tokens: of those that are no padding.
-      share_learnt: of the task's tokens, the targets of the loss.
-      share_used: of the task's positions, those that are no padding.
-      rows_per_epoch: after so many every document has been seen once.
-      epochs: how often each document is seen in the planned run.
-      documents: of the training split; None where they are made on the spot.
-      heldout_documents: likewise.
+      share_of_rows: the task's share of the run's rows.
+      share_of_tokens: the task's share of the run's tokens, padding left out.
+      share_in_loss: share of the task's tokens that are targets of the loss.
+      share_used: share of the task's positions that is not padding.
+      rows_per_epoch: rows after which every document has been seen once.
+      epochs: how often each document is seen in the run.
+      documents: documents of the training split; None where they are made on the spot.
+      heldout_documents: documents of the held-out split; None likewise.
       lengths: [documents or a sample] tokens.
-      bytes_per_token: of a sample's text.
+      bytes_per_token: mean bytes of a token in a sample of the text.
       duplicates: documents whose tokens equal an earlier one's; None where made on the spot.
-      shown: of some records, the record and what the model sees of it.
+      shown: some records, each with the model's view of it.
     """
 
     task: Task
     share_of_rows: float
     share_of_tokens: float
-    share_learnt: float
+    share_in_loss: float
     share_used: float
     rows_per_epoch: int
     epochs: float
@@ -75,10 +75,10 @@ class TaskStatistics:
     shown: list[tuple[str, str]]
 
 
-def describe(mixture: Mixture, plan: Plan, num_shown: int = 2) -> list[TaskStatistics]:
-    """The numbers of every task of a mixture.
+def describe(mixture: Mixture, plan: ReadingPlan, num_shown: int = 2) -> list[TaskStatistics]:
+    """Returns the statistics of every task of a mixture.
 
-    Shares of tokens are of `SAMPLED_ROWS` rows spread over the run.
+    Shares of tokens are estimated from `SAMPLED_ROWS` rows spread over the run.
 
     Raises:
       DataError: if a task cannot be read, or the mixture ends before the run.
@@ -90,7 +90,7 @@ def describe(mixture: Mixture, plan: Plan, num_shown: int = 2) -> list[TaskStati
         source_length=plan.source_length,
     )
     data.check_lasts(plan.num_rows)
-    used, learnt, positions = _sampled(data, plan)
+    used, in_loss, positions = _sampled(data, plan)
     shares, epochs = data.shares_seen(plan.num_rows), data.epochs_seen(plan.num_rows)
     statistics = []
     for number, task in enumerate(mixture.every_task):
@@ -101,7 +101,7 @@ def describe(mixture: Mixture, plan: Plan, num_shown: int = 2) -> list[TaskStati
                 task,
                 shares[task.name],
                 used[number] / used.sum(),
-                learnt[number] / max(used[number], 1),
+                in_loss[number] / max(used[number], 1),
                 used[number] / max(positions[number], 1),
                 data.rows_per_epoch[task.name],
                 epochs[task.name],
@@ -115,10 +115,10 @@ def describe(mixture: Mixture, plan: Plan, num_shown: int = 2) -> list[TaskStati
     return statistics
 
 
-def _sampled(data: MixtureData, plan: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """By task: tokens that are no padding, learnt ones, positions; the encoder's among them."""
+def _sampled(data: MixtureData, plan: ReadingPlan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Counts tokens, tokens in the loss, and positions by task; the encoder's among them."""
     count = len(data.task_names)
-    used, learnt, positions = np.zeros((3, count))
+    used, in_loss, positions = np.zeros((3, count))
     steps = max(1, plan.num_rows // plan.batch_size)
     batches = min(steps, -(-SAMPLED_ROWS // plan.batch_size))
     for step in np.linspace(0, steps - 1, batches).astype(int):
@@ -129,12 +129,12 @@ def _sampled(data: MixtureData, plan: Plan) -> tuple[np.ndarray, np.ndarray, np.
                 segments.append(batch.encoder.segment_ids[row])
             used[task] += sum(int((ids > 0).sum()) for ids in segments)
             positions[task] += sum(len(ids) for ids in segments)
-            learnt[task] += int((batch.loss_weights[row] > 0).sum())
-    return used, learnt, positions
+            in_loss[task] += int((batch.loss_weights[row] > 0).sum())
+    return used, in_loss, positions
 
 
 def _stored(task: Task) -> tuple[int | None, int | None]:
-    if isinstance(task.source, Generated):
+    if task.is_indexed:
         return None, None
     try:
         heldout = len(open_store(task, "heldout").lengths)
@@ -144,8 +144,8 @@ def _stored(task: Task) -> tuple[int | None, int | None]:
 
 
 def _lengths(task: Task) -> tuple[np.ndarray, float]:
-    if isinstance(task.source, Generated):
-        records = task.source.open("train").__getitems__(range(SAMPLED_DOCUMENTS))
+    if task.is_indexed:
+        records = task.records_by_index("train").__getitems__(range(SAMPLED_DOCUMENTS))
         examples = task.encode(task.processed(records))
         lengths = np.array([example.num_targets for example in examples])
     else:
@@ -158,7 +158,7 @@ def _lengths(task: Task) -> tuple[np.ndarray, float]:
 
 
 def _duplicates(task: Task) -> int | None:
-    if isinstance(task.source, Generated):
+    if task.is_indexed:
         return None
     store = open_store(task, "train")
     count = min(len(store.lengths), HASHED_DOCUMENTS)
@@ -169,7 +169,7 @@ def _duplicates(task: Task) -> int | None:
     return count - len(seen)
 
 
-def _shown(task: Task, plan: Plan, count: int) -> Iterator[tuple[str, str]]:
+def _shown(task: Task, plan: ReadingPlan, count: int) -> Iterator[tuple[str, str]]:
     has_source = plan.source_length is not None
     for one in show(task, count, plan.seed, 80, has_source):
         text = "\n\n".join("\n".join(lines(segment, task.codec)) for segment in one.segments)

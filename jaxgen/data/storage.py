@@ -27,19 +27,19 @@ ATTEMPTS = 5
 FIRST_PAUSE = 0.5
 """Seconds after the first failure, or $JAXGEN_READ_PAUSE; each later pause is twice as long."""
 CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError")
-"""What the libraries of S3 and Google Cloud raise where none are found."""
+"""The errors of the libraries of S3 and Google Cloud where no credentials are found."""
 FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 BUFFER = 2**20
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
 
 def is_remote(path: str) -> bool:
-    """Whether a path names an object store or a server."""
+    """Returns whether a path names an object store or a server."""
     return "://" in path
 
 
 def matching_files(pattern: str, endings: tuple[str, ...]) -> tuple[str, list[str]]:
-    """The files of a file name, a folder or a glob, sorted, and the folder they are under.
+    """Returns the files of a file name, a folder or a glob, sorted, and the folder they are under.
 
     Args:
       pattern: a file, a folder (its files with one of the endings, at any depth) or a glob; local
@@ -54,14 +54,14 @@ def matching_files(pattern: str, endings: tuple[str, ...]) -> tuple[str, list[st
     if not candidates:
         where = f" (from {Path.cwd()}; globs may use ** for any depth)"
         raise DataError(
-            f"{pattern!r} matches no file: a file, or a folder with files ending in "
-            f"{', '.join(endings)}, is wanted{'' if is_remote(pattern) else where}."
+            f"{pattern!r} matches no file; name a file, or a folder with files ending in "
+            f"{', '.join(endings)}{'' if is_remote(pattern) else where}."
         )
     return root, sorted(candidates)
 
 
 def open_binary(path: str) -> BinaryIO:
-    """A file's bytes, seekable.
+    """Opens a file's bytes, seekable.
 
     Raises:
       DataError: naming the path, if it cannot be opened; reading on raises it too.
@@ -75,7 +75,7 @@ def open_binary(path: str) -> BinaryIO:
 
 
 def size_of(path: str) -> int:
-    """Bytes of a file."""
+    """Returns the bytes of a file."""
     if is_remote(path):
         fs, inner = _filesystem(path)
         return int(_patiently(path, lambda: fs.size(inner)))
@@ -83,7 +83,7 @@ def size_of(path: str) -> int:
 
 
 def stamp_of(path: str) -> str:
-    """A text that changes when the file does."""
+    """Returns a text that changes when the file does."""
     if not is_remote(path):
         stat = os.stat(path)
         return f"{stat.st_size} {stat.st_mtime_ns}"
@@ -94,7 +94,7 @@ def stamp_of(path: str) -> str:
 
 
 def digest_of(files: Sequence[str]) -> str:
-    """Of the bytes of files, one after another."""
+    """Returns a digest of the bytes of files, one after another."""
     digest = hashlib.blake2b(digest_size=16)
     for file in files:
         with open_binary(file) as stream:
@@ -104,7 +104,7 @@ def digest_of(files: Sequence[str]) -> str:
 
 
 def local_copy(path: str, folder: Path) -> str:
-    """The path itself, or that of a copy in a folder of this machine, made if it is not there."""
+    """Returns a local path itself, or that of a copy in a folder, made if it is not there."""
     if not is_remote(path):
         return path
     target = folder / f"{hash64(path, stamp_of(path)):016x}{Path(path).suffix}"
@@ -172,7 +172,7 @@ class _RemoteFile(io.RawIOBase):
 
 
 def _patiently(path: str, action: Callable[[], T]) -> T:
-    """The action's result, tried again where it fails; DataError with the path in the end."""
+    """Returns the action's result, retried where it fails; raises DataError in the end."""
     attempts = max(1, int(_from_environment("JAXGEN_READ_ATTEMPTS", ATTEMPTS)))
     pause = _from_environment("JAXGEN_READ_PAUSE", FIRST_PAUSE)
     for attempt in range(1, attempts + 1):
@@ -187,7 +187,7 @@ def _patiently(path: str, action: Callable[[], T]) -> T:
                     "its own tools, such as $AWS_ACCESS_KEY_ID and $AWS_SECRET_ACCESS_KEY or "
                     "$GOOGLE_APPLICATION_CREDENTIALS."
                 ) from error
-            # Stores have errors of many libraries; what is final has been told above.
+            # Stores raise errors of many libraries; the final ones are caught above.
             if attempt == attempts:
                 raise DataError(
                     f"{path} cannot be read: {_reason(error)} (tried {attempts} times; "
@@ -200,11 +200,11 @@ def _patiently(path: str, action: Callable[[], T]) -> T:
 
 
 def _from_environment(name: str, default: float) -> float:
-    given = os.environ.get(name)
+    text = os.environ.get(name)
     try:
-        return default if given is None else float(given)
+        return default if text is None else float(text)
     except ValueError as error:
-        raise ConfigError(f"${name}={given!r} must be a number, such as {default}.") from error
+        raise ConfigError(f"${name}={text!r} must be a number, such as {default}.") from error
 
 
 def _reason(error: Exception) -> str:

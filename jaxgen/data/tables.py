@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
-from jaxgen.data.sources import Entry, FileSource, OnError, Record
+from jaxgen.data.protocols import Record
+from jaxgen.data.sources import Entry, FileSource, OnError
 from jaxgen.data.storage import is_remote, local_copy, open_binary
 from jaxgen.data.text_files import as_text, open_decompressed
 from jaxgen.data.token_store import cache_folder
@@ -41,7 +42,7 @@ class Parquet(FileSource):
     ENDINGS: ClassVar[tuple[str, ...]] = (".parquet",)
 
     def entries(self, file: str) -> Iterator[Entry]:
-        """The rows, in order."""
+        """Yields the rows, in order."""
         from pyarrow import ArrowException, parquet
 
         count = 0
@@ -65,8 +66,7 @@ class Parquet(FileSource):
 class ArrayRecord(FileSource):
     """One JSON record an entry of ArrayRecord files, split by key.
 
-    Files in an object store are copied to the cache first, as the reader wants them on this
-    machine.
+    Files in an object store are copied to the cache first, as the reader needs local files.
 
     Attributes:
       pattern: see `FileSource`.
@@ -83,7 +83,7 @@ class ArrayRecord(FileSource):
     ENDINGS: ClassVar[tuple[str, ...]] = (".array_record", ".arrayrecord")
 
     def entries(self, file: str) -> Iterator[Entry]:
-        """The entries, in order."""
+        """Yields the entries, in order."""
         from array_record.python.array_record_module import ArrayRecordReader
 
         # The reader takes a missing path for an empty file; this one has just been found.
@@ -125,7 +125,7 @@ class HuggingFaceDataset(FileSource):
     on_error: OnError = "raise"
 
     def files(self) -> tuple[str, ...]:
-        """The Arrow files, in the dataset's own order."""
+        """Returns the Arrow files, in the dataset's own order."""
         folder = self.pattern.rstrip("/")
         parts = _read_json(f"{folder}/dataset_dict.json", optional=True)
         if parts is not None:
@@ -147,7 +147,7 @@ class HuggingFaceDataset(FileSource):
         return tuple(f"{folder}/{file['filename']}" for file in state["_data_files"])
 
     def entries(self, file: str) -> Iterator[Entry]:
-        """The rows, in order."""
+        """Yields the rows, in order."""
         import pyarrow
 
         count = 0
@@ -194,7 +194,7 @@ class WebDataset(FileSource):
     TEXT: ClassVar[tuple[str, ...]] = ("txt", "text", "caption", "transcript")
 
     def entries(self, file: str) -> Iterator[Entry]:
-        """The samples, in the order of the archive."""
+        """Yields the samples, in the order of the archive."""
         count = 0
         sample: Record = {}
         error: DataError | None = None
@@ -228,7 +228,7 @@ class WebDataset(FileSource):
 
 
 def _has_end(stream: BinaryIO) -> bool:
-    """Whether an archive ends with two empty blocks; one cut between members reads like a whole."""
+    """Returns whether an archive ends with two empty blocks, as one cut off may not."""
     size = stream.seek(0, os.SEEK_END)
     stream.seek(max(0, size - 1024))
     is_empty = stream.read() == bytes(1024)
@@ -244,7 +244,7 @@ def _decoded(data: bytes, ending: str, text: tuple[str, ...], place: str) -> Any
             return json.loads(as_text(data, place))
         return int(data) if ending == "cls" else data
     except ValueError as error:
-        raise DataError(f"{place}: not what .{ending} says it is ({error}).") from error
+        raise DataError(f"{place}: not a valid .{ending} ({error}).") from error
 
 
 def _json_record(data: bytes, place: str) -> Record | DataError:
@@ -252,7 +252,7 @@ def _json_record(data: bytes, place: str) -> Record | DataError:
         record = json.loads(data)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         return DataError(f"{place}: not JSON ({error}).")
-    return record if isinstance(record, dict) else DataError(f"{place}: no JSON object.")
+    return record if isinstance(record, dict) else DataError(f"{place}: not a JSON object.")
 
 
 def _read_json(path: str, optional: bool) -> dict[str, Any] | None:

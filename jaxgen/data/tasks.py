@@ -1,71 +1,71 @@
-"""A task: where its records come from, which tokens they become, what is learnt and scored."""
+"""A task: its source, the tokens that its records become, and how its answers are scored."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from fractions import Fraction
 from typing import Literal
 
 from jaxgen.codecs.bytes import ByteCodec
-from jaxgen.codecs.sentencepiece import SentencePieceCodec
-from jaxgen.codecs.tokenizer import TokenizerCodec
-from jaxgen.data.bigbench import BigBench
-from jaxgen.data.chat import Chat
-from jaxgen.data.denoising import PrefixLM, SpanCorruption
-from jaxgen.data.embedded import StandardLibraryCode, StandardLibraryProse
-from jaxgen.data.features import PromptAnswer, Text
-from jaxgen.data.few_shot import FewShot
-from jaxgen.data.generated import Generated
+from jaxgen.codecs.codec import Codec
+from jaxgen.data.features import Text
 from jaxgen.data.hashing import permutation
-from jaxgen.data.infilling import FillInTheMiddle
 from jaxgen.data.parts import Example
-from jaxgen.data.prepared import PreparedCorpus
-from jaxgen.data.preprocessors import Choices, Context, Keep, Rename, Template
+from jaxgen.data.protocols import (
+    Context,
+    Features,
+    IndexedRecords,
+    IndexedSource,
+    Metric,
+    Preprocessor,
+    Record,
+    RecordSource,
+    Source,
+    Split,
+    TokenSource,
+)
 from jaxgen.data.sampling import sample
-from jaxgen.data.sources import InMemory, Record, Split, some_share
-from jaxgen.data.tables import ArrayRecord, HuggingFaceDataset, Parquet, WebDataset
-from jaxgen.data.text_files import Jsonl, TextFiles
+from jaxgen.data.sources import some_share
 from jaxgen.errors import DataError
 
-Metric = Literal["exact_match", "token_accuracy", "log_probability"]
-AnySource = (
-    TextFiles | Jsonl | Parquet | ArrayRecord | HuggingFaceDataset | WebDataset | BigBench
-    | InMemory | PreparedCorpus | StandardLibraryCode | StandardLibraryProse | Generated
-)  # fmt: skip
-AnyPreprocessor = Rename | Template | Choices | Keep | FewShot | FillInTheMiddle
-AnyFeatures = Text | PromptAnswer | Chat
+MetricName = Literal["exact_match", "token_accuracy", "log_probability"]
+"""The metrics that every scoring of answers by likelihood has."""
 logger = logging.getLogger(__name__)
+INDEXED_AT_MOST = 10_000
+"""Training records of an indexed source that preprocessors may draw from."""
 ENCODED_AT_ONCE = 1000
-"""Records that a codec is given at a time, to use all cores."""
+"""Records that a codec encodes at a time, to use all cores."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One thing to learn.
+    """One task of a mixture; all its parts are protocols, see `data.protocols`.
 
     Attributes:
-      name: in metrics, tables and plots.
-      source: of the records.
+      name: the name in metrics, tables and plots.
+      source: where the records come from.
       features: which fields are text, which are prompt and answer.
-      codec: text to tokens; the same for all tasks of a mixture.
-      metrics: how an answer is scored (only where the features have answers).
-      preprocessors: from the source's records to those that the features read, in order.
+      codec: turns text into tokens; the same for all tasks of a mixture.
+      metrics: scores of an answer, by name or as a part of one's own (only where the features have
+        answers).
+      preprocessors: the steps from the source's records to those that the features read, in order.
       epochs: how often its records may be seen; the mixture then goes on without it. None: as
         often as the mixture asks for it.
-      train_share: of the source's training records, the share that is trained on (and few-shot
-        examples are drawn from), by a hash of each; a smaller share is part of a larger one. What
-        is held out does not depend on it.
-      version: told apart by a person; a task that changes gets another.
+      train_share: share of the source's training records that is trained on (and that few-shot
+        examples are drawn from), by a hash of each; a smaller share is part of a larger one, and
+        the held-out records do not depend on it.
+      version: a name for people; a task that changes gets another.
     """
 
     name: str
-    source: AnySource
-    features: AnyFeatures = Text()
-    codec: ByteCodec | TokenizerCodec | SentencePieceCodec = ByteCodec()
-    metrics: tuple[Metric, ...] = ("exact_match", "token_accuracy", "log_probability")
-    preprocessors: tuple[AnyPreprocessor, ...] = ()
+    source: Source
+    features: Features = Text()
+    codec: Codec = ByteCodec()
+    metrics: tuple[MetricName | Metric, ...] = ("exact_match", "token_accuracy", "log_probability")
+    preprocessors: tuple[Preprocessor, ...] = ()
     epochs: float | None = None
     train_share: float = 1.0
     version: str = "1"
@@ -78,15 +78,11 @@ class Task:
                 f"task {self.name}: train_share={self.train_share} must lie in (0, 1]; 1 takes all "
                 "training records."
             )
-        if self.train_share < 1 and isinstance(self.source, Generated | PreparedCorpus):
-            instead = (
-                "set its source's num_examples"
-                if isinstance(self.source, Generated)
-                else "prepare a corpus of fewer files"
-            )
+        if self.train_share < 1 and (self.is_indexed or self.is_tokenised):
             raise DataError(
                 f"task {self.name}: train_share={self.train_share} takes a part of stored records, "
-                f"of which {type(self.source).__name__} has none; {instead}."
+                f"of which {type(self.source).__name__} has none; set its number of examples, or "
+                "prepare a corpus of fewer files."
             )
 
     @property
@@ -95,42 +91,87 @@ class Task:
         return f"{self.name}@{self.version}"
 
     @property
+    def metric_names(self) -> tuple[str, ...]:
+        """The names of the metrics."""
+        return tuple(one if isinstance(one, str) else one.name for one in self.metrics)
+
+    @property
+    def own_metrics(self) -> tuple[Metric, ...]:
+        """The metrics that are parts of their own, not names."""
+        return tuple(one for one in self.metrics if not isinstance(one, str))
+
+    @property
     def has_answers(self) -> bool:
         """Whether instances can be scored one by one."""
-        return not isinstance(self.features, Text)
+        return self.features.has_answers
 
     @property
     def has_blocks(self) -> bool:
         """Whether some tokens may see later ones, in a model that lets blocks do so."""
-        if not isinstance(self.features, Text):
-            return True
-        return isinstance(self.features.objective, PrefixLM | SpanCorruption)
+        denoising = self.features.denoising
+        return not self.features.is_split if denoising is None else denoising.has_blocks
+
+    @property
+    def is_indexed(self) -> bool:
+        """Whether records are made on the spot, by index."""
+        return isinstance(self.source, IndexedSource)
+
+    @property
+    def is_tokenised(self) -> bool:
+        """Whether the source has tokens and no records."""
+        return isinstance(self.source, TokenSource)
+
+    @property
+    def every_task(self) -> tuple[Task, ...]:
+        """The task itself, as a part of a mixture."""
+        return (self,)
+
+    def with_codec(self, codec: Codec) -> Task:
+        """Returns the task with another codec."""
+        return dataclasses.replace(self, codec=codec)
+
+    def shares(self, rows_per_epoch: Mapping[str, int]) -> dict[str, Fraction]:
+        """Returns the shares of the tasks in this part of a mixture, see `Mixture.shares`."""
+        del rows_per_epoch
+        return {self.name: Fraction(1)}
+
+    def records_by_index(self, split: Split) -> IndexedRecords:
+        """Opens the records of an indexed source, before the preprocessors."""
+        assert isinstance(self.source, IndexedSource), "callers ask is_indexed"
+        return self.source.records_by_index(split)
 
     def raw_records(self, split: Split) -> Iterator[Record]:
-        """A split's records as the source gives them; of the training records, the task's share.
+        """Yields a split's records before the preprocessors; of the training records, a share.
 
         Raises:
           DataError: if they cannot be read, or there are none.
         """
+        if self.is_indexed:
+            records = self.records_by_index(split)
+            return (records.__getitems__([index])[0] for index in range(len(records)))
+        if not isinstance(self.source, RecordSource):
+            raise DataError(
+                f"task {self.name}: {type(self.source).__name__} holds tokens, not texts: "
+                "preprocessors, and features other than `text`, need its own sources."
+            )
         records = self.source.read(split)
         if split != "train" or self.train_share == 1:
             return records
-        key_field = getattr(self.source, "key_field", None)
-        return some_share(records, self.train_share, key_field)
+        return some_share(records, self.train_share, getattr(self.source, "key_field", None))
 
     def records(self, split: Split) -> Iterator[Record]:
-        """A split's records after the preprocessors, in the source's order."""
+        """Yields a split's records after the preprocessors, in the source's order."""
         return self.processed(self.raw_records(split))
 
     def processed(self, records: Iterable[Record]) -> Iterator[Record]:
-        """Records of the source after the preprocessors."""
+        """Yields records of the source after the preprocessors."""
         stream = iter(records)
         for place, step in enumerate(self.preprocessors):
             stream = step.apply(stream, Context(self._training_records(place)))
         return stream
 
     def encode(self, records: Iterable[Record]) -> list[Example]:
-        """Records, already processed, as tokens.
+        """Returns the tokens of records that are already processed.
 
         Raises:
           DataError: if a record lacks a field.
@@ -141,7 +182,7 @@ class Task:
             raise DataError(f"task {self.name}: {error}") from error
 
     def examples(self, split: Split) -> Iterator[Example]:
-        """A split's records as tokens."""
+        """Yields the tokens of a split's records."""
         records, skipped = self.records(split), 0
         while chosen := list(itertools.islice(records, ENCODED_AT_ONCE)):
             try:
@@ -156,25 +197,25 @@ class Task:
                         skipped += 1
                         logger.log(logging.WARNING if skipped == 1 else logging.DEBUG, "%s", error)
         if skipped:
-            logger.warning("task %s: %d record(s) of no use skipped", self.name, skipped)
+            logger.warning("task %s: %d unusable record(s) skipped", self.name, skipped)
 
     def instances(self, count: int, seed: int, split: Split = "heldout") -> list[Record]:
-        """`count` records (or all, if there are fewer) of a split, chosen by the seed."""
-        if isinstance(self.source, Generated):
+        """Returns `count` records (or all, if there are fewer) of a split, chosen by the seed."""
+        if self.is_indexed:
             block = int(permutation(2**16, seed, self.name, "instances")[0])
-            drawn = self.source.open(split).__getitems__(range(block * count, (block + 1) * count))
-            return list(self.processed(drawn))
+            places = range(block * count, (block + 1) * count)
+            return list(self.processed(self.records_by_index(split).__getitems__(places)))
         return sample(self.records(split), count, seed, self.name, "instances")
 
-    def _training_records(self, steps: int):
+    def _training_records(self, steps: int) -> Callable[[], Iterator[Record]]:
+        """Returns a function that opens the training records after so many preprocessors."""
+        before = dataclasses.replace(self, preprocessors=self.preprocessors[:steps])
+
         def stream() -> Iterator[Record]:
-            if isinstance(self.source, Generated):
-                records = self.source.open("train")
-                raw = (records[index] for index in range(10_000))
-            else:
-                raw = self.raw_records("train")
-            return dataclasses.replace(self, preprocessors=self.preprocessors[:steps]).processed(
-                raw
+            records = self.raw_records("train")
+            # An indexed source may have millions of records, which cost time to make.
+            return before.processed(
+                itertools.islice(records, INDEXED_AT_MOST) if self.is_indexed else records
             )
 
         return stream

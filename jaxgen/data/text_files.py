@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, ClassVar
 
 from jaxgen.data.hashing import hash64, is_heldout
-from jaxgen.data.sources import Entry, FileSource, OnError, Record, Skipped, Split, some
+from jaxgen.data.protocols import Record, Split
+from jaxgen.data.sources import Entry, FileSource, OnError, Skipped, some
 from jaxgen.data.storage import matching_files, open_binary
 from jaxgen.errors import DataError
 
@@ -40,18 +41,18 @@ class TextFiles(FileSource):
     on_error: OnError = "raise"
 
     def files(self) -> tuple[str, ...]:
-        """The files' names, sorted; DataError if there are none."""
+        """Returns the files' names, sorted; raises DataError if there are none."""
         return tuple(matching_files(self.pattern, self.endings)[1])
 
     def entries(self, file: str) -> Iterator[Entry]:
-        """The file's text."""
+        """Yields the file's text."""
         with open_binary(file) as stream:
             text = as_text(stream.read(), file)
         if text.strip():
             yield file, {"text": text, "path": file}
 
     def read(self, split: Split, skipped: Skipped | None = None) -> Iterator[Record]:
-        """The files of a split, in the order of their names."""
+        """Yields the files of a split, in the order of their names."""
         skipped = Skipped() if skipped is None else skipped
         files = self._of_split(split)
         return some(
@@ -94,7 +95,7 @@ class Jsonl(FileSource):
     ENDINGS: ClassVar[tuple[str, ...]] = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 
     def entries(self, file: str) -> Iterator[Entry]:
-        """The lines that are not blank, in order."""
+        """Yields the lines that are not blank, in order."""
         count = 0
         with open_decompressed(file) as stream:
             number = 0
@@ -117,7 +118,7 @@ class Jsonl(FileSource):
                         place,
                         DataError(
                             f"{place}: the line is longer than {self.max_line_bytes} bytes; raise "
-                            "jsonl.max_line_bytes if it is meant to be."
+                            "jsonl.max_line_bytes to allow it."
                         ),
                     )
                 elif line.strip():
@@ -138,11 +139,11 @@ def _json(line: bytes, place: str) -> Record | DataError:
         )
     if isinstance(record, dict):
         return record
-    return DataError(f"{place}: a JSON object is wanted, not {line[:40]!r}.")
+    return DataError(f"{place}: not a JSON object: {line[:40]!r}.")
 
 
 def as_text(data: bytes, place: str, with_line: bool = True) -> str:
-    """Bytes as UTF-8 text, a byte order mark left out.
+    """Returns bytes as UTF-8 text, a byte order mark left out.
 
     Raises:
       DataError: naming the place, the line if asked for, and the byte.
@@ -160,7 +161,7 @@ def as_text(data: bytes, place: str, with_line: bool = True) -> str:
 
 @contextlib.contextmanager
 def open_decompressed(file: str) -> Iterator[Any]:
-    """A file's bytes, decompressed by its ending: .gz, .tgz or .zst."""
+    """Opens a file's bytes, decompressed by its ending: .gz, .tgz or .zst."""
     with open_binary(file) as stream:
         if file.endswith((".gz", ".tgz")):
             with gzip.GzipFile(fileobj=stream) as inner:

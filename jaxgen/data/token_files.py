@@ -11,7 +11,7 @@ import numpy as np
 from jaxgen.errors import DataError
 
 BUFFER = 2**20
-"""Tokens that are collected before they are written."""
+"""Tokens that are collected before writing."""
 
 
 class TokenFile(NamedTuple):
@@ -51,7 +51,7 @@ class TokenWriter:
         return self
 
     def add(self, ids: np.ndarray, flags: np.ndarray | None = None) -> None:
-        """A document of [n] ids, and its [n] flags."""
+        """Adds a document of [n] ids, and its [n] flags."""
         self._held.append((ids, flags))
         self.offsets.append(self.offsets[-1] + len(ids))
         self._num_held += len(ids)
@@ -94,7 +94,7 @@ class TokenWriter:
 
 
 def read_token_file(folder: Path, name: str) -> TokenFile:
-    """The documents of a token file.
+    """Opens the documents of a token file.
 
     Raises:
       DataError: if a file is missing, or their sizes do not belong together.
@@ -109,8 +109,8 @@ def read_token_file(folder: Path, name: str) -> TokenFile:
     widths = {2 * count: "<u2", 4 * count: "<u4"}
     if count < 0 or size not in widths or (np.diff(offsets) < 0).any() or offsets[0] != 0:
         raise DataError(
-            f"{paths['tokens']} has {size} bytes, and {paths['offsets']} speaks of {count} tokens "
-            "of 2 or 4 bytes: one of them is cut off or of another corpus."
+            f"{paths['tokens']} has {size} bytes, and {paths['offsets']} has {count} tokens of "
+            "2 or 4 bytes: one of them is cut off or belongs to another corpus."
         )
     flags = None
     if paths["flags"].exists():

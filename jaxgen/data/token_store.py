@@ -21,7 +21,7 @@ FORMAT = 2  # Raise it when what the files hold changes.
 
 
 def cache_folder() -> Path:
-    """$JAXGEN_CACHE, or ~/.cache/jaxgen."""
+    """Returns the folder of tokens in $JAXGEN_CACHE, or in ~/.cache/jaxgen."""
     return Path(os.environ.get("JAXGEN_CACHE", Path.home() / ".cache" / "jaxgen")) / "tokens"
 
 
@@ -45,14 +45,14 @@ class TokenStore:
 
     @functools.cached_property
     def lengths(self) -> np.ndarray:
-        """[examples] int64 tokens of each, begin and end not counted."""
+        """The number of tokens of each example, [examples] int64, without begin and end."""
         return np.concatenate([np.diff(file.offsets) for file in self._files])
 
     def __getstate__(self) -> dict[str, object]:
         return {"places": self.places}
 
     def example(self, index: int, start: int = 0, stop: int | None = None) -> Example:
-        """Tokens [start, stop) of an example."""
+        """Returns tokens [start, stop) of an example."""
         place = int(np.searchsorted(self._first_examples, index, side="right")) - 1
         file = self._files[place]
         local = index - int(self._first_examples[place])
@@ -68,13 +68,13 @@ def cached_store(
     make: Callable[[], Iterable[Example]],
     folder: Path | None = None,
 ) -> TokenStore:
-    """The store of this identity, read from the cache or made and left there.
+    """Returns the store of this identity, read from the cache or made and left there.
 
     Args:
-      identity: whatever the tokens depend on.
-      vocab_size: of the codec.
-      make: gives the examples, one after another.
-      folder: of the cache.
+      identity: all that the tokens depend on.
+      vocab_size: the codec's.
+      make: yields the examples.
+      folder: the cache; None: `cache_folder()`.
 
     Raises:
       DataError: if the cache cannot be written, or holds a damaged file.

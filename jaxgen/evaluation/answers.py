@@ -13,9 +13,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from jaxgen.data.parts import ANSWER, LEARNT, Example
+from jaxgen.data.parts import ANSWER, IN_LOSS, Example
+from jaxgen.data.protocols import Record
 from jaxgen.data.segments import example_segment
-from jaxgen.data.sources import Record
 from jaxgen.data.tasks import Task
 from jaxgen.evaluation.base import Row
 from jaxgen.evaluation.likelihood import Scorer
@@ -61,16 +61,24 @@ class Answers:
                 "bits_per_byte": bits_per_byte(one.total, task.codec.decode(one.wanted)),
                 "confidence": math.exp(one.total),
                 "answer_tokens": len(one.wanted),
+                **own_scores(
+                    task, record, task.codec.decode(one.wanted), task.codec.decode(one.predicted)
+                ),
             }
             for place, (record, one) in enumerate(zip(records, scored, strict=True))
         ]
+
+
+def own_scores(task: Task, record: Record, reference: str, completion: str) -> Row:
+    """Returns the scores of an answer by the task's own metrics, by name."""
+    return {one.name: one.score(record, reference, completion) for one in task.own_metrics}
 
 
 def only_answers(example: Example) -> Example:
     """The example with loss on its answers and the end token alone, whatever the task learns."""
     assert example.flags is not None, "examples with answers have flags"
     is_answer = example.flags & ANSWER > 0
-    return Example(example.ids, np.where(is_answer, LEARNT | ANSWER, 0).astype(np.uint8))
+    return Example(example.ids, np.where(is_answer, IN_LOSS | ANSWER, 0).astype(np.uint8))
 
 
 def last_answer(example: Example) -> tuple[np.ndarray, np.ndarray]:

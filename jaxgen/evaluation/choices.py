@@ -13,8 +13,8 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from jaxgen.data.preprocessors import need
+from jaxgen.data.protocols import Record
 from jaxgen.data.segments import Segment, continuation
-from jaxgen.data.sources import Record
 from jaxgen.data.tasks import Task
 from jaxgen.errors import DataError
 from jaxgen.evaluation.answers import Row, instance_of

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from jaxgen.data.mixtures import Mixture
+from jaxgen.data.protocols import Record
 from jaxgen.data.rows import open_store
-from jaxgen.data.sources import Record
-from jaxgen.data.tasks import Generated, Task
+from jaxgen.data.tasks import Task
 from jaxgen.evaluation.answers import instance_of
 from jaxgen.preparation.decontamination import index_items
 from jaxgen.preparation.ngrams import WordHasher
@@ -28,7 +28,7 @@ def contaminated(
     items = [
         (f"{number}\0{place}", task.codec.decode(example.ids), (task.name, name))
         for number, (task, records) in enumerate(judged)
-        if not isinstance(task.source, Generated)
+        if not task.is_indexed
         for place, (example, name) in enumerate(
             zip(task.encode(records), map(instance_of, records, range(len(records))), strict=True)
         )
@@ -40,7 +40,7 @@ def contaminated(
     owners = {name: owner for name, _, owner in items}
     hasher = WordHasher()
     for task in mixture.every_task:
-        if isinstance(task.source, Generated):
+        if task.is_indexed:
             continue
         store = open_store(task, "train")
         for number in range(len(store.lengths)):

@@ -71,7 +71,7 @@ def evaluate(
             for row in scored:
                 row["contaminated"] = int((task.name, row["instance"]) in flagged)
         chance = getattr(task.source, "chance", None) if judged.chance is None else judged.chance
-        metrics = dict.fromkeys((*task.metrics, *scoring.METRICS))
+        metrics = dict.fromkeys((*task.metric_names, *scoring.METRICS))
         summary.setdefault(task.name, {}).update(summarise(scored, tuple(metrics), chance))
         rows.extend(scored)
     context = EvaluationContext(

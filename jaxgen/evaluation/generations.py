@@ -13,10 +13,10 @@ import jax
 from jaxgen.data.generated import item_scores
 from jaxgen.data.hashing import hash64
 from jaxgen.data.preprocessors import need
-from jaxgen.data.sources import Record
+from jaxgen.data.protocols import Record
 from jaxgen.data.tasks import Task
 from jaxgen.errors import ConfigError, DataError
-from jaxgen.evaluation.answers import Row, instance_of, last_answer
+from jaxgen.evaluation.answers import Row, instance_of, last_answer, own_scores
 from jaxgen.evaluation.likelihood import Scorer
 from jaxgen.evaluation.metrics import edit_similarity
 from jaxgen.evaluation.sandbox import Limits, run_candidate
@@ -92,6 +92,7 @@ class Generation:
                     "exact_match": int(said.strip() in [str(one).strip() for one in right]),
                     "edit_similarity": max(near),
                     "said": said,
+                    **own_scores(task, record, str(right[0]), said),
                 }
             )
         return [row | more for row, more in zip(rows, self.also(records, texts), strict=True)]

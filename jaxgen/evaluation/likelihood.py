@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxgen.batch import Batch
 from jaxgen.data.loading import as_batch, stack
-from jaxgen.data.packing import Layout, check_longest, pack_row
+from jaxgen.data.packing import RowShape, check_longest, pack_row
 from jaxgen.data.segments import Segment, sizes_of
 from jaxgen.generation.sampling import log_probability
 from jaxgen.models.transformer import Transformer
@@ -82,9 +82,9 @@ class Scorer:
         if not segments:
             return []
         sizes = sizes_of(segments)
-        check_longest(name, sizes, Layout(self.length, self.source_length))
+        check_longest(name, sizes, RowShape(self.length, self.source_length))
         width = min(self.length, -(-int(sizes[0].max()) // WIDTHS) * WIDTHS)
-        layout = Layout(width, self.source_length, has_blocks=True)
+        layout = RowShape(width, self.source_length, has_blocks=True)
         scored = []
         for first in range(0, len(segments), self.batch_size):
             chosen = [[segment] for segment in segments[first : first + self.batch_size]]

@@ -3,40 +3,64 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
 
 from jaxgen.codecs.bytes import ByteCodec
-from jaxgen.codecs.sentencepiece import SentencePieceCodec
-from jaxgen.codecs.tokenizer import TokenizerCodec
-from jaxgen.data.tables import ArrayRecord, HuggingFaceDataset, Parquet, WebDataset
-from jaxgen.data.text_files import Jsonl, TextFiles
+from jaxgen.codecs.codec import Codec
+from jaxgen.data.protocols import Record
+from jaxgen.data.sources import OnError, Skipped
 from jaxgen.errors import ConfigError
 from jaxgen.preparation.decontamination import Decontaminate
 from jaxgen.preparation.duplicates import NearDuplicates
 from jaxgen.preparation.filters import Filter
 from jaxgen.preparation.scrubbing import Scrub
 
-AnyFiles = TextFiles | Jsonl | Parquet | ArrayRecord | HuggingFaceDataset | WebDataset
+
+@runtime_checkable
+class FilesSource(Protocol):
+    """A source that is read file by file, so that files can be divided among workers.
+
+    Attributes:
+      on_error: "raise" stops at a record that cannot be read; "skip" counts and leaves it out.
+    """
+
+    @property
+    def on_error(self) -> OnError: ...
+
+    def files(self) -> tuple[str, ...]:
+        """Returns the files' names, sorted; raises DataError if there are none."""
+        ...
+
+    def size_of(self, file: str) -> int:
+        """Returns the bytes of a file."""
+        ...
+
+    def read_file(self, file: str, skipped: Skipped, /) -> Iterator[Record]:
+        """Yields the records of a file, and counts those that it leaves out."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Preparation:
-    """From raw files to tokenised shards.
+    """A preparation turns raw files into tokenised shards.
 
     Attributes:
-      sources: of the documents, in the order that decides which of equal ones is the first.
-      codec: text to tokens.
+      sources: the sources of the documents; of equal documents the first in this order stays.
+      codec: turns text into tokens.
       field: the records' field that holds the text.
-      filters: all of which a document must pass, in this order.
+      filters: predicates that a document must pass, in this order.
       scrub: personal data to replace; None: none.
-      exact_duplicates: whether documents equal to an earlier one, but for case and spaces, go.
-      near_duplicates: which nearly equal ones go; None: none.
-      decontaminate: what documents must not hold; None: nothing is looked for.
+      exact_duplicates: whether to remove documents that equal an earlier one but for case and
+        spaces.
+      near_duplicates: which nearly equal documents to remove; None: none.
+      decontaminate: evaluation items that documents must not hold; None: none.
       heldout_fraction: share of the documents that is held out, by a hash of the text.
       item_bytes: files are worked on in groups of about this size; each makes one shard.
     """
 
-    sources: tuple[AnyFiles, ...]
-    codec: ByteCodec | TokenizerCodec | SentencePieceCodec = ByteCodec()
+    sources: tuple[FilesSource, ...]
+    codec: Codec = ByteCodec()
     field: str = "text"
     filters: tuple[Filter, ...] = ()
     scrub: Scrub | None = None

@@ -1,8 +1,8 @@
-"""Documents that hold what a model will be judged on, found by shared word n-grams.
+"""Documents that contain evaluation items, found by shared word n-grams.
 
 As in GPT-3 (2005.14165, appendix C): words in lower case without marks, n-grams of 13. A shorter
 item counts as one n-gram of its own length, down to a least number of words. N-grams that many
-items share are of the form they are written in, not of what they ask, and are not looked for.
+items share belong to their form, not to their content, and are left out.
 """
 
 from __future__ import annotations
@@ -17,27 +17,28 @@ import numpy as np
 
 from jaxgen.data.features import field
 from jaxgen.data.hashing import hash64
-from jaxgen.data.tasks import AnySource, Generated, Task
+from jaxgen.data.protocols import RecordSource
+from jaxgen.data.tasks import Task
 from jaxgen.errors import ConfigError, NoRecordsError
 from jaxgen.preparation.ngrams import WordHasher, ngram_hashes, normalised_words
 
 
 @dataclasses.dataclass(frozen=True)
 class Decontaminate:
-    """What must not be in the corpus.
+    """The evaluation items that must not be in a corpus.
 
     Attributes:
-      tasks: whose held-out instances are looked for, prompts and answers together.
-      sources: of texts that are looked for, all splits.
-      field: of the sources' records.
-      ngram: words that must agree.
-      least_words: items with fewer words are left alone, and counted.
-      most_items: an n-gram of more items than this is of their form; items that have no other are
-        left alone, and counted.
+      tasks: tasks whose held-out instances are items, prompts and answers together.
+      sources: sources whose texts are items, in all splits.
+      field: the field of the sources' records that holds the text.
+      ngram: number of words that must agree.
+      least_words: items with fewer words are ignored, and counted.
+      most_items: an n-gram of more items than this belongs to their form; items that have no other
+        are ignored, and counted.
     """
 
     tasks: tuple[Task, ...] = ()
-    sources: tuple[AnySource, ...] = ()
+    sources: tuple[RecordSource, ...] = ()
     field: str = "text"
     ngram: int = 13
     least_words: int = 8
@@ -51,15 +52,15 @@ class Decontaminate:
             )
         if self.most_items < 1:
             raise ConfigError(f"decontaminate.most_items={self.most_items} must be positive.")
-        made = [task.name for task in self.tasks if isinstance(task.source, Generated)]
+        made = [task.name for task in self.tasks if task.is_indexed]
         if made:
             raise ConfigError(
                 f"decontaminate.tasks names {made}, which are made on the spot: their instances "
-                "are as good as endless and in no corpus."
+                "are practically endless and in no corpus."
             )
 
     def items(self) -> Iterable[tuple[str, str]]:
-        """(name, text) of everything that is looked for."""
+        """Yields (name, text) of every item."""
         for task in self.tasks:
             for number, example in enumerate(task.examples("heldout")):
                 yield f"{task.identity}:{number}", task.codec.decode(example.ids)
@@ -74,22 +75,22 @@ class Decontaminate:
                     continue
 
     def digest(self) -> str:
-        """Changes with what is looked for."""
-        sources = [*(task.source for task in self.tasks), *self.sources]
-        codecs = [task.codec.digest for task in self.tasks]
-        return f"{hash64(*(source.content_digest() for source in sources), *codecs):016x}"
+        """Returns a text that changes with the items."""
+        sources = [task.source for task in self.tasks if isinstance(task.source, RecordSource)]
+        digests = [source.content_digest() for source in (*sources, *self.sources)]
+        return f"{hash64(*digests, *(task.codec.digest for task in self.tasks)):016x}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Index:
-    """The n-grams that are looked for; picklable.
+    """The n-grams of evaluation items; picklable.
 
     Attributes:
-      sizes: n-gram sizes, and for each the sorted hashes and the items they are of.
-      words: of each item.
-      names: of each item.
-      too_short: how many items were left alone as they have too few words.
-      of_a_form: how many, as all they have is shared by too many.
+      sizes: n-gram sizes, and for each the sorted hashes and the items they belong to.
+      words: the words of each item.
+      names: the name of each item.
+      too_short: number of items that were ignored for their few words.
+      of_a_form: number of items that were ignored as too many others share all their n-grams.
     """
 
     sizes: dict[int, tuple[np.ndarray, np.ndarray]]
@@ -99,7 +100,7 @@ class Index:
     of_a_form: int
 
     def matches(self, text: str, hasher: WordHasher) -> list[dict[str, Any]]:
-        """One row for each item that the text shares an n-gram with: item, words."""
+        """Returns one row for each item that the text shares an n-gram with: item, words."""
         words = normalised_words(text)
         hashes = hasher.hashes(words)
         found: dict[int, dict[str, Any]] = {}
@@ -110,20 +111,20 @@ class Index:
                 shared = words[start : start + size]
                 for item in map(int, owners[first[start] : end[start]]):
                     # Equal hashes are all but equal words; the report must be sure.
-                    if item not in found and _holds(self.words[item], shared):
+                    if item not in found and _contains(self.words[item], shared):
                         found[item] = {"item": self.names[item], "words": " ".join(shared)}
         return list(found.values())
 
 
 def make_index(settings: Decontaminate) -> Index:
-    """The index of all that is looked for."""
+    """Returns the index of all items."""
     return index_items(settings.items(), settings.ngram, settings.least_words, settings.most_items)
 
 
 def index_items(
     items: Iterable[tuple[str, str]], ngram: int = 13, least_words: int = 8, most_items: int = 10
 ) -> Index:
-    """The index of (name, text) items; see `Decontaminate` for the numbers."""
+    """Returns the index of (name, text) items; see `Decontaminate` for the numbers."""
     hasher = WordHasher()
     grams: dict[int, list[np.ndarray]] = {}
     owners: dict[int, list[np.ndarray]] = {}
@@ -152,10 +153,10 @@ def index_items(
 
 
 def read_index(path: Path) -> Index:
-    """An index that was pickled into a preparation's own working folder."""
+    """Reads an index that was pickled into a preparation's own working folder."""
     return pickle.loads(path.read_bytes())
 
 
-def _holds(words: Sequence[str], part: Sequence[str]) -> bool:
+def _contains(words: Sequence[str], part: Sequence[str]) -> bool:
     size = len(part)
     return any(words[i : i + size] == part for i in range(len(words) - size + 1))

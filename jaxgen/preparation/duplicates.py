@@ -1,4 +1,4 @@
-"""Documents that stood before: equal ones, and by MinHash nearly equal ones.
+"""Duplicates of earlier documents: equal ones, and by MinHash nearly equal ones.
 
 MinHash (Broder, 1997) signatures of word n-grams are cut into bands; documents that agree in a band
 are compared by their whole signatures, and those of at least the threshold are one cluster, whose
@@ -20,14 +20,14 @@ from jaxgen.preparation.ngrams import WordHasher, ngram_hashes, normalised_words
 
 @dataclasses.dataclass(frozen=True)
 class NearDuplicates:
-    """How near is a duplicate.
+    """The settings of near duplicates.
 
     Attributes:
       threshold: Jaccard similarity of the n-gram sets, as the signatures estimate it.
       ngram: words of an n-gram.
-      permutations: of a signature; each costs 4 bytes a document.
-      bands: into which signatures are cut; must divide the permutations.
-      seed: of the permutations.
+      permutations: permutations of a signature; each costs 4 bytes a document.
+      bands: number of bands of a signature; must divide the permutations.
+      seed: the seed of the permutations.
     """
 
     threshold: float = 0.8
@@ -47,18 +47,18 @@ class NearDuplicates:
 
     @property
     def rows(self) -> int:
-        """Permutations of a band."""
+        """The number of permutations of a band."""
         return self.permutations // self.bands
 
     def candidate_rate(self, similarity: float) -> float:
-        """How often a pair of this similarity is compared."""
+        """Returns how often a pair of this similarity is compared."""
         return 1 - (1 - similarity**self.rows) ** self.bands
 
 
 def signatures(texts: Sequence[str], settings: NearDuplicates) -> np.ndarray:
-    """[texts, permutations] uint32; a text of fewer words than an n-gram is one n-gram.
+    """Returns [texts, permutations] uint32; a text shorter than an n-gram is one n-gram.
 
-    A text without words is like none but its equals.
+    A text without words is similar to its equals alone.
     """
     from rensa import RMinHash  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -79,7 +79,7 @@ def signatures(texts: Sequence[str], settings: NearDuplicates) -> np.ndarray:
 
 
 def later_equals(keys: np.ndarray) -> np.ndarray:
-    """[documents] hashes -> [documents] bool: those that an earlier one equals."""
+    """Maps [documents] hashes to [documents] bool, true where an earlier one is equal."""
     _, first = np.unique(keys, return_index=True)
     is_later = np.ones(len(keys), bool)
     is_later[first] = False
@@ -89,12 +89,12 @@ def later_equals(keys: np.ndarray) -> np.ndarray:
 def near_copies(
     matrix: np.ndarray, settings: NearDuplicates, is_out: np.ndarray | None = None
 ) -> np.ndarray:
-    """[documents, permutations] signatures -> [documents]: the first of each one's cluster.
+    """Maps [documents, permutations] signatures to the first document of each one's cluster.
 
     Args:
-      matrix: in the corpus's order.
+      matrix: the signatures, in the corpus's order.
       settings: the threshold and bands.
-      is_out: documents that are out already and take no part.
+      is_out: documents that are removed already and are ignored.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

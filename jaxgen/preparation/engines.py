@@ -14,7 +14,7 @@ from jaxgen.errors import ConfigError, DataError
 
 Engine = Literal["local", "ray"]
 ATTEMPTS = 3
-"""How often an item is tried whose worker dies."""
+"""Attempts at an item whose worker dies."""
 
 
 def map_items(
@@ -24,18 +24,18 @@ def map_items(
     workers: int | None = None,
     address: str | None = None,
 ) -> Iterator[tuple[int, Any]]:
-    """(place, result) of the function of every item, as they finish.
+    """Yields (place, result) of the function of every item, as they finish.
 
     A worker that dies (killed, out of memory) is replaced and its item tried again; an item's own
     error ends the whole.
 
     Args:
-      function: of one item; importable by workers.
-      items: picklable.
+      function: a function of one item; importable by workers.
+      items: the items; picklable.
       engine: "local": processes of this machine; "ray": tasks on a cluster.
       workers: processes of this machine; None: one a core. A cluster that runs already decides by
         itself.
-      address: of the cluster: "auto" or "ray://..."; None starts one on this machine.
+      address: the address of the cluster: "auto" or "ray://..."; None starts one on this machine.
 
     Raises:
       ConfigError: for no workers, or workers of a cluster that runs already.
@@ -80,14 +80,14 @@ def _here(function, items, workers: int) -> Iterator[tuple[int, Any]]:
                     raise DataError(
                         f"worker processes died {ATTEMPTS} times ({error}), with {suspects} of "
                         f"{len(items)} items (from 0) in work; the machine may be out of memory: "
-                        "use fewer --workers or smaller items. What is done is kept: give the same "
-                        "command to go on."
+                        "use fewer --workers or smaller items. What is done is kept: run the same "
+                        "command again to go on."
                     ) from error
                 waiting.extendleft(reversed(suspects))
 
 
 def _single_threaded() -> None:
-    """Each worker is one core's; the tokenizer's own threads would only get in their way."""
+    """Keeps a worker to one core, as the tokenizer's own threads would slow the others."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["RAYON_NUM_THREADS"] = "1"
 
@@ -120,5 +120,5 @@ def _on_ray(function, items, address: str | None, workers: int | None) -> Iterat
         except RayError as error:
             raise DataError(
                 f"Ray lost an item {ATTEMPTS + 1} times ({type(error).__name__}). What is done is "
-                "kept: give the same command to go on."
+                "kept: run the same command again to go on."
             ) from error

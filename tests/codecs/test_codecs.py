@@ -67,7 +67,7 @@ def test_another_tokenizer_is_refused(bpe, tmp_path):
         other.keep_in(tmp_path)
 
 
-def test_what_is_no_tokenizer_is_named(tmp_path):
+def test_files_that_are_not_tokenizers_are_named(tmp_path):
     with pytest.raises(DataError, match=r"missing\.json"):
         TokenizerCodec(str(tmp_path / "missing.json"))
     (tmp_path / "broken.json").write_text("{")
@@ -104,7 +104,7 @@ def test_every_text_comes_back_and_no_control_token_comes_of_it(trained, text):
     assert codec.decode(codec.encode(text)) == text and codec.encode(text).max(initial=0) < 256
 
 
-def test_what_is_trained_splits_digits_and_keeps_indentation_together(trained):
+def test_trained_tokenizers_split_digits_and_keep_indentation_together(trained):
     assert trained.pieces(trained.encode("a 2024")).count("2") == 2
     assert any("␣␣␣" in piece for piece in trained.pieces(trained.encode("        return")))
     assert not lost(trained)

@@ -60,13 +60,13 @@ def test_few_shot_prompts_are_drawn_from_examples_that_are_not_held_out(tmp_path
     ("text", "words"),
     [
         ("{", "not JSON"),
-        ("[]", "no BIG-bench task"),
+        ("[]", "not a BIG-bench task"),
         ('{"examples": [{"input": "a"}]}', r"example 0: no input with target"),
         ('{"examples": [{"input": "a", "target_scores": {}}]}', "example 0"),
         ('{"examples": [{"input": "a", "target": []}]}', "example 0"),
     ],
 )
-def test_what_is_no_task_is_named(text, words, tmp_path):
+def test_files_that_are_not_tasks_are_named(text, words, tmp_path):
     (tmp_path / "task.json").write_text(text)
     with pytest.raises(DataError, match=words):
         list(BigBench(str(tmp_path)).read("heldout"))

@@ -21,28 +21,28 @@ def test_the_spans_of_t5s_figure_2():
     codec = WordCodec()
     ids = codec.encode(SENTENCE)
     is_noise = np.isin(np.arange(len(ids)), [2, 3, 8])
-    given, wanted = replace_spans(ids, is_noise, sentinels(codec, 3))
-    assert codec.decode(given) == (
+    inputs, targets = replace_spans(ids, is_noise, sentinels(codec, 3))
+    assert codec.decode(inputs) == (
         "Thank you <|sentinel_0|> me to your party <|sentinel_1|> week ."
     )
-    assert codec.decode(wanted) == (
+    assert codec.decode(targets) == (
         "<|sentinel_0|> for inviting <|sentinel_1|> last <|sentinel_2|>"
     )
 
 
 def test_lengths_are_those_of_t5():
     """568 tokens become an input of 512 and a target of 114, ends included (the T5 code's own)."""
-    objective, codec = SpanCorruption(), WordCodec()
-    rows, sources = objective.sizes(np.array([568, 569]), codec, True)
+    denoising, codec = SpanCorruption(), WordCodec()
+    rows, sources = denoising.sizes(np.array([568, 569]), codec, True)
     assert (sources[0], rows[0]) == (512, 114) and sources[1] > 512
 
 
-def put_back(given, wanted, codec):
+def put_back(inputs, targets, codec):
     """The text, from the inputs and targets of span corruption."""
-    is_sentinel = [codec.words[i].startswith("<|sentinel") for i in wanted]
-    spans = np.split(wanted, np.flatnonzero(is_sentinel))[1:]
+    is_sentinel = [codec.words[i].startswith("<|sentinel") for i in targets]
+    spans = np.split(targets, np.flatnonzero(is_sentinel))[1:]
     of = {int(span[0]): span[1:] for span in spans}
-    return [token for i in given for token in of.get(int(i), [i])]
+    return [token for i in inputs for token in of.get(int(i), [i])]
 
 
 DENSITIES = [(0.15, 3.0), (0.15, 8.0), (0.5, 3.0), (0.5, 8.0), (0.15, 64.0), (0.5, 64.0)]
@@ -56,36 +56,36 @@ DENSITIES = [(0.15, 3.0), (0.15, 8.0), (0.5, 3.0), (0.5, 8.0), (0.15, 64.0), (0.
     has_source=st.booleans(),
 )
 def test_nothing_is_lost_in_corruption(length, seed, kind, has_source):
-    objective, codec = SpanCorruption(*kind), WordCodec()
+    denoising, codec = SpanCorruption(*kind), WordCodec()
     ids = codec.encode(" ".join(f"w{n}" for n in range(length)))
-    segment = objective.segment(ids, codec, Draws(seed), has_source)
-    rows, sources = objective.sizes(np.array([length]), codec, has_source)
+    segment = denoising.segment(ids, codec, Draws(seed), has_source)
+    rows, sources = denoising.sizes(np.array([length]), codec, has_source)
     assert len(segment.tokens) == len(segment.targets) == rows[0]
-    learnt = segment.targets[segment.weights > 0]
-    assert learnt[-1] == codec.end_id and segment.tokens[0] == codec.begin_id
+    in_loss = segment.targets[segment.weights > 0]
+    assert in_loss[-1] == codec.end_id and segment.tokens[0] == codec.begin_id
     assert segment.tokens[1:].tolist() == segment.targets[:-1].tolist()
     if segment.source is not None:
         assert segment.source[-1] == codec.end_id and len(segment.source) == sources[0]
-        given = segment.source[:-1]
+        inputs = segment.source[:-1]
     else:
-        given = segment.targets[segment.weights == 0]
-    assert put_back(given, learnt[:-1], codec) == ids.tolist()
-    is_noise = objective.noise(length, Draws(seed))
-    noise, spans = objective.counts(np.array(length))
+        inputs = segment.targets[segment.weights == 0]
+    assert put_back(inputs, in_loss[:-1], codec) == ids.tolist()
+    is_noise = denoising.noise(length, Draws(seed))
+    noise, spans = denoising.counts(np.array(length))
     assert is_noise.sum() == noise
     assert (np.diff(is_noise.astype(int), prepend=0) == 1).sum() == spans
     assert length == 1 or (not is_noise[0] and is_noise[-1])
 
 
 def test_every_place_is_corrupted_as_often():
-    objective = SpanCorruption(0.3, 3.0)
-    drawn = np.mean([objective.noise(40, Draws(n)) for n in range(4000)], axis=0)
+    denoising = SpanCorruption(0.3, 3.0)
+    drawn = np.mean([denoising.noise(40, Draws(n)) for n in range(4000)], axis=0)
     # The ends are fixed by construction; six standard deviations elsewhere.
     assert drawn[0] == 0 and drawn[-1] == 1
     assert abs(drawn[8:-8] - drawn[8:-8].mean()).max() < 6 * np.sqrt(0.3 * 0.7 / 4000)
 
 
-def test_a_prefix_sees_itself_and_the_rest_is_learnt():
+def test_a_prefix_sees_itself_and_the_rest_in_loss():
     codec = WordCodec()
     ids = codec.encode(SENTENCE)
     segment = PrefixLM(suffix_share=0.25, mode="[S2S]").segment(ids, codec, Draws(0), False)
@@ -111,14 +111,14 @@ def test_a_prefix_sees_itself_and_the_rest_is_learnt():
     seed=st.integers(0, 9),
 )
 def test_nothing_is_lost_in_prefixes(length, share, has_source, seed):
-    objective, codec = PrefixLM(share), WordCodec()
+    denoising, codec = PrefixLM(share), WordCodec()
     ids = codec.encode(" ".join(f"w{n}" for n in range(length)))
-    segment = objective.segment(ids, codec, Draws(seed), has_source)
-    rows, sources = objective.sizes(np.array([length]), codec, has_source)
+    segment = denoising.segment(ids, codec, Draws(seed), has_source)
+    rows, sources = denoising.sizes(np.array([length]), codec, has_source)
     source = segment.source
-    given = segment.targets[segment.weights == 0] if source is None else source[:-1]
-    learnt = segment.targets[segment.weights > 0]
-    assert [*given, *learnt] == [*ids, codec.end_id] and len(learnt) > 1
+    inputs = segment.targets[segment.weights == 0] if source is None else source[:-1]
+    in_loss = segment.targets[segment.weights > 0]
+    assert [*inputs, *in_loss] == [*ids, codec.end_id] and len(in_loss) > 1
     assert len(segment.tokens) <= rows[0]
     assert source is None or len(source) <= sources[0]
 

@@ -8,7 +8,7 @@ from support.word_codec import WordCodec
 
 from jaxgen.data.infilling import FillInTheMiddle
 from jaxgen.data.parts import encode_parts, parts_of
-from jaxgen.data.preprocessors import Context
+from jaxgen.data.protocols import Context
 
 NOTHING = Context(lambda: iter(()))
 
@@ -36,7 +36,7 @@ def test_the_pieces_are_the_text(text, seed):
     for spm_rate in (0.0, 1.0):
         infilling = FillInTheMiddle(rate=1.0, spm_rate=spm_rate, seed=seed)
         parts = parts_of(apply(infilling, [text])[0])
-        assert parts is not None and all(part.is_learnt for part in parts)
+        assert parts is not None and all(part.in_loss for part in parts)
         plain = [part.text for part in parts if not part.is_control]
         if spm_rate:
             suffix, prefix, middle = plain
@@ -45,7 +45,7 @@ def test_the_pieces_are_the_text(text, seed):
         assert prefix + middle + suffix == text
 
 
-def test_rates_and_cuts_are_what_is_asked():
+def test_rates_and_cuts_are_those_of_the_settings():
     texts = [f"{n:04}abcdefghijklmnop" for n in range(4000)]
     infilling = FillInTheMiddle(rate=0.5, spm_rate=0.5)
     cut = [parts_of(record) for record in apply(infilling, texts)]
@@ -59,7 +59,7 @@ def test_rates_and_cuts_are_what_is_asked():
     assert inside
 
 
-def test_what_is_drawn_depends_on_the_document_alone():
+def test_draws_depend_on_the_document_alone():
     texts = [f"{n} some text" for n in range(50)]
     forwards = apply(FillInTheMiddle(), texts)
     backwards = apply(FillInTheMiddle(), texts[::-1])

@@ -87,7 +87,7 @@ def test_growing_batches_take_the_rows_one_after_another():
 @pytest.mark.parametrize("task", [0, 1])
 @pytest.mark.parametrize("source_length", [None, 48])
 def test_the_batch_spec_is_the_shapes_and_types_of_the_batches(task, source_length, monkeypatch):
-    features = Text(objective=SpanCorruption()), PromptAnswer()
+    features = Text(denoising=SpanCorruption()), PromptAnswer()
     codec = ByteCodec(SpecialTokens())
     mixture = Mixture(
         "m", (dataclasses.replace(TASKS[task], features=features[task], codec=codec),)
@@ -176,9 +176,9 @@ def test_epochs_end_and_repeats_are_counted():
     data.check_lasts(10**9)
     ends = Mixture("m", (text,)).open(batch_size=8, length=64, seed=0)
     ends.check_lasts(2 * rows)
-    with pytest.raises(DataError, match=f"ends after {2 * rows} rows.*wants {2 * rows + 1}"):
+    with pytest.raises(DataError, match=f"ends after {2 * rows} rows.*needs {2 * rows + 1}"):
         ends.check_lasts(2 * rows + 1)
-    with pytest.raises(DataError, match="every task has given its epochs"):
+    with pytest.raises(DataError, match="every task has ended its epochs"):
         ends.batch(rows)
 
 

@@ -13,7 +13,7 @@ from jaxgen.data.denoising import MaskedTokens, PrefixLM, SpanCorruption
 from jaxgen.data.features import PromptAnswer, Text
 from jaxgen.data.generated import Addition
 from jaxgen.data.hashing import permutation
-from jaxgen.data.packing import Layout, fill_bins
+from jaxgen.data.packing import RowShape, fill_bins
 from jaxgen.data.rows import open_rows
 from jaxgen.data.sources import InMemory
 from jaxgen.data.tasks import Task
@@ -29,8 +29,8 @@ def cache(tmp_path_factory):
         yield
 
 
-def text_task(texts, objective=None):
-    features = Text() if objective is None else Text(objective=objective)
+def text_task(texts, denoising=None):
+    features = Text() if denoising is None else Text(denoising=denoising)
     return Task("task", InMemory(tuple({"text": text} for text in texts), 0.0), features, CODEC)
 
 
@@ -49,9 +49,9 @@ def test_documents_come_back_whole(texts, length):
     total = sum(len(text) + 1 for text in texts)
     if total < length:
         with pytest.raises(DataError, match="do not fill one row"):
-            open_rows(text_task(texts), Layout(length), 0, "train")
+            open_rows(text_task(texts), RowShape(length), 0, "train")
         return
-    rows = open_rows(text_task(texts), Layout(length), 0, "train")
+    rows = open_rows(text_task(texts), RowShape(length), 0, "train")
     inputs, targets = [], []
     for index in range(rows.rows_per_epoch):
         row = rows.row(index)
@@ -78,13 +78,13 @@ def test_documents_come_back_whole(texts, length):
 
 def test_epochs_have_different_orders_and_the_same_documents():
     task = text_task([f"<{i}>" * 3 for i in range(50)])
-    rows = open_rows(task, Layout(10), 0, "train")
+    rows = open_rows(task, RowShape(10), 0, "train")
     epochs = [
         np.concatenate([rows.row(epoch * rows.rows_per_epoch + i)["tokens"] for i in range(40)])
         for epoch in (0, 1)
     ]
     assert not np.array_equal(epochs[0], epochs[1])
-    again = open_rows(task, Layout(10), 0, "train").row(rows.rows_per_epoch + 3)["tokens"]
+    again = open_rows(task, RowShape(10), 0, "train").row(rows.rows_per_epoch + 3)["tokens"]
     assert np.array_equal(again, epochs[1][30:40])
 
 
@@ -100,17 +100,17 @@ def test_bins_hold_each_item_once_and_are_well_filled(lengths):
 
 
 @pytest.mark.parametrize("source_length", [None, 8])
-def test_examples_are_whole_and_only_answers_are_learnt(source_length):
+def test_examples_are_whole_and_only_answers_are_in_the_loss(source_length):
     records = tuple({"prompt": f"{i}?", "answer": str(i * i)} for i in range(30))
     task = Task("task", InMemory(records, 0.0), PromptAnswer())
-    rows = open_rows(task, Layout(16, source_length), 0, "train")
+    rows = open_rows(task, RowShape(16, source_length), 0, "train")
     seen = []
     for index in range(rows.rows_per_epoch):
         row = rows.row(index)
         for number, part in enumerate(segments(row), start=1):
-            learnt = part["targets"][part["loss_weights"] > 0]
-            answer = CODEC.decode(learnt)
-            assert learnt[-1] == CODEC.end_id and part["tokens"][0] == CODEC.begin_id
+            in_loss = part["targets"][part["loss_weights"] > 0]
+            answer = CODEC.decode(in_loss)
+            assert in_loss[-1] == CODEC.end_id and part["tokens"][0] == CODEC.begin_id
             if source_length is None:
                 prompt, again = CODEC.decode(part["tokens"]).split("?")
                 assert again == answer
@@ -123,23 +123,23 @@ def test_examples_are_whole_and_only_answers_are_learnt(source_length):
     assert sorted(seen) == list(range(30))
 
 
-OBJECTIVES = [
+DENOISINGS = [
     (PrefixLM(), None), (PrefixLM(), 20), (PrefixLM(0.5), 20), (SpanCorruption(), None),
     (SpanCorruption(0.5, 2.0), 20), (MaskedTokens(), None),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("objective", "source_length"), OBJECTIVES)
-def test_objectives_see_every_token_of_every_document_in_each_epoch(objective, source_length):
+@pytest.mark.parametrize(("denoising", "source_length"), DENOISINGS)
+def test_denoisings_see_every_token_of_every_document_in_each_epoch(denoising, source_length):
     texts = [chr(97 + i % 26) * (1 + 7 * i % 50) for i in range(60)]
-    rows = open_rows(text_task(texts, objective), Layout(30, source_length, True), 0, "train")
+    rows = open_rows(text_task(texts, denoising), RowShape(30, source_length, True), 0, "train")
     epochs = []
     for epoch in range(2):
         counts = np.zeros(256, int)
         first = epoch * rows.rows_per_epoch
         drawn = [rows.row(first + index) for index in range(rows.rows_per_epoch)]
         for row in drawn:
-            if isinstance(objective, MaskedTokens):
+            if isinstance(denoising, MaskedTokens):
                 found = row["targets"][row["segment_ids"] > 0]
             else:
                 found = [row["targets"][row["segment_ids"] > 0]]
@@ -153,7 +153,7 @@ def test_objectives_see_every_token_of_every_document_in_each_epoch(objective, s
 
 def test_blocks_begin_anew_in_each_segment():
     rows = open_rows(
-        text_task(["abcd" * 3] * 8, PrefixLM(0.25)), Layout(40, None, True), 0, "train"
+        text_task(["abcd" * 3] * 8, PrefixLM(0.25)), RowShape(40, None, True), 0, "train"
     )
     for part in segments(rows.row(0), ("block_ids", "loss_weights")):
         given = part["block_ids"][0]
@@ -163,9 +163,9 @@ def test_blocks_begin_anew_in_each_segment():
 
 def test_generated_examples_fill_rows_for_either_make_of_model():
     task = Task("sums", Addition(2), PromptAnswer())
-    rows = open_rows(task, Layout(64), 0, "train")
+    rows = open_rows(task, RowShape(64), 0, "train")
     assert rows.row(0)["segment_ids"].max() == 6 and rows.share_used == 60 / 64
-    divided = open_rows(task, Layout(16, 28), 0, "train")
+    divided = open_rows(task, RowShape(16, 28), 0, "train")
     assert divided.row(3)["source_segment_ids"].max() == 4
     assert divided.share_used == (4 * 4 + 4 * 7) / (16 + 28)
 
@@ -173,24 +173,24 @@ def test_generated_examples_fill_rows_for_either_make_of_model():
 def test_loss_on_the_prompt_is_a_choice():
     record = ({"prompt": "ab", "answer": "c"},)
     weights = [
-        open_rows(Task("t", InMemory(record, 0.0), PromptAnswer(loss_on_prompt=on)), Layout(5), 0,
+        open_rows(Task("t", InMemory(record, 0.0), PromptAnswer(loss_on_prompt=on)), RowShape(5), 0,
                   "train").row(0)["loss_weights"].tolist()
         for on in (False, True)
     ]  # fmt: skip
     assert weights == [[0, 0, 1, 1, 0], [1, 1, 1, 1, 0]]
 
 
-def test_what_does_not_fit_is_named():
+def test_examples_that_do_not_fit_are_named():
     record = ({"prompt": "x" * 20, "answer": "y"},)
     task = Task("long_task", InMemory(record, 0.0), PromptAnswer())
     with pytest.raises(DataError, match=r"long_task.*22 tokens.*16.*train\.length"):
-        open_rows(task, Layout(16), 0, "train")
+        open_rows(task, RowShape(16), 0, "train")
     with pytest.raises(DataError, match=r"long_task.*21 tokens.*16.*train\.source_length"):
-        open_rows(task, Layout(16, 16), 0, "train")
-    with pytest.raises(DataError, match=r"task task.*next_token gives an encoder nothing"):
-        open_rows(text_task(["abc"]), Layout(2, 2), 0, "train")
+        open_rows(task, RowShape(16, 16), 0, "train")
+    with pytest.raises(DataError, match=r"task task.*gives an encoder nothing"):
+        open_rows(text_task(["abc"]), RowShape(2, 2), 0, "train")
     with pytest.raises(DataError, match="too short for a single token"):
-        open_rows(text_task(["abc"], SpanCorruption()), Layout(2, 2), 0, "train")
+        open_rows(text_task(["abc"], SpanCorruption()), RowShape(2, 2), 0, "train")
 
 
 def test_a_missing_field_is_named():

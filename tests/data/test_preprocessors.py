@@ -1,4 +1,4 @@
-"""Small steps: each against what a person would write; solved examples never tell the answer."""
+"""Preprocessors against records written by hand; solved examples never tell the answer."""
 
 import pytest
 from hypothesis import given, settings
@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from jaxgen.data.features import PromptAnswer
 from jaxgen.data.few_shot import FewShot
 from jaxgen.data.generated import Addition
-from jaxgen.data.preprocessors import Choices, Context, Keep, Rename, Template
+from jaxgen.data.preprocessors import Choices, Keep, Rename, Template
+from jaxgen.data.protocols import Context
 from jaxgen.data.sources import InMemory
 from jaxgen.data.tasks import Task
 from jaxgen.data.text_files import Jsonl
@@ -49,7 +50,7 @@ def test_keeping_by_length_and_pattern():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: Template({"a": "{b"}), "no template"),
+        (lambda: Template({"a": "{b"}), "not a template"),
         (lambda: Keep(pattern="("), "pattern"),
         (lambda: FewShot(0), "count=0"),
         (lambda: FewShot(5, pool=4), "pool=4"),
@@ -57,7 +58,7 @@ def test_keeping_by_length_and_pattern():
         (lambda: apply(Template({"a": "{b.c}"}), {"z": 1}), r"template.fields\['a'\] asks for 'b'"),
     ],
 )
-def test_what_is_wrong_is_named(make, words):
+def test_wrong_settings_and_fields_are_named(make, words):
     with pytest.raises((ConfigError, DataError), match=words):
         make()
 
@@ -73,9 +74,9 @@ def test_solved_examples_are_of_the_training_split_and_never_the_record(count, s
     # Every third prompt comes twice, with another answer.
     records = [{"prompt": f"p{i % 60}=", "answer": f"a{i}."} for i in range(90)]
     task = few_shot_task(count, records, seed=seed)
-    training = {f"{r['prompt']}{r['answer']}" for r in task.source.read("train")}
+    training = {f"{r['prompt']}{r['answer']}" for r in task.raw_records("train")}
     for split in ("train", "heldout"):
-        plain = list(task.source.read(split))
+        plain = list(task.raw_records(split))
         for record, before in zip(task.records(split), plain, strict=True):
             *shots, prompt = record["prompt"].split("\n\n")
             assert prompt == before["prompt"] and record["answer"] == before["answer"]
@@ -107,7 +108,7 @@ def test_generated_tasks_have_solved_examples_too():
         assert asked.endswith("=")
 
 
-def test_a_record_without_its_field_is_an_error_or_skipped_as_the_source_says(tmp_path, caplog):
+def test_a_record_without_its_field_is_an_error_or_skipped_by_on_error(tmp_path, caplog):
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "a"}\n{"title": "b"}\n{"text": "c"}\n')
     task = Task("t", Jsonl(str(path), heldout_fraction=0.0))
@@ -115,4 +116,4 @@ def test_a_record_without_its_field_is_an_error_or_skipped_as_the_source_says(tm
         list(task.examples("train"))
     skipping = Task("t", Jsonl(str(path), heldout_fraction=0.0, on_error="skip"))
     assert [task.codec.decode(e.ids) for e in skipping.examples("train")] == ["a", "c"]
-    assert "task t: 1 record(s) of no use skipped" in caplog.text
+    assert "task t: 1 unusable record(s) skipped" in caplog.text

@@ -79,10 +79,10 @@ def test_the_standard_library_is_split_by_file_and_no_licence_is_held_out(source
             assert not any(word in record["text"].lower() for word in LICENCE_WORDS)
 
 
-def test_a_held_out_files_docstrings_are_not_learnt_as_code():
-    learnt = {record["path"] for record in StandardLibraryCode().read("train")}
+def test_a_held_out_files_docstrings_are_not_trained_on_as_code():
+    trained = {record["path"] for record in StandardLibraryCode().read("train")}
     heldout = {record["path"] for record in StandardLibraryProse().read("heldout")}
-    assert not learnt & heldout
+    assert not trained & heldout
 
 
 def complaint(source, split="train"):
@@ -257,7 +257,7 @@ def test_an_empty_shard_among_others_is_named_or_counted(tmp_path):
     assert len(list(skipping.read("train"))) == 200
 
 
-def test_streams_do_not_hold_what_they_read(tmp_path):
+def test_streams_keep_nothing_in_memory(tmp_path):
     """30 MB of records pass through a few hundred kilobytes."""
     path = tmp_path / "a.jsonl.zst"
     rng = random.Random(0)

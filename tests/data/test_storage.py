@@ -92,7 +92,7 @@ def test_every_format_is_read_from_s3_as_from_this_machine(s3, tmp_path):
     assert stamp_of(file) != before
 
 
-def test_what_is_not_in_the_bucket_is_named(s3):
+def test_missing_objects_are_named(s3):
     for path in ("s3://corpus/nothing", "s3://corpus/no*.jsonl", "s3://nobucket/a.jsonl"):
         with pytest.raises(DataError) as error:
             list(Jsonl(path).read("train"))

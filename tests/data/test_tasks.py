@@ -25,7 +25,7 @@ def texts(task, split="train"):
 
 
 @pytest.mark.parametrize("write", [write_jsonl, write_text])
-def test_shares_are_nested_and_what_is_held_out_stays(write, tmp_path):
+def test_shares_are_nested_and_held_out_records_stay(write, tmp_path):
     source = write(tmp_path)
     tasks = [Task("task", source, train_share=share) for share in SHARES]
     parts = [texts(task) for task in tasks]
@@ -69,12 +69,12 @@ def test_solved_examples_are_of_the_share():
             assert all("<" + one.split(">")[0] + ">" in chosen for one in before)
 
 
-def test_what_has_no_share_is_refused(tmp_path):
+def test_shares_that_cannot_be_are_refused(tmp_path):
     records = InMemory(tuple({"text": str(i)} for i in range(20)), 0.0)
     for share in (0, -0.5, 1.5):
         with pytest.raises(DataError, match=r"task a: train_share=.* must lie in \(0, 1\]"):
             Task("a", records, train_share=share)
-    with pytest.raises(DataError, match="num_examples"):
+    with pytest.raises(DataError, match="Addition has none; set its number of examples"):
         Task("a", Addition(), PromptAnswer(), train_share=0.5)
     with pytest.raises(DataError, match="prepare a corpus"):
         Task("a", PreparedCorpus(str(tmp_path)), train_share=0.5)

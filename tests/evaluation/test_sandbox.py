@@ -98,7 +98,7 @@ def test_nothing_is_left_behind():
 
 
 def test_infilled_code_is_judged_by_running_it():
-    for record in CodeInfilling().open("heldout").__getitems__(range(8)):
+    for record in CodeInfilling().records_by_index("heldout").__getitems__(range(8)):
         right = record["prefix"] + record["answer"] + record["suffix"]
         assert run_candidate(right, record["tests"]).status == "passed"
     wrong = record["prefix"] + "0" + record["suffix"]

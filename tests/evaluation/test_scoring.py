@@ -71,7 +71,11 @@ def test_an_exact_match_is_what_greedy_decoding_gives(model):
 
 
 def test_log_probabilities_are_those_of_the_softmax(model):
-    records = AssociativeRecall(num_pairs=3, num_queries=2).open("heldout").__getitems__(range(5))
+    records = (
+        AssociativeRecall(num_pairs=3, num_queries=2)
+        .records_by_index("heldout")
+        .__getitems__(range(5))
+    )
     task = Task(
         "recall", AssociativeRecall(num_pairs=3, num_queries=2), PromptAnswer(loss_on_prompt=True)
     )

@@ -19,6 +19,7 @@ from jaxgen.data.mixtures import Mixture
 from jaxgen.data.sources import InMemory
 from jaxgen.data.tasks import Task
 from jaxgen.errors import ConfigError, DataError
+from jaxgen.evaluation.answers import Answers
 from jaxgen.evaluation.choices import MultipleChoice
 from jaxgen.evaluation.config import EvaluationConfig, EvaluationTask
 from jaxgen.evaluation.contamination import contaminated
@@ -120,6 +121,34 @@ def test_what_is_written_freely_is_cut_and_compared(model):
     assert shorter[longest]["exact_match"] == 1 and stop not in shorter[longest]["said"]
 
 
+@dataclasses.dataclass(frozen=True)
+class Lengths:
+    """A metric of one's own that tells its three arguments apart."""
+
+    name = "lengths"
+
+    def score(self, record, reference, completion):
+        return float(record["key"]) + 10 * len(reference) + 1000 * len(completion)
+
+
+def test_a_metric_of_ones_own_is_scored_beside_the_named_ones(model):
+    records = [{"prompt": f"say {i}", "answer": "xyz"[:i], "key": str(i)} for i in (1, 2, 3)]
+    metrics = ("exact_match", Lengths())
+    task = Task("own", InMemory(tuple(records)), PromptAnswer(), metrics=metrics)
+    with jax.set_mesh(one_device_mesh()):
+        scorer = Scorer(model, 2, 64)
+        likely = Answers().score(scorer, task, records)
+        free = Generation(stop=(), max_tokens=6).score(scorer, task, records)
+        for i, (one, other) in enumerate(zip(likely, free, strict=True), start=1):
+            text = f"say {i}{'xyz'[:i]}".encode()
+            padded = np.array([[CODEC.begin_id, *text.ljust(40)]], np.int32)
+            likeliest = np.asarray(log_softmax(model, padded)).argmax(axis=-1)[5 : 5 + i + 1]
+            assert one["lengths"] == i + 10 * i + 1000 * len(CODEC.decode(likeliest))
+            assert other["lengths"] == i + 10 * i + 1000 * len(other["said"])
+    expected = np.mean([row["lengths"] for row in likely])
+    assert summarise(likely, task.metric_names)["lengths"] == pytest.approx(expected)
+
+
 def test_prompts_of_an_encoder_decoder_are_its_source():
     with jax.set_mesh(one_device_mesh()):
         model = build(tiny_model("t5"))
@@ -132,12 +161,12 @@ def test_prompts_of_an_encoder_decoder_are_its_source():
 
 def test_written_programs_are_executed_and_items_are_counted():
     source = CodeInfilling()
-    records = source.open("heldout").__getitems__(range(3))
+    records = source.records_by_index("heldout").__getitems__(range(3))
     texts = [records[0]["answer"], "1 / 0", records[2]["answer"] + " + 1"]
     rows = Execution(stop=()).also(records, texts)
     assert [row["passed"] for row in rows] == [1, 0, 0]
     assert rows[0]["outcome"] == "passed" and rows[1]["outcome"].startswith("failed: ")
-    summaries = EventSummary().open("heldout").__getitems__(range(2))
+    summaries = EventSummary().records_by_index("heldout").__getitems__(range(2))
     items = summaries[0]["items"]
     rows = ListedItems().also(summaries, ["; ".join([items[0], "a lie"]), summaries[1]["answer"]])
     assert rows[0] == {"precision": 0.5, "recall": 1 / len(set(items))}

@@ -106,7 +106,7 @@ def test_personal_data_is_replaced_and_counted(text, scrubbed, kind):
 
 
 @pytest.mark.parametrize("text", PLAIN)
-def test_what_only_looks_like_it_stays(text):
+def test_text_that_only_looks_personal_stays(text):
     assert Scrub().apply(text, collections.Counter()) == text
 
 
@@ -165,7 +165,7 @@ def test_candidates_come_at_the_rate_of_the_formula():
         assert settings.candidate_rate(similarity) == pytest.approx(banded.mean(), abs=0.02)
 
 
-def test_clusters_keep_their_first_and_what_is_out_takes_no_part():
+def test_clusters_keep_their_first_and_ignore_removed_documents():
     rng = random.Random(1)
     words = words_of(rng, 300)
     texts = [" ".join(words), " ".join(words_of(rng, 300)), " ".join([*words, "one"]),
@@ -242,7 +242,7 @@ def test_held_out_instances_of_tasks_are_looked_for():
     )  # fmt: skip
     task = Task("rivers", InMemory(records, 0.1), PromptAnswer())
     index = make_index(Decontaminate(tasks=(task,)))
-    heldout = list(task.source.read("heldout"))
+    heldout = list(task.raw_records("heldout"))
     assert len(index.names) == len(heldout) and index.names[0] == "rivers@1:0"
     text = f"before {heldout[3]['prompt']}{heldout[3]['answer']} after"
     assert [match["item"] for match in index.matches(text, WordHasher())] == ["rivers@1:3"]

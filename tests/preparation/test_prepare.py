@@ -25,7 +25,7 @@ from jaxgen.data.prepared import PreparedCorpus
 from jaxgen.data.preprocessors import Keep
 from jaxgen.data.showing import show
 from jaxgen.data.sources import InMemory
-from jaxgen.data.statistics import Plan, describe
+from jaxgen.data.statistics import ReadingPlan, describe
 from jaxgen.data.tasks import Task
 from jaxgen.data.text_files import Jsonl
 from jaxgen.data.token_files import read_token_file
@@ -94,7 +94,7 @@ def prepared(corpus, tmp_path_factory):
     return output, prepare(settings(corpus), output, workers=2)
 
 
-def test_every_stage_counts_what_it_left(prepared):
+def test_every_stage_counts_the_documents_it_left(prepared):
     output, result = prepared
     counts = {stage["stage"]: stage for stage in result.manifest["stages"]}
     every = FILES * DOCUMENTS
@@ -135,7 +135,7 @@ def test_shards_hold_the_documents_and_are_read_by_a_task(prepared, corpus):
     assert any(read.rstrip() in text for text in texts)
     (shown,) = show(task, 1, 0, longest=40, has_source=False)
     assert shown.record["text"] in texts
-    (numbers,) = describe(Mixture("m", (task,)), Plan(4, 128, None, 40), num_shown=1)
+    (numbers,) = describe(Mixture("m", (task,)), ReadingPlan(4, 128, None, 40), num_shown=1)
     assert (numbers.documents, numbers.duplicates) == (result.manifest["documents"]["train"], 0)
     heldout = Mixture("m", (task,)).open(batch_size=4, length=128, seed=0, split="heldout")
     assert heldout.rows_per_epoch["corpus"] < data.rows_per_epoch["corpus"]
@@ -250,7 +250,7 @@ def test_workers_that_cannot_be_are_refused(options, words):
         list(map_items(kill_once, [("x", 0)], **options))
 
 
-def test_what_cannot_be_read_is_named_and_what_is_done_is_kept(corpus, tmp_path):
+def test_unreadable_files_are_named_and_finished_items_kept(corpus, tmp_path):
     bad = tmp_path / "bad"
     bad.mkdir()
     write_corpus(bad)
@@ -318,7 +318,7 @@ def test_a_corpus_is_the_same_wherever_it_was_made_from(corpus, tmp_path):
     assert one.manifest != two.manifest and one.content_digest() == two.content_digest()
 
 
-def test_a_corpus_that_is_not_what_it_says_is_refused(prepared, corpus, tmp_path):
+def test_a_damaged_or_foreign_corpus_is_refused(prepared, corpus, tmp_path):
     output = tmp_path / "corpus"
     prepare(settings(corpus), output, workers=1)
     corpus_task = Task("corpus", PreparedCorpus(str(output)))
@@ -354,6 +354,6 @@ def test_a_corpus_that_is_not_what_it_says_is_refused(prepared, corpus, tmp_path
     tokens.unlink()
     assert "train-00002.tokens cannot be read" in opening(corpus_task)
     (output / "manifest.json").unlink()
-    assert "is no prepared corpus" in opening(Task("c", PreparedCorpus(str(output))))
+    assert "is not a prepared corpus" in opening(Task("c", PreparedCorpus(str(output))))
     (output / "work").mkdir()
     assert "was not finished" in opening(Task("c", PreparedCorpus(str(output))))

@@ -30,7 +30,7 @@ def mixture() -> Mixture:
     codec = ByteCodec(SpecialTokens())
     tasks = (
         Task("text", InMemory(TEXTS, 0.1), codec=codec),
-        Task("spans", InMemory(TEXTS, 0.1), Text(objective=SpanCorruption()), codec),
+        Task("spans", InMemory(TEXTS, 0.1), Text(denoising=SpanCorruption()), codec),
         Task("sums", Addition(2), PromptAnswer(), codec),
     )
     weights = {"text": 0.5, "spans": 0.3, "sums": 0.2}

@@ -16,12 +16,6 @@ from jaxgen.data.generated.summaries import EventSummary, item_scores
 from jaxgen.data.generated.translation import ToyTranslation
 from jaxgen.data.generated.words import Unscrambling, WordCompletion
 
-Generated = (
-    Addition | ModularArithmetic | AssociativeRecall | Induction | Copying | LookupChain
-    | SparseParity | Unscrambling | Dyck | ListFunctions | InContextRegression | ToyTranslation
-    | PassageQuestions | EventSummary | CodeInfilling | WordCompletion
-)  # fmt: skip
-
 __all__ = [
     "Addition",
     "AssociativeRecall",
@@ -29,7 +23,6 @@ __all__ = [
     "Copying",
     "Dyck",
     "EventSummary",
-    "Generated",
     "GeneratedRecords",
     "GeneratedSource",
     "Generator",

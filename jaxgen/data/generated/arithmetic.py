@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from jaxgen.data.generated.base import GeneratedSource
-from jaxgen.data.sources import Record
+from jaxgen.data.protocols import Record
 from jaxgen.errors import ConfigError
 
 AdditionFormat = Literal["plain", "reversed", "scratchpad"]
@@ -24,8 +24,8 @@ class Addition(GeneratedSource):
     Numbers are padded with zeros, so all instances are equally long. The key is the pair, the same
     in all formats.
 
-    "reversed" answers from the least significant digit on: "042+915=" -> "7590". "scratchpad" says
-    digit, digit, carry and two-digit sum from the right, then the answer:
+    "reversed" answers from the least significant digit on: "042+915=" -> "7590". "scratchpad"
+    writes digit, digit, carry and two-digit sum from the right, then the answer:
     "042+915=" -> "2+5+0=07,4+1+0=05,0+9+0=09;0957".
 
     Attributes:
@@ -42,7 +42,7 @@ class Addition(GeneratedSource):
 
     @property
     def chance(self) -> float:
-        """Always 10^digits - 1, the commonest sum; a scratchpad tells the pair, any of them."""
+        """Always 10^digits - 1, the commonest sum; a scratchpad depends on the pair."""
         return 10.0 ** -(self.digits * (2 if self.format == "scratchpad" else 1))
 
     @property
@@ -54,12 +54,12 @@ class Addition(GeneratedSource):
         return draws % np.uint64(10**self.digits)
 
     def keys(self, draws: np.ndarray) -> np.ndarray:
-        """The pair as one number."""
+        """Returns the pair as one number."""
         first, second = self._summands(draws).T
         return first * np.uint64(10**self.digits) + second
 
     def record(self, draws: np.ndarray) -> Record:
-        """Problem and sum."""
+        """Returns a problem and its sum."""
         first, second = (int(number) for number in self._summands(draws))
         width = self.digits
         return {
@@ -84,7 +84,7 @@ class Addition(GeneratedSource):
 
 @dataclasses.dataclass(frozen=True)
 class ModularArithmetic(GeneratedSource):
-    """Arithmetic modulo a number that is not said: "12+95=" -> "10" (modulo 97).
+    """Arithmetic modulo a number that is not stated: "12+95=" -> "10" (modulo 97).
 
     Numbers are padded with zeros, so all instances are equally long. The key is the pair; there
     are modulus^2 of them.
@@ -122,12 +122,12 @@ class ModularArithmetic(GeneratedSource):
         return 2
 
     def keys(self, draws: np.ndarray) -> np.ndarray:
-        """The pair as one number."""
+        """Returns the pair as one number."""
         first, second = (draws % np.uint64(self.modulus)).T
         return first * np.uint64(self.modulus) + second
 
     def record(self, draws: np.ndarray) -> Record:
-        """Problem and result."""
+        """Returns a problem and its result."""
         first, second = (int(number) for number in draws % np.uint64(self.modulus))
         signed = {"add": second, "subtract": -second}
         result = (

@@ -3,8 +3,8 @@
 A record's key decides its split by a hash, and a record of the wrong split is drawn again, so no
 held-out key is ever trained on.
 
-Every source says its `chance`: the rate of exact matches that the best answer gives which does not
-depend on the prompt. An instance is drawn uniformly, so that is the share of the commonest answer.
+Every source has its `chance`: the rate of exact matches of the best answer that does not depend on
+the prompt. Instances are drawn uniformly, so that is the share of the commonest answer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from jaxgen.data.hashing import hash64, mix64
-from jaxgen.data.sources import Record, Split
+from jaxgen.data.protocols import Record, Split
 from jaxgen.errors import ConfigError
 
 T = typing.TypeVar("T")
@@ -27,7 +27,7 @@ UPPER = np.array(list(string.ascii_uppercase))
 
 
 class Generator(Protocol):
-    """What a generated task defines: its draws, and the record that draws make."""
+    """The part of a generated task that each family defines: its draws and its records."""
 
     @property
     def num_examples(self) -> int: ...
@@ -39,11 +39,11 @@ class Generator(Protocol):
     def num_draws(self) -> int: ...
 
     def keys(self, draws: np.ndarray) -> np.ndarray:
-        """[examples, num_draws] uint64 -> [examples] uint64, equal for equal instances."""
+        """Maps [examples, num_draws] uint64 to [examples] uint64, equal for equal instances."""
         ...
 
     def record(self, draws: np.ndarray) -> Record:
-        """[num_draws] uint64 -> the record."""
+        """Returns the record of [num_draws] uint64."""
         ...
 
 
@@ -57,11 +57,8 @@ class GeneratedRecords:
     def __len__(self) -> int:
         return self.generator.num_examples
 
-    def __getitem__(self, index: int) -> Record:
-        return self.__getitems__([index])[0]
-
     def __getitems__(self, indices: Sequence[int]) -> list[Record]:
-        """The records of several indices, drawn at once."""
+        """Returns the records of several indices, drawn at once."""
         return [self.generator.record(draws) for draws in self._draws(np.asarray(indices))]
 
     def _draws(self, indices: np.ndarray) -> np.ndarray:
@@ -79,9 +76,9 @@ class GeneratedRecords:
             start = mix64(start + np.uint64(attempt))
             drawn = mix64(start[:, None] + columns * np.uint64(0x9E3779B97F4A7C15))
             heldout = mix64(generator.keys(drawn) ^ np.uint64(0xA5A5A5A5A5A5A5A5)) < threshold
-            right = heldout == (self.split == "heldout")
-            draws[missing[right]] = drawn[right]
-            missing = missing[~right]
+            is_of_split = heldout == (self.split == "heldout")
+            draws[missing[is_of_split]] = drawn[is_of_split]
+            missing = missing[~is_of_split]
             attempt += 1
             if attempt > most:
                 raise ConfigError(
@@ -92,27 +89,19 @@ class GeneratedRecords:
 
 
 class GeneratedSource:
-    """What all generated sources share: access by index, keys by text, and checks of settings."""
+    """The base of generated sources: access by index, keys by text, and checks of settings."""
 
     def record(self, draws: np.ndarray) -> Record:
-        """[num_draws] uint64 -> the record."""
+        """Returns the record of [num_draws] uint64."""
         raise NotImplementedError
 
     def keys(self, draws: np.ndarray) -> np.ndarray:
-        """Hashes of the records' keys; a source with many draws an example does it in numpy."""
+        """Returns hashes of the records' keys; sources with many draws do it in numpy."""
         return np.array([hash64(self.record(row)["key"]) for row in draws], np.uint64)
 
-    def open(self, split: Split) -> GeneratedRecords:
-        """Random access to the records of a split."""
+    def records_by_index(self, split: Split) -> GeneratedRecords:
+        """Opens the records of a split; see `IndexedSource`."""
         return GeneratedRecords(self, split)  # pyright: ignore[reportArgumentType]
-
-    def read(self, split: Split):
-        """The records of a split, one after another."""
-        records = self.open(split)
-        return (records[index] for index in range(len(records)))
-
-    def content_digest(self) -> None:
-        """Made on the spot, never cached."""
 
     def __post_init__(self):
         hints = typing.get_type_hints(type(self))
@@ -133,7 +122,7 @@ class GeneratedSource:
 
 
 def fold(symbols: np.ndarray) -> np.ndarray:
-    """[examples, n] small numbers -> [examples] uint64 hashes of the sequences."""
+    """Maps [examples, n] small numbers to [examples] uint64 hashes of the sequences."""
     folded = np.zeros(symbols.shape[:-1], np.uint64)
     for column in np.moveaxis(symbols, -1, 0):
         folded = mix64(folded * np.uint64(31) + column.astype(np.uint64) + np.uint64(1))
@@ -141,11 +130,11 @@ def fold(symbols: np.ndarray) -> np.ndarray:
 
 
 def choose(draw: np.uint64, options: typing.Sequence[T]) -> T:
-    """One of the options; each as likely as any other, to one in 2^64 / len(options)."""
+    """Returns one of the options; each as likely as any other, to one in 2^64 / len(options)."""
     return options[int(draw) % len(options)]
 
 
 def stream(draw: np.uint64, count: int) -> np.ndarray:
-    """[count] uint64 draws from one, for records that need a varying number of them."""
+    """Makes [count] uint64 draws from one, for records that need a varying number of them."""
     places = np.arange(1, count + 1, dtype=np.uint64)
     return mix64(mix64(np.atleast_1d(draw)) + places * np.uint64(0x9E3779B97F4A7C15))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxgen.data.generated.base import GeneratedSource, choose, stream
-from jaxgen.data.sources import Record
+from jaxgen.data.protocols import Record
 from jaxgen.errors import ConfigError
 
 HOLE = "<hole>"
@@ -107,7 +107,7 @@ class CodeInfilling(GeneratedSource):
         return 4
 
     def record(self, draws: np.ndarray) -> Record:
-        """A program with a hole and tests, and what belongs there."""
+        """Returns a program with a hole and its tests, and the text of the hole."""
         family = choose(draws[0], FAMILIES)
         a, b = (2 + int(draw) % (self.largest - 1) for draw in draws[1:3])
         middle = family.middle.format(a=a, b=b)

@@ -1,4 +1,4 @@
-"""Letters to write again, and facts to know by heart: controls for what is learnt smoothly."""
+"""Letters to copy and facts to memorise: controls whose accuracy grows smoothly."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxgen.data.generated.base import LOWER, UPPER, GeneratedSource, fold
 from jaxgen.data.hashing import mix64
-from jaxgen.data.sources import Record
+from jaxgen.data.protocols import Record
 from jaxgen.errors import ConfigError
 
 LONG_CODES = tuple("".join(pair) for pair in itertools.product(LOWER, LOWER))
@@ -20,7 +20,7 @@ SHORT_CODES = tuple(string.ascii_lowercase + string.digits + string.punctuation)
 
 @dataclasses.dataclass(frozen=True)
 class Copying(GeneratedSource):
-    """Repeat what was said: "qwexyz=" -> "qwexyz". The key is the string.
+    """Letters to copy: "qwexyz=" -> "qwexyz". The key is the string.
 
     Attributes:
       length: letters to copy.
@@ -43,11 +43,11 @@ class Copying(GeneratedSource):
         return self.length
 
     def keys(self, draws: np.ndarray) -> np.ndarray:
-        """A hash of the letters."""
+        """Returns a hash of the letters."""
         return fold(draws % np.uint64(len(LOWER)))
 
     def record(self, draws: np.ndarray) -> Record:
-        """The string, twice."""
+        """Returns the string, twice."""
         text = "".join(LOWER[(draws % np.uint64(len(LOWER))).astype(int)])
         return {"prompt": f"{text}=", "answer": text, "key": text}
 
@@ -56,10 +56,10 @@ class Copying(GeneratedSource):
 class LookupChain(GeneratedSource):
     """A control that looks emergent and is not: several independently memorised symbols.
 
-    Each code stands for one fixed symbol: "fq" -> "T", "ab" -> "M" ... Nothing but the codes'
-    symbols can be learnt, one by one, so accuracy a symbol grows smoothly; an exact match needs all
-    `chain` of them, the accuracy to the power of `chain`, and jumps. Held-out instances are unseen
-    combinations of codes that were all learnt.
+    Each code stands for one fixed symbol: "fq" -> "T", "ab" -> "M" ... The codes'
+    symbols can only be memorised, one by one, so accuracy a symbol grows smoothly; an exact match
+    needs all `chain` of them, the accuracy to the power of `chain`, and jumps. Held-out instances
+    are unseen combinations of codes that were all seen.
 
     Codes of two letters take a model of bytes one more thing to learn: to bring the letters
     together, which seeds of one layer do more or less well. As a control take codes of one.
@@ -102,11 +102,11 @@ class LookupChain(GeneratedSource):
         return self.chain
 
     def keys(self, draws: np.ndarray) -> np.ndarray:
-        """A hash of the codes in order."""
+        """Returns a hash of the codes in order."""
         return fold(draws % np.uint64(self.num_codes))
 
     def record(self, draws: np.ndarray) -> Record:
-        """A code and its symbol a turn."""
+        """Returns turns of a code and its symbol."""
         codes = (draws % np.uint64(self.num_codes)).astype(np.int64)
         symbols = (mix64(codes + 1) % np.uint64(len(UPPER))).astype(int)
         names = [self._codes[code] for code in codes]

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from jaxgen.data.generated.base import GeneratedSource
-from jaxgen.data.sources import Record
+from jaxgen.data.protocols import Record
 from jaxgen.errors import ConfigError
 
 OPENING, CLOSING = "([{<", ")]}>"
@@ -46,11 +46,11 @@ class Dyck(GeneratedSource):
 
     @property
     def num_draws(self) -> int:
-        """How many stay open, their kinds, a place and a kind for each pair."""
+        """The number that stay open, their kinds, a place and a kind for each pair."""
         return 1 + self.depth + 2 * self.num_pairs
 
     def record(self, draws: np.ndarray) -> Record:
-        """A beginning of a balanced string, and its end."""
+        """Returns a beginning of a balanced string, and its end."""
         left_open = 1 + int(draws[0]) % self.depth
         kinds = (draws[1:] % np.uint64(self.kinds)).astype(int)
         text = [OPENING[kind] for kind in kinds[:left_open]]

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxgen.data.generated.base import GeneratedSource, stream
 from jaxgen.data.hashing import mix64
-from jaxgen.data.sources import Record
+from jaxgen.data.protocols import Record
 from jaxgen.errors import ConfigError
 
 Digits = list[int]
@@ -30,22 +30,22 @@ FUNCTIONS: Mapping[str, Callable[[Digits], Digits]] = {
 class ListFunctions(GeneratedSource):
     """A function applied to a list of digits: "sort 3 1 2=" -> "1 2 3".
 
-    With given="examples" the function is not named but shown: "3 1>1;5 4 7>4;8 0 9 2>" -> "0".
+    With function_by="examples" the function is only shown: "3 1>1;5 4 7>4;8 0 9 2>" -> "0".
     Lists are drawn again until every function that agrees with the examples agrees on the answer
     too, so that it is exact. The key is the prompt.
 
     Attributes:
       functions: names from `FUNCTIONS`, each equally likely.
       max_length: of the lists, at most 9; each length from 2 on is equally likely.
-      given: how the function is said.
-      num_shots: examples, where the function is given by examples.
+      function_by: whether a function is named or shown by examples.
+      num_shots: examples, where the function is shown by examples.
       num_examples: how many instances an epoch has.
       heldout_fraction: share of the prompts that is held out.
     """
 
     functions: tuple[str, ...] = tuple(FUNCTIONS)
     max_length: int = 6
-    given: Literal["name", "examples"] = "name"
+    function_by: Literal["name", "examples"] = "name"
     num_shots: int = 4
     num_examples: int = 1_000_000
     heldout_fraction: float = 0.05
@@ -67,7 +67,7 @@ class ListFunctions(GeneratedSource):
 
         Answers of one digit come from maximum, minimum, count, and from unique where all digits
         are equal; without those functions the commonest answer has two digits. With
-        given="examples", lists that are drawn again change this by little.
+        function_by="examples", lists that are drawn again change this by little.
         """
         return max(*(self._share_of_digit(digit) for digit in range(10)), self._share_of_pair())
 
@@ -86,7 +86,7 @@ class ListFunctions(GeneratedSource):
         return float(sum(shares.get(name, 0.0) for name in self.functions) / len(self.functions))
 
     def _share_of_pair(self) -> float:
-        """The share of the answer "0 1": in order, and of two different digits."""
+        """Returns the share of the answer "0 1": in order, and of two different digits."""
         lengths = np.arange(2, self.max_length + 1)
         two = 1 / 100 / len(lengths)
         shares = {
@@ -104,9 +104,9 @@ class ListFunctions(GeneratedSource):
         return 2
 
     def record(self, draws: np.ndarray) -> Record:
-        """A function and a list, and what it makes of it."""
+        """Returns a function and a list, and the result."""
         name = self.functions[int(draws[0]) % len(self.functions)]
-        shots = self.num_shots if self.given == "examples" else 0
+        shots = self.num_shots if self.function_by == "examples" else 0
         lists, attempt = self._lists(draws[1], shots + 1), 0
         while shots and not self._determined(name, lists):
             attempt += 1

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxgen.data.generated.base import GeneratedSource, fold
 from jaxgen.data.hashing import permutation
-from jaxgen.data.sources import Record
+from jaxgen.data.protocols import Record
 from jaxgen.errors import ConfigError
 
 
@@ -60,7 +60,7 @@ class SparseParity(GeneratedSource):
 
     @property
     def frequencies(self) -> np.ndarray:
-        """[num_subtasks] probabilities."""
+        """The probabilities of the subtasks, [num_subtasks]."""
         weights = np.arange(1, self.num_subtasks + 1) ** -(self.exponent + 1.0)
         if self.drawn:
             weights *= np.isin(np.arange(self.num_subtasks), self.drawn)
@@ -71,7 +71,7 @@ class SparseParity(GeneratedSource):
         return np.cumsum(self.frequencies)[:-1]
 
     def places(self, subtask: int) -> np.ndarray:
-        """[subset] which bits count in a subtask."""
+        """Returns the bits that count in a subtask, [subset]."""
         return _places(self.num_bits, self.subset, subtask)
 
     @property
@@ -85,12 +85,12 @@ class SparseParity(GeneratedSource):
         return np.asarray(subtasks), draws[..., 1:] >> np.uint64(63)
 
     def keys(self, draws: np.ndarray) -> np.ndarray:
-        """A hash of subtask and bits."""
+        """Returns a hash of subtask and bits."""
         subtasks, bits = self._parts(draws)
         return fold(np.concatenate([subtasks[:, None].astype(np.uint64), bits], axis=1))
 
     def record(self, draws: np.ndarray) -> Record:
-        """Control bits and bits; their parity."""
+        """Returns control bits and bits, and their parity."""
         subtask, bits = self._parts(draws)
         control = "".join("01"[int(place == subtask)] for place in range(self.num_subtasks))
         prompt = f"{control} {''.join(map(str, bits))}="

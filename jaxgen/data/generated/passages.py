@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from jaxgen.data.generated.base import GeneratedSource, choose, stream
-from jaxgen.data.sources import Record
+from jaxgen.data.protocols import Record
 from jaxgen.errors import ConfigError
 
 PEOPLE = ("Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gita", "Hugo", "Iris", "Jon", "Kim", "Lea",
@@ -78,7 +78,7 @@ class PassageQuestions(GeneratedSource):
         return 6
 
     def record(self, draws: np.ndarray) -> Record:
-        """A passage with a question, and the answer."""
+        """Returns a passage with a question, and the answer."""
         people = [PEOPLE[i] for i in np.argsort(stream(draws[0], len(PEOPLE)))[: self.num_people]]
         pairs = [(who, attribute) for who in people for attribute in VALUES]
         chosen = np.argsort(stream(draws[1], len(pairs)))[: self.num_facts]

@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from jaxgen.data.generated.base import LOWER, UPPER, GeneratedSource, fold
-from jaxgen.data.sources import Record
+from jaxgen.data.protocols import Record
 from jaxgen.errors import ConfigError
 
 
@@ -57,7 +57,7 @@ class AssociativeRecall(GeneratedSource):
         return keys, values, queries
 
     def keys(self, draws: np.ndarray) -> np.ndarray:
-        """A hash of the pairs in order."""
+        """Returns a hash of the pairs in order."""
         keys, values, _ = self._parts(draws)
         return fold(keys * len(UPPER) + values)
 
@@ -72,7 +72,7 @@ class AssociativeRecall(GeneratedSource):
 
 @dataclasses.dataclass(frozen=True)
 class Induction(GeneratedSource):
-    """What followed a token before: "qhwebz:h" -> "w", or with span=2 "we".
+    """The letters that followed a letter before: "qhwebz:h" -> "w", or with span=2 "we".
 
     A sequence of letters, each at most once, then one of them again. The key is the sequence, so
     all questions about it are of one split.
@@ -111,11 +111,11 @@ class Induction(GeneratedSource):
         return np.argsort(draws[..., : len(LOWER)], axis=-1)[..., : self.length]
 
     def keys(self, draws: np.ndarray) -> np.ndarray:
-        """A hash of the sequence."""
+        """Returns a hash of the sequence."""
         return fold(self._letters(draws))
 
     def record(self, draws: np.ndarray) -> Record:
-        """The sequence and a letter of it; the letters after that."""
+        """Returns the sequence and a letter of it, and the letters after that."""
         text = "".join(LOWER[self._letters(draws)])
         place = int(draws[-1]) % (self.length - self.span)
         return {

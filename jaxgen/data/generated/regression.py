@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from jaxgen.data.generated.base import GeneratedSource
-from jaxgen.data.sources import Record
+from jaxgen.data.protocols import Record
 from jaxgen.errors import ConfigError
 
 
@@ -54,7 +54,7 @@ class InContextRegression(GeneratedSource):
         return 2 + self.modulus
 
     def keys(self, draws: np.ndarray) -> np.ndarray:
-        """The line as one number."""
+        """Returns the line as one number."""
         slope, offset = (draws[:, :2] % np.uint64(self.modulus)).T
         return slope * np.uint64(self.modulus) + offset
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxgen.data.generated.base import GeneratedSource, choose, stream
 from jaxgen.data.generated.passages import ASIDES, PEOPLE
-from jaxgen.data.sources import Record
+from jaxgen.data.protocols import Record
 from jaxgen.errors import ConfigError
 
 DEEDS = ("bought", "sold", "found", "lost", "painted", "repaired", "borrowed", "cleaned")
@@ -20,7 +20,7 @@ TIMES = ("In the morning", "At noon", "Later", "After that", "In the evening", "
 
 @dataclasses.dataclass(frozen=True)
 class EventSummary(GeneratedSource):
-    """What one person did, of a passage about several: "... What did Ada do?" -> its items.
+    """The deeds of one person in a passage about several: "... What did Ada do?" -> its items.
 
     "At noon Ada sold two lamps. It rained all day. Then Ben lost six drums. Later Ada found nine
     books." and, in lines of their own, "What did Ada do?" and "A:" -> " sold two lamps; found nine
@@ -63,7 +63,7 @@ class EventSummary(GeneratedSource):
         return 5
 
     def record(self, draws: np.ndarray) -> Record:
-        """A passage with a question, the summary, and its items as a list."""
+        """Returns a passage with a question, the summary, and its items as a list."""
         people = [PEOPLE[i] for i in np.argsort(stream(draws[0], len(PEOPLE)))[: self.num_people]]
         num_items = 1 + int(draws[1]) % self.max_items
         events = []
@@ -85,14 +85,12 @@ class EventSummary(GeneratedSource):
 
 
 def item_scores(record: Record, summary: str) -> tuple[float, float]:
-    """How much of a summary is right, and how much of what is right it says.
+    """Returns the precision and recall of a summary's items.
 
     Args:
-      record: of EventSummary.
-      summary: what a model said, items separated by ";".
-
-    Returns:
-      Precision and recall of the items; an item that is said twice counts once as right.
+      record: a record of EventSummary.
+      summary: the model's text, items separated by ";"; an item that comes twice counts as correct
+        once.
     """
     said = [item.strip() for item in summary.split(";") if item.strip()]
     right = set(said) & set(record["items"])

@@ -1,4 +1,4 @@
-"""Sentences to say in another, made-up language."""
+"""Sentences to translate into a made-up language."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxgen.data.generated.base import GeneratedSource
 from jaxgen.data.hashing import permutation
-from jaxgen.data.sources import Record
+from jaxgen.data.protocols import Record
 from jaxgen.errors import ConfigError
 
 NOUNS = (
@@ -71,7 +71,7 @@ class ToyTranslation(GeneratedSource):
         return 7 * self.clauses
 
     def record(self, draws: np.ndarray) -> Record:
-        """A sentence and its translation."""
+        """Returns a sentence and its translation."""
         clauses = [self._clause(row) for row in draws.reshape(self.clauses, 7)]
         english = " and ".join(source for source, _ in clauses)
         answer = " ja ".join(target for _, target in clauses)
@@ -79,13 +79,13 @@ class ToyTranslation(GeneratedSource):
 
     def _clause(self, draws: np.ndarray) -> tuple[str, str]:
         verb = VERBS[int(draws[0]) % self.num_verbs]
-        (subject, subject_said, several), (object_, object_said, _) = (
+        (subject, subject_words, several), (object_, object_words, _) = (
             self._phrase(part) for part in (draws[1:4], draws[4:7])
         )
-        said = lexicon()[verb] + "n" * several
+        translated = lexicon()[verb] + "n" * several
         return (
             f"{subject} {verb if several else verb + 's'} {object_}",
-            f"{said} {subject_said} {object_said}",
+            f"{translated} {subject_words} {object_words}",
         )
 
     def _phrase(self, draws: np.ndarray) -> tuple[str, str, bool]:
@@ -93,13 +93,13 @@ class ToyTranslation(GeneratedSource):
         several = bool(draws[1] >> np.uint64(63))
         adjective = ("", *ADJECTIVES)[int(draws[2]) % (1 + self.num_adjectives)]
         words = ["the", *([adjective] if adjective else []), noun + "s" * several]
-        said = [lexicon()[word] + "mi" * several for word in (noun, adjective) if word]
-        return " ".join(words), " ".join(said), several
+        translated = [lexicon()[word] + "mi" * several for word in (noun, adjective) if word]
+        return " ".join(words), " ".join(translated), several
 
 
 @functools.cache
 def lexicon() -> dict[str, str]:
-    """Every word's translation: two syllables, no two alike, the same on every machine."""
+    """Returns every word's translation: two syllables, no two alike, the same on every machine."""
     pairs = permutation(len(SYLLABLES) ** 2, "toy lexicon")
     words = (SYLLABLES[pair // len(SYLLABLES)] + SYLLABLES[pair % len(SYLLABLES)] for pair in pairs)
     return dict(zip((*NOUNS, *VERBS, *ADJECTIVES), words, strict=False))

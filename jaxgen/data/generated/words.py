@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from jaxgen.data.generated.base import GeneratedSource
-from jaxgen.data.sources import Record
+from jaxgen.data.protocols import Record
 from jaxgen.errors import ConfigError
 
 
@@ -63,7 +63,7 @@ class Unscrambling(GeneratedSource):
         return 1 + self.max_letters
 
     def record(self, draws: np.ndarray) -> Record:
-        """Mixed letters, never in their own order; the word."""
+        """Returns mixed letters, never in their own order, and the word."""
         word = self.words[int(draws[0]) % len(self.words)]
         letters = "".join(word[place] for place in np.argsort(draws[1 : len(word) + 1]))
         if letters == word:
@@ -76,15 +76,15 @@ class Unscrambling(GeneratedSource):
 class WordCompletion(GeneratedSource):
     """The rest of a word: "func" -> "tion". The key is the word: those held out are never asked.
 
-    What is held out can be known from other text alone, such as that the words are from: this asks
-    what a model has learnt there, and fine-tuning on it shows how to say it.
+    Held-out words can be known from other text alone, such as the one they come from: the task asks
+    for that knowledge, and fine-tuning on it shows the form of the answer.
 
     The words are those of `Unscrambling`; of any that begin alike only the commonest, so that the
     answer is one.
 
     Attributes:
       num_words: the commonest that are used; fewer where there are not so many.
-      min_letters: of a word, 2 or more; the larger half is given.
+      min_letters: of a word, 2 or more; the prompt has the larger half.
       max_letters: of a word.
       num_examples: how many instances an epoch has.
       heldout_fraction: share of the words that is held out.
@@ -106,7 +106,7 @@ class WordCompletion(GeneratedSource):
 
     @property
     def halves(self) -> tuple[tuple[str, str], ...]:
-        """(what is given, the rest), the commonest word first."""
+        """The words as (beginning, rest), the commonest first."""
         return _halves(self.min_letters, self.max_letters)[: self.num_words]
 
     @property
@@ -121,9 +121,9 @@ class WordCompletion(GeneratedSource):
         return 1
 
     def record(self, draws: np.ndarray) -> Record:
-        """The larger half of a word; the rest."""
-        given, rest = self.halves[int(draws[0]) % len(self.halves)]
-        return {"prompt": given, "answer": rest, "key": given + rest}
+        """Returns the larger half of a word, and the rest."""
+        begin, rest = self.halves[int(draws[0]) % len(self.halves)]
+        return {"prompt": begin, "answer": rest, "key": begin + rest}
 
 
 @functools.cache

@@ -25,7 +25,7 @@ from jaxgen.data.generated.translation import ADJECTIVES, lexicon
 
 
 def records(source, count=200):
-    return source.open("train").__getitems__(range(count))
+    return source.records_by_index("train").__getitems__(range(count))
 
 
 def test_reversed_sums():
@@ -38,9 +38,12 @@ def test_scratchpads_add_up():
         steps, total = record["answer"].split(";")
         assert int(total) == sum(map(int, record["prompt"][:-1].split("+")))
         columns = [step.split("=") for step in steps.split(",")]
-        assert all(eval(said) == int(value) for said, value in columns)
-        assert [said[0] for said, _ in columns] == list(record["prompt"][2::-1])
-        assert [said[4] for said, _ in columns] == ["0", *(value[0] for _, value in columns[:-1])]
+        assert all(eval(sums) == int(value) for sums, value in columns)
+        assert [sums[0] for sums, _ in columns] == list(record["prompt"][2::-1])
+        assert [sums[4] for sums, _ in columns] == [
+            "0",
+            *(value[0] for _, value in columns[:-1]),
+        ]
         assert total == columns[-1][1] + "".join(value[1] for _, value in columns[-2::-1])
 
 
@@ -74,9 +77,11 @@ def test_parity_of_the_subtasks_bits():
 
 def test_subtasks_judged_apart_are_held_out_of_all_of_them():
     whole, part = SparseParity(4, 6), SparseParity(4, 6, drawn=(1, 3))
-    judged = part.open("heldout").__getitems__(range(200))
+    judged = part.records_by_index("heldout").__getitems__(range(200))
     assert {record["subtask"] for record in judged} == {1, 3}
-    trained = {record["key"] for record in whole.open("train").__getitems__(range(3000))}
+    trained = {
+        record["key"] for record in whole.records_by_index("train").__getitems__(range(3000))
+    }
     assert trained.isdisjoint(record["key"] for record in judged)
 
 
@@ -135,7 +140,7 @@ def test_named_functions_of_lists():
 
 
 def test_examples_of_functions_leave_one_answer():
-    source = ListFunctions(given="examples", num_shots=2)
+    source = ListFunctions(function_by="examples", num_shots=2)
     for record in records(source):
         *examples, asked = record["prompt"][:-1].split(";")
         shown = [tuple(map(numbers, example.split(">"))) for example in examples]
@@ -159,7 +164,7 @@ def test_one_line_goes_through_all_points():
 
 
 def test_translations_go_back_word_by_word():
-    back = {said: word for word, said in lexicon().items()}
+    back = {written: word for word, written in lexicon().items()}
     assert len(back) == len(lexicon()) == 48
     for record in records(ToyTranslation(clauses=2)):
         clauses = []
@@ -178,9 +183,9 @@ def test_translations_go_back_word_by_word():
                     phrases.append([english + "s" * several])
                     numbers_.append(several)
             assert plural == numbers_[0] and len(phrases) == 2
-            said = back[verb[:4]] + "s" * (not plural)
+            written = back[verb[:4]] + "s" * (not plural)
             subject, object_ = (" ".join(["the", *phrase]) for phrase in phrases)
-            clauses.append(f"{subject} {said} {object_}")
+            clauses.append(f"{subject} {written} {object_}")
         assert " and ".join(clauses) + "=" == record["prompt"]
 
 

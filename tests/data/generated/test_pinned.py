@@ -56,9 +56,9 @@ PINNED = {
 def test_pinned(name):
     source = load_task(name).source
     assert isinstance(source, GeneratedSource)
-    record = source.open("heldout")[1]
-    said = record["turns"][0] if "turns" in record else (record["prompt"], record["answer"])
-    assert tuple(said) == PINNED[name]
+    (record,) = source.records_by_index("heldout").__getitems__([1])
+    exchange = record["turns"][0] if "turns" in record else (record["prompt"], record["answer"])
+    assert tuple(exchange) == PINNED[name]
 
 
 def test_every_generated_task_is_pinned():
