@@ -15,6 +15,7 @@ on two CPU cores.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from jaxgen.configuration import load
 from jaxgen.data.features import PromptAnswer
@@ -68,12 +69,13 @@ def pretrained(width: int, steps: int) -> RunConfig:
 def tuned(parent: RunConfig, examples: int) -> RunConfig:
     """Returns a model fine-tuned from another on some instances of the task, for many epochs."""
     source = dataclasses.replace(SOURCE, num_examples=examples)
+    model: Any = parent.model
     values = {
         "mixture": Mixture("copying", (Task("copying", source, PromptAnswer()),)),
         "train.steps": TUNING_STEPS,
         "train.batch_size": TUNING_ROWS,
         "train.length": TUNING_LENGTH,
-        "train.schedule": WarmupCosine(peak=TUNING_RATE / parent.model.embed_dim),
+        "train.schedule": WarmupCosine(peak=TUNING_RATE / model.embed_dim),
         "train.log_every": TUNING_STEPS // 6,
         "train.checkpoint_every": TUNING_STEPS,
         "initialize_from": f"../{parent.name}",

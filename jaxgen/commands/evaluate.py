@@ -38,6 +38,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
         train = restored.config.train
         summary = evaluate_model(
             restored.model,
+            restored.config.objective,
             restored.config.mixture,
             settings,
             train.length,

@@ -32,7 +32,7 @@ def generate(arguments: argparse.Namespace) -> int:
     with jax.set_mesh(mesh):
         restored = restore(arguments.run_dir, mesh, arguments.step)
         codec = restored.config.mixture.codec
-        has_encoder = restored.config.model.has_encoder
+        has_encoder = restored.transformer.has_encoder
         encoded = [codec.encode(prompt) for prompt in prompts]
         answers = continue_prompts(
             restored.model,

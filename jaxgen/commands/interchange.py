@@ -90,8 +90,8 @@ def export_checkpoint(arguments: argparse.Namespace) -> int:
     with jax.set_mesh(mesh):
         restored = restore(arguments.run_dir, mesh, arguments.step)
         files, more = write_codec(restored.config.mixture.codec)
-        family = choose_family(restored.config.model, arguments.family)
-        if restored.config.model.has_encoder:
+        family = choose_family(restored.transformer, arguments.family)
+        if restored.transformer.has_encoder:
             more["decoder_start_token_id"] = more["bos_token_id"]
         if "max_position_embeddings" in family.inert:
             more["max_position_embeddings"] = restored.config.train.length

@@ -16,12 +16,13 @@ from jaxgen.configuration import (
     load_recorded,
     to_gin,
 )
-from jaxgen.errors import CheckpointError
+from jaxgen.errors import CheckpointError, ConfigError
 from jaxgen.evaluation.evaluate import evaluate
 from jaxgen.runs.warm_start import open_parent
 from jaxgen.runs.provenance import imports_record, provenance
 from jaxgen.runs.config import RunConfig
 from jaxgen.sharding.mesh import make_mesh
+from jaxgen.models.config import TransformerConfig
 from jaxgen.runs.checkpoints import Checkpoints
 from jaxgen.training.loading import open_data
 from jaxgen.training.loop import fit
@@ -130,6 +131,20 @@ class Restored:
     directory: RunDirectory
     step: int
     model: Any
+
+    @property
+    def transformer(self) -> TransformerConfig:
+        """The model's configuration, for what only a transformer can do, such as write text.
+
+        Raises:
+          ConfigError: if the run is of another model.
+        """
+        if not isinstance(self.config.model, TransformerConfig):
+            raise ConfigError(
+                f"{self.directory.path} is a run of {type(self.config.model).__name__}; only a run "
+                "of a transformer (run.model = @model()) writes text and is exported."
+            )
+        return self.config.model
 
 
 def restore(

@@ -77,6 +77,7 @@ def held_out_rung(configs: Sequence[RunConfig]) -> HeldOutRung:
     train = configs[0].train
     num_rows = train.batch_sizes.rows_before(cost.steps)
     data = open_data(configs[0].mixture, train, cost.steps)
+    seen = data.seen(num_rows)
     return HeldOutRung(
         names.pop(),
         configs[0].mixture.name,
@@ -88,5 +89,5 @@ def held_out_rung(configs: Sequence[RunConfig]) -> HeldOutRung:
         cost.tokens,
         cost.flops,
         tuple(sorted(one.train.seed for one in configs)),
-        unique_tokens(cost.tokens, data.shares_seen(num_rows), data.epochs_seen(num_rows)),
+        unique_tokens(cost.tokens, seen["shares"], seen["epochs"]),
     )

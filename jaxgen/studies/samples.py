@@ -39,7 +39,7 @@ def save_samples(directory: RunDirectory) -> None:
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
     with jax.set_mesh(mesh):
         restored = restore(directory.path, mesh)
-        tasks = restored.config.mixture.every_task
+        tasks: Sequence[Task] = getattr(restored.config.mixture, "every_task", ())
         answered = [task for task in tasks if task.has_answers]
         others = [task for task in tasks if not task.has_answers]
         rows = _samples_of(restored, answered, GREEDY) + _samples_of(restored, others, FOR_TEXT)

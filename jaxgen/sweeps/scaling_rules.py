@@ -200,25 +200,26 @@ class ScalingRules:
           ConfigError: a ramp of the batch, which no rule scales.
         """
         train = self.base.train
+        schedule: Any = train.schedule
         if train.batch_ramp is not None:
             raise ConfigError(
                 f"train.batch_ramp={train.batch_ramp} belongs to one batch size, and a ladder's "
                 "rungs have several; set it to None."
             )
         rung = self.shape.change("", depth)
-        model = changed(self.base, rung, self.base.name).model
+        model: Any = changed(self.base, rung, self.base.name).model
         size = self.size(model)
         rows = self.law.batch_tokens(size) / train.length / train.accumulation
         batch_size = train.accumulation * max(1, _nearest(rows))
         values = {
             "train.steps": max(1, math.ceil(size.tokens / (batch_size * train.length))),
             "train.batch_size": batch_size,
-            "train.schedule": dataclasses.replace(train.schedule, peak=self.law.rate(size)),
+            "train.schedule": dataclasses.replace(schedule, peak=self.law.rate(size)),
         }
         return Change(f"d{depth}-w{model.embed_dim}", dict(rung.values) | values)
 
-    def size(self, model: ModelConfig) -> Size:
-        """Returns N, D and C of a model under the budget."""
+    def size(self, model: Any) -> Size:
+        """Returns N, D and C of a transformer under the budget."""
         length = self.base.train.length
         tokens = self.budget.tokens(model, length)
         count = model.count()

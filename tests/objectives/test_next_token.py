@@ -44,6 +44,7 @@ def test_a_routers_losses_weigh_as_much_as_the_tokens():
     tokens = np.sum(loss.metrics["loss"].total)
     balance, z = (loss.metrics[f"router/{name}"] for name in ("load_balance_loss", "z_loss"))
     moe = model.config.moe
+    assert moe is not None
     added = moe.load_balance_weight * np.sum(balance.total)
     added += moe.router_z_weight * np.sum(z.total)
     np.testing.assert_allclose(loss.total, tokens + added, rtol=1e-5)

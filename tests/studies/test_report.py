@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from typing import Any
 
 import pytest
 from support.browser import assert_paints
@@ -37,7 +38,7 @@ def begin(sweep, folder):
 
 def test_a_ladder_is_every_rung_with_every_seed():
     rungs = [Change("a", {}), Change("b", {"model.mlp_dim": 99, "train.steps": 7})]
-    configs = ladder(base(), rungs, seeds=[0, 1])
+    configs: list[Any] = ladder(base(), rungs, seeds=[0, 1])
     assert [config.name for config in configs] == ["a-seed0", "b-seed0", "a-seed1", "b-seed1"]
     assert configs[3].model.mlp_dim == 99 and configs[3].train.steps == 7
     assert [config.train.seed for config in configs] == [0, 0, 1, 1]

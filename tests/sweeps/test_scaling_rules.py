@@ -1,6 +1,7 @@
 """Rungs by rule, against numbers computed by hand."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -81,9 +82,10 @@ def test_rungs_meet_their_budget_from_above_by_at_most_a_step(budget, law):
     for config, rung in zip(ladder(BASE, sizes, [3]), sizes, strict=True):
         size = rules.size(config.model)
         batch = config.train.batch_size * config.train.length
-        steps = config.train.total_steps(count_parameters(config.model).active)
+        steps = config.train.total_steps(config.model.count().active)
+        schedule: Any = config.train.schedule
         assert 0 <= steps * batch - size.tokens < batch
-        assert config.train.schedule.peak == pytest.approx(law.rate(size))
+        assert schedule.peak == pytest.approx(law.rate(size))
         assert config.train.batch_size == max(1, int(law.batch_tokens(size) / 32 + 0.5))
         assert config.name == f"{rung.label}-seed3" and config.train.seed == 3
 
@@ -103,7 +105,7 @@ def test_flops_are_the_same_for_every_size():
     )
     for config in ladder(BASE, [rules.rung(depth) for depth in (1, 2, 4)], [0]):
         steps = config.train.total_steps(0)
-        flops = steps * 256 * training_flops_per_token(config.model, 32)
+        flops = steps * 256 * config.model.flops(32)
         assert 1e12 <= flops < 1.01e12
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from support.tiny_sweep import base, write_file
@@ -47,7 +48,7 @@ def circle(*names):
 
 def test_grids_are_products_and_zips():
     seeds, lengths = axis("train.seed", [0, 1]), axis("train.length", {"short": 64, "long": 128})
-    runs = grid(RUN, product([Change("a", {"model.mlp_dim": 9})], lengths, seeds))
+    runs: list[Any] = grid(RUN, product([Change("a", {"model.mlp_dim": 9})], lengths, seeds))
     assert [run.name for run in runs] == [
         f"a-length_{length}-seed_{seed}" for length in ("short", "long") for seed in (0, 1)
     ]
@@ -196,7 +197,8 @@ def test_speeds_are_measured_for_the_largest_and_the_smallest_run():
     slow, fast = sorted(speeds.by_size.values())
     for time, count in zip(seconds, flops, strict=True):
         assert time is not None and count / fast <= time * 1.001 and time <= count / slow * 1.001
-    wide = dataclasses.replace(RUN.model, embed_dim=2**15, mlp_dim=2**15)
+    model: Any = RUN.model
+    wide = dataclasses.replace(model, embed_dim=2**15, mlp_dim=2**15)
     none = measure_speeds([dataclasses.replace(RUN, model=wide)])
     assert not none.by_size and "too large to be measured here" in none.source
 

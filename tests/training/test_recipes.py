@@ -2,13 +2,13 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from support.helpers import one_device_mesh
 
 from jaxgen.configuration import load
-from jaxgen.models.counting import count_parameters
 from jaxgen.runs.config import RunConfig
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.durations import parse_duration
@@ -18,7 +18,7 @@ RECIPES = sorted(path.stem for path in Path(__file__).parents[2].glob("gin/optim
 FAMILY = {"llama1": "llama", "llama2": "llama", "llama3": "llama", "muon": "palm", "lion": "gpt2"}
 
 
-def run_of(recipe: str, model: str = "tiny", *bindings: str) -> RunConfig:
+def run_of(recipe: str, model: str = "tiny", *bindings: str) -> Any:
     family = FAMILY.get(recipe, recipe)
     files = [
         "base.gin",
@@ -33,7 +33,7 @@ def run_of(recipe: str, model: str = "tiny", *bindings: str) -> RunConfig:
 
 def schedule_of(config: RunConfig):
     """The learning rate and the total steps, as a run builds them."""
-    active = count_parameters(config.model).active
+    active = config.model.count().active
     total = config.train.total_steps(active)
 
     def steps(duration):
