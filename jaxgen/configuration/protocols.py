@@ -42,12 +42,28 @@ def lacking(kind: type, protocol: type) -> list[str]:
 
 
 def fitting(protocol: type, table: Table) -> list[str]:
-    """Returns the names of the table whose classes have all that a protocol asks for."""
+    """Returns the names of the table whose classes have all that a protocol asks for.
+
+    Methods of one name that two protocols share, such as `build`, are told apart by the names of
+    their parameters.
+    """
     return [
         name
         for name, factory in table.items()
-        if isinstance(factory, type) and not lacking(factory, protocol)
+        if isinstance(factory, type)
+        and not lacking(factory, protocol)
+        and _names_parameters_alike(factory, protocol)
     ]
+
+
+def _names_parameters_alike(kind: type, protocol: type) -> bool:
+    for name, member in _members(protocol).items():
+        own = _attribute(kind, name)
+        if member is not None and isinstance(own, types.FunctionType):
+            expected = list(inspect.signature(member).parameters)
+            if list(inspect.signature(own).parameters)[: len(expected)] != expected:
+                return False
+    return True
 
 
 def _members(protocol: type) -> Mapping[str, Any]:
