@@ -75,6 +75,8 @@ class Data(Protocol):
 class DataConfig(Protocol):
     """The configuration of data, complete before anything is read.
 
+    It may also have `every_task`, tasks whose losses and answers are evaluated one by one.
+
     Attributes:
       name: the name in tables and plots.
       codec: the codec of its texts.

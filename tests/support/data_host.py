@@ -12,7 +12,7 @@ import signal
 import sys
 import zlib
 
-import jax
+import numpy as np
 
 from jaxgen.codecs.bytes import ByteCodec
 from jaxgen.codecs.special import SpecialTokens
@@ -41,7 +41,7 @@ def mixture() -> Mixture:
 
 def digests(batch) -> list[int]:
     """One number a row, of all its arrays."""
-    arrays = jax.tree.leaves(batch)
+    arrays = [v for v in vars(batch).values() if isinstance(v, np.ndarray)]
     return [zlib.crc32(b"".join(a[row].tobytes() for a in arrays)) for row in range(len(arrays[0]))]
 
 
