@@ -17,7 +17,7 @@ import numpy as np
 from jaxgen.batch import Batch, EncoderInput
 from jaxgen.data.base import HostRows
 from jaxgen.data.packing import Row, Rows
-from jaxgen.data.schedule import Schedule
+from jaxgen.data.schedule import RowSchedule
 from jaxgen.errors import DataError
 
 MAX_RESTARTS = 3
@@ -29,7 +29,7 @@ class MixtureData:
     """The opened batches of a mixture; see `data.base.Data`."""
 
     def __init__(
-        self, rows: dict[str, Rows], schedule: Schedule, rows_before: Callable[[int], int]
+        self, rows: dict[str, Rows], schedule: RowSchedule, rows_before: Callable[[int], int]
     ):
         self.task_names = tuple(rows)
         self.rows_per_epoch = {name: of_task.rows_per_epoch for name, of_task in rows.items()}
@@ -104,7 +104,7 @@ class MixtureData:
 class _Batches:
     """Random access to the batches of a mixture, as stacked rows."""
 
-    def __init__(self, rows: list[Rows], schedule: Schedule, rows_before: Callable[[int], int]):
+    def __init__(self, rows: list[Rows], schedule: RowSchedule, rows_before: Callable[[int], int]):
         self._rows, self._schedule, self._rows_before = rows, schedule, rows_before
 
     def read(self, step: int, host_rows: HostRows | None) -> Row:

@@ -18,7 +18,7 @@ from jaxgen.data.loading import MixtureData, as_batch
 from jaxgen.data.packing import RowShape, pack_row
 from jaxgen.data.protocols import Split
 from jaxgen.data.rows import open_rows
-from jaxgen.data.schedule import Schedule, ShareStage
+from jaxgen.data.schedule import RowSchedule, ShareStage
 from jaxgen.data.shares import as_written
 from jaxgen.data.tasks import Task
 from jaxgen.errors import DataError
@@ -172,7 +172,7 @@ class Mixture:
             None if task.epochs is None else math.ceil(task.epochs * of_task.rows_per_epoch)
             for task, of_task in zip(self.every_task, rows.values(), strict=True)
         ]
-        return MixtureData(rows, Schedule(stages, limits), first_row)
+        return MixtureData(rows, RowSchedule(stages, limits), first_row)
 
     def shares(
         self, rows_per_epoch: Mapping[str, int], weights: dict[str, float] | None = None

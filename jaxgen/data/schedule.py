@@ -49,7 +49,7 @@ class _Segment:
         return counts
 
 
-class Schedule:
+class RowSchedule:
     """The task of each row, as a function of the row that is computed only as far as needed.
 
     A task that has no rows left is left out from there on, and the others keep their

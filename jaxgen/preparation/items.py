@@ -41,7 +41,7 @@ class Item:
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class ItemJob:
     """The arguments of a worker: the item, the settings, and the folders of results."""
 
     preparation: Preparation

@@ -25,7 +25,7 @@ from jaxgen.preparation.duplicates import later_equals, near_copies
 from jaxgen.preparation.engines import Engine, map_items
 from jaxgen.preparation.items import (
     Item,
-    Job,
+    ItemJob,
     make_items,
     save,
     save_array,
@@ -130,7 +130,7 @@ def _prepare(
     items: Sequence[Item],
     settings: dict[str, Any],
     output: Path,
-    run: Callable[[Callable[[Job], Any], Sequence[Job]], list[dict[str, Any]]],
+    run: Callable[[Callable[[ItemJob], Any], Sequence[ItemJob]], list[dict[str, Any]]],
 ) -> tuple[dict[str, Any], list[StageTime]]:
     work = output / WORK
     recorded = work / SETTINGS
@@ -143,7 +143,7 @@ def _prepare(
         index_file = work / "index.pickle"
         if not index_file.exists():
             save(index_file, pickle.dumps(make_index(preparation.decontaminate)))
-    jobs = [Job(preparation, item, work, output, index_file) for item in items]
+    jobs = [ItemJob(preparation, item, work, output, index_file) for item in items]
     cleaned = run(clean, jobs)
     started = time.perf_counter()
     removed = _remove_duplicates(preparation, items, work)
@@ -161,8 +161,8 @@ def _run(
     workers: int | None,
     address: str | None,
     tell: Callable[[str, int, int], object],
-    function: Callable[[Job], dict[str, Any]],
-    jobs: Sequence[Job],
+    function: Callable[[ItemJob], dict[str, Any]],
+    jobs: Sequence[ItemJob],
 ) -> list[dict[str, Any]]:
     records: dict[int, dict[str, Any]] = {}
     for place, record in map_items(function, jobs, engine, workers, address):

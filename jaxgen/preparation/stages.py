@@ -31,7 +31,7 @@ from jaxgen.preparation.decontamination import read_index
 from jaxgen.preparation.duplicates import signatures
 from jaxgen.preparation.filters import first_objection
 from jaxgen.preparation.items import (
-    Job,
+    ItemJob,
     read_texts,
     save_array,
     save_json,
@@ -45,7 +45,7 @@ BATCH = 100
 """Documents that are tokenised, or get their signatures, at a time."""
 
 
-def clean(job: Job) -> dict[str, Any]:
+def clean(job: ItemJob) -> dict[str, Any]:
     """Reads, filters and scrubs an item's documents; returns its record, which is on disk too.
 
     Leaves NUMBER.texts (JSON lines, zstandard), NUMBER.keys.npy (a hash of each text), with near
@@ -100,7 +100,7 @@ def clean(job: Job) -> dict[str, Any]:
     return record
 
 
-def tokenise(job: Job) -> dict[str, Any]:
+def tokenise(job: ItemJob) -> dict[str, Any]:
     """Decontaminates, splits and tokenises the remaining documents of an item.
 
     Leaves train-NUMBER and heldout-NUMBER token files in the output and NUMBER.tokens.json.
@@ -181,7 +181,7 @@ class _Shard:
 
 
 @contextlib.contextmanager
-def _open_shard(job: Job, split: str) -> Iterator[_Shard]:
+def _open_shard(job: ItemJob, split: str) -> Iterator[_Shard]:
     name, codec = f"{split}-{job.item.number:05}", job.preparation.codec
     with TokenWriter(job.output, name, codec.vocab_size) as writer:
         shard = _Shard(job.output, name, codec, writer)
@@ -189,7 +189,7 @@ def _open_shard(job: Job, split: str) -> Iterator[_Shard]:
         shard.encode()
 
 
-def _texts(job: Job, skipped: Skipped) -> Iterator[str]:
+def _texts(job: ItemJob, skipped: Skipped) -> Iterator[str]:
     """Yields the texts of an item's documents that can be read."""
     source = job.preparation.sources[job.item.source]
     for file in job.item.files:

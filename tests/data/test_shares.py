@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxgen.data import shares as module
-from jaxgen.data.schedule import Schedule, ShareStage
+from jaxgen.data.schedule import RowSchedule, ShareStage
 from jaxgen.data.shares import Interleaving, as_written, whole_parts
 
 
@@ -81,7 +81,7 @@ def fractions(*weights):
 
 
 def test_shares_change_at_their_row_and_rows_go_on():
-    schedule = Schedule(
+    schedule = RowSchedule(
         [
             ShareStage(0, fractions(5, 3, 2)),
             ShareStage(100, fractions(1, 1, 8)),
@@ -102,7 +102,7 @@ def test_shares_change_at_their_row_and_rows_go_on():
 
 
 def test_a_task_that_ends_leaves_its_share_to_the_others():
-    schedule = Schedule([ShareStage(0, fractions(2, 1, 1))], [10, None, 30])
+    schedule = RowSchedule([ShareStage(0, fractions(2, 1, 1))], [10, None, 30])
     tasks, rows = schedule.rows(0, 200)
     assert np.flatnonzero(tasks == 0).max() < 20 and (tasks == 0).sum() == 10
     last = int(np.flatnonzero(tasks == 2).max())
@@ -114,6 +114,6 @@ def test_a_task_that_ends_leaves_its_share_to_the_others():
 
 
 def test_when_all_have_ended_there_are_no_rows():
-    schedule = Schedule([ShareStage(0, fractions(1, 3))], [4, 6])
+    schedule = RowSchedule([ShareStage(0, fractions(1, 3))], [4, 6])
     assert len(schedule.rows(0, 100)[0]) == 10 and schedule.num_rows(100) == 10
     assert len(schedule.rows(50, 60)[0]) == 0 and schedule.counts(100) == [4, 6]

@@ -16,7 +16,7 @@ HOLE = "<hole>"
 
 
 @dataclasses.dataclass(frozen=True)
-class Family:
+class ProgramFamily:
     """Functions that differ in two numbers.
 
     Attributes:
@@ -33,25 +33,25 @@ class Family:
 
 
 FAMILIES = (
-    Family(
+    ProgramFamily(
         "def solve(values):\n    total = 0\n    for value in values:\n        ",
         "total += {a} * value + {b}",
         "\n    return total\n",
         lambda a, b, values: a * sum(values) + b * len(values),
     ),
-    Family(
+    ProgramFamily(
         "def solve(values):\n    return [",
         "value * {a} + {b}",
         " for value in values]\n",
         lambda a, b, values: [v * a + b for v in values],
     ),
-    Family(
+    ProgramFamily(
         "def solve(values):\n    result = []\n    for value in values:\n        if ",
         "value % {a} == 0 or value > {b}",
         ":\n            result.append(value)\n    return result\n",
         lambda a, b, values: [v for v in values if not v % a or v > b],
     ),
-    Family(
+    ProgramFamily(
         "def solve(values):\n    state = 0\n    for value in values:\n        state = ",
         "state * {a} + value - {b}",
         "\n    return state\n",
