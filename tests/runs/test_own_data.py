@@ -44,12 +44,12 @@ class Rhythms:
         beat = (bits % 26 + 97).astype(np.int32).reshape(count, self.period)
         tokens = np.tile(beat, (1, length // self.period + 2))[:, : length + 1]
         places = np.tile(np.arange(length, dtype=np.int32), (count, 1))
-        arrays = (
-            tokens[:, :-1], tokens[:, 1:], np.ones((count, length), np.float32), places,
-            np.ones_like(places), np.zeros_like(places),
+        chosen = np.arange(count) if rows is None else np.array(rows(count))
+        ones = np.ones_like(places)[chosen]
+        return Batch(
+            tokens[chosen, :-1], tokens[chosen, 1:], ones.astype(np.float32), places[chosen], ones,
+            np.zeros_like(ones), task_names=self.task_names,
         )  # fmt: skip
-        chosen = list(range(count)) if rows is None else list(rows(count))
-        return Batch(*(array[chosen] for array in arrays), task_names=self.task_names)
 
     def iterate(self, first_step=0, *, rows=None, num_workers=0):
         while True:
