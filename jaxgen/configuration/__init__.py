@@ -114,7 +114,7 @@ def recorded_imports(run_dir: Path) -> list[dict[str, str]]:
     """Returns what run.json says of modules that a run has parts of; nothing if it is not there."""
     try:
         return json.loads((run_dir / "run.json").read_text()).get("imports", [])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 

@@ -119,7 +119,7 @@ class RunDirectory:
         """
         try:
             return json.loads(self.run_file.read_text())
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise CheckpointError(
                 f"{self.path} is not a run directory: it has no run.json."
             ) from error
