@@ -9,6 +9,10 @@ from support.helpers import families
 COVERED = ("gpt3", "gemma2", "lamda", "llama", "mt_nlg", "olmo2", "qwen3", "starcoder2", "t5",
            "transformer")  # fmt: skip
 
+# A learned bias by distance is made where attention uses it, so that nothing is of
+# [length, length]; its gradient is summed in another order than when the record was made.
+REORDERED = ("t5", "t5_v1_1")
+
 
 @pytest.mark.parametrize(
     "family",
@@ -25,8 +29,11 @@ def test_a_tiny_member_has_the_recorded_curve_on_one_device_and_on_eight(family)
     found = {name: losses.curves(family, name) for name in losses.MESH_NAMES}
     expected = record["curves"][family]
     for name in ("objective", "gradient_norm", "nll"):
-        if is_same_machine:
+        if is_same_machine and family not in REORDERED:
             np.testing.assert_array_equal(found["one"][name], expected["one"][name])
+        elif is_same_machine:
+            rtol = 1e-5 if name == "gradient_norm" else 1e-6
+            np.testing.assert_allclose(found["one"][name], expected["one"][name], rtol=rtol)
         np.testing.assert_allclose(found["one"][name], expected["one"][name], rtol=1e-3)
         np.testing.assert_allclose(found["mixed"][name], expected["mixed"][name], rtol=1e-3)
     curve = np.array(found["one"]["nll"])
