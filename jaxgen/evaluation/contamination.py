@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from jaxgen.data.mixtures import Mixture
 from jaxgen.data.protocols import Record
 from jaxgen.data.rows import open_store
 from jaxgen.data.tasks import Task
@@ -14,15 +13,15 @@ from jaxgen.preparation.ngrams import WordHasher
 
 
 def contaminated(
-    mixture: Mixture, judged: Iterable[tuple[Task, Sequence[Record]]]
+    tasks: Iterable[Task], judged: Iterable[tuple[Task, Sequence[Record]]]
 ) -> set[tuple[str, str]]:
-    """(task, instance) of those that share 13 words with a training document of the mixture.
+    """(task, instance) of those that share 13 words with a training document.
 
     Prompts and answers are looked for as in a preparation (GPT-3's 13-grams); shorter instances
     count as a whole, from 8 words on. Made instances are left alone: none is in two splits.
 
     Args:
-      mixture: whose training texts are read, each once.
+      tasks: whose training texts are read, each once.
       judged: tasks with their instances.
     """
     items = [
@@ -39,7 +38,7 @@ def contaminated(
     index = index_items((name, text) for name, text, _ in items)
     owners = {name: owner for name, _, owner in items}
     hasher = WordHasher()
-    for task in mixture.every_task:
+    for task in tasks:
         if task.is_indexed:
             continue
         store = open_store(task, "train")

@@ -63,7 +63,8 @@ def evaluate(
     scorer = Scorer(model, settings.batch_size, settings.length or length, source_length)
     flagged = None
     if settings.flag_contamination:
-        flagged = contaminated(mixture, [(one.task, records) for one, records in asked])
+        tasks = getattr(mixture, "every_task", ())
+        flagged = contaminated(tasks, [(one.task, records) for one, records in asked])
     for judged, records in asked:
         task, scoring = judged.task, judged.scoring
         scored = scoring.score(scorer, task, records)

@@ -225,7 +225,7 @@ def test_instances_that_were_trained_on_are_flagged():
     quiz = Task("quiz", InMemory(questions, 0.999), PromptAnswer())
     documents = Task("documents", InMemory(learnt, 1e-9), Text())
     mixture = Mixture("m", (documents,))
-    flagged = contaminated(mixture, [(quiz, questions), (TASK, QUESTIONS)])
+    flagged = contaminated(mixture.every_task, [(quiz, questions), (TASK, QUESTIONS)])
     assert flagged == {("quiz", str(i)) for i in range(0, 12, 3)}
     rows = [{"exact_match": m, "contaminated": c} for m, c in ((1, 1), (1, 0), (0, 0), (1, 1))]
     summary = summarise(rows, ("exact_match",))

@@ -86,6 +86,7 @@ def test_flops_are_those_of_the_compiled_program(name, monkeypatch):
 def test_targets_read_the_source_of_their_segment_alone(name):
     model, batch = build(CONFIGS[name]), batch_of()
     hidden = jax.jit(lambda model, batch: model(batch).hidden)
+    assert batch.encoder is not None
     tokens = np.array(batch.encoder.tokens)
     first = batch.encoder.segment_ids == 1
     tokens[first] = (tokens[first] + 1) % 64
@@ -96,6 +97,7 @@ def test_targets_read_the_source_of_their_segment_alone(name):
 
 
 def test_a_sparse_encoder_has_its_own_losses_and_balance():
+    assert SPARSE.moe is not None
     moe = dataclasses.replace(SPARSE.moe, bias_balancing=True, balance_rate=0.01)
     encoder = dataclasses.replace(SPARSE, moe=moe)
     decoder = MoEConfig(num_experts=8, experts_per_token=2, mlp_dim=8, load_balance_weight=0.5)

@@ -1,5 +1,7 @@
 """One owner of the layout: the root of a model, whose layers ask for it while they are traced."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -58,7 +60,7 @@ def test_rules_move_parameters_and_nothing_else():
     expected = jax.jit(lambda m: m(batch).hidden)(build(tiny_moe()))
     with jax.set_mesh(make_mesh(MESHES["tensor"])):
         for rules in (Rules(), Rules(vocab=None, mlp=None)):
-            model = build(tiny_moe(), Layout(rules))
+            model: Any = build(tiny_moe(), Layout(rules))
             spec = jax.typeof(model.embedding.table[...]).sharding.spec
             assert spec == jax.P(rules.vocab, "fsdp")
             hidden = jax.jit(lambda m: m(batch).hidden)(model)
