@@ -100,7 +100,7 @@ def test_tasks_are_listed_and_shown(capsys):
     shown = ["tasks", "show", "r_short", "--gin_file=mixtures/ul2.gin", "--examples=2", "--encoder"]
     assert main(shown) == 0
     page = capsys.readouterr().out
-    assert "example 2 of 2" in page and "<|sentinel_0|>" in page and "source  [ R ]" in page
+    assert "example 2 of 2" in page and "<|sentinel_0|>" in page and "encoder  [ R ]" in page
     assert main(["tasks", "show", "adition"]) == 1
     assert "did you mean `addition`" in capsys.readouterr().err
 
