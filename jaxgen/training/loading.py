@@ -56,17 +56,24 @@ def put_batch(batch: Any, mesh: jax.sharding.Mesh, rules: Rules, accumulation: i
     def walk(node: Any, axes: tuple[str | None, ...] = ("batch",)) -> Any:
         if not dataclasses.is_dataclass(node) or isinstance(node, type):
             return jax.tree.map(functools.partial(put, axes), node)
-        hints = typing.get_type_hints(type(node), include_extras=True)
         changes = {
-            field.name: walk(
-                getattr(node, field.name), *getattr(hints[field.name], "__metadata__", ())
-            )
-            for field in dataclasses.fields(node)
-            if not field.metadata.get("static")
+            name: walk(getattr(node, name), *declared)
+            for name, declared in _declared_axes(type(node)).items()
         }
         return dataclasses.replace(node, **changes)
 
     return walk(batch)
+
+
+@functools.cache
+def _declared_axes(kind: type) -> dict[str, tuple[Any, ...]]:
+    """The annotations of a batch's fields, but for static ones; read once, not at every step."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return {
+        field.name: getattr(hints[field.name], "__metadata__", ())
+        for field in dataclasses.fields(kind)
+        if not field.metadata.get("static")
+    }
 
 
 @dataclasses.dataclass(frozen=True)
