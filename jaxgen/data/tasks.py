@@ -11,6 +11,7 @@ from typing import Literal
 
 from jaxgen.codecs.bytes import ByteCodec
 from jaxgen.codecs.codec import Codec
+from jaxgen.data.base import DataConfig
 from jaxgen.data.features import Text
 from jaxgen.data.hashing import permutation
 from jaxgen.data.parts import Example
@@ -219,3 +220,8 @@ class Task:
             )
 
         return stream
+
+
+def tasks_of(data: DataConfig) -> tuple[Task, ...]:
+    """Returns the tasks that are evaluated one by one; none where the data is not made of tasks."""
+    return getattr(data, "every_task", ())

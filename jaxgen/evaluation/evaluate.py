@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxgen.data.base import DataConfig
 from jaxgen.data.mixtures import Mixture
+from jaxgen.data.tasks import tasks_of
 from jaxgen.errors import ConfigError
 from jaxgen.evaluation.base import EvaluationContext
 from jaxgen.evaluation.config import EvaluationConfig, EvaluationTask
@@ -63,8 +64,7 @@ def evaluate(
     scorer = Scorer(model, settings.batch_size, settings.length or length, source_length)
     flagged = None
     if settings.flag_contamination:
-        tasks = getattr(mixture, "every_task", ())
-        flagged = contaminated(tasks, [(one.task, records) for one, records in asked])
+        flagged = contaminated(tasks_of(mixture), [(one.task, records) for one, records in asked])
     for judged, records in asked:
         task, scoring = judged.task, judged.scoring
         scored = scoring.score(scorer, task, records)
@@ -97,7 +97,7 @@ def judged_tasks(mixture: DataConfig, settings: EvaluationConfig) -> list[Evalua
     Raises:
       ConfigError: if a task of the suite has the name of one of the mixture.
     """
-    tasks = getattr(mixture, "every_task", ())
+    tasks = tasks_of(mixture)
     own = [EvaluationTask(task) for task in tasks if task.has_answers]
     twice = {task.name for task in tasks} & {one.task.name for one in settings.suite}
     if twice:
@@ -135,8 +135,7 @@ def heldout_losses(
     mesh = jax.sharding.get_mesh()
     rules = getattr(model, "layout", Layout()).rules
     parts: list[DataConfig] = [
-        Mixture(task.name, (dataclasses.replace(task, epochs=None),))
-        for task in getattr(mixture, "every_task", ())
+        Mixture(task.name, (dataclasses.replace(task, epochs=None),)) for task in tasks_of(mixture)
     ]
     for part in parts or [mixture]:
         data = part.open(

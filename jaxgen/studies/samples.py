@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgen.data.tasks import Task
+from jaxgen.data.tasks import Task, tasks_of
 from jaxgen.evaluation.answers import last_answer
 from jaxgen.files import write_atomically
 from jaxgen.generation.continuing import continue_prompts
@@ -39,7 +39,7 @@ def save_samples(directory: RunDirectory) -> None:
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
     with jax.set_mesh(mesh):
         restored = restore(directory.path, mesh)
-        tasks: Sequence[Task] = getattr(restored.config.mixture, "every_task", ())
+        tasks = tasks_of(restored.config.mixture)
         answered = [task for task in tasks if task.has_answers]
         others = [task for task in tasks if not task.has_answers]
         rows = _samples_of(restored, answered, GREEDY) + _samples_of(restored, others, FOR_TEXT)
