@@ -14,6 +14,7 @@ from jaxgen.models.block_config import LatentConfig, LayerConfig
 from jaxgen.models.parameters import named_parameters
 from jaxgen.models.parametrization import Multipliers, Parametrization, grows
 from jaxgen.ops.initializers import Initialization
+from jaxgen.ops.taps import open_tap
 
 MUP = Parametrization("mup", base_embed_dim=16)
 COMPLETEP = Parametrization("completep", base_embed_dim=16, base_num_layers=1)
@@ -107,20 +108,16 @@ def test_logits_are_divided_by_the_width():
 
 
 def test_completep_divides_what_blocks_add():
-    """With m_L = L the stream ends at its beginning plus the mean of the branches."""
+    """A block adds its branches times base_num_layers / num_layers (CompleteP, 2505.01618)."""
     standard = tiny_dense(num_layers=1, initialization=Initialization(residual_scaling=False))
-    batch = random_batch()
-    twice = Parametrization("completep", standard.embed_dim, base_num_layers=2)
-    models = [build(config) for config in (standard, _with(standard, twice))]
-    # m_L = 1/2: the branches count double, to first order the stream moves twice as far.
-    streams = []
-    for model in models:
-        x = model.embedding(batch.tokens, batch.positions)
-        block = jax.tree.map(lambda p: p[0], model.stack.groups[0].blocks[0])
-        fed, _ = block._feed(x, batch.segment_ids, None)
-        streams.append((block._add(x, fed, None, None) - x, fed))
-    np.testing.assert_allclose(streams[0][0], streams[0][1], atol=1e-5)
-    np.testing.assert_allclose(streams[1][0], 2 * streams[1][1], atol=1e-5)
+    completep = Parametrization("completep", standard.embed_dim, base_num_layers=2)
+    for config, factor in ((standard, 1), (_with(standard, completep), 2)):
+        with open_tap(lambda x: x) as reports:
+            build(config)(random_batch())
+        value = dict(reports)
+        branches = value["attention"] + value["feed_forward"]
+        added = value["stream"] - value["embedding"]
+        np.testing.assert_allclose(added, factor * branches, atol=1e-5)
 
 
 def test_attention_falls_with_the_width_of_heads():

@@ -64,7 +64,11 @@ def curves(family: str, mesh_name: str) -> dict[str, list[float]]:
     mesh = one_device_mesh() if mesh_name == "one" else make_mesh(MESHES[mesh_name])
     config = tiny_model(family)
     train = TrainConfig(
-        steps=STEPS, batch_size=8, length=64, schedule=WarmupCosine(peak=1e-3, warmup=3)
+        steps=STEPS,
+        batch_size=8,
+        length=64,
+        source_length=64 if config.has_encoder else None,
+        schedule=WarmupCosine(peak=1e-3, warmup=3),
     )
     program = build_program(config, train, mesh, Rules(), objective_of(family))
     found: dict[str, list[float]] = {"objective": [], "nll": [], "gradient_norm": []}

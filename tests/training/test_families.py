@@ -11,7 +11,7 @@ COVERED = ("gpt3", "gemma2", "lamda", "llama", "mt_nlg", "olmo2", "qwen3", "star
 
 # A learned bias by distance is made where attention uses it, so that nothing is of
 # [length, length]; its gradient is summed in another order than when the record was made.
-REORDERED = ("t5", "t5_v1_1")
+REORDERED = ("glam", "t5", "t5_v1_1")
 
 
 @pytest.mark.parametrize(
