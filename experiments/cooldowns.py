@@ -17,6 +17,7 @@ from jaxgen.diagnostics.cooldown import branch, trunk
 from jaxgen.sweeps import Change, Sweep, axis, grid, product
 from jaxgen.sweeps.grid import changed
 from jaxgen.sweeps.scaling_rules import ModelShape
+from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.schedules import WarmupCosine, WarmupStableDecay
 
 TOTALS = (2000, 1000, 500)
@@ -58,6 +59,7 @@ SWEEP = Sweep(
     "cooldowns",
     "1",
     [LONG, *COSINES, *BRANCHES],
+    execution=ExecutionConfig(scan_unroll=2, log_every=20, checkpoint_every=200),
     title="Many budgets from one run",
     lead=(
         "One run at a constant learning rate, whose branches cool down at three lengths, beside a "

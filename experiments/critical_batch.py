@@ -16,6 +16,7 @@ from jaxgen.runs.config import RunConfig
 from jaxgen.sweeps import Change, Sweep
 from jaxgen.sweeps.grid import changed
 from jaxgen.sweeps.scaling_rules import ModelShape
+from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.schedules import WarmupStableDecay
 
 STEPS = {32: 600, 16: 700, 8: 900, 4: 1300, 2: 2000}
@@ -31,9 +32,6 @@ BASE = load(
         "mixture.tasks=[@prose/task()]",
         "mixture.weights={'prose': 1.0}",
         "train.length=64",
-        "train.accumulation=2",
-        "train.noise_scale=True",
-        "train.log_every=20",
     ],
 )
 
@@ -44,7 +42,6 @@ def run(batch: int, factor: int) -> RunConfig:
     values = {
         "train.batch_size": batch,
         "train.steps": STEPS[batch],
-        "train.checkpoint_every": STEPS[batch],
         # A rate that fell towards the end would reach the loss sooner in shorter runs.
         "train.schedule": WarmupStableDecay(peak=rate, warmup=20, decay=0),
     }
@@ -56,6 +53,9 @@ SWEEP = Sweep(
     "critical_batch",
     "1",
     [run(batch, factor) for batch in STEPS for factor in FACTORS],
+    execution=ExecutionConfig(
+        scan_unroll=2, accumulation=2, noise_scale=True, log_every=20, checkpoint_every="100%"
+    ),
     title="How large a batch pays off",
     lead="One model, trained with batches of five sizes at three constant rates each.",
 )

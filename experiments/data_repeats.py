@@ -24,6 +24,7 @@ from jaxgen.data.tasks import Task
 from jaxgen.runs.config import RunConfig
 from jaxgen.sweeps import Change, Sweep, axis, grid, product
 from jaxgen.sweeps.scaling_rules import ModelShape
+from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.schedules import WarmupCosine
 
 SHAPE = ModelShape(head_dim=16, mlp_ratio=4)
@@ -44,7 +45,7 @@ LEAD = (
 
 def size(layers: int, width: int) -> Change:
     """Returns one size. Narrow models train well at larger rates."""
-    rung = SHAPE.change(f"{layers}x{width}", layers, width, scan_unroll=layers)
+    rung = SHAPE.change(f"{layers}x{width}", layers, width)
     schedule = WarmupCosine(peak=3e-3 * (32 / width) ** 0.5, warmup="5%")
     return Change(rung.label, {**rung.values, "train.schedule": schedule})
 
@@ -53,11 +54,7 @@ def duration(steps: int) -> Change:
     """Returns one length of training."""
     return Change(
         f"d{steps * ROWS * LENGTH // 1000}k",
-        {
-            "train.steps": steps,
-            "train.checkpoint_every": steps,
-            "train.log_every": max(1, steps // 40),
-        },
+        {"train.steps": steps},
     )
 
 
@@ -89,6 +86,7 @@ SWEEP = Sweep(
     "data_repeats",
     "2",
     repeats(),
+    execution=ExecutionConfig(scan_unroll=2, log_every="2.5%", checkpoint_every="100%"),
     title="What repeated data are worth",
     lead=LEAD,
     held_out=["d552k-2x96-all", "d552k-2x96-128th"],

@@ -32,6 +32,7 @@ from jaxgen.ops.initializers import Initialization
 from jaxgen.runs.config import RunConfig
 from jaxgen.sweeps import Change, Sweep, axis, grid, product
 from jaxgen.sweeps.scaling_rules import ModelShape
+from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.schedules import WarmupCosine
 
 SEEDS = range(8)
@@ -95,7 +96,7 @@ LADDERS = {
 
 def rung(name: str, layers: int, width: int, steps: int) -> Change:
     """Returns one size. Narrow models train well at larger rates."""
-    rung = SHAPE.change(f"{name}-{layers}x{width}", layers, width, scan_unroll=layers)
+    rung = SHAPE.change(f"{name}-{layers}x{width}", layers, width)
     schedule = WarmupCosine(peak=3e-3 * (16 / width) ** 0.5, warmup=steps // 20)
     return Change(rung.label, {**rung.values, "train.schedule": schedule})
 
@@ -118,8 +119,6 @@ def ladder_runs(name: str) -> list[RunConfig]:
             steps=ladder.steps,
             length=len(example.ids) + 1,
             batch_size=ladder.instances,
-            checkpoint_every=ladder.steps,
-            log_every=ladder.steps // 30,
         ),
         evaluation=dataclasses.replace(
             base.evaluation, num_examples=500, num_batches=8, suite=ladder.parts
@@ -133,6 +132,7 @@ SWEEP = Sweep(
     "emergence",
     "2",
     [run for name in LADDERS for run in ladder_runs(name)],
+    execution=ExecutionConfig(scan_unroll=2, log_every="3.3%", checkpoint_every="100%"),
     title="Emergence, and what only looks like it",
     lead=LEAD,
     held_out=[

@@ -26,6 +26,7 @@ from jaxgen.runs.config import RunConfig
 from jaxgen.sweeps import Change, Sweep
 from jaxgen.sweeps.grid import changed
 from jaxgen.sweeps.scaling_rules import ModelShape
+from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.schedules import WarmupCosine
 
 WIDTHS = (48, 32, 24, 16)
@@ -52,7 +53,7 @@ BASE = load(
 
 def pretrained(width: int, steps: int) -> RunConfig:
     """Returns a model of a width and a length of training."""
-    size = SHAPE.change(f"w{width}-s{steps}", LAYERS, width, num_heads=2, scan_unroll=LAYERS)
+    size = SHAPE.change(f"w{width}-s{steps}", LAYERS, width, num_heads=2)
     tasks = (*BASE.mixture.tasks, Task("copying", SOURCE, PromptAnswer()))
     values = {
         "mixture": Mixture("text", tasks, SHARES),
@@ -60,8 +61,6 @@ def pretrained(width: int, steps: int) -> RunConfig:
         "train.batch_size": ROWS,
         "train.length": LENGTH,
         "train.schedule": WarmupCosine(peak=RATE / width),
-        "train.log_every": steps // 20,
-        "train.checkpoint_every": steps,
     }
     return changed(BASE, Change(size.label, {**size.values, **values}), size.label)
 
@@ -76,8 +75,6 @@ def tuned(parent: RunConfig, examples: int) -> RunConfig:
         "train.batch_size": TUNING_ROWS,
         "train.length": TUNING_LENGTH,
         "train.schedule": WarmupCosine(peak=TUNING_RATE / model.embed_dim),
-        "train.log_every": TUNING_STEPS // 6,
-        "train.checkpoint_every": TUNING_STEPS,
         "initialize_from": f"../{parent.name}",
     }
     name = f"{parent.name}-d{examples}"
@@ -90,6 +87,7 @@ SWEEP = Sweep(
     "1",
     # The most expensive first: the last runs should be short, so that no core waits.
     [*MODELS, *(tuned(model, examples) for model in MODELS for examples in EXAMPLES)],
+    execution=ExecutionConfig(scan_unroll=LAYERS, log_every="5%", checkpoint_every="100%"),
     title="Predicting an ability by fine-tuning",
     lead=(
         "Twenty models of code and prose, which have seen a little of a task, are fine-tuned on 8 "

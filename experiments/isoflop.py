@@ -16,6 +16,7 @@ from jaxgen.runs.config import RunConfig
 from jaxgen.sweeps import Change, Sweep
 from jaxgen.sweeps.grid import changed
 from jaxgen.sweeps.scaling_rules import ModelShape, TrainingFlops
+from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.schedules import WarmupCosine
 
 LAYERS, HEADS, ROWS, LENGTH = 2, 2, 4, 128
@@ -44,7 +45,7 @@ BASE = load(
 
 def rung(flops: float, width: int) -> RunConfig:
     """Returns a model of a width, trained for a budget."""
-    size = SHAPE.change("", LAYERS, width, num_heads=HEADS, scan_unroll=LAYERS)
+    size = SHAPE.change("", LAYERS, width, num_heads=HEADS)
     model = changed(BASE, size, BASE.name).model
     steps = round(TrainingFlops(flops).tokens(model, LENGTH) / (ROWS * LENGTH))
     training = {
@@ -53,8 +54,6 @@ def rung(flops: float, width: int) -> RunConfig:
         "train.length": LENGTH,
         # Every run's rate falls to its end: a longer run cut short would not have cooled down.
         "train.schedule": WarmupCosine(peak=RATE / width),
-        "train.log_every": max(1, steps // 30),
-        "train.checkpoint_every": steps,
     }
     name = f"c{flops / 1e9:.0f}G-w{width}-seed{BASE.train.seed}"
     return changed(BASE, Change(name, {**size.values, **training}), name)
@@ -65,6 +64,7 @@ SWEEP = Sweep(
     "1",
     # The most expensive first: the last runs should be short, so that no core waits.
     [rung(flops, width) for flops, widths in reversed(WIDTHS.items()) for width in widths],
+    execution=ExecutionConfig(scan_unroll=LAYERS, log_every="3.3%", checkpoint_every="100%"),
     title="What size for a compute budget?",
     lead=(
         "Models of several widths, trained at five budgets of compute on the code and prose of "

@@ -15,6 +15,7 @@ from jaxgen.configuration import load
 from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.sweeps import Change, Sweep, ladder
 from jaxgen.sweeps.scaling_rules import ModelShape
+from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.schedules import WarmupCosine
 
 LAYERS, HEADS, STEPS = 2, 2, 3000
@@ -35,8 +36,6 @@ BASE = load(
         "train.length=128",
         "train.batch_size=4",
         f"train.steps={STEPS}",
-        f"train.checkpoint_every={STEPS}",
-        f"train.log_every={STEPS // 30}",
         "evaluation.num_batches=16",
     ],
 )
@@ -45,7 +44,7 @@ BASE = load(
 def rung(width: int, moe: MoEConfig | None = None) -> Change:
     """Returns a dense or sparse model of a width."""
     label = f"{'dense' if moe is None else 'moe'}-w{width}"
-    size = SHAPE.change(label, LAYERS, width, num_heads=HEADS, scan_unroll=LAYERS, moe=moe)
+    size = SHAPE.change(label, LAYERS, width, num_heads=HEADS, moe=moe)
     return Change(label, {**size.values, "train.schedule": WarmupCosine(peak=RATE / width)})
 
 
@@ -65,6 +64,7 @@ SWEEP = Sweep(
     "moe_vs_dense",
     "1",
     ladder(BASE, RUNGS, SEEDS),
+    execution=ExecutionConfig(scan_unroll=LAYERS, log_every="3.3%", checkpoint_every="100%"),
     title="What is a mixture of experts worth?",
     lead=(
         f"Mixtures of {EXPERTS} experts, of which a token visits {CHOSEN}, beside dense models of "

@@ -21,6 +21,7 @@ from jaxgen.sweeps.scaling_rules import (
     StepLaw,
     TokensPerParameter,
 )
+from jaxgen.training.execution import ExecutionConfig
 
 DEPTHS = (3, 2, 1)
 SHAPE = ModelShape(aspect_ratio=16, head_dim=16, mlp_ratio=3)
@@ -36,7 +37,6 @@ BASE = load(
         "mixture.tasks=[@code/task(), @prose/task()]",
         "mixture.weights={'code': 0.8, 'prose': 0.2}",
         "train.length=128",
-        "train.checkpoint_every=1000",
         "evaluation.num_batches=16",
     ],
 )
@@ -49,6 +49,7 @@ SWEEP = Sweep(
         for name, law in LAWS.items()
         for rung in [ScalingRules(BASE, SHAPE, TokensPerParameter(20), law).rung(depth)]
     ],
+    execution=ExecutionConfig(scan_unroll=2, log_every=20, checkpoint_every=1000),
     title="Published rules of learning rate and batch, at tiny sizes",
     lead="Three sizes at twenty tokens a parameter, with the rates and batches of three rules.",
 )

@@ -21,6 +21,7 @@ from jaxgen.sweeps import Change, Sweep, ladder
 from jaxgen.sweeps.local_engine import LocalEngine
 from jaxgen.sweeps.run_sweep import run_sweep
 from jaxgen.sweeps.scaling_rules import ModelShape
+from jaxgen.training.execution import ExecutionConfig
 
 SHAPE = ModelShape(head_dim=16, mlp_ratio=3)
 
@@ -28,7 +29,7 @@ SHAPE = ModelShape(head_dim=16, mlp_ratio=3)
 def rung(kind: str, layers: int, width: int, moe: MoEConfig | None = None) -> Change:
     """Returns a size."""
     label = f"{kind}-{layers}x{width}"
-    return SHAPE.change(label, layers, width, moe=moe, scan_unroll=layers)
+    return SHAPE.change(label, layers, width, moe=moe)
 
 
 RUNGS = (
@@ -55,6 +56,7 @@ def quickstart(seeds: int = 2) -> Sweep:
         "quickstart",
         "1",
         ladder(load(["runs/quickstart.gin"]), RUNGS, range(seeds)),
+        execution=ExecutionConfig(scan_unroll=3, log_every=20, checkpoint_every=200),
         title="Abilities that appear with scale",
         lead=LEAD,
         after=save_samples,

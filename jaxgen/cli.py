@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--threshold", type=float, default=0.1, help="largest power of the size")
     check.set_defaults(function=("diagnose", "coordinates"))
     noise = of_diagnose.add_parser(
-        "noise_scale", help="gradient noise scale of a run with train.noise_scale=True"
+        "noise_scale", help="gradient noise scale of a run with execution.noise_scale=True"
     )
     noise.add_argument("run_dir", metavar="RUN_DIR")
     noise.add_argument("--parts", type=int, default=4, help="into how many the run is divided")

@@ -8,24 +8,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxgen.configuration import check_files, difference, load, load_recorded, to_gin
+from jaxgen.configuration import check_files, difference, load_recorded, load_run, to_gin
 from jaxgen.errors import ConfigError
 
 _OPERATIVE_CONFIG = "config.gin"
 
 
 def show(arguments: argparse.Namespace) -> int:
-    """Prints the operative configuration: every value of the run, as gin text that builds it.
+    """Prints the operative configuration: every value as gin text that builds it.
+
+    Of a gin file that is what the run is and how it is executed, of a run directory what it is.
 
     Args:
       arguments: `gin_files` and `bindings`, as `parse_flags` returns them; `path`, a gin file or
         run directory to read first, or None.
     """
-    if arguments.path is None:
-        config = load(arguments.gin_files, arguments.bindings)
-    else:
-        config = _load(arguments.path, arguments.gin_files, arguments.bindings)
-    print(to_gin(config), end="")
+    path = [] if arguments.path is None else [arguments.path]
+    parts = _load(path, arguments.gin_files, arguments.bindings)
+    print("\n".join(to_gin(part) for part in parts.values()), end="")
     return 0
 
 
@@ -37,10 +37,13 @@ def diff(arguments: argparse.Namespace) -> int:
         `bindings` for both.
     """
     first, second = (
-        _load(path, arguments.gin_files, arguments.bindings)
+        _load([path], arguments.gin_files, arguments.bindings)
         for path in (arguments.first, arguments.second)
     )
-    lines = difference(first, second)
+    lines = difference(first["run"], second["run"])
+    if {"execution"} <= first.keys() & second.keys():
+        found = difference(first["execution"], second["execution"])
+        lines += [f"execution.{line}" for line in found]
     for line in lines:
         print(line)
     return 1 if lines else 0
@@ -56,7 +59,7 @@ def check(arguments: argparse.Namespace) -> int:
     for path in arguments.files:
         try:
             if Path(path).is_dir():
-                _load(path, arguments.gin_files, arguments.bindings)
+                _load([path], arguments.gin_files, arguments.bindings)
                 required = ()
             else:
                 required = check_files([path, *arguments.gin_files], arguments.bindings)
@@ -69,8 +72,8 @@ def check(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _load(path: str, gin_files: Sequence[str], bindings: Sequence[str]) -> Any:
-    """Returns the run of a gin file, or of a run directory, with more files and bindings."""
-    if Path(path).is_dir():
-        return load_recorded(Path(path) / _OPERATIVE_CONFIG, gin_files, bindings)
-    return load([path, *gin_files], bindings)
+def _load(path: Sequence[str], gin_files: Sequence[str], bindings: Sequence[str]) -> dict[str, Any]:
+    """Returns the "run" of a run directory, or also the "execution" of gin files."""
+    if path and Path(path[0]).is_dir():
+        return {"run": load_recorded(Path(path[0]) / _OPERATIVE_CONFIG, gin_files, bindings)}
+    return dict(zip(("run", "execution"), load_run([*path, *gin_files], bindings), strict=True))

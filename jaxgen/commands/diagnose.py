@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 
-from jaxgen.configuration import load, load_text
+from jaxgen.configuration import load, load_recorded
 from jaxgen.errors import CheckpointError, ConfigError
 from jaxgen.runs.run_directory import RunDirectory, read_metrics
 
@@ -95,7 +95,7 @@ def noise_scale(arguments: argparse.Namespace) -> int:
     directory = RunDirectory(arguments.run_dir)
     if not directory.config_file.exists():
         raise CheckpointError(f"{directory.path} is not a run directory: it has no config.gin.")
-    train = load_text(directory.config_file.read_text(), source=str(directory.config_file)).train
+    train = load_recorded(directory.config_file).train
 
     def row(scale: float, first: int, last: int) -> list[str]:
         batch = train.batch_sizes.at(last - 1)
@@ -139,7 +139,7 @@ def critical_batch(arguments: argparse.Namespace) -> int:
     lengths, rates = set(), {}
     for run in read_runs(arguments.study):
         file = run.directory.config_file
-        train = load_text(file.read_text(), source=str(file)).train
+        train = load_recorded(file).train
         if train.batch_ramp is not None:
             raise ConfigError(f"the run {run.name} has a train.batch_ramp, so it has no one batch.")
         lengths.add(train.length)

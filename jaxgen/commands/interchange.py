@@ -9,7 +9,7 @@ import shutil
 import jax
 
 from jaxgen.codecs.tokenizer import TokenizerCodec
-from jaxgen.configuration import fingerprint, load, to_gin
+from jaxgen.configuration import fingerprint, load_run, to_gin
 from jaxgen.data.denoising import MaskedTokens, PrefixLM, SpanCorruption
 from jaxgen.data.embedded import StandardLibraryProse
 from jaxgen.data.features import Text
@@ -27,11 +27,12 @@ from jaxgen.ops.attention.masks import Bidirectional
 from jaxgen.process import prepare_process
 from jaxgen.runs.checkpoints import Checkpoints
 from jaxgen.runs.config import RunConfig
-from jaxgen.runs.provenance import provenance
+from jaxgen.runs.provenance import environment, provenance
 from jaxgen.runs.run import restore
 from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.training.config import TrainConfig
+from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.metrics import Window
 from jaxgen.training.program import build_program
 from jaxgen.training.state import state_with
@@ -61,16 +62,16 @@ def import_checkpoint(arguments: argparse.Namespace) -> int:
         )
     prepare_process()
     try:
-        config = _make_run(checkpoint, directory, arguments)
-        mesh = make_mesh(config.mesh)
-        program = build_program(config.model, config.train, mesh, config.rules)
+        config, execution = _make_run(checkpoint, directory, arguments)
+        mesh = make_mesh(execution.mesh)
+        program = build_program(config.model, config.train, mesh, execution)
         with jax.set_mesh(mesh), Checkpoints(directory.checkpoints) as checkpoints:
             model = load_model(checkpoint, program.layout)
             state = state_with(model, program.optimizer)
             checkpoints.save(0, state, {"step": 0, "window": Window().to_record()})
         record = {"name": config.name, "version": config.version, "finished": False}
         record |= {"fingerprint": fingerprint(config), "imported_from": str(checkpoint.folder)}
-        directory.write_record(record | provenance(config, program))
+        directory.write_record(record | provenance(config, program) | environment(program))
     except BaseException:
         shutil.rmtree(directory.path, ignore_errors=True)  # It was not there before.
         raise
@@ -110,7 +111,7 @@ def export_checkpoint(arguments: argparse.Namespace) -> int:
 
 def _make_run(
     checkpoint: Checkpoint, directory: RunDirectory, arguments: argparse.Namespace
-) -> RunConfig:
+) -> tuple[RunConfig, ExecutionConfig]:
     """Makes the directory with its tokenizer and config.gin."""
     directory.prepare()
     codec = None
@@ -119,17 +120,17 @@ def _make_run(
         codec = read_codec(checkpoint, str(directory.path / TOKENIZER))
     model = checkpoint.config
     if arguments.gin_files:
-        config = load(arguments.gin_files, arguments.bindings)
+        config, execution = load_run(arguments.gin_files, arguments.bindings)
         mixture = config.mixture
         if codec is not None:
             mixture = mixture.with_codec(codec)
         config = dataclasses.replace(config, model=model, mixture=mixture)
     else:
         assert codec is not None
-        config = _default_run(checkpoint, codec)
+        config, execution = _default_run(checkpoint, codec), ExecutionConfig()
     config.mixture.codec.keep_in(directory.path)
     directory.check_config(to_gin(config), lambda: [])
-    return config
+    return config, execution
 
 
 def _default_run(checkpoint: Checkpoint, codec: TokenizerCodec) -> RunConfig:

@@ -138,7 +138,7 @@ def _show(declared: Sweep, folder: Path, measure: bool) -> None:
     left = sum(status.is_open for status in statuses)
     speeds = recorded_speeds(declared.runs, directories)
     if not speeds.by_size and measure and left:
-        speeds = measure_speeds(declared.runs)
+        speeds = measure_speeds(declared.runs, declared.execution)
     elif not speeds.by_size:
         speeds = Speeds({}, "no finished run, and nothing was measured")
     table = Table(title=f"{declared.identity} in {folder}", title_justify="left")

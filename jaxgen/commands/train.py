@@ -1,4 +1,4 @@
-"""`jaxgen train`: a configuration and a directory to a trained, judged run."""
+"""`jaxgen train` makes a trained and evaluated run of a configuration and a directory."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from jaxgen.configuration import load, recorded_imports
+from jaxgen.configuration import load_run, recorded_imports
 from jaxgen.errors import ConfigError
 
 
 def train(arguments: argparse.Namespace) -> int:
-    """Trains, or goes on where the directory left off.
+    """Trains, or continues where the directory left off, on any mesh.
 
     Args:
       arguments: `gin_files` and `bindings`, and `run_dir`.
@@ -31,13 +31,13 @@ def train(arguments: argparse.Namespace) -> int:
             f"the run in {arguments.run_dir} has parts of a file of its own; give it again: "
             + " ".join(f"--import={file}" for file in missing)
         )
-    config = load(arguments.gin_files, arguments.bindings)
+    config, execution = load_run(arguments.gin_files, arguments.bindings)
     from jaxgen.commands.summary import summary_lines
     from jaxgen.process import prepare_process
     from jaxgen.runs.run import run
 
     prepare_process()
-    finished = run(config, arguments.run_dir)
+    finished = run(config, arguments.run_dir, execution)
     for line in summary_lines(finished.record):
         print(line)
     print(f"run directory: {finished.directory.path}")

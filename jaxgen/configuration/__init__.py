@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxgen.configuration.bindings import Binding
 from jaxgen.configuration.building import build, check
 from jaxgen.configuration.differing import compared, differences
 from jaxgen.configuration.files import read_gin_file, shown
@@ -24,7 +25,7 @@ from jaxgen.configuration.registry import registered, registered_models
 from jaxgen.configuration.renamed import migrate
 from jaxgen.configuration.rendering import digest, render
 from jaxgen.configuration.table import Table
-from jaxgen.errors import JaxgenWarning
+from jaxgen.errors import ConfigError, JaxgenWarning
 
 __all__ = [
     "Table",
@@ -35,6 +36,7 @@ __all__ = [
     "imported",
     "load",
     "load_recorded",
+    "load_run",
     "load_text",
     "parse_flags",
     "recorded_imports",
@@ -51,7 +53,9 @@ def load(
     table: Table | None = None,
     beside: Sequence[str] = (),
 ) -> Any:
-    """The object that `@root()` builds from the files, then the bindings; later lines win.
+    """Returns what `@root()` builds from the files, then the bindings; later lines win.
+
+    Files of a run may also say how it is executed (`execution`), which `load_run` returns as well.
 
     Args:
       gin_files: names of files, from the current folder or among those that come with jaxgen.
@@ -65,7 +69,24 @@ def load(
       ConfigError: for whatever is wrong, all at once, each with its place and the nearest names.
     """
     lines = read_files(gin_files, bindings)
-    return build(lines.bindings, root, available(_or_registered(table), lines.imports), beside)
+    names = available(_or_registered(table), lines.imports)
+    executed = _executed(root, names)
+    if executed and not beside:
+        _refuse_unheard(read_files([], bindings).bindings)
+    return build(lines.bindings, (root, *beside, *executed), names)[0]
+
+
+def load_run(gin_files: Sequence[str], bindings: Sequence[str] = ()) -> tuple[Any, Any]:
+    """Returns what a run is and how it is executed: a RunConfig and an ExecutionConfig.
+
+    Raises:
+      ConfigError: as `load`.
+    """
+    lines = read_files(gin_files, bindings)
+    run, execution = build(
+        lines.bindings, ("run", "execution"), available(registered(), lines.imports)
+    )
+    return run, execution
 
 
 def load_text(
@@ -74,10 +95,12 @@ def load_text(
     root: str = "run",
     table: Table | None = None,
     source: str = "text",
+    beside: Sequence[str] = (),
 ) -> Any:
-    """As `load`, from text; `source` names it in errors."""
+    """Loads as `load` does, from text; `source` names it in errors."""
     lines = read_text(text, bindings, source)
-    return build(lines.bindings, root, available(_or_registered(table), lines.imports))
+    names = available(_or_registered(table), lines.imports)
+    return build(lines.bindings, (root, *beside, *_executed(root, names)), names)[0]
 
 
 def load_recorded(
@@ -107,7 +130,7 @@ def load_recorded(
     files = {one["module"]: one["file"] for one in recorded_imports(path.parent)}
     imports = [*recorded.imports, *more.imports]
     names = available(_or_registered(table), imports, files)
-    return build([*migrated, *more.bindings], root, names)
+    return build([*migrated, *more.bindings], (root, *_executed(root, names)), names)[0]
 
 
 def recorded_imports(run_dir: Path) -> list[dict[str, str]]:
@@ -139,7 +162,8 @@ def check_files(
       ConfigError: as `load`.
     """
     lines = read_files(gin_files, bindings)
-    return check(lines.bindings, root, available(_or_registered(table), lines.imports))
+    names = available(_or_registered(table), lines.imports)
+    return check(lines.bindings, (root, *_executed(root, names)), names)
 
 
 def to_gin(config: Any, table: Table | None = None) -> str:
@@ -161,6 +185,21 @@ def fingerprint(config: Any, table: Table | None = None) -> str:
 def difference(a: Any, b: Any) -> list[str]:
     """Lines such as `model.num_layers: 4 -> 6`; empty where the fingerprints are equal."""
     return list(differences(a, b))
+
+
+def _refuse_unheard(bindings: Sequence[Binding]) -> None:
+    """Raises for a binding of the caller's own that a RunConfig does not have."""
+    for binding in bindings:
+        if binding.name in ("execution", "mesh", "rules"):
+            raise ConfigError(
+                f"`{binding}` says how a run is executed, and what is built here is the run alone; "
+                "leave it out, or build both by jaxgen.configuration.load_run."
+            )
+
+
+def _executed(root: str, table: Table) -> list[str]:
+    """Returns the other root that files of a run have; see `training.execution`."""
+    return ["execution"] if root == "run" and "execution" in table else []
 
 
 def _or_registered(table: Table | None) -> Table:

@@ -30,35 +30,34 @@ Scope = tuple[str, ...]
 _FAILED = object()
 
 
-def build(bindings: Sequence[Binding], root: str, table: Table, beside: Sequence[str] = ()) -> Any:
-    """What `@root()` builds; bindings of the names `beside` are checked but not needed by it.
+def build(bindings: Sequence[Binding], roots: Sequence[str], table: Table) -> list[Any]:
+    """Returns what `@root()` builds, for each of the roots that share the bindings.
 
     Raises:
       ConfigError: for unknown names, values that are missing or of the wrong type, what a
         dataclass refuses, and bindings that nothing uses; each with its place.
     """
-    builder = _Builder(bindings, root, table)
-    built = builder.construct(root, (), "configuration")
-    for name in beside:
-        builder.construct(name, (), "configuration")
+    builder = _Builder(bindings, roots, table)
+    built = [builder.construct(root, (), "configuration") for root in roots]
     _raise([*builder.problems, *builder.missing.values(), *builder.required.values()])
     _raise(unused_lines(bindings, builder.used, builder.built, table))
     return built
 
 
-def check(bindings: Sequence[Binding], root: str, table: Table) -> tuple[str, ...]:
+def check(bindings: Sequence[Binding], roots: Sequence[str], table: Table) -> tuple[str, ...]:
     """Checks what can be checked of bindings that need not be whole; what they still require.
 
-    With bindings of `root` they are a run, or its base: all as in `build`, except that parameters
-    without a default and values declared `%gin.REQUIRED` may still be missing. Without, they are a
-    part for others to include, in which macros may be set elsewhere as well.
+    With bindings of the first root they are a run, or its base: all as in `build`, except that
+    parameters without a default and values declared `%gin.REQUIRED` may still be missing. Without,
+    they are a part for others to include, in which macros may be set elsewhere as well.
 
     Raises:
       ConfigError: as `build`.
     """
-    builder = _Builder(bindings, root, table)
-    if any(binding.name == root for binding in bindings):
-        builder.construct(root, (), "configuration")
+    builder = _Builder(bindings, roots, table)
+    if any(binding.name == roots[0] for binding in bindings):
+        for root in roots:
+            builder.construct(root, (), "configuration")
         _raise([*builder.problems, *builder.missing.values()])
         if not builder.required:
             _raise(unused_lines(bindings, builder.used, builder.built, table))
@@ -74,9 +73,10 @@ def check(bindings: Sequence[Binding], root: str, table: Table) -> tuple[str, ..
 class _Builder:
     """One evaluation of bindings; what it used and what was wrong is read off it afterwards."""
 
-    def __init__(self, bindings: Sequence[Binding], root: str, table: Table):
-        if root not in table:
-            raise ConfigError(f"no configurable `{root}`; known names: {one_of(table)}")
+    def __init__(self, bindings: Sequence[Binding], roots: Sequence[str], table: Table):
+        for root in roots:
+            if root not in table:
+                raise ConfigError(f"no configurable `{root}`; known names: {one_of(table)}")
         _raise(unknown_names(bindings, table))
         self.problems: list[str] = []
         self.missing: dict[str, str] = {}

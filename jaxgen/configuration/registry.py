@@ -28,7 +28,7 @@ def registered() -> Table:
     from jaxgen.evaluation.answers import Answers
     from jaxgen.evaluation.choices import MultipleChoice
     from jaxgen.evaluation.config import EvaluationConfig, EvaluationTask
-    from jaxgen.evaluation.generations import Execution, Generation, ListedItems
+    from jaxgen.evaluation.generations import CodeExecution, Generation, ListedItems
     from jaxgen.generation.policies import SamplingPolicy
     from jaxgen.preparation.config import Preparation
     from jaxgen.preparation.decontamination import Decontaminate
@@ -48,11 +48,13 @@ def registered() -> Table:
     from jaxgen.sharding.rules import Rules
     from jaxgen.training.batch_sizes import LinearRamp, SteppedRamp
     from jaxgen.training.config import TrainConfig
+    from jaxgen.training.execution import ExecutionConfig
     from jaxgen.training.optimizers.adafactor import Adafactor
     from jaxgen.training.optimizers.adamw import AdamW
     from jaxgen.training.optimizers.lion import Lion
     from jaxgen.training.optimizers.muon import Muon
     from jaxgen.training.schedules import InverseSquareRoot, WarmupCosine, WarmupStableDecay
+    from jaxgen.training.tracking import TensorBoard
 
     return {
         "run": RunConfig,
@@ -104,12 +106,14 @@ def registered() -> Table:
         "multiple_choice": MultipleChoice,
         "generation": Generation,
         "listed_items": ListedItems,
-        "execution": Execution,
+        "code_execution": CodeExecution,
         "sampling": SamplingPolicy,
         **registered_models(),
         "mesh": MeshConfig,
         "rules": Rules,
         "train": TrainConfig,
+        "execution": ExecutionConfig,
+        "tensorboard": TensorBoard,
         "adamw": AdamW,
         "adafactor": Adafactor,
         "lion": Lion,

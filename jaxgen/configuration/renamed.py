@@ -13,12 +13,39 @@ from typing import Any, Final
 from jaxgen.configuration.bindings import Binding, Reference
 
 RENAMED: Final[Mapping[str, str | None]] = {
+    "evaluation_task.scoring@execution": "code_execution",
     "layer.visibility": "layer.mask",
     "list_functions.given": "list_functions.function_by",
     "model.label_smoothing": "next_token_loss.label_smoothing",
+    "model.remat": "execution.remat",
+    "model.scan_unroll": "execution.scan_unroll",
     "model.z_loss": "next_token_loss.z_loss",
+    "run.mesh": "execution.mesh",
+    "run.rules": "execution.rules",
     "text.objective": "text.denoising",
     "text.objective@next_token": None,
+    **{
+        f"execution.{name}": f"code_execution.{name}"
+        for name in (
+            "max_tokens",
+            "memory_bytes",
+            "policy",
+            "seconds",
+            "stop",
+            "targets",
+        )
+    },
+    **{
+        f"train.{name}": f"execution.{name}"
+        for name in (
+            "accumulation",
+            "checkpoint_every",
+            "data_workers",
+            "keep_checkpoints",
+            "log_every",
+            "noise_scale",
+        )
+    },
 }
 """Old name to new name.
 

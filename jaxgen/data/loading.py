@@ -155,7 +155,7 @@ def _read(steps: _Steps, num_workers: int) -> Iterator[Row]:
             if restarts > MAX_RESTARTS:
                 raise DataError(
                     f"data workers died {restarts} times at one batch ({error}); the machine may "
-                    "be out of memory: set a smaller train.data_workers."
+                    "be out of memory: set a smaller execution.data_workers."
                 ) from error
             logger.warning("a data worker died; starting again at batch %d", done)
 

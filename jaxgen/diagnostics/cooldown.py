@@ -4,6 +4,9 @@
     runs = [branch(long, total) for total in (1000, 2000, 4000)]
     Sweep(..., [long, *runs], branches={run.name: long.name for run in runs})
 
+A sweep keeps the checkpoints that the branches need; by hand,
+`run(long, directory, keep_branching_points(execution, runs))` does.
+
 The trunk warms up and keeps its rate (`WarmupStableDecay` with decay 0); each branch continues from
 one of the trunk's checkpoints and decays. A branch is a run of its own, whose configuration has its
 warm-up, peak and decay. Its first steps are those of the trunk: the same batches, because a batch
@@ -27,6 +30,7 @@ from jaxgen.runs.checkpoints import Checkpoints
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.training.durations import DurationLike, parse_duration
+from jaxgen.training.execution import ExecutionConfig
 
 
 @runtime_checkable
@@ -41,7 +45,7 @@ class CooldownSchedule(Protocol):
 
 
 def trunk(base: RunConfig, totals: Sequence[int], decay: float = 0.2) -> RunConfig:
-    """Returns the long run, as far as the last branch needs it, with a checkpoint for every branch.
+    """Returns the long run, as far as the last branch needs it.
 
     Args:
       base: a run with a `CooldownSchedule`.
@@ -58,15 +62,23 @@ def trunk(base: RunConfig, totals: Sequence[int], decay: float = 0.2) -> RunConf
             f"a branch of {min(totals)} steps leaves at step {min(points)}, before the warm-up of "
             f"{warmup} ends; shorten train.schedule.warmup or the branches' decay."
         )
-    every = math.gcd(*points)
     train = dataclasses.replace(
         base.train,
         steps=max(points),
         schedule=dataclasses.replace(schedule, warmup=warmup, decay=0),
-        checkpoint_every=every,
-        keep_checkpoints=max(points) // every,
     )
     return dataclasses.replace(base, name=f"{base.name}-trunk", train=train)
+
+
+def keep_branching_points(
+    execution: ExecutionConfig, branches: Sequence[RunConfig]
+) -> ExecutionConfig:
+    """Returns an execution of a trunk that keeps the checkpoints which its branches leave from."""
+    points = [_leaves_at(one) for one in branches]
+    every = math.gcd(*points)
+    return dataclasses.replace(
+        execution, checkpoint_every=every, keep_checkpoints=max(points) // every
+    )
 
 
 def branch(trunk_config: RunConfig, total: int, decay: float = 0.2) -> RunConfig:
@@ -81,7 +93,6 @@ def branch(trunk_config: RunConfig, total: int, decay: float = 0.2) -> RunConfig
         trunk_config.train,
         steps=total,
         schedule=dataclasses.replace(schedule, warmup=warmup, decay=cooling),
-        keep_checkpoints=2,
     )
     name = f"{trunk_config.name.removesuffix('-trunk')}-{total}"
     return dataclasses.replace(trunk_config, name=name, train=train)
@@ -111,9 +122,7 @@ def branch_off(trunk_dir: str | os.PathLike, config: RunConfig, run_dir: str | o
       CheckpointError: no such checkpoint, or a trunk whose first steps are not the branch's.
     """
     source, target = RunDirectory(trunk_dir), RunDirectory(run_dir)
-    schedule, _ = _schedule(config)
-    assert isinstance(config.train.steps, int) and isinstance(schedule.decay, int)
-    step = config.train.steps - schedule.decay
+    step = _leaves_at(config)
     if target.checkpoints.exists():
         return step
     if not source.config_file.exists():
@@ -129,8 +138,8 @@ def branch_off(trunk_dir: str | os.PathLike, config: RunConfig, run_dir: str | o
         steps = checkpoints.steps()
     if step not in steps:
         raise CheckpointError(
-            f"{source.path} has no checkpoint of step {step}, only of {steps}; train the trunk as "
-            "`trunk(base, totals)` says, which keeps every branching point."
+            f"{source.path} has no checkpoint of step {step}, only of {steps}; train the trunk "
+            "with `keep_branching_points(execution, branches)`, as a sweep does."
         )
     target.prepare()
     with target.lock():
@@ -140,6 +149,13 @@ def branch_off(trunk_dir: str | os.PathLike, config: RunConfig, run_dir: str | o
         shutil.copytree(source.checkpoints / str(step), unfinished / str(step))
         os.replace(unfinished, target.checkpoints)
     return step
+
+
+def _leaves_at(config: RunConfig) -> int:
+    """Returns the step of the checkpoint from which a run made by `branch` continues."""
+    schedule, _ = _schedule(config)
+    assert isinstance(config.train.steps, int) and isinstance(schedule.decay, int)
+    return config.train.steps - schedule.decay
 
 
 def _schedule(config: RunConfig) -> tuple[Any, int]:
@@ -166,7 +182,5 @@ def _until(config: RunConfig) -> RunConfig:
         config.train,
         steps=1,
         schedule=dataclasses.replace(schedule, warmup=warmup, decay=0),
-        checkpoint_every=1,
-        keep_checkpoints=1,
     )
     return dataclasses.replace(config, name="", train=train)

@@ -122,7 +122,7 @@ def noise_scales(rows: Sequence[Mapping[str, Any]], parts: int = 4) -> list[Nois
     """Returns the noise scale of equal parts of a run: ratios of means, not means of ratios.
 
     Args:
-      rows: of metrics.jsonl, of a run with train.noise_scale=True.
+      rows: of metrics.jsonl, of a run with execution.noise_scale=True.
       parts: into how many the rows are divided.
 
     Raises:
@@ -131,8 +131,8 @@ def noise_scales(rows: Sequence[Mapping[str, Any]], parts: int = 4) -> list[Nois
     measured = [row for row in rows if "noise_scale/variance" in row]
     if not measured:
         raise StudyError(
-            "the run did not measure its noise scale; train one with --gin.train.noise_scale=True "
-            "and --gin.train.accumulation=2 or more."
+            "the run did not measure its noise scale; train one with "
+            "--gin.execution.noise_scale=True and --gin.execution.accumulation=2 or more."
         )
     found, first = [], 1
     for part in np.array_split(np.arange(len(measured)), min(parts, len(measured))):

@@ -18,10 +18,9 @@ from jaxgen.batch import Batch
 from jaxgen.errors import ConfigError
 from jaxgen.models.config import TransformerConfig
 from jaxgen.objectives.next_token import NextToken
-from jaxgen.sharding.rules import Rules
+from jaxgen.sharding.layout import Layout
 from jaxgen.training.optimizers.adamw import AdamW
 from jaxgen.training.optimizers.parametrized import build_optimizer
-from jaxgen.training.program import layout_of
 from jaxgen.training.state import initial_state
 from jaxgen.training.step import make_train_step
 
@@ -116,7 +115,7 @@ def final_losses(
             state, metrics = step(state, batch)
             return state, metrics.objective
 
-        state = initial_state(config, built, layout_of(config, Rules()), seed)
+        state = initial_state(config, built, Layout(), seed)
         return jax.lax.scan(one, state, batches)[1]
 
     run = jax.jit(train)

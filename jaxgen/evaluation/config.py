@@ -9,9 +9,9 @@ from jaxgen.errors import ConfigError
 from jaxgen.evaluation.answers import Answers
 from jaxgen.evaluation.base import Evaluator
 from jaxgen.evaluation.choices import MultipleChoice
-from jaxgen.evaluation.generations import Execution, Generation, ListedItems
+from jaxgen.evaluation.generations import CodeExecution, Generation, ListedItems
 
-Scoring = Answers | MultipleChoice | Generation | ListedItems | Execution
+Scoring = Answers | MultipleChoice | Generation | ListedItems | CodeExecution
 
 
 @dataclasses.dataclass(frozen=True)

@@ -115,7 +115,7 @@ class ListedItems(Generation):
 
 
 @dataclasses.dataclass(frozen=True)
-class Execution(Generation):
+class CodeExecution(Generation):
     """Programs' missing parts, such as code_infilling's: also whether the tests "passed".
 
     A record's `prefix`, what was written and its `suffix` are run with its `tests` in
@@ -137,7 +137,7 @@ class Execution(Generation):
 
         def outcome(record: Record, said: str) -> Row:
             prefix, suffix, tests = (
-                need(record, name, "execution") for name in ("prefix", "suffix", "tests")
+                need(record, name, "code_execution") for name in ("prefix", "suffix", "tests")
             )
             found = run_candidate(f"{prefix}{said}{suffix}", tests, limits)
             what = found.status if found.status == "passed" else f"{found.status}: {found.reason}"

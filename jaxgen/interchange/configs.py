@@ -33,7 +33,7 @@ INERT = (
 """Keys that change nothing of what any model computes, or are looked at elsewhere."""
 OF_TRAINING = (
     "initialization", "dropout", "attention_dropout", "feed_forward_dropout",
-    "compute_dtype", "remat", "scan_unroll", "card",
+    "compute_dtype", "card",
 )  # fmt: skip
 """Fields that a finished model does not depend on."""
 OF_TRAINING_EXPERTS = (

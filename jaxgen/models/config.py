@@ -61,9 +61,6 @@ class TransformerConfig(StackConfig):
       logit_soft_cap: as attention_soft_cap, of the logits.
       output_transform: whether a dense layer, activation and norm precede the logits (BERT).
       pooler: whether there is a dense layer with tanh for a row's first token (BERT).
-      remat: what the backward pass recomputes: "none", "dots" (all but matrix products) or "full".
-      scan_unroll: how many repeating units one iteration of the scan over layers holds; more
-        compiles longer and can run faster.
       card: what was published of the model; no part of what it computes.
     """
 
@@ -80,8 +77,6 @@ class TransformerConfig(StackConfig):
     logit_soft_cap: float | None = None
     output_transform: bool = False
     pooler: bool = False
-    remat: Literal["none", "dots", "full"] = "none"
-    scan_unroll: int = 1
     card: ModelCard | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self):

@@ -81,6 +81,8 @@ class Checkpoints:
         self.wait()
         self._saving = step
         marks = {name: int(value) for name, value in digests(arrays).items()}
+        # It is written in the background, when what it was made of may have changed.
+        record = json.loads(json.dumps(record))
         record = {**record, "digests": {**marks, "record": _record_digest(record)}}
         try:
             self._manager.save(

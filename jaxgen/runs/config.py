@@ -1,4 +1,4 @@
-"""The whole configuration of a run: what is trained, on what, how, where, and how it is judged."""
+"""What a run is: what is trained, on what, how, and how it is evaluated."""
 
 from __future__ import annotations
 
@@ -10,22 +10,20 @@ from jaxgen.evaluation.config import EvaluationConfig
 from jaxgen.models.base import ModelConfig
 from jaxgen.objectives.base import Objective
 from jaxgen.objectives.next_token import NextToken
-from jaxgen.sharding.mesh import MeshConfig
-from jaxgen.sharding.rules import Rules
 from jaxgen.training.config import TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """Complete: equal configurations make equal runs.
+    """The identity of a run: equal configurations make equal runs, however they are executed.
+
+    How it is executed is a `training.execution.ExecutionConfig`.
 
     Attributes:
       model: what is trained.
       mixture: the data, such as a mixture of tasks.
       train: length, batches, optimiser.
       objective: what is minimised; held-out losses are its "loss" metric.
-      mesh: sizes of the mesh axes.
-      rules: which logical axis is split over which mesh axis.
       evaluation: what is scored, and when.
       name: what the run is called in tables and plots.
       version: told apart by a person; never "latest".
@@ -38,8 +36,6 @@ class RunConfig:
     mixture: DataConfig
     train: TrainConfig
     objective: Objective = NextToken()
-    mesh: MeshConfig = MeshConfig()
-    rules: Rules = Rules()
     evaluation: EvaluationConfig = EvaluationConfig()
     name: str = "run"
     version: str = "1"

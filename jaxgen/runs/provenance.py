@@ -37,6 +37,12 @@ def provenance(config: RunConfig, program: Program) -> dict[str, Any]:
         "flops": tokens * flops_per_token,
         "tasks": list(config.mixture.task_names),
         "codec_digest": config.mixture.codec.digest,
+    }
+
+
+def environment(program: Program) -> dict[str, Any]:
+    """Returns when a process starts, on what devices and with what versions."""
+    return {
         "mesh": dict(program.mesh.shape),
         "devices": sorted({device.device_kind for device in program.mesh.devices.flat}),
         "versions": {"jaxgen": __version__} | {name: metadata.version(name) for name in PACKAGES},

@@ -1,4 +1,4 @@
-"""A run: train to the end, judge, leave everything in a directory; called again, it goes on."""
+"""A run trains to its end, is evaluated and leaves all in a directory; called again, it goes on."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ from jaxgen.configuration import (
 from jaxgen.errors import CheckpointError, ConfigError
 from jaxgen.evaluation.evaluate import evaluate
 from jaxgen.runs.warm_start import open_parent
-from jaxgen.runs.provenance import imports_record, provenance
+from jaxgen.runs.history import append_start
+from jaxgen.runs.provenance import environment, imports_record, provenance
 from jaxgen.runs.config import RunConfig
 from jaxgen.sharding.mesh import make_mesh
 from jaxgen.models.config import TransformerConfig
 from jaxgen.runs.checkpoints import Checkpoints
+from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.loading import open_data
 from jaxgen.training.loop import fit
 from jaxgen.training.program import Program, build_program
 from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.training.state import TrainState
-from jaxgen.training.tracking import MetricsFile, TensorBoard, Tracker, progress
+from jaxgen.training.tracking import MetricsFile, Tracker, progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,37 +50,43 @@ class RunRecord:
 def run(
     config: RunConfig,
     run_dir: str | os.PathLike,
+    execution: ExecutionConfig | None = None,
     devices: Sequence[Any] | None = None,
-    watch: bool = True,
-    patience_seconds: float = 0,
+    show_progress: bool = True,
+    lock_timeout: float = 0,
     more_trackers: Sequence[Tracker] = (),
 ) -> RunRecord:
     """Trains and evaluates a configuration in a directory; a finished run is only read.
 
     Args:
-      config: the run.
+      config: what the run is; a directory refuses another one.
       run_dir: its directory, made if it is not there.
+      execution: how it is executed, which may differ from the last time; `ExecutionConfig()` by
+        default.
       devices: those of the mesh; all by default.
-      watch: whether to show progress.
-      patience_seconds: how long to wait for another process to leave the directory.
+      show_progress: whether to print progress.
+      lock_timeout: seconds to wait for another process to leave the directory.
       more_trackers: receive the rows too; an error of theirs ends the training.
 
     Raises:
       JaxgenError: for whatever a person can mend; what is on disk stays whole.
     """
+    execution = ExecutionConfig() if execution is None else execution
+    execution.microbatch_size(config.train)  # Refused before anything is written.
     directory = RunDirectory(run_dir)
     directory.prepare()
-    with directory.lock(patience_seconds):
+    with directory.lock(lock_timeout):
         directory.check_config(
             to_gin(config), lambda: difference(load_recorded(directory.config_file), config)
         )
         config.mixture.codec.keep_in(directory.path)
         if directory.is_finished():
             return RunRecord(directory, directory.read_record())
-        mesh = make_mesh(config.mesh, devices)
-        program = build_program(config.model, config.train, mesh, config.rules, config.objective)
+        mesh = make_mesh(execution.mesh, devices)
+        program = build_program(config.model, config.train, mesh, execution, config.objective)
+        start = environment(program)
         record = {"name": config.name, "version": config.version, "finished": False}
-        record |= {"fingerprint": fingerprint(config)} | provenance(config, program)
+        record |= {"fingerprint": fingerprint(config)} | provenance(config, program) | start
         before = directory.read_record() if directory.run_file.exists() else {}
         record["first_started"] = before.get("first_started", record["started"])
         record |= imports_record(describe_imports(config), before.get("imports", []))
@@ -89,15 +97,13 @@ def run(
         num_rows = config.train.batch_sizes.rows_before(program.total_steps)
         record |= data.seen(num_rows)
         directory.write_record(record)
-        trackers: list[Tracker] = [
-            MetricsFile(directory.metrics_file),
-            TensorBoard(directory.tensorboard),
-        ]
-        trackers.extend(more_trackers)
-        if watch:
+        trackers: list[Tracker] = [MetricsFile(directory.metrics_file)]
+        trackers += [tracker.open(directory.path) for tracker in execution.trackers]
+        trackers += more_trackers
+        if show_progress:
             trackers.append(progress(config.name, program.total_steps))
 
-        def judge(step: int, state: TrainState) -> dict[str, Any]:
+        def score(step: int, state: TrainState) -> dict[str, Any]:
             return evaluate(
                 state.model,
                 config.objective,
@@ -108,13 +114,15 @@ def run(
                 config.train.source_length,
             )
 
-        at_checkpoint = judge if config.evaluation.at_checkpoints else None
+        at_checkpoint = score if config.evaluation.at_checkpoints else None
         try:
-            keep = config.train.keep_checkpoints
+            keep = execution.keep_checkpoints
             with jax.set_mesh(mesh), Checkpoints(directory.checkpoints, keep) as checkpoints:
+                step = checkpoints.latest_step() or 0
+                append_start(directory.history_file, program, step, start)
                 begin = Program.fresh_state if parent is None else parent.initial_state
                 state = fit(program, data, checkpoints, trackers, at_checkpoint, begin)
-                summary = judge(program.total_steps, state)
+                summary = score(program.total_steps, state)
         finally:
             for tracker in trackers:
                 tracker.close()
@@ -148,7 +156,10 @@ class Restored:
 
 
 def restore(
-    run_dir: str | os.PathLike, mesh: jax.sharding.Mesh, step: int | None = None
+    run_dir: str | os.PathLike,
+    mesh: jax.sharding.Mesh,
+    step: int | None = None,
+    execution: ExecutionConfig | None = None,
 ) -> Restored:
     """Reads a run's configuration and the model of a checkpoint onto a mesh.
 
@@ -158,6 +169,7 @@ def restore(
       run_dir: the run's directory.
       mesh: any mesh that the model fits; not necessarily the one it was trained on.
       step: the checkpoint's; the newest by default.
+      execution: gives the rules of the mesh; `ExecutionConfig()` by default.
 
     Raises:
       CheckpointError: if there is no run, or no checkpoint that can be trusted.
@@ -169,7 +181,7 @@ def restore(
             "name the --run_dir of a `jaxgen train`."
         )
     config: RunConfig = load_recorded(directory.config_file)
-    program = build_program(config.model, config.train, mesh, config.rules, config.objective)
+    program = build_program(config.model, config.train, mesh, execution, config.objective)
     with Checkpoints(directory.checkpoints) as checkpoints:
         state, record = checkpoints.restore(program.abstract_state(), step)
     return Restored(config, directory, record["step"], state.model)

@@ -1,11 +1,12 @@
 """A run is a directory: what is in it, and what it refuses.
 
-config.gin       the operative configuration, complete
-run.json         what ran it: fingerprint, versions, mesh, parameters, FLOPs, revision
-metrics.jsonl    one row each train.log_every steps, append-only, the source of truth
+config.gin       what the run is: its operative configuration, complete
+run.json         fingerprint, parameters, FLOPs, and the mesh, versions and revision of the last start
+history.jsonl    a line for each start: when, where, how it was executed and what changed
+metrics.jsonl    a row each execution.log_every, append-only, the source of truth
 evals/           one row an instance
 checkpoints/     Orbax
-tensorboard/     the same figures as events
+tensorboard/     the same figures as events, unless execution.trackers says otherwise
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ class RunDirectory:
         self.path = pathlib.Path(path).expanduser().absolute()
         self.config_file = self.path / "config.gin"
         self.run_file = self.path / "run.json"
+        self.history_file = self.path / "history.jsonl"
         self.metrics_file = self.path / "metrics.jsonl"
         self.evaluations = self.path / "evals"
         self.checkpoints = self.path / "checkpoints"
-        self.tensorboard = self.path / "tensorboard"
 
     def prepare(self) -> None:
         """Makes the directory and proves that it can be written.
@@ -53,16 +54,16 @@ class RunDirectory:
             ) from error
 
     @contextlib.contextmanager
-    def lock(self, patience_seconds: float = 0) -> Iterator[None]:
+    def lock(self, timeout: float = 0) -> Iterator[None]:
         """Holds the directory for one process.
 
         Args:
-          patience_seconds: how long to wait for another process to leave it.
+          timeout: seconds to wait for another process to leave it.
 
         Raises:
           CheckpointError: if another process is still at work in it then.
         """
-        deadline = time.monotonic() + patience_seconds
+        deadline = time.monotonic() + timeout
         with open(self.path / ".lock", "w") as handle:
             while True:
                 try:
@@ -104,7 +105,7 @@ class RunDirectory:
         )
 
     def is_finished(self) -> bool:
-        """Whether the run came to its end and was judged."""
+        """Returns whether the run came to its end and was evaluated."""
         return self.run_file.exists() and bool(self.read_record().get("finished"))
 
     def write_record(self, record: dict[str, Any]) -> None:

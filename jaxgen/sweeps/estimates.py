@@ -16,6 +16,7 @@ from jaxgen.runs.costs import cost_of
 from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.sharding.mesh import make_mesh
 from jaxgen.sweeps.leases import read_attempts
+from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.loading import open_data, put_batch
 from jaxgen.training.program import build_program
 
@@ -62,7 +63,7 @@ def recorded_speeds(configs: Sequence[RunConfig], directories: Sequence[RunDirec
     return Speeds(means, f"from {count} finished run(s) of this sweep")
 
 
-def measure_speeds(configs: Sequence[RunConfig]) -> Speeds:
+def measure_speeds(configs: Sequence[RunConfig], execution: ExecutionConfig) -> Speeds:
     """Measures a few steps of the largest and the smallest run on all cores of this machine.
 
     Compilation, evaluation and checkpoints are left out.
@@ -76,7 +77,7 @@ def measure_speeds(configs: Sequence[RunConfig]) -> Speeds:
             problems.append(f"{config.name} is too large to be measured here")
             continue
         try:
-            speeds[size] = step_flops / _seconds_of_step(config)
+            speeds[size] = step_flops / _seconds_of_step(config, execution)
         except JaxgenError as error:
             problems.append(f"{config.name}: {error}")
     devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device(s)"
@@ -84,15 +85,14 @@ def measure_speeds(configs: Sequence[RunConfig]) -> Speeds:
     return Speeds(speeds, "; ".join([source, *problems]) if speeds else "; ".join(problems))
 
 
-def _seconds_of_step(config: RunConfig) -> float:
-    mesh = make_mesh(config.mesh)
-    program = build_program(config.model, config.train, mesh, config.rules, config.objective)
-    train = config.train
-    data = open_data(config.mixture, train, program.total_steps)
-    accumulation = train.accumulation_at(0)
+def _seconds_of_step(config: RunConfig, execution: ExecutionConfig) -> float:
+    mesh = make_mesh(execution.mesh)
+    program = build_program(config.model, config.train, mesh, execution, config.objective)
+    data = open_data(config.mixture, config.train, program.total_steps)
+    accumulation = program.accumulation_at(0)
     with jax.set_mesh(mesh):
         state = program.fresh_state()
-        batch = put_batch(data.batch(0), mesh, program.layout.rules, accumulation)
+        batch = put_batch(data.batch(0), mesh, execution.rules, accumulation)
         step = program.train_step(accumulation)
         state, metrics = step(state, batch)
         jax.block_until_ready(metrics)

@@ -183,18 +183,20 @@ class ScalingRules:
       shape: gives the widths of a depth.
       budget: gives the tokens.
       law: gives batch and learning rate.
+      batch_multiple: the rows of a batch are a multiple of this, such as execution.accumulation
+        times the devices that split a batch.
     """
 
     base: RunConfig
     shape: ModelShape
     budget: TokenBudget
     law: HyperparameterLaw
+    batch_multiple: int = 1
 
     def rung(self, depth: int) -> Change:
         """Returns the rung of a depth.
 
-        Its budget is met from above by at most one step, as the batch is whole rows that divide
-        into the base's micro-batches (train.accumulation).
+        Its budget is met from above by at most one step, as the batch is whole rows.
 
         Raises:
           ConfigError: a ramp of the batch, which no rule scales.
@@ -209,8 +211,8 @@ class ScalingRules:
         rung = self.shape.change("", depth)
         model: Any = changed(self.base, rung, self.base.name).model
         size = self.size(model)
-        rows = self.law.batch_tokens(size) / train.length / train.accumulation
-        batch_size = train.accumulation * max(1, _nearest(rows))
+        rows = self.law.batch_tokens(size) / train.length / self.batch_multiple
+        batch_size = self.batch_multiple * max(1, _nearest(rows))
         values = {
             "train.steps": max(1, math.ceil(size.tokens / (batch_size * train.length))),
             "train.batch_size": batch_size,

@@ -19,6 +19,7 @@ from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.studies.study_runs import rung_of
 from jaxgen.sweeps.dependencies import dependencies
 from jaxgen.sweeps.early_stopping import EarlyStopping
+from jaxgen.training.execution import ExecutionConfig
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=+,-]*")
 
@@ -73,6 +74,7 @@ class Sweep:
       after: a function of an importable module, called in a run's process when the run has
         finished; it is called again if that process died in it.
       early_stopping: when a run stops early; None: never.
+      execution: how the runs are executed; durations such as "5%" suit runs of unlike lengths.
       resources: of one run on a cluster.
       energy: the assumptions of the estimate of energy.
       branches: runs that continue from a checkpoint of another run, their trunk, by name; made by
@@ -88,6 +90,7 @@ class Sweep:
     lead: str = ""
     after: Callable[[RunDirectory], None] | None = None
     early_stopping: EarlyStopping | None = None
+    execution: ExecutionConfig = ExecutionConfig()
     resources: Resources = Resources()
     energy: EnergyModel = EnergyModel()
     branches: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -127,6 +130,12 @@ class Sweep:
                 f"{', '.join(sorted(unknown))} is not a run of it."
             )
         dependencies(self.runs, Path(self.name), self.branches)
+        for run in self.runs:
+            self.execution.microbatch_size(run.train)
+
+    def branches_of(self, trunk: str) -> list[RunConfig]:
+        """Returns the runs that continue from a checkpoint of `trunk`."""
+        return [run for run in self.runs if self.branches.get(run.name) == trunk]
 
     @property
     def identity(self) -> str:

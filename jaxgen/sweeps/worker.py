@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from jaxgen.diagnostics.cooldown import branch_off
+from jaxgen.diagnostics.cooldown import branch_off, keep_branching_points
 from jaxgen.errors import (
     EarlyStoppingError,
     InterruptedTrainingError,
@@ -26,6 +26,7 @@ from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.sweeps.early_stopping import EarlyStopping, EarlyStoppingTracker, comparable_runs
 from jaxgen.sweeps.leases import Lease
 from jaxgen.sweeps.sweep import Sweep
+from jaxgen.training.execution import ExecutionConfig
 
 LOCK_WAIT_SECONDS = 60.0
 """A run whose sweep was killed saves its state before it leaves the directory."""
@@ -38,6 +39,7 @@ class Job:
     Attributes:
       config: of the run.
       run_dir: its directory.
+      execution: how it is executed.
       after: called when the run has finished.
       early_stopping: when it stops early.
       peers: directories of the runs that it is compared with.
@@ -47,6 +49,7 @@ class Job:
 
     config: RunConfig
     run_dir: Path
+    execution: ExecutionConfig = ExecutionConfig()
     after: Callable[[RunDirectory], None] | None = None
     early_stopping: EarlyStopping | None = None
     peers: tuple[Path, ...] = ()
@@ -59,15 +62,16 @@ def job_of(sweep: Sweep, config: RunConfig, folder: Path) -> Job:
     rule = sweep.early_stopping
     peers = comparable_runs(sweep.runs, config) if rule and rule.margin is not None else []
     paths = tuple(folder / peer.name for peer in peers)
-    trunk = sweep.branches.get(config.name)
+    trunk, branches = sweep.branches.get(config.name), sweep.branches_of(config.name)
     return Job(
         config,
         folder / config.name,
+        keep_branching_points(sweep.execution, branches) if branches else sweep.execution,
         sweep.after,
         rule,
         paths,
         None if trunk is None else folder / trunk,
-        config.name in sweep.branches.values(),
+        bool(branches),
     )
 
 
@@ -87,8 +91,9 @@ def run_job(job: Job, lease: Lease) -> int:
             finished = run(
                 job.config,
                 job.run_dir,
-                watch=False,
-                patience_seconds=LOCK_WAIT_SECONDS,
+                job.execution,
+                show_progress=False,
+                lock_timeout=LOCK_WAIT_SECONDS,
                 more_trackers=trackers,
             )
             if job.is_trunk:

@@ -28,14 +28,6 @@ class TrainConfig:
       optimizer: of the parameters.
       schedule: of the learning rate.
       clip_norm: gradients are scaled down to this global norm; None leaves them.
-      accumulation: micro-batches that a (full) batch is worked through in, to save memory.
-      noise_scale: whether to measure the gradient noise scale, from how the gradients of a step's
-        micro-batches differ; it needs 2 or more of them in every step.
-      log_every: steps between rows of metrics.jsonl, each the mean over those steps.
-      checkpoint_every: steps between checkpoints.
-      keep_checkpoints: how many of the newest are kept.
-      data_workers: processes that make batches; 0: a thread does, which is enough for small models
-        and objectives that draw nothing. What comes does not depend on it.
     """
 
     steps: int | str
@@ -47,62 +39,21 @@ class TrainConfig:
     optimizer: Optimizer = AdamW()
     schedule: Schedule = WarmupCosine()
     clip_norm: float | None = 1.0
-    accumulation: int = 1
-    noise_scale: bool = False
-    log_every: int = 10
-    checkpoint_every: int = 100
-    keep_checkpoints: int = 2
-    data_workers: int = 0
 
     def __post_init__(self):
         parse_duration(self.steps)
-        for name in (
-            "batch_size",
-            "length",
-            "accumulation",
-            "log_every",
-            "checkpoint_every",
-            "keep_checkpoints",
-        ):
+        for name in ("batch_size", "length"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"train.{name}={getattr(self, name)} must be positive.")
         if self.source_length is not None and self.source_length < 1:
             raise ConfigError(f"train.source_length={self.source_length} must be positive.")
-        if self.data_workers < 0:
-            raise ConfigError(f"train.data_workers={self.data_workers} must be 0 or more.")
-        if self.batch_size % self.accumulation:
-            raise ConfigError(
-                f"train.batch_size={self.batch_size} does not divide into "
-                f"train.accumulation={self.accumulation} micro-batches."
-            )
-        for size in (stage.batch_size for stage in self.batch_sizes.stages):
-            if size > self.micro_batch_size and size % self.micro_batch_size:
-                raise ConfigError(
-                    f"a batch of {size} in train.batch_ramp is no multiple of "
-                    f"{self.micro_batch_size}, the micro-batch of train.batch_size="
-                    f"{self.batch_size} with train.accumulation={self.accumulation}."
-                )
-            if self.noise_scale and size < 2 * self.micro_batch_size:
-                raise ConfigError(
-                    f"train.noise_scale=True compares the micro-batches of a step, and a batch of "
-                    f"{size} is a single one of {self.micro_batch_size} rows (train.batch_size / "
-                    f"train.accumulation); raise train.accumulation={self.accumulation} so that "
-                    "each batch has 2 or more, or set train.noise_scale=False."
-                )
+        # A ramp that does not lead to the full batch is refused.
+        batch_sizes(self.batch_size, self.length, self.batch_ramp)
 
     @functools.cached_property
     def batch_sizes(self) -> BatchSizes:
         """The rows of every step."""
         return batch_sizes(self.batch_size, self.length, self.batch_ramp)
-
-    @property
-    def micro_batch_size(self) -> int:
-        """Rows that are worked through at once."""
-        return self.batch_size // self.accumulation
-
-    def accumulation_at(self, step: int) -> int:
-        """Micro-batches of a step, counted from 0."""
-        return max(1, self.batch_sizes.at(step) // self.micro_batch_size)
 
     def tokens_before(self, step: int) -> int:
         """Positions of the batches before a step, counted from 0, padding included."""

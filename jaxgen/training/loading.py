@@ -81,18 +81,18 @@ class ProcessRows:
     """Maps the size of a global batch to the numbers of the rows that one process needs.
 
     Attributes:
-      micro_batch_size: rows of a full microbatch; each microbatch is split over the mesh by itself.
+      microbatch_size: rows of a full microbatch; each microbatch is split over the mesh by itself.
       parts: equal stretches of rows that the mesh splits a microbatch into.
       own: the stretches that lie on this process's devices, ascending.
     """
 
-    micro_batch_size: int
+    microbatch_size: int
     parts: int
     own: tuple[int, ...]
 
     def __call__(self, batch_size: int) -> list[int]:
         """Returns the rows of the process in ascending order."""
-        micro = min(batch_size, self.micro_batch_size)
+        micro = min(batch_size, self.microbatch_size)
         size = micro // self.parts
         return [
             start + part * size + row
@@ -103,7 +103,7 @@ class ProcessRows:
 
 
 def process_rows(
-    mesh: jax.sharding.Mesh, rules: Rules, micro_batch_size: int, process: int | None = None
+    mesh: jax.sharding.Mesh, rules: Rules, microbatch_size: int, process: int | None = None
 ) -> ProcessRows:
     """Returns which rows a process (this one by default) reads; see `put_batch`."""
     process = jax.process_index() if process is None else process
@@ -111,15 +111,15 @@ def process_rows(
     sharding = jax.NamedSharding(mesh, rules.activation("batch"))
     places = sharding.devices_indices_map((parts,)).items()
     own = {place[0].start or 0 for device, place in places if device.process_index == process}
-    return ProcessRows(micro_batch_size, parts, tuple(sorted(own)))
+    return ProcessRows(microbatch_size, parts, tuple(sorted(own)))
 
 
 def check_batch_fits(
-    micro_batch_size: int, length: int, mesh: jax.sharding.Mesh, rules: Rules
+    microbatch_size: int, length: int, mesh: jax.sharding.Mesh, rules: Rules
 ) -> None:
-    """Raises ShardingError if the mesh does not divide the micro-batch or the length."""
+    """Raises ShardingError if the mesh does not divide the microbatch or the length."""
     for name, size, axes in (
-        ("train.batch_size / train.accumulation", micro_batch_size, rules.batch),
+        ("train.batch_size / execution.accumulation", microbatch_size, rules.batch),
         ("train.length", length, rules.length),
     ):
         sizes = {axis: mesh.shape[axis] for axis in axis_names(axes)}

@@ -53,7 +53,7 @@ def fit(
       program: what is trained.
       data: what it is trained on, opened by `open_data`.
       checkpoints: where training goes on from, and what it leaves.
-      trackers: receive a row each `train.log_every` steps.
+      trackers: receive a row each `program.log_every` steps.
       at_checkpoint: called with each checkpoint's step and state, while it is written.
       begin: makes the state before the first step, where there is no checkpoint.
 
@@ -65,23 +65,23 @@ def fit(
       InterruptedTrainingError: when stopped by SIGINT or SIGTERM; the state is saved first.
       CheckpointError: when a checkpoint cannot be read, trusted or written.
     """
-    train, total = program.train, program.total_steps
+    execution, total = program.execution, program.total_steps
     step_of = functools.cache(program.train_step)
 
     state, start, window = _newest(program, checkpoints, begin, data.task_names)
     recorder = Recorder(program, trackers, window)
-    rows = process_rows(program.mesh, program.layout.rules, train.micro_batch_size)
-    batches = data.iterate(start, rows=rows, num_workers=train.data_workers)
+    rows = process_rows(program.mesh, execution.rules, program.microbatch_size)
+    batches = data.iterate(start, rows=rows, num_workers=execution.data_workers)
     with StopSignal() as stop:
         for step in range(start + 1, total + 1):
-            accumulation = train.accumulation_at(step - 1)
-            batch = put_batch(next(batches), program.mesh, program.layout.rules, accumulation)
+            accumulation = program.accumulation_at(step - 1)
+            batch = put_batch(next(batches), program.mesh, execution.rules, accumulation)
             state, metrics = step_of(accumulation)(state, batch)
             recorder.add(step, metrics)
             last = step == total
-            if step % train.log_every == 0 or last:
+            if step % program.log_every == 0 or last:
                 recorder.write_row(step)
-            if step % train.checkpoint_every == 0 or last or stop.received:
+            if step % program.checkpoint_every == 0 or last or stop.received:
                 recorder.settle()
                 record = {"step": step, "window": recorder.window.to_record()}
                 checkpoints.save(step, state, record)

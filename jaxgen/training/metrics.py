@@ -50,7 +50,7 @@ class Window:
             }
             for name, one in self.sums.items()
         }
-        return {"steps": self.steps, "sums": sums, "per_step": self.per_step}
+        return {"steps": self.steps, "sums": sums, "per_step": dict(self.per_step)}
 
     @classmethod
     def from_record(cls, record: dict[str, Any], task_names: Sequence[str] = ()) -> Window:

@@ -3,11 +3,11 @@
 The gradient of a batch of B rows is the true one, G, plus noise of covariance Sigma / B. A step at
 batch B gains as much as one without noise, divided by 1 + B_noise / B, where the simple noise scale
 is B_simple = tr(Sigma) / |G|^2. Two batch sizes tell both parts without bias (appendix A.1): here
-the micro-batches of a step and the whole. Their ratio is biased and noisy, so each part is averaged
+the microbatches of a step and the whole. Their ratio is biased and noisy, so each part is averaged
 over steps, and the ratio is taken last.
 
-Gradients are means over learnt tokens, of which micro-batches have unlike numbers. With w_i of them
-in micro-batch i of K, W in all, and g_i and g its gradient and the whole's,
+Gradients are means over learnt tokens, of which microbatches have unlike numbers. With w_i of them
+in microbatch i of K, W in all, and g_i and g its gradient and the whole's,
 
     small^2 = sum_i w_i |g_i|^2 / W,    big^2 = |g|^2,
 

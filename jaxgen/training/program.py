@@ -13,9 +13,9 @@ from jaxgen.models.base import ModelConfig, check_model_fits
 from jaxgen.objectives.base import Objective, adds_over_microbatches
 from jaxgen.objectives.next_token import NextToken
 from jaxgen.sharding.layout import Layout
-from jaxgen.sharding.rules import Rules
 from jaxgen.training.config import TrainConfig
-from jaxgen.training.durations import parse_duration
+from jaxgen.training.durations import DurationLike, parse_duration
+from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.loading import check_batch_fits
 from jaxgen.training.optimizers.parametrized import build_optimizer
 from jaxgen.training.state import TrainState, initial_state
@@ -24,16 +24,34 @@ from jaxgen.training.step import StepMetrics, make_train_step
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A model, how it is trained and where; nothing is on the devices yet."""
+    """A model, how it is trained and executed; nothing is on the devices yet.
+
+    Attributes:
+      microbatch_size: rows that are worked through at once, on all devices together.
+      log_every: steps between rows of metrics.jsonl.
+      checkpoint_every: steps between checkpoints.
+    """
 
     model: ModelConfig
     train: TrainConfig
+    execution: ExecutionConfig
     mesh: jax.sharding.Mesh
-    layout: Layout
     objective: Objective
     total_steps: int
+    microbatch_size: int
+    log_every: int
+    checkpoint_every: int
     schedule: Callable[[int], Any]
     optimizer: Any
+
+    @property
+    def layout(self) -> Layout:
+        """The layout that the model is built with."""
+        return self.execution.layout
+
+    def accumulation_at(self, step: int) -> int:
+        """Returns the microbatches of a step, counted from 0."""
+        return max(1, self.train.batch_sizes.at(step) // self.microbatch_size)
 
     def fresh_state(self) -> TrainState:
         """The state before the first step, made in its layout."""
@@ -62,23 +80,18 @@ class Program:
             self.train.clip_norm,
             accumulation,
             self.train.seed,
-            self.train.noise_scale,
+            self.execution.noise_scale,
         )
 
     def _initial_state(self) -> TrainState:
         return initial_state(self.model, self.optimizer, self.layout, self.train.seed)
 
 
-def layout_of(model: ModelConfig, rules: Rules) -> Layout:
-    """Returns the layout that a model of this configuration is built with."""
-    return Layout(rules, getattr(model, "remat", "none"), getattr(model, "scan_unroll", 1))
-
-
 def build_program(
     model: ModelConfig,
     train: TrainConfig,
     mesh: jax.sharding.Mesh,
-    rules: Rules,
+    execution: ExecutionConfig | None = None,
     objective: Objective | None = None,
 ) -> Program:
     """Checks that the pieces fit and derives what follows from them.
@@ -86,33 +99,36 @@ def build_program(
     Args:
       model: what is trained.
       train: how.
-      mesh: where.
-      rules: which logical axis is split over which mesh axis.
+      mesh: where, such as `make_mesh(execution.mesh)`.
+      execution: how it is executed on the mesh; `ExecutionConfig()` by default.
       objective: what is minimised; next-token prediction by default.
 
     Raises:
       ShardingError: if the mesh does not divide a parameter or the batch.
       ConfigError: if the model cannot hold rows of this length, if its parametrisation has no rule
-        for the optimiser, or if the objective does not add over microbatches and there are several.
+        for the optimiser, if the objective does not add over microbatches and there are several,
+        or if the batch does not divide into them.
     """
+    execution = ExecutionConfig() if execution is None else execution
     objective = NextToken() if objective is None else objective
-    if train.accumulation > 1 and not adds_over_microbatches(objective):
+    if execution.accumulation > 1 and not adds_over_microbatches(objective):
         raise ConfigError(
-            f"train.accumulation={train.accumulation} works through a batch in microbatches, and "
-            f"the loss of {type(objective).__name__} is not a sum over them; set it to 1."
+            f"execution.accumulation={execution.accumulation} works through a batch in "
+            f"microbatches, and the loss of {type(objective).__name__} is not a sum over "
+            "them; set it to 1."
         )
-    layout = layout_of(model, rules)
-    check_model_fits(model, layout, mesh)
+    microbatch_size = execution.microbatch_size(train)
+    check_model_fits(model, execution.layout, mesh)
     for stage in train.batch_sizes.stages:
-        micro = min(stage.batch_size, train.micro_batch_size)
-        check_batch_fits(micro, train.length, mesh, rules)
+        size = min(stage.batch_size, microbatch_size)
+        check_batch_fits(size, train.length, mesh, execution.rules)
     model.batch_spec(
         batch_size=train.batch_size, length=train.length, source_length=train.source_length
     )
     active = model.count().active
     total_steps = train.total_steps(active)
 
-    def steps(duration: int | str) -> int:
+    def steps(duration: DurationLike) -> int:
         return parse_duration(duration).steps(
             steps_for_tokens=train.steps_for_tokens,
             active_parameters=active,
@@ -121,4 +137,16 @@ def build_program(
 
     schedule = train.schedule.build(total_steps, steps)
     optimizer = build_optimizer(train.optimizer, schedule, model)
-    return Program(model, train, mesh, layout, objective, total_steps, schedule, optimizer)
+    return Program(
+        model=model,
+        train=train,
+        execution=execution,
+        mesh=mesh,
+        objective=objective,
+        total_steps=total_steps,
+        microbatch_size=microbatch_size,
+        log_every=steps(execution.log_every),
+        checkpoint_every=steps(execution.checkpoint_every),
+        schedule=schedule,
+        optimizer=optimizer,
+    )

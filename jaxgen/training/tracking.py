@@ -1,11 +1,15 @@
-"""Where a run's figures go: metrics.jsonl, TensorBoard, and the person watching."""
+"""Where a run's figures go: metrics.jsonl, TensorBoard, and the terminal.
+
+A tracker of one's own is a frozen dataclass with `open`, bound in `execution.trackers`.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import sys
 import time
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxgen.files import append_rows
 
@@ -19,6 +23,15 @@ class Tracker(Protocol):
 
     def close(self) -> None:
         """Ends the run."""
+        ...
+
+
+@runtime_checkable
+class TrackerConfig(Protocol):
+    """Settings of a tracker, which is opened when a run starts."""
+
+    def open(self, run_dir: pathlib.Path) -> Tracker:
+        """Returns the tracker of the run in a directory."""
         ...
 
 
@@ -36,7 +49,22 @@ class MetricsFile:
         """Nothing is open between rows."""
 
 
+@dataclasses.dataclass(frozen=True)
 class TensorBoard:
+    """Writes the rows for TensorBoard.
+
+    Attributes:
+      folder: in the run's directory.
+    """
+
+    folder: str = "tensorboard"
+
+    def open(self, run_dir: pathlib.Path) -> Tracker:
+        """Returns the tracker of the run in a directory."""
+        return TensorBoardWriter(run_dir / self.folder)
+
+
+class TensorBoardWriter:
     """Writes every number of a row as a TensorBoard scalar."""
 
     def __init__(self, folder: pathlib.Path):

@@ -19,7 +19,12 @@ class Run:
     width: int = 1
 
 
-TABLE = {"run": Run}
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    fsdp: int = 1
+
+
+TABLE = {"run": Run, "execution": Execution}
 
 
 @pytest.fixture
@@ -40,7 +45,9 @@ def arguments(**values):
 
 def test_show_prints_what_builds_the_same(folder, capsys):
     assert command.show(arguments(gin_files=["a.gin"], bindings=["run.width=5"])) == 0
-    assert load_text(capsys.readouterr().out, table=TABLE) == Run(3, 5)
+    printed = capsys.readouterr().out
+    assert load_text(printed, table=TABLE) == Run(3, 5)
+    assert load_text(printed, root="execution", beside=("run",), table=TABLE) == Execution()
     assert command.show(arguments(path="runs/one")) == 0
     assert capsys.readouterr().out == "run.steps = 4\nrun.width = 1\n"
 
@@ -50,8 +57,11 @@ def test_diff_of_a_file_and_a_run(folder, capsys):
     assert capsys.readouterr().out == "steps: 3 -> 4\n"
     assert command.diff(arguments(first="a.gin", second="runs/one", bindings=["run.steps=5"])) == 0
     assert capsys.readouterr().out == ""
+    (folder / "b.gin").write_text("run.steps = 3\nexecution.fsdp = 4\n")
+    assert command.diff(arguments(first="a.gin", second="b.gin")) == 1
+    assert capsys.readouterr().out == "execution.fsdp: 1 -> 4\n"
     with pytest.raises(ConfigError, match="there is no file"):
-        command.diff(arguments(first="a.gin", second="b.gin"))
+        command.diff(arguments(first="a.gin", second="c.gin"))
 
 
 def test_check_goes_on_after_a_failure(folder, capsys):

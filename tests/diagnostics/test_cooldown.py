@@ -7,21 +7,21 @@ import numpy as np
 import pytest
 
 from jaxgen.configuration import load
-from jaxgen.diagnostics.cooldown import branch, branch_off, trunk
+from jaxgen.diagnostics.cooldown import branch, branch_off, keep_branching_points, trunk
 from jaxgen.errors import CheckpointError, ConfigError
 from jaxgen.runs.run import restore, run
 from jaxgen.runs.run_directory import read_metrics
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
+from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.schedules import WarmupCosine, WarmupStableDecay
 
 BASE = load(
     ["runs/quickstart.gin"],
     [
         "model.num_layers=1", "model.embed_dim=8", "model.num_heads=1", "model.mlp_dim=8",
-        "train.steps=100", "train.batch_size=2", "train.length=64", "train.log_every=1",
+        "train.steps=100", "train.batch_size=2", "train.length=64",
         "evaluation.num_examples=2", "evaluation.num_batches=1", "evaluation.batch_size=2",
         "mixture.tasks=[@addition/task()]", "mixture.weights={'addition': 1.0}",
-        "mesh.data=1",
     ],
 )  # fmt: skip
 BASE = dataclasses.replace(
@@ -33,12 +33,15 @@ BASE = dataclasses.replace(
 def test_branch_is_the_run_that_never_branched(tmp_path):
     devices = jax.devices()[:1]
     long = trunk(BASE, [5, 10], decay=0.4)
-    assert long.train.steps == 6 and long.train.checkpoint_every == 3
-    run(long, tmp_path / "trunk", devices, watch=False)
-    config = branch(long, 5, decay=0.4)
+    assert long.train.steps == 6
+    config, longest = (branch(long, total, decay=0.4) for total in (5, 10))
+    execution = ExecutionConfig(log_every=1)
+    kept = keep_branching_points(execution, [config, longest])
+    assert kept.checkpoint_every == 3
+    run(long, tmp_path / "trunk", kept, devices, show_progress=False)
     assert branch_off(tmp_path / "trunk", config, tmp_path / "branch") == 3
-    run(config, tmp_path / "branch", devices, watch=False)
-    run(config, tmp_path / "alone", devices, watch=False)
+    run(config, tmp_path / "branch", execution, devices, show_progress=False)
+    run(config, tmp_path / "alone", execution, devices, show_progress=False)
     mesh = make_mesh(MeshConfig(data=1), devices)
     with jax.set_mesh(mesh):
         ends = [restore(tmp_path / name, mesh).model for name in ("branch", "alone")]

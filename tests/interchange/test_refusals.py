@@ -102,7 +102,7 @@ def test_what_a_family_cannot_express(family, changes, words):
 
 
 def test_settings_of_training_are_no_obstacle():
-    config = tiny_dense(dropout=0.1, remat="full", compute_dtype="bfloat16")
+    config = tiny_dense(dropout=0.1, compute_dtype="bfloat16")
     assert choose_family(config).name == "llama"
 
 

@@ -24,6 +24,7 @@ from jaxgen.models.parameters import named_parameters
 from jaxgen.objectives.next_token import NextToken
 from jaxgen.ops.attention.masks import BlockCausal, Causal, Chunked, Window
 from jaxgen.ops.moe_config import MoEConfig
+from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.mesh import make_mesh
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.loading import put_batch
@@ -33,9 +34,10 @@ CONFIGS = {
     "dense": tiny_gpt2(
         biases=(*ALL_BIASES, "logits"), gated=True, logit_soft_cap=20.0,
     ),
-    "untied": tiny_dense(tie_embeddings=False, gated=False, remat="full"),
-    "moe": tiny_moe(remat="dots"),
+    "untied": tiny_dense(tie_embeddings=False, gated=False),
+    "moe": tiny_moe(),
 }  # fmt: skip
+LAYOUTS = {"untied": Layout(remat="full"), "moe": Layout(remat="dots")}
 
 # Axes that no family's tiny member has; these run on the meshes that split most.
 AXES = {
@@ -51,9 +53,10 @@ AXES = {
 }
 
 
-def loss_and_gradients(config, mesh):
+def loss_and_gradients(name, mesh):
+    config = (CONFIGS | AXES)[name]
     with jax.set_mesh(mesh):
-        model = build(config)
+        model = build(config, LAYOUTS.get(name))
         batch = random_batch()
         # The first tokens of a segment see one another where the model lets blocks do so.
         batch = dataclasses.replace(batch, block_ids=np.maximum(batch.positions, 5))
@@ -73,7 +76,7 @@ def loss_and_gradients(config, mesh):
 
 @functools.cache
 def on_one_device(name):
-    return loss_and_gradients((CONFIGS | AXES)[name], one_device_mesh())
+    return loss_and_gradients(name, one_device_mesh())
 
 
 @pytest.mark.parametrize(
@@ -85,7 +88,7 @@ def on_one_device(name):
     ],
 )
 def test_loss_and_gradients_do_not_depend_on_the_mesh(name, mesh):
-    loss, sums, gradients = loss_and_gradients((CONFIGS | AXES)[name], make_mesh(MESHES[mesh]))
+    loss, sums, gradients = loss_and_gradients(name, make_mesh(MESHES[mesh]))
     expected_loss, expected_sums, expected_gradients = on_one_device(name)
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-6)
     for name, expected in expected_sums.items():
@@ -101,4 +104,4 @@ def test_loss_and_gradients_do_not_depend_on_the_mesh(name, mesh):
 @pytest.mark.parametrize("name", ["expert_choice", "weighed_input"])
 def test_a_capacity_of_rows_is_refused_where_rows_are_split(name):
     with pytest.raises(ShardingError, match=r"capacity_factor=.*set mesh.sequence=1"):
-        loss_and_gradients(AXES[name], make_mesh(MESHES["sequence"]))
+        loss_and_gradients(name, make_mesh(MESHES["sequence"]))

@@ -10,8 +10,8 @@ from support.helpers import build, one_device_mesh, random_batch, tiny_dense, ti
 from jaxgen.errors import ConfigError
 from jaxgen.objectives.base import Loss
 from jaxgen.objectives.next_token import NextToken
-from jaxgen.sharding.rules import Rules
 from jaxgen.training.config import TrainConfig
+from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.program import build_program
 
 
@@ -61,8 +61,8 @@ class Contrastive:
 
 def test_an_objective_that_does_not_add_over_microbatches_is_not_accumulated():
     mesh = one_device_mesh()
-    once = TrainConfig(steps=1, batch_size=8, length=32)
-    build_program(tiny_dense(), once, mesh, Rules(), Contrastive())
-    twice = dataclasses.replace(once, accumulation=2)
+    train = TrainConfig(steps=1, batch_size=8, length=32)
+    build_program(tiny_dense(), train, mesh, objective=Contrastive())
+    twice = ExecutionConfig(accumulation=2)
     with pytest.raises(ConfigError, match=r"accumulation=2.*Contrastive.*set it to 1"):
-        build_program(tiny_dense(), twice, mesh, Rules(), Contrastive())
+        build_program(tiny_dense(), train, mesh, twice, Contrastive())

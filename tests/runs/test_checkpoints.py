@@ -22,7 +22,7 @@ from jaxgen.runs.run_directory import RunDirectory, read_metrics
 
 
 def program_on(mesh):
-    return build_program(tiny_dense(), TrainConfig(steps=1, length=32), mesh, Rules())
+    return build_program(tiny_dense(), TrainConfig(steps=1, length=32), mesh)
 
 
 def save(folder, mesh, steps=(1,)):

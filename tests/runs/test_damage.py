@@ -17,7 +17,7 @@ from jaxgen.training.program import build_program
 
 @pytest.fixture(scope="module")
 def program():
-    return build_program(tiny_dense(), TrainConfig(steps=9, length=32), one_device_mesh(), Rules())
+    return build_program(tiny_dense(), TrainConfig(steps=9, length=32), one_device_mesh())
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def test_a_save_that_fails_gives_one_error_and_spares_the_others(
 
 def test_another_model_is_refused_by_its_step(saved):
     train = TrainConfig(steps=9, length=32)
-    wider = build_program(tiny_dense(mlp_dim=128), train, one_device_mesh(), Rules())
+    wider = build_program(tiny_dense(mlp_dim=128), train, one_device_mesh())
     with pytest.raises(CheckpointError, match="step 2"):
         restore(saved, wider)
 

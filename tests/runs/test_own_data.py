@@ -15,6 +15,7 @@ from jaxgen.runs.config import RunConfig
 from jaxgen.runs.run import run
 from jaxgen.runs.run_directory import RunDirectory, read_metrics
 from jaxgen.training.config import TrainConfig
+from jaxgen.training.execution import ExecutionConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,11 +70,11 @@ def test_data_of_ones_own_is_trained_on_and_evaluated(tmp_path):
     config = RunConfig(
         tiny_dense(vocab_size=320),
         data,
-        TrainConfig(steps=6, batch_size=8, length=24, log_every=2, checkpoint_every=3),
+        TrainConfig(steps=6, batch_size=8, length=24),
         evaluation=EvaluationConfig(num_batches=1, batch_size=8),
     )
     directory = RunDirectory(tmp_path / "run")
-    record = run(config, directory.path, watch=False).record
+    record = run(config, directory.path, ExecutionConfig(log_every=2), show_progress=False).record
     assert record["finished"] and record["tasks"] == ["rhythms"] and record["rhythms"] == 48
     rows = read_metrics(directory.metrics_file)
     assert [row["step"] for row in rows] == [2, 4, 6]

@@ -30,12 +30,12 @@ model.vocab_size = 320
 
 train.steps = 60
 train.batch_size = 4
-train.accumulation = 2
-train.noise_scale = True
+execution.accumulation = 2
+execution.noise_scale = True
 train.length = 64
-train.log_every = 4
-train.checkpoint_every = 8
-train.keep_checkpoints = 3
+execution.log_every = 4
+execution.checkpoint_every = 8
+execution.keep_checkpoints = 3
 warmup_cosine.peak = 1e-3
 
 evaluation.num_examples = 8

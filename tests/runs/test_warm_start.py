@@ -11,10 +11,12 @@ from jaxgen.errors import CheckpointError, ConfigError
 from jaxgen.runs.warm_start import parent_of
 from jaxgen.runs.run import run
 from jaxgen.runs.run_directory import RunDirectory
+from jaxgen.sharding.mesh import MeshConfig
+from jaxgen.training.execution import ExecutionConfig
 
 
 def configured(name, *bindings, **changes):
-    config = base("train.steps=1", "mesh.data=1", *bindings)
+    config = base("train.steps=1", *bindings)
     return dataclasses.replace(config, name=name, **changes)
 
 
@@ -23,12 +25,14 @@ def parent(tmp_path_factory):
     """Two steps at a rate that moves the parameters far from where they began."""
     folder = tmp_path_factory.mktemp("runs") / "parent"
     bindings = ["train.steps=2", "warmup_cosine.peak=0.1", "warmup_cosine.warmup=0"]
-    return run(configured("parent", *bindings), folder, jax.devices()[:1], watch=False)
+    return run(configured("parent", *bindings), folder, devices=jax.devices()[:1], show_progress=False)
 
 
-def child(parent, tmp_path, *bindings, devices=1, **changes):
+def child(parent, tmp_path, *bindings, fsdp=1, **changes):
+    mesh, devices = MeshConfig(data=1, fsdp=fsdp), jax.devices()[:fsdp]
     config = configured("child", *bindings, initialize_from=str(parent.directory.path), **changes)
-    return run(config, tmp_path / "child", jax.devices()[:devices], watch=False).record
+    execution = ExecutionConfig(mesh=mesh)
+    return run(config, tmp_path / "child", execution, devices, show_progress=False).record
 
 
 def losses(record):
@@ -39,19 +43,19 @@ STILL = "warmup_cosine.peak=1e-12"
 
 
 @pytest.mark.parametrize(
-    ("bindings", "changes", "devices"),
+    ("bindings", "fsdp"),
     [
-        ([], {}, 1),
-        (["train.optimizer=@muon()"], {}, 1),  # Its state has another form than the parent's.
-        (["model.dropout=0.1", "model.remat='none'"], {}, 1),
-        (["mesh.data=1", "mesh.fsdp=2", "mesh.tensor=1"], {}, 2),
+        ([], 1),
+        (["train.optimizer=@muon()"], 1),  # Its state has another form than the parent's.
+        (["model.dropout=0.1"], 1),
+        ([], 2),
     ],
 )
-def test_it_begins_where_the_other_ended(bindings, changes, devices, parent, tmp_path):
+def test_it_begins_where_the_other_ended(bindings, fsdp, parent, tmp_path):
     """At a rate of nothing the child's losses are the parent's, and not those of fresh ones."""
-    told = child(parent, tmp_path, STILL, *bindings, devices=devices, **changes)
+    told = child(parent, tmp_path, STILL, *bindings, fsdp=fsdp)
     assert losses(told) == pytest.approx(losses(parent.record), rel=1e-4)
-    fresh = run(configured("fresh", STILL), tmp_path / "fresh", jax.devices()[:1], watch=False)
+    fresh = run(configured("fresh", STILL), tmp_path / "fresh", devices=jax.devices()[:1], show_progress=False)
     assert losses(fresh.record) != pytest.approx(losses(parent.record), rel=1e-2)
     said = told["initialized_from"]
     assert said["name"] == "parent" and said["steps"] == 2
@@ -71,14 +75,14 @@ def test_what_does_not_fit_is_refused_before_training(parent, tmp_path):
     assert "embedding" in str(error.value) and "Give the run the model of the other" in str(error)
     with pytest.raises(CheckpointError, match=r"nowhere, which is no run directory"):
         config = configured("child", initialize_from="../nowhere")
-        run(config, tmp_path / "child", jax.devices()[:1], watch=False)
+        run(config, tmp_path / "child", devices=jax.devices()[:1], show_progress=False)
     begun = RunDirectory(tmp_path / "begun")
     begun.prepare()
     begun.config_file.write_text(parent.directory.config_file.read_text())
     begun.write_record(parent.directory.read_record() | {"finished": False})
     with pytest.raises(CheckpointError, match="has not finished"):
         config = configured("child", initialize_from="../begun")
-        run(config, tmp_path / "other", jax.devices()[:1], watch=False)
+        run(config, tmp_path / "other", devices=jax.devices()[:1], show_progress=False)
 
 
 def test_an_import_need_not_have_been_trained(parent, tmp_path):
@@ -87,7 +91,7 @@ def test_an_import_need_not_have_been_trained(parent, tmp_path):
     record = imported.read_record() | {"finished": False, "imported_from": "llama"}
     imported.write_record(record)
     config = configured("child", STILL, initialize_from="../imported")
-    told = run(config, tmp_path / "child", jax.devices()[:1], watch=False).record
+    told = run(config, tmp_path / "child", devices=jax.devices()[:1], show_progress=False).record
     assert losses(told) == pytest.approx(losses(parent.record), rel=1e-4)
     assert told["initialized_from"]["imported_from"] == "llama"
     assert "flops" not in told["initialized_from"]
@@ -100,4 +104,4 @@ def test_other_tokens_are_refused(parent, tmp_path):
     copied.write_record(parent.directory.read_record() | {"codec_digest": "another"})
     config = configured("child", initialize_from="../copied")
     with pytest.raises(ConfigError, match="trained on tokens of another, and this run's are of"):
-        run(config, tmp_path / "child", jax.devices()[:1], watch=False)
+        run(config, tmp_path / "child", devices=jax.devices()[:1], show_progress=False)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from support.browser import assert_paints
-from support.tiny_sweep import base
+from support.tiny_sweep import EXECUTION, base
 
 from jaxgen.errors import StudyError
 from jaxgen.runs.run_directory import RunDirectory
@@ -26,7 +26,7 @@ def study(tmp_path_factory):
     runs = ladder(base(), [Change("small", {}), Change("large", {"model.mlp_dim": 16})], seeds=[3])
     short = dataclasses.replace(base().train, length=4)
     broken = dataclasses.replace(base(), name="broken", train=short)
-    sweep = Sweep("study", "1", [*runs, broken], after=save_samples)
+    sweep = Sweep("study", "1", [*runs, broken], after=save_samples, execution=EXECUTION)
     return folder, sweep, begin(sweep, folder)
 
 

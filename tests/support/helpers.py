@@ -20,8 +20,6 @@ from jaxgen.objectives.next_token import NextToken
 from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
-from jaxgen.sharding.rules import Rules
-from jaxgen.training.program import layout_of
 
 MESHES = {
     "data": MeshConfig(data=8),
@@ -98,7 +96,7 @@ def one_device_mesh() -> jax.sharding.Mesh:
 
 def build(config: TransformerConfig, layout: Layout | None = None, seed: int = 0) -> Transformer:
     """The model under the mesh in force."""
-    layout = layout_of(config, Rules()) if layout is None else layout
+    layout = Layout() if layout is None else layout
     return jax.jit(lambda: Transformer(config, nnx.Rngs(seed), layout))()
 
 

@@ -16,7 +16,6 @@ from jaxgen.batch import Batch, EncoderInput
 from jaxgen.configuration import load
 from jaxgen.models.config import TransformerConfig
 from jaxgen.sharding.mesh import make_mesh
-from jaxgen.sharding.rules import Rules
 from jaxgen.training.config import TrainConfig
 from jaxgen.training.loading import put_batch
 from jaxgen.training.program import build_program
@@ -70,7 +69,7 @@ def curves(family: str, mesh_name: str) -> dict[str, list[float]]:
         source_length=64 if config.has_encoder else None,
         schedule=WarmupCosine(peak=1e-3, warmup=3),
     )
-    program = build_program(config, train, mesh, Rules(), objective_of(family))
+    program = build_program(config, train, mesh, objective=objective_of(family))
     found: dict[str, list[float]] = {"objective": [], "nll": [], "gradient_norm": []}
     with jax.set_mesh(mesh):
         state = program.fresh_state()

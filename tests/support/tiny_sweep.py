@@ -8,11 +8,12 @@ from pathlib import Path
 from jaxgen.configuration import load
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.run_directory import RunDirectory, read_metrics
+from jaxgen.training.execution import ExecutionConfig
 
 ROOT = Path(__file__).parents[2]
 BINDINGS = [
     "model.num_layers=1", "model.embed_dim=8", "model.num_heads=1", "model.mlp_dim=8",
-    "train.steps=4", "train.batch_size=2", "train.length=64", "train.log_every=2",
+    "train.steps=4", "train.batch_size=2", "train.length=64",
     "evaluation.num_examples=4", "evaluation.num_batches=1", "evaluation.batch_size=4",
     "mixture.tasks=[@addition/task(), @prose/task()]",
     "mixture.weights={'addition': 0.5, 'prose': 0.5}",
@@ -22,6 +23,7 @@ FILE = """
 from pathlib import Path
 from jaxgen.configuration import load
 from jaxgen.sweeps import Sweep, axis, grid
+from jaxgen.training.execution import ExecutionConfig
 HERE = Path(__file__).parent
 
 def note(directory):
@@ -37,8 +39,14 @@ def fail_first(directory):
     note(directory)
 
 BASE = load(["runs/quickstart.gin"], {bindings!r})
-SWEEP = Sweep("tiny", "1", grid(BASE, axis("train.seed", range({runs}))), after={after})
+SWEEP = Sweep(
+    "tiny", "1", grid(BASE, axis("train.seed", range({runs}))), after={after},
+    execution=ExecutionConfig(log_every=2),
+)
 """
+
+
+EXECUTION = ExecutionConfig(log_every=2)
 
 
 def base(*bindings: str) -> RunConfig:

@@ -44,8 +44,9 @@ def test_shapes(shape, depth, width, heads, kv_heads, mlp):
 
 @pytest.mark.parametrize(("width", "heads"), [(8, 1), (20, 1), (32, 2), (48, 3)])
 def test_widths_have_as_many_heads_as_they_have_room_for(width, heads):
-    change = ModelShape(head_dim=16, mlp_ratio=3, multiple=4).change("a", 2, width, scan_unroll=2)
-    assert change.values["model.embed_dim"] == width and change.values["model.scan_unroll"] == 2
+    shape = ModelShape(head_dim=16, mlp_ratio=3, multiple=4)
+    change = shape.change("a", 2, width, scale_logits=True)
+    assert change.values["model.embed_dim"] == width and change.values["model.scale_logits"]
     assert change.values["model.num_heads"] == heads
     assert change.values["model.mlp_dim"] == 3 * width
 
@@ -109,12 +110,10 @@ def test_flops_are_the_same_for_every_size():
         assert 1e12 <= flops < 1.01e12
 
 
-def test_batches_divide_into_micro_batches():
-    train = dataclasses.replace(BASE.train, accumulation=4, batch_size=8)
-    base = dataclasses.replace(BASE, train=train)
-    rung = ScalingRules(
-        base, ModelShape(16, 16), TokensPerParameter(20), FixedHyperparameters(0.01, 10 * 32)
-    ).rung(1)
+def test_batches_divide_into_microbatches():
+    law = FixedHyperparameters(0.01, 10 * 32)
+    rules = ScalingRules(BASE, ModelShape(16, 16), TokensPerParameter(20), law, batch_multiple=4)
+    rung = rules.rung(1)
     assert rung.values["train.batch_size"] == 12  # 10 rows are 2.5 times 4
 
 

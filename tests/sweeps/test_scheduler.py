@@ -5,7 +5,7 @@ import os
 import signal
 import time
 
-from support.tiny_sweep import ROOT, base, command, done, steps_logged, write_file
+from support.tiny_sweep import EXECUTION, ROOT, base, command, done, steps_logged, write_file
 
 from jaxgen.cli import main
 from jaxgen.diagnostics.cooldown import branch, trunk
@@ -17,6 +17,7 @@ from jaxgen.sweeps.leases import read_attempts
 from jaxgen.sweeps.local_engine import LocalEngine
 from jaxgen.sweeps.run_sweep import run_sweep
 from jaxgen.sweeps.scheduler import run_all
+from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.schedules import WarmupStableDecay
 
 STEPS = [2, 4]
@@ -73,7 +74,8 @@ def test_a_process_that_dies_has_failed_and_a_hopeless_run_stops_early(tmp_path,
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
     runs = grid(base(), axis("train.seed", [0, 1]))
     rule = EarlyStopping(margin=1.0, after_tokens=512)
-    sweep = Sweep("hopeless", "1", runs, after=kill_itself, early_stopping=rule)
+    settings = {"early_stopping": rule, "execution": EXECUTION}
+    sweep = Sweep("hopeless", "1", runs, after=kill_itself, **settings)
     good, bad = sweep.directories(tmp_path)
     bad.path.mkdir()
     # A peer with a loss that no run can have.
@@ -92,12 +94,15 @@ def test_a_process_that_dies_has_failed_and_a_hopeless_run_stops_early(tmp_path,
 
 LADDER = """
 from jaxgen.sweeps import Change, Sweep, ladder
-from support.tiny_sweep import base
+from support.tiny_sweep import EXECUTION, base
 RUNGS = [
     Change(f"w{width}", {"model.embed_dim": width, "model.mlp_dim": width})
     for width in (32, 16, 8, 4)
 ]
-SWEEP = Sweep("ladder", "1", ladder(base(), RUNGS, [0]), held_out=["w32"], title="Four widths")
+SWEEP = Sweep(
+    "ladder", "1", ladder(base(), RUNGS, [0]), held_out=["w32"], title="Four widths",
+    execution=EXECUTION,
+)
 """
 
 
@@ -162,10 +167,12 @@ def test_a_run_waits_for_the_one_whose_parameters_it_begins_with(tmp_path, monke
 def test_cooldowns_branch_off_a_trunk(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
     schedule = WarmupStableDecay(peak=0.01, warmup=1)
-    one = dataclasses.replace(base().train, schedule=schedule, log_every=1)
+    one = dataclasses.replace(base().train, schedule=schedule)
     long = trunk(dataclasses.replace(base(), name="q", train=one), [4, 8], decay=0.5)
     runs = [branch(long, total, decay=0.5) for total in (8, 4)]
-    sweep = Sweep("cooldowns", "1", [*runs, long], branches={run.name: long.name for run in runs})
+    branches = {run.name: long.name for run in runs}
+    execution = ExecutionConfig(log_every=1, checkpoint_every="100%")
+    sweep = Sweep("cooldowns", "1", [*runs, long], execution=execution, branches=branches)
     assert run_sweep(sweep, tmp_path, LocalEngine(sweep, tmp_path, 2)) == 0
     assert "3 finished" in capsys.readouterr().out
     directories = sweep.directories(tmp_path)

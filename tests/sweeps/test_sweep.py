@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 import pytest
-from support.tiny_sweep import base, write_file
+from support.tiny_sweep import EXECUTION, base, write_file
 
 from jaxgen.cli import main
 from jaxgen.configuration import to_gin
@@ -190,7 +190,7 @@ def test_a_sweep_is_shown_with_its_costs(tmp_path, capsys):
 
 def test_speeds_are_measured_for_the_largest_and_the_smallest_run():
     small, large = grid(base("train.batch_size=8"), axis("model.embed_dim", [8, 16]))
-    speeds = measure_speeds([small, large])
+    speeds = measure_speeds([small, large], EXECUTION)
     assert len(speeds.by_size) == 2 and "steps of 2 run(s)" in speeds.source
     seconds = [speeds.seconds(run) for run in (small, large)]
     flops = [cost_of(run).flops for run in (small, large)]
@@ -199,7 +199,7 @@ def test_speeds_are_measured_for_the_largest_and_the_smallest_run():
         assert time is not None and count / fast <= time * 1.001 and time <= count / slow * 1.001
     model: Any = RUN.model
     wide = dataclasses.replace(model, embed_dim=2**15, mlp_dim=2**15)
-    none = measure_speeds([dataclasses.replace(RUN, model=wide)])
+    none = measure_speeds([dataclasses.replace(RUN, model=wide)], EXECUTION)
     assert not none.by_size and "too large to be measured here" in none.source
 
 

@@ -13,9 +13,9 @@ from jaxgen.configuration import load
 from jaxgen.errors import ConfigError, ShardingError
 from jaxgen.runs.checkpoints import Checkpoints
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
-from jaxgen.sharding.rules import Rules
 from jaxgen.training.batch_sizes import LinearRamp, SteppedRamp, batch_sizes
 from jaxgen.training.config import TrainConfig
+from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.loading import open_data
 from jaxgen.training.loop import fit
 from jaxgen.training.program import build_program
@@ -77,18 +77,22 @@ def test_what_does_not_fit_is_named_before_anything_is_compiled():
     with pytest.raises(ConfigError, match=r"increment=5 does not lead from .*start=2 to .*=8"):
         TrainConfig(steps=1, batch_size=8, batch_ramp=LinearRamp(2, 5, 100))
     with pytest.raises(ConfigError, match=r"a batch of 6 in train\.batch_ramp"):
-        TrainConfig(steps=1, batch_size=8, accumulation=2, batch_ramp=LinearRamp(4, 2, 1e5))
+        ExecutionConfig(accumulation=2).microbatch_size(
+            TrainConfig(steps=1, batch_size=8, batch_ramp=LinearRamp(4, 2, 1e5))
+        )
+    with pytest.raises(ConfigError, match=r"batch_size=8 does not divide into .*accumulation=3"):
+        ExecutionConfig(accumulation=3).microbatch_size(TrainConfig(steps=1, batch_size=8))
     train = TrainConfig(steps=1, batch_size=16, length=32, batch_ramp=LinearRamp(4, 12, 1e4))
     with pytest.raises(ShardingError, match="= 4 is not divided by the mesh axes data=8"):
-        build_program(tiny_dense(), train, make_mesh(MeshConfig(data=8)), Rules())
+        build_program(tiny_dense(), train, make_mesh(MeshConfig(data=8)))
 
 
 def test_a_run_stopped_in_the_ramp_goes_on_as_if_it_had_not(tmp_path):
     mixture = load(["mixtures/quickstart.gin"], root="mixture")
     train = TrainConfig(
-        steps=8, batch_size=8, length=32, accumulation=2, log_every=1, checkpoint_every=4,
-        batch_ramp=SteppedRamp((2, 4), (3, 6)),
+        steps=8, batch_size=8, length=32, batch_ramp=SteppedRamp((2, 4), (3, 6)),
     )  # fmt: skip
+    execution = ExecutionConfig(accumulation=2, log_every=1, checkpoint_every=4)
 
     class Rows:
         def __init__(self):
@@ -102,7 +106,7 @@ def test_a_run_stopped_in_the_ramp_goes_on_as_if_it_had_not(tmp_path):
 
     def trained(folder, steps):
         mesh, rows = one_device_mesh(), Rows()
-        program = build_program(tiny_dense(vocab_size=320), train, mesh, Rules())
+        program = build_program(tiny_dense(vocab_size=320), train, mesh, execution)
         program = dataclasses.replace(program, total_steps=steps)
         with jax.set_mesh(mesh), Checkpoints(folder) as checkpoints:
             data = open_data(mixture, train, steps)

@@ -21,7 +21,7 @@ MODEL = tiny_dense(num_kv_heads=8, mlp_dim=96, tie_embeddings=False, vocab_size=
 def compiled_step(mesh_config):
     """The step's HLO text, and the shape of each parameter of one layer."""
     mesh = make_mesh(mesh_config)
-    program = build_program(MODEL, TrainConfig(steps=1, length=32), mesh, Rules())
+    program = build_program(MODEL, TrainConfig(steps=1, length=32), mesh)
     with jax.set_mesh(mesh):
         step = make_train_step(program.objective, program.optimizer, clip_norm=1.0)
         batch = put_batch(random_batch(vocab_size=128), mesh, Rules())
@@ -95,7 +95,7 @@ def test_a_deeper_model_is_not_a_longer_program():
     for layers in (6, 48):
         config = TrainConfig(steps=1, length=32)
         mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
-        program = build_program(tiny_dense(num_layers=layers), config, mesh, Rules())
+        program = build_program(tiny_dense(num_layers=layers), config, mesh)
         with jax.set_mesh(mesh):
             step = make_train_step(program.objective, program.optimizer)
             batch = put_batch(random_batch(), mesh, Rules())

@@ -43,7 +43,7 @@ def test_microbatches_are_stretches_of_the_rows():
 @pytest.mark.parametrize("name", sorted(MESHES))
 def test_a_process_reads_the_rows_of_its_devices(name):
     """The only process here has all devices, and so all rows."""
-    rows = process_rows(make_mesh(MESHES[name]), Rules(), micro_batch_size=8)
+    rows = process_rows(make_mesh(MESHES[name]), Rules(), microbatch_size=8)
     assert rows(8) == list(range(8)) and rows(24) == list(range(24))
     assert process_rows(make_mesh(MESHES[name]), Rules(), 8, process=1)(8) == []
 

@@ -15,6 +15,7 @@ from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.batch_sizes import SteppedRamp
 from jaxgen.training.config import TrainConfig
+from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.loading import put_batch
 from jaxgen.training.metrics import Window
 from jaxgen.training.noise_scale import GradientNoise, gradient_noise
@@ -119,16 +120,17 @@ def test_a_window_continues_from_a_record_of_before_metrics_had_names():
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("accumulation", "ramp", "message"),
     [
-        ({}, "accumulation=1"),
-        ({"accumulation": 2, "batch_ramp": SteppedRamp((4,), (10,))}, "a batch of 4"),
+        (1, None, "accumulation=1"),
+        (2, SteppedRamp((4,), (10,)), "a batch of 4"),
     ],
 )
-def test_every_batch_must_have_parts_to_compare(changes, message):
+def test_every_batch_must_have_parts_to_compare(accumulation, ramp, message):
+    train = TrainConfig(steps=20, batch_size=8, batch_ramp=ramp)
     with pytest.raises(ConfigError, match=message):
-        TrainConfig(steps=20, batch_size=8, noise_scale=True, **changes)
-    TrainConfig(steps=20, batch_size=8, **changes)
+        ExecutionConfig(accumulation=accumulation, noise_scale=True).microbatch_size(train)
+    ExecutionConfig(accumulation=accumulation).microbatch_size(train)
 
 
 def uneven_batch():
@@ -164,8 +166,8 @@ def steps(model, batches, fsdp=1):
 
 
 def program_of(model, mesh):
-    config = TrainConfig(steps=9, batch_size=ROWS, length=32, accumulation=PARTS, noise_scale=True)
-    return build_program(model, config, mesh, Rules())
+    config = TrainConfig(steps=9, batch_size=ROWS, length=32)
+    return build_program(model, config, mesh, ExecutionConfig(accumulation=PARTS, noise_scale=True))
 
 
 def gradients_apart(model, batch):

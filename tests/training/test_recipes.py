@@ -10,7 +10,6 @@ from support.helpers import one_device_mesh
 
 from jaxgen.configuration import load
 from jaxgen.runs.config import RunConfig
-from jaxgen.sharding.rules import Rules
 from jaxgen.training.durations import parse_duration
 from jaxgen.training.program import build_program
 
@@ -49,7 +48,7 @@ def schedule_of(config: RunConfig):
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_makes_a_run_of_its_familys_tiny_member(recipe):
     config = run_of(recipe)
-    program = build_program(config.model, config.train, one_device_mesh(), Rules())
+    program = build_program(config.model, config.train, one_device_mesh())
     assert program.total_steps > 0
     assert np.isfinite(float(program.schedule(program.total_steps // 2)))
 

@@ -12,6 +12,7 @@ from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.sharding.mesh import make_mesh
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.config import TrainConfig
+from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.loading import put_batch
 from jaxgen.training.optimizers.adafactor import Adafactor
 from jaxgen.training.optimizers.adamw import AdamW
@@ -28,8 +29,8 @@ GENTLE = WarmupCosine(peak=1e-3, warmup=10)
 def train(model, mesh, steps, accumulation=1, batch_seed=None, **changes):
     """Per-step losses and metrics, and the final state as named numpy arrays."""
     settings = {"steps": 100, "batch_size": 8, "length": 32, "schedule": CONSTANT} | changes
-    config = TrainConfig(**settings, accumulation=accumulation)
-    program = build_program(model, config, mesh, Rules())
+    config = TrainConfig(**settings)
+    program = build_program(model, config, mesh, ExecutionConfig(accumulation=accumulation))
     rows = []
     with jax.set_mesh(mesh):
         state = program.fresh_state()
@@ -79,7 +80,7 @@ def test_adamw_is_the_papers_update_and_spares_scales_and_biases():
     mesh = one_device_mesh()
     rows, first, last = train(config, mesh, 1, optimizer=adamw, clip_norm=None)
     with jax.set_mesh(mesh):
-        program = build_program(config, TrainConfig(steps=1, length=32), mesh, Rules())
+        program = build_program(config, TrainConfig(steps=1, length=32), mesh)
         decays = {
             name: bool(flag.get_value())
             for name, flag in named_parameters(decayed(program.fresh_state().model))
@@ -120,7 +121,7 @@ def test_clipping_scales_the_gradient_to_the_norm():
 
 
 @pytest.mark.parametrize("accumulation", [2, 4])
-def test_micro_batches_give_the_gradient_of_the_whole(accumulation):
+def test_microbatches_give_the_gradient_of_the_whole(accumulation):
     whole, _, at_once = train(tiny_dense(), one_device_mesh(), 3)
     parts, _, in_parts = train(tiny_dense(), one_device_mesh(), 3, accumulation=accumulation)
     for one, other in zip(whole, parts, strict=True):
@@ -149,7 +150,7 @@ def test_a_tasks_figures_are_sums_over_its_tokens():
 
 def test_the_state_is_donated():
     mesh = one_device_mesh()
-    program = build_program(tiny_dense(), TrainConfig(steps=1, length=32), mesh, Rules())
+    program = build_program(tiny_dense(), TrainConfig(steps=1, length=32), mesh)
     with jax.set_mesh(mesh):
         state = program.fresh_state()
         step = make_train_step(program.objective, program.optimizer)

@@ -45,7 +45,7 @@ def seconds_to_compile(num_layers: int) -> float:
         num_layers=num_layers, embed_dim=128, num_heads=4, vocab_size=512, mlp_dim=384
     )
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
-    program = build_program(model, TrainConfig(steps=1, batch_size=4, length=128), mesh, Rules())
+    program = build_program(model, TrainConfig(steps=1, batch_size=4, length=128), mesh)
     ones = np.ones((4, 128), np.int32)
     batch = Batch(ones, ones, ones.astype(np.float32), 0 * ones, ones, 0 * ones)
     with jax.set_mesh(mesh):

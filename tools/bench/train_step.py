@@ -28,6 +28,7 @@ from jaxgen.process import prepare_process
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.config import TrainConfig
+from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.loading import put_batch
 from jaxgen.training.program import build_program
 from jaxgen.training.step import make_train_step
@@ -77,12 +78,12 @@ def main() -> None:
     title = f"{arguments.layers} x {arguments.embed}, {jax.devices()[0].device_kind}"
     print_table(title, seconds, baseline, tokens)
     if arguments.peak_tflops:
-        flops = tokens * training_flops_per_token(model_config(config, "float32", 1), config.length)
+        flops = tokens * training_flops_per_token(model_config(config, "float32"), config.length)
         best = flops / float(np.median(seconds["jaxgen"])) / 1e12
         print(f"jaxgen: {best:.1f} TFLOP/s, {100 * best / arguments.peak_tflops:.1f} % of the peak")
 
 
-def model_config(config: PeerConfig, dtype: Dtype, unroll: int) -> TransformerConfig:
+def model_config(config: PeerConfig, dtype: Dtype) -> TransformerConfig:
     """jaxgen's configuration of the peers' model."""
     return TransformerConfig(
         num_layers=config.num_layers,
@@ -99,16 +100,15 @@ def model_config(config: PeerConfig, dtype: Dtype, unroll: int) -> TransformerCo
         gated=False,
         biases=("norm",),
         compute_dtype=dtype,
-        scan_unroll=unroll,
     )
 
 
 def jaxgen_step(config: PeerConfig, dtype: Dtype, unroll: int) -> Callable[[], object]:
     """A call that takes one step of training and waits for it."""
-    model = model_config(config, dtype, unroll)
+    model = model_config(config, dtype)
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
     train = TrainConfig(steps=1000, batch_size=config.batch_size, length=config.length)
-    program = build_program(model, train, mesh, Rules())
+    program = build_program(model, train, mesh, ExecutionConfig(scan_unroll=unroll))
     shape = (config.batch_size, config.length)
     random = np.random.default_rng(0)
     tokens = random.integers(0, config.vocab_size, (shape[0], shape[1] + 1), dtype=np.int32)

@@ -1,0 +1,62 @@
+"""history.jsonl: a line for every start of a run, with how it was executed and what changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import platform
+import shlex
+import socket
+import sys
+from typing import Any
+
+from jaxgen.files import append_rows, read_rows
+from jaxgen.training.execution import ExecutionConfig
+from jaxgen.training.program import Program
+
+CHANGING = ("started", "step", "process_id", "changed")
+"""What differs from start to start by itself."""
+
+
+def append_start(path: pathlib.Path, program: Program, step: int, facts: dict[str, Any]) -> None:
+    """Appends a line about a process that starts or continues a run.
+
+    Args:
+      path: of history.jsonl.
+      program: what it is about to execute.
+      step: the newest checkpoint's, from which it continues; 0 if there is none.
+      facts: when and with what versions, see `provenance.environment`.
+    """
+    line = {
+        "step": step,
+        **facts,
+        "host": socket.gethostname(),
+        "process_id": os.getpid(),
+        "platform": platform.platform(),
+        "command": shlex.join(sys.argv),
+        "num_devices": program.mesh.size,
+        "execution": _execution(program.execution),
+    }
+    before, line = read_rows(path), json.loads(json.dumps(line))
+    line["changed"] = _changes(before[-1], line) if before else []
+    append_rows(path, [line])
+
+
+def _execution(execution: ExecutionConfig) -> dict[str, Any]:
+    trackers = [repr(tracker) for tracker in execution.trackers]
+    return dataclasses.asdict(execution) | {"trackers": trackers}
+
+
+def _changes(before: dict[str, Any], after: dict[str, Any], path: str = "") -> list[str]:
+    """Returns lines such as `execution.accumulation: 1 -> 4`."""
+    lines = []
+    for name in sorted({*before, *after} - set(CHANGING)):
+        old, new = before.get(name), after.get(name)
+        where = f"{path}.{name}" if path else name
+        if isinstance(old, dict) and isinstance(new, dict):
+            lines += _changes(old, new, where)
+        elif old != new:
+            lines.append(f"{where}: {old} -> {new}")
+    return lines

@@ -1,0 +1,96 @@
+"""How a run is executed: what may change whenever it is started again."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from jaxgen.errors import ConfigError
+from jaxgen.sharding.layout import Layout
+from jaxgen.sharding.mesh import MeshConfig
+from jaxgen.sharding.rules import Rules
+from jaxgen.training.config import TrainConfig
+from jaxgen.training.durations import DurationLike, parse_duration
+from jaxgen.training.tracking import TensorBoard, TrackerConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class ExecutionConfig:
+    """Settings that move nothing but the last bits of a run's losses; its data stays the same.
+
+    One exception: dropout, and what a router learns of its balance, are drawn and computed for each
+    microbatch, so there `accumulation` changes the noise of the gradient as well.
+
+    Attributes:
+      mesh: sizes of the mesh axes.
+      rules: which logical axis is split over which mesh axis.
+      remat: what the backward pass recomputes: "none", "dots" (all but matrix products) or "full".
+      scan_unroll: how many repeating units one iteration of the scan over layers holds, at most all
+        of them; more compiles longer and can run faster.
+      accumulation: microbatches that a (full) batch is worked through in, to save memory.
+      noise_scale: whether to measure the gradient noise scale, from how the gradients of a step's
+        microbatches differ; it needs 2 or more of them in every step.
+      data_workers: processes that make batches; 0: a thread does, which is enough for small models
+        and tasks that draw nothing.
+      log_every: between rows of metrics.jsonl, each the mean over that time: steps, or a duration
+        such as "1%" of the run.
+      checkpoint_every: between checkpoints, likewise; `evaluation.at_checkpoints` scores each.
+      keep_checkpoints: how many of the newest are kept.
+      trackers: receive the rows too, beside metrics.jsonl.
+    """
+
+    mesh: MeshConfig = MeshConfig()
+    rules: Rules = Rules()
+    remat: Literal["none", "dots", "full"] = "none"
+    scan_unroll: int = 1
+    accumulation: int = 1
+    noise_scale: bool = False
+    data_workers: int = 0
+    log_every: DurationLike = 10
+    checkpoint_every: DurationLike = 100
+    keep_checkpoints: int = 2
+    trackers: tuple[TrackerConfig, ...] = (TensorBoard(),)
+
+    def __post_init__(self):
+        for name in ("scan_unroll", "accumulation", "keep_checkpoints"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"execution.{name}={getattr(self, name)} must be positive.")
+        if self.data_workers < 0:
+            raise ConfigError(f"execution.data_workers={self.data_workers} must be 0 or more.")
+        for name in ("log_every", "checkpoint_every"):
+            if not parse_duration(getattr(self, name)).amount > 0:
+                raise ConfigError(f"execution.{name}={getattr(self, name)!r} must be positive.")
+
+    @property
+    def layout(self) -> Layout:
+        """The layout that a model is built with."""
+        return Layout(self.rules, self.remat, self.scan_unroll)
+
+    def microbatch_size(self, train: TrainConfig) -> int:
+        """Returns the rows that are worked through at once.
+
+        Raises:
+          ConfigError: if a batch of the run does not divide into microbatches, or is a single one
+            where they are to be compared.
+        """
+        size, rest = divmod(train.batch_size, self.accumulation)
+        if rest:
+            raise ConfigError(
+                f"train.batch_size={train.batch_size} does not divide into "
+                f"execution.accumulation={self.accumulation} microbatches."
+            )
+        for batch_size in (stage.batch_size for stage in train.batch_sizes.stages):
+            if batch_size > size and batch_size % size:
+                raise ConfigError(
+                    f"a batch of {batch_size} in train.batch_ramp is no multiple of {size}, the "
+                    f"microbatch of train.batch_size={train.batch_size} with "
+                    f"execution.accumulation={self.accumulation}."
+                )
+            if self.noise_scale and batch_size < 2 * size:
+                raise ConfigError(
+                    f"execution.noise_scale=True compares the microbatches of a step, and a batch "
+                    f"of {batch_size} is a single one of {size} rows (train.batch_size / "
+                    f"execution.accumulation); raise execution.accumulation={self.accumulation} so "
+                    "that each batch has 2 or more, or set execution.noise_scale=False."
+                )
+        return size
