@@ -272,6 +272,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run_dir", required=True, help="the directory of a run")
     parser.add_argument("--step", type=int, help="which checkpoint; the newest if unset")
+    parser.add_argument("--ema", action="store_true", help="the averages of train.ema_decay")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     prepare_process()
     mesh = make_mesh(MeshConfig())
     with jax.set_mesh(mesh):
-        restored = restore(arguments.run_dir, mesh, arguments.step)
+        restored = restore(arguments.run_dir, mesh, arguments.step, ema=arguments.ema or None)
         settings = restored.config.evaluation
         if arguments.gin_files or arguments.bindings:
             settings = load(arguments.gin_files, arguments.bindings, root="evaluation")
@@ -34,6 +34,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
             settings = dataclasses.replace(settings, num_examples=arguments.num_examples)
         # What a study reads of a run is not replaced by what it was asked besides.
         suite = f".{Path(arguments.gin_files[-1]).stem}" if arguments.gin_files else ""
+        if arguments.ema and not restored.config.evaluation.ema:
+            suite += ".ema"
         path = restored.directory.evaluations / f"{restored.step:08}{suite}.jsonl"
         train = restored.config.train
         summary = evaluate_model(

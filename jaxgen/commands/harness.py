@@ -26,7 +26,7 @@ def harness(arguments: argparse.Namespace) -> int:
     prepare_process()
     mesh = make_mesh(MeshConfig())
     with jax.set_mesh(mesh):
-        restored = restore(arguments.run_dir, mesh, arguments.step)
+        restored = restore(arguments.run_dir, mesh, arguments.step, ema=arguments.ema)
         train = restored.config.train
         batch_size = arguments.batch_size or restored.config.evaluation.batch_size
         scorer = Scorer(restored.model, batch_size, train.length, train.source_length)

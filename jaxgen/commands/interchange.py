@@ -67,7 +67,7 @@ def import_checkpoint(arguments: argparse.Namespace) -> int:
         program = build_program(config.model, config.train, mesh, execution)
         with jax.set_mesh(mesh), Checkpoints(directory.checkpoints) as checkpoints:
             model = load_model(checkpoint, program.layout)
-            state = state_with(model, program.optimizer)
+            state = state_with(model, program.optimizer, config.train.ema_decay is not None)
             checkpoints.save(0, state, {"step": 0, "window": Window().to_record()})
         record = {"name": config.name, "version": config.version, "finished": False}
         record |= {"fingerprint": fingerprint(config), "imported_from": str(checkpoint.folder)}
@@ -89,7 +89,7 @@ def export_checkpoint(arguments: argparse.Namespace) -> int:
     prepare_process()
     mesh = make_mesh(MeshConfig())
     with jax.set_mesh(mesh):
-        restored = restore(arguments.run_dir, mesh, arguments.step)
+        restored = restore(arguments.run_dir, mesh, arguments.step, ema=arguments.ema)
         files, more = write_codec(restored.config.mixture.codec)
         family = choose_family(restored.transformer, arguments.family)
         if restored.transformer.has_encoder:

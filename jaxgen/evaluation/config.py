@@ -57,6 +57,7 @@ class EvaluationConfig:
       flag_contamination: whether all training texts are read for words that instances share with
         them; rows then say so, and the summary has exact matches without them.
       evaluators: evaluators of one's own; see `evaluation.base`.
+      ema: whether to score the averages of the parameters (train.ema_decay), not the last ones.
     """
 
     num_examples: int = 256
@@ -68,6 +69,7 @@ class EvaluationConfig:
     length: int | None = None
     flag_contamination: bool = False
     evaluators: tuple[Evaluator, ...] = ()
+    ema: bool = False
 
     def __post_init__(self):
         for name in ("num_examples", "num_batches", "batch_size"):

@@ -23,7 +23,7 @@ from jaxgen.evaluation.summary import summarise
 from jaxgen.files import write_atomically
 from jaxgen.objectives.base import Objective, Sum
 from jaxgen.sharding.layout import Layout
-from jaxgen.training.loading import put_batch
+from jaxgen.training.loading import check_batch_fits, put_batch
 
 
 def evaluate(
@@ -134,6 +134,7 @@ def heldout_losses(
 
     mesh = jax.sharding.get_mesh()
     rules = getattr(model, "layout", Layout()).rules
+    check_batch_fits("evaluation.batch_size", settings.batch_size, length, mesh, rules)
     parts: list[DataConfig] = [
         Mixture(task.name, (dataclasses.replace(task, epochs=None),)) for task in tasks_of(mixture)
     ]

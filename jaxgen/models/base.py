@@ -19,6 +19,8 @@ configuration is a frozen dataclass with these four methods, and can be bound in
         def batch_spec(self, *, batch_size, length, source_length=None):
             return token_batch_spec(batch_size, length)
 
+A part that is not to be trained, such as a text encoder, is made with `parameters.freeze`.
+
 Two methods of the model itself are optional. `after_update(metrics)` returns the model after what
 an optimiser's step does not do; `metrics` holds the step's means by name. `layout` is the static
 attribute by which a loss that splits the vocabulary finds the rules.

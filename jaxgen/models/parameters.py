@@ -59,7 +59,20 @@ def make_parameter(
     return nnx.Param(value, logical_axes=logical_axes)
 
 
-def gather(parameter: nnx.Param, dtype: Any) -> jax.Array:
+class Frozen(nnx.Variable):
+    """A variable that is stored, split and computed with, but neither trained nor decayed."""
+
+
+def freeze(module: Any) -> Any:
+    """Returns a module, such as a text encoder inside a model, with all its parameters frozen."""
+
+    def frozen(parameter: nnx.Variable) -> Frozen:
+        return Frozen(parameter.get_value(), **parameter.get_metadata())
+
+    return jax.tree.map(frozen, module, is_leaf=lambda x: isinstance(x, nnx.Variable))
+
+
+def gather(parameter: nnx.Variable, dtype: Any) -> jax.Array:
     """Returns a parameter ready to compute: cast, so that fewer bytes travel, then whole over fsdp.
 
     A leading "layers" axis has been scanned away by the time a block computes.
@@ -68,9 +81,13 @@ def gather(parameter: nnx.Param, dtype: Any) -> jax.Array:
     return reshard(parameter[...].astype(dtype), current_layout().rules.gathered(axes))
 
 
-def named_parameters(model: Any) -> Iterator[tuple[str, nnx.Param]]:
+def named_parameters(model: Any) -> Iterator[tuple[str, nnx.Variable]]:
     """Yields (dotted name, parameter) of every parameter of a model, abstract or real."""
-    leaves = jax.tree_util.tree_leaves_with_path(model, is_leaf=lambda x: isinstance(x, nnx.Param))
+
+    def is_variable(node: Any) -> bool:
+        return isinstance(node, nnx.Variable)
+
+    leaves = jax.tree_util.tree_leaves_with_path(model, is_leaf=is_variable)
     for path, parameter in leaves:
         yield path_name(path), parameter
 

@@ -52,6 +52,11 @@ class RunConfig:
                 f"set it to {-(-codec_size // 64) * 64}."
             )
         train = self.train
+        if self.evaluation.ema and train.ema_decay is None:
+            raise ConfigError(
+                "evaluation.ema=True scores averages of the parameters, which the run does not "
+                "keep: set train.ema_decay, such as 0.999."
+            )
         self.model.batch_spec(
             batch_size=train.batch_size, length=train.length, source_length=train.source_length
         )

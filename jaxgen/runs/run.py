@@ -105,7 +105,7 @@ def run(
 
         def score(step: int, state: TrainState) -> dict[str, Any]:
             return evaluate(
-                state.model,
+                state.averaged_model if config.evaluation.ema else state.model,
                 config.objective,
                 config.mixture,
                 config.evaluation,
@@ -160,6 +160,7 @@ def restore(
     mesh: jax.sharding.Mesh,
     step: int | None = None,
     execution: ExecutionConfig | None = None,
+    ema: bool | None = False,
 ) -> Restored:
     """Reads a run's configuration and the model of a checkpoint onto a mesh.
 
@@ -170,9 +171,11 @@ def restore(
       mesh: any mesh that the model fits; not necessarily the one it was trained on.
       step: the checkpoint's; the newest by default.
       execution: gives the rules of the mesh; `ExecutionConfig()` by default.
+      ema: whether to take the averages of the parameters; None: as the run's evaluation does.
 
     Raises:
       CheckpointError: if there is no run, or no checkpoint that can be trusted.
+      ConfigError: if there are no averages, and they are asked for.
     """
     directory = RunDirectory(run_dir)
     if not directory.config_file.exists():
@@ -181,7 +184,11 @@ def restore(
             "name the --run_dir of a `jaxgen train`."
         )
     config: RunConfig = load_recorded(directory.config_file)
-    program = build_program(config.model, config.train, mesh, execution, config.objective)
+    program = build_program(
+        config.model, config.train, mesh, execution, config.objective, trains=False
+    )
     with Checkpoints(directory.checkpoints) as checkpoints:
         state, record = checkpoints.restore(program.abstract_state(), step)
-    return Restored(config, directory, record["step"], state.model)
+    ema = config.evaluation.ema if ema is None else ema
+    model = state.averaged_model if ema else state.model
+    return Restored(config, directory, record["step"], model)

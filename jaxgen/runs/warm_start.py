@@ -58,12 +58,14 @@ class Parent:
         # What is restored must be what was saved: the moments too, which are then let go.
         settings = self.config.train.optimizer
         optimizer = build_optimizer(settings, lambda count: 0.0, self.config.model)
-        saved = dataclasses.replace(program, model=self.config.model, optimizer=optimizer)
+        saved = dataclasses.replace(
+            program, model=self.config.model, train=self.config.train, optimizer=optimizer
+        )
         with Checkpoints(self.directory.checkpoints) as checkpoints:
             leaves = jax.tree.leaves(checkpoints.restore(saved.abstract_state())[0].model)
         # The structure is the child's: settings such as dropout are its own.
         model = jax.tree.unflatten(jax.tree.structure(program.abstract_state().model), leaves)
-        return state_with(model, program.optimizer)
+        return state_with(model, program.optimizer, program.train.ema_decay is not None)
 
 
 def open_parent(config: RunConfig, directory: RunDirectory, program: Program) -> Parent | None:

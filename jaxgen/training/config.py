@@ -28,6 +28,8 @@ class TrainConfig:
       optimizer: of the parameters.
       schedule: of the learning rate.
       clip_norm: gradients are scaled down to this global norm; None leaves them.
+      ema_decay: of exponential moving averages of the parameters, which `evaluation.ema` and
+        `--ema` use; at step t it is min(ema_decay, (1 + t) / (10 + t)). None: there are none.
     """
 
     steps: int | str
@@ -39,6 +41,7 @@ class TrainConfig:
     optimizer: Optimizer = AdamW()
     schedule: Schedule = WarmupCosine()
     clip_norm: float | None = 1.0
+    ema_decay: float | None = None
 
     def __post_init__(self):
         parse_duration(self.steps)
@@ -47,6 +50,8 @@ class TrainConfig:
                 raise ConfigError(f"train.{name}={getattr(self, name)} must be positive.")
         if self.source_length is not None and self.source_length < 1:
             raise ConfigError(f"train.source_length={self.source_length} must be positive.")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ConfigError(f"train.ema_decay={self.ema_decay} must lie in (0, 1).")
         # A ramp that does not lead to the full batch is refused.
         batch_sizes(self.batch_size, self.length, self.batch_ramp)
 

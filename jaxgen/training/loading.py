@@ -115,11 +115,11 @@ def process_rows(
 
 
 def check_batch_fits(
-    microbatch_size: int, length: int, mesh: jax.sharding.Mesh, rules: Rules
+    size_name: str, batch_size: int, length: int, mesh: jax.sharding.Mesh, rules: Rules
 ) -> None:
-    """Raises ShardingError if the mesh does not divide the microbatch or the length."""
+    """Raises ShardingError, by `size_name`, if the mesh does not divide a batch."""
     for name, size, axes in (
-        ("train.batch_size / execution.accumulation", microbatch_size, rules.batch),
+        (size_name, batch_size, rules.batch),
         ("train.length", length, rules.length),
     ):
         sizes = {axis: mesh.shape[axis] for axis in axis_names(axes)}

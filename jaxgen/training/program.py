@@ -81,10 +81,12 @@ class Program:
             accumulation,
             self.train.seed,
             self.execution.noise_scale,
+            self.train.ema_decay,
         )
 
     def _initial_state(self) -> TrainState:
-        return initial_state(self.model, self.optimizer, self.layout, self.train.seed)
+        train, has_ema = self.train, self.train.ema_decay is not None
+        return initial_state(self.model, self.optimizer, self.layout, train.seed, has_ema)
 
 
 def build_program(
@@ -93,6 +95,7 @@ def build_program(
     mesh: jax.sharding.Mesh,
     execution: ExecutionConfig | None = None,
     objective: Objective | None = None,
+    trains: bool = True,
 ) -> Program:
     """Checks that the pieces fit and derives what follows from them.
 
@@ -102,6 +105,7 @@ def build_program(
       mesh: where, such as `make_mesh(execution.mesh)`.
       execution: how it is executed on the mesh; `ExecutionConfig()` by default.
       objective: what is minimised; next-token prediction by default.
+      trains: whether batches must fit the mesh, which they need not to read a checkpoint.
 
     Raises:
       ShardingError: if the mesh does not divide a parameter or the batch.
@@ -119,9 +123,10 @@ def build_program(
         )
     microbatch_size = execution.microbatch_size(train)
     check_model_fits(model, execution.layout, mesh)
-    for stage in train.batch_sizes.stages:
+    for stage in train.batch_sizes.stages if trains else ():
         size = min(stage.batch_size, microbatch_size)
-        check_batch_fits(size, train.length, mesh, execution.rules)
+        name = "train.batch_size / execution.accumulation"
+        check_batch_fits(name, size, train.length, mesh, execution.rules)
     model.batch_spec(
         batch_size=train.batch_size, length=train.length, source_length=train.source_length
     )

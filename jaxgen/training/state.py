@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from jaxgen.errors import ConfigError
 from jaxgen.models.base import ModelConfig
+from jaxgen.models.parameters import Frozen
 from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.rules import mesh_is_set
 
@@ -23,12 +25,50 @@ class TrainState:
     Attributes:
       step: scalar int32, steps done.
       model: the parameters, as `ModelConfig.build` makes them.
-      optimizer_state: optax's, each moment in its parameter's layout.
+      optimizer_state: optax's, each moment in its parameter's layout; none of frozen parameters.
+      ema: exponential moving averages of the trained parameters, where `train.ema_decay` is set.
     """
 
     step: Any
     model: Any  # A pytree to optax, which knows no modules.
     optimizer_state: Any
+    ema: Any = None
+
+    @property
+    def averaged_model(self) -> Any:
+        """The model with its averages in place of the trained parameters.
+
+        Raises:
+          ConfigError: if there are none.
+        """
+        if self.ema is None:
+            raise ConfigError(
+                "the run keeps no averages of its parameters; train it with train.ema_decay, such "
+                "as 0.999, or use the parameters themselves."
+            )
+        return with_trained(self.model, self.ema)
+
+
+def trained(model: Any) -> Any:
+    """Returns a model's tree without its frozen parameters, which are None there."""
+    return jax.tree.map(
+        lambda node: None if isinstance(node, Frozen) else node, model, is_leaf=_is_variable
+    )
+
+
+def with_trained(model: Any, parameters: Any) -> Any:
+    """Returns a model with other values of what `trained` gives; frozen ones stay."""
+
+    def choose(new: Any, old: Any) -> Any:
+        return old if new is None else new
+
+    return jax.tree.map(
+        choose, parameters, model, is_leaf=lambda node: node is None or _is_variable(node)
+    )
+
+
+def _is_variable(node: Any) -> bool:
+    return isinstance(node, nnx.Variable)
 
 
 def initial_state(
@@ -36,15 +76,20 @@ def initial_state(
     optimizer: optax.GradientTransformation,
     layout: Layout,
     seed: int | jax.Array,
+    has_ema: bool = False,
 ) -> TrainState:
-    """The state before the first step; call it under `jax.jit` and a mesh to make it in place.
+    """Returns the state before the first step; under `jax.jit` and a mesh it is made in place.
 
     `seed` is a number, or a key where it is an argument of the jitted function.
     """
-    return state_with(config.build(nnx.Rngs(params=seed), layout), optimizer)
+    return state_with(config.build(nnx.Rngs(params=seed), layout), optimizer, has_ema)
 
 
-def state_with(model: Any, optimizer: optax.GradientTransformation) -> TrainState:
-    """The state before the first step, of parameters that are there; call under a mesh."""
+def state_with(
+    model: Any, optimizer: optax.GradientTransformation, has_ema: bool = False
+) -> TrainState:
+    """Returns the state before the first step, of parameters that are there; call under a mesh."""
     step = jnp.zeros((), jnp.int32, out_sharding=jax.P() if mesh_is_set() else None)
-    return TrainState(step, model, jax.jit(optimizer.init)(model))
+    parameters = trained(model)
+    ema = jax.tree.map(jnp.copy, parameters) if has_ema else None
+    return TrainState(step, model, jax.jit(optimizer.init)(parameters), ema)

@@ -12,7 +12,7 @@ import optax
 
 from jaxgen.objectives.base import Loss, Objective, Sum
 from jaxgen.training.noise_scale import gradient_noise
-from jaxgen.training.state import TrainState
+from jaxgen.training.state import TrainState, trained, with_trained
 
 
 @jax.tree_util.register_dataclass
@@ -24,7 +24,7 @@ class StepMetrics:
       objective: the loss that was minimised, a scalar.
       sums: the objective's metrics, see `objectives.base.Loss`.
       gradient_norm: global norm before clipping.
-      parameter_norm: global norm before the update.
+      parameter_norm: global norm of the trained parameters before the update.
       noise: a `GradientNoise` before clipping, its batches counted in rows, or None.
     """
 
@@ -42,23 +42,24 @@ def make_train_step(
     accumulation: int = 1,
     seed: int = 0,
     noise_scale: bool = False,
+    ema_decay: float | None = None,
 ) -> Callable[[TrainState, Any], tuple[TrainState, StepMetrics]]:
     """Returns the jitted step; the state given to it is donated.
 
     With `accumulation` above 1 the arrays of the batch are [accumulation, batch, ...]; the gradient
     is that of the whole batch, and the model's auxiliary losses are means over the microbatches.
     The key of a step is a function of (seed, step). `noise_scale`, with `accumulation` above 1,
-    asks for `StepMetrics.noise`.
+    asks for `StepMetrics.noise`. `ema_decay` is that of `TrainState.ema`, if the state has it.
     """
 
-    def loss_fn(model: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, Loss]:
-        loss = objective(model, batch, key)
+    def loss_fn(parameters: Any, model: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, Loss]:
+        loss = objective(with_trained(model, parameters), batch, key)
         return loss.total, loss
 
     differentiate = jax.grad(loss_fn, has_aux=True)
 
     def of_microbatch(model, batch: Any, key: jax.Array) -> tuple[Loss, Any, Any]:
-        gradients, loss = differentiate(model, batch, key)
+        gradients, loss = differentiate(trained(model), model, batch, key)
         if not noise_scale:
             return loss, gradients, None
         # The gradient is a sum over the weight; weight x |mean|^2 is |sum|^2 / weight.
@@ -95,19 +96,29 @@ def make_train_step(
         if squares is not None:
             rows = jax.tree.leaves(batch)[0].shape[1]
             noise = gradient_noise(squares / weight, gradient_norm**2, rows, accumulation * rows)
-        updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.model)
+        parameters = trained(state.model)
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, parameters)
         metrics = StepMetrics(
             objective=loss.total / weight,
             sums=loss.metrics,
             gradient_norm=gradient_norm,
-            parameter_norm=optax.tree.norm(state.model),
+            parameter_norm=optax.tree.norm(parameters),
             noise=noise,
         )
-        model: Any = optax.apply_updates(state.model, updates)
-        model = after_update(model, loss.metrics)
-        return TrainState(state.step + 1, model, optimizer_state), metrics
+        parameters: Any = optax.apply_updates(parameters, updates)
+        model = after_update(with_trained(state.model, parameters), loss.metrics)
+        ema = _moved(state.ema, trained(model), state.step, ema_decay)
+        return TrainState(state.step + 1, model, optimizer_state, ema), metrics
 
     return jax.jit(train_step, donate_argnums=0)
+
+
+def _moved(ema: Any, parameters: Any, step: jax.Array, decay: float | None) -> Any:
+    """Returns the averages after a step; early ones forget their beginning faster."""
+    if ema is None or decay is None:
+        return ema
+    kept = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda mean, new: kept * mean + (1 - kept) * new, ema, parameters)
 
 
 def after_update(model: Any, sums: dict[str, Sum]) -> Any:
