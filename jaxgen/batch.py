@@ -6,6 +6,7 @@ import dataclasses
 from typing import Annotated, Any
 
 import jax
+import jax.numpy as jnp
 
 TokenArray = Annotated[Any, ("batch", "length")]
 """An array with one entry for each token of each row.
@@ -65,3 +66,14 @@ class Batch:
     def shape(self) -> tuple[int, int]:
         """(batch, length)."""
         return self.tokens.shape
+
+
+def token_batch_spec(batch_size: int, length: int, source_length: int | None = None) -> Batch:
+    """Returns the shapes of packed token rows, with a source where its length is given."""
+
+    def rows(width: int, dtype: Any = jnp.int32) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((batch_size, width), dtype)
+
+    tokens = rows(length)
+    source = None if source_length is None else EncoderInput(*[rows(source_length)] * 3)
+    return Batch(tokens, tokens, rows(length, jnp.float32), *[tokens] * 3, encoder=source)

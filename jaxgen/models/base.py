@@ -32,10 +32,8 @@ import dataclasses
 from typing import Any, Protocol, runtime_checkable
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
-from jaxgen.batch import Batch, EncoderInput
 from jaxgen.models.parameters import named_parameters
 from jaxgen.sharding.checks import check_all_axes_split, check_layout
 from jaxgen.sharding.layout import Layout
@@ -87,17 +85,6 @@ class ModelConfig(Protocol):
           ConfigError: if the model cannot read rows of this length.
         """
         ...
-
-
-def token_batch_spec(batch_size: int, length: int, source_length: int | None = None) -> Batch:
-    """Returns the shapes of packed token rows, with a source where its length is given."""
-
-    def rows(width: int, dtype: Any = jnp.int32) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((batch_size, width), dtype)
-
-    tokens = rows(length)
-    source = None if source_length is None else EncoderInput(*[rows(source_length)] * 3)
-    return Batch(tokens, tokens, rows(length, jnp.float32), *[tokens] * 3, encoder=source)
 
 
 def abstract_model(config: ModelConfig, layout: Layout | None = None) -> Any:

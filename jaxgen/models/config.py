@@ -119,7 +119,7 @@ class TransformerConfig(StackConfig):
           ConfigError: rows longer than the learned positions, or a source where there is no
             encoder, or the reverse.
         """
-        from jaxgen.models.base import token_batch_spec
+        from jaxgen.batch import token_batch_spec
 
         if self.embedding_positions == "learned" and (self.max_length or 0) < length:
             raise ConfigError(

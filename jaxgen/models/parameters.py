@@ -69,7 +69,12 @@ def freeze(module: Any) -> Any:
     def frozen(parameter: nnx.Variable) -> Frozen:
         return Frozen(parameter.get_value(), **parameter.get_metadata())
 
-    return jax.tree.map(frozen, module, is_leaf=lambda x: isinstance(x, nnx.Variable))
+    return jax.tree.map(frozen, module, is_leaf=is_variable)
+
+
+def is_variable(node: Any) -> bool:
+    """Returns whether a node of a pytree is a parameter, frozen or not."""
+    return isinstance(node, nnx.Variable)
 
 
 def gather(parameter: nnx.Variable, dtype: Any) -> jax.Array:
@@ -83,10 +88,6 @@ def gather(parameter: nnx.Variable, dtype: Any) -> jax.Array:
 
 def named_parameters(model: Any) -> Iterator[tuple[str, nnx.Variable]]:
     """Yields (dotted name, parameter) of every parameter of a model, abstract or real."""
-
-    def is_variable(node: Any) -> bool:
-        return isinstance(node, nnx.Variable)
-
     leaves = jax.tree_util.tree_leaves_with_path(model, is_leaf=is_variable)
     for path, parameter in leaves:
         yield path_name(path), parameter

@@ -20,19 +20,15 @@ import orbax.checkpoint as ocp
 from flax import nnx
 
 from jaxgen.errors import CheckpointError
-from jaxgen.models.parameters import path_name
+from jaxgen.models.parameters import is_variable, path_name
 from jaxgen.runs.digests import digests
 from jaxgen.training.state import TrainState
 
 
 def flatten(state: Any) -> dict[str, Any]:
     """A pytree as a dictionary from dotted names to its arrays."""
-    leaves = jax.tree_util.tree_leaves_with_path(state, is_leaf=_is_parameter)
-    return {path_name(path): x.get_value() if _is_parameter(x) else x for path, x in leaves}
-
-
-def _is_parameter(leaf: Any) -> bool:
-    return isinstance(leaf, nnx.Variable)
+    leaves = jax.tree_util.tree_leaves_with_path(state, is_leaf=is_variable)
+    return {path_name(path): x.get_value() if is_variable(x) else x for path, x in leaves}
 
 
 class Checkpoints:
@@ -147,9 +143,9 @@ class Checkpoints:
                     f"the checkpoint of step {step} in {self.directory} is damaged: {name} does "
                     f"not have the digest it was saved with. {self._advice(step)}"
                 )
-        leaves, structure = jax.tree_util.tree_flatten(abstract_state, is_leaf=_is_parameter)
+        leaves, structure = jax.tree_util.tree_flatten(abstract_state, is_leaf=is_variable)
         values = [
-            x.replace(restored[name]) if _is_parameter(x) else restored[name]
+            x.replace(restored[name]) if is_variable(x) else restored[name]
             for name, x in zip(flat, leaves, strict=True)
         ]
         return jax.tree_util.tree_unflatten(structure, values), record

@@ -12,7 +12,7 @@ from flax import nnx
 
 from jaxgen.errors import ConfigError
 from jaxgen.models.base import ModelConfig
-from jaxgen.models.parameters import Frozen
+from jaxgen.models.parameters import Frozen, is_variable
 from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.rules import mesh_is_set
 
@@ -52,7 +52,7 @@ class TrainState:
 def trained(model: Any) -> Any:
     """Returns a model's tree without its frozen parameters, which are None there."""
     return jax.tree.map(
-        lambda node: None if isinstance(node, Frozen) else node, model, is_leaf=_is_variable
+        lambda node: None if isinstance(node, Frozen) else node, model, is_leaf=is_variable
     )
 
 
@@ -63,12 +63,8 @@ def with_trained(model: Any, parameters: Any) -> Any:
         return old if new is None else new
 
     return jax.tree.map(
-        choose, parameters, model, is_leaf=lambda node: node is None or _is_variable(node)
+        choose, parameters, model, is_leaf=lambda node: node is None or is_variable(node)
     )
-
-
-def _is_variable(node: Any) -> bool:
-    return isinstance(node, nnx.Variable)
 
 
 def initial_state(
