@@ -38,7 +38,7 @@ def append_rows(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
 
 
 def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
-    """All whole rows of a JSON-lines file; lines that a crash cut short are left out."""
+    """Returns all whole rows of a JSON-lines file, without lines that a crash cut short."""
     rows = []
     if path.exists():
         for line in path.read_text().splitlines():

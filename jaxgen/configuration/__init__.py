@@ -167,7 +167,7 @@ def check_files(
 
 
 def to_gin(config: Any, table: Table | None = None) -> str:
-    """The operative configuration: every field of the tree as gin text, in canonical form.
+    """Returns the operative configuration: every field of the tree as canonical gin text.
 
     `load_text(to_gin(config)) == config`, and equal trees give equal texts.
 
@@ -178,7 +178,7 @@ def to_gin(config: Any, table: Table | None = None) -> str:
 
 
 def fingerprint(config: Any, table: Table | None = None) -> str:
-    """12 hexadecimal digits that are equal for equal configurations."""
+    """Returns 12 hexadecimal digits that are equal for equal configurations."""
     return digest(to_gin(compared(config), table))
 
 

@@ -1,4 +1,4 @@
-"""What a configuration says before anything is built: names bound to values, and where."""
+"""Bindings: names bound to values, and where, before anything is built."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Reference:
 
 
 def macro_reference(name: str) -> Reference:
-    """`%name`. As in gin, its value is evaluated in the scope that its name is."""
+    """Returns `%name`, whose value is evaluated in the scope that its name is, as in gin."""
     return Reference(tuple(name.split("/")), MACRO)
 
 
@@ -78,12 +78,12 @@ class Lines:
 
 
 def label(scope: tuple[str, ...], name: str) -> str:
-    """`scope/name`; a macro is its `%name`."""
+    """Returns `scope/name`; of a macro, `%name`."""
     return "%" + "/".join(scope) if name == MACRO else "/".join((*scope, name))
 
 
 def references_in(value: Any) -> list[Reference]:
-    """Every reference in a value, also inside tuples, lists and dicts."""
+    """Returns every reference in a value, also inside tuples, lists and dicts."""
     if isinstance(value, Reference):
         return [value]
     if isinstance(value, dict):

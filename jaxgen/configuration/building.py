@@ -93,7 +93,7 @@ class _Builder:
             of_name.setdefault(binding.parameter, []).append(binding)
 
     def construct(self, name: str, scope: Scope, location: str) -> Any:
-        """The object that `@scope/name()`, written at `location`, builds."""
+        """Returns the object that `@scope/name()`, written at `location`, builds."""
         step = (scope, name)
         if step in self._active:
             return self._fail(f"{location}: {_reference(scope, name)} is built from itself")
@@ -154,7 +154,7 @@ class _Builder:
         return self._evaluate(binding, binding.value, scope)
 
     def _choose(self, name: str, scope: Scope) -> dict[str, Binding]:
-        """The binding that counts for each parameter; all that it replaces are used as well."""
+        """Chooses the binding of each parameter; all that it replaces are used as well."""
         lines: dict[str, list[Binding]] = {}
         for depth in range(len(scope) + 1):
             for parameter, found in self._bound.get((scope[:depth], name), {}).items():
@@ -226,7 +226,7 @@ class _Builder:
         return _FAILED
 
     def _origin(self, binding: Binding) -> str:
-        """The line, and where the macro was set that it takes its value from."""
+        """Returns the line, and where the macro was set that it takes its value from."""
         value = binding.value
         if not isinstance(value, Reference) or value.name != MACRO:
             return binding.location
@@ -256,7 +256,7 @@ def _reference(scope: Scope, name: str) -> str:
 
 
 def _places(message: str, chosen: dict[str, Binding]) -> list[str]:
-    """Where the parameters were set that a dataclass's complaint speaks of."""
+    """Returns where the parameters were set that a dataclass's complaint speaks of."""
     words = set(re.findall(r"\w+", message))
     places = [binding.location for parameter, binding in chosen.items() if parameter in words]
     return list(dict.fromkeys(places))

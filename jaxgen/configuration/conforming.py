@@ -14,7 +14,7 @@ from typing import Any
 
 
 def conform(value: Any, hint: Any) -> Any:
-    """The value as the hint has it.
+    """Returns the value as the hint has it.
 
     Integers of other libraries (numpy) become int, and real numbers float; a bool is no number.
     In a union the first member that takes the value unchanged wins, else the first that takes it.
@@ -40,7 +40,7 @@ def conform(value: Any, hint: Any) -> Any:
 
 
 def describe(hint: Any) -> str:
-    """The hint as short text: `int | None`, `tuple[str, ...]`, `AdamW | Adafactor`."""
+    """Returns the hint as short text: `int | None`, `tuple[str, ...]`, `AdamW | Adafactor`."""
     if hint is type(None):
         return "None"
     if isinstance(hint, type) and not typing.get_args(hint):

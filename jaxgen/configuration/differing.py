@@ -1,4 +1,4 @@
-"""Where two configurations differ, by path."""
+"""The differences of two configurations, by path."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def differences(a: Any, b: Any, path: str = "") -> Iterator[str]:
 
 
 def compared(config: Any) -> Any:
-    """The tree with the fields that do not count in comparisons at their defaults."""
+    """Returns the tree with the fields that do not count in comparisons at their defaults."""
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         kept = {f.name: f for f in dataclasses.fields(config) if f.init}
         changes = {

@@ -1,4 +1,4 @@
-"""Where a gin file is looked for, and what to say when it is nowhere."""
+"""The folders where gin files are found, and the error when one is not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxgen.errors import ConfigError
 
 
 def library_folders() -> tuple[Path, ...]:
-    """The folders of gin files that come with jaxgen: the checkout's, or the installed wheel's."""
+    """Returns the folders of jaxgen's own gin files: the checkout's, or the wheel's."""
     package = Path(jaxgen.__file__).resolve().parent
     checkout = package.parent / "gin"
     # Beside an installed jaxgen, `gin` is the gin-config package itself: not a folder of ours.
@@ -21,7 +21,7 @@ def library_folders() -> tuple[Path, ...]:
 
 
 def find_gin_file(name: str, included_by: Path | None = None, location: str = "--gin_file") -> Path:
-    """The file that `name` stands for.
+    """Returns the file that `name` stands for.
 
     Looked for beside the including file, in the current folder, then among jaxgen's own files,
     with or without a leading `gin/`. A file of jaxgen's own looks there before the current folder,
@@ -50,7 +50,7 @@ def find_gin_file(name: str, included_by: Path | None = None, location: str = "-
 
 
 def read_gin_file(path: Path) -> str:
-    """The text of a gin file.
+    """Returns the text of a gin file.
 
     Raises:
       ConfigError: if it cannot be read, or is not UTF-8.
@@ -66,7 +66,7 @@ def read_gin_file(path: Path) -> str:
 
 
 def shown(path: Path) -> str:
-    """The path as a person would type it from the current folder."""
+    """Returns the path as a person would type it from the current folder."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
 

@@ -10,7 +10,7 @@ from jaxgen.configuration.table import Table, parameters
 
 
 def unknown_names(bindings: Sequence[Binding], table: Table) -> list[str]:
-    """A line for every name that the table does not have, with the nearest that it has."""
+    """Returns a line for every name that the table does not have, with the nearest that it has."""
     problems = []
     for binding in bindings:
         for reference in references_in(binding.value):
@@ -35,7 +35,7 @@ def unused_lines(
     built: Collection[tuple[tuple[str, ...], str]],
     table: Table,
 ) -> list[str]:
-    """A line for every binding and macro that had no part in what was built."""
+    """Returns a line for every binding and macro that had no part in what was built."""
     problems = []
     for binding in bindings:
         if binding in used:
@@ -84,7 +84,7 @@ def _unknown_parameter(binding: Binding, table: Table) -> list[str]:
 
 
 def _owners(parameter: str, table: Table) -> list[str]:
-    """The names that have this parameter, as `name.parameter`."""
+    """Returns the names that have this parameter, as `name.parameter`."""
     owned = [(name, known) for name in table for known in parameters(table[name])]
     folded = parameter.casefold()
     return [f"{name}.{known}" for name, known in owned if known.casefold() == folded][:3]

@@ -67,7 +67,7 @@ def _names_parameters_alike(kind: type, protocol: type) -> bool:
 
 
 def _members(protocol: type) -> Mapping[str, Any]:
-    """The members of a protocol: its methods by name, None for an attribute or a property."""
+    """Returns a protocol's members: its methods by name, None for attributes and properties."""
     members: dict[str, Any] = {}
     for base in reversed(protocol.__mro__):
         if is_protocol(base) and base is not typing.Protocol:
@@ -95,7 +95,7 @@ def _own_annotations(kind: type) -> Mapping[str, Any]:
 
 
 def _takes(own: types.FunctionType, member: types.FunctionType) -> bool:
-    """Whether a method can be called as the protocol's is."""
+    """Returns whether a method can be called as the protocol's is."""
     try:
         arguments = [
             parameter

@@ -102,7 +102,7 @@ def _read_statements(
 
 
 def _read_binding(text: str, count: Iterator[int]) -> Binding:
-    """One binding of the command line; a value that is no gin value is the string itself."""
+    """Reads a binding of the command line; a value that is no gin value is the string itself."""
     location = f"binding `{text}`"
     name, equals, value = text.partition("=")
     value = value.strip()
@@ -143,7 +143,7 @@ class _Delegate:
 
 
 def _parse(text: str, location: Callable[[int], str]) -> Iterator[Any]:
-    """The statements of gin's parser, with every way it fails turned into a ConfigError."""
+    """Returns the statements of gin's parser, with every way it fails turned into a ConfigError."""
     line, text = 1, text if text.endswith("\n") else text + "\n"
     try:
         if "\x00" in text:  # Python 3.13's tokenizer fails on it with a SystemError
@@ -169,7 +169,7 @@ def _parse(text: str, location: Callable[[int], str]) -> Iterator[Any]:
 
 
 def _explained(error: SyntaxError) -> str:
-    """gin's message and the line it is about; for a bare word, what to write instead."""
+    """Returns gin's message and its line; for a bare word, what to write instead."""
     if bare := re.search(r"Failed to parse token '(\w+)'", error.msg):
         word = bare[1]
         constant = word.capitalize() in ("True", "False", "None")
@@ -181,7 +181,7 @@ def _explained(error: SyntaxError) -> str:
 
 
 def _refuse_negated_references(text: str) -> None:
-    """gin drops the minus of `-%X` silently: a wrong number, so an error here."""
+    """Raises for `-%X`, of which gin drops the minus silently."""
     tokens = tokenize.generate_tokens(StringIO(text).readline)
     for sign, following in itertools.pairwise(tokens):
         if sign.string == "-" and following.string in ("%", "@"):

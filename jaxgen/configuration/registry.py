@@ -6,7 +6,7 @@ from jaxgen.configuration.table import Table
 
 
 def registered() -> Table:
-    """All names of jaxgen. The rooms are imported here, when a configuration is first read."""
+    """Returns all names of jaxgen; rooms are imported when a configuration is first read."""
     from jaxgen.codecs.bytes import ByteCodec
     from jaxgen.codecs.sentencepiece import SentencePieceCodec
     from jaxgen.codecs.special import SpecialTokens
@@ -127,7 +127,7 @@ def registered() -> Table:
 
 
 def registered_generators() -> Table:
-    """The names of sources that are made on the spot."""
+    """Returns the names of sources that are made on the spot."""
     from jaxgen.data import generated
 
     return {
@@ -151,7 +151,7 @@ def registered_generators() -> Table:
 
 
 def registered_models() -> Table:
-    """The names that gin/models/ uses; without the other rooms."""
+    """Returns the names that gin/models/ uses; without the other rooms."""
     from jaxgen.models.block_config import LatentConfig, LayerConfig
     from jaxgen.models.config import ModelCard, TransformerConfig
     from jaxgen.models.parametrization import Parametrization

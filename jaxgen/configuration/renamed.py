@@ -90,7 +90,7 @@ def migrate(
 def _target(
     name: str, parameter: str, renamed: Mapping[str, str | None]
 ) -> tuple[tuple[str, str] | None, str] | None:
-    """The new (name, parameter) and a note; (None, note) for a dropped field; None: not renamed."""
+    """Returns ((name, parameter), note), (None, note) of a dropped field, None if not renamed."""
     field = f"{name}.{parameter}"
     if field in renamed:
         new = renamed[field]
@@ -123,7 +123,7 @@ def _renamed_references(
 
 
 def _added_references(bindings: list[Binding], parents: Mapping[str, str]) -> list[Binding]:
-    """A binding of each parent's field that should reference a bound class and is not there."""
+    """Returns bindings of the parents' fields that lack the reference to a bound class."""
     bound = {f"{binding.name}.{binding.parameter}" for binding in bindings}
     added = []
     for name, field in parents.items():

@@ -21,7 +21,7 @@ _PATH = tuple[str, ...]
 
 
 def render(config: Any, table: Table) -> str:
-    """Every field of every dataclass in the tree as one binding.
+    """Returns gin text with every field of every dataclass in the tree as one binding.
 
     What occurs once in the tree has no scope, so that `--gin.train.steps=3` changes a saved file as
     it would the original. Of a class that occurs more often each has its path as its scope (`_0` is
@@ -45,17 +45,17 @@ def render(config: Any, table: Table) -> str:
 
 
 def _full_name(kind: type) -> str:
-    """The module and class of what no import can find, such as a class inside a function."""
+    """Returns module and class of what no import can find, such as a class in a function."""
     return f"{kind.__module__}.{kind.__qualname__}".replace(".<locals>", "")
 
 
 def digest(text: str) -> str:
-    """The first 12 hexadecimal digits of the text's sha256."""
+    """Returns the first 12 hexadecimal digits of the text's sha256."""
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def field_values(config: Any, path: str) -> dict[str, Any]:
-    """The fields that a dataclass is made from, each as its type hint has it.
+    """Returns the fields that a dataclass is made from, each as its type hint has it.
 
     Raises:
       ConfigError: for a value that is not of its field's type.
@@ -81,7 +81,7 @@ def field_values(config: Any, path: str) -> dict[str, Any]:
 
 
 def literal(value: Any, path: str) -> str:
-    """A value without dataclasses on one line.
+    """Returns a value without dataclasses on one line.
 
     Raises:
       ConfigError: for a value that gin has no literal for.
@@ -100,7 +100,7 @@ class _Group:
 
 @dataclasses.dataclass(frozen=True)
 class _Name:
-    """How the objects of a class are called: by its name, in the scope of their path or in none."""
+    """The name of the objects of a class, in the scope of their path or in none."""
 
     name: str
     scoped: bool
@@ -113,7 +113,7 @@ _Names = Mapping[type, _Name]
 
 
 def _objects(config: Any, path: _PATH, names: _Names) -> Iterator[list[str]]:
-    """The lines of the dataclass at `path`, then those of the dataclasses in it."""
+    """Returns the lines of the dataclass at `path`, then those of the dataclasses in it."""
     name = names[type(config)].at(path)
     lines, inner = [], []
     for parameter, value in field_values(config, name).items():
@@ -129,7 +129,7 @@ def _objects(config: Any, path: _PATH, names: _Names) -> Iterator[list[str]]:
 def _skeleton(
     value: Any, path: _PATH, names: _Names | None, inner: list[tuple[_PATH, Any]]
 ) -> str | _Group:
-    """The value as texts and groups; the dataclasses in it become references and join `inner`."""
+    """Returns a value as texts and groups; its dataclasses become references and join `inner`."""
 
     def items(values: Any) -> tuple[str | _Group, ...]:
         return tuple(
@@ -163,7 +163,7 @@ def _skeleton(
 
 
 def _layout(node: str | _Group, column: int, width: float) -> str:
-    """The text of a node that starts at `column`, broken over lines where it is too long."""
+    """Returns the text of a node that starts at `column`, broken where it is too long."""
     if isinstance(node, str):
         return node
     opening, closing = node.brackets

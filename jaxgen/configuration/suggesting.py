@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def nearest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
-    """At most `count` names like `word`, best first; case does not matter."""
+    """Returns at most `count` names like `word`, best first; case does not matter."""
     by_folded: dict[str, str] = {}
     for name in known:
         by_folded.setdefault(name.casefold(), name)
@@ -16,11 +16,11 @@ def nearest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
 
 
 def did_you_mean(names: Iterable[str]) -> str:
-    """`; did you mean `a` or `b`?`, and nothing where there is nothing to suggest."""
+    """Returns `; did you mean `a` or `b`?`, or nothing where there is nothing to suggest."""
     quoted = [f"`{name}`" for name in names]
     return f"; did you mean {' or '.join(quoted)}?" if quoted else ""
 
 
 def one_of(names: Iterable[str]) -> str:
-    """The names in quotes, separated by commas."""
+    """Returns the names in quotes, separated by commas."""
     return ", ".join(f"`{name}`" for name in names)

@@ -15,7 +15,7 @@ Table = Mapping[str, Callable[..., Any]]
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-    """What a factory takes under one name: the type of the value, and whether it must be given."""
+    """A parameter of a factory: the type of its value, and whether it must be set."""
 
     hint: Any
     required: bool
@@ -23,7 +23,7 @@ class Parameter:
 
 @functools.cache  # resolving type hints is most of the time of reading many files
 def parameters(factory: Callable[..., Any]) -> Mapping[str, Parameter]:
-    """The parameters of a dataclass or function by name, in order."""
+    """Returns the parameters of a dataclass or function by name, in order."""
     if isinstance(factory, type) and dataclasses.is_dataclass(factory):
         hints = typing.get_type_hints(factory)
         return {

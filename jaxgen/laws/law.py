@@ -54,7 +54,7 @@ class Restriction:
     offset: np.ndarray
 
     def whole(self, vectors: np.ndarray) -> np.ndarray:
-        """[..., free] -> [..., all]."""
+        """Maps [..., free] to [..., all]."""
         return vectors @ self.spread + self.offset
 
 

@@ -32,7 +32,7 @@ class Attention(nnx.Module):
         rngs: nnx.Rngs,
         attended_dim: int | None = None,
     ):
-        """Self-attention, or cross-attention to a stream of width `attended_dim`."""
+        """Makes self-attention, or cross-attention to a stream of width `attended_dim`."""
         is_cross = attended_dim is not None
         self.config = config
         self.layer = kind.layer
@@ -129,7 +129,7 @@ def query_kernel(config: StackConfig, n_in: int, axes: Axes):
 
 
 def make_out(config: StackConfig, rngs: nnx.Rngs, value_dim: int) -> nnx.Param:
-    """The projection [heads, value_dim, embed] back to the stream."""
+    """Returns the projection [heads, value_dim, embed] back to the stream."""
     shape = (config.num_heads, value_dim, config.embed_dim)
     axes = ("heads", "head_dim", "embed")
     start = kernel(config, config.num_heads * value_dim, config.embed_dim, axes, into_stream=True)
@@ -185,7 +185,7 @@ def attention_scale(config: StackConfig, head_dim: int) -> float:
 
 
 def project_out(mixed, weight, bias) -> jax.Array:
-    """[batch, heads, length, head_dim] -> [batch, length, embed]."""
+    """Maps [batch, heads, length, head_dim] to [batch, length, embed]."""
     batch, heads, length, head_dim = mixed.shape
     out = gather(weight, mixed.dtype).reshape(heads * head_dim, -1)
     mixed = mixed.transpose(0, 2, 1, 3).reshape(batch, length, heads * head_dim)

@@ -41,7 +41,7 @@ from jaxgen.sharding.layout import Layout
 
 @dataclasses.dataclass(frozen=True)
 class ParameterCount:
-    """How many numbers a model holds.
+    """The numbers of parameters of a model.
 
     Attributes:
       total: all.

@@ -62,7 +62,7 @@ class Block(nnx.Module):
         cross_cached: KeyValue | None = None,
         key: jax.Array | None = None,
     ) -> tuple[jax.Array, RouterStatistics | None, KeyValue | None, KeyValue | None]:
-        """[batch, length, embed] -> the same, the router's statistics, keys and values.
+        """Maps [batch, length, embed] to the same, the router's statistics, keys and values.
 
         Args:
           x: the stream.

@@ -63,7 +63,7 @@ def count_parameters(config: TransformerConfig) -> ParameterCount:
 
 
 def _embedding(config: TransformerConfig, stack: StackConfig) -> tuple[int, int]:
-    """The tables that a stack reads from, and the norm after them."""
+    """Returns the tables that a stack reads from, and the norm after them."""
     rows = config.vocab_size + config.num_token_types
     if config.embedding_positions == "learned":
         rows += config.max_length or 0

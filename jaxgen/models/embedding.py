@@ -21,7 +21,7 @@ class Embedding(nnx.Module):
     """The token table, and those of learned positions and token types if there are any."""
 
     def __init__(self, config: TransformerConfig, stack: StackConfig, rngs: nnx.Rngs):
-        """The tables that `config` tells of, at the width of the stack that reads them."""
+        """Makes the tables of `config`, at the width of the stack that reads them."""
         self.config = config
         self.stack = stack
 
@@ -43,7 +43,7 @@ class Embedding(nnx.Module):
         types: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
-        """All [batch, length] int32 -> [batch, length, embed] in the compute dtype.
+        """Maps [batch, length] int32 to [batch, length, embed] in the compute dtype.
 
         Without `types` all tokens are of type 0; `key` is of the dropout.
         """

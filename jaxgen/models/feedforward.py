@@ -25,7 +25,7 @@ class FeedForward(nnx.Module):
         mlp_dim: int | None = None,
         gated: bool | None = None,
     ):
-        """The model's own, or with a width and gate of its own and no biases (a shared expert)."""
+        """Makes the model's own, or a shared expert of another width and gate without biases."""
         self.config = config
         has_bias = mlp_dim is None and config.has_bias("feed_forward")
         embed, mlp = config.embed_dim, config.mlp_dim if mlp_dim is None else mlp_dim
@@ -45,7 +45,7 @@ class FeedForward(nnx.Module):
         self.down_bias = bias((embed,), ("embed",), has_bias)
 
     def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """[batch, length, embed] -> the same; `key` is of the dropout, None leaves it out."""
+        """Maps [batch, length, embed] to the same; `key` is of the dropout, None leaves it out."""
         wide = spec("batch", "length", "mlp")
         nonlinear = activation(self.config.activation)
         hidden = self._linear("btd,df->btf", x, self.up, self.up_bias, wide)

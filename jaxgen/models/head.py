@@ -35,7 +35,7 @@ class Transform(_Dense):
         self.norm = Norm(config, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[batch, length, embed] -> the same."""
+        """Maps [batch, length, embed] to the same."""
         weight, bias = (gather(p, x.dtype) for p in (self.weight, self.bias))
         layout = spec("batch", "length", None)
         x = linear("btd,de->bte", x, weight, layout) + bias
@@ -46,7 +46,7 @@ class Pooler(_Dense):
     """Dense and tanh of a row's first token."""
 
     def __call__(self, hidden: jax.Array) -> jax.Array:
-        """[batch, length, embed] -> [batch, embed]."""
+        """Maps [batch, length, embed] to [batch, embed]."""
         is_first = (jnp.arange(hidden.shape[1]) == 0).astype(hidden.dtype)
         is_first = reshard(is_first, spec("length"))
         layout = spec("batch", None)

@@ -52,7 +52,7 @@ class MoE(nnx.Module):
     def __call__(
         self, x: jax.Array, segment_ids: jax.Array, is_training: bool = False
     ) -> tuple[jax.Array, RouterStatistics]:
-        """[batch, length, embed] -> the same, and the router's statistics.
+        """Maps [batch, length, embed] to the same, and the router's statistics.
 
         Args:
           x: the normed stream.

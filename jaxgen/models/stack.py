@@ -127,7 +127,7 @@ def _stacked(statistics: list[RouterStatistics]) -> RouterStatistics | None:
 
 
 def _repeat(group: Group, config, key: jax.Array, attended_dim: int | None) -> Unit:
-    """The unit with parameters [repeats, ...]."""
+    """Returns the unit with parameters [repeats, ...]."""
     keys = jax.random.split(key, group.repeats)
 
     def make(key):

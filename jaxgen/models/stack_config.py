@@ -162,7 +162,7 @@ class StackConfig:
         return any(rates) or (self.moe is not None and self.moe.capacity_factor is not None)
 
     def has_bias(self, group: BiasGroup) -> bool:
-        """Whether parameters of this group have biases."""
+        """Returns whether parameters of this group have biases."""
         return group in self.biases
 
 
@@ -182,7 +182,7 @@ def _grouped(
 
 
 def _runs(kinds: list[BlockKind]) -> list[Group]:
-    """Equal neighbours as groups."""
+    """Returns equal neighbours as groups."""
     groups: list[Group] = []
     for kind in kinds:
         if groups and groups[-1].unit == (kind,):

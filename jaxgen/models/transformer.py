@@ -209,7 +209,7 @@ class Transformer(nnx.Module):
 
     @under_layout
     def logits(self, hidden: jax.Array) -> jax.Array:
-        """[batch, length, embed] -> [batch, length, vocab] float32; for few positions at a time."""
+        """Returns [batch, length, vocab] float32, of [batch, length, embed] of few positions."""
         table, bias = self.unembedding_table(hidden.dtype), self.unembedding_bias()
         layout = spec("batch", "length", "vocab")
         logits = einsum("btd,vd->btv", hidden, table, out=layout).astype(jnp.float32)

@@ -69,5 +69,5 @@ class Objective(Protocol):
 
 
 def adds_over_microbatches(objective: Objective) -> bool:
-    """Whether the loss of a batch is the sum of the losses of its microbatches."""
+    """Returns whether the loss of a batch is the sum of the losses of its microbatches."""
     return getattr(objective, "adds_over_microbatches", True)

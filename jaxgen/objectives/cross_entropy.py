@@ -32,7 +32,7 @@ class _Settings:
 
 
 class TokenLosses(NamedTuple):
-    """Of each position, without gradient: [batch, length] float32."""
+    """The figures of each position, without gradient: [batch, length] float32."""
 
     negative_log_likelihood: Any
     correct: Any
@@ -51,7 +51,7 @@ def cross_entropy(
     soft_cap: float | None = None,
     logits_at_a_time: int = LOGITS_AT_A_TIME,
 ) -> tuple[jax.Array, TokenLosses]:
-    """Weighted sum of the negative log-likelihoods, and each position's own.
+    """Returns the weighted sum of negative log-likelihoods, and each position's own.
 
     Args:
       hidden: [batch, length, embed].
@@ -164,7 +164,7 @@ def _zero_like_sum(weights):
 
 
 def _split(settings, *arrays):
-    """[batch, length, ...] -> [chunks, batch, chunk, ...], padded with zeros."""
+    """Maps [batch, length, ...] to [chunks, batch, chunk, ...], padded with zeros."""
 
     def split(x):
         extra = -x.shape[1] % settings.chunk
@@ -176,7 +176,7 @@ def _split(settings, *arrays):
 
 
 def _join(x, length):
-    """The inverse of `_split`."""
+    """Inverts `_split`."""
     x = jnp.moveaxis(x, 0, 1)
     return x.reshape(x.shape[0], -1, *x.shape[3:])[:, :length]
 

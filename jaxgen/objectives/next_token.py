@@ -65,7 +65,7 @@ class NextToken:
 
 
 def _auxiliary(auxiliary: Any, weight: jax.Array) -> dict[str, Sum]:
-    """The figures of a model's auxiliary losses, a mean over the tokens in the loss."""
+    """Returns the figures of a model's auxiliary losses, a mean over the tokens in the loss."""
     means = {
         name: Sum(weight * layers, jnp.broadcast_to(weight, layers.shape))
         for name, layers in auxiliary.means.items()

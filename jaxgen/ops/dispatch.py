@@ -66,7 +66,7 @@ def make_dispatch(
 
 
 def to_rows(x: jax.Array, dispatch: Dispatch) -> jax.Array:
-    """[tokens, width] -> [rows, width]: each row its token, zeros for padding."""
+    """Maps [tokens, width] to [rows, width]: each row its token, zeros for padding."""
     choices = dispatch.row_of.shape[1]
     return gather_rows(x, dispatch.assignment_of // choices, dispatch.row_of)
 
@@ -80,7 +80,7 @@ def weighted_rows(x: jax.Array, weights: jax.Array, dispatch: Dispatch) -> jax.A
 
 
 def from_rows(rows: jax.Array, weights: jax.Array, dispatch: Dispatch) -> jax.Array:
-    """[rows, width] and weights [tokens, choices] -> [tokens, width], the weighted sums."""
+    """Maps [rows, width] and weights [tokens, choices] to [tokens, width], the weighted sums."""
     tokens, choices = dispatch.row_of.shape
     picked = gather_rows(rows, dispatch.row_of.reshape(-1), dispatch.assignment_of[:, None])
     picked = picked.reshape(tokens, choices, -1)
@@ -89,7 +89,7 @@ def from_rows(rows: jax.Array, weights: jax.Array, dispatch: Dispatch) -> jax.Ar
 
 @jax.custom_vjp
 def gather_rows(x: jax.Array, index: jax.Array, inverse: jax.Array) -> jax.Array:
-    """`x[index]`, zeros where the index is past the end.
+    """Returns `x[index]`, zeros where the index is past the end.
 
     Args:
       x: [n, width].

@@ -21,5 +21,5 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
 
 
 def split(key: jax.Array | None, count: int) -> list[jax.Array | None]:
-    """`count` keys, or as many Nones."""
+    """Returns `count` keys, or as many Nones."""
     return [None] * count if key is None else list(jax.random.split(key, count))

@@ -32,7 +32,7 @@ class RowBlocks(NamedTuple):
 
 
 def make_row_blocks(group_sizes: jax.Array, max_rows: int, block_rows: int) -> RowBlocks:
-    """The blocks of groups of these sizes.
+    """Returns the blocks of groups of these sizes.
 
     Args:
       group_sizes: [groups] int32, rows of each group; they sum to at most `max_rows`.
@@ -52,14 +52,14 @@ def make_row_blocks(group_sizes: jax.Array, max_rows: int, block_rows: int) -> R
 
 
 def default_implementation() -> Implementation:
-    """The faster one of the platform that JAX computes on."""
+    """Returns the faster one of the platform that JAX computes on."""
     return "blocks" if jax.default_backend() == "cpu" else "ragged_dot"
 
 
 def grouped_matmul(
     rows: jax.Array, matrices: jax.Array, blocks: RowBlocks, implementation: Implementation
 ) -> jax.Array:
-    """Each row times its group's matrix.
+    """Multiplies each row by its group's matrix.
 
     Args:
       rows: [blocks * block_rows, in]; rows of blocks that hold none give zeros.

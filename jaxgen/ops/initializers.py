@@ -22,13 +22,13 @@ def normal(stddev: float) -> Initializer:
 
 
 def ones(key, shape, out_sharding):
-    """Every entry is 1."""
+    """Returns ones."""
     del key
     return jnp.ones(shape, jnp.float32, out_sharding=out_sharding)
 
 
 def zeros(key, shape, out_sharding):
-    """Every entry is 0."""
+    """Returns zeros."""
     del key
     return jnp.zeros(shape, jnp.float32, out_sharding=out_sharding)
 

@@ -21,7 +21,7 @@ from jaxgen.sharding.rules import mesh_is_set
 def linear(
     equation: str, x: jax.Array, weight: jax.Array, out: jax.sharding.PartitionSpec
 ) -> jax.Array:
-    """`jnp.einsum(equation, x, weight)` with a result laid out as `out` where a mesh is set.
+    """Returns `jnp.einsum(equation, x, weight)`, laid out as `out` where a mesh is set.
 
     Every axis of either operand must be in the other or in the result.
     """

@@ -95,5 +95,5 @@ class MoEConfig:
         return self.every - 1 if self.offset is None else self.offset
 
     def is_sparse(self, layer: int) -> bool:
-        """Whether the layer, counted from 0, is sparse."""
+        """Returns whether the layer, counted from 0, is sparse."""
         return layer >= self.first and (layer - self.first) % self.every == self.place

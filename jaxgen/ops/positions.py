@@ -46,7 +46,7 @@ class RopeScaling:
             raise ConfigError(f"rope_scaling.kind={self.kind!r} needs original_length.")
 
     def frequencies(self, dim: int, base: float) -> np.ndarray:
-        """[dim / 2] float64, radians a position."""
+        """Returns [dim / 2] float64, radians a position."""
         if self.kind == "ntk":
             return _frequencies(dim, base * self.factor ** (dim / (dim - 2)))
         plain = _frequencies(dim, base)
@@ -69,11 +69,11 @@ class RopeScaling:
         return plain * (1 - slow) + plain / self.factor * slow
 
     def magnification(self) -> float:
-        """The factor on cosine and sine."""
+        """Returns the factor on cosine and sine."""
         return self._growth(self.magnitude) / self._growth(self.logit_magnitude)
 
     def logit_factor(self) -> float:
-        """The factor on attention's logits."""
+        """Returns the factor on attention's logits."""
         return self._growth(self.logit_magnitude) ** 2
 
     def _growth(self, magnitude: float) -> float:
@@ -101,7 +101,7 @@ class Rope:
         return int(head_dim * self.fraction)
 
     def angles(self, positions: jax.Array, head_dim: int) -> tuple[jax.Array, jax.Array]:
-        """Cosine and sine of [batch, length] positions: two float32 [batch, length, width / 2]."""
+        """Returns cosine and sine of positions: two float32 [batch, length, width / 2]."""
         dim = self.width(head_dim)
         frequencies, size = _frequencies(dim, self.base), 1.0
         if self.scaling is not None:
@@ -138,7 +138,7 @@ def _frequencies(dim: int, base: float) -> np.ndarray:
 
 
 def sinusoids(positions: jax.Array, dim: int) -> jax.Array:
-    """[batch, length] -> [batch, length, dim] float32: sines, then cosines (1706.03762, 3.5)."""
+    """Returns [batch, length, dim] float32: sines, then cosines (1706.03762, 3.5)."""
     angles = positions.astype(jnp.float32)[..., None] * _frequencies(dim, 10_000.0)
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1).astype(jnp.float32)
 
@@ -154,6 +154,6 @@ class LogTemperature:
     floor_length: int = 8192
 
     def factor(self, positions: jax.Array) -> jax.Array:
-        """[batch, length] -> float32 of the same shape."""
+        """Maps [batch, length] to float32 of the same shape."""
         steps = jnp.floor((positions.astype(jnp.float32) + 1) / self.floor_length)
         return 1 + self.scale * jnp.log1p(steps)

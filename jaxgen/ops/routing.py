@@ -152,7 +152,7 @@ def capacity(moe: MoEConfig, length: int) -> int:
 
 
 def _tokens_choose(scores, moe: MoEConfig, bias):
-    """The experts of the largest scores, [batch, length, experts_per_token], and their weights."""
+    """Returns the best experts, [batch, length, experts_per_token], and their weights."""
     ranking = scores if bias is None else scores + jax.lax.stop_gradient(bias)
     if moe.groups > 1:
         grouped = ranking.reshape(*ranking.shape[:-1], moe.groups, -1)
@@ -168,7 +168,7 @@ def _tokens_choose(scores, moe: MoEConfig, bias):
 
 
 def _experts_choose(scores, is_token, moe: MoEConfig):
-    """Each expert takes the tokens of a row that score highest with it (2202.09368)."""
+    """Gives each expert the tokens of a row that score highest with it (2202.09368)."""
     num_experts = scores.shape[-1]
     ranking = jnp.where(is_token[..., None], scores, -1.0).swapaxes(1, 2)
     _, tokens = jax.lax.top_k(ranking, capacity(moe, scores.shape[1]))

@@ -26,7 +26,7 @@ from jaxgen.training.state import TrainState
 
 
 def flatten(state: Any) -> dict[str, Any]:
-    """A pytree as a dictionary from dotted names to its arrays."""
+    """Returns a pytree as a dictionary from dotted names to its arrays."""
     leaves = jax.tree_util.tree_leaves_with_path(state, is_leaf=is_variable)
     return {path_name(path): x.get_value() if is_variable(x) else x for path, x in leaves}
 
@@ -60,11 +60,11 @@ class Checkpoints:
             self._orbax_log.setLevel(self._log_level)
 
     def latest_step(self) -> int | None:
-        """The newest whole checkpoint's step."""
+        """Returns the newest whole checkpoint's step."""
         return self._manager.latest_step()
 
     def steps(self) -> list[int]:
-        """The steps of all whole checkpoints, ascending."""
+        """Returns the steps of all whole checkpoints, ascending."""
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, state: TrainState, record: dict[str, Any]) -> None:
@@ -166,13 +166,13 @@ class Checkpoints:
 
 
 def _record_digest(record: dict[str, Any]) -> int:
-    """Of the JSON record, its digests left out."""
+    """Returns the digest of the JSON record, its digests left out."""
     content = {name: value for name, value in record.items() if name != "digests"}
     return zlib.crc32(json.dumps(content, sort_keys=True).encode())
 
 
 def _reason(error: BaseException) -> str:
-    """What an error of Orbax comes down to, on one line."""
+    """Returns the cause of an error of Orbax, on one line."""
     while error.__cause__ is not None:
         error = error.__cause__
     text = " ".join(str(error).split()).rstrip(".")

@@ -1,4 +1,4 @@
-"""What a run is: what is trained, on what, how, and how it is evaluated."""
+"""The identity of a run: model, data, objective, training and evaluation."""
 
 from __future__ import annotations
 

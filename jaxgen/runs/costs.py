@@ -1,4 +1,4 @@
-"""What a run will compute, counted from its configuration alone."""
+"""The cost of a run, counted from its configuration alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jaxgen.runs.config import RunConfig
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What a run computes.
+    """The compute of a run.
 
     Attributes:
       parameters: that compute a token (active).
@@ -25,7 +25,7 @@ class Cost:
 
 
 def cost_of(config: RunConfig) -> Cost:
-    """Exact, without building anything."""
+    """Returns the exact cost of a run, without building anything."""
     active = config.model.count().active
     steps = config.train.total_steps(active)
     tokens = config.train.tokens_before(steps)

@@ -16,7 +16,7 @@ _MIX = 0x9E3779B1  # 2^32 over the golden ratio: spreads neighbouring indices.
 
 
 def digest(array: jax.Array) -> jax.Array:
-    """The uint32 digest of one array of any shape, of 8, 16 or 32-bit elements."""
+    """Returns the uint32 digest of one array of any shape, of 8, 16 or 32-bit elements."""
     if array.dtype == jnp.bool_:
         array = array.astype(jnp.uint8)
     unsigned = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[array.dtype.itemsize]
@@ -32,5 +32,5 @@ def digest(array: jax.Array) -> jax.Array:
 
 @jax.jit
 def digests(arrays: dict[str, jax.Array]) -> dict[str, Any]:
-    """The digest of each array of a flat dictionary."""
+    """Returns the digest of each array of a flat dictionary."""
     return {name: digest(array) for name, array in arrays.items()}

@@ -1,4 +1,4 @@
-"""What made a run: versions, devices, sizes, the revision of the code."""
+"""The provenance of a run: versions, devices, sizes, the revision of the code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
 
 
 def provenance(config: RunConfig, program: Program) -> dict[str, Any]:
-    """The part of run.json that is known before the first step."""
+    """Returns the part of run.json that is known before the first step."""
     count = config.model.count()
     tokens = config.train.tokens_before(program.total_steps)
     flops_per_token = config.model.flops(config.train.length)
@@ -75,7 +75,7 @@ def imports_record(
 
 
 def git_revision() -> str | None:
-    """The commit of the checkout jaxgen runs from, "-dirty" if changed; None outside of one."""
+    """Returns the commit of jaxgen's checkout, "-dirty" if changed; None outside of one."""
     root = pathlib.Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

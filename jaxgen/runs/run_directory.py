@@ -113,7 +113,7 @@ class RunDirectory:
         write_atomically(self.run_file, json.dumps(record, indent=2) + "\n")
 
     def read_record(self) -> dict[str, Any]:
-        """What run.json says.
+        """Returns the content of run.json.
 
         Raises:
           CheckpointError: if the directory holds no run.
@@ -127,6 +127,6 @@ class RunDirectory:
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl by step; of a step logged again after a resume the last counts."""
+    """Returns the rows of metrics.jsonl by step; of a step logged twice the last counts."""
     by_step = {row["step"]: row for row in read_rows(path)}
     return [by_step[step] for step in sorted(by_step)]

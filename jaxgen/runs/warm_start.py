@@ -19,7 +19,7 @@ from jaxgen.training.state import TrainState, state_with
 
 
 def parent_of(config: RunConfig, directory: RunDirectory) -> RunDirectory | None:
-    """The run whose parameters a run begins with; None if it has fresh ones."""
+    """Returns the run whose parameters a run begins with; None if it has fresh ones."""
     if config.initialize_from is None:
         return None
     path = os.path.expanduser(config.initialize_from)
@@ -41,14 +41,14 @@ class Parent:
     record: dict[str, Any]
 
     def describe(self) -> dict[str, Any]:
-        """What the run.json of the run that begins here says of it."""
+        """Returns its entry in the run.json of the run that begins here."""
         # Of an import that was not trained here, steps and FLOPs are only a plan.
         of_training = ("steps", "flops") if self.record["finished"] else ("imported_from",)
         told = {name: self.record[name] for name in ("name", "fingerprint", *of_training)}
         return {"directory": str(self.directory.path)} | told
 
     def initial_state(self, program: Program) -> TrainState:
-        """The state before the first step: the parent's parameters, all else fresh.
+        """Returns the state before the first step: the parent's parameters, all else fresh.
 
         Call under `jax.set_mesh(program.mesh)`.
 
@@ -69,7 +69,7 @@ class Parent:
 
 
 def open_parent(config: RunConfig, directory: RunDirectory, program: Program) -> Parent | None:
-    """The parent of a run, checked to fit it; None if it has fresh parameters.
+    """Returns the parent of a run, checked to fit it; None if it has fresh parameters.
 
     Raises:
       CheckpointError: there is no such run, or it has not finished.

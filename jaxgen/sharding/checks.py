@@ -10,7 +10,7 @@ from jaxgen.sharding.rules import MeshAxes, Rules
 
 
 def axis_names(axes: MeshAxes) -> tuple[str, ...]:
-    """Mesh axes as a tuple, whatever form a rule gives them in."""
+    """Returns mesh axes as a tuple, whatever form a rule gives them in."""
     if axes is None:
         return ()
     return (axes,) if isinstance(axes, str) else tuple(axes)

@@ -39,7 +39,7 @@ class MeshConfig:
     stage: int = 1
 
     def sizes(self, num_devices: int) -> dict[str, int]:
-        """The size of every axis on `num_devices` devices.
+        """Returns the size of every axis on `num_devices` devices.
 
         Raises:
           ShardingError: if the sizes cannot multiply to the number of devices.
@@ -77,7 +77,7 @@ class MeshConfig:
 
 
 def divisors(number: int) -> list[int]:
-    """All divisors of a positive number, ascending."""
+    """Returns all divisors of a positive number, ascending."""
     return [d for d in range(1, number + 1) if number % d == 0]
 
 

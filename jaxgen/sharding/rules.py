@@ -38,7 +38,7 @@ class Rules:
     layers: str | tuple[str, ...] | None = None
 
     def mesh_axes(self, logical_axis: str | None) -> MeshAxes:
-        """The mesh axes of one logical axis; None stays None.
+        """Returns the mesh axes of one logical axis; None stays None.
 
         Raises:
           ShardingError: if the table has no such logical axis.
@@ -78,10 +78,10 @@ def mesh_is_set() -> bool:
 
 
 def reshard(array: jax.Array, spec: PartitionSpec) -> jax.Array:
-    """`jax.reshard`, or the array itself where no mesh is set."""
+    """Returns `jax.reshard`, or the array itself where no mesh is set."""
     return jax.reshard(array, spec) if mesh_is_set() else array
 
 
 def einsum(equation: str, *operands: jax.Array, out: PartitionSpec) -> jax.Array:
-    """`jnp.einsum` with the layout of its result; the layout is ignored where no mesh is set."""
+    """Returns `jnp.einsum` with its result in a layout, which is ignored where no mesh is set."""
     return jnp.einsum(equation, *operands, out_sharding=out if mesh_is_set() else None)

@@ -15,7 +15,7 @@ from jaxgen.training.schedules import Schedule, WarmupCosine
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How long, in what batches, with which optimiser.
+    """The length of training, its batches and its optimiser.
 
     Attributes:
       steps: length of the run: 200, "200 steps", "3e6 tokens" or "20x" (tokens for each active
@@ -65,11 +65,11 @@ class TrainConfig:
         return self.batch_sizes.rows_before(step) * self.length
 
     def steps_for_tokens(self, tokens: float) -> int:
-        """The fewest steps that see so many tokens."""
+        """Returns the fewest steps that see so many tokens."""
         return self.batch_sizes.steps_for_rows(tokens / self.length)
 
     def total_steps(self, active_parameters: int) -> int:
-        """The length of the run in steps."""
+        """Returns the length of the run in steps."""
         duration = parse_duration(self.steps)
         return duration.steps(
             steps_for_tokens=self.steps_for_tokens, active_parameters=active_parameters

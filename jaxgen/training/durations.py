@@ -29,7 +29,7 @@ class Duration:
         active_parameters: int,
         total_steps: int | None = None,
     ) -> int:
-        """The duration in whole steps, rounded up so that at least the asked for is seen.
+        """Returns the duration in whole steps, rounded up.
 
         Args:
           steps_for_tokens: the fewest steps that see so many tokens.

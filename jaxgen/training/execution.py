@@ -1,4 +1,4 @@
-"""How a run is executed: what may change whenever it is started again."""
+"""The execution of a run: settings that may change whenever it is started again."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from jaxgen.training.config import TrainConfig
 
 
 def open_data(mixture: DataConfig, train: TrainConfig, num_steps: int) -> Data:
-    """The rows of a run.
+    """Returns the rows of a run.
 
     Raises:
       DataError: if they cannot be read, or end before the run does.
@@ -67,7 +67,7 @@ def put_batch(batch: Any, mesh: jax.sharding.Mesh, rules: Rules, accumulation: i
 
 @functools.cache
 def _declared_axes(kind: type) -> dict[str, tuple[Any, ...]]:
-    """The annotations of a batch's fields, but for static ones; read once, not at every step."""
+    """Returns the axes of a batch's fields but for static ones; read once, not at every step."""
     hints = typing.get_type_hints(kind, include_extras=True)
     return {
         field.name: getattr(hints[field.name], "__metadata__", ())

@@ -21,7 +21,7 @@ class Saving(Protocol):
     """Keeps the states of a run, as `runs.checkpoints.Checkpoints` does."""
 
     def latest_step(self) -> int | None:
-        """The newest whole checkpoint's step; None if there is none."""
+        """Returns the newest whole checkpoint's step; None if there is none."""
         ...
 
     def save(self, step: int, state: TrainState, record: dict[str, Any]) -> None:

@@ -41,7 +41,7 @@ class Window:
         self.steps += 1
 
     def to_record(self) -> dict[str, Any]:
-        """Plain lists, for a checkpoint taken between two rows."""
+        """Returns plain lists, for a checkpoint taken between two rows."""
         sums = {
             name: {
                 "total": np.asarray(one.total).tolist(),
@@ -54,7 +54,7 @@ class Window:
 
     @classmethod
     def from_record(cls, record: dict[str, Any], task_names: Sequence[str] = ()) -> Window:
-        """The inverse of `to_record`; `task_names` are for records that hold no names."""
+        """Inverts `to_record`; `task_names` are for records without names."""
         if record["steps"] == 0:
             return cls()
         if "per_step" not in record:

@@ -42,7 +42,7 @@ class GradientNoise:
 def gradient_noise(
     small_norm2: Any, big_norm2: Any, small_batch: float, big_batch: float
 ) -> GradientNoise:
-    """From the squared norms of the gradients of two batch sizes.
+    """Returns the noise, from the squared norms of the gradients of two batch sizes.
 
     Args:
       small_norm2: |G_small|^2, or the mean of several of that size.

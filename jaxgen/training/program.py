@@ -1,4 +1,4 @@
-"""What training a configuration needs, checked and built before anything is compiled."""
+"""The program of a run: all that training needs, checked before anything is compiled."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ class Program:
         return max(1, self.train.batch_sizes.at(step) // self.microbatch_size)
 
     def fresh_state(self) -> TrainState:
-        """The state before the first step, made in its layout."""
+        """Returns the state before the first step, made in its layout."""
         with jax.set_mesh(self.mesh):
             return jax.jit(self._initial_state)()
 
     def abstract_state(self) -> TrainState:
-        """The state's shapes, types and layouts on the mesh's devices."""
+        """Returns the state's shapes, types and layouts on the mesh's devices."""
 
         def on_devices(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
             # Counters that optax makes have no layout of their own: they are whole everywhere.

@@ -1,4 +1,4 @@
-"""Where a run's figures go: metrics.jsonl, TensorBoard, and the terminal.
+"""Trackers take the rows of a run: metrics.jsonl, TensorBoard, and the terminal.
 
 A tracker of one's own is a frozen dataclass with `open`, bound in `execution.trackers`.
 """
@@ -46,7 +46,7 @@ class MetricsFile:
         append_rows(self._path, [row])
 
     def close(self) -> None:
-        """Nothing is open between rows."""
+        """Does nothing: no file is open between rows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +100,7 @@ class PlainProgress:
         print(f"{self._name}: {describe(row, self._total)}", flush=True)
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Does nothing."""
 
 
 class TerminalProgress:
@@ -126,12 +126,12 @@ class TerminalProgress:
 
 
 def progress(name: str, total_steps: int) -> Tracker:
-    """The live bar on a terminal, plain lines elsewhere."""
+    """Returns the live bar on a terminal, plain lines elsewhere."""
     return (TerminalProgress if sys.stdout.isatty() else PlainProgress)(name, total_steps)
 
 
 def describe(row: dict[str, Any], total_steps: int) -> str:
-    """Percent, step, loss, speed and time left, on one line."""
+    """Returns percent, step, loss, speed and time left, on one line."""
     parts = [f"{100 * row['step'] / total_steps:3.0f} %", f"step {row['step']}/{total_steps}"]
     if row.get("loss") is not None:
         parts.append(f"loss {row['loss']:.4f}")
@@ -143,7 +143,7 @@ def describe(row: dict[str, Any], total_steps: int) -> str:
 
 
 def si(value: float) -> str:
-    """A number with a metric prefix: 12.3k, 4.56M."""
+    """Returns a number with a metric prefix: 12.3k, 4.56M."""
     for factor, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= factor:
             return f"{value / factor:.3g} {letter}"

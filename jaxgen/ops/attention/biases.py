@@ -53,7 +53,7 @@ class Alibi:
     per_layer = False
 
     def slopes(self, num_heads: int) -> np.ndarray:
-        """[num_heads] float32; where heads are no power of two, as the authors' code has it."""
+        """Returns [num_heads] float32; of other than powers of two as the authors' code."""
         closest = 2 ** math.floor(math.log2(num_heads))
         slopes = 2.0 ** (-8 / closest * np.arange(1, closest + 1))
         between = 2.0 ** (-4 / closest * np.arange(1, 2 * (num_heads - closest), 2))
@@ -93,7 +93,7 @@ class RelativeBias:
         return table.at[buckets].get(out_sharding=split).transpose(0, 3, 1, 2)
 
     def buckets(self, distances: jax.Array, both_ways: bool) -> jax.Array:
-        """Key position minus query position, any shape -> int32 buckets of the same shape."""
+        """Maps key position minus query position to int32 buckets of the same shape."""
         count, first = self.num_buckets, 0
         if both_ways:
             count //= 2
@@ -146,7 +146,7 @@ class AttentionBias:
 
 
 def _toeplitz(values: jax.Array, rows: int) -> jax.Array:
-    """[..., n] -> [..., rows, n - rows + 1]: row i begins at value rows - 1 - i."""
+    """Maps [..., n] to [..., rows, n - rows + 1]: row i begins at value rows - 1 - i."""
     n = values.shape[-1]
     padded = jnp.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, 1)])
     tiled = jnp.broadcast_to(padded[..., None, :], (*values.shape[:-1], rows, n + 1))

@@ -32,7 +32,7 @@ class AttentionSide:
     block_ids: Any
 
     def __getitem__(self, part: slice) -> AttentionSide:
-        """The tokens of a part of the length."""
+        """Returns the tokens of a part of the length."""
         return self if part == slice(None) else jax.tree.map(lambda x: x[:, part], self)
 
 

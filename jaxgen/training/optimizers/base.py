@@ -1,4 +1,4 @@
-"""What an optimizer is.
+"""The protocol of an optimizer.
 
 An optimizer is a frozen dataclass of settings with one method. This one is complete:
 
