@@ -2,7 +2,7 @@
 
 A configurable built in the scope `a/b` takes what is bound in no scope, then in `a`, then in `a/b`.
 A reference with a scope replaces the scope around it; one without stays in it. All that is wrong is
-collected and said at once.
+collected and reported at once.
 """
 
 from __future__ import annotations
@@ -125,9 +125,9 @@ class _Builder:
             return self._fail(f"{', '.join(places)}: {subject}{error}")
 
     def _expect(
-        self, known: Mapping[str, Parameter], given: dict[str, Any], subject: str, location: str
+        self, known: Mapping[str, Parameter], arguments: dict[str, Any], subject: str, location: str
     ) -> None:
-        absent = [name for name in known if known[name].required and name not in given]
+        absent = [name for name in known if known[name].required and name not in arguments]
         if absent:
             self._failures += 1
             needed = ", ".join(f"`{name}` ({describe(known[name].hint)})" for name in absent)

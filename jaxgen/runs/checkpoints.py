@@ -118,8 +118,8 @@ class Checkpoints:
         available = self.steps()
         step = self.latest_step() if step is None else step
         if step is None or step not in available:
-            wanted = "a checkpoint" if step is None else f"a checkpoint of step {step}"
-            raise CheckpointError(f"{self.directory} holds no {wanted}; it has steps {available}.")
+            missing = "a checkpoint" if step is None else f"a checkpoint of step {step}"
+            raise CheckpointError(f"{self.directory} has no {missing}; it has steps {available}.")
         flat = flatten(abstract_state)
         try:
             # Read separately, so that a damaged array cannot hide the record's own message.

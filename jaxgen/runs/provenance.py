@@ -59,7 +59,7 @@ def imports_record(
 
     Args:
       imports: what `describe_imports` says now.
-      before: what it said when the run was started last.
+      before: what it returned when the run was last started.
     """
     digests = {one["module"]: one["digest"] for one in before}
     for one in imports:

@@ -55,7 +55,7 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def lock(self, timeout: float = 0) -> Iterator[None]:
-        """Holds the directory for one process.
+        """Locks the directory for one process.
 
         Args:
           timeout: seconds to wait for another process to leave it.

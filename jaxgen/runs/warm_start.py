@@ -78,28 +78,28 @@ def open_parent(config: RunConfig, directory: RunDirectory, program: Program) ->
     source = parent_of(config, directory)
     if source is None:
         return None
-    said = f"initialize_from={config.initialize_from!r}"
+    subject = f"initialize_from={config.initialize_from!r}"
     if not source.config_file.exists() or not source.run_file.exists():
         raise CheckpointError(
-            f"{said} of the run {config.name!r} is {source.path}, which is no run directory; a "
+            f"{subject} of the run {config.name!r} is {source.path}, which is no run directory; a "
             "relative one is seen from the run's own directory, so ../NAME is a run beside it."
         )
     record = source.read_record()
     if not record.get("finished") and "imported_from" not in record:
         raise CheckpointError(
-            f"{said}: the run in {source.path} has not finished; finish it first."
+            f"{subject}: the run in {source.path} has not finished; finish it first."
         )
     parent: RunConfig = load_recorded(source.config_file)
     if record["codec_digest"] != config.mixture.codec.digest:
         raise ConfigError(
-            f"{said}: {source.path} was trained on tokens of {record['codec_digest']}, and this "
+            f"{subject}: {source.path} was trained on tokens of {record['codec_digest']}, and this "
             f"run's are of {config.mixture.codec.digest}; give its tasks that codec."
         )
-    _check_shapes(said, parent, config, program)
+    _check_shapes(subject, parent, config, program)
     return Parent(source, parent, record)
 
 
-def _check_shapes(said: str, parent: RunConfig, config: RunConfig, program: Program) -> None:
+def _check_shapes(subject: str, parent: RunConfig, config: RunConfig, program: Program) -> None:
     def shapes(model_config: Any) -> dict[str, tuple[int, ...]]:
         model = dataclasses.replace(program, model=model_config).abstract_state().model
         return {name: array.shape for name, array in flatten(model).items()}
@@ -109,7 +109,7 @@ def _check_shapes(said: str, parent: RunConfig, config: RunConfig, program: Prog
     if different:
         name = different[0]
         raise ConfigError(
-            f"{said}: parameters differ, such as {name} of shape {theirs.get(name)} there and "
+            f"{subject}: parameters differ, such as {name} of shape {theirs.get(name)} there and "
             f"{ours.get(name)} here ({'; '.join(difference(parent.model, config.model)[:5])}). "
             "Give the run the model of the other."
         )

@@ -6,8 +6,8 @@ is B_simple = tr(Sigma) / |G|^2. Two batch sizes tell both parts without bias (a
 the microbatches of a step and the whole. Their ratio is biased and noisy, so each part is averaged
 over steps, and the ratio is taken last.
 
-Gradients are means over learnt tokens, of which microbatches have unlike numbers. With w_i of them
-in microbatch i of K, W in all, and g_i and g its gradient and the whole's,
+Gradients are means over tokens in the loss, of which microbatches have unlike numbers. With w_i of
+them in microbatch i of K, W in all, and g_i and g its gradient and the whole's,
 
     small^2 = sum_i w_i |g_i|^2 / W,    big^2 = |g|^2,
 
