@@ -136,6 +136,7 @@ def test_a_mistyped_model_is_told_the_nearest(capsys):
     assert "`palm/540b`" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_suite_is_scored_beside_the_runs_own_rows(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "suite.gin").write_text(

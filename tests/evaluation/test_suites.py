@@ -24,7 +24,7 @@ from jaxgen.evaluation.choices import MultipleChoice
 from jaxgen.evaluation.config import EvaluationConfig, EvaluationTask
 from jaxgen.evaluation.contamination import contaminated
 from jaxgen.evaluation.evaluate import evaluate
-from jaxgen.evaluation.generations import Execution, Generation, ListedItems, cut
+from jaxgen.evaluation.generations import CodeExecution, Generation, ListedItems, cut
 from jaxgen.evaluation.likelihood import Scorer
 from jaxgen.evaluation.summary import summarise
 from jaxgen.files import read_rows
@@ -163,7 +163,7 @@ def test_written_programs_are_executed_and_items_are_counted():
     source = CodeInfilling()
     records = source.records_by_index("heldout").__getitems__(range(3))
     texts = [records[0]["answer"], "1 / 0", records[2]["answer"] + " + 1"]
-    rows = Execution(stop=()).also(records, texts)
+    rows = CodeExecution(stop=()).also(records, texts)
     assert [row["passed"] for row in rows] == [1, 0, 0]
     assert rows[0]["outcome"] == "passed" and rows[1]["outcome"].startswith("failed: ")
     summaries = EventSummary().records_by_index("heldout").__getitems__(range(2))
@@ -172,7 +172,7 @@ def test_written_programs_are_executed_and_items_are_counted():
     assert rows[0] == {"precision": 0.5, "recall": 1 / len(set(items))}
     assert rows[1] == {"precision": 1.0, "recall": 1.0}
     with pytest.raises(DataError, match=r"execution asks for 'prefix'"):
-        Execution().also([{"prompt": "a"}], ["b"])
+        CodeExecution().also([{"prompt": "a"}], ["b"])
 
 
 def test_texts_are_cut_at_the_first_stop():

@@ -73,6 +73,7 @@ def cover_second(draws, curve, noise):
     return float(np.mean(held))
 
 
+@pytest.mark.slow
 def test_coverage_in_short(make_runs):
     """30 draws: a true 95 % gives fewer than 25 once in three thousand times."""
     assert min(cover_third(30, make_runs, 0.003).values()) >= 25 / 30
@@ -104,6 +105,7 @@ def test_new_runs_fall_within_their_intervals(make_runs):
     assert 0.88 <= np.mean(held) <= 1.0
 
 
+@pytest.mark.slow
 def test_rolling_origin(make_runs):
     def fit(table):
         return fit_chinchilla(table, Fitting(bootstraps=100, restarts=0))

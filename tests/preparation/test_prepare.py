@@ -183,6 +183,7 @@ def test_killed_anywhere_and_run_again_it_makes_the_same_bytes(prepared, corpus,
     assert kills and digest(output) == digest(prepared[0])
 
 
+@pytest.mark.slow
 def test_a_cluster_makes_the_same_bytes_though_a_machine_dies(prepared, corpus, tmp_path):
     """Ray's own local cluster: a head and a node, which is killed while it works."""
     ray = pytest.importorskip("ray")
@@ -236,6 +237,7 @@ def kill_each_once(item):
     return number
 
 
+@pytest.mark.slow
 def test_many_deaths_of_different_items_are_no_reason_to_stop(tmp_path):
     items = [(str(tmp_path / "mark"), number) for number in range(10)]
     assert dict(map_items(kill_each_once, items, workers=1)) == {n: n for n in range(10)}

@@ -110,6 +110,7 @@ def test_curves_are_what_the_answers_give(abilities):
     assert shape["breakthroughness"] == pytest.approx(breakthroughness(np.array(means)))
 
 
+@pytest.mark.slow
 def test_runs_of_two_mixtures_are_never_in_one_law_or_curve(tmp_path):
     shifts = {"first": 0.0, "second": 2.0}
     for mixture, shift in shifts.items():

@@ -42,6 +42,7 @@ def chosen(folder, **changes):
     return select_law(table_of(read_runs(folder)))
 
 
+@pytest.mark.slow
 def test_what_repeated_data_are_worth_is_found(study):
     found = study[1]["laws"][0]
     named = {one["name"]: one for one in found["parameters"]}
@@ -59,6 +60,7 @@ def test_what_repeated_data_are_worth_is_found(study):
         assert json.dumps(found[name], allow_nan=False)
 
 
+@pytest.mark.slow
 def test_lines_are_the_true_laws_of_each_size_and_pool(study):
     found = study[1]["laws"][0]
     pairs = [(one["parameters"], one["unique_tokens"]) for one in found["curves"]]
@@ -76,6 +78,7 @@ def test_lines_are_the_true_laws_of_each_size_and_pool(study):
         assert point["fitted"] == pytest.approx(true, rel=0.01)
 
 
+@pytest.mark.slow
 def test_the_page_and_the_figures_show_it(study, tmp_path):
     folder, analysis = study
     page = write_report(find_directories(folder), folder / "report.html", "T", "L", analysis)
@@ -85,6 +88,7 @@ def test_the_page_and_the_figures_show_it(study, tmp_path):
     assert {name for name in names if name.endswith("pdf")} == {"law-mean.pdf", "training.pdf"}
 
 
+@pytest.mark.slow
 def test_a_rung_is_predicted_by_the_data_that_it_will_see_again(study):
     folder, _ = study
     table = table_of(read_runs(folder))
@@ -112,6 +116,7 @@ def test_a_simpler_law_says_that_it_does_not_know_of_repeats(changes, form, tmp_
     assert "see data again" in choice.why and "counts all tokens as new" in choice.why
 
 
+@pytest.mark.slow
 def test_repeats_that_cost_nothing_are_said_to(tmp_path):
     write_repeats_study(tmp_path, of=lambda size, tokens, pool: law(size, tokens))
     found = analyse_laws(read_runs(tmp_path))[0]
@@ -121,6 +126,7 @@ def test_repeats_that_cost_nothing_are_said_to(tmp_path):
     assert named["alpha"] == pytest.approx(ALPHA, abs=0.02)
 
 
+@pytest.mark.slow
 def test_repeats_that_do_harm_are_said_to(tmp_path):
     """The largest model is worse after the most rounds than after fewer."""
 

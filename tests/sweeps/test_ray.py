@@ -53,6 +53,7 @@ def sweep_with_a_death(tmp_path, monkeypatch, name: str, runs: int, cores: int, 
     return outcomes
 
 
+@pytest.mark.slow
 def test_a_node_dies_and_each_run_is_done_once(tmp_path, monkeypatch):
     sweep_with_a_death(tmp_path, monkeypatch, "ray_sweep", runs=2, cores=1, dies_after=0)
 

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 
+import pytest
 from support.tiny_sweep import EXECUTION, ROOT, base, command, done, steps_logged, write_file
 
 from jaxgen.cli import main
@@ -48,6 +49,7 @@ def test_killed_and_joined_it_does_each_run_once(tmp_path):
     assert len(owners) == 3 and all("3 finished" in text for text in output)
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_tried_again_and_output(tmp_path):
     file, folder = write_file(tmp_path, "failing_sweep", 2, "fail_first", 3), tmp_path / "runs"
     process = command(file, folder, "--jobs=2")
@@ -106,6 +108,7 @@ SWEEP = Sweep(
 """
 
 
+@pytest.mark.slow
 def test_the_largest_rung_is_predicted_before_it_begins(tmp_path, capsys, monkeypatch):
     file, folder = tmp_path / "held_out_sweep.py", tmp_path / "runs"
     file.write_text(LADDER)
@@ -149,6 +152,7 @@ def fail_without_child(directory):
         raise ValueError("not today")
 
 
+@pytest.mark.slow
 def test_a_run_waits_for_the_one_whose_parameters_it_begins_with(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
     sweep = dependent(after=fail_without_child)

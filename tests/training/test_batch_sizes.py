@@ -87,6 +87,7 @@ def test_what_does_not_fit_is_named_before_anything_is_compiled():
         build_program(tiny_dense(), train, make_mesh(MeshConfig(data=8)))
 
 
+@pytest.mark.slow
 def test_a_run_stopped_in_the_ramp_goes_on_as_if_it_had_not(tmp_path):
     mixture = load(["mixtures/quickstart.gin"], root="mixture")
     train = TrainConfig(

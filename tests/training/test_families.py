@@ -6,8 +6,8 @@ from support import losses
 from support.helpers import families
 
 # Of families whose axes others have too; every family is in the slow tests.
-COVERED = ("gpt3", "gemma2", "lamda", "llama", "mt_nlg", "olmo2", "qwen3", "starcoder2", "t5",
-           "transformer")  # fmt: skip
+COVERED = ("deepseek", "gemma2", "gemma3", "gpt3", "lamda", "llama", "llama4", "mt_nlg", "olmo2",
+           "qwen3", "starcoder2", "t5", "t5_v1_1", "transformer")  # fmt: skip
 
 # A learned bias by distance is made where attention uses it, so that nothing is of
 # [length, length]; its gradient is summed in another order than when the record was made.
