@@ -25,11 +25,8 @@ TOTALS = (2000, 1000, 500)
 PEAK, WARMUP = 4e-3, 50
 BASE = changed(
     load(
-        ["runs/quickstart.gin"],
+        ["runs/quickstart.gin", "mixtures/code_and_prose.gin"],
         [
-            "mixture.name='text'",
-            "mixture.tasks=[@code/task(), @prose/task()]",
-            "mixture.weights={'code': 0.8, 'prose': 0.2}",
             "train.length=128",
             "train.batch_size=4",
             "evaluation.num_batches=16",

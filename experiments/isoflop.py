@@ -32,12 +32,8 @@ WIDTHS = {
 RATE = 0.128
 """Divided by the width: near the best of each width in trials at 2e11 FLOPs."""
 BASE = load(
-    ["runs/quickstart.gin"],
+    ["runs/quickstart.gin", "mixtures/code_and_prose.gin"],
     [
-        "mixture.name='text'",
-        "mixture.tasks=[@code/task(), @prose/task()]",
-        # As much of each as there is, so that hardly any is read twice.
-        "mixture.weights={'code': 0.8, 'prose': 0.2}",
         "evaluation.num_batches=16",
     ],
 )

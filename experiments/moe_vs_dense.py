@@ -28,11 +28,8 @@ SEEDS = range(3)
 RATE = 0.128
 """Divided by the width, as in isoflop.py."""
 BASE = load(
-    ["runs/quickstart.gin"],
+    ["runs/quickstart.gin", "mixtures/code_and_prose.gin"],
     [
-        "mixture.name='text'",
-        "mixture.tasks=[@code/task(), @prose/task()]",
-        "mixture.weights={'code': 0.8, 'prose': 0.2}",
         "train.length=128",
         "train.batch_size=4",
         f"train.steps={STEPS}",

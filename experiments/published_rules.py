@@ -31,11 +31,8 @@ LAWS = {
     "fixed": FixedHyperparameters(learning_rate=4e-3, tokens=512),
 }
 BASE = load(
-    ["runs/quickstart.gin"],
+    ["runs/quickstart.gin", "mixtures/code_and_prose.gin"],
     [
-        "mixture.name='text'",
-        "mixture.tasks=[@code/task(), @prose/task()]",
-        "mixture.weights={'code': 0.8, 'prose': 0.2}",
         "train.length=128",
         "evaluation.num_batches=16",
     ],
