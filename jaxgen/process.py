@@ -11,7 +11,7 @@ import jax
 
 
 def cache_folder() -> pathlib.Path:
-    """Where compiled programs are kept: $JAXGEN_CACHE, or ~/.cache/jaxgen."""
+    """Returns the folder of compiled programs: $JAXGEN_CACHE/xla, or ~/.cache/jaxgen/xla."""
     default = pathlib.Path.home() / ".cache" / "jaxgen"
     return pathlib.Path(os.environ.get("JAXGEN_CACHE", default)) / "xla"
 

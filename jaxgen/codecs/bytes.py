@@ -31,32 +31,32 @@ class ByteCodec:
 
     @property
     def vocab_size(self) -> int:
-        """The number of bytes and special tokens."""
+        """Returns the number of bytes and special tokens."""
         return 256 + len(self._special_ids)
 
     @property
     def pad_id(self) -> int:
-        """The id that fills rows."""
+        """Returns the id that fills rows."""
         return 256
 
     @property
     def begin_id(self) -> int:
-        """The id before the first token of a text."""
+        """Returns the id before the first token of a text."""
         return 257
 
     @property
     def end_id(self) -> int:
-        """The id that ends a document or an answer."""
+        """Returns the id that ends a document or an answer."""
         return 258
 
     @property
     def digest(self) -> str:
-        """The name of the byte codec and of its control tokens."""
+        """Returns the name of the byte codec and of its control tokens."""
         return "bytes" if self.special is None else f"bytes+{hash_of(self.special.names)}"
 
     @property
     def plain_ids(self) -> np.ndarray:
-        """The bytes."""
+        """Returns the ids of the bytes."""
         return np.arange(256, dtype=np.int32)
 
     def special_id(self, name: str) -> int:

@@ -42,7 +42,7 @@ class Codec(Protocol):
 
     @property
     def plain_ids(self) -> np.ndarray:
-        """The ids that text can become, [plain] int32."""
+        """Returns the ids that text can become, [plain] int32."""
         ...
 
     def special_id(self, name: str) -> int:

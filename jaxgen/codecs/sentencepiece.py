@@ -80,27 +80,27 @@ class SentencePieceCodec:
 
     @property
     def vocab_size(self) -> int:
-        """The number of pieces and of the control tokens after them."""
+        """Returns the number of pieces and of the control tokens after them."""
         return max(self._processor.get_piece_size(), max(self._special_ids.values()) + 1)
 
     @property
     def pad_id(self) -> int:
-        """The id that fills rows."""
+        """Returns the id that fills rows."""
         return self._special_ids[PAD]
 
     @property
     def begin_id(self) -> int:
-        """The id before the first token of a text."""
+        """Returns the id before the first token of a text."""
         return self._special_ids[BEGIN]
 
     @property
     def end_id(self) -> int:
-        """The id that ends a document or an answer."""
+        """Returns the id that ends a document or an answer."""
         return self._special_ids[END]
 
     @property
     def plain_ids(self) -> np.ndarray:
-        """All ids but those of control tokens, [plain] int32."""
+        """Returns all ids but those of control tokens, [plain] int32."""
         return np.setdiff1d(np.arange(self.vocab_size), list(self._special_ids.values()))
 
     def special_id(self, name: str) -> int:

@@ -46,7 +46,7 @@ class SpecialTokens:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The tokens' names, in the order of their ids."""
+        """Returns the tokens' names, in the order of their ids."""
         switched = (
             (self.mask, MASK),
             (self.infilling, INFILLING),

@@ -80,22 +80,22 @@ class TokenizerCodec:
 
     @property
     def vocab_size(self) -> int:
-        """The number of ids, special tokens included."""
+        """Returns the number of ids, special tokens included."""
         return self._tokenizer.get_vocab_size(with_added_tokens=True)
 
     @property
     def pad_id(self) -> int:
-        """The id that fills rows."""
+        """Returns the id that fills rows."""
         return self._special_id(self.pad)
 
     @property
     def begin_id(self) -> int:
-        """The id before the first token of a text."""
+        """Returns the id before the first token of a text."""
         return self._special_id(self.begin)
 
     @property
     def end_id(self) -> int:
-        """The id that ends a document or an answer."""
+        """Returns the id that ends a document or an answer."""
         return self._special_id(self.end)
 
     def _special_id(self, token: str) -> int:
@@ -114,7 +114,7 @@ class TokenizerCodec:
 
     @property
     def plain_ids(self) -> np.ndarray:
-        """All ids but those of control tokens."""
+        """Returns all ids but those of control tokens."""
         return self._plain_ids
 
     def has_special(self, name: str) -> bool:

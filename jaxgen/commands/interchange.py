@@ -134,7 +134,7 @@ def _make_run(
 
 
 def _default_run(checkpoint: Checkpoint, codec: TokenizerCodec) -> RunConfig:
-    """The embedded prose, to be predicted in the way of the model's architecture."""
+    """Returns a run on the embedded prose, with the denoising that suits the architecture."""
     model = checkpoint.config
     has_encoder = model.has_encoder
     task = Task("prose", StandardLibraryProse(), Text(denoising=_denoising(model, codec)), codec)

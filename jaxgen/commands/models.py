@@ -65,7 +65,7 @@ def show(arguments: argparse.Namespace) -> int:
 
 
 def model_names() -> list[str]:
-    """The names of the models that come with jaxgen, `family/size`."""
+    """Returns the names of the models that come with jaxgen, `family/size`."""
     found = {
         file.relative_to(folder / "models").with_suffix("").as_posix()
         for folder in library_folders()
@@ -76,7 +76,7 @@ def model_names() -> list[str]:
 
 
 def load_model(name: str) -> TransformerConfig:
-    """The configuration of a model that comes with jaxgen.
+    """Returns the configuration of a model that comes with jaxgen.
 
     Raises:
       ConfigError: if there is none of that name, with the nearest.
@@ -105,7 +105,7 @@ def _row(name: str, config: TransformerConfig, count: ParameterCount) -> tuple[s
 
 
 def _compared(card: ModelCard | None, count: ParameterCount) -> tuple[str, str]:
-    """The published number and how far off the count is."""
+    """Returns the published number and how far off the count is."""
     if card is None or card.parameters is None:
         return "", ""
     total = count.total if card.counts_head else count.total - count.head

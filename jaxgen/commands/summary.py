@@ -9,7 +9,7 @@ SHOWN = ("passed", "precision", "recall", "token_accuracy", "choice_probability"
 
 
 def score_lines(summary: dict[str, Any]) -> list[str]:
-    """Held-out loss of each task, and the means of its instances' scores."""
+    """Returns a line for each task: its held-out loss, and the means of its instances' scores."""
     lines, width = [], max((len(task) for task in summary), default=0)
     for task, scores in summary.items():
         parts = [f"  {task:<{width}}"]
@@ -33,7 +33,7 @@ def score_lines(summary: dict[str, Any]) -> list[str]:
 
 
 def summary_lines(record: dict[str, Any]) -> list[str]:
-    """A finished run in a few lines."""
+    """Returns a finished run in a few lines."""
     parameters = record["parameters"]
     head = (
         f"{record['name']}: {parameters['total']:,} parameters ({parameters['active']:,} active), "

@@ -74,13 +74,13 @@ def show_task(arguments: argparse.Namespace) -> int:
 
 
 def task_names() -> list[str]:
-    """Of the tasks that come with jaxgen."""
+    """Returns the names of the tasks that come with jaxgen."""
     files = (file for folder in library_folders() for file in (folder / "tasks").glob("*.gin"))
     return sorted({file.stem for file in files})
 
 
 def load_task(name: str) -> Task:
-    """A task that comes with jaxgen.
+    """Returns a task that comes with jaxgen.
 
     Raises:
       ConfigError: naming those that are near.
@@ -95,7 +95,7 @@ def load_task(name: str) -> Task:
 
 
 def load_mixture(gin_files: list[str], bindings: list[str]) -> tuple[Mixture, RunConfig | None]:
-    """The mixture of the files, and the run, if they make a whole one."""
+    """Returns the mixture of the files, and the run if they make a whole one."""
     try:
         return load(gin_files, bindings, root="mixture"), None
     except ConfigError as error:

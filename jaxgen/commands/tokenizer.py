@@ -70,7 +70,7 @@ def show(arguments: argparse.Namespace) -> int:
 
 
 def open_codec(file: str) -> Codec:
-    """The codec of a file; the first control token does for those that the file has no name for.
+    """Returns the codec of a file; the first control token stands in for those without a name.
 
     Raises:
       DataError: if it is neither kind of file.
@@ -94,13 +94,13 @@ def open_codec(file: str) -> Codec:
 
 
 def bytes_per_token(codec: Codec, texts: Sequence[str]) -> float:
-    """Of the texts together."""
+    """Returns the mean number of bytes in a token, over the texts together."""
     tokens = sum(len(ids) for ids in codec.encode_batch(texts))
     return sum(len(text.encode()) for text in texts) / max(1, tokens)
 
 
 def sample(patterns: Sequence[str], megabytes: float, seed: int) -> Iterator[str]:
-    """Texts of files in an order drawn by the seed, until there is enough; the rest is not read."""
+    """Yields texts of files in an order drawn by the seed, until there is enough."""
     files = []
     for pattern in patterns:
         is_json = ".jsonl" in pattern

@@ -101,12 +101,12 @@ class Mixture:
 
     @property
     def codec(self) -> Codec:
-        """The codec that all tasks share."""
+        """Returns the codec that all tasks share."""
         return self.every_task[0].codec
 
     @property
     def every_task(self) -> tuple[Task, ...]:
-        """The tasks of this mixture and of those inside it, by name.
+        """Returns the tasks of this mixture and of those inside it, by name.
 
         Raises:
           DataError: if two different tasks have one name.
@@ -123,7 +123,7 @@ class Mixture:
 
     @property
     def task_names(self) -> tuple[str, ...]:
-        """The names in the order of task_ids: sorted, whatever order they are written in."""
+        """Returns the names in the order of task_ids, which is alphabetical."""
         return tuple(task.name for task in self.every_task)
 
     def with_codec(self, codec: Codec) -> Mixture:

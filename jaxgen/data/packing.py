@@ -42,7 +42,7 @@ class RowShape:
 
     @property
     def has_source(self) -> bool:
-        """Whether the model has an encoder."""
+        """Returns whether the model has an encoder."""
         return self.source_length is not None
 
 

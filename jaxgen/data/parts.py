@@ -46,7 +46,7 @@ class Example:
 
     @property
     def num_targets(self) -> int:
-        """The number of tokens to predict: all, and the end token."""
+        """Returns the number of tokens to predict: all, and the end token."""
         return len(self.ids) + 1
 
 

@@ -34,7 +34,7 @@ class PreparedCorpus:
 
     @functools.cached_property
     def manifest(self) -> dict[str, Any]:
-        """The manifest that the preparation wrote.
+        """Returns the manifest that the preparation wrote.
 
         Raises:
           DataError: if it is not there, or of another version.

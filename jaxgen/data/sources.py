@@ -67,7 +67,7 @@ class InMemory:
         return some(kept, split, "the list of records")
 
     def content_digest(self) -> str:
-        """Changes when a record does."""
+        """Returns a text that changes when a record does."""
         return f"{hash64(json.dumps(self.records, sort_keys=True, default=str)):016x}"
 
 
@@ -130,7 +130,7 @@ class FileSource:
         return some(kept, split, self.pattern)
 
     def content_digest(self) -> str:
-        """Changes with the name, size or time of a file."""
+        """Returns a text that changes with the name, size or time of a file."""
         stamps = [(file, stamp_of(file)) for file in self.files()]
         return f"{hash64(self, *stamps):016x}"
 

@@ -88,43 +88,43 @@ class Task:
 
     @property
     def identity(self) -> str:
-        """name@version."""
+        """Returns name@version."""
         return f"{self.name}@{self.version}"
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        """The names of the metrics."""
+        """Returns the names of the metrics."""
         return tuple(one if isinstance(one, str) else one.name for one in self.metrics)
 
     @property
     def own_metrics(self) -> tuple[Metric, ...]:
-        """The metrics that are parts of their own, not names."""
+        """Returns the metrics that are parts of their own, not names."""
         return tuple(one for one in self.metrics if not isinstance(one, str))
 
     @property
     def has_answers(self) -> bool:
-        """Whether instances can be scored one by one."""
+        """Returns whether instances can be scored one by one."""
         return self.features.has_answers
 
     @property
     def has_blocks(self) -> bool:
-        """Whether some tokens may see later ones, in a model that lets blocks do so."""
+        """Returns whether some tokens may attend to later ones, if the model allows that."""
         denoising = self.features.denoising
         return not self.features.is_split if denoising is None else denoising.has_blocks
 
     @property
     def is_indexed(self) -> bool:
-        """Whether records are made on the spot, by index."""
+        """Returns whether records are made on the spot, by index."""
         return isinstance(self.source, IndexedSource)
 
     @property
     def is_tokenised(self) -> bool:
-        """Whether the source has tokens and no records."""
+        """Returns whether the source has tokens and no records."""
         return isinstance(self.source, TokenSource)
 
     @property
     def every_task(self) -> tuple[Task, ...]:
-        """The task itself, as a part of a mixture."""
+        """Returns the task itself, as a part of a mixture."""
         return (self,)
 
     def with_codec(self, codec: Codec) -> Task:

@@ -45,7 +45,7 @@ class TokenStore:
 
     @functools.cached_property
     def lengths(self) -> np.ndarray:
-        """The number of tokens of each example, [examples] int64, without begin and end."""
+        """Returns the number of tokens of each example, [examples] int64, without begin and end."""
         return np.concatenate([np.diff(file.offsets) for file in self._files])
 
     def __getstate__(self) -> dict[str, object]:

@@ -31,7 +31,7 @@ class Answers:
     )  # fmt: skip
 
     def score(self, scorer: Scorer, task: Task, records: Sequence[Record]) -> list[Row]:
-        """One row for each record of a task with answers.
+        """Returns one row for each record of a task with answers.
 
         Args:
           scorer: the model; call under `jax.set_mesh`.
@@ -75,14 +75,14 @@ def own_scores(task: Task, record: Record, reference: str, completion: str) -> R
 
 
 def only_answers(example: Example) -> Example:
-    """The example with loss on its answers and the end token alone, whatever the task learns."""
+    """Returns the example with loss on its answers and the end token alone."""
     assert example.flags is not None, "examples with answers have flags"
     is_answer = example.flags & ANSWER > 0
     return Example(example.ids, np.where(is_answer, IN_LOSS | ANSWER, 0).astype(np.uint8))
 
 
 def last_answer(example: Example) -> tuple[np.ndarray, np.ndarray]:
-    """Ids of all that stands before the last answer, and of the last answer."""
+    """Returns the ids of all that comes before the last answer, and those of the last answer."""
     assert example.flags is not None, "examples with answers have flags"
     is_answer = example.flags & ANSWER > 0
     begin = int(np.flatnonzero(is_answer & ~np.append(False, is_answer[:-1]))[-1])
@@ -90,5 +90,5 @@ def last_answer(example: Example) -> tuple[np.ndarray, np.ndarray]:
 
 
 def instance_of(record: Record, place: int) -> str:
-    """What an instance is called in rows: its key, or its place among those that are scored."""
+    """Returns the name of an instance in rows: its key, or its index if it has none."""
     return str(record.get("key", place))

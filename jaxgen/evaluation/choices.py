@@ -48,7 +48,7 @@ class MultipleChoice:
     )  # fmt: skip
 
     def score(self, scorer: Scorer, task: Task, records: Sequence[Record]) -> list[Row]:
-        """One row for each record; see `Answers.score`.
+        """Returns one row for each record; see `Answers.score`.
 
         Returns:
           Rows with "task", "instance", "exact_match" (whether the right choice has the largest
@@ -118,7 +118,7 @@ class MultipleChoice:
 
 
 def _choice(task: Task, given: np.ndarray, choice: str, has_source: bool) -> Segment:
-    """A choice after its prompt; whether it ends there is not asked."""
+    """Returns a choice after its prompt; the end token after it is not scored."""
     segment = continuation(given, task.codec.encode(choice), task.codec, has_source)
     segment.weights[-1] = 0
     return segment

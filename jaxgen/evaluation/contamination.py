@@ -15,7 +15,7 @@ from jaxgen.preparation.ngrams import WordHasher
 def contaminated(
     tasks: Iterable[Task], judged: Iterable[tuple[Task, Sequence[Record]]]
 ) -> set[tuple[str, str]]:
-    """(task, instance) of those that share 13 words with a training document.
+    """Returns (task, instance) of those that share 13 words with a training document.
 
     Prompts and answers are looked for as in a preparation (GPT-3's 13-grams); shorter instances
     count as a whole, from 8 words on. Made instances are left alone: none is in two splits.

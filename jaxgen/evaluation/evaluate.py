@@ -92,7 +92,7 @@ def _is_metric(name: str, value: Any) -> bool:
 
 
 def judged_tasks(mixture: DataConfig, settings: EvaluationConfig) -> list[EvaluationTask]:
-    """The mixture's tasks that have answers, and the suite's, in the mixture's codec.
+    """Returns the mixture's tasks that have answers, and the suite's in the mixture's codec.
 
     Raises:
       ConfigError: if a task of the suite has the name of one of the mixture.
@@ -120,7 +120,7 @@ def heldout_losses(
     length: int,
     source_length: int | None = None,
 ) -> Sequence[tuple[str, float | None]]:
-    """(task, mean loss of its held-out tokens) for every task; None where a task had no row.
+    """Returns (task, mean loss of its held-out tokens) of every task; None if a task had no row.
 
     Every task of a mixture is read by itself, so that a task of small weight is scored on as many
     tokens; data of another kind is read as a whole.

@@ -51,7 +51,7 @@ class Generation:
             )
 
     def score(self, scorer: Scorer, task: Task, records: Sequence[Record]) -> list[Row]:
-        """One row for each record; see `Answers.score`.
+        """Returns one row for each record; see `Answers.score`.
 
         Returns:
           Rows with "task", "instance", "exact_match" (of one right answer, spaces around them
@@ -98,7 +98,7 @@ class Generation:
         return [row | more for row, more in zip(rows, self.also(records, texts), strict=True)]
 
     def also(self, records: Sequence[Record], texts: Sequence[str]) -> list[Row]:
-        """What else is said of each text; nothing here."""
+        """Returns further columns of each row, which subclasses add; none here."""
         return [{} for _ in zip(records, texts, strict=True)]
 
 
@@ -109,7 +109,7 @@ class ListedItems(Generation):
     METRICS: ClassVar[tuple[str, ...]] = (*Generation.METRICS, "precision", "recall")
 
     def also(self, records: Sequence[Record], texts: Sequence[str]) -> list[Row]:
-        """Precision and recall of the items."""
+        """Returns the precision and recall of the items."""
         scores = [item_scores(record, said) for record, said in zip(records, texts, strict=True)]
         return [{"precision": precision, "recall": recall} for precision, recall in scores]
 
@@ -132,7 +132,7 @@ class CodeExecution(Generation):
     METRICS: ClassVar[tuple[str, ...]] = (*Generation.METRICS, "passed")
 
     def also(self, records: Sequence[Record], texts: Sequence[str]) -> list[Row]:
-        """Whether each program passes its tests."""
+        """Returns whether each program passes its tests."""
         limits = Limits(self.seconds, self.memory_bytes)
 
         def outcome(record: Record, said: str) -> Row:
@@ -148,6 +148,6 @@ class CodeExecution(Generation):
 
 
 def cut(text: str, stop: Sequence[str]) -> str:
-    """A text up to the first of some texts."""
+    """Returns the text up to the first of the stops."""
     places = [text.find(one) for one in stop]
     return text[: min((place for place in places if place >= 0), default=len(text))]

@@ -40,12 +40,12 @@ class HarnessModel(LM):
         self._scorer, self._codec = scorer, codec
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
-        """Log-probability of each continuation, in nats, and whether greedy decoding says it."""
+        """Returns each continuation's log-probability in nats, and whether it is the greedy one."""
         segments = [self._pair(*request.args) for request in requests]
         return [(one.total, one.is_greedy) for one in self._score(segments)]
 
     def loglikelihood_rolling(self, requests: Sequence[Any]) -> list[float]:
-        """Log-probability of each whole text, in windows that see all that they can before them.
+        """Returns the log-probability of each whole text, in windows of the longest context.
 
         Raises:
           DataError: with an encoder-decoder, which gives texts no probability.
@@ -65,7 +65,7 @@ class HarnessModel(LM):
         return totals.tolist()
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
-        """What the model writes after each context, up to one of the stops."""
+        """Returns what the model writes after each context, up to one of the stops."""
         said = [""] * len(requests)
         groups: dict[tuple[Any, ...], list[int]] = {}
         for place, request in enumerate(requests):
@@ -92,7 +92,7 @@ class HarnessModel(LM):
         return said
 
     def _pair(self, context: str, text: str) -> Segment:
-        """As the harness cuts texts into tokens: spaces before a text are the text's."""
+        """Returns context and text as the harness tokenises them: spaces between are the text's."""
         spaces = len(context) - len(context.rstrip())
         context, text = context[: len(context) - spaces], context[len(context) - spaces :] + text
         given, whole = self._codec.encode(context), self._codec.encode(context + text)
@@ -110,13 +110,13 @@ class HarnessModel(LM):
         return segment
 
     def _context(self, text: str, wanted: int) -> np.ndarray:
-        """The end of a context for which there is room beside what is wanted and one more token."""
+        """Returns the end of a context that fits beside the continuation and one more token."""
         room = self._scorer.source_length or self._scorer.length - wanted
         ids = self._codec.encode(text)
         return ids[len(ids) - min(max(room - 1, 0), len(ids)) :]
 
     def _score(self, segments: Sequence[Segment]) -> list[Scored]:
-        """Sorted by length, so that short ones need not be as wide as long ones."""
+        """Scores segments sorted by length, so that short ones are not padded to long ones."""
         order = sorted(range(len(segments)), key=lambda place: -len(segments[place].tokens))
         scored: dict[int, Scored] = {}
         for first in range(0, len(order), self._scorer.batch_size):

@@ -38,12 +38,12 @@ class Scored(NamedTuple):
 
     @property
     def total(self) -> float:
-        """The log-probability of all of it."""
+        """Returns the log-probability of all scored tokens together."""
         return float(self.log_probabilities.sum())
 
     @property
     def is_greedy(self) -> bool:
-        """Whether greedy decoding would say it: each token is the likeliest after those before."""
+        """Returns whether greedy decoding writes it: every token is the likeliest one."""
         return bool((self.predicted == self.wanted).all())
 
 
@@ -65,11 +65,11 @@ class Scorer:
 
     @property
     def has_source(self) -> bool:
-        """Whether there is an encoder to read what is given."""
+        """Returns whether an encoder reads the prompts."""
         return self.source_length is not None
 
     def score(self, name: str, segments: Sequence[Segment], pad_id: int) -> list[Scored]:
-        """What the model gives to the positions of each segment whose weight is above 0.
+        """Returns the scores of each segment's positions whose weight is above 0.
 
         Args:
           name: of the task, for messages.
@@ -107,7 +107,7 @@ class Scorer:
 
 @jax.jit
 def _judge(model: Transformer, batch: Batch) -> tuple[Any, Any]:
-    """Of every position the target's log-probability and the likeliest token, [batch, length]."""
+    """Returns log-probabilities of the targets and the likeliest tokens, both [batch, length]."""
     whole = model.layout.rules.activation("batch", None)
 
     def judge(position: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:

@@ -10,33 +10,33 @@ from numpy.typing import ArrayLike
 
 
 def edit_similarity(said: Sequence[Hashable], right: Sequence[Hashable]) -> float:
-    """1 minus the Levenshtein distance over the longer length: 1 where equal, 0 at the farthest."""
+    """Returns 1 minus the Levenshtein distance over the longer length, from 0 to 1 if equal."""
     from rapidfuzz.distance import Levenshtein
 
     return Levenshtein.normalized_similarity(said, right)
 
 
 def bits_per_byte(log_probability: float, text: str) -> float:
-    """Of a text, from its log-probability in nats; nan for an empty one."""
+    """Returns a text's bits per byte from its log-probability in nats; nan for an empty text."""
     size = len(text.encode())
     return -log_probability / (math.log(2) * size) if size else math.nan
 
 
 def softmax(scores: ArrayLike) -> np.ndarray:
-    """[choices] log-scores to probabilities."""
+    """Maps [choices] log-scores to probabilities."""
     logs = np.asarray(scores, np.float64)
     powers = np.exp(logs - logs.max())
     return powers / powers.sum()
 
 
 def brier(probabilities: np.ndarray, right: int) -> float:
-    """Squared distance of [choices] probabilities from certainty of the right one, 0 to 2."""
+    """Returns the squared distance of [choices] probabilities from the one-hot label, 0 to 2."""
     wanted = np.arange(len(probabilities)) == right
     return float(np.sum(np.square(probabilities - wanted)))
 
 
 def calibration_error(confidences: ArrayLike, outcomes: ArrayLike, bins: int = 10) -> float:
-    """Expected calibration error: |confidence - share right|, bin by bin of equal width.
+    """Returns the expected calibration error: |confidence - accuracy| over bins of equal width.
 
     Guo et al., 1706.04599.
     """
@@ -50,7 +50,7 @@ def calibration_error(confidences: ArrayLike, outcomes: ArrayLike, bins: int = 1
 
 
 def success_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval of a share (1927)."""
+    """Returns Wilson's interval of a success rate (1927)."""
     from scipy.stats import binomtest
 
     found = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
@@ -60,7 +60,7 @@ def success_interval(successes: int, trials: int, confidence: float = 0.95) -> t
 def mean_interval(
     values: ArrayLike, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of a mean, over instances."""
+    """Returns the percentile bootstrap interval of a mean over instances."""
     found = np.asarray(values, np.float64)
     drawn = np.random.default_rng(seed).integers(len(found), size=(resamples, len(found)))
     tail = (1 - confidence) / 2

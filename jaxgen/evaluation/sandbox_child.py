@@ -65,7 +65,7 @@ def limit(memory_bytes: int, seconds: float, file_bytes: int) -> None:
 
 
 def guard(folder: str):
-    """An audit hook that refuses processes, sockets and writing outside the folder."""
+    """Returns an audit hook that refuses processes, sockets and writing outside the folder."""
     inside = os.path.realpath(folder) + os.sep
     real = os.path.realpath
 

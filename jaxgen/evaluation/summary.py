@@ -14,7 +14,7 @@ from jaxgen.evaluation.metrics import calibration_error, mean_interval, success_
 def summarise(
     rows: Sequence[Row], metrics: Sequence[str], chance: float | None = None
 ) -> dict[str, Any]:
-    """The mean of each metric over the rows.
+    """Returns the mean of each metric over the rows.
 
     Args:
       rows: of one task.

@@ -34,7 +34,7 @@ class SamplingPolicy:
 
 
 def filter_logits(logits: jax.Array, policy: SamplingPolicy) -> jax.Array:
-    """The logits that `policy` draws from: excluded tokens become -inf.
+    """Returns the logits that `policy` draws from: excluded tokens become -inf.
 
     Args:
       logits: [batch, vocab] float32.
@@ -58,7 +58,7 @@ def filter_logits(logits: jax.Array, policy: SamplingPolicy) -> jax.Array:
 
 
 def choose(logits: jax.Array, policy: SamplingPolicy, key: jax.Array) -> jax.Array:
-    """The next token of each sequence: [batch, vocab] float32 -> [batch] int32."""
+    """Returns the next token of each sequence: [batch, vocab] float32 -> [batch] int32."""
     if policy.temperature == 0:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
     filtered = filter_logits(logits, policy)

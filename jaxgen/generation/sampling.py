@@ -137,7 +137,7 @@ def _batch(tokens, positions, segment_ids) -> Batch:
 
 
 def log_probability(logits: jax.Array, token: jax.Array) -> jax.Array:
-    """[batch, vocab] logits, [batch] int32 -> [batch], of the token in nats."""
+    """Maps [batch, vocab] logits and [batch] int32 tokens to [batch] nats."""
     is_token = token[:, None] == jnp.arange(logits.shape[-1])
     chosen = jnp.sum(jnp.where(is_token, logits, 0.0), axis=-1)
     return chosen - jax.nn.logsumexp(logits, axis=-1)

@@ -42,7 +42,7 @@ OF_TRAINING_EXPERTS = (
 
 
 def find_family(families: tuple[Family, ...], values: Values) -> Family:
-    """The family that a config.json belongs to.
+    """Returns the family that a config.json belongs to.
 
     Raises:
       InterchangeError: naming the families there are.
@@ -60,7 +60,7 @@ def find_family(families: tuple[Family, ...], values: Values) -> Family:
 
 
 def read_config(family: Family, values: Values) -> TransformerConfig:
-    """The configuration that a config.json describes.
+    """Returns the configuration that a config.json describes.
 
     Raises:
       InterchangeError: naming a key, its value and what is supported, for every key that is not
@@ -90,7 +90,7 @@ def read_config(family: Family, values: Values) -> TransformerConfig:
 
 
 def write_config(family: Family, config: TransformerConfig) -> dict[str, Any]:
-    """The config.json of a configuration.
+    """Returns the config.json of a configuration.
 
     Raises:
       InterchangeError: naming every field that the family cannot express, and its value.
@@ -103,7 +103,7 @@ def write_config(family: Family, config: TransformerConfig) -> dict[str, Any]:
 
 
 def express(family: Family, config: TransformerConfig) -> tuple[dict[str, Any], list[str]]:
-    """The config.json of a configuration, and a line for every field that it loses.
+    """Returns the config.json of a configuration, and a line for every field that it loses.
 
     Where a field that the family cannot do without is None, there is no config.json.
     """
@@ -120,7 +120,7 @@ def express(family: Family, config: TransformerConfig) -> tuple[dict[str, Any], 
 
 
 def _lacking(family: Family, config: TransformerConfig) -> list[str]:
-    """What keeps a configuration from being written at all, and what else is then plain to see."""
+    """Returns the required fields that are None, and with them the constants that differ."""
     lacking = [
         f"model.{entry.field}=None (it needs one)"
         for entry in family.entries
@@ -138,7 +138,7 @@ def _lacking(family: Family, config: TransformerConfig) -> list[str]:
 
 
 def differences(config: TransformerConfig, other: TransformerConfig) -> list[str]:
-    """The fields in which two models compute differently, with both values; layers only once."""
+    """Returns the fields in which two models differ, with both values; layers only once."""
     ours, theirs = _effective(config), _effective(other)
     unlike = [name for name in ours | theirs if not _alike(ours.get(name), theirs.get(name))]
     layers = [name for name in unlike if name.startswith("layers[")]
@@ -151,7 +151,7 @@ def differences(config: TransformerConfig, other: TransformerConfig) -> list[str
 
 
 def _assemble(fields: dict[str, Any]) -> TransformerConfig:
-    """A configuration from fields by dotted names."""
+    """Builds a configuration from fields by dotted names."""
     biases: tuple[BiasGroup, ...] = tuple(
         group for group in BIAS_GROUPS if fields.pop(f"biases.{group}", False)
     )
@@ -164,7 +164,7 @@ def _assemble(fields: dict[str, Any]) -> TransformerConfig:
 
 
 def _effective(config: TransformerConfig) -> dict[str, Any]:
-    """What a model computes as field by field: defaults filled in, what has no effect left out."""
+    """Returns a model's fields as they take effect: defaults filled in, idle ones left out."""
     values = {
         field.name: getattr(config, field.name)
         for field in dataclasses.fields(config)
@@ -196,14 +196,14 @@ def _effective(config: TransformerConfig) -> dict[str, Any]:
 
 
 def attention_scale(config: TransformerConfig, width: int | None = None) -> float:
-    """What attention's logits are multiplied by."""
+    """Returns the factor on attention's logits."""
     if config.attention_scale is not None:
         return config.attention_scale
     return (config.width_of_head if width is None else width) ** -0.5
 
 
 def _alike(ours: Any, theirs: Any) -> bool:
-    """Equal, but for the last digits of numbers, which a formula may change on its way."""
+    """Returns whether values are equal, but for rounding where both are floats."""
     if isinstance(ours, float) and isinstance(theirs, float | int):
         return math.isclose(ours, theirs, rel_tol=1e-9)
     if dataclasses.is_dataclass(ours) and type(ours) is type(theirs):

@@ -44,11 +44,11 @@ class Field:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The key and its aliases."""
+        """Returns the key and its aliases."""
         return (self.key, *self.aliases)
 
     def read(self, values: Values) -> dict[str, Any]:
-        """The field."""
+        """Returns the field."""
         found = [key for key in self.keys if values.get(key) is not None]
         if not found:
             if self.default is REQUIRED:
@@ -60,7 +60,7 @@ class Field:
         return {self.field: value}
 
     def write(self, config: TransformerConfig) -> dict[str, Any]:
-        """The key."""
+        """Returns the key."""
         value = get_field(config, self.field)
         if self.values is not None:
             named = [theirs for theirs, ours in self.values.items() if ours == value]
@@ -77,17 +77,17 @@ class Fixed:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The key."""
+        """Returns the key."""
         return (self.key,)
 
     def read(self, values: Values) -> dict[str, Any]:
-        """Nothing; refuses another value."""
+        """Returns no field; refuses another value."""
         if values.get(self.key) is not None:
             among(self.key, values[self.key], (self.value,))
         return {}
 
     def write(self, config: TransformerConfig) -> dict[str, Any]:
-        """The key."""
+        """Returns the key."""
         del config
         return {self.key: self.value}
 
@@ -101,16 +101,16 @@ class Biases:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The key."""
+        """Returns the key."""
         return (self.key,)
 
     def read(self, values: Values) -> dict[str, Any]:
-        """Which groups have biases."""
+        """Returns whether the groups have biases."""
         has = checked(self.key, values.get(self.key) or False, (bool,))
         return {f"biases.{group}": has for group in self.groups}
 
     def write(self, config: TransformerConfig) -> dict[str, Any]:
-        """The switch."""
+        """Returns the key."""
         return {self.key: any(config.has_bias(group) for group in self.groups)}
 
 
@@ -124,7 +124,7 @@ class Linked:
 
 
 def get_field(config: TransformerConfig, name: str) -> Any:
-    """A field by its dotted name, as it takes effect; None where a part on the way is None."""
+    """Returns a field by its dotted name, as it takes effect; None if a part on the way is None."""
     if name in ("num_kv_heads", "head_dim"):
         return config.kv_heads if name == "num_kv_heads" else config.width_of_head
     value: Any = config
@@ -134,7 +134,7 @@ def get_field(config: TransformerConfig, name: str) -> Any:
 
 
 def checked(key: str, value: Any, kinds: tuple[type, ...]) -> Any:
-    """The value.
+    """Returns the value.
 
     Raises:
       InterchangeError: if it is of none of the types.
@@ -149,7 +149,7 @@ def checked(key: str, value: Any, kinds: tuple[type, ...]) -> Any:
 
 
 def among(key: str, value: Any, supported: tuple[Any, ...]) -> Any:
-    """The value.
+    """Returns the value.
 
     Raises:
       InterchangeError: if it is not supported.
@@ -161,7 +161,7 @@ def among(key: str, value: Any, supported: tuple[Any, ...]) -> Any:
 
 
 def vocabulary(tie_by_default: bool) -> tuple[Field, Field]:
-    """The size of the vocabulary, and whether logits use its table."""
+    """Returns the entries of the vocabulary's size and of tied embeddings."""
     return (
         Field("vocab_size", "vocab_size"),
         Field("tie_word_embeddings", "tie_embeddings", tie_by_default, (bool,)),
@@ -169,5 +169,5 @@ def vocabulary(tie_by_default: bool) -> tuple[Field, Field]:
 
 
 def activation(key: str, default: Any) -> Field:
-    """The activation of the feed-forward."""
+    """Returns the entry of the feed-forward's activation."""
     return Field(key, "activation", default, (str,), ACTIVATIONS)

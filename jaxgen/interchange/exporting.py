@@ -29,7 +29,7 @@ DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat
 
 
 def choose_family(config: TransformerConfig, name: str | None = None) -> Family:
-    """The family that can express a model.
+    """Returns the family that can express a model.
 
     Args:
       config: of the model.
@@ -113,7 +113,7 @@ def export_model(
 
 
 def _tensors(placements: tuple[Placement, ...], dtype: np.dtype) -> list[Tensor]:
-    """What is to be written, in order."""
+    """Returns the headers of all tensors, in the order they are written."""
     return [
         Tensor(name, placed.tensor_shape, dtype)
         for placed in placements
@@ -124,7 +124,7 @@ def _tensors(placements: tuple[Placement, ...], dtype: np.dtype) -> list[Tensor]
 def _values(
     placements: tuple[Placement, ...], parameters: Mapping[str, jax.Array]
 ) -> Iterator[np.ndarray]:
-    """The tensors' values in the same order; one layer of a placement is in memory at a time."""
+    """Yields the tensors' values in the same order; keeps one layer of a placement in memory."""
     for placed in placements:
         held_layer, arrays = None, []
         for _, at in placed.tensors():
@@ -142,7 +142,7 @@ def _values(
 def tensors_of(
     family: Family, config: TransformerConfig, parameters: Mapping[str, jax.Array]
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Arrays in the shapes of a model's parameters, such as gradients, as a family's tensors."""
+    """Returns arrays in the shapes of parameters, such as gradients, as a family's named tensors."""
     shapes = {name: tuple(array.shape) for name, array in parameters.items()}
     placements = place(family, config, shapes)
     names = (name for placed in placements for name, _ in placed.tensors())
@@ -150,7 +150,7 @@ def tensors_of(
 
 
 def gathered(array: jax.Array, layer: int | None) -> np.ndarray:
-    """An array, or one layer of it, whole on this host; no device holds more than its part."""
+    """Returns an array, or one layer of it, whole on this host; devices keep to their shards."""
     if layer is not None:
         sharding = array.sharding
         if isinstance(sharding, jax.NamedSharding) and sharding.spec[:1] not in ((), (None,)):

@@ -27,7 +27,7 @@ READABLE = ("F64", "F32", "F16", "BF16")
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """An object from a JSON file.
+    """Returns an object from a JSON file.
 
     Raises:
       InterchangeError: if it cannot be read or is none.
@@ -75,7 +75,7 @@ class TensorFiles:
         self._files.close()
 
     def fetch(self, name: str) -> Fetch:
-        """Slices of a tensor to its values, read as they are asked for."""
+        """Returns a function from slices of a tensor to their values, read when it is called."""
         tensor = self._tensors[name]
 
         def read(slices: tuple[slice, ...]) -> np.ndarray:
@@ -161,14 +161,14 @@ def check_tensors(
 
 
 def renamed(name: str, renames: tuple[tuple[str, str], ...]) -> str:
-    """A tensor's present name."""
+    """Returns a tensor's present name."""
     for pattern, replacement in renames:
         name = re.sub(pattern, replacement, name)
     return name
 
 
 def _files(folder: pathlib.Path) -> dict[str, set[str] | None]:
-    """File names to the tensors that the index places there; None where there is no index."""
+    """Maps file names to the tensors that the index lists there; None where there is no index."""
     if (folder / INDEX).exists():
         places = read_json(folder / INDEX).get("weight_map")
         if not isinstance(places, dict) or not places:

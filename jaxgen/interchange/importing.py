@@ -63,7 +63,7 @@ def open_checkpoint(folder: str | os.PathLike) -> Checkpoint:
 
 
 def load_model(checkpoint: Checkpoint, layout: Layout = Layout()) -> Transformer:
-    """The model of a checkpoint, float32, every parameter in its layout under the mesh in force.
+    """Returns a checkpoint's model in float32, its parameters laid out on the mesh in force.
 
     Raises:
       InterchangeError: if the files are damaged, or do not hold the model's parameters; nothing is
@@ -82,7 +82,7 @@ def load_model(checkpoint: Checkpoint, layout: Layout = Layout()) -> Transformer
 def load_parameters(
     checkpoint: Checkpoint, abstract: Mapping[str, jax.ShapeDtypeStruct]
 ) -> dict[str, jax.Array]:
-    """The parameters of a checkpoint by dotted name.
+    """Returns the parameters of a checkpoint by dotted name.
 
     Args:
       checkpoint: which.
@@ -115,7 +115,7 @@ def load_parameters(
 def _load(
     files: TensorFiles, placed: Placement, part: int, abstract: jax.ShapeDtypeStruct
 ) -> jax.Array:
-    """One parameter in its layout."""
+    """Returns one parameter, laid out on the mesh."""
     blocks: dict[tuple[Range, ...], np.ndarray] = {}
 
     def block_of(index: tuple[slice, ...] | None) -> np.ndarray:
@@ -140,7 +140,7 @@ def _load(
 def _read_block(
     files: TensorFiles, placed: Placement, part: int, ranges: tuple[Range, ...], dtype: Any
 ) -> np.ndarray:
-    """What one device holds of a parameter."""
+    """Returns one device's shard of a parameter."""
     outer, inner = ranges[: placed.num_outer], ranges[placed.num_outer :]
     block = np.empty([last - first for first, last in ranges], dtype)
     for place_in_block in np.ndindex(*block.shape[: placed.num_outer]):
@@ -166,7 +166,7 @@ def _check_copy(files: TensorFiles, copy: str, original: str) -> None:
 
 
 def _extra_layers(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Patterns of layers behind the last, of which config.json says that they are there."""
+    """Returns patterns of the layers that, as config.json says, follow the last."""
     key, first = checkpoint.family.extra_layers, checkpoint.config.num_layers
     count = (checkpoint.values.get(key) or 0) if key else 0
     return tuple(

@@ -34,7 +34,7 @@ class Layout:
 
     @staticmethod
     def parse(axes: str, file: str) -> Layout:
-        """From patterns such as "d h w" and "(h w) d"."""
+        """Makes a layout from patterns such as "d h w" and "(h w) d"."""
         groups = re.findall(r"\(([^)]*)\)|(\S+)", file)
         layout = Layout(
             tuple(axes.split()), tuple(tuple((many or one).split()) for many, one in groups)
@@ -44,7 +44,7 @@ class Layout:
         return layout
 
     def file_shape(self, shape: Sequence[int], parts: int = 1) -> tuple[int, ...]:
-        """The tensor's shape in the file, from a parameter's."""
+        """Returns the tensor's shape in the file, from a parameter's."""
         sizes = self._sizes(shape, parts)
         return tuple(math.prod(sizes[axis] for axis in group) for group in self.file)
 
@@ -56,7 +56,7 @@ class Layout:
         part: int = 0,
         parts: int = 1,
     ) -> np.ndarray:
-        """A block of a parameter, from the slice of the file that holds it.
+        """Returns a block of a parameter, from the slice of the file that contains it.
 
         An axis of the file is cut before it is read at the first of its factors that is no single
         index, and after it is read at the others; so "(h part w) d" reads whole heads.
@@ -87,7 +87,7 @@ class Layout:
         return block.transpose([order.index(axis) for axis in self.axes])
 
     def write(self, blocks: Sequence[np.ndarray]) -> np.ndarray:
-        """The file's tensor from all the whole parameters that share it."""
+        """Returns the file's tensor from all the whole parameters that share it."""
         order = [axis for group in self.file for axis in group]
         if PART in order:
             stacked, axes = np.stack(blocks), (PART, *self.axes)
@@ -101,7 +101,7 @@ class Layout:
 
 
 def _covering(factors: list[tuple[int, Range]]) -> tuple[int, int, list[Range]]:
-    """The shortest run of a flattened axis that holds a range of each factor without striding.
+    """Returns the shortest contiguous range of a flattened axis that covers each factor's range.
 
     Returns:
       Where the run starts and stops, and the range of each factor that it holds.

@@ -35,32 +35,32 @@ class Placement:
 
     @property
     def inner_shape(self) -> Shape:
-        """Of one layer and one expert."""
+        """Returns a parameter's shape in one layer and one expert."""
         return self.shape[self.num_outer :]
 
     @property
     def num_outer(self) -> int:
-        """How many axes, of layers and experts, tell tensors apart."""
+        """Returns how many axes, of layers and experts, tell tensors apart."""
         return bool(self.layers) + self.row.of_experts
 
     @property
     def tensor_shape(self) -> Shape:
-        """Of each tensor in the file."""
+        """Returns the shape of each tensor in the file."""
         return self.row.layout.file_shape(self.inner_shape, len(self.names))
 
     def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Each tensor's name, and its place along the outer axes."""
+        """Yields each tensor's name, and its index along the outer axes."""
         for place in np.ndindex(*self.shape[: self.num_outer]):
             yield self.tensor_name(place), place
 
     def tensor_name(self, place: Sequence[int]) -> str:
-        """Of the tensor at a place along the outer axes."""
+        """Returns the name of the tensor at an index along the outer axes."""
         words = {"expert": place[-1] if self.row.of_experts else None}
         words["layer"] = self.layers[place[0]] if self.layers else None
         return (self.prefix + self.row.theirs).format(**words)
 
     def read(self, fetch: Fetch, ranges: Sequence[Range], part: int) -> np.ndarray:
-        """A block of one parameter in one layer and expert; `fetch` reads its tensor."""
+        """Returns a block of one parameter in one layer and expert; `fetch` reads its tensor."""
         return self.row.layout.read(fetch, self.inner_shape, ranges, part, len(self.names))
 
 
@@ -99,7 +99,7 @@ def place(
 def _take(
     rows: Sequence[Row], left: dict[str, Shape], ours: str, theirs: str, layers: tuple[int, ...]
 ) -> Iterator[Placement]:
-    """The rows that hold parameters which are still left; takes these out."""
+    """Yields placements of the rows whose parameters are still left, and takes these out."""
     for row in rows:
         names = tuple(ours + name for name in row.ours)
         found = [left[name] for name in names if name in left]

@@ -27,7 +27,7 @@ _OF_KIND = {
 def read_rope(
     values: Values, interleaved: bool = False, scales_logits: bool = False, base: float = 10_000.0
 ) -> Rope:
-    """The rotary positions that config.json describes.
+    """Returns the rotary positions that config.json describes.
 
     Args:
       values: config.json, with one flat `rope_parameters` or the two older keys.
@@ -55,7 +55,7 @@ def read_rope(
 
 
 def write_rope(rope: Rope, scales_logits: bool = False) -> dict[str, Any]:
-    """`rope_theta` and `rope_scaling`, which every version of transformers reads."""
+    """Returns `rope_theta` and `rope_scaling`, which every version of transformers reads."""
     return {"rope_theta": rope.base, "rope_scaling": _write_scaling(rope.scaling, scales_logits)}
 
 
@@ -79,7 +79,7 @@ def _read_scaling(
 def _read_magnitudes(
     given: Mapping[str, Any], factor: float, scales_logits: bool
 ) -> tuple[float, float]:
-    """Of yarn: what cosine and sine, and attention's logits, grow by."""
+    """Returns yarn's magnitudes of cosine and sine, and of attention's logits."""
     magnitude = _number(given, "mscale", 0.0)
     logit_magnitude = _number(given, "mscale_all_dim", 0.0)
     size = given.get("attention_factor")

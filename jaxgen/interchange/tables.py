@@ -27,7 +27,7 @@ class Entry(Protocol):
     def keys(self) -> tuple[str, ...]: ...
 
     def read(self, values: Values, /) -> dict[str, Any]:
-        """Fields of a TransformerConfig by dotted name, such as "moe.num_experts".
+        """Returns fields of a TransformerConfig by dotted name, such as "moe.num_experts".
 
         Raises:
           InterchangeError: naming a key, its value and what is supported.
@@ -35,7 +35,7 @@ class Entry(Protocol):
         ...
 
     def write(self, config: TransformerConfig, /) -> dict[str, Any]:
-        """What config.json says of a configuration, as well as the family can say it."""
+        """Returns keys of config.json for a configuration, as nearly as the family allows."""
         ...
 
 
@@ -56,17 +56,17 @@ class Row:
 
     @property
     def of_experts(self) -> bool:
-        """Whether there is a tensor for each expert."""
+        """Returns whether there is a tensor for each expert."""
         return "{expert}" in self.theirs
 
     @property
     def num_axes(self) -> int:
-        """Of the parameter in one layer; tells dense rows from sparse ones of the same name."""
+        """Returns the parameter's axes in one layer; sparse rows have one more than dense ones."""
         return len(self.layout.axes) + self.of_experts
 
 
 def row(ours: str, theirs: str, axes: str, file: str | None = None) -> Row:
-    """A row from patterns; the file has the parameter's own axes unless another order is given."""
+    """Makes a row from patterns; `file` is for a tensor whose axes differ from the parameter's."""
     return Row(tuple(ours.split()), theirs, Layout.parse(axes, file or axes))
 
 

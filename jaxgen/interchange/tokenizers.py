@@ -19,7 +19,7 @@ _NAMES = {"begin": ("bos_token", "cls_token"), "end": ("eos_token", "sep_token")
 
 
 def read_codec(checkpoint: Checkpoint, path: str) -> TokenizerCodec:
-    """The codec of a checkpoint.
+    """Returns the codec of a checkpoint.
 
     The three special tokens are those whose ids config.json has, otherwise those that
     tokenizer_config.json names. One that has no beginning or padding uses the end for it.
@@ -48,7 +48,7 @@ def read_codec(checkpoint: Checkpoint, path: str) -> TokenizerCodec:
 
 
 def write_codec(codec: Codec) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """The files of a codec by name, and what config.json says of it.
+    """Returns the files of a codec by name, and its keys of config.json.
 
     A codec without a tokenizer.json, as that of bytes, has no files.
     """

@@ -22,7 +22,7 @@ def rotary_layers(
     qk_norm: Any = None, scales_logits: bool = False, interleaved: bool | None = False,
     base: float = 10_000.0,
 ) -> Linked:  # fmt: skip
-    """Layers that all see everything before them.
+    """Returns the entry of layers that all attend to everything before them.
 
     Args:
       qk_norm: of the family.
@@ -56,7 +56,7 @@ def windowed_layers(
     local_rope: bool = False,
     base: float = 10_000.0,
 ) -> Linked:
-    """Layers of which some may see only a window of `sliding_window` tokens.
+    """Returns the entry of layers of which some attend to `sliding_window` tokens only.
 
     Args:
       keys: what decides which, beside those of rotary positions and `sliding_window`.
@@ -95,7 +95,7 @@ def windowed_layers(
 
 
 def read_types(default: Callable[[Values, int], list[str]]) -> Callable[[Values, int], list[str]]:
-    """`layer_types` of config.json, or what the family takes where there is none."""
+    """Returns a reader of config.json's `layer_types`; `default` is for a file without them."""
 
     def types(values: Values, num_layers: int) -> list[str]:
         given = values.get("layer_types")
@@ -113,12 +113,12 @@ def read_types(default: Callable[[Values, int], list[str]]) -> Callable[[Values,
 
 
 def layers_in_order(config: TransformerConfig) -> list[LayerConfig]:
-    """The configuration of every layer."""
+    """Returns the configuration of every layer."""
     return [config.layers[i % len(config.layers)] for i in range(config.num_layers)]
 
 
 def layer_types(config: TransformerConfig) -> list[str]:
-    """LOCAL or GLOBAL, layer by layer."""
+    """Returns LOCAL or GLOBAL, layer by layer."""
     return [
         LOCAL if any(isinstance(predicate, Window) for predicate in layer.mask) else GLOBAL
         for layer in layers_in_order(config)
@@ -126,7 +126,7 @@ def layer_types(config: TransformerConfig) -> list[str]:
 
 
 def shortest_period(kinds: list[str]) -> list[str]:
-    """The shortest list whose repetition, cut to length, is the given one."""
+    """Returns the shortest list that, repeated and cut to length, is the whole one."""
     for period in range(1, len(kinds) + 1):
         if all(kind == kinds[i % period] for i, kind in enumerate(kinds)):
             return kinds[:period]

@@ -29,7 +29,7 @@ class Tensor:
 
     @property
     def num_bytes(self) -> int:
-        """In the file."""
+        """Returns the tensor's size in the file."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
@@ -86,7 +86,7 @@ class ShardWriter:
 
 
 def divide(tensors: list[Tensor], max_shard_bytes: int) -> list[list[Tensor]]:
-    """Tensors in their order, divided where the next one would exceed the limit."""
+    """Divides tensors, in their order, where the next one would exceed the limit."""
     shards: list[list[Tensor]] = []
     size = math.inf
     for tensor in tensors:
@@ -99,7 +99,7 @@ def divide(tensors: list[Tensor], max_shard_bytes: int) -> list[list[Tensor]]:
 
 
 def header(tensors: list[Tensor]) -> bytes:
-    """Of a file with these tensors, its length included."""
+    """Returns the header of a file with these tensors, its length included."""
     entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     start = 0
     for tensor in tensors:

@@ -47,7 +47,7 @@ class NearDuplicates:
 
     @property
     def rows(self) -> int:
-        """The number of permutations of a band."""
+        """Returns the number of permutations of a band."""
         return self.permutations // self.bands
 
     def candidate_rate(self, similarity: float) -> float:

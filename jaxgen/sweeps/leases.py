@@ -220,7 +220,7 @@ def _host() -> str:
 
 
 def _process(number: int) -> str:
-    """A process's number and start time, because numbers are used again; "" if it is gone."""
+    """Returns a process's number and start time, as numbers are used again; "" if it is gone."""
     try:
         fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
         return "" if fields[0] in "ZX" else f"{number}:{fields[19]}"

@@ -33,12 +33,12 @@ class RunStatus:
 
     @property
     def newest(self) -> int:
-        """The number of the newest attempt, 0 before the first."""
+        """Returns the number of the newest attempt, 0 before the first."""
         return self.attempts[-1].number if self.attempts else 0
 
     @property
     def is_open(self) -> bool:
-        """Whether there is work left."""
+        """Returns whether there is work left."""
         return self.state not in ("finished", "stopped", "refused")
 
 

@@ -139,7 +139,7 @@ class Sweep:
 
     @property
     def identity(self) -> str:
-        """Its name and version, NAME@VERSION."""
+        """Returns its name and version, NAME@VERSION."""
         return f"{self.name}@{self.version}"
 
     def directories(self, folder: str | os.PathLike) -> list[RunDirectory]:

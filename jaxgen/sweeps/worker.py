@@ -135,7 +135,7 @@ def _stop(job: Job, lease: Lease, error: JaxgenError) -> int:
 
 
 def worker_main(job: Job, lease: Lease, cores: list[int], parent: int) -> None:
-    """Is the whole of a worker's process, with output to the run's log and threads on some cores.
+    """Runs a job in a worker's process, with output to the run's log and threads on some cores.
 
     Args:
       job: the run.

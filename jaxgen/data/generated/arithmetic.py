@@ -42,12 +42,12 @@ class Addition(GeneratedSource):
 
     @property
     def chance(self) -> float:
-        """Always 10^digits - 1, the commonest sum; a scratchpad depends on the pair."""
+        """Returns the accuracy of the commonest sum, 10^digits - 1, or of any fixed scratchpad."""
         return 10.0 ** -(self.digits * (2 if self.format == "scratchpad" else 1))
 
     @property
     def num_draws(self) -> int:
-        """Two summands."""
+        """Returns the number of draws: two summands."""
         return 2
 
     def _summands(self, draws: np.ndarray) -> np.ndarray:
@@ -108,7 +108,7 @@ class ModularArithmetic(GeneratedSource):
 
     @property
     def chance(self) -> float:
-        """Any sum or difference, all equally likely; of products 0 is the commonest.
+        """Returns the accuracy of any fixed sum or difference, or of 0, the commonest product.
 
         a*b = 0 has gcd(a, modulus) solutions b for each a, and no other result has more.
         """
@@ -118,7 +118,7 @@ class ModularArithmetic(GeneratedSource):
 
     @property
     def num_draws(self) -> int:
-        """Two numbers."""
+        """Returns the number of draws: two numbers."""
         return 2
 
     def keys(self, draws: np.ndarray) -> np.ndarray:

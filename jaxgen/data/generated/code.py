@@ -98,12 +98,12 @@ class CodeInfilling(GeneratedSource):
 
     @property
     def chance(self) -> float:
-        """Any middle, to the letter: all are equally likely."""
+        """Returns the accuracy of any fixed middle, to the letter: all are equally likely."""
         return 1 / (len(FAMILIES) * (self.largest - 1) ** 2)
 
     @property
     def num_draws(self) -> int:
-        """The family, its numbers and the tests."""
+        """Returns the number of draws: the family, its numbers and the tests."""
         return 4
 
     def record(self, draws: np.ndarray) -> Record:

@@ -34,12 +34,12 @@ class Copying(GeneratedSource):
 
     @property
     def chance(self) -> float:
-        """Letters are uniform and independent: any fixed string of them."""
+        """Returns the accuracy of any fixed string: letters are uniform and independent."""
         return float(len(LOWER)) ** -self.length
 
     @property
     def num_draws(self) -> int:
-        """One a letter."""
+        """Returns the number of draws: one for each letter."""
         return self.length
 
     def keys(self, draws: np.ndarray) -> np.ndarray:
@@ -92,13 +92,13 @@ class LookupChain(GeneratedSource):
 
     @property
     def chance(self) -> float:
-        """Codes are independent: always the symbol that most codes stand for."""
+        """Returns the accuracy of the symbol that most codes stand for; codes are independent."""
         symbols = mix64(np.arange(1, self.num_codes + 1)) % np.uint64(len(UPPER))
         return float(np.bincount(symbols.astype(int)).max() / self.num_codes) ** self.chain
 
     @property
     def num_draws(self) -> int:
-        """One a code."""
+        """Returns the number of draws: one for each code."""
         return self.chain
 
     def keys(self, draws: np.ndarray) -> np.ndarray:

@@ -41,12 +41,12 @@ class Dyck(GeneratedSource):
 
     @property
     def chance(self) -> float:
-        """Always ")": one bracket is open in 1 of `depth` prompts, of any kind equally often."""
+        """Returns the accuracy of ")": one in `depth` prompts has one open bracket, of any kind."""
         return 1 / (self.depth * self.kinds)
 
     @property
     def num_draws(self) -> int:
-        """The number that stay open, their kinds, a place and a kind for each pair."""
+        """Returns the number of draws: how many stay open, their kinds; for each pair two."""
         return 1 + self.depth + 2 * self.num_pairs
 
     def record(self, draws: np.ndarray) -> Record:

@@ -63,7 +63,7 @@ class ListFunctions(GeneratedSource):
 
     @property
     def chance(self) -> float:
-        """Always the digit that is most often the whole answer, or the commonest pair of digits.
+        """Returns the accuracy of the digit, or pair of digits, that is most often the answer.
 
         Answers of one digit come from maximum, minimum, count, and from unique where all digits
         are equal; without those functions the commonest answer has two digits. With
@@ -100,7 +100,7 @@ class ListFunctions(GeneratedSource):
 
     @property
     def num_draws(self) -> int:
-        """The function, and what the lists are made from."""
+        """Returns the number of draws: the function, and the seed of the lists."""
         return 2
 
     def record(self, draws: np.ndarray) -> Record:

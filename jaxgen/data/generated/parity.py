@@ -55,12 +55,12 @@ class SparseParity(GeneratedSource):
 
     @property
     def chance(self) -> float:
-        """Always 0: the parity of uniform bits is even half of the time."""
+        """Returns the accuracy of 0: the parity of uniform bits is even half of the time."""
         return 0.5
 
     @property
     def frequencies(self) -> np.ndarray:
-        """The probabilities of the subtasks, [num_subtasks]."""
+        """Returns the probabilities of the subtasks, [num_subtasks]."""
         weights = np.arange(1, self.num_subtasks + 1) ** -(self.exponent + 1.0)
         if self.drawn:
             weights *= np.isin(np.arange(self.num_subtasks), self.drawn)
@@ -76,7 +76,7 @@ class SparseParity(GeneratedSource):
 
     @property
     def num_draws(self) -> int:
-        """The subtask, and one a bit."""
+        """Returns the number of draws: the subtask, and one for each bit."""
         return 1 + self.num_bits
 
     def _parts(self, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

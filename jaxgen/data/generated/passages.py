@@ -69,12 +69,12 @@ class PassageQuestions(GeneratedSource):
 
     @property
     def chance(self) -> float:
-        """Any value of any attribute: all are equally likely to be asked for."""
+        """Returns the accuracy of any fixed value: each is equally likely to be asked for."""
         return 1 / sum(len(values) for values in VALUES.values())
 
     @property
     def num_draws(self) -> int:
-        """The people, the pairs, the values, the wording, the order and the question."""
+        """Returns the number of draws: people, pairs, values, wording, order and question."""
         return 6
 
     def record(self, draws: np.ndarray) -> Record:

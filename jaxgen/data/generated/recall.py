@@ -41,12 +41,12 @@ class AssociativeRecall(GeneratedSource):
 
     @property
     def chance(self) -> float:
-        """Values are uniform and independent: any fixed string of them."""
+        """Returns the accuracy of any fixed string: values are uniform and independent."""
         return float(len(UPPER)) ** -self.num_queries
 
     @property
     def num_draws(self) -> int:
-        """Ranks of the letters, values of the pairs, ranks of the queries."""
+        """Returns the number of draws: ranks of letters, values of pairs, ranks of queries."""
         return len(LOWER) + 2 * self.num_pairs
 
     def _parts(self, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -62,7 +62,7 @@ class AssociativeRecall(GeneratedSource):
         return fold(keys * len(UPPER) + values)
 
     def record(self, draws: np.ndarray) -> Record:
-        """Pairs and first query, then a query a turn."""
+        """Returns the pairs and the first query, then a query a turn."""
         keys, values, queries = self._parts(draws)
         pairs = "".join(f"{LOWER[k]}{UPPER[v]}" for k, v in zip(keys, values, strict=True))
         turns = [[str(LOWER[keys[q]]), str(UPPER[values[q]])] for q in queries]
@@ -99,12 +99,12 @@ class Induction(GeneratedSource):
 
     @property
     def chance(self) -> float:
-        """Any fixed string of `span` different letters: all are equally likely."""
+        """Returns the accuracy of any fixed string of different letters: all are equally likely."""
         return 1 / math.perm(len(LOWER), self.span)
 
     @property
     def num_draws(self) -> int:
-        """Ranks of the letters, and the place that is asked for."""
+        """Returns the number of draws: ranks of the letters, and the place that is asked for."""
         return len(LOWER) + 1
 
     def _letters(self, draws: np.ndarray) -> np.ndarray:

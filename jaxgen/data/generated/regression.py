@@ -45,12 +45,12 @@ class InContextRegression(GeneratedSource):
 
     @property
     def chance(self) -> float:
-        """Any number: b is uniform, and so is y."""
+        """Returns the accuracy of any fixed number: b is uniform, and so is y."""
         return 1 / self.modulus
 
     @property
     def num_draws(self) -> int:
-        """a, b and the ranks of all x."""
+        """Returns the number of draws: a, b and the ranks of all x."""
         return 2 + self.modulus
 
     def keys(self, draws: np.ndarray) -> np.ndarray:
@@ -59,7 +59,7 @@ class InContextRegression(GeneratedSource):
         return slope * np.uint64(self.modulus) + offset
 
     def record(self, draws: np.ndarray) -> Record:
-        """Points of a line, and the x of another; its y."""
+        """Returns points of a line and the x of another, and its y."""
         slope, offset = (int(number) for number in draws[:2] % np.uint64(self.modulus))
         width = len(str(self.modulus - 1))
         xs = [int(x) for x in np.argsort(draws[2:])[: self.num_points + 1]]

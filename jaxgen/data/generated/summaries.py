@@ -54,12 +54,12 @@ class EventSummary(GeneratedSource):
 
     @property
     def chance(self) -> float:
-        """Any single deed: 1 of `max_items` summaries has one item, all equally likely."""
+        """Returns the accuracy of any fixed deed: one summary in `max_items` is a single deed."""
         return 1 / (self.max_items * len(DEEDS) * len(NUMBERS) * len(THINGS))
 
     @property
     def num_draws(self) -> int:
-        """People, number of items, who does what, asides, order."""
+        """Returns the number of draws: people, number of items, who does what, asides, order."""
         return 5
 
     def record(self, draws: np.ndarray) -> Record:

@@ -61,13 +61,13 @@ class ToyTranslation(GeneratedSource):
 
     @property
     def chance(self) -> float:
-        """Any sentence: all are equally likely, and no two have the same translation."""
+        """Returns the accuracy of any fixed sentence: all are equally likely, and none alike."""
         phrases = 2 * self.num_nouns * (1 + self.num_adjectives)
         return float(phrases**2 * self.num_verbs) ** -self.clauses
 
     @property
     def num_draws(self) -> int:
-        """For each clause a verb and, for both nouns, the noun, its number and adjective."""
+        """Returns the number of draws: for each clause a verb and two nouns of three draws."""
         return 7 * self.clauses
 
     def record(self, draws: np.ndarray) -> Record:

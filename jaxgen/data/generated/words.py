@@ -49,17 +49,17 @@ class Unscrambling(GeneratedSource):
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The words, the commonest first."""
+        """Returns the words, the commonest first."""
         return _words(self.min_letters, self.max_letters)[: self.num_words]
 
     @property
     def chance(self) -> float:
-        """Any word: all are equally likely."""
+        """Returns the accuracy of any fixed word: all are equally likely."""
         return 1 / len(self.words)
 
     @property
     def num_draws(self) -> int:
-        """The word, and ranks of its letters."""
+        """Returns the number of draws: the word, and ranks of its letters."""
         return 1 + self.max_letters
 
     def record(self, draws: np.ndarray) -> Record:
@@ -106,18 +106,18 @@ class WordCompletion(GeneratedSource):
 
     @property
     def halves(self) -> tuple[tuple[str, str], ...]:
-        """The words as (beginning, rest), the commonest first."""
+        """Returns the words as (beginning, rest), the commonest first."""
         return _halves(self.min_letters, self.max_letters)[: self.num_words]
 
     @property
     def chance(self) -> float:
-        """The rest that most words have."""
+        """Returns the accuracy of the commonest rest of a word."""
         counts = collections.Counter(rest for _, rest in self.halves)
         return max(counts.values()) / len(self.halves)
 
     @property
     def num_draws(self) -> int:
-        """The word."""
+        """Returns the number of draws: the word."""
         return 1
 
     def record(self, draws: np.ndarray) -> Record:

@@ -45,15 +45,15 @@ class Cap:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The key."""
+        """Returns the key."""
         return (self.key,)
 
     def read(self, values: Values) -> dict[str, Any]:
-        """The field."""
+        """Returns the field."""
         return {self.field: values.get(self.key, self.default)}
 
     def write(self, config: TransformerConfig) -> dict[str, Any]:
-        """The key."""
+        """Returns the key."""
         return {self.key: getattr(config, self.field)}
 
 

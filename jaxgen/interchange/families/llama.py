@@ -117,7 +117,7 @@ QWEN3 = dataclasses.replace(
 
 
 def _read_sparse(values: Values) -> dict[str, Any]:
-    """Layer i is sparse if i + 1 is a multiple of the step and i is not among the dense ones."""
+    """Returns which layers have experts: every n-th one, or all after the first few."""
     dense, every = values.get("mlp_only_layers") or [], values.get("decoder_sparse_step") or 1
     if not dense:
         return {"moe.every": every}

@@ -48,7 +48,7 @@ FEED_FORWARD = (
 
 
 def expert_rows(prefix: str, gate: str, up: str, down: str) -> tuple[Row, ...]:
-    """A router, and a gate, up and down matrix for each expert."""
+    """Returns the rows of a router, and of a gate, up and down matrix for each expert."""
     expert = prefix + "experts.{expert}."
     return (
         row("feed_forward.router", f"{prefix}gate.weight", "d e", "e d"),
@@ -59,7 +59,7 @@ def expert_rows(prefix: str, gate: str, up: str, down: str) -> tuple[Row, ...]:
 
 
 def sizes(epsilon: float, tie_by_default: bool = False) -> tuple[Entry, ...]:
-    """Numbers under the names that all of them use."""
+    """Returns the entries of sizes, under the names that all these families use."""
     return (
         *vocabulary(tie_by_default),
         Field("hidden_size", "embed_dim"),
@@ -70,7 +70,7 @@ def sizes(epsilon: float, tie_by_default: bool = False) -> tuple[Entry, ...]:
 
 
 def heads(head_dim: int | None = None) -> tuple[Entry, ...]:
-    """Key heads and the width of a head; `head_dim` where config.json has none."""
+    """Returns the entries of key heads and of head width, which is `head_dim` by default."""
     return (
         Field("num_key_value_heads", "num_kv_heads", None),
         Field("head_dim", "head_dim", head_dim),

@@ -18,7 +18,7 @@ def _is_gated(values: Values) -> bool:
 
 
 def _read_head(values: Values) -> dict[str, Any]:
-    """Only tied logits are scaled, unless `scale_decoder_outputs` says otherwise."""
+    """Returns how logits are made: only tied ones are scaled, unless the file says otherwise."""
     tied = values.get("tie_word_embeddings") is not False
     scaled = values.get("scale_decoder_outputs")
     return {"tie_embeddings": tied, "scale_logits": tied if scaled is None else bool(scaled)}
