@@ -141,8 +141,8 @@ def _compiled(template: str):
     from jinja2.ext import Extension
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    class Generation(Extension):
-        """The tag with which some templates mark the assistant's text; it writes nothing."""
+    class GenerationTag(Extension):
+        """The tag by which some templates mark the assistant's text; it writes nothing."""
 
         tags: ClassVar[set[str]] = {"generation"}
 
@@ -156,7 +156,7 @@ def _compiled(template: str):
         raise _Refused(message)
 
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", Generation]
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", GenerationTag]
     )
     environment.globals["raise_exception"] = raise_exception
     environment.filters["tojson"] = lambda value, **options: json.dumps(

@@ -142,7 +142,7 @@ def _values(
 def tensors_of(
     family: Family, config: TransformerConfig, parameters: Mapping[str, jax.Array]
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Returns arrays in the shapes of parameters, such as gradients, as a family's named tensors."""
+    """Returns arrays shaped like parameters, such as gradients, as a family's named tensors."""
     shapes = {name: tuple(array.shape) for name, array in parameters.items()}
     placements = place(family, config, shapes)
     names = (name for placed in placements for name, _ in placed.tensors())

@@ -21,7 +21,7 @@ Fetch = Callable[[tuple[slice, ...]], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class FileLayout:
     """A parameter's axes, and how a file has them.
 
     Attributes:
@@ -33,10 +33,10 @@ class Layout:
     file: tuple[tuple[str, ...], ...]
 
     @staticmethod
-    def parse(axes: str, file: str) -> Layout:
+    def parse(axes: str, file: str) -> FileLayout:
         """Makes a layout from patterns such as "d h w" and "(h w) d"."""
         groups = re.findall(r"\(([^)]*)\)|(\S+)", file)
-        layout = Layout(
+        layout = FileLayout(
             tuple(axes.split()), tuple(tuple((many or one).split()) for many, one in groups)
         )
         named = [axis for group in layout.file for axis in group if axis != PART]

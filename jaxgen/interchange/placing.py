@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxgen.errors import InterchangeError
 from jaxgen.interchange.layouts import Fetch, Range
-from jaxgen.interchange.tables import Family, Row
+from jaxgen.interchange.tables import Family, TensorRow
 from jaxgen.models.config import TransformerConfig
 
 Shape = tuple[int, ...]
@@ -29,7 +29,7 @@ class Placement:
 
     names: tuple[str, ...]
     shape: Shape
-    row: Row
+    row: TensorRow
     prefix: str = ""
     layers: tuple[int, ...] = ()
 
@@ -97,7 +97,11 @@ def place(
 
 
 def _take(
-    rows: Sequence[Row], left: dict[str, Shape], ours: str, theirs: str, layers: tuple[int, ...]
+    rows: Sequence[TensorRow],
+    left: dict[str, Shape],
+    ours: str,
+    theirs: str,
+    layers: tuple[int, ...],
 ) -> Iterator[Placement]:
     """Yields placements of the rows whose parameters are still left, and takes these out."""
     for row in rows:

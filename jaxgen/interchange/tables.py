@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from jaxgen.interchange.layouts import Layout
+from jaxgen.interchange.layouts import FileLayout
 from jaxgen.models.config import TransformerConfig
 
 Values = Mapping[str, Any]
@@ -40,7 +40,7 @@ class Entry(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class TensorRow:
     """Parameters and the tensor that holds them.
 
     Attributes:
@@ -52,7 +52,7 @@ class Row:
 
     ours: tuple[str, ...]
     theirs: str
-    layout: Layout
+    layout: FileLayout
 
     @property
     def of_experts(self) -> bool:
@@ -65,9 +65,9 @@ class Row:
         return len(self.layout.axes) + self.of_experts
 
 
-def row(ours: str, theirs: str, axes: str, file: str | None = None) -> Row:
+def row(ours: str, theirs: str, axes: str, file: str | None = None) -> TensorRow:
     """Makes a row from patterns; `file` is for a tensor whose axes differ from the parameter's."""
-    return Row(tuple(ours.split()), theirs, Layout.parse(axes, file or axes))
+    return TensorRow(tuple(ours.split()), theirs, FileLayout.parse(axes, file or axes))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +82,7 @@ class StackTable:
 
     ours: str
     theirs: str
-    rows: tuple[Row, ...]
+    rows: tuple[TensorRow, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Family:
     architectures: tuple[str, ...]
     model_types: tuple[str, ...]
     entries: tuple[Entry, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TensorRow, ...]
     stacks: tuple[StackTable, ...]
     inert: tuple[str, ...] = ()
     renames: tuple[tuple[str, str], ...] = ()

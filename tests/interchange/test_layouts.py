@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxgen.interchange.layouts import Layout
+from jaxgen.interchange.layouts import FileLayout
 
 CASES = [
     ("d f", "f d", (4, 6), 1),
@@ -20,7 +20,7 @@ CASES = [
 @pytest.mark.parametrize(("axes", "file", "shape", "parts"), CASES)
 def test_any_block_is_read_from_what_was_written(axes, file, shape, parts):
     random = np.random.default_rng(0)
-    layout = Layout.parse(axes, file)
+    layout = FileLayout.parse(axes, file)
     blocks = [random.normal(size=shape) for _ in range(parts)]
     tensor = layout.write(blocks)
     assert tensor.shape == layout.file_shape(shape, parts)
@@ -37,7 +37,7 @@ def test_any_block_is_read_from_what_was_written(axes, file, shape, parts):
 
 def test_bloom_keeps_heads_together():
     """Rows of the file: query, key and value of the first head, then of the second."""
-    layout = Layout.parse("h w", "(h part w)")
+    layout = FileLayout.parse("h w", "(h part w)")
     parts = [np.array([[f"{part}{head}{i}" for i in range(2)] for head in range(2)])
              for part in "qkv"]  # fmt: skip
     expected = ["q00", "q01", "k00", "k01", "v00", "v01", "q10", "q11", "k10", "k11", "v10", "v11"]
@@ -46,4 +46,4 @@ def test_bloom_keeps_heads_together():
 
 def test_patterns_must_have_the_same_axes():
     with pytest.raises(AssertionError, match="differ in their axes"):
-        Layout.parse("d h w", "(h w)")
+        FileLayout.parse("d h w", "(h w)")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jaxgen.interchange.entries import Field, vocabulary
-from jaxgen.interchange.tables import Entry, Row, row
+from jaxgen.interchange.tables import Entry, TensorRow, row
 
 BIASES = {f"biases.{group}": True for group in ("qkv", "attention_out", "feed_forward", "norm")}
 INERT = (
@@ -47,7 +47,7 @@ FEED_FORWARD = (
 )
 
 
-def expert_rows(prefix: str, gate: str, up: str, down: str) -> tuple[Row, ...]:
+def expert_rows(prefix: str, gate: str, up: str, down: str) -> tuple[TensorRow, ...]:
     """Returns the rows of a router, and of a gate, up and down matrix for each expert."""
     expert = prefix + "experts.{expert}."
     return (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jaxgen.interchange.entries import Field, Fixed, Linked
-from jaxgen.interchange.tables import Family, Row, StackTable, Values, row
+from jaxgen.interchange.tables import Family, StackTable, TensorRow, Values, row
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.config import TransformerConfig
 
@@ -31,7 +31,7 @@ def _write_head(config: TransformerConfig) -> dict[str, Any]:
     }
 
 
-def _attention(ours: str, theirs: str) -> tuple[Row, ...]:
+def _attention(ours: str, theirs: str) -> tuple[TensorRow, ...]:
     return (
         row(f"{ours}.query", f"{theirs}.q.weight", "d h w", "(h w) d"),
         row(f"{ours}.key", f"{theirs}.k.weight", "d h w", "(h w) d"),
