@@ -1,7 +1,7 @@
-"""Right answers judged by one forward pass: several metrics of the same prediction.
+"""Answers scored by one forward pass: several metrics of the same prediction.
 
 The greedy continuation of the prompt equals the answer exactly where every token of the answer is
-the most likely one given those before it, so an exact match needs no decoding.
+the most likely one after those before it, so an exact match needs no decoding.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from jaxgen.evaluation.metrics import bits_per_byte, edit_similarity
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
-    """Every answer of an instance, after the right ones before it; the end token is part of it."""
+    """Scores every answer of an instance, end token included, after the references before it."""
 
     METRICS: ClassVar[tuple[str, ...]] = (
         "exact_match", "token_accuracy", "edit_similarity", "log_probability", "bits_per_byte"
@@ -35,7 +35,7 @@ class Answers:
 
         Args:
           scorer: the model; call under `jax.set_mesh`.
-          task: whose features say what the answers are.
+          task: the task, whose features say what the answers are.
           records: the instances.
 
         Returns:
@@ -55,14 +55,14 @@ class Answers:
                 "task": task.name,
                 "instance": instance_of(record, place),
                 "exact_match": int(one.is_greedy),
-                "token_accuracy": float((one.predicted == one.wanted).mean()),
-                "edit_similarity": edit_similarity(one.predicted.tolist(), one.wanted.tolist()),
+                "token_accuracy": float((one.predicted == one.targets).mean()),
+                "edit_similarity": edit_similarity(one.predicted.tolist(), one.targets.tolist()),
                 "log_probability": one.total,
-                "bits_per_byte": bits_per_byte(one.total, task.codec.decode(one.wanted)),
+                "bits_per_byte": bits_per_byte(one.total, task.codec.decode(one.targets)),
                 "confidence": math.exp(one.total),
-                "answer_tokens": len(one.wanted),
+                "answer_tokens": len(one.targets),
                 **own_scores(
-                    task, record, task.codec.decode(one.wanted), task.codec.decode(one.predicted)
+                    task, record, task.codec.decode(one.targets), task.codec.decode(one.predicted)
                 ),
             }
             for place, (record, one) in enumerate(zip(records, scored, strict=True))

@@ -1,7 +1,8 @@
-"""The protocol of an evaluator: a model and a context to rows, one an instance.
+"""The protocols of evaluation: ways to score a task's instances, and evaluators of other kinds.
 
-The held-out losses and the suite of tasks need no evaluator. One's own is a frozen dataclass with a
-name and this call; it is bound in gin as one of `evaluation.evaluators`:
+An evaluator maps a model and a context to rows, one for each instance. The held-out losses and the
+suite of tasks need none. Your own is a frozen dataclass with a name and this call, which is bound
+in gin as one of `evaluation.evaluators`:
 
     @dataclasses.dataclass(frozen=True)
     class ParameterNorm:
@@ -10,14 +11,28 @@ name and this call; it is bound in gin as one of `evaluation.evaluators`:
         def __call__(self, model, context):
             norms = [jnp.linalg.norm(leaf) for leaf in jax.tree.leaves(model)]
             return [{"instance": i, "norm": float(norm)} for i, norm in enumerate(norms)]
+
+A scoring is bound as `evaluation_task.scoring`; it may use another's rows, as this one does:
+
+    @dataclasses.dataclass(frozen=True)
+    class Surprise:
+        METRICS = ("surprise",)
+
+        def score(self, scorer, task, records):
+            rows = Answers().score(scorer, task, records)
+            return [row | {"surprise": -row["log_probability"]} for row in rows]
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from jaxgen.data.base import DataConfig
+from jaxgen.data.protocols import Record
+from jaxgen.data.tasks import Task
+from jaxgen.evaluation.likelihood import Scorer
 from jaxgen.objectives.base import Objective
 
 Row = dict[str, Any]
@@ -29,7 +44,7 @@ class EvaluationContext:
 
     Attributes:
       data: opens the held-out split.
-      objective: the run's.
+      objective: the run's objective.
       seed: seed of whatever is drawn, equal for all runs that are compared.
       batch_size: rows at a time.
       length: tokens of a row.
@@ -56,5 +71,26 @@ class Evaluator(Protocol):
     def name(self) -> str: ...
 
     def __call__(self, model: Any, context: EvaluationContext) -> list[Row]:
-        """Returns one row an instance, with "instance" and any metrics; under `jax.set_mesh`."""
+        """Returns one row for each instance, with "instance" and any metrics; under a mesh."""
+        ...
+
+
+@runtime_checkable
+class Scoring(Protocol):
+    """Scores the instances of a task.
+
+    Attributes:
+      METRICS: the metrics of its rows whose means and intervals are reported.
+    """
+
+    METRICS: ClassVar[tuple[str, ...]]
+
+    def score(self, scorer: Scorer, task: Task, records: Sequence[Record]) -> list[Row]:
+        """Returns one row for each record, under a mesh: "task", "instance", "exact_match", more.
+
+        Args:
+          scorer: the model, which gives texts their likelihoods.
+          task: the task, with the codec of the run.
+          records: the instances, after the preprocessors.
+        """
         ...

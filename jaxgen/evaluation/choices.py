@@ -1,4 +1,4 @@
-"""Multiple choice by likelihood: which of the given choices the model finds likeliest.
+"""Multiple choice by likelihood: the choice that the model finds likeliest.
 
 How scores of longer and shorter choices are made comparable is GPT-3's question (2005.14165, 2.4):
 by token, by byte, or by what the choice gains from its prompt (pointwise mutual information).
@@ -26,15 +26,15 @@ Normalisation = Literal["none", "tokens", "bytes", "pmi"]
 
 @dataclasses.dataclass(frozen=True)
 class MultipleChoice:
-    """The choice of largest score; a choice's score is its log-probability after the prompt.
+    """Takes the choice of largest score, which is its log-probability after the prompt.
 
     Attributes:
-      normalisation: "none"; "tokens" or "bytes" divide by the choice's size; "pmi" takes off what
-        the choice has after `neutral` instead of the prompt.
+      normalisation: "none"; "tokens" or "bytes" divide by the choice's size; "pmi" subtracts the
+        log-probability after `neutral` in place of the prompt.
       prompt: the record's field that holds the prompt.
       choices: the field that holds the list of choices, spaces before them included.
-      label: the field that holds the right one's number, from 0.
-      neutral: the prompt that says nothing, of "pmi".
+      label: the field that holds the correct one's index, from 0.
+      neutral: the prompt without content, for "pmi".
     """
 
     normalisation: Normalisation = "bytes"
@@ -51,22 +51,22 @@ class MultipleChoice:
         """Returns one row for each record; see `Answers.score`.
 
         Returns:
-          Rows with "task", "instance", "exact_match" (whether the right choice has the largest
-          score), "choice_probability" (of the right one, by a softmax over the scores), "brier",
-          "log_probability" (of the right one, in nats, not normalised), "bits_per_byte" (of it),
-          "confidence" (probability of the one taken), "chosen" and "chance".
+          Rows with "task", "instance", "exact_match" (whether the correct choice has the largest
+          score), "choice_probability" (its softmax over the scores), "brier", "log_probability"
+          (its own, in nats, not normalised), "bits_per_byte" (its own), "confidence" (the
+          probability of the choice taken), "chosen" (its index) and "chance".
 
         Raises:
-          DataError: if a record has no choices or no right one, or is longer than a row.
+          DataError: if a record has no choices or no correct one, or is longer than a row.
         """
         asked = [self._asked(task, record) for record in records]
         segments, neutral = [], []
         for prompt, choices, _ in asked:
-            given = task.codec.encode(prompt)
-            segments += [_choice(task, given, c, scorer.has_source) for c in choices]
+            prompt_ids = task.codec.encode(prompt)
+            segments += [_choice(task, prompt_ids, c, scorer.has_source) for c in choices]
             if self.normalisation == "pmi":
-                given = task.codec.encode(self.neutral)
-                neutral += [_choice(task, given, c, scorer.has_source) for c in choices]
+                prompt_ids = task.codec.encode(self.neutral)
+                neutral += [_choice(task, prompt_ids, c, scorer.has_source) for c in choices]
         scored, plain = (
             scorer.score(task.name, some, task.codec.pad_id) for some in (segments, neutral)
         )
@@ -76,7 +76,7 @@ class MultipleChoice:
             place = part.stop
             scores = self._scores(choices, scored[part], plain[part])
             probabilities = softmax(scores)
-            chosen, right = int(np.argmax(scores)), scored[part][label]
+            chosen, correct = int(np.argmax(scores)), scored[part][label]
             rows.append(
                 {
                     "task": task.name,
@@ -84,8 +84,8 @@ class MultipleChoice:
                     "exact_match": int(chosen == label),
                     "choice_probability": float(probabilities[label]),
                     "brier": brier(probabilities, label),
-                    "log_probability": right.total,
-                    "bits_per_byte": bits_per_byte(right.total, choices[label]),
+                    "log_probability": correct.total,
+                    "bits_per_byte": bits_per_byte(correct.total, choices[label]),
                     "confidence": float(probabilities[chosen]),
                     "chosen": chosen,
                     "chance": 1 / len(choices),
@@ -109,7 +109,7 @@ class MultipleChoice:
     ) -> list[float]:
         totals = [one.total for one in scored]
         if self.normalisation == "tokens":
-            return [t / len(one.wanted) for t, one in zip(totals, scored, strict=True)]
+            return [t / len(one.targets) for t, one in zip(totals, scored, strict=True)]
         if self.normalisation == "bytes":
             return [t / len(c.encode()) for t, c in zip(totals, choices, strict=True)]
         if self.normalisation == "pmi":
@@ -117,8 +117,8 @@ class MultipleChoice:
         return totals
 
 
-def _choice(task: Task, given: np.ndarray, choice: str, has_source: bool) -> Segment:
+def _choice(task: Task, prompt: np.ndarray, choice: str, has_source: bool) -> Segment:
     """Returns a choice after its prompt; the end token after it is not scored."""
-    segment = continuation(given, task.codec.encode(choice), task.codec, has_source)
+    segment = continuation(prompt, task.codec.encode(choice), task.codec, has_source)
     segment.weights[-1] = 0
     return segment

@@ -1,4 +1,4 @@
-"""What is scored, how, and when."""
+"""The settings of an evaluation: its tasks, their scoring, and its size."""
 
 from __future__ import annotations
 
@@ -7,22 +7,18 @@ import dataclasses
 from jaxgen.data.tasks import Task
 from jaxgen.errors import ConfigError
 from jaxgen.evaluation.answers import Answers
-from jaxgen.evaluation.base import Evaluator
-from jaxgen.evaluation.choices import MultipleChoice
-from jaxgen.evaluation.generations import CodeExecution, Generation, ListedItems
-
-Scoring = Answers | MultipleChoice | Generation | ListedItems | CodeExecution
+from jaxgen.evaluation.base import Evaluator, Scoring
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationTask:
-    """A task of a suite: prompts by its preprocessors, such as few-shot ones, and a way to score.
+    """A task of a suite: prompts by its preprocessors, such as few-shot ones, and their scoring.
 
     Attributes:
-      task: whose held-out instances are scored, as tokens of the run's own codec.
-      scoring: how.
+      task: the task whose held-out instances are scored, as tokens of the run's own codec.
+      scoring: the way to score them; see `evaluation.base` for your own.
       num_examples: instances; None: as many as of other tasks.
-      chance: exact matches that guessing gets; None: what the scoring or the source says.
+      chance: exact matches that guessing gets; None: as the scoring or the source has it.
     """
 
     task: Task
@@ -44,19 +40,19 @@ class EvaluationTask:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
-    """How a run is judged.
+    """The settings of a run's evaluation.
 
     Attributes:
       num_examples: held-out instances of each task that has answers.
       num_batches: held-out batches, of the training shape, for the loss of each task.
       batch_size: rows scored at a time.
-      seed: of the choice of instances and batches; equal for all runs that are compared.
+      seed: of the choice of instances and batches, equal for all runs that are compared.
       at_checkpoints: whether to score at every checkpoint, or only at the end.
       suite: tasks to score beside those of the mixture.
       length: the most tokens of an instance; None: train.length.
-      flag_contamination: whether all training texts are read for words that instances share with
-        them; rows then say so, and the summary has exact matches without them.
-      evaluators: evaluators of one's own; see `evaluation.base`.
+      flag_contamination: whether all training texts are searched for instances; rows are then
+        marked, and the summary has exact matches without those found.
+      evaluators: evaluators of your own; see `evaluation.base`.
       ema: whether to score the averages of the parameters (train.ema_decay), not the last ones.
     """
 

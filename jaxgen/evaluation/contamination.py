@@ -1,4 +1,4 @@
-"""Which instances a run has trained on: n-grams that they share with its training texts."""
+"""Instances that a run has trained on, found by n-grams shared with its training texts."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from jaxgen.preparation.ngrams import WordHasher
 
 
 def contaminated(
-    tasks: Iterable[Task], judged: Iterable[tuple[Task, Sequence[Record]]]
+    tasks: Iterable[Task], scored: Iterable[tuple[Task, Sequence[Record]]]
 ) -> set[tuple[str, str]]:
     """Returns (task, instance) of those that share 13 words with a training document.
 
-    Prompts and answers are looked for as in a preparation (GPT-3's 13-grams); shorter instances
-    count as a whole, from 8 words on. Made instances are left alone: none is in two splits.
+    Prompts and answers are searched for as in a preparation (GPT-3's 13-grams); shorter instances
+    must occur whole, from 8 words on. Generated instances are skipped: none is in two splits.
 
     Args:
-      tasks: whose training texts are read, each once.
-      judged: tasks with their instances.
+      tasks: the tasks whose training texts are read, each once.
+      scored: tasks with their instances.
     """
     items = [
         (f"{number}\0{place}", task.codec.decode(example.ids), (task.name, name))
-        for number, (task, records) in enumerate(judged)
+        for number, (task, records) in enumerate(scored)
         if not task.is_indexed
         for place, (example, name) in enumerate(
             zip(task.encode(records), map(instance_of, records, range(len(records))), strict=True)

@@ -1,4 +1,4 @@
-"""Judging a model: held-out loss of every task, and one row for every instance with an answer."""
+"""Evaluates a model: held-out loss of every task, and one row for every instance."""
 
 from __future__ import annotations
 
@@ -35,43 +35,43 @@ def evaluate(
     path: Path,
     source_length: int | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Scores a model on the held-out split and leaves one row an instance in a file.
+    """Scores a model on the held-out split, and writes one row for each instance to a file.
 
     Call under `jax.set_mesh`.
 
     Args:
       model: the parameters.
-      objective: the run's, whose metric "loss" (or the objective itself) is the held-out loss.
-      mixture: its tasks are scored, and those of the suite.
-      settings: how much is scored, and the suite.
+      objective: the run's; its metric "loss" (or the objective itself) is the held-out loss.
+      mixture: the tasks to score, beside those of the suite.
+      settings: the number of instances and batches, and the suite.
       length: of the rows.
       path: the JSON-lines file to write, whole or not at all.
       source_length: of the encoder's rows, where there is one.
 
     Returns:
-      By task: "loss", the held-out loss a token in nats, of the mixture's; and where the task has
-      answers, what `summarise` says of its rows.
+      By task: "loss", the held-out loss in nats/token, if it is of the mixture; and if it has
+      answers, the summary of its rows by `summarise`.
     """
     summary: dict[str, dict[str, Any]] = {
         name: {"loss": loss}
         for name, loss in heldout_losses(model, objective, mixture, settings, length, source_length)
     }
     rows = []
-    asked = [
+    tasks = [
         (one, one.task.instances(one.num_examples or settings.num_examples, settings.seed))
-        for one in judged_tasks(mixture, settings)
+        for one in scored_tasks(mixture, settings)
     ]
     scorer = Scorer(model, settings.batch_size, settings.length or length, source_length)
     flagged = None
     if settings.flag_contamination:
-        flagged = contaminated(tasks_of(mixture), [(one.task, records) for one, records in asked])
-    for judged, records in asked:
-        task, scoring = judged.task, judged.scoring
+        flagged = contaminated(tasks_of(mixture), [(one.task, records) for one, records in tasks])
+    for one, records in tasks:
+        task, scoring = one.task, one.scoring
         scored = scoring.score(scorer, task, records)
         if flagged is not None:
             for row in scored:
                 row["contaminated"] = int((task.name, row["instance"]) in flagged)
-        chance = getattr(task.source, "chance", None) if judged.chance is None else judged.chance
+        chance = getattr(task.source, "chance", None) if one.chance is None else one.chance
         metrics = dict.fromkeys((*task.metric_names, *scoring.METRICS))
         summary.setdefault(task.name, {}).update(summarise(scored, tuple(metrics), chance))
         rows.extend(scored)
@@ -91,7 +91,7 @@ def _is_metric(name: str, value: Any) -> bool:
     return name not in ("task", "instance") and isinstance(value, int | float)
 
 
-def judged_tasks(mixture: DataConfig, settings: EvaluationConfig) -> list[EvaluationTask]:
+def scored_tasks(mixture: DataConfig, settings: EvaluationConfig) -> list[EvaluationTask]:
     """Returns the mixture's tasks that have answers, and the suite's in the mixture's codec.
 
     Raises:

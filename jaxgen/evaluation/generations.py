@@ -1,4 +1,4 @@
-"""Answers that are written freely, up to a stop: compared, taken item by item, or executed."""
+"""Scoring of freely generated answers: compared, taken item by item, or executed."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from jaxgen.generation.policies import SamplingPolicy
 
 @dataclasses.dataclass(frozen=True)
 class Generation:
-    """What the model writes after the prompt, up to a stop, beside the right answers.
+    """Compares what the model writes after the prompt, up to a stop, with reference answers.
 
     Attributes:
       stop: texts that end an answer and are not part of it.
-      max_tokens: the most that are written.
+      max_tokens: the most that are generated.
       policy: how tokens are chosen; greedy by default.
-      targets: the field of a list of right answers, where a record has one; otherwise the task's
-        own answer is the right one.
+      targets: the field of a list of reference answers; a record without it has the task's own
+        answer as its reference.
     """
 
     stop: tuple[str, ...] = ("\n",)
@@ -54,9 +54,9 @@ class Generation:
         """Returns one row for each record; see `Answers.score`.
 
         Returns:
-          Rows with "task", "instance", "exact_match" (of one right answer, spaces around them
-          aside), "edit_similarity" (to the nearest, by characters) and "said"; and what
-          `also` adds.
+          Rows with "task", "instance", "exact_match" (with any reference, but for spaces around
+          it), "edit_similarity" (to the nearest reference, by characters), "said" (the completion)
+          and what `also` adds.
 
         Raises:
           DataError: if a prompt leaves no room for an answer.
@@ -64,17 +64,17 @@ class Generation:
         codec = task.codec
         pairs = [last_answer(example) for example in task.encode(records)]
         room = scorer.source_length or scorer.length - self.max_tokens
-        for given, _ in pairs:
-            if len(given) + 1 > room:
+        for prompt, _ in pairs:
+            if len(prompt) + 1 > room:
                 raise DataError(
-                    f"task {task.name}: a prompt of {len(given)} tokens leaves no room for "
+                    f"task {task.name}: a prompt of {len(prompt)} tokens leaves no room for "
                     f"generation.max_tokens={self.max_tokens} in {scorer.length}; shorten one of "
                     "them."
                 )
         answers = continue_prompts(
             scorer.model,
             codec,
-            [given for given, _ in pairs],
+            [prompt for prompt, _ in pairs],
             jax.random.key(hash64(task.identity) % 2**32),
             self.policy,
             self.max_tokens,
@@ -82,17 +82,17 @@ class Generation:
         )
         texts = [cut(codec.decode(ids), self.stop) for ids in answers]
         rows = []
-        for place, (record, said) in enumerate(zip(records, texts, strict=True)):
-            right = record.get(self.targets) or [codec.decode(pairs[place][1])]
-            near = [edit_similarity(said.strip(), str(one).strip()) for one in right]
+        for place, (record, completion) in enumerate(zip(records, texts, strict=True)):
+            references = record.get(self.targets) or [codec.decode(pairs[place][1])]
+            stripped, targets = completion.strip(), [str(one).strip() for one in references]
             rows.append(
                 {
                     "task": task.name,
                     "instance": instance_of(record, place),
-                    "exact_match": int(said.strip() in [str(one).strip() for one in right]),
-                    "edit_similarity": max(near),
-                    "said": said,
-                    **own_scores(task, record, str(right[0]), said),
+                    "exact_match": int(stripped in targets),
+                    "edit_similarity": max(edit_similarity(stripped, one) for one in targets),
+                    "said": completion,
+                    **own_scores(task, record, str(references[0]), completion),
                 }
             )
         return [row | more for row, more in zip(rows, self.also(records, texts), strict=True)]
@@ -104,26 +104,26 @@ class Generation:
 
 @dataclasses.dataclass(frozen=True)
 class ListedItems(Generation):
-    """Texts of items between semicolons, such as event_summary's: also "precision" and "recall"."""
+    """Scores items between semicolons, as in event_summary, by "precision" and "recall" too."""
 
     METRICS: ClassVar[tuple[str, ...]] = (*Generation.METRICS, "precision", "recall")
 
     def also(self, records: Sequence[Record], texts: Sequence[str]) -> list[Row]:
         """Returns the precision and recall of the items."""
-        scores = [item_scores(record, said) for record, said in zip(records, texts, strict=True)]
+        scores = [item_scores(record, text) for record, text in zip(records, texts, strict=True)]
         return [{"precision": precision, "recall": recall} for precision, recall in scores]
 
 
 @dataclasses.dataclass(frozen=True)
 class CodeExecution(Generation):
-    """Programs' missing parts, such as code_infilling's: also whether the tests "passed".
+    """Runs programs whose missing part the model writes, as in code_infilling: "passed" or not.
 
-    A record's `prefix`, what was written and its `suffix` are run with its `tests` in
-    `evaluation.sandbox`; "outcome" says what came of it.
+    A record's `prefix`, the completion and its `suffix` are run with its `tests` in
+    `evaluation.sandbox`; "outcome" says how that ended.
 
     Attributes:
-      seconds: that a program may take.
-      memory_bytes: that it may use.
+      seconds: the time that a program may take.
+      memory_bytes: the memory that it may use.
     """
 
     seconds: float = 5.0
@@ -135,11 +135,11 @@ class CodeExecution(Generation):
         """Returns whether each program passes its tests."""
         limits = Limits(self.seconds, self.memory_bytes)
 
-        def outcome(record: Record, said: str) -> Row:
+        def outcome(record: Record, completion: str) -> Row:
             prefix, suffix, tests = (
                 need(record, name, "code_execution") for name in ("prefix", "suffix", "tests")
             )
-            found = run_candidate(f"{prefix}{said}{suffix}", tests, limits)
+            found = run_candidate(f"{prefix}{completion}{suffix}", tests, limits)
             what = found.status if found.status == "passed" else f"{found.status}: {found.reason}"
             return {"passed": int(found.status == "passed"), "outcome": what}
 

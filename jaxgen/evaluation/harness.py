@@ -26,11 +26,11 @@ except ImportError as error:
     raise DataError('`jaxgen harness` needs lm-eval: pip install "jaxgen[harness]".') from error
 
 MAX_TOKENS = 256
-"""That are generated where a task does not say."""
+"""The tokens generated where a task sets no limit."""
 
 
 class HarnessModel(LM):
-    """What the harness asks of a model; call under `jax.set_mesh`.
+    """A run's model with the methods that the harness calls, under `jax.set_mesh`.
 
     Contexts that are too long lose their beginning, as with the harness's own models.
     """
@@ -66,7 +66,7 @@ class HarnessModel(LM):
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
         """Returns what the model writes after each context, up to one of the stops."""
-        said = [""] * len(requests)
+        completions = [""] * len(requests)
         groups: dict[tuple[Any, ...], list[int]] = {}
         for place, request in enumerate(requests):
             asked = dict(request.args[1])
@@ -88,30 +88,30 @@ class HarnessModel(LM):
             for place, ids in zip(places, answers, strict=True):
                 stop = requests[place].args[1].get("until") or []
                 stops = [stop] if isinstance(stop, str) else list(stop)
-                said[place] = cut(self._codec.decode(ids), [one for one in stops if one])
-        return said
+                completions[place] = cut(self._codec.decode(ids), [one for one in stops if one])
+        return completions
 
     def _pair(self, context: str, text: str) -> Segment:
         """Returns context and text as the harness tokenises them: spaces between are the text's."""
         spaces = len(context) - len(context.rstrip())
         context, text = context[: len(context) - spaces], context[len(context) - spaces :] + text
-        given, whole = self._codec.encode(context), self._codec.encode(context + text)
-        wanted = whole[len(given) :]
-        if not np.array_equal(whole[: len(given)], given):
-            wanted = self._codec.encode(text)
-        if not self._scorer.has_source and len(wanted) >= self._scorer.length:
+        prompt, whole = self._codec.encode(context), self._codec.encode(context + text)
+        completion = whole[len(prompt) :]
+        if not np.array_equal(whole[: len(prompt)], prompt):
+            completion = self._codec.encode(text)
+        if not self._scorer.has_source and len(completion) >= self._scorer.length:
             raise DataError(
-                f"a continuation of {len(wanted)} tokens, {text[:60]!r}..., does not fit "
+                f"a continuation of {len(completion)} tokens, {text[:60]!r}..., does not fit "
                 f"{self._scorer.length}; evaluate a run of a larger train.length."
             )
-        given = self._context(context, len(wanted))
-        segment = continuation(given, wanted, self._codec, self._scorer.has_source)
+        prompt = self._context(context, len(completion))
+        segment = continuation(prompt, completion, self._codec, self._scorer.has_source)
         segment.weights[-1] = 0
         return segment
 
-    def _context(self, text: str, wanted: int) -> np.ndarray:
+    def _context(self, text: str, completion_length: int) -> np.ndarray:
         """Returns the end of a context that fits beside the continuation and one more token."""
-        room = self._scorer.source_length or self._scorer.length - wanted
+        room = self._scorer.source_length or self._scorer.length - completion_length
         ids = self._codec.encode(text)
         return ids[len(ids) - min(max(room - 1, 0), len(ids)) :]
 
@@ -127,9 +127,9 @@ class HarnessModel(LM):
         return [scored[place] for place in range(len(segments))]
 
 
-def _window(context: list[int], wanted: list[int]) -> Segment:
-    tokens = np.array([*context, *wanted][:-1], np.int32)
-    targets = np.array([*context, *wanted][1:], np.int32)
+def _window(context: list[int], completion: list[int]) -> Segment:
+    tokens = np.array([*context, *completion][:-1], np.int32)
+    targets = np.array([*context, *completion][1:], np.int32)
     weights = np.zeros(len(tokens), np.float32)
     weights[len(context) - 1 :] = 1
     return Segment(tokens, targets, weights)
@@ -145,7 +145,7 @@ def run_harness(
     """Evaluates tasks of the harness, its own or those of a folder of YAML files.
 
     Args:
-      model: a run's.
+      model: the model.
       tasks: their names.
       include_path: a folder with more tasks.
       num_fewshot: solved examples in prompts; None: as the tasks say.

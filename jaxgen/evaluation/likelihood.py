@@ -1,4 +1,4 @@
-"""What a model gives to texts that are there: log-probability and likeliest token, by position."""
+"""The log-probability and the likeliest token at every position of texts that are there."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ WIDTHS = 32
 
 
 class Scored(NamedTuple):
-    """The positions of a segment that are judged.
+    """The scored positions of a segment.
 
     Attributes:
-      log_probabilities: [judged] float64, in nats.
-      predicted: [judged] int32, the likeliest token after the right ones before it.
-      wanted: [judged] int32.
+      log_probabilities: [scored] float64, in nats.
+      predicted: [scored] int32, the likeliest token after the targets before it.
+      targets: [scored] int32.
     """
 
     log_probabilities: np.ndarray
     predicted: np.ndarray
-    wanted: np.ndarray
+    targets: np.ndarray
 
     @property
     def total(self) -> float:
@@ -44,12 +44,12 @@ class Scored(NamedTuple):
     @property
     def is_greedy(self) -> bool:
         """Returns whether greedy decoding writes it: every token is the likeliest one."""
-        return bool((self.predicted == self.wanted).all())
+        return bool((self.predicted == self.targets).all())
 
 
 @dataclasses.dataclass(frozen=True)
 class Scorer:
-    """A model at work on segments, each in a row of its own; used under `jax.set_mesh`.
+    """Scores segments with a model, each in a row of its own; used under `jax.set_mesh`.
 
     Attributes:
       model: the parameters.
@@ -92,25 +92,25 @@ class Scorer:
             arrays = stack([pack_row(part, layout, pad_id) for part in parts])
             batch = as_batch(arrays | {"task_ids": np.zeros_like(arrays["tokens"])})
             placed = put_batch(batch, jax.sharding.get_mesh(), self.model.layout.rules)
-            found, predicted = map(np.asarray, _judge(self.model, placed))
+            found, predicted = map(np.asarray, _score_batch(self.model, placed))
             for index in range(len(chosen)):
-                judged = batch.loss_weights[index] > 0
+                in_loss = batch.loss_weights[index] > 0
                 scored.append(
                     Scored(
-                        found[index][judged].astype(np.float64),
-                        predicted[index][judged],
-                        batch.targets[index][judged],
+                        found[index][in_loss].astype(np.float64),
+                        predicted[index][in_loss],
+                        batch.targets[index][in_loss],
                     )
                 )
         return scored
 
 
 @jax.jit
-def _judge(model: Transformer, batch: Batch) -> tuple[Any, Any]:
+def _score_batch(model: Transformer, batch: Batch) -> tuple[Any, Any]:
     """Returns log-probabilities of the targets and the likeliest tokens, both [batch, length]."""
     whole = model.layout.rules.activation("batch", None)
 
-    def judge(position: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def score_position(position: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         hidden, target = position
         logits = reshard(model.logits(hidden[:, None])[:, 0], whole)
         return log_probability(logits, target), jnp.argmax(logits, axis=-1)
@@ -118,5 +118,5 @@ def _judge(model: Transformer, batch: Batch) -> tuple[Any, Any]:
     # A position at a time, as the logits of all would not fit.
     hidden = reshard(model(batch).hidden, model.layout.rules.activation("batch", None, None))
     positions = hidden.swapaxes(0, 1), reshard(batch.targets, whole).swapaxes(0, 1)
-    found, predicted = jax.lax.map(judge, positions)
+    found, predicted = jax.lax.map(score_position, positions)
     return found.swapaxes(0, 1), predicted.swapaxes(0, 1)

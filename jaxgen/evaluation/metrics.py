@@ -1,4 +1,4 @@
-"""Scores of one output and intervals of many: pure functions of texts and numbers."""
+"""Scores of one output and intervals over many, as pure functions of texts and numbers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 
-def edit_similarity(said: Sequence[Hashable], right: Sequence[Hashable]) -> float:
+def edit_similarity(completion: Sequence[Hashable], reference: Sequence[Hashable]) -> float:
     """Returns 1 minus the Levenshtein distance over the longer length, from 0 to 1 if equal."""
     from rapidfuzz.distance import Levenshtein
 
-    return Levenshtein.normalized_similarity(said, right)
+    return Levenshtein.normalized_similarity(completion, reference)
 
 
 def bits_per_byte(log_probability: float, text: str) -> float:
@@ -29,10 +29,10 @@ def softmax(scores: ArrayLike) -> np.ndarray:
     return powers / powers.sum()
 
 
-def brier(probabilities: np.ndarray, right: int) -> float:
+def brier(probabilities: np.ndarray, label: int) -> float:
     """Returns the squared distance of [choices] probabilities from the one-hot label, 0 to 2."""
-    wanted = np.arange(len(probabilities)) == right
-    return float(np.sum(np.square(probabilities - wanted)))
+    one_hot = np.arange(len(probabilities)) == label
+    return float(np.sum(np.square(probabilities - one_hot)))
 
 
 def calibration_error(confidences: ArrayLike, outcomes: ArrayLike, bins: int = 10) -> float:
@@ -40,12 +40,12 @@ def calibration_error(confidences: ArrayLike, outcomes: ArrayLike, bins: int = 1
 
     Guo et al., 1706.04599.
     """
-    said, came = np.asarray(confidences, np.float64), np.asarray(outcomes, np.float64)
-    number = np.minimum((said * bins).astype(int), bins - 1)
+    confidence, outcome = (np.asarray(x, np.float64) for x in (confidences, outcomes))
+    number = np.minimum((confidence * bins).astype(int), bins - 1)
     error = 0.0
     for one in np.unique(number):
         inside = number == one
-        error += inside.mean() * abs(said[inside].mean() - came[inside].mean())
+        error += inside.mean() * abs(confidence[inside].mean() - outcome[inside].mean())
     return float(error)
 
 

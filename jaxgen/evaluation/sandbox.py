@@ -3,12 +3,12 @@
 The process (`sandbox_child.py`) is new for each candidate, isolated from the user's packages and
 environment, limited in memory, processor time and size of files, in an empty temporary folder, and
 killed with its children when it ends or its time is over. An audit hook refuses new processes,
-sockets and writing outside the folder; where the kernel lets an ordinary user have a network of
-his own (Linux), the process has one without interfaces.
+sockets and writing outside the folder; where the kernel lets an ordinary user create a
+network (Linux), the process has one without interfaces.
 
-This holds off accidents and the mischief that small generated functions do. It is no wall against
-an adversary: who can break Python's own memory is not stopped by a hook, and candidates can read
-what the user can. Run programs of people you do not trust in a container or virtual machine.
+This protects against accidents and the mischief of small generated functions. It does not stop an
+adversary: a hook is no obstacle to whoever can break Python's own memory, and candidates can read
+whatever the user can. Run programs of people you do not trust in a container or virtual machine.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ SIGNALS = {signal.SIGXCPU: "out of processor time", signal.SIGXFSZ: "a file grew
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What a candidate may use.
+    """The resources that a candidate may use.
 
     Attributes:
-      seconds: by the clock, and of processor time (rounded up).
-      memory_bytes: of address space, Python's own included.
+      seconds: of wall-clock time, and of processor time (rounded up).
+      memory_bytes: of address space, including Python's own.
       file_bytes: of any file it writes.
     """
 
@@ -55,7 +55,7 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of a candidate.
+    """The result of running a candidate.
 
     Attributes:
       status: "passed" if the program and all tests ran without an exception.
@@ -72,7 +72,7 @@ def run_candidate(program: str, tests: Sequence[str], limits: Limits | None = No
     Args:
       program: Python source.
       tests: statements such as "assert solve([1]) == 2"; the first that fails ends the run.
-      limits: those of `Limits` unless given.
+      limits: the resources; `Limits()` by default.
 
     Raises:
       ConfigError: where the system has no such processes (Windows).
@@ -84,7 +84,7 @@ def run_candidate(program: str, tests: Sequence[str], limits: Limits | None = No
     allowed = {**dataclasses.asdict(limits)}
     task = {"program": program, "tests": list(tests), "limits": allowed, "token": token}
     # Lone surrogates, which a model may write, have no UTF-8; JSON escapes them.
-    given = json.dumps(task).encode()
+    message = json.dumps(task).encode()
     with tempfile.TemporaryDirectory(prefix="jaxgen-candidate-") as folder:
         child = subprocess.Popen(
             [sys.executable, "-I", "-S", "-B", str(CHILD), folder],
@@ -92,7 +92,7 @@ def run_candidate(program: str, tests: Sequence[str], limits: Limits | None = No
             cwd=folder, env={"TMPDIR": folder, "HOME": folder}, start_new_session=True,
         )  # fmt: skip
         try:
-            told, _ = child.communicate(given, timeout=limits.seconds)
+            told, _ = child.communicate(message, timeout=limits.seconds)
         except subprocess.TimeoutExpired:
             return Outcome("timeout", f"not done after {limits.seconds:g} s")
         finally:

@@ -31,11 +31,11 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 class Refused(PermissionError):
-    """The candidate asked for what it may not have."""
+    """The error that a candidate gets where it asks for what it may not have."""
 
 
 def without_network() -> None:
-    """Moves to a network of one's own, without any interface, where the kernel lets us."""
+    """Moves to a network of its own, without any interface, where the kernel allows it."""
     with contextlib.suppress(AttributeError, OSError):
         os.unshare(os.CLONE_NEWUSER | os.CLONE_NEWNET)  # pyright: ignore[reportAttributeAccessIssue]
         return
@@ -50,7 +50,7 @@ def limit(memory_bytes: int, seconds: float, file_bytes: int) -> None:
     """Sets the limits of this process; those that the system lacks are left out."""
     import resource
 
-    wanted = {
+    limits = {
         "RLIMIT_AS": memory_bytes,
         "RLIMIT_DATA": memory_bytes,
         "RLIMIT_CPU": int(seconds) + 1,
@@ -58,7 +58,7 @@ def limit(memory_bytes: int, seconds: float, file_bytes: int) -> None:
         "RLIMIT_NPROC": 0,
         "RLIMIT_CORE": 0,
     }
-    for name, value in wanted.items():
+    for name, value in limits.items():
         # macOS refuses some of them.
         with contextlib.suppress(AttributeError, ValueError, OSError):
             resource.setrlimit(getattr(resource, name), (value, value))
@@ -94,14 +94,14 @@ def guard(folder: str):
     return hook
 
 
-def judge(program: str, tests: list[str]) -> tuple[str, str]:
-    """Runs the program and its tests: ("passed" or "failed", why)."""
+def run_tests(program: str, tests: list[str]) -> tuple[str, str]:
+    """Runs the program and its tests; returns ("passed" or "failed", the reason)."""
     names: dict[str, object] = {"__name__": "candidate"}
     for place, source in (("program", program), *((f"test {t!r}", t) for t in tests)):
         try:
             exec(compile(source, f"<{place}>", "exec"), names)
         except AssertionError:
-            return "failed", f"{place}: the assertion does not hold"
+            return "failed", f"{place}: the assertion is false"
         except BaseException as error:
             told = traceback.format_exception_only(error)[-1].strip()
             return "failed", f"{place}: {told}"[:500]
@@ -109,7 +109,7 @@ def judge(program: str, tests: list[str]) -> tuple[str, str]:
 
 
 def main() -> None:
-    """Does what the module says."""
+    """Reads the task, runs it under all restrictions and writes the report."""
     task = json.loads(sys.stdin.buffer.read())
     report = os.dup(1)
     nothing = os.open(os.devnull, os.O_RDWR)
@@ -119,7 +119,7 @@ def main() -> None:
     without_network()
     limit(**task["limits"])
     sys.addaudithook(guard(sys.argv[1]))
-    status, reason = judge(task["program"], task["tests"])
+    status, reason = run_tests(task["program"], task["tests"])
     told = {"status": status, "reason": reason, "token": task["token"]}
     os.write(report, json.dumps(told).encode())
     os._exit(0)  # No handler that the candidate may have left is run.

@@ -1,4 +1,4 @@
-"""The rows of a task in a few figures, with their intervals."""
+"""Means of a task's rows, with their intervals."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def summarise(
     """Returns the mean of each metric over the rows.
 
     Args:
-      rows: of one task.
-      metrics: those that the rows have are taken.
+      rows: the rows of one task.
+      metrics: names; those that the rows lack are skipped.
       chance: exact matches that guessing gets; None: the rows' own.
 
     Returns:
       By metric the mean, under NAME_interval the 95 % interval over instances (Wilson's of exact
       matches, a bootstrap of others), "calibration_error" where the rows have a confidence,
-      "contaminated" (a share) and "exact_match_clean" where they were looked at, "chance" where it
-      is known, and "num_examples".
+      "contaminated" (a share) and "exact_match_clean" where rows are flagged, "chance" where it is
+      known, and "num_examples".
     """
     summary: dict[str, Any] = {}
     for name in metrics:

@@ -102,8 +102,8 @@ def test_the_harness_and_jaxgen_agree(model, local):
         np.mean([row["exact_match"] for row in choices])
     )
     for sample, row, record in zip(samples["local_choices"], choices, RECORDS, strict=True):
-        said = float(sample["resps"][record["label"]][0][0])
-        assert abs(said - row["log_probability"]) < 1e-4
+        found = float(sample["resps"][record["label"]][0][0])
+        assert abs(found - row["log_probability"]) < 1e-4
     for sample, row in zip(samples["local_written"], written, strict=True):
         assert sample["resps"][0][0] == row["said"]
     assert "local_rolling" in found["table"]
@@ -121,7 +121,7 @@ def whole_log_probability(model, ids, length):
     ids = [CODEC.begin_id, *ids]
     while begin < len(ids) - 1:
         end = min(begin + length, len(ids) - 1)
-        # The last window is as long as the others and sees what was said before.
+        # The last window is as long as the others and sees what came before.
         first = max(0, end - length)
         inputs, targets = np.array(ids[first:end]), np.array(ids[first + 1 : end + 1])
         weights = (np.arange(first, end) >= begin).astype(np.float32)

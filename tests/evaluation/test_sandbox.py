@@ -1,4 +1,4 @@
-"""Candidates are judged by their tests, and cannot use what they may not."""
+"""Candidates pass or fail their tests, and cannot use what they may not."""
 
 import subprocess
 import time
@@ -22,7 +22,7 @@ def test_a_right_program_passes():
 @pytest.mark.parametrize(
     ("program", "reason"),
     [
-        ("def f(x):\n    return x\n", "test 'assert f(2) == 4': the assertion does not hold"),
+        ("def f(x):\n    return x\n", "test 'assert f(2) == 4': the assertion is false"),
         ("def f(x)\n    return x\n", "SyntaxError"),
         ("def f(x):\n    return y\n", "NameError"),
         ("def f(x):\n    return f(x)\n", "RecursionError"),
@@ -93,14 +93,14 @@ def test_the_environment_is_not_the_users(monkeypatch):
 
 def test_nothing_is_left_behind():
     folder = "import os\nraise ValueError(os.getcwd())"
-    said = run_candidate(folder, []).reason.split(": ")[-1]
-    assert "jaxgen-candidate-" in said and not Path(said).exists()
+    used = run_candidate(folder, []).reason.split(": ")[-1]
+    assert "jaxgen-candidate-" in used and not Path(used).exists()
 
 
-def test_infilled_code_is_judged_by_running_it():
+def test_infilled_code_is_scored_by_running_it():
     for record in CodeInfilling().records_by_index("heldout").__getitems__(range(8)):
-        right = record["prefix"] + record["answer"] + record["suffix"]
-        assert run_candidate(right, record["tests"]).status == "passed"
+        correct = record["prefix"] + record["answer"] + record["suffix"]
+        assert run_candidate(correct, record["tests"]).status == "passed"
     wrong = record["prefix"] + "0" + record["suffix"]
     assert run_candidate(wrong, record["tests"]).status == "failed"
 

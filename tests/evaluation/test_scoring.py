@@ -48,10 +48,10 @@ def greedy(model, prompts, count):
 
 def test_an_exact_match_is_what_greedy_decoding_gives(model):
     prompts = [f"{i}{i}=" for i in range(12)]
-    said = np.asarray(greedy(model, prompts, 3).tokens)
+    sampled = np.asarray(greedy(model, prompts, 3).tokens)
     # Half of the answers are what the model says, the others differ in one character.
     records = []
-    for index, (prompt, tokens) in enumerate(zip(prompts, said, strict=True)):
+    for index, (prompt, tokens) in enumerate(zip(prompts, sampled, strict=True)):
         answer = bytes(int(t) % 128 for t in tokens[:3]).decode()
         if index % 2:
             answer = answer[:1] + chr((ord(answer[1]) + 1) % 128) + answer[2:]
@@ -66,7 +66,7 @@ def test_an_exact_match_is_what_greedy_decoding_gives(model):
         assert row["answer_tokens"] == 4
     # The end token is hardly ever right in a random model, all others of the even rows are.
     assert all(row["token_accuracy"] >= 0.75 for row in rows[::2] if row["answer_tokens"] == 4) or (
-        max(max(tokens) for tokens in said) >= 128
+        max(max(tokens) for tokens in sampled) >= 128
     )
 
 

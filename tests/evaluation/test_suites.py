@@ -1,6 +1,7 @@
 """Choices by likelihood and free answers, against the model's own logits and samples."""
 
 import dataclasses
+import json
 import random
 
 import jax
@@ -11,7 +12,7 @@ from support.helpers import build, one_device_mesh, tiny_dense, tiny_model
 
 from jaxgen.batch import Batch
 from jaxgen.codecs.bytes import ByteCodec
-from jaxgen.configuration import load
+from jaxgen.configuration import imported, load
 from jaxgen.data.features import PromptAnswer, Text
 from jaxgen.data.few_shot import FewShot
 from jaxgen.data.generated import Addition, CodeInfilling, EventSummary
@@ -20,6 +21,7 @@ from jaxgen.data.sources import InMemory
 from jaxgen.data.tasks import Task
 from jaxgen.errors import ConfigError, DataError
 from jaxgen.evaluation.answers import Answers
+from jaxgen.evaluation.base import Scoring
 from jaxgen.evaluation.choices import MultipleChoice
 from jaxgen.evaluation.config import EvaluationConfig, EvaluationTask
 from jaxgen.evaluation.contamination import contaminated
@@ -68,7 +70,7 @@ def log_probability(model, prompt, choice):
 
 
 @pytest.mark.parametrize("normalisation", ["none", "tokens", "bytes", "pmi"])
-def test_choices_are_judged_by_the_models_likelihoods(model, normalisation):
+def test_choices_are_scored_by_the_models_likelihoods(model, normalisation):
     scoring = MultipleChoice(normalisation)
     with jax.set_mesh(one_device_mesh()):
         rows = scoring.score(Scorer(model, 8, 64), TASK, QUESTIONS)
@@ -97,25 +99,25 @@ def test_choices_are_judged_by_the_models_likelihoods(model, normalisation):
 def test_what_is_written_freely_is_cut_and_compared(model):
     prompts = [np.array(CODEC.encode(f"say {i}"), np.int32) for i in range(5)]
     with jax.set_mesh(one_device_mesh()):
-        said = [
+        written = [
             CODEC.decode(ids)
             for ids in continue_prompts(
                 model, CODEC, prompts, jax.random.key(0), SamplingPolicy(temperature=0), 6
             )
         ]
-        longest = int(np.argmax([len(text) for text in said]))
-        stop = said[longest][1]
+        longest = int(np.argmax([len(text) for text in written]))
+        stop = written[longest][1]
         records = [
             {"prompt": f"say {i}", "answer": text or "x", "key": str(i)}
             | ({"targets": ["no", text.split(stop)[0]]} if i == longest else {})
-            for i, text in enumerate(said)
+            for i, text in enumerate(written)
         ]
         task = Task("free", InMemory(tuple(records)), PromptAnswer())
         whole = Generation(stop=(), max_tokens=6).score(Scorer(model, 2, 64), task, records)
         shorter = Generation(stop=(stop,), max_tokens=6).score(Scorer(model, 2, 64), task, records)
-    assert [row["said"] for row in whole] == said
+    assert [row["said"] for row in whole] == written
     for i, row in enumerate(whole):
-        if said[i] and i != longest:
+        if written[i] and i != longest:
             assert row["exact_match"] == 1 and row["edit_similarity"] == 1
     assert whole[longest]["exact_match"] == 0
     assert shorter[longest]["exact_match"] == 1 and stop not in shorter[longest]["said"]
@@ -220,10 +222,10 @@ def test_instances_that_were_trained_on_are_flagged():
         {"prompt": text, "answer": " yes", "key": str(i)} for i, text in enumerate(words)
     )
     # Every third question stands in a training document, in other case and between other words.
-    learnt = tuple({"text": f"before {text.upper()} after", "key": f"d{i}"}
-                   for i, text in enumerate(words) if i % 3 == 0)  # fmt: skip
+    trained = tuple({"text": f"before {text.upper()} after", "key": f"d{i}"}
+                    for i, text in enumerate(words) if i % 3 == 0)  # fmt: skip
     quiz = Task("quiz", InMemory(questions, 0.999), PromptAnswer())
-    documents = Task("documents", InMemory(learnt, 1e-9), Text())
+    documents = Task("documents", InMemory(trained, 1e-9), Text())
     mixture = Mixture("m", (documents,))
     flagged = contaminated(mixture.every_task, [(quiz, questions), (TASK, QUESTIONS)])
     assert flagged == {("quiz", str(i)) for i in range(0, 12, 3)}
@@ -240,8 +242,56 @@ def test_a_suite_is_written_in_gin():
          "more/task.name='more'", "more/task.source=@more/jsonl()",
          "more/jsonl.pattern='x.jsonl'", "more/task.features=@prompt_answer()"],
     )  # fmt: skip
-    (judged,) = config.evaluation.suite
-    assert judged.scoring == MultipleChoice("pmi") and judged.task.name == "more"
+    (scored,) = config.evaluation.suite
+    assert scored.scoring == MultipleChoice("pmi") and scored.task.name == "more"
+
+
+OWN_SCORING = """
+import dataclasses
+
+from jaxgen.evaluation.answers import Answers
+
+
+@dataclasses.dataclass(frozen=True)
+class Surprise:
+    METRICS = ("surprise",)
+    factor: float = 1.0
+
+    def score(self, scorer, task, records):
+        rows = Answers().score(scorer, task, records)
+        return [row | {"surprise": -self.factor * row["log_probability"]} for row in rows]
+
+
+@dataclasses.dataclass(frozen=True)
+class Half:
+    METRICS = ()
+"""
+
+
+def test_a_scoring_of_ones_own_is_bound_and_used(model, tmp_path):
+    (tmp_path / "my_scoring.py").write_text(OWN_SCORING)
+    texts = [{"prompt": f"say {i}", "answer": "xyz"[:i], "key": f"{i}"} for i in (1, 2, 3)]
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts))
+    bindings = [
+        "evaluation.suite=(@evaluation_task(),)", "evaluation_task.task=@more/task()",
+        "evaluation_task.scoring=@surprise()", "surprise.factor=2.0", "more/task.name='more'",
+        "more/task.source=@more/jsonl()", f"more/jsonl.pattern='{tmp_path}/x.jsonl'",
+        "more/jsonl.heldout_fraction=0.999", "more/task.features=@prompt_answer()",
+        "evaluation.num_batches=1", "evaluation.batch_size=4",
+    ]  # fmt: skip
+    with imported([str(tmp_path / "my_scoring.py")]):
+        settings = load([], bindings, root="evaluation")
+        with pytest.raises(ConfigError, match=r"no method score\(scorer, task, records\)"):
+            load([], [*bindings, "evaluation_task.scoring=@half()"], root="evaluation")
+    assert isinstance(settings.suite[0].scoring, Scoring)
+    mixture = Mixture("m", (Task("addition", Addition(1), PromptAnswer()),))
+    path = tmp_path / "rows.jsonl"
+    with jax.set_mesh(one_device_mesh()):
+        summary = evaluate(model, NextToken(), mixture, settings, 64, path)
+    rows = [row for row in read_rows(path) if row["task"] == "more"]
+    assert [row["surprise"] for row in rows] == [-2 * row["log_probability"] for row in rows]
+    mean = np.mean([row["surprise"] for row in rows])
+    assert len(rows) == 3 and summary["more"]["surprise"] == pytest.approx(mean)
 
 
 @pytest.mark.parametrize(
