@@ -1,7 +1,7 @@
-"""A config.json to a TransformerConfig and back, by a family's table.
+"""Converts a config.json to a TransformerConfig and back, by a family's table.
 
-What a family cannot express is found by reading back what was written: every field that comes
-back different is named.
+Fields that a family cannot express are found by reading back what was written: those that come
+back different are named.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ INERT = (
     "sep_token_id", "task_specific_params", "torch_dtype", "torchscript", "transformers_version",
     "unk_token_id", "use_cache",
 )  # fmt: skip
-"""Keys that change nothing of what any model computes, or are looked at elsewhere."""
+"""Keys that no model's computation depends on, or that are read elsewhere."""
 OF_TRAINING = (
     "initialization", "dropout", "attention_dropout", "feed_forward_dropout",
     "compute_dtype", "card",

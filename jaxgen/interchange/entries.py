@@ -1,4 +1,4 @@
-"""The kinds of entries that a family's table of config.json is made of."""
+"""The kinds of entries in a family's table of config.json."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ ACTIVATIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """A key whose value is a field's.
+    """A key that has the value of one field.
 
     Attributes:
-      key: in config.json.
-      field: dotted name in a TransformerConfig.
-      default: of the field where config.json lacks the key or has null; REQUIRED refuses.
+      key: the name in config.json.
+      field: the dotted name in a TransformerConfig.
+      default: the field where config.json lacks the key or has null; REQUIRED refuses that.
       kinds: types of the value.
-      values: theirs to ours, where they differ; the first of several that mean the same is written.
-      aliases: other keys for the same.
+      values: maps theirs to ours, if they differ; of synonyms the first is written.
+      aliases: other names of the key.
     """
 
     key: str
@@ -48,7 +48,6 @@ class Field:
         return (self.key, *self.aliases)
 
     def read(self, values: Values) -> dict[str, Any]:
-        """Returns the field."""
         found = [key for key in self.keys if values.get(key) is not None]
         if not found:
             if self.default is REQUIRED:
@@ -60,7 +59,6 @@ class Field:
         return {self.field: value}
 
     def write(self, config: TransformerConfig) -> dict[str, Any]:
-        """Returns the key."""
         value = get_field(config, self.field)
         if self.values is not None:
             named = [theirs for theirs, ours in self.values.items() if ours == value]
@@ -70,14 +68,13 @@ class Field:
 
 @dataclasses.dataclass(frozen=True)
 class Fixed:
-    """A key that may only say one thing, as our model computes nothing else there."""
+    """A key that must have one value, as jaxgen's models compute nothing else there."""
 
     key: str
     value: Any
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Returns the key."""
         return (self.key,)
 
     def read(self, values: Values) -> dict[str, Any]:
@@ -87,7 +84,6 @@ class Fixed:
         return {}
 
     def write(self, config: TransformerConfig) -> dict[str, Any]:
-        """Returns the key."""
         del config
         return {self.key: self.value}
 
@@ -101,7 +97,6 @@ class Biases:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Returns the key."""
         return (self.key,)
 
     def read(self, values: Values) -> dict[str, Any]:
@@ -110,13 +105,12 @@ class Biases:
         return {f"biases.{group}": has for group in self.groups}
 
     def write(self, config: TransformerConfig) -> dict[str, Any]:
-        """Returns the key."""
         return {self.key: any(config.has_bias(group) for group in self.groups)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Linked:
-    """Keys and fields that belong together in a way of their own."""
+    """Keys and fields that functions of a family convert together."""
 
     keys: tuple[str, ...]
     read: Callable[[Values], dict[str, Any]]

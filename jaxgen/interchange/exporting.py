@@ -1,4 +1,4 @@
-"""A model to a checkpoint of Hugging Face: config.json and safetensors, one tensor at a time."""
+"""Writes a model as a checkpoint of Hugging Face, config.json and one tensor after another."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def choose_family(config: TransformerConfig, name: str | None = None) -> Family:
     """Returns the family that can express a model.
 
     Args:
-      config: of the model.
-      name: a family's; the first that can, if None.
+      config: the model's.
+      name: a family's; None: the first that can.
 
     Raises:
       InterchangeError: if none can, saying what the nearest cannot express.
@@ -63,14 +63,14 @@ def export_model(
     files: Mapping[str, bytes] | None = None,
     more: Mapping[str, Any] | None = None,
 ) -> Family:
-    """Writes a model's checkpoint; the folder is there whole or not at all.
+    """Writes a model's checkpoint, as a whole folder or not at all.
 
     Args:
       model: on any mesh; every process of it calls this.
-      folder: must not exist.
-      family: what to write; the first that can express the model, if None.
-      dtype: of the tensors.
-      max_shard_bytes: of tensors in one file, unless one tensor alone is larger.
+      folder: the path, which must not exist.
+      family: the family to write; None: the first that can express the model.
+      dtype: that of the tensors.
+      max_shard_bytes: the most of one file, unless one tensor alone is larger.
       files: contents of other files by name, such as tokenizer.json.
       more: further keys of config.json, such as eos_token_id.
 

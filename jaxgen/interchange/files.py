@@ -30,7 +30,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     """Returns an object from a JSON file.
 
     Raises:
-      InterchangeError: if it cannot be read or is none.
+      InterchangeError: if it cannot be read or is no object.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -39,17 +39,17 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     except ValueError as error:
         raise InterchangeError(f"{path} is not JSON: {error}.") from error
     if not isinstance(found, dict):
-        raise InterchangeError(f"{path} should hold a JSON object, not {type(found).__name__}.")
+        raise InterchangeError(f"{path} should be a JSON object, not {type(found).__name__}.")
     return found
 
 
 class TensorFiles:
-    """The tensors of a folder by name. Use as a context manager, which closes the files.
+    """The tensors of a folder by name; a context manager, which closes the files.
 
     Attributes:
-      folder: where they are.
-      shapes: of every tensor, by its name after renaming.
-      dtypes: likewise, as the files call them.
+      folder: the path.
+      shapes: the shape of every tensor, by its name after renaming.
+      dtypes: likewise, as the files name them.
     """
 
     def __init__(self, folder: pathlib.Path, renames: tuple[tuple[str, str], ...] = ()):
@@ -114,33 +114,33 @@ class TensorFiles:
 
 
 def check_tensors(
-    files: TensorFiles, wanted: Mapping[str, tuple[int, ...]], may_have: tuple[str, ...]
+    files: TensorFiles, expected: Mapping[str, tuple[int, ...]], may_have: tuple[str, ...]
 ) -> None:
-    """Compares the tensors that are there with those that a model needs.
+    """Compares the tensors of a folder with those that a model needs.
 
     Args:
-      files: those there.
-      wanted: the shapes of those needed.
-      may_have: patterns of names that may be there beside.
+      files: the folder's.
+      expected: the shapes of those needed, by name.
+      may_have: patterns of further names that are allowed.
 
     Raises:
       InterchangeError: naming what is missing, left over, or of another shape or type.
     """
     shapes = files.shapes
-    missing = [name for name in wanted if name not in shapes]
+    missing = [name for name in expected if name not in shapes]
     surplus = [
         name
         for name in shapes
-        if name not in wanted and not any(re.fullmatch(pattern, name) for pattern in may_have)
+        if name not in expected and not any(re.fullmatch(pattern, name) for pattern in may_have)
     ]
     unlike = [
         f"{name} {list(shapes[name])} instead of {list(shape)}"
-        for name, shape in wanted.items()
+        for name, shape in expected.items()
         if name in shapes and shapes[name] != shape
     ]
     unread = [
         f"{name} {files.dtypes[name]}"
-        for name in wanted
+        for name in expected
         if name in shapes and files.dtypes[name] not in READABLE
     ]
     wrong = [

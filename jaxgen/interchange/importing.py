@@ -1,7 +1,7 @@
-"""A checkpoint of Hugging Face onto a mesh.
+"""Reads a checkpoint of Hugging Face onto a mesh.
 
-Every device's part of a parameter is filled from the slices of the files that it needs, so no host
-holds more than one parameter's parts of its own devices beside what it keeps.
+Every device's shard of a parameter is filled from the slices of the files that it needs, so no host
+needs memory for more than one parameter's shards beside those that it keeps.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ ROWS_COMPARED = 4096
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """A folder whose config.json is understood; no tensor has been read.
+    """A folder whose config.json was read; no tensor was yet.
 
     Attributes:
-      folder: where it is.
+      folder: its path.
       values: its config.json.
       family: the table that reads it.
-      config: of the model.
+      config: the model's.
     """
 
     folder: pathlib.Path
@@ -51,7 +51,7 @@ class Checkpoint:
 
 
 def open_checkpoint(folder: str | os.PathLike) -> Checkpoint:
-    """Reads what kind of model a folder holds.
+    """Reads the config.json of a folder.
 
     Raises:
       InterchangeError: if there is no config.json, or it says something unsupported.
@@ -66,8 +66,8 @@ def load_model(checkpoint: Checkpoint, layout: Layout = Layout()) -> Transformer
     """Returns a checkpoint's model in float32, its parameters laid out on the mesh in force.
 
     Raises:
-      InterchangeError: if the files are damaged, or do not hold the model's parameters; nothing is
-        read into memory before this is known.
+      InterchangeError: if the files are damaged, or lack a parameter of the model; nothing is read
+        into memory before this is known.
     """
     abstract = abstract_model(checkpoint.config, layout)
     parameters = dict(named_parameters(abstract))
@@ -85,7 +85,7 @@ def load_parameters(
     """Returns the parameters of a checkpoint by dotted name.
 
     Args:
-      checkpoint: which.
+      checkpoint: an opened one.
       abstract: the model's parameters: shape, type and, where a mesh is used, layout.
 
     Raises:
@@ -93,15 +93,15 @@ def load_parameters(
     """
     shapes = {name: tuple(leaf.shape) for name, leaf in abstract.items()}
     placements = place(checkpoint.family, checkpoint.config, shapes)
-    wanted = {name: placed.tensor_shape for placed in placements for name, _ in placed.tensors()}
+    expected = {name: placed.tensor_shape for placed in placements for name, _ in placed.tensors()}
     with TensorFiles(checkpoint.folder, checkpoint.family.renames) as files:
-        copies = [pair for pair in checkpoint.family.copies if pair[0] not in wanted]
+        copies = [pair for pair in checkpoint.family.copies if pair[0] not in expected]
         may_have = (
             *checkpoint.family.unused,
             *(re.escape(copy) for copy, _ in copies),
             *_extra_layers(checkpoint),
         )
-        check_tensors(files, wanted, may_have)
+        check_tensors(files, expected, may_have)
         for copy, original in copies:
             if copy in files.shapes:
                 _check_copy(files, copy, original)
@@ -123,7 +123,7 @@ def _load(
         ranges = tuple(
             piece.indices(size)[:2] for piece, size in zip(slices, placed.shape, strict=True)
         )
-        # Devices that hold copies of one another ask for the same block.
+        # Replicas ask for the same block.
         if ranges not in blocks:
             blocks[ranges] = _read_block(files, placed, part, ranges, abstract.dtype)
         return blocks[ranges]

@@ -1,9 +1,9 @@
-"""How parameters lie in a tensor of a file: one pattern of axes, read in both directions.
+"""The layout of parameters in a file's tensor: one pattern of axes, read in both directions.
 
 A pattern names the axes of a file's tensor; axes in parentheses are one axis of the file, the
-first varying slowest: "(h w) d" is a matrix whose rows are the heads' widths. Several parameters
-may share a tensor, told apart by the axis "part": GPT-2 keeps queries, keys and values as
-"d (part h w)", BLOOM, head by head, as "(h part w) d".
+first varying slowest: "(h w) d" is a matrix with a row for each component of each head. Where
+parameters share a tensor, the axis "part" tells them apart: GPT-2 keeps queries, keys and values
+as "d (part h w)", BLOOM, head by head, as "(h part w) d".
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Fetch = Callable[[tuple[slice, ...]], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class FileLayout:
-    """A parameter's axes, and how a file has them.
+    """A parameter's axes, and those of the tensor that it is stored in.
 
     Attributes:
       axes: the parameter's, in our order, such as ("d", "h", "w").
-      file: the file's; each is a group of our axes and perhaps PART.
+      file: the tensor's; each is a group of our axes and perhaps PART.
     """
 
     axes: tuple[str, ...]
@@ -58,25 +58,25 @@ class FileLayout:
     ) -> np.ndarray:
         """Returns a block of a parameter, from the slice of the file that contains it.
 
-        An axis of the file is cut before it is read at the first of its factors that is no single
-        index, and after it is read at the others; so "(h part w) d" reads whole heads.
+        An axis of the file is sliced while reading by its first factor that is no single index, and
+        after reading by the others; so "(h part w) d" reads whole heads.
 
         Args:
-          fetch: slices of the tensor to its values.
+          fetch: maps slices of the tensor to its values.
           shape: the whole parameter's.
-          ranges: first and behind the last index along each of its axes.
+          ranges: the first index, and one past the last, along each of its axes.
           part: which of the parameters that share the tensor.
           parts: how many do.
         """
         sizes = self._sizes(shape, parts)
-        wanted = dict(zip(self.axes, ranges, strict=True)) | {PART: (part, part + 1)}
+        within = dict(zip(self.axes, ranges, strict=True)) | {PART: (part, part + 1)}
         slices, read, cuts = [], [], []
         for group in self.file:
-            start, stop, offsets = _covering([(sizes[axis], wanted[axis]) for axis in group])
+            start, stop, offsets = _covering([(sizes[axis], within[axis]) for axis in group])
             slices.append(slice(start, stop))
             read += [last - first for first, last in offsets]
             cuts += [
-                slice(wanted[axis][0] - first, wanted[axis][1] - first)
+                slice(within[axis][0] - first, within[axis][1] - first)
                 for axis, (first, _) in zip(group, offsets, strict=True)
             ]
         block = fetch(tuple(slices)).reshape(read)[tuple(cuts)]
@@ -104,7 +104,7 @@ def _covering(factors: list[tuple[int, Range]]) -> tuple[int, int, list[Range]]:
     """Returns the shortest contiguous range of a flattened axis that covers each factor's range.
 
     Returns:
-      Where the run starts and stops, and the range of each factor that it holds.
+      Its start and stop, and the range of each factor inside it.
     """
     start, length, held = 0, 1, []
     is_single = True

@@ -1,4 +1,4 @@
-"""Where every parameter of a model stands in the tensors of a family."""
+"""Placements: the tensors of a family that each parameter of a model is stored in."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Placement:
       names: the parameters', in the order of the row's "part".
       shape: of each of them: [layers,] [experts,] and the row's axes.
       row: of the family's table.
-      prefix: what stands before the row's name, with "{layer}" if there are layers.
-      layers: numbers of the layers along the first axis; empty outside of a stack.
+      prefix: the beginning of the tensors' names, with "{layer}" if there are layers.
+      layers: the layers along the first axis; empty outside of a stack.
     """
 
     names: tuple[str, ...]
@@ -70,9 +70,9 @@ def place(
     """Places all parameters of a model.
 
     Args:
-      family: whose tensors.
-      config: of the model.
-      shapes: of its parameters, by dotted name.
+      family: the family of the tensors.
+      config: the model's.
+      shapes: those of its parameters, by dotted name.
 
     Raises:
       InterchangeError: naming the parameters that the family has no tensor for.

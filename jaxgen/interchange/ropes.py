@@ -38,19 +38,19 @@ def read_rope(
     Raises:
       InterchangeError: naming what is not supported.
     """
-    given = values.get("rope_parameters") or values.get("rope_scaling") or {}
-    checked("rope_parameters", given, (dict,))
-    base = given.get("rope_theta") or values.get("rope_theta") or base
-    kind = given.get("rope_type") or given.get("type") or "default"
+    rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
+    checked("rope_parameters", rope, (dict,))
+    base = rope.get("rope_theta") or values.get("rope_theta") or base
+    kind = rope.get("rope_type") or rope.get("type") or "default"
     among("rope_scaling.rope_type", kind, tuple(_OF_KIND))
-    for key, value in given.items():
+    for key, value in rope.items():
         if key not in (*_OF_ALL, *_OF_KIND[kind]) and value is not None:
             raise InterchangeError(
                 f"config.json says rope_scaling.{key}={value!r}, which jaxgen does not know for "
                 f"{kind!r}; it supports {sorted({*_OF_ALL, *_OF_KIND[kind]})}."
             )
-    among("rope_scaling.partial_rotary_factor", given.get("partial_rotary_factor") or 1.0, (1.0,))
-    scaling = None if kind == "default" else _read_scaling(kind, given, values, scales_logits)
+    among("rope_scaling.partial_rotary_factor", rope.get("partial_rotary_factor") or 1.0, (1.0,))
+    scaling = None if kind == "default" else _read_scaling(kind, rope, values, scales_logits)
     return Rope(base=float(base), interleaved=interleaved, scaling=scaling)
 
 
@@ -60,29 +60,29 @@ def write_rope(rope: Rope, scales_logits: bool = False) -> dict[str, Any]:
 
 
 def _read_scaling(
-    kind: Any, given: Mapping[str, Any], values: Values, scales_logits: bool
+    kind: Any, rope: Mapping[str, Any], values: Values, scales_logits: bool
 ) -> RopeScaling:
-    factor = _number(given, "factor")
+    factor = _number(rope, "factor")
     if kind == "linear":
         return RopeScaling("linear", factor)
-    length = given.get("original_max_position_embeddings") or values.get("max_position_embeddings")
+    length = rope.get("original_max_position_embeddings") or values.get("max_position_embeddings")
     length = checked("rope_scaling.original_max_position_embeddings", length, (int,))
     if kind == "llama3":
-        low, high = _number(given, "low_freq_factor"), _number(given, "high_freq_factor")
+        low, high = _number(rope, "low_freq_factor"), _number(rope, "high_freq_factor")
         return RopeScaling("llama3", factor, length, low, high)
-    among("rope_scaling.truncate", given.get("truncate", True), (True,))
-    low, high = _number(given, "beta_slow", 1.0), _number(given, "beta_fast", 32.0)
-    magnitude, logit_magnitude = _read_magnitudes(given, factor, scales_logits)
+    among("rope_scaling.truncate", rope.get("truncate", True), (True,))
+    low, high = _number(rope, "beta_slow", 1.0), _number(rope, "beta_fast", 32.0)
+    magnitude, logit_magnitude = _read_magnitudes(rope, factor, scales_logits)
     return RopeScaling("yarn", factor, length, low, high, magnitude, logit_magnitude)
 
 
 def _read_magnitudes(
-    given: Mapping[str, Any], factor: float, scales_logits: bool
+    rope: Mapping[str, Any], factor: float, scales_logits: bool
 ) -> tuple[float, float]:
     """Returns yarn's magnitudes of cosine and sine, and of attention's logits."""
-    magnitude = _number(given, "mscale", 0.0)
-    logit_magnitude = _number(given, "mscale_all_dim", 0.0)
-    size = given.get("attention_factor")
+    magnitude = _number(rope, "mscale", 0.0)
+    logit_magnitude = _number(rope, "mscale_all_dim", 0.0)
+    size = rope.get("attention_factor")
     if size is None and not (magnitude and logit_magnitude):
         if scales_logits and logit_magnitude:
             raise InterchangeError(
@@ -123,8 +123,8 @@ def _growth(magnitude: float, factor: float) -> float:
     return 1 + 0.1 * magnitude * math.log(factor)
 
 
-def _number(given: Mapping[str, Any], key: str, default: float | None = None) -> float:
-    value = given.get(key)
+def _number(rope: Mapping[str, Any], key: str, default: float | None = None) -> float:
+    value = rope.get(key)
     if value is None and default is not None:
         return default
     return checked(f"rope_scaling.{key}", value, (float,))

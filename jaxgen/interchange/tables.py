@@ -1,7 +1,6 @@
-"""A family of models as tables: its config.json and its tensors, each against ours.
+"""A family of models as tables: its config.json and its tensors, each beside ours.
 
-Both directions are read from the same tables: an import reads them from right to left, an export
-from left to right, and checks itself by importing what it would write.
+Import and export use the same tables; an export checks itself by importing what it would write.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ class Entry(Protocol):
     """A part of a family's config.json.
 
     Attributes:
-      keys: those of config.json that it accounts for.
+      keys: the keys of config.json that it reads and writes.
     """
 
     @property
@@ -41,13 +40,13 @@ class Entry(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class TensorRow:
-    """Parameters and the tensor that holds them.
+    """Parameters and the tensor that they are stored in.
 
     Attributes:
-      ours: the parameter's name; several that share a tensor in the order of "part".
+      ours: the parameter's name; of several that share a tensor, in the order of "part".
       theirs: the tensor's name; "{expert}" stands for the number of an expert, which is then the
         parameter's first axis and no axis of the tensor.
-      layout: of one layer and one expert.
+      layout: that of one layer and one expert.
     """
 
     ours: tuple[str, ...]
@@ -72,12 +71,12 @@ def row(ours: str, theirs: str, axes: str, file: str | None = None) -> TensorRow
 
 @dataclasses.dataclass(frozen=True)
 class StackTable:
-    """Where the layers of a stack are.
+    """The tensors of a stack's layers.
 
     Attributes:
       ours: "stack" or "encoder".
-      theirs: what stands before a row's name, with "{layer}" for the layer's number.
-      rows: of one layer.
+      theirs: the beginning of every name, with "{layer}" for the layer's number.
+      rows: those of one layer.
     """
 
     ours: str
@@ -87,24 +86,24 @@ class StackTable:
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """All that tells one family of checkpoints from another.
+    """The tables of one family of checkpoints.
 
     Attributes:
-      name: for messages and --family.
-      architectures: the class names in config.json that it is read for; the first is written.
+      name: the name in messages and for --family.
+      architectures: the class names in config.json that it reads; it writes the first.
       model_types: likewise.
-      entries: of config.json.
+      entries: those of config.json.
       inert: keys of config.json that change nothing of what the model computes.
-      rows: of the parameters outside of the layers.
-      stacks: of those in the layers.
-      renames: (pattern, replacement) for tensors that older files call otherwise.
-      unused: patterns of tensors that stand in some files and compute nothing: copies of tied
+      rows: those of the parameters outside the layers.
+      stacks: those of the parameters in the layers.
+      renames: (pattern, replacement) for tensors with other names in older files.
+      unused: patterns of tensors that some files have and that compute nothing: copies of tied
         ones, buffers, heads of other tasks.
       copies: (tensor, the tensor that it repeats where weights are tied); a file may have it.
-      written: what else config.json says.
+      written: further keys of config.json.
       constants: fields of a TransformerConfig, by dotted name, that all models of the family share.
-      accepts: whether a config.json of this architecture is of this family, where two share one.
-      extra_layers: the key that says how many layers, which are not read, follow the last.
+      accepts: whether a config.json is of this family, where two share an architecture.
+      extra_layers: the key of the number of layers after the last, which are not read.
     """
 
     name: str

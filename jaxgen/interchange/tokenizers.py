@@ -1,4 +1,4 @@
-"""The tokenizer of a checkpoint: its tokenizer.json, and which of its tokens begin, end and pad."""
+"""The tokenizer of a checkpoint: its tokenizer.json, and the tokens that begin, end and pad."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def read_codec(checkpoint: Checkpoint, path: str) -> TokenizerCodec:
     """Returns the codec of a checkpoint.
 
     The three special tokens are those whose ids config.json has, otherwise those that
-    tokenizer_config.json names. One that has no beginning or padding uses the end for it.
+    tokenizer_config.json names. The end token stands in for a missing begin or pad token.
 
     Args:
-      checkpoint: whose.
-      path: of the tokenizer.json, the checkpoint's own or a copy.
+      checkpoint: an opened one.
+      path: a tokenizer.json, the checkpoint's own or a copy.
 
     Raises:
       InterchangeError: if no token ends a text.
@@ -68,7 +68,7 @@ def write_codec(codec: Codec) -> tuple[dict[str, bytes], dict[str, Any]]:
 
 def _token(tokenizer: Tokenizer, values: Any, named: Any, role: str) -> str | None:
     number = values.get(_NAMES[role][0] + "_id")
-    if role == "begin":  # What an encoder-decoder's decoder begins with need not begin texts.
+    if role == "begin":  # A decoder's first token need not be the one that begins texts.
         number = values.get("decoder_start_token_id", number)
     number = number[0] if isinstance(number, list) and number else number
     if isinstance(number, int) and (token := tokenizer.id_to_token(number)) is not None:

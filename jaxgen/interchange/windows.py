@@ -1,4 +1,4 @@
-"""Which layers of a model see a window only, in config.json and in `model.layers`."""
+"""Layers that attend to a sliding window only, in config.json and in `model.layers`."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def rotary_layers(
     def read(values: Values) -> dict[str, Any]:
         pairs = interleaved
         if pairs is None:
-            given = values.get("rope_interleave")
-            pairs = True if given is None else checked("rope_interleave", given, (bool,))
+            found = values.get("rope_interleave")
+            pairs = True if found is None else checked("rope_interleave", found, (bool,))
         rope = read_rope(values, pairs, scales_logits, base)
         return {"layers": (LayerConfig(rope=rope, qk_norm=qk_norm),)}
 
@@ -59,11 +59,11 @@ def windowed_layers(
     """Returns the entry of layers of which some attend to `sliding_window` tokens only.
 
     Args:
-      keys: what decides which, beside those of rotary positions and `sliding_window`.
-      types: config.json and the number of layers to LOCAL or GLOBAL, layer by layer.
-      write_window: the opposite: of a configuration, its layers' types and the window.
+      keys: the keys that tell which, beside those of rotary positions and `sliding_window`.
+      types: maps config.json and the number of layers to LOCAL or GLOBAL, layer by layer.
+      write_window: the inverse: maps a configuration, its layers' types and the window to keys.
       qk_norm: of the family.
-      local_rope: whether windowed layers turn by `rope_local_base_freq` instead (Gemma 3).
+      local_rope: whether windowed layers rotate by `rope_local_base_freq` instead (Gemma 3).
       base: of the rotary positions, where config.json has none.
     """
 
@@ -98,16 +98,16 @@ def read_types(default: Callable[[Values, int], list[str]]) -> Callable[[Values,
     """Returns a reader of config.json's `layer_types`; `default` is for a file without them."""
 
     def types(values: Values, num_layers: int) -> list[str]:
-        given = values.get("layer_types")
-        if given is None:
+        kinds = values.get("layer_types")
+        if kinds is None:
             return default(values, num_layers)
-        for kind in given:
+        for kind in kinds:
             among("layer_types", kind, (LOCAL, GLOBAL))
-        if len(given) != num_layers:
+        if len(kinds) != num_layers:
             raise InterchangeError(
-                f"config.json has {len(given)} layer_types for num_hidden_layers={num_layers}."
+                f"config.json has {len(kinds)} layer_types for num_hidden_layers={num_layers}."
             )
-        return given
+        return kinds
 
     return types
 
@@ -134,10 +134,10 @@ def shortest_period(kinds: list[str]) -> list[str]:
 
 
 def _read_ropes(values: Values, local_rope: bool, base: float) -> dict[str, Rope]:
-    given = values.get("rope_parameters") or {}
-    if local_rope and (LOCAL in given or GLOBAL in given):
+    settings = values.get("rope_parameters") or {}
+    if local_rope and (LOCAL in settings or GLOBAL in settings):
         return {
-            kind: read_rope({**values, "rope_parameters": given.get(kind)}, base=base)
+            kind: read_rope({**values, "rope_parameters": settings.get(kind)}, base=base)
             for kind in (LOCAL, GLOBAL)
         }
     rope = read_rope(values, base=base)

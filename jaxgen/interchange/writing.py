@@ -1,4 +1,4 @@
-"""Safetensors written one tensor at a time, over as many files as a limit asks for.
+"""Writes safetensors, one tensor at a time, to as many files as a limit asks for.
 
 A file is eight bytes (the length of the header, little-endian), the header (JSON: of every tensor
 its type, shape and place), and the tensors' bytes: https://github.com/huggingface/safetensors.
@@ -21,7 +21,7 @@ TYPES = {"float32": "F32", "bfloat16": "BF16"}
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """What the header of a file says of a tensor."""
+    """A tensor as the header of a file describes it."""
 
     name: str
     shape: tuple[int, ...]
@@ -34,7 +34,7 @@ class Tensor:
 
 
 class ShardWriter:
-    """Writes tensors, which are announced beforehand, in their order."""
+    """Writes tensors in the order in which they were announced."""
 
     def __init__(self, folder: pathlib.Path, tensors: list[Tensor], max_shard_bytes: int):
         self._folder = folder

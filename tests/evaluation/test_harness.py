@@ -102,8 +102,8 @@ def test_the_harness_and_jaxgen_agree(model, local):
         np.mean([row["exact_match"] for row in choices])
     )
     for sample, row, record in zip(samples["local_choices"], choices, RECORDS, strict=True):
-        found = float(sample["resps"][record["label"]][0][0])
-        assert abs(found - row["log_probability"]) < 1e-4
+        score = float(sample["resps"][record["label"]][0][0])
+        assert abs(score - row["log_probability"]) < 1e-4
     for sample, row in zip(samples["local_written"], written, strict=True):
         assert sample["resps"][0][0] == row["said"]
     assert "local_rolling" in found["table"]

@@ -1,4 +1,4 @@
-"""The families that checkpoints are exchanged with, one file for each line of descent."""
+"""The families of checkpoints that jaxgen reads and writes, related ones in one file."""
 
 from jaxgen.interchange.families.bert import BERT, BERT_MASKED, BERT_PRETRAINING
 from jaxgen.interchange.families.bloom import BLOOM

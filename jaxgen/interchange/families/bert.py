@@ -88,12 +88,12 @@ def _family(name: str, architecture: str, prefix: str, masked: bool, pooled: boo
         ),
         stacks=(StackTable("stack", prefix + "encoder.layer.{layer}.", _LAYER),),
         renames=(
-            # Files made from the first, TensorFlow release.
+            # Files that were converted from the first release, of TensorFlow.
             (r"LayerNorm\.gamma$", "LayerNorm.weight"),
             (r"LayerNorm\.beta$", "LayerNorm.bias"),
             (r"^(?:bert\.)?(embeddings|encoder|pooler)\.", prefix + r"\1."),
         ),
-        # The heads that the other architectures have, and a buffer.
+        # The heads of other architectures, and a buffer.
         unused=(
             r".*embeddings\.position_ids",
             r"cls\.seq_relationship\..*",

@@ -27,7 +27,7 @@ def _write_shared(config: TransformerConfig) -> dict[str, Any]:
 
 
 def _read_heads(values: Values) -> dict[str, Any]:
-    # Keys are made for every query head, whatever this says.
+    # Keys are computed for every query head, whatever this value is.
     heads = values["num_attention_heads"]
     among("num_key_value_heads", values.get("num_key_value_heads") or heads, (heads,))
     return {}
@@ -35,7 +35,7 @@ def _read_heads(values: Values) -> dict[str, Any]:
 
 _ENTRIES: tuple[Entry, ...] = (
     *rows.sizes(1e-6),
-    # The latents' own norms have this one, whatever the others have.
+    # The norms of the latents use this epsilon, whatever the other norms use.
     Fixed("rms_norm_eps", 1e-6),
     Field("intermediate_size", "mlp_dim"),
     activation("hidden_act", "silu"),

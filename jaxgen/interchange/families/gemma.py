@@ -37,7 +37,7 @@ def _entries(logit_cap: float | None, attention_cap: float | None) -> tuple[Entr
 
 @dataclasses.dataclass(frozen=True)
 class Cap:
-    """A soft cap: null is none, but where the key is missing the family has one."""
+    """A soft cap: null is none, but a missing key is the family's own."""
 
     key: str
     field: str
@@ -45,15 +45,12 @@ class Cap:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Returns the key."""
         return (self.key,)
 
     def read(self, values: Values) -> dict[str, Any]:
-        """Returns the field."""
         return {self.field: values.get(self.key, self.default)}
 
     def write(self, config: TransformerConfig) -> dict[str, Any]:
-        """Returns the key."""
         return {self.key: getattr(config, self.field)}
 
 
@@ -96,7 +93,7 @@ GEMMA2 = Family(
         *_entries(30.0, 50.0),
         windowed_layers(("layer_types",), read_types(_alternating), _write_window),
     ),
-    # Both names are in published files; the first is what is computed.
+    # Published files have hidden_act too, but models use hidden_activation.
     inert=(*rows.INERT, "hidden_act", "cache_implementation"),
     rows=rows.OUTSIDE,
     stacks=(StackTable("stack", rows.LAYER, _ROWS),),

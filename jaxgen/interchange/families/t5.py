@@ -94,7 +94,7 @@ def _family(name: str, gated: bool) -> Family:
             Fixed("is_encoder_decoder", True),
             Fixed("is_decoder", False),
         ),
-        # What feed_forward_proj says already, and what training or generating go by.
+        # Implied by feed_forward_proj, or read by training and generation only.
         inert=(
             "decoder_start_token_id", "dense_act_fn", "dropout_rate", "initializer_factor",
             "is_gated_act", "n_positions", "output_past",
@@ -111,7 +111,7 @@ def _family(name: str, gated: bool) -> Family:
             _stack("encoder", "encoder", "layer.1", gated),
             _stack("stack", "decoder", "layer.2", gated),
         ),
-        # Published files have a table of relative positions for cross attention, never used.
+        # Published files have relative positions of cross-attention, which no model uses.
         unused=(r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",),
         copies=(
             ("encoder.embed_tokens.weight", "shared.weight"),
