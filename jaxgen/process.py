@@ -1,4 +1,4 @@
-"""What a process does once, before it first uses a device."""
+"""The set-up of a process, before it first uses a device."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def cache_folder() -> pathlib.Path:
 def prepare_process() -> None:
     """Keeps compiled programs on disk, and freed memory in the process.
 
-    XLA on CPU takes its temporaries anew at each step; glibc would give such large blocks back to
-    the kernel each time and have them zeroed again (docs/benchmarks.md has the cost).
+    XLA on CPU allocates its temporaries anew at each step; glibc would return such large blocks to
+    the kernel each time, which zeroes them again (docs/benchmarks.md has the cost).
     """
     keep_freed_memory()
     if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
@@ -36,6 +36,6 @@ def keep_freed_memory() -> None:
     if mallopt is None:
         return
     arena_max, mmap_threshold, trim_threshold = -8, -3, -1
-    mallopt(arena_max, 1)  # A worker thread's own arena cannot hold a block of this size.
+    mallopt(arena_max, 1)  # The arena of a worker thread has no room for such a block.
     mallopt(mmap_threshold, 2_000_000_000)
     mallopt(trim_threshold, 2_000_000_000)

@@ -1,7 +1,7 @@
 """`jaxgen completion bash|zsh|fish`: completes commands, flags and their values on TAB.
 
 The script of a shell is a few lines that ask `jaxgen completion words` for the words that may
-follow, so all three know the same. Names of bindings take seconds to collect: the script has them.
+follow, so all three are alike. Names of bindings take seconds to collect: the script has them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NAMES = "_JAXGEN_BINDINGS"
 """The environment variable that scripts pass the names of bindings in."""
 
 CONFIGURATION_FLAGS = ("--gin_file=", "--gin.", "--import=")
-# What the value of an argument is, by its name; any other that takes text may be a file.
+# The kind of an argument's value, by its name; others that take text may be a file.
 KINDS = {
     "run_dir": "run",
     "study": "folder",
@@ -84,7 +84,7 @@ def script(arguments: argparse.Namespace) -> int:
 
 
 def words(arguments: argparse.Namespace) -> int:
-    """Prints the words that may stand at the end of a line, one a line.
+    """Prints the words that may end a command line, one per line.
 
     Args:
       arguments: `line`, up to the cursor; `parser`, that of the whole command line.
@@ -172,7 +172,7 @@ def _subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.Argument
 
 
 def _values(action: argparse.Action, value: str) -> Iterator[str]:
-    """Yields what an argument may be, given its beginning."""
+    """Yields the values that an argument may have, from its beginning."""
     kind = KINDS.get(action.dest, "file")
     if action.choices is not None:
         hidden = {one.dest for one in getattr(action, "_choices_actions", ())}
@@ -213,7 +213,7 @@ def _files(value: str, suffix: str = "") -> Iterator[str]:
 
 
 def _folders(value: str, runs_only: bool = False) -> Iterator[str]:
-    """Yields folders; of runs, those that are one, by their names, and those that may have some."""
+    """Yields folders; with `runs_only` run directories, and folders that may contain some."""
     for path, name in _entries(value):
         if path.is_dir():
             is_run = (path / "config.gin").is_file()

@@ -1,4 +1,4 @@
-"""`jaxgen config show|diff|check`: what a configuration says, before anything is spent on it."""
+"""`jaxgen config show|diff|check`: inspects configurations before any compute is spent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OPERATIVE_CONFIG = "config.gin"
 def show(arguments: argparse.Namespace) -> int:
     """Prints the operative configuration: every value as gin text that builds it.
 
-    Of a gin file that is what the run is and how it is executed, of a run directory what it is.
+    A gin file has a run and its execution; of a run directory the run alone is printed.
 
     Args:
       arguments: `gin_files` and `bindings`, as `parse_flags` returns them; `path`, a gin file or
@@ -30,7 +30,7 @@ def show(arguments: argparse.Namespace) -> int:
 
 
 def diff(arguments: argparse.Namespace) -> int:
-    """Prints where two configurations differ; 1 if they do, as diff(1).
+    """Prints where two configurations differ. Returns 1 if they do, as diff(1), else 0.
 
     Args:
       arguments: `first` and `second`, each a gin file or a run directory; `gin_files` and
@@ -50,7 +50,7 @@ def diff(arguments: argparse.Namespace) -> int:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    """Checks gin files, each for itself; 1 if any is wrong, with its errors on stderr.
+    """Checks gin files one by one. Returns 1 if any is wrong, with its errors on stderr, else 0.
 
     Args:
       arguments: `files`, gin files or run directories; `gin_files` and `bindings` for all.

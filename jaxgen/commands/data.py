@@ -11,7 +11,7 @@ from jaxgen.data.statistics import ReadingPlan
 
 
 def report(arguments: argparse.Namespace) -> int:
-    """Writes the page and prints where it is.
+    """Writes the page and prints its path.
 
     Args:
       arguments: `mixture`, a gin file of a mixture or of a run; `gin_files` and `bindings` beside

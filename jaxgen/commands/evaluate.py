@@ -1,4 +1,4 @@
-"""`jaxgen evaluate`: scores a checkpoint, one row an instance."""
+"""`jaxgen evaluate`: scores a checkpoint, with one row for each instance."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
     Args:
       arguments: `run_dir`, `step` or None, `num_examples` or None; `gin_files` and `bindings` of
-        another way to judge, such as a suite, or none for the run's own.
+        another `evaluation`, such as a suite, or none for the run's own.
     """
     prepare_process()
     mesh = make_mesh(MeshConfig())
@@ -32,7 +32,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
             settings = load(arguments.gin_files, arguments.bindings, root="evaluation")
         if arguments.num_examples is not None:
             settings = dataclasses.replace(settings, num_examples=arguments.num_examples)
-        # What a study reads of a run is not replaced by what it was asked besides.
+        # The rows that a study reads are those of the run's own evaluation: suites go beside them.
         suite = f".{Path(arguments.gin_files[-1]).stem}" if arguments.gin_files else ""
         if arguments.ema and not restored.config.evaluation.ema:
             suite += ".ema"

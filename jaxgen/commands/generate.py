@@ -16,7 +16,7 @@ from jaxgen.sharding.mesh import MeshConfig, make_mesh
 
 
 def generate(arguments: argparse.Namespace) -> int:
-    """Prints each prompt's continuations; of an encoder-decoder, what it says to each prompt.
+    """Prints each prompt with its continuations; for an encoder-decoder, its outputs alone.
 
     Args:
       arguments: `run_dir`, `step`, `prompt` (a list or None), `max_tokens`, `temperature`,

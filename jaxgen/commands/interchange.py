@@ -44,9 +44,9 @@ def import_checkpoint(arguments: argparse.Namespace) -> int:
     """Makes a run whose checkpoint of step 0 is a Hugging Face model with a fresh optimiser.
 
     The other commands then take it as any run: `generate` and `evaluate` read the checkpoint,
-    `train` goes on from it. Configuration flags say what it is to be trained and judged on; the
+    `train` continues from it. Configuration flags name the data of training and evaluation; the
     model, and the codec if the folder has a tokenizer.json, are the checkpoint's. Without such
-    flags the run has the embedded prose, enough to generate and to try.
+    flags the data is the embedded prose, which is enough to generate and to try things out.
 
     Args:
       arguments: `source`, `output`, `gin_files` and `bindings`.
@@ -160,7 +160,7 @@ def _denoising(model: TransformerConfig, codec: TokenizerCodec) -> Denoising | N
         known = [name for name in ("[MASK]", "<mask>", "<|mask|>") if codec.has_special(name)]
         if not known:
             raise InterchangeError(
-                "the model sees all of a text, and its tokenizer has no mask token to learn by; "
+                "the model is bidirectional, and its tokenizer has no mask token to train with; "
                 "name a --gin_file with a mixture."
             )
         return MaskedTokens(mask=known[0])

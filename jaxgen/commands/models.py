@@ -1,4 +1,4 @@
-"""`jaxgen models`: the published models, what they count to, and what they are made of."""
+"""`jaxgen models`: lists the published models with their counts, and shows their parameters."""
 
 from __future__ import annotations
 

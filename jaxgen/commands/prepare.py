@@ -15,7 +15,7 @@ from jaxgen.preparation.prepare import prepare as prepare_corpus
 
 
 def prepare(arguments: argparse.Namespace) -> int:
-    """Prepares a corpus and prints what each stage left, or checks one that is there.
+    """Prepares a corpus and prints what each stage kept, or checks an existing one.
 
     Args:
       arguments: `gin_files` and `bindings` of a preparation, `output`, `engine`, `workers`,

@@ -11,7 +11,7 @@ from jaxgen.studies.study_runs import read_runs
 
 
 def report(arguments: argparse.Namespace) -> int:
-    """Writes the page and prints where it is.
+    """Writes the page and prints its path.
 
     Args:
       arguments: `study`, the folder of runs; `output`, the page, or None for report.html in it;

@@ -1,4 +1,4 @@
-"""`jaxgen sweep` shows the runs that a file of experiments/ declares, or does them."""
+"""`jaxgen sweep` lists or runs the sweep that a file of experiments/ declares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`jaxgen tasks`: the tasks there are, and what a model sees of them."""
+"""`jaxgen tasks`: lists tasks, and shows what a model reads of them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def listing(arguments: argparse.Namespace) -> int:
 
 
 def show_task(arguments: argparse.Namespace) -> int:
-    """Prints records of a task: as they are, as they are processed, and what the model sees.
+    """Prints records of a task: raw, processed, and as the model reads them.
 
     Args:
       arguments: `name`; `examples`, `seed`, `split`, `longest` (tokens of a document that are

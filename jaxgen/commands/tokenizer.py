@@ -1,4 +1,4 @@
-"""`jaxgen tokenizer train|show`: tokenizers of one's own, and what any of them does to a text."""
+"""`jaxgen tokenizer train|show`: trains tokenizers, and shows how any of them splits a text."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from jaxgen.data.text_files import Jsonl, TextFiles
 from jaxgen.errors import DataError
 
 HELD_BACK = 20
-"""One text in so many is left out of training, to measure the bytes of a token."""
+"""One text in this many is left out of training, to measure bytes per token."""
 
 
 def train(arguments: argparse.Namespace) -> int:
-    """Writes a tokenizer.json and prints its bytes a token on held-back text.
+    """Writes a tokenizer.json and prints its bytes per token on held-out text.
 
     Args:
       arguments: `text` (patterns), `kind`, `vocab_size`, `output`, `sample` (megabytes), `seed`,
@@ -44,7 +44,7 @@ def train(arguments: argparse.Namespace) -> int:
     )
     print(f"{arguments.output}: {codec.vocab_size} tokens, digest {codec.digest}")
     if held_back:
-        print(f"{bytes_per_token(codec, held_back):.2f} bytes a token, of text held back")
+        print(f"{bytes_per_token(codec, held_back):.2f} bytes per token of held-out text")
     return 0
 
 
@@ -60,7 +60,7 @@ def show(arguments: argparse.Namespace) -> int:
     print("every text comes back" if not changed else f"these texts do not come back: {changed}")
     if arguments.text is not None:
         ids = codec.encode(arguments.text)
-        print(f"{len(ids)} tokens, {bytes_per_token(codec, [arguments.text]):.2f} bytes a token")
+        print(f"{len(ids)} tokens, {bytes_per_token(codec, [arguments.text]):.2f} bytes per token")
         print(
             " ".join(
                 f"{piece}:{number}" for piece, number in zip(codec.pieces(ids), ids, strict=True)

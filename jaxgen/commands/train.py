@@ -1,4 +1,4 @@
-"""`jaxgen train` makes a trained and evaluated run of a configuration and a directory."""
+"""`jaxgen train` trains and evaluates a configuration in a run directory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def train(arguments: argparse.Namespace) -> int:
     if not arguments.gin_files:
         raise ConfigError(
             "no configuration given; try --gin_file=runs/quickstart.gin "
-            "(`jaxgen config show --gin_file=...` prints what a file says)."
+            "(`jaxgen config show --gin_file=...` prints what is in a file)."
         )
     missing = [
         one["file"]

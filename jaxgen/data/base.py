@@ -1,7 +1,7 @@
 """Data: whatever gives a training run its batches. A mixture of tasks is one implementation.
 
 `DataConfig` is a frozen dataclass of a configuration, and `Data` is what it opens: the batch of any
-step. Nothing needs registering; any two classes with these methods will do:
+step. Any two classes with these methods will do:
 
     @dataclasses.dataclass(frozen=True)
     class Noise:

@@ -23,7 +23,7 @@ HASHED_DOCUMENTS = 2_000_000
 
 @dataclasses.dataclass(frozen=True)
 class ReadingPlan:
-    """How a run reads a mixture.
+    """The way in which a run reads a mixture.
 
     Attributes:
       batch_size: rows of a global batch.

@@ -1,1 +1,1 @@
-"""Key-value cache, sampling."""
+"""Sampling with a key-value cache."""

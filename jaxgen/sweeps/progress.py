@@ -74,7 +74,7 @@ def progress_display(runs: Sequence[TrackedRun]) -> Iterator[ProgressDisplay]:
 
 
 class Progress:
-    """How much of a sweep is done, and how long the rest takes at the speed so far."""
+    """The share of a sweep that is done, and the time for the rest at the speed so far."""
 
     def __init__(self, runs: Sequence[TrackedRun]):
         self._runs = runs

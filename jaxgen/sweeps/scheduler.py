@@ -27,7 +27,7 @@ MAX_LOST_LEASES = 10
 
 
 class Engine(Protocol):
-    """Where runs are started: processes of this machine, or a cluster."""
+    """Starts runs, as processes of this machine or on a cluster."""
 
     def has_room(self) -> bool:
         """Returns whether one more run may start now."""

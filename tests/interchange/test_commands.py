@@ -82,7 +82,7 @@ def test_an_import_needs_no_configuration(folder, tmp_path, capsys):
         ("bert_masked", ["[MASK]"], "masked_tokens"),
     ],
 )
-def test_an_import_without_configuration_is_learnt_in_its_own_way(
+def test_an_import_without_configuration_is_trained_in_its_own_way(
     name, names, objective, tmp_path, capsys
 ):
     """A tiny T5 or BERT, with a tokenizer that has what its training needs."""

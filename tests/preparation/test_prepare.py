@@ -40,7 +40,7 @@ from jaxgen.preparation.prepare import prepare
 from jaxgen.preparation.scrubbing import Scrub
 
 FILES, DOCUMENTS = 6, 40
-SECRET = " ".join(f"judge{i}" for i in range(30))
+SECRET = " ".join(f"secret{i}" for i in range(30))
 
 
 def words(rng, count):
@@ -126,7 +126,7 @@ def test_shards_hold_the_documents_and_are_read_by_a_task(prepared, corpus):
             ]
         assert result.manifest["documents"][split] > 0
     assert len(texts) == len(set(texts)) and sum("<email>" in text for text in texts) == FILES
-    assert not any("judge5" in text or "@" in text for text in texts)
+    assert not any("secret5" in text or "@" in text for text in texts)
     task = Task("corpus", PreparedCorpus(str(output)))
     data = Mixture("m", (task,)).open(batch_size=4, length=128, seed=0)
     batch = data.batch(3)
@@ -281,15 +281,15 @@ def test_a_folder_of_other_settings_is_refused_with_the_difference(prepared, cor
 def test_files_that_settings_name_are_part_of_them(corpus, tmp_path):
     """A tokenizer or an evaluation set that changed under its name is another preparation."""
     train_tokenizer([SECRET], 270, tmp_path / "tokenizer.json")
-    (tmp_path / "judged.jsonl").write_text(json.dumps({"text": SECRET}) + "\n")
-    looked_for = Decontaminate(sources=(Jsonl(str(tmp_path / "judged.jsonl"), None, 0.0),))
+    (tmp_path / "evaluation.jsonl").write_text(json.dumps({"text": SECRET}) + "\n")
+    looked_for = Decontaminate(sources=(Jsonl(str(tmp_path / "evaluation.jsonl"), None, 0.0),))
 
     def given():
         codec = TokenizerCodec(str(tmp_path / "tokenizer.json"))
         return settings(corpus, codec=codec, decontaminate=looked_for)
 
     prepare(given(), tmp_path / "out", workers=1)
-    (tmp_path / "judged.jsonl").write_text(json.dumps({"text": SECRET + " more"}) + "\n")
+    (tmp_path / "evaluation.jsonl").write_text(json.dumps({"text": SECRET + " more"}) + "\n")
     with pytest.raises(DataError, match="the digest of what is looked for: "):
         prepare(given(), tmp_path / "out", workers=1)
     train_tokenizer([words(random.Random(5), 100)], 270, tmp_path / "tokenizer.json")

@@ -81,10 +81,11 @@ def test_too_few_sizes_are_said_to_be(tmp_path):
 
 def test_known_kinds_get_their_verdicts(abilities):
     _, analysis = abilities
-    said = {one["task"]: one["verdict"] for one in analysis["abilities"]}
-    assert said["mirage"]["verdict"] == "explained by the metric"
-    assert said["break"]["verdict"] == "not explained"
-    assert {c["name"] for c in said["mirage"]["criteria"]} >= {"gradual", "one mode", "predicted"}
+    verdicts = {one["task"]: one["verdict"] for one in analysis["abilities"]}
+    assert verdicts["mirage"]["verdict"] == "explained by the metric"
+    assert verdicts["break"]["verdict"] == "not explained"
+    names = {c["name"] for c in verdicts["mirage"]["criteria"]}
+    assert names >= {"gradual", "one mode", "predicted"}
 
 
 def test_curves_are_what_the_answers_give(abilities):

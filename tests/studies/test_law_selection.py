@@ -97,8 +97,8 @@ def test_a_rung_is_predicted_by_the_data_that_it_will_see_again(study):
     counts = {"active": int(size), "total": int(size), "without_embedding": int(size)}
     for unique in (None, pool):
         rung = HeldOutRung("big", "quickstart", counts, int(tokens), 1, (0,), unique)
-        said = fit.predict(rung.columns).values[0]
-        assert said == pytest.approx(repeated_law(size, tokens, unique or NEW), rel=0.02)
+        predicted = fit.predict(rung.columns).values[0]
+        assert predicted == pytest.approx(repeated_law(size, tokens, unique or NEW), rel=0.02)
 
 
 @pytest.mark.parametrize(

@@ -53,21 +53,21 @@ def registered(tmp_path_factory):
 
 def test_the_prediction_knows_the_law(registered):
     folder, content, _ = registered
-    (said,) = content["predictions"]
-    loss = said["loss"]
+    (prediction,) = content["predictions"]
+    loss = prediction["loss"]
     assert loss["value"] == pytest.approx(law(SIZE, 1e7), rel=0.01)
     low, high = loss["new_run"]
     assert low < loss["seed_mean"][0] < loss["value"] < loss["seed_mean"][1] < high
     assert loss["law"]["formula"] == "L = E + A N^-alpha"
-    assert len(said["points"]) == 21
-    assert said["points"][0]["run"] == "rung0-seed0" and len(content["digest"]) == 64
-    score = said["scores"]["mirage"]
+    assert len(prediction["points"]) == 21
+    assert prediction["points"][0]["run"] == "rung0-seed0" and len(content["digest"]) == 64
+    score = prediction["scores"]["mirage"]
     runs = read_runs(folder)
     fitted = [run for run in runs if run.rung != RUNG.name]
-    assert table_of(fitted).loss.tolist() == [point["loss"] for point in said["points"]]
+    assert table_of(fitted).loss.tolist() == [point["loss"] for point in prediction["points"]]
     _, exact = emergence_rows(fitted).means("mirage", fitted)
     assert max(exact) - 0.2 < score["value"] <= 1
-    assert "a range under 0.1" in said["scores"]["flat"]["why_not"]
+    assert "a range under 0.1" in prediction["scores"]["flat"]["why_not"]
 
 
 def test_what_came_is_set_beside_it(registered):
@@ -141,12 +141,12 @@ def test_each_ladder_is_predicted_by_its_own_runs(tmp_path):
         )
     rungs = [dataclasses.replace(RUNG, name=f"{m}big", mixture=m) for m in ("other", "quickstart")]
     content = preregister(tmp_path, rungs)
-    for said, shift in zip(content["predictions"], (2.0, 0.0), strict=True):
-        assert {one["run"].split("rung")[0] for one in said["points"]} == {
-            said["held_out"]["mixture"]
+    for prediction, shift in zip(content["predictions"], (2.0, 0.0), strict=True):
+        assert {one["run"].split("rung")[0] for one in prediction["points"]} == {
+            prediction["held_out"]["mixture"]
         }
-        assert said["loss"]["value"] == pytest.approx(law(SIZE, 1e7) + shift, rel=0.01)
-        assert list(said["scores"]) == [said["held_out"]["mixture"]]
+        assert prediction["loss"]["value"] == pytest.approx(law(SIZE, 1e7) + shift, rel=0.01)
+        assert list(prediction["scores"]) == [prediction["held_out"]["mixture"]]
 
 
 def test_a_rung_is_counted_before_it_is_trained():

@@ -94,14 +94,14 @@ def main() -> None:
         (folder / "raw").mkdir()
         write(folder / "raw", varied(texts, arguments.megabytes))
         codec = train_tokenizer(texts[:400], arguments.vocab_size, folder / "tokenizer.json")
-        judged = tuple({"text": text[2000:2600]} for text in texts[:200])
+        items = tuple({"text": text[2000:2600]} for text in texts[:200])
         preparation = Preparation(
             sources=(Jsonl(str(folder / "raw")),),
             codec=codec,
             filters=(Characters(200), Repetition()),
             scrub=Scrub(),
             near_duplicates=NearDuplicates(),
-            decontaminate=Decontaminate(sources=(InMemory(judged, 0.0),)),
+            decontaminate=Decontaminate(sources=(InMemory(items, 0.0),)),
         )
         made = prepare(preparation, folder / "out", workers=arguments.workers)
         for stage in made.manifest["stages"]:

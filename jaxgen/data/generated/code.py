@@ -73,13 +73,13 @@ class CodeInfilling(GeneratedSource):
         assert solve([7]) == [23]
         # <hole>:                                      -> "value * 3 + 2"
 
-    Other texts may pass the tests as well: records have `prefix`, `suffix` and `tests`, and
-    `jaxgen.evaluation.sandbox.run_candidate(prefix + said + suffix, tests)` judges by them. The key
-    is the right program.
+    Other texts may pass the tests as well: records have `prefix`, `suffix` and `tests`, by which
+    `jaxgen.evaluation.sandbox.run_candidate(prefix + completion + suffix, tests)` scores them. The
+    key is the reference program.
 
     Attributes:
-      largest: of the two numbers to find, each from 2 on.
-      num_tests: shown and run.
+      largest: the largest value of the two numbers to find, each from 2 on.
+      num_tests: the number of tests that are shown and run.
       length: most values in a test's list.
       num_examples: how many instances an epoch has.
       heldout_fraction: share of the programs that is held out.

@@ -23,7 +23,7 @@ FUNCTIONS: Mapping[str, Callable[[Digits], Digits]] = {
     "minimum": lambda digits: [min(digits)],
     "count": lambda digits: [len(digits)],
 }
-"""What can be asked; rotating brings the first digit to the end, unique keeps first occurrences."""
+"""The functions; rotating moves the first digit to the end, unique keeps first occurrences."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,10 +125,10 @@ class ListFunctions(GeneratedSource):
 
     def _determined(self, name: str, lists: list[Digits]) -> bool:
         *examples, asked = lists
-        right = FUNCTIONS[name]
+        function = FUNCTIONS[name]
         return all(
-            FUNCTIONS[other](asked) == right(asked)
-            or any(FUNCTIONS[other](x) != right(x) for x in examples)
+            FUNCTIONS[other](asked) == function(asked)
+            or any(FUNCTIONS[other](x) != function(x) for x in examples)
             for other in self.functions
         )
 

@@ -22,11 +22,11 @@ class SparseParity(GeneratedSource):
     probability proportional to i^-(exponent + 1). The key is the whole prompt.
 
     Attributes:
-      num_subtasks: and control bits.
+      num_subtasks: the number of subtasks, and of control bits.
       num_bits: bits after the control bits.
       subset: bits whose parity counts.
       exponent: how much rarer later subtasks are.
-      drawn: the subtasks that instances are of, from 0, so that some can be judged by themselves;
+      drawn: the subtasks that instances are of, from 0, so that some can be scored separately;
         (): all.
       num_examples: how many instances an epoch has.
       heldout_fraction: share of the prompts that is held out.

@@ -92,6 +92,6 @@ def item_scores(record: Record, summary: str) -> tuple[float, float]:
       summary: the model's text, items separated by ";"; an item that comes twice counts as correct
         once.
     """
-    said = [item.strip() for item in summary.split(";") if item.strip()]
-    right = set(said) & set(record["items"])
-    return len(right) / max(1, len(said)), len(right) / len(set(record["items"]))
+    found = [item.strip() for item in summary.split(";") if item.strip()]
+    correct = set(found) & set(record["items"])
+    return len(correct) / max(1, len(found)), len(correct) / len(set(record["items"]))

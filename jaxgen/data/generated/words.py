@@ -27,7 +27,7 @@ class Unscrambling(GeneratedSource):
       min_letters: of a word.
       max_letters: of a word.
       heldout_by: "scramble" holds out letter orders of words that are trained on in other orders;
-        "word" holds out words, which can then be known from elsewhere alone.
+        "word" holds out words, which a model can then know from other data alone.
       num_examples: how many instances an epoch has.
       heldout_fraction: share of the letter orders, or words, that is held out.
     """

@@ -155,10 +155,10 @@ def _verdict(rows: TaskRows, apart: Sequence[str]) -> dict[str, Any]:
     if not apart:
         return {"why_not": "No scale tells the rungs apart, so there can be no verdict."}
     try:
-        said = verdict(rows, apart[0])
+        found = verdict(rows, apart[0])
     except EmergenceError as error:
         return {"why_not": str(error)}
-    return {"axis": apart[0], **vars(said), "sentence": str(said)}
+    return {"axis": apart[0], **vars(found), "sentence": str(found)}
 
 
 def _heat_map(

@@ -96,8 +96,8 @@ def _allocation(table: Table) -> dict[str, Any]:
         def reached(flops: np.ndarray) -> Optimum:
             return chinchilla_optimum(fit, flops, LEVEL, cost)
 
-        said = _approach(chinchilla_frontier(fit, cost), table, reached)
-        approaches.append({"approach": 3, "name": "Chinchilla's law"} | said)
+        found = _approach(chinchilla_frontier(fit, cost), table, reached)
+        approaches.append({"approach": 3, "name": "Chinchilla's law"} | found)
     if all("why_not" in one for one in approaches):
         raise StudyError(approaches[0]["why_not"])
     return {

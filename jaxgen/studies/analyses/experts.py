@@ -94,7 +94,7 @@ def _comparison(dense: Sequence[StudyRun], sparse: Sequence[StudyRun]) -> dict[s
         rungs.setdefault(run.rung, []).append(run)
     flops = [run.record["flops"] for run in (*dense, *sparse)]
     x = np.geomspace(min(flops), REACH * max(flops), CURVE_POINTS)
-    said = fit.predict({"flops": x}, level=LEVEL)
+    band = fit.predict({"flops": x}, level=LEVEL)
     return {
         "formula": choice.formula,
         "level": LEVEL,
@@ -102,7 +102,7 @@ def _comparison(dense: Sequence[StudyRun], sparse: Sequence[StudyRun]) -> dict[s
         "points": [
             {"run": run.name, "flops": run.record["flops"], "loss": run.loss()} for run in dense
         ],
-        "curve": {"x": x, "y": said.values, "low": said.lower, "high": said.upper},
+        "curve": {"x": x, "y": band.values, "low": band.lower, "high": band.upper},
         "rungs": [_rung(name, seeds, fit) for name, seeds in rungs.items()],
     }
 

@@ -115,12 +115,12 @@ def vary(choice: LawChoice, table: Table, fit: Fit) -> dict[str, Any]:
 def _variation(one: Variation, there: dict[str, np.ndarray], base: float) -> dict[str, Any]:
     if one.fit is None:
         return {"change": one.change, "why_not": one.error}
-    said = float(one.fit.predict(there).values[0])
+    predicted = float(one.fit.predict(there).values[0])
     return {
         "change": one.change,
         "parameters": one.fit.parameters,
-        "prediction": said,
-        "difference": said / base - 1,
+        "prediction": predicted,
+        "difference": predicted / base - 1,
     }
 
 

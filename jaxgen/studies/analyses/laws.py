@@ -167,8 +167,8 @@ def _pools(table: Table) -> list[float]:
 
 
 def _curve(label: str, x: np.ndarray, fit: Fit, columns: dict[str, np.ndarray]) -> dict[str, Any]:
-    said = fit.predict(columns, level=LEVEL)
-    return {"label": label, "x": x, "y": said.values, "low": said.lower, "high": said.upper}
+    band = fit.predict(columns, level=LEVEL)
+    return {"label": label, "x": x, "y": band.values, "low": band.lower, "high": band.upper}
 
 
 def _present(tree: Tree) -> Sequence[Block]:

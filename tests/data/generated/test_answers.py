@@ -75,14 +75,14 @@ def test_parity_of_the_subtasks_bits():
     assert shares[0] / shares[1] == pytest.approx(2**1.4, rel=0.2)
 
 
-def test_subtasks_judged_apart_are_held_out_of_all_of_them():
+def test_subtasks_scored_separately_are_held_out_of_all_of_them():
     whole, part = SparseParity(4, 6), SparseParity(4, 6, drawn=(1, 3))
-    judged = part.records_by_index("heldout").__getitems__(range(200))
-    assert {record["subtask"] for record in judged} == {1, 3}
+    scored = part.records_by_index("heldout").__getitems__(range(200))
+    assert {record["subtask"] for record in scored} == {1, 3}
     trained = {
         record["key"] for record in whole.records_by_index("train").__getitems__(range(3000))
     }
-    assert trained.isdisjoint(record["key"] for record in judged)
+    assert trained.isdisjoint(record["key"] for record in scored)
 
 
 def test_unscrambled_words_are_the_only_ones():

@@ -118,8 +118,8 @@ def test_a_budget_without_a_minimum_says_why(tmp_path):
 
     write_isoflop_study(tmp_path, BUDGETS, sizes, six_n)
     (found,) = analyse(tmp_path)
-    said = [one["dropped"] for one in found["budgets"]]
-    assert said == ["the minimum is at the edge of the sizes", "", "", "", ""]
+    dropped = [one["dropped"] for one in found["budgets"]]
+    assert dropped == ["the minimum is at the edge of the sizes", "", "", "", ""]
     assert found["budgets"][0]["parameters"] is None
 
 

@@ -67,11 +67,11 @@ def test_a_loss_below_the_floor_or_far_off_has_no_multiplier(tmp_path):
     for rung, loss in (("below", 1.05 * E), ("far", law(1e10, 1e7)), ("worse", law(5e2, 1e7))):
         write_run(tmp_path, rung, 0, 1e6, 1e7, loss, {}, config, total=8_000_000)
     (found,) = analyse(tmp_path)
-    said = {rung["rung"]: rung["multiplier"].get("why_not", "") for rung in found["rungs"]}
-    assert "below the floor of the dense law" in said["below"]
-    assert "not used beyond 10 times" in said["far"]
-    assert "not used below 0.1" in said["worse"]
-    assert said["moe1.00e+06"] == ""
+    reasons = {rung["rung"]: rung["multiplier"].get("why_not", "") for rung in found["rungs"]}
+    assert "below the floor of the dense law" in reasons["below"]
+    assert "not used beyond 10 times" in reasons["far"]
+    assert "not used below 0.1" in reasons["worse"]
+    assert reasons["moe1.00e+06"] == ""
     for rung in found["rungs"]:
         assert rung["difference"]["value"] == pytest.approx(rung["loss"] - rung["dense"]["value"])
 

@@ -48,8 +48,8 @@ def test_models_that_cannot_do_it_say_when_others_will(study):
     assert onset["value"] == pytest.approx(FEW_SHOT, abs=0.1)
     seen = found["onset"]["loss"]
     assert seen.low - 0.02 <= FEW_SHOT <= seen.high + 0.02
-    said = {one["examples"]: one["loss"] for one in found["thresholds"]}
-    assert said[512] == pytest.approx(RATE * np.log(512) ** POWER + FEW_SHOT, abs=0.05)
+    losses = {one["examples"]: one["loss"] for one in found["thresholds"]}
+    assert losses[512] == pytest.approx(RATE * np.log(512) ** POWER + FEW_SHOT, abs=0.05)
 
 
 def test_fine_tuned_runs_are_in_no_law_and_no_curve(study):
