@@ -36,17 +36,14 @@ class ByteCodec:
 
     @property
     def pad_id(self) -> int:
-        """Returns the id that fills rows."""
         return 256
 
     @property
     def begin_id(self) -> int:
-        """Returns the id before the first token of a text."""
         return 257
 
     @property
     def end_id(self) -> int:
-        """Returns the id that ends a document or an answer."""
         return 258
 
     @property

@@ -85,17 +85,14 @@ class SentencePieceCodec:
 
     @property
     def pad_id(self) -> int:
-        """Returns the id that fills rows."""
         return self._special_ids[PAD]
 
     @property
     def begin_id(self) -> int:
-        """Returns the id before the first token of a text."""
         return self._special_ids[BEGIN]
 
     @property
     def end_id(self) -> int:
-        """Returns the id that ends a document or an answer."""
         return self._special_ids[END]
 
     @property

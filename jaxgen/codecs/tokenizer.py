@@ -85,17 +85,14 @@ class TokenizerCodec:
 
     @property
     def pad_id(self) -> int:
-        """Returns the id that fills rows."""
         return self._special_id(self.pad)
 
     @property
     def begin_id(self) -> int:
-        """Returns the id before the first token of a text."""
         return self._special_id(self.begin)
 
     @property
     def end_id(self) -> int:
-        """Returns the id that ends a document or an answer."""
         return self._special_id(self.end)
 
     def _special_id(self, token: str) -> int:

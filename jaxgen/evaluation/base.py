@@ -86,11 +86,5 @@ class Scoring(Protocol):
     METRICS: ClassVar[tuple[str, ...]]
 
     def score(self, scorer: Scorer, task: Task, records: Sequence[Record]) -> list[Row]:
-        """Returns one row for each record, under a mesh: "task", "instance", "exact_match", more.
-
-        Args:
-          scorer: the model, which gives texts their likelihoods.
-          task: the task, with the codec of the run.
-          records: the instances, after the preprocessors.
-        """
+        """Returns a row for each record: "task", "instance", metrics; under `jax.set_mesh`."""
         ...

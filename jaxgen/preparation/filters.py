@@ -41,7 +41,6 @@ class Characters:
     most: int | None = None
 
     def keeps(self, text: str) -> bool:
-        """Returns whether the document stays."""
         return len(text) >= self.least and (self.most is None or len(text) <= self.most)
 
 
@@ -62,7 +61,6 @@ class Words:
     longest_mean: float = 10.0
 
     def keeps(self, text: str) -> bool:
-        """Returns whether the document stays."""
         words = WORD.findall(text)
         if not self.least <= len(words) <= self.most:
             return False
@@ -87,7 +85,6 @@ class Symbols:
     least_alphabetic: float = 0.8
 
     def keeps(self, text: str) -> bool:
-        """Returns whether the document stays."""
         words, lines = WORD.findall(text), text.splitlines()
         if not words:
             return False
@@ -116,7 +113,6 @@ class StopWords:
     words: tuple[str, ...] = STOP_WORDS
 
     def keeps(self, text: str) -> bool:
-        """Returns whether the document stays."""
         found = set(WORD.findall(text.lower()))
         return sum(word in found for word in self.words) >= self.least
 
@@ -148,7 +144,6 @@ class Repetition:
             )
 
     def keeps(self, text: str) -> bool:
-        """Returns whether the document stays."""
         lines = [line for line in text.splitlines() if line.strip()]
         again = _again(lines)
         if len(again) > self.most_lines * len(lines):
@@ -207,7 +202,6 @@ class Without:
             raise ConfigError(f"without.pattern={self.pattern!r}: {error}.") from error
 
     def keeps(self, text: str) -> bool:
-        """Returns whether the document stays."""
         return re.search(self.pattern, text) is None
 
 

@@ -92,7 +92,6 @@ class TokensPerParameter:
     embeddings: bool = True
 
     def tokens(self, model: ModelConfig, length: int) -> float:
-        """Returns the tokens of a model trained on rows of `length`."""
         del length
         count = model.count()
         return self.ratio * (count.active - (0 if self.embeddings else count.embedding))
@@ -105,7 +104,6 @@ class TrainingFlops:
     flops: float
 
     def tokens(self, model: ModelConfig, length: int) -> float:
-        """Returns the tokens of a model trained on rows of `length`."""
         return self.flops / model.flops(length)
 
 
@@ -135,11 +133,9 @@ class StepLaw:
     """The law rate = 1.79 N^-0.713 D^0.307, batch = 0.58 D^0.571 tokens (2503.04715)."""
 
     def rate(self, size: Size) -> float:
-        """Returns the peak learning rate."""
         return 1.79 * size.parameters**-0.713 * size.tokens**0.307
 
     def batch_tokens(self, size: Size) -> float:
-        """Returns the tokens of a batch."""
         return 0.58 * size.tokens**0.571
 
 
@@ -148,11 +144,9 @@ class DeepSeekLaw:
     """The law rate = 0.3118 C^-0.1250, batch = 0.2920 C^0.3271 tokens (2401.02954, 3.1)."""
 
     def rate(self, size: Size) -> float:
-        """Returns the peak learning rate."""
         return 0.3118 * size.flops**-0.1250
 
     def batch_tokens(self, size: Size) -> float:
-        """Returns the tokens of a batch."""
         return 0.2920 * size.flops**0.3271
 
 
@@ -164,12 +158,10 @@ class FixedHyperparameters:
     tokens: float
 
     def rate(self, size: Size) -> float:
-        """Returns the peak learning rate."""
         del size
         return self.learning_rate
 
     def batch_tokens(self, size: Size) -> float:
-        """Returns the tokens of a batch."""
         del size
         return self.tokens
 
