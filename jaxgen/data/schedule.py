@@ -91,7 +91,7 @@ class RowSchedule:
         return enough if segment.interleaving is not None else min(enough, segment.first_row)
 
     def _covering(self, row: int) -> tuple[_Segment, int | None]:
-        """Returns the segment that holds a row, and a row up to which it surely goes."""
+        """Returns the segment that contains a row, and a row that the segment surely reaches."""
         while True:
             firsts = [segment.first_row for segment in self._segments]
             place = bisect.bisect_right(firsts, row) - 1
