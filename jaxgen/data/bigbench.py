@@ -16,7 +16,7 @@ from jaxgen.errors import DataError
 
 @dataclasses.dataclass(frozen=True)
 class BigBench(FileSource):
-    """One record an example of BIG-bench task files: {"prompt", "answer", "targets", "key"}.
+    """Reads BIG-bench task files, one record {"prompt", "answer", "targets", "key"} per example.
 
     Prompts are the file's task_prefix, the input after example_input_prefix and
     example_output_prefix, as BIG-bench writes them. Examples with target_scores have "choices"

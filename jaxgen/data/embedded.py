@@ -30,7 +30,7 @@ LICENCE_WORDS = ("copyright", "licence", "license", "all rights reserved")
 
 @dataclasses.dataclass(frozen=True)
 class StandardLibraryCode:
-    """One record {"text", "path"} for each source file of Python's standard library.
+    """Reads one record {"text", "path"} for each source file of Python's standard library.
 
     Attributes:
       heldout_fraction: share of the files that is held out.
@@ -51,7 +51,7 @@ class StandardLibraryCode:
 
 @dataclasses.dataclass(frozen=True)
 class StandardLibraryProse:
-    """One record {"text", "path"} for each file's docstrings, and each topic of the reference.
+    """Reads one record {"text", "path"} per file's docstrings, and per topic of the reference.
 
     Attributes:
       heldout_fraction: share of the files and topics that is held out.

@@ -98,7 +98,7 @@ def short(record: Record) -> str:
 
 
 def lines(segment: Segment, codec: Codec) -> Iterator[str]:
-    """Yields a segment as lines of text: a column a token, folded at `WIDTH`."""
+    """Yields a segment as lines of text: one column per token, folded at `WIDTH`."""
     if segment.source is not None:
         yield from _folded([("encoder", codec.pieces(segment.source))])
     rows = [

@@ -23,7 +23,7 @@ ROWS_AT_ONCE = 1024
 
 @dataclasses.dataclass(frozen=True)
 class Parquet(FileSource):
-    """One record a row of Parquet files, split by key; read by row groups.
+    """Reads one record per row of Parquet files, split by key, by row groups.
 
     Attributes:
       pattern: see `FileSource`.
@@ -64,7 +64,7 @@ class Parquet(FileSource):
 
 @dataclasses.dataclass(frozen=True)
 class ArrayRecord(FileSource):
-    """One JSON record an entry of ArrayRecord files, split by key.
+    """Reads one JSON record per entry of ArrayRecord files, split by key.
 
     Files in an object store are copied to the cache first, as the reader needs local files.
 
@@ -106,7 +106,7 @@ class ArrayRecord(FileSource):
 
 @dataclasses.dataclass(frozen=True)
 class HuggingFaceDataset(FileSource):
-    """One record a row of a dataset that Hugging Face `datasets` saved with save_to_disk.
+    """Reads one record per row of a dataset that Hugging Face `datasets` saved to disk.
 
     Attributes:
       pattern: the folder.
@@ -172,7 +172,7 @@ class HuggingFaceDataset(FileSource):
 
 @dataclasses.dataclass(frozen=True)
 class WebDataset(FileSource):
-    """One record a sample of tar archives: the members that share a name but for the ending.
+    """Reads one record per sample of tar archives: the members that share a name but its ending.
 
     A member's ending names the field: "txt" and its like are text, "json" is parsed, "cls" is a
     number, others are bytes. The field "__key__" is the shared name.

@@ -1,4 +1,4 @@
-"""Text: one record a file, or one a line of JSON, as it is or compressed."""
+"""Text files: one record per file, or per line of JSON, plain or compressed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 @dataclasses.dataclass(frozen=True)
 class TextFiles(FileSource):
-    """One record {"text", "path"} a file, split by file.
+    """Reads one record {"text", "path"} per file, split by file.
 
     Attributes:
       pattern: a folder (all files below it that look like text by their ending), a file, or a glob
@@ -76,7 +76,7 @@ class TextFiles(FileSource):
 
 @dataclasses.dataclass(frozen=True)
 class Jsonl(FileSource):
-    """One record a line of JSON-lines files (.jsonl, .jsonl.gz, .jsonl.zst), split by key.
+    """Reads one record per line of JSON-lines files (.jsonl, .jsonl.gz, .jsonl.zst), split by key.
 
     Attributes:
       pattern: see `FileSource`.

@@ -25,7 +25,7 @@ class NearDuplicates:
     Attributes:
       threshold: Jaccard similarity of the n-gram sets, as the signatures estimate it.
       ngram: words of an n-gram.
-      permutations: permutations of a signature; each costs 4 bytes a document.
+      permutations: permutations of a signature; each costs 4 bytes per document.
       bands: number of bands of a signature; must divide the permutations.
       seed: the seed of the permutations.
     """

@@ -31,7 +31,7 @@ class ScoredAnswers:
     Attributes:
       tasks: task -> its rows.
       lines: task -> run -> instance -> line of the run's answers file, from 1.
-      by_run: task -> run -> loss of its answers (nats a token) and exact match.
+      by_run: task -> run -> loss of its answers (nats/token) and exact match.
       left_out: task -> why its rows cannot be read as an ability.
     """
 

@@ -19,7 +19,7 @@ class EarlyStopping:
     Attributes:
       not_finite: whether a run stops early when a loss or gradient is not finite; without it, the
         run counts as failed.
-      margin: by how much, in nats a token, a training loss may exceed the best loss of a run of
+      margin: by how much, in nats/token, a training loss may exceed the best loss of a run of
         the same rung at the same tokens; None: by any amount.
       after_tokens: how many tokens a run sees before losses are compared.
     """

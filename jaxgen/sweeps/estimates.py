@@ -31,7 +31,7 @@ class Speeds:
     """The known speeds of runs and where they come from.
 
     Attributes:
-      by_size: FLOP/s of a run by its FLOPs a token.
+      by_size: FLOP/s of a run by its FLOPs per token.
       source: a phrase for people; the reason, if no speed is known.
     """
 
@@ -39,7 +39,7 @@ class Speeds:
     source: str
 
     def seconds(self, config: RunConfig) -> float | None:
-        """Returns the time of a run, at the speed of the known runs next to it in FLOPs a token."""
+        """Returns the time of a run, at the speed of the known runs next to it in FLOPs/token."""
         if not self.by_size:
             return None
         sizes = sorted(self.by_size)

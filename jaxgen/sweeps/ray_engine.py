@@ -1,4 +1,4 @@
-"""The Ray engine: each run a task on a cluster whose nodes share the sweep's folder and file."""
+"""The Ray engine: runs are tasks on a cluster whose nodes share the sweep's folder and file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks with exact answers, made on the spot: a file a family; `base` says how."""
+"""Generated tasks with exact answers, one file per family; see `base`."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class AssociativeRecall(GeneratedSource):
         return fold(keys * len(UPPER) + values)
 
     def record(self, draws: np.ndarray) -> Record:
-        """Returns the pairs and the first query, then a query a turn."""
+        """Returns the pairs and the first query, then one query per turn."""
         keys, values, queries = self._parts(draws)
         pairs = "".join(f"{LOWER[k]}{UPPER[v]}" for k, v in zip(keys, values, strict=True))
         turns = [[str(LOWER[keys[q]]), str(UPPER[values[q]])] for q in queries]
