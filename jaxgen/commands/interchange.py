@@ -33,7 +33,7 @@ from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.training.config import TrainConfig
 from jaxgen.training.execution import ExecutionConfig
-from jaxgen.training.metrics import Window
+from jaxgen.training.metrics import WindowSums
 from jaxgen.training.program import build_program
 from jaxgen.training.state import state_with
 
@@ -68,7 +68,7 @@ def import_checkpoint(arguments: argparse.Namespace) -> int:
         with jax.set_mesh(mesh), Checkpoints(directory.checkpoints) as checkpoints:
             model = load_model(checkpoint, program.layout)
             state = state_with(model, program.optimizer, config.train.ema_decay is not None)
-            checkpoints.save(0, state, {"step": 0, "window": Window().to_record()})
+            checkpoints.save(0, state, {"step": 0, "window": WindowSums().to_record()})
         record = {"name": config.name, "version": config.version, "finished": False}
         record |= {"fingerprint": fingerprint(config), "imported_from": str(checkpoint.folder)}
         directory.write_record(record | provenance(config, program) | environment(program))

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from jaxgen.data.base import Data
 from jaxgen.errors import InterruptedTrainingError
 from jaxgen.training.loading import process_rows, put_batch
-from jaxgen.training.metrics import Window
+from jaxgen.training.metrics import WindowSums
 from jaxgen.training.program import Program
 from jaxgen.training.recorder import Recorder
 from jaxgen.training.state import TrainState
@@ -102,8 +102,8 @@ def _newest(
     checkpoints: Saving,
     begin: Callable[[Program], TrainState],
     task_names: tuple[str, ...],
-) -> tuple[TrainState, int, Window]:
+) -> tuple[TrainState, int, WindowSums]:
     if checkpoints.latest_step() is None:
-        return begin(program), 0, Window()
+        return begin(program), 0, WindowSums()
     state, record = checkpoints.restore(program.abstract_state())
-    return state, record["step"], Window.from_record(record["window"], task_names)
+    return state, record["step"], WindowSums.from_record(record["window"], task_names)

@@ -17,7 +17,7 @@ _TASK_COLUMNS = ("weight", "loss", "accuracy", "token_share")
 
 
 @dataclasses.dataclass
-class Window:
+class WindowSums:
     """Sums over the steps since the last row, in float64 so that their order hardly matters."""
 
     steps: int = 0
@@ -53,7 +53,7 @@ class Window:
         return {"steps": self.steps, "sums": sums, "per_step": dict(self.per_step)}
 
     @classmethod
-    def from_record(cls, record: dict[str, Any], task_names: Sequence[str] = ()) -> Window:
+    def from_record(cls, record: dict[str, Any], task_names: Sequence[str] = ()) -> WindowSums:
         """Inverts `to_record`; `task_names` are for records without names."""
         if record["steps"] == 0:
             return cls()

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from jaxgen.errors import NotFiniteError
-from jaxgen.training.metrics import Window
+from jaxgen.training.metrics import WindowSums
 from jaxgen.training.program import Program
 from jaxgen.training.step import StepMetrics
 from jaxgen.training.tracking import Tracker
@@ -27,7 +27,7 @@ class Recorder:
         self,
         program: Program,
         trackers: Sequence[Tracker],
-        window: Window,
+        window: WindowSums,
     ):
         self.window = window
         self._program = program
@@ -56,7 +56,7 @@ class Recorder:
         row |= self.window.row()
         row["learning_rate"] = float(self._program.schedule(step - 1))
         row |= self._speed(step)
-        self.window = Window()
+        self.window = WindowSums()
         for tracker in self._trackers:
             tracker.log(row)
 

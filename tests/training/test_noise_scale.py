@@ -17,7 +17,7 @@ from jaxgen.training.batch_sizes import SteppedRamp
 from jaxgen.training.config import TrainConfig
 from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.loading import put_batch
-from jaxgen.training.metrics import Window
+from jaxgen.training.metrics import WindowSums
 from jaxgen.training.noise_scale import GradientNoise, gradient_noise
 from jaxgen.training.program import build_program
 from jaxgen.training.step import StepMetrics, make_train_step
@@ -56,7 +56,7 @@ def test_unbiased_for_gradients_of_known_mean_and_covariance(weights):
         error = values.std(ddof=1) / trials**0.5
         assert abs(values.mean() - true) < 4 * error
         assert error < 0.03 * true
-    window = Window()
+    window = WindowSums()
     for square, variance in zip(*dataclasses.astuple(found), strict=True):
         window.add(metrics_of(GradientNoise(square, variance)))
     row = window.row()
@@ -66,7 +66,7 @@ def test_unbiased_for_gradients_of_known_mean_and_covariance(weights):
 
 
 def test_no_scale_where_no_gradient_shows():
-    window = Window()
+    window = WindowSums()
     window.add(metrics_of(GradientNoise(-1.0, 2.0)))
     row = window.row()
     assert row["noise_scale"] is None and row["noise_scale/variance"] == 2
@@ -89,11 +89,11 @@ def test_the_step_gives_the_sample_covariance_of_its_parts(fsdp):
 
 def test_a_window_that_was_stopped_gives_the_same_row():
     figures = steps(tiny_dense(), [random_batch(seed) for seed in range(4)])
-    whole, window = Window(), Window()
+    whole, window = WindowSums(), WindowSums()
     for index, metrics in enumerate(figures):
         whole.add(metrics)
         if index == 2:
-            window = Window.from_record(json.loads(json.dumps(window.to_record())))
+            window = WindowSums.from_record(json.loads(json.dumps(window.to_record())))
         window.add(metrics)
     assert window.row() == whole.row()
     assert whole.row()["noise_scale"] > 0
@@ -111,7 +111,7 @@ def test_a_window_continues_from_a_record_of_before_metrics_had_names():
             "router": None,
         },
     }
-    window = Window.from_record(record, TASKS)
+    window = WindowSums.from_record(record, TASKS)
     window.add(dataclasses.replace(metrics_of(None), gradient_norm=0.0))
     row = window.row()
     assert (row["loss"], row["loss/first"], row["loss/second"]) == (3.2, 2.0, 26 / 7)
