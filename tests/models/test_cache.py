@@ -16,6 +16,7 @@ from support.helpers import (
     tiny_dense,
     tiny_model,
 )
+from support.tiers import UNLIKE_FAMILIES, slow_but
 
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.cache import empty_cache
@@ -54,7 +55,7 @@ def check_decoding(config, batch, prefill):
     np.testing.assert_allclose(jnp.concatenate(parts, axis=1) / scale, whole / scale, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", CAUSAL)
+@pytest.mark.parametrize("family", slow_but((*UNLIKE_FAMILIES, "deepseek", "gemma3", "t5"), CAUSAL))
 def test_prefill_then_single_tokens_equal_the_whole(family):
     config = tiny_model(family)
     # Longer than the windows, chunks and bands of 16.

@@ -16,6 +16,7 @@ from support.helpers import (
     source_of,
     tiny_dense,
 )
+from support.tiers import slow_but
 
 from jaxgen.configuration import load_text, to_gin
 from jaxgen.errors import ConfigError
@@ -124,7 +125,7 @@ def test_a_sparse_encoder_has_its_own_losses_and_balance():
     np.testing.assert_allclose(change[0], [-0.01, -0.01, 0.01, 0.01], rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["narrow", "sparse"])
+@pytest.mark.parametrize("name", slow_but(["sparse"], ["narrow", "sparse"]))
 def test_a_mesh_changes_nothing(name):
     results = []
     for mesh in (one_device_mesh(), make_mesh(MESHES["mixed"])):

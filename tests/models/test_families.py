@@ -8,6 +8,7 @@ import jax
 import pytest
 from support.compiled_flops import matrix_product_flops
 from support.helpers import build, families, one_row, source_of, tiny_model
+from support.tiers import UNLIKE_FAMILIES, slow_but
 
 from jaxgen.commands.models import load_model, model_names
 from jaxgen.models.base import abstract_model
@@ -69,7 +70,7 @@ def test_active_parameters_are_the_published_ones(name, active, percent):
     assert abs(count_parameters(load_model(name)).active / active - 1) < percent / 100
 
 
-@pytest.mark.parametrize("family", families())
+@pytest.mark.parametrize("family", slow_but((*UNLIKE_FAMILIES, "deepseek", "t5"), families()))
 def test_flops_are_those_of_the_compiled_program(family, monkeypatch):
     # The count is of every query against every key; pieces skip keys that no query may see.
     monkeypatch.setattr("jaxgen.ops.attention.dense.QUERY_CHUNKS", 1)

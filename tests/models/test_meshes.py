@@ -17,6 +17,7 @@ from support.helpers import (
     tiny_gpt2,
     tiny_moe,
 )
+from support.tiers import slow_but
 
 from jaxgen.errors import ShardingError
 from jaxgen.models.block_config import LayerConfig
@@ -82,7 +83,9 @@ def on_one_device(name):
 @pytest.mark.parametrize(
     ("name", "mesh"),
     [
-        *itertools.product(CONFIGS, MESHES),
+        *slow_but(
+            itertools.product(CONFIGS, ["mixed", "sequence"]), itertools.product(CONFIGS, MESHES)
+        ),
         *itertools.product(AXES, ["mixed"]),
         *itertools.product(["dropout", "prefix", "either"], ["sequence"]),
     ],

@@ -221,6 +221,7 @@ def kill_always(item):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_replaced_and_one_that_always_dies_is_named(tmp_path):
     items = [(str(tmp_path / "mark"), number) for number in range(5)]
     assert dict(map_items(kill_once, items, workers=2)) == {n: n * n for n in range(5)}
@@ -252,6 +253,7 @@ def test_workers_that_cannot_be_are_refused(options, words):
         list(map_items(kill_once, [("x", 0)], **options))
 
 
+@pytest.mark.slow
 def test_unreadable_files_are_named_and_finished_items_kept(corpus, tmp_path):
     bad = tmp_path / "bad"
     bad.mkdir()

@@ -170,6 +170,7 @@ def test_a_folder_without_runs_is_one_message(tmp_path, capsys):
     assert "has no finished run" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_figures_are_files(abilities, tmp_path):
     names = {path.name for path in write_figures(sections_of(abilities[1]), tmp_path)}
     assert {"law-mean.pdf", "ability-mirage.png", "instances-break.pdf"} <= names

@@ -4,20 +4,14 @@ import numpy as np
 import pytest
 from support import losses
 from support.helpers import families
-
-# Of families whose axes others have too; every family is in the slow tests.
-COVERED = ("deepseek", "gemma2", "gemma3", "gpt3", "lamda", "llama", "llama4", "mt_nlg", "olmo2",
-           "qwen3", "starcoder2", "t5", "t5_v1_1", "transformer")  # fmt: skip
+from support.tiers import UNLIKE_FAMILIES, slow_but
 
 # A learned bias by distance is made where attention uses it, so that nothing is of
 # [length, length]; its gradient is summed in another order than when the record was made.
 REORDERED = ("glam", "t5", "t5_v1_1")
 
 
-@pytest.mark.parametrize(
-    "family",
-    [pytest.param(f, marks=[pytest.mark.slow] if f in COVERED else []) for f in families()],
-)
+@pytest.mark.parametrize("family", slow_but(UNLIKE_FAMILIES, families()))
 def test_a_tiny_member_has_the_recorded_curve_on_one_device_and_on_eight(family):
     """tools/record_losses wrote the record, from code that this code must not differ from.
 

@@ -1,11 +1,13 @@
 """The step against numpy and itself: optimiser, clipping, accumulation, metrics, meshes."""
 
 import functools
+import itertools
 
 import jax
 import numpy as np
 import pytest
 from support.helpers import ALL_BIASES, MESHES, one_device_mesh, random_batch, tiny_dense, tiny_moe
+from support.tiers import slow_but
 
 from jaxgen.models.parameters import named_parameters
 from jaxgen.ops.moe_config import MoEConfig
@@ -51,8 +53,13 @@ def curve_on_one_device(kind):
     return [row.objective for row in rows]
 
 
-@pytest.mark.parametrize("mesh", ["data", "fsdp", "tensor", "mixed"])
-@pytest.mark.parametrize("kind", ["dense", "moe"])
+@pytest.mark.parametrize(
+    ("kind", "mesh"),
+    slow_but(
+        [("dense", "fsdp"), ("dense", "mixed"), ("moe", "mixed")],
+        itertools.product(["dense", "moe"], ["data", "fsdp", "tensor", "mixed"]),
+    ),
+)
 def test_the_loss_curve_is_the_same_on_every_mesh(kind, mesh):
     config = tiny_dense() if kind == "dense" else tiny_moe()
     rows, _, _ = train(config, make_mesh(MESHES[mesh]), 20, schedule=GENTLE)

@@ -59,6 +59,7 @@ def test_fine_tuned_runs_are_in_no_law_and_no_curve(study):
     assert not any(run.parent for run in mine)
 
 
+@pytest.mark.slow
 def test_the_page_and_the_figures_show_it(study, tmp_path):
     analysis = analyse(study)
     json.dumps(analysis, allow_nan=False)
@@ -79,6 +80,7 @@ def test_what_cannot_be_told_is_said(tmp_path):
         fit_onset(np.ones(3), np.ones(3), 0.0)
 
 
+@pytest.mark.slow
 def test_an_onset_is_where_its_interval_says():
     random, inside = np.random.default_rng(0), 0
     loss = np.linspace(3, 1, 12)
