@@ -50,7 +50,8 @@ def test_what_does_not_end_is_killed():
     start = time.monotonic()
     outcome = run_candidate("while True: pass", FINE, Limits(seconds=0.5))
     assert outcome == Outcome("timeout", "not done after 0.5 s")
-    assert run_candidate("import time\ntime.sleep(900)", [], Limits(seconds=0.5)).status == "timeout"
+    sleeper = "import time\ntime.sleep(900)"
+    assert run_candidate(sleeper, [], Limits(seconds=0.5)).status == "timeout"
     assert time.monotonic() - start < 600
 
 
