@@ -45,7 +45,7 @@ class Sides:
         return array.reshape(*self.stacked, *self.sides)
 
 
-def sides_of(parameter: nnx.Param) -> Sides:
+def sides_of(parameter: nnx.Variable) -> Sides:
     """Returns the sides of a parameter, read off its logical axes, never off its name."""
     axes, shape = parameter.logical_axes, parameter.shape
     first = next((i for i, axis in enumerate(axes) if axis not in STACKED), len(axes))
@@ -57,7 +57,7 @@ def sides_of(parameter: nnx.Param) -> Sides:
     return Sides(tuple(shape[:first]), tuple(sizes), is_table)
 
 
-def is_decayed(parameter: nnx.Param) -> bool:
+def is_decayed(parameter: nnx.Variable) -> bool:
     """Returns whether weight decay applies: to matrices and embeddings, not scales and biases."""
     return sides_of(parameter).is_matrix
 
@@ -67,7 +67,7 @@ def decayed(model: Any) -> Any:
     return jax.tree.map(
         lambda parameter: jax.tree.map(lambda _: is_decayed(parameter), parameter),
         model,
-        is_leaf=lambda x: isinstance(x, nnx.Param),
+        is_leaf=lambda x: isinstance(x, nnx.Variable),
     )
 
 
@@ -98,16 +98,16 @@ def by_name(make: Any) -> optax.GradientTransformation:
 
 
 def elementwise(
-    change: Callable[[nnx.Param, jax.Array, jax.Array], jax.Array],
+    change: Callable[[nnx.Variable, jax.Array, jax.Array], jax.Array],
 ) -> optax.GradientTransformation:
     """Returns a transformation without state: (parameter, its update, its value) to an update."""
 
     def update(updates: Any, params: Any) -> Any:
-        def of_one(parameter: nnx.Param, its_update: nnx.Param) -> Any:
+        def of_one(parameter: nnx.Variable, its_update: nnx.Variable) -> Any:
             return jax.tree.map(lambda u, x: change(parameter, u, x), its_update, parameter)
 
         return jax.tree.map(
-            of_one, params, updates, is_leaf=lambda leaf: isinstance(leaf, nnx.Param)
+            of_one, params, updates, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable)
         )
 
     return optax.stateless(update)
