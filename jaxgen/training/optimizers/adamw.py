@@ -33,11 +33,11 @@ class AdamW:
         )
 
     def build_per_parameter(
-        self, schedule: optax.Schedule, multipliers: Callable[[nnx.Param], Multipliers]
+        self, schedule: optax.Schedule, multipliers: Callable[[nnx.Variable], Multipliers]
     ) -> optax.GradientTransformation:
         """Returns AdamW whose rate, decay and epsilon are multiplied for each parameter."""
 
-        def decay(parameter: nnx.Param) -> float:
+        def decay(parameter: nnx.Variable) -> float:
             factor = multipliers(parameter).weight_decay
             return self.weight_decay * factor if is_decayed(parameter) else 0.0
 

@@ -37,7 +37,7 @@ class PerParameterOptimizer(Protocol):
     """An optimizer whose settings may be multiplied by other factors for each parameter."""
 
     def build_per_parameter(
-        self, schedule: optax.Schedule, multipliers: Callable[[nnx.Param], Multipliers]
+        self, schedule: optax.Schedule, multipliers: Callable[[nnx.Variable], Multipliers]
     ) -> optax.GradientTransformation:
         """Returns the transformation; with multipliers of 1 it is that of `build`."""
         ...

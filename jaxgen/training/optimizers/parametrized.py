@@ -38,7 +38,7 @@ def build_optimizer(
             "method build_per_parameter; use AdamW, or set model.parametrization=None."
         )
 
-    def multipliers(parameter: nnx.Param) -> Multipliers:
+    def multipliers(parameter: nnx.Variable) -> Multipliers:
         axes = parameter.logical_axes
         return parametrization.multipliers(axes, settings.embed_dim, settings.num_layers)
 
