@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 
 from jaxgen.commands.summary import score_lines
-from jaxgen.configuration import load
+from jaxgen.configuration import load, load_recorded
 from jaxgen.evaluation.evaluate import evaluate as evaluate_model
 from jaxgen.process import prepare_process
 from jaxgen.runs.run import restore
@@ -20,15 +20,19 @@ def evaluate(arguments: argparse.Namespace) -> int:
     """Writes evals/STEP.jsonl of a run, or STEP.SUITE.jsonl, and prints the means.
 
     Args:
-      arguments: `run_dir`, `step` or None, `num_examples` or None; `gin_files` and `bindings` of
-        another `evaluation`, such as a suite, or none for the run's own.
+      arguments: `run_dir`, `step` or None, `num_examples` or None, `ema`; `gin_files` and
+        `bindings` of another `evaluation`, such as a suite; without files the bindings change the
+        run's own.
     """
     prepare_process()
     mesh = make_mesh(MeshConfig())
     with jax.set_mesh(mesh):
         restored = restore(arguments.run_dir, mesh, arguments.step, ema=arguments.ema or None)
         settings = restored.config.evaluation
-        if arguments.gin_files or arguments.bindings:
+        if arguments.bindings and not arguments.gin_files:
+            recorded = restored.directory.config_file
+            settings = load_recorded(recorded, bindings=arguments.bindings).evaluation
+        elif arguments.gin_files:
             settings = load(arguments.gin_files, arguments.bindings, root="evaluation")
         if arguments.num_examples is not None:
             settings = dataclasses.replace(settings, num_examples=arguments.num_examples)

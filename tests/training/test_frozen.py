@@ -137,7 +137,10 @@ def test_averages_are_evaluated_and_restored_on_request(tmp_path, capsys):
         capsys.readouterr().err
     )
     assert main(["evaluate", f"--run_dir={tmp_path / 'last'}", "--ema", eight]) == 0
-    assert "00000004.ema.jsonl" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "00000004.ema.jsonl" in printed
+    # A binding without a file changes one setting of the run's own evaluation.
+    assert "(4 instances)" in printed
 
 
 def test_averages_that_are_not_kept_are_not_found(tmp_path):
