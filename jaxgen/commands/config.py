@@ -41,7 +41,7 @@ def diff(arguments: argparse.Namespace) -> int:
         for path in (arguments.first, arguments.second)
     )
     lines = difference(first["run"], second["run"])
-    if {"execution"} <= first.keys() & second.keys():
+    if "execution" in first and "execution" in second:
         found = difference(first["execution"], second["execution"])
         lines += [f"execution.{line}" for line in found]
     for line in lines:
@@ -76,4 +76,5 @@ def _load(path: Sequence[str], gin_files: Sequence[str], bindings: Sequence[str]
     """Returns the "run" of a run directory, or also the "execution" of gin files."""
     if path and Path(path[0]).is_dir():
         return {"run": load_recorded(Path(path[0]) / _OPERATIVE_CONFIG, gin_files, bindings)}
-    return dict(zip(("run", "execution"), load_run([*path, *gin_files], bindings), strict=True))
+    run, execution = load_run([*path, *gin_files], bindings)
+    return {"run": run, "execution": execution}

@@ -35,7 +35,6 @@ from jaxgen.training.config import TrainConfig
 from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.metrics import WindowSums
 from jaxgen.training.program import build_program
-from jaxgen.training.state import state_with
 
 LENGTH = 512
 
@@ -67,7 +66,7 @@ def import_checkpoint(arguments: argparse.Namespace) -> int:
         program = build_program(config.model, config.train, mesh, execution)
         with jax.set_mesh(mesh), Checkpoints(directory.checkpoints) as checkpoints:
             model = load_model(checkpoint, program.layout)
-            state = state_with(model, program.optimizer, config.train.ema_decay is not None)
+            state = program.state_with(model)
             checkpoints.save(0, state, {"step": 0, "window": WindowSums().to_record()})
         record = {"name": config.name, "version": config.version, "finished": False}
         record |= {"fingerprint": fingerprint(config), "imported_from": str(checkpoint.folder)}

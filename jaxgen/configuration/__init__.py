@@ -72,7 +72,7 @@ def load(
     names = available(_or_registered(table), lines.imports)
     executed = _executed(root, names)
     if executed and not beside:
-        _refuse_unheard(read_files([], bindings).bindings)
+        _refuse_unheard(lines.bindings[len(lines.bindings) - len(bindings) :])
     return build(lines.bindings, (root, *beside, *executed), names)[0]
 
 
@@ -95,12 +95,11 @@ def load_text(
     root: str = "run",
     table: Table | None = None,
     source: str = "text",
-    beside: Sequence[str] = (),
 ) -> Any:
     """Loads as `load` does, from text; `source` names it in errors."""
     lines = read_text(text, bindings, source)
     names = available(_or_registered(table), lines.imports)
-    return build(lines.bindings, (root, *beside, *_executed(root, names)), names)[0]
+    return build(lines.bindings, (root, *_executed(root, names)), names)[0]
 
 
 def load_recorded(

@@ -15,7 +15,7 @@ from jaxgen.runs.checkpoints import Checkpoints, flatten
 from jaxgen.training.optimizers.parametrized import build_optimizer
 from jaxgen.training.program import Program
 from jaxgen.runs.run_directory import RunDirectory
-from jaxgen.training.state import TrainState, state_with
+from jaxgen.training.state import TrainState
 
 
 def parent_of(config: RunConfig, directory: RunDirectory) -> RunDirectory | None:
@@ -65,7 +65,7 @@ class Parent:
             leaves = jax.tree.leaves(checkpoints.restore(saved.abstract_state())[0].model)
         # The structure is the child's: settings such as dropout are its own.
         model = jax.tree.unflatten(jax.tree.structure(program.abstract_state().model), leaves)
-        return state_with(model, program.optimizer, program.train.ema_decay is not None)
+        return program.state_with(model)
 
 
 def open_parent(config: RunConfig, directory: RunDirectory, program: Program) -> Parent | None:

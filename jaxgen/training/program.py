@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from flax import nnx
 
 from jaxgen.errors import ConfigError
 from jaxgen.models.base import ModelConfig, check_model_fits
@@ -18,7 +19,7 @@ from jaxgen.training.durations import DurationLike, parse_duration
 from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.loading import check_batch_fits
 from jaxgen.training.optimizers.parametrized import build_optimizer
-from jaxgen.training.state import TrainState, initial_state
+from jaxgen.training.state import TrainState, state_with
 from jaxgen.training.step import StepMetrics, make_train_step
 
 
@@ -58,6 +59,10 @@ class Program:
         with jax.set_mesh(self.mesh):
             return jax.jit(self._initial_state)()
 
+    def state_with(self, model: Any) -> TrainState:
+        """Returns the state before the first step, of parameters that are there."""
+        return state_with(model, self.optimizer, self.train.ema_decay is not None)
+
     def abstract_state(self) -> TrainState:
         """Returns the state's shapes, types and layouts on the mesh's devices."""
 
@@ -85,8 +90,7 @@ class Program:
         )
 
     def _initial_state(self) -> TrainState:
-        train, has_ema = self.train, self.train.ema_decay is not None
-        return initial_state(self.model, self.optimizer, self.layout, train.seed, has_ema)
+        return self.state_with(self.model.build(nnx.Rngs(params=self.train.seed), self.layout))
 
 
 def build_program(

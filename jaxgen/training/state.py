@@ -72,13 +72,12 @@ def initial_state(
     optimizer: optax.GradientTransformation,
     layout: Layout,
     seed: int | jax.Array,
-    has_ema: bool = False,
 ) -> TrainState:
     """Returns the state before the first step; under `jax.jit` and a mesh it is made in place.
 
     `seed` is a number, or a key where it is an argument of the jitted function.
     """
-    return state_with(config.build(nnx.Rngs(params=seed), layout), optimizer, has_ema)
+    return state_with(config.build(nnx.Rngs(params=seed), layout), optimizer)
 
 
 def state_with(

@@ -115,7 +115,7 @@ def make_train_step(
 
 def _moved(ema: Any, parameters: Any, step: jax.Array, decay: float | None) -> Any:
     """Returns the averages after a step; early ones forget their beginning faster."""
-    if ema is None or decay is None:
+    if decay is None:
         return ema
     kept = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
     return jax.tree.map(lambda mean, new: kept * mean + (1 - kept) * new, ema, parameters)

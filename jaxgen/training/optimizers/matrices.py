@@ -15,7 +15,7 @@ import jax
 import optax
 from flax import nnx
 
-from jaxgen.models.parameters import named_parameters
+from jaxgen.models.parameters import is_variable, named_parameters
 
 STACKED = ("layers", "experts")
 Arrays = dict[str, jax.Array]
@@ -67,7 +67,7 @@ def decayed(model: Any) -> Any:
     return jax.tree.map(
         lambda parameter: jax.tree.map(lambda _: is_decayed(parameter), parameter),
         model,
-        is_leaf=lambda x: isinstance(x, nnx.Variable),
+        is_leaf=is_variable,
     )
 
 
@@ -106,8 +106,6 @@ def elementwise(
         def of_one(parameter: nnx.Variable, its_update: nnx.Variable) -> Any:
             return jax.tree.map(lambda u, x: change(parameter, u, x), its_update, parameter)
 
-        return jax.tree.map(
-            of_one, params, updates, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable)
-        )
+        return jax.tree.map(of_one, params, updates, is_leaf=is_variable)
 
     return optax.stateless(update)
