@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from jaxgen.laws.errors import LawError
 from jaxgen.laws.frontier import Frontier
-from jaxgen.laws.isoflop import weighted_line
+from jaxgen.laws.lines import weighted_line
 from jaxgen.laws.resampling import bootstrap_weights
 from jaxgen.laws.table import Table
 from jaxgen.laws.token_flops import token_flops_of

@@ -50,7 +50,20 @@ class Optimum:
     is_extrapolated: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
+class BestLoss:
+    """The loss of the best models is L*(C) = floor + coefficient / C^exponent."""
+
+    floor: float
+    coefficient: float
+    exponent: float
+
+    def at(self, flops: ArrayLike) -> np.ndarray:
+        """Returns L* [budgets] of FLOPs [budgets]."""
+        return self.floor + self.coefficient * np.asarray(flops, float) ** -self.exponent
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Frontier:
     """A frontier is N* = exp(log_size) C^exponent with D* = C / (a token's FLOPs at N*).
 
@@ -62,6 +75,8 @@ class Frontier:
       exponent_draws: [bootstraps].
       token_flops: FLOPs of a token by size.
       largest_flops: the largest compute among the runs fitted.
+      best_loss: L*(C); None where the approach does not say.
+      warnings: why not to trust it, a sentence each.
     """
 
     name: str
@@ -71,6 +86,18 @@ class Frontier:
     exponent_draws: np.ndarray
     token_flops: TokenFlops
     largest_flops: float
+    best_loss: BestLoss | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def coefficient(self) -> float:
+        """Returns G of N* = G C^a."""
+        return float(np.exp(self.log_size))
+
+    @property
+    def tokens_coefficient(self) -> float:
+        """Returns the factor of D* = factor * C^b."""
+        return float(1 / self.token_flops.of(np.exp(self.log_size)))
 
     @property
     def tokens_exponent(self) -> float:
@@ -122,6 +149,8 @@ class Frontier:
         loss, loss_draws = np.full(len(flops), np.nan), np.zeros((0, len(flops)))
         if losses is not None:
             loss = losses(sizes, tokens)
+        elif self.best_loss is not None:
+            loss = self.best_loss.at(flops)
         if losses_of_draws is not None:
             loss_draws = losses_of_draws(size_draws, token_draws)
         return Optimum(

@@ -17,6 +17,9 @@ from jaxgen.laws.errors import LawError
 FLOPS_PER_PARAMETER_AND_TOKEN = 6.0
 """Forward and backward pass of a dense model (Kaplan et al., 2001.08361)."""
 
+SAME = 1e-9
+"""Relative range of values that are one, but for rounding."""
+
 Columns = Mapping[str, np.ndarray]
 
 
@@ -149,6 +152,15 @@ def check_positive(name: str, values: np.ndarray) -> None:
         row = int(np.argmax(wrong))
         raise LawError(
             f"{name}[{row}]={values[row]} must be positive and finite; drop or correct the row."
+        )
+
+
+def check_varies(name: str, values: np.ndarray) -> None:
+    """Raises a LawError if all values are one, up to rounding."""
+    if len(values) and np.ptp(values) <= SAME * np.max(np.abs(values)):
+        raise LawError(
+            f"{name} is {float(values[0]):.6g} in all {len(values)} rows, so no law can be fitted "
+            "to it; is it the right column?"
         )
 
 

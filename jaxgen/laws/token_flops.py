@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxgen.laws.table import FLOPS_PER_PARAMETER_AND_TOKEN, Table
+from jaxgen.laws.table import FLOPS_PER_PARAMETER_AND_TOKEN, Columns, Table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +32,30 @@ class TokenFlops:
 SIX_N = TokenFlops()
 
 
+EXACT = 1e-9
+"""Relative error up to which FLOPs are 6ND, but for rounding."""
+
+
 def token_flops_of(table: Table) -> TokenFlops:
     """Fits the cost to runs by least squares of logarithms; proportional to N for a single size."""
-    per_token = table.flops / table.tokens
-    if len(np.unique(table.parameters)) < 2:
-        return TokenFlops(float(np.median(per_token / table.parameters)))
-    logs = np.log(table.parameters)
+    return token_flops_of_columns(table.columns)
+
+
+def token_flops_of_columns(columns: Columns) -> TokenFlops:
+    """Returns the same of columns `parameters`, `tokens` and `flops`; 6N where one is missing."""
+    if not {"parameters", "tokens", "flops"} <= set(columns):
+        return SIX_N
+    sizes, per_token = columns["parameters"], columns["flops"] / columns["tokens"]
+    if np.all(np.abs(per_token / SIX_N.of(sizes) - 1) < EXACT):
+        return SIX_N
+    if len(np.unique(sizes)) < 2:
+        return TokenFlops(float(np.median(per_token / sizes)))
+    logs = np.log(sizes)
     exponent, constant = np.polyfit(logs - logs.mean(), np.log(per_token), 1)
     return TokenFlops(float(np.exp(constant - exponent * logs.mean())), float(exponent))
+
+
+def worst_cost(table: Table) -> float:
+    """Returns the largest relative error of a table's `TokenFlops` for any of its runs."""
+    of_cost = token_flops_of(table).of(table.parameters)
+    return float(np.max(np.abs(table.flops / table.tokens / of_cost - 1)))

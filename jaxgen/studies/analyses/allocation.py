@@ -24,8 +24,8 @@ from jaxgen.laws import (
     fit_isoflop,
     token_flops_of,
 )
-from jaxgen.laws.isoflop import GAP
-from jaxgen.laws.minima import CURVES, LEAST_SIZES, same_sizes
+from jaxgen.laws.budgets import group_by_compute
+from jaxgen.laws.minima import CURVES, LEAST_SIZES
 from jaxgen.studies.analyses.allocation_plots import present
 from jaxgen.studies.analyses.approaches import compare_approaches
 from jaxgen.studies.analyses.base import Analysis
@@ -43,8 +43,9 @@ METHOD = (
     "The best size of a budget is found in two ways (Hoffmann et al., 2203.15556). Approach 2 fits "
     "a parabola of log loss over log parameters to the runs of each budget, and a power law to the "
     "minima. Approach 3 minimises the fitted law of all runs at a fixed cost. The intervals of "
-    "approach 2 come from noise as large as the scatter about the parabolas, those of approach 3 "
-    "from bootstraps over runs; neither covers the error of a curve or law of the wrong form."
+    "approach 2 come from noise as large as the scatter about the parabolas, and wider where the "
+    "minima scatter more than that explains; those of approach 3 come from bootstraps over runs. "
+    "Neither covers the error of a curve or law of the wrong form."
 )
 
 
@@ -54,7 +55,8 @@ def analyse_allocations(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
     Returns:
       For each: "mixture", "kind", "runs" (how many); and "why_not", or "token_flops" (what a token
       costs), "budgets" (of equal compute: points, parabola and minimum, or why it is "dropped"),
-      "approaches" (exponents with intervals, "optima" at some budgets, "line"; or "why_not") and
+      "approaches" (exponents with intervals, "warnings", "optima" at some budgets, "line", those of
+      budgets also "grouping", "weights" and "scatter"; or "why_not") and
       "agreement" (None, or whether approaches 2 and 3 agree, in a sentence).
     """
     found = []
@@ -68,27 +70,27 @@ def analyse_allocations(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
 
 
 def _allocation(table: Table) -> dict[str, Any]:
-    groups = equal_compute(table)
+    count = _count_budgets(table)
     choice = _chinchilla(table)
-    if len(groups) < 2 and choice is None:
+    if count < 2 and choice is None:
         raise StudyError(
             "The best size of a budget cannot be estimated: that takes two compute budgets with "
             f"runs of {LEAST_SIZES} sizes each, or sizes and tokens that vary independently."
         )
     budgets: list[dict[str, Any]] = []
     approaches = []
-    if len(groups) >= 2:
-        middles = [_middle(table.flops[group]) for group in groups]
+    if count >= 2:
         for curve in CURVES:
             name = {"approach": 2, "name": f"minima of budgets, {curve}"}
             try:
-                fit = fit_isoflop(table, curve, budgets=middles)
+                fit = fit_isoflop(table, curve)
             except LawError as error:
                 approaches.append(name | {"why_not": str(error)})
                 continue
-            approaches.append(name | _approach(fit.frontier, table) | {"scatter": fit.scatter})
+            how = {"grouping": fit.grouping, "weights": fit.weights, "scatter": fit.scatter}
+            approaches.append(name | _approach(fit.frontier, table) | how)
             if curve == DRAWN:
-                budgets = _budgets(fit, table, groups)
+                budgets = _budgets(fit, table)
     if choice is not None:
         fit = choice.fit(table)
         cost = token_flops_of(table)
@@ -118,29 +120,20 @@ def _chinchilla(table: Table) -> LawChoice | None:
     return choice if choice.form == "chinchilla" else None
 
 
-def equal_compute(table: Table) -> list[np.ndarray]:
-    """Returns the rows of each budget that runs of several sizes share, by rising compute."""
-    logs = np.log(table.flops)
-    order = np.argsort(logs, kind="stable")
-    groups = np.split(order, np.flatnonzero(np.diff(logs[order]) > GAP) + 1)
-    return [
-        group
-        for group in groups
-        # Runs a little apart each may make a chain from one budget to another.
-        if np.ptp(logs[group]) <= GAP
-        and len(np.unique(same_sizes(np.log(table.parameters[group])))) >= LEAST_SIZES
-    ]
+def _count_budgets(table: Table) -> int:
+    """Returns how many budgets of equal compute runs of several sizes share."""
+    try:
+        return len(group_by_compute(table).rows)
+    except LawError:
+        return 0
 
 
-def _middle(flops: np.ndarray) -> float:
-    return float(np.sqrt(flops.min() * flops.max()))
-
-
-def _budgets(fit: IsoFlop, table: Table, groups: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+def _budgets(fit: IsoFlop, table: Table) -> list[dict[str, Any]]:
     """Returns each budget's runs, curve and minimum."""
     found = []
     names = table.runs if table.runs is not None else np.arange(len(table))
-    for budget, group in zip(fit.budgets, groups, strict=True):
+    for budget in fit.budgets:
+        group = budget.rows
         sizes = table.parameters[group]
         curve = np.polynomial.Polynomial.fit(np.log(sizes), np.log(table.loss[group]), 2)
         x = np.geomspace(sizes.min(), sizes.max(), LINE_POINTS)
@@ -181,6 +174,7 @@ def _approach(frontier: Frontier, table: Table, optimum: Any = None) -> dict[str
     x = np.geomspace(least, max(BEYOND) * largest, LINE_POINTS)
     line: Optimum = optimum(x)
     return {
+        "warnings": frontier.warnings,
         "exponent": frontier.exponent,
         "exponent_interval": frontier.exponent_interval(LEVEL),
         "tokens_exponent": frontier.tokens_exponent,

@@ -38,6 +38,10 @@ from jaxgen.studies.plots import (
     points,
 )
 
+WEIGHTS = {
+    "equal": "All budgets weigh the same.",
+    "variance": "Budgets weigh by one over the variance of their best size.",
+}
 SIX_N = 0.05
 """Relative error up to which a token's FLOPs count as 6N."""
 
@@ -59,6 +63,7 @@ def _ladder_blocks(tree: Tree, found: dict[str, Any]) -> Sequence[Block]:
     blocks: list[Block] = [Sentence(_summary(one)) for one in shown]
     if agreement := found["agreement"]:
         blocks.append(Sentence(agreement["sentence"], "" if agreement["is_agreed"] else "bad"))
+    blocks += [Sentence(text, "bad") for one in shown for text in _warnings(one)]
     profiles = [_profiles(found)] if found["budgets"] else []
     figure = Figure((*profiles, _sizes(found, shown)), figure_name(tree, "allocation", found))
     level = percent(found["level"])
@@ -93,6 +98,10 @@ def _ladder_blocks(tree: Tree, found: dict[str, Any]) -> Sequence[Block]:
     return blocks
 
 
+def _warnings(one: dict[str, Any]) -> list[str]:
+    return [f"Approach {one['approach']}: {text}" for text in one["warnings"]]
+
+
 def _summary(one: dict[str, Any]) -> str:
     optima = one["optima"]
     last = [
@@ -107,10 +116,11 @@ def _summary(one: dict[str, Any]) -> str:
         f"({between_counts(best['tokens_interval'])})"
         for best in last
     )
+    how = f" {one['grouping']} {WEIGHTS[one['weights']]}" if "grouping" in one else ""
     return (
         f"By {one['name']} (approach {one['approach']}), N* grows as C^{number(one['exponent'])} "
         f"({between(one['exponent_interval'])}) and D* as C^{number(one['tokens_exponent'])} "
-        f"({between(one['tokens_exponent_interval'])}): {bought}."
+        f"({between(one['tokens_exponent_interval'])}): {bought}.{how}"
     )
 
 
