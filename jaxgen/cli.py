@@ -162,6 +162,10 @@ def _parser() -> argparse.ArgumentParser:
         "--from", required=True, dest="source", metavar="DIR", help="folder of the checkpoint"
     )
     imported.add_argument("--output", required=True, help="directory of the new run")
+    imported.add_argument(
+        "--ignore_keys", type=lambda text: tuple(text.split(",")), default=(), metavar="KEY,KEY",
+        help="keys of config.json that jaxgen does not know and that change nothing",
+    )  # fmt: skip
     imported.set_defaults(function=("interchange", "import_checkpoint"))
 
     export = commands.add_parser("export", help="write a checkpoint of a run for Hugging Face")

@@ -48,9 +48,9 @@ def import_checkpoint(arguments: argparse.Namespace) -> int:
     flags the data is the embedded prose, which is enough to generate and to try things out.
 
     Args:
-      arguments: `source`, `output`, `gin_files` and `bindings`.
+      arguments: `source`, `ignore_keys`, `output`, `gin_files` and `bindings`.
     """
-    checkpoint = open_checkpoint(arguments.source)
+    checkpoint = open_checkpoint(arguments.source, arguments.ignore_keys)
     directory = RunDirectory(arguments.output)
     if directory.path.exists():
         raise InterchangeError(f"{directory.path} exists; import to a folder that does not.")

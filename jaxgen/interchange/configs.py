@@ -12,6 +12,7 @@ from typing import Any
 
 from jaxgen.errors import ConfigError, InterchangeError
 from jaxgen.interchange.entries import REQUIRED, Field, get_field
+from jaxgen.interchange.harmless import check_keys
 from jaxgen.interchange.tables import Family, Values
 from jaxgen.interchange.windows import layers_in_order
 from jaxgen.models.block_config import LatentConfig
@@ -22,15 +23,6 @@ from jaxgen.ops.moe_config import MoEConfig
 
 PARTS = {"moe": MoEConfig, "latent": LatentConfig, "position_bias": RelativeBias}
 BIAS_GROUPS: tuple[BiasGroup, ...] = ("qkv", "attention_out", "feed_forward", "norm", "logits")
-INERT = (
-    "_name_or_path", "architectures", "auto_map", "bos_token_id", "chunk_size_feed_forward",
-    "classifier_dropout", "dtype", "eos_token_id", "finetuning_task", "gradient_checkpointing",
-    "id2label", "initializer_range", "label2id", "model_type", "output_attentions",
-    "output_hidden_states", "pad_token_id", "prefix", "problem_type", "return_dict",
-    "sep_token_id", "task_specific_params", "torch_dtype", "torchscript", "transformers_version",
-    "unk_token_id", "use_cache",
-)  # fmt: skip
-"""Keys that no model's computation depends on, or that are read elsewhere."""
 OF_TRAINING = (
     "initialization", "dropout", "attention_dropout", "feed_forward_dropout",
     "compute_dtype", "card",
@@ -59,27 +51,26 @@ def find_family(families: tuple[Family, ...], values: Values) -> Family:
     )
 
 
-def read_config(family: Family, values: Values) -> TransformerConfig:
+def read_config(
+    family: Family, values: Values, ignored: tuple[str, ...] = ()
+) -> TransformerConfig:
     """Returns the configuration that a config.json describes.
 
+    Args:
+      family: whose table reads it.
+      values: config.json.
+      ignored: keys that a user says change nothing.
+
     Raises:
-      InterchangeError: naming a key, its value and what is supported, for every key that is not
-        known to be without effect.
+      InterchangeError: naming the keys that are not known to be without effect, or one whose value
+        is not supported.
     """
     if values.get("quantization_config") is not None:
         raise InterchangeError(
             "config.json has a quantization_config: the tensors are quantised, which jaxgen does "
             "not read. Export the checkpoint as bfloat16 first and remove the key."
         )
-    known = {*INERT, *family.inert, *family.written}
-    known |= {key for entry in family.entries for key in entry.keys}
-    for key, value in values.items():
-        if key not in known and value is not None:
-            raise InterchangeError(
-                f"config.json says {key}={value!r}, which jaxgen does not know for {family.name}. "
-                "If it changes nothing of what the model computes, remove the key; otherwise the "
-                "model cannot be imported."
-            )
+    check_keys(family, values, ignored)
     fields = dict(family.constants)
     for entry in family.entries:
         fields |= entry.read(values)

@@ -33,7 +33,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
       InterchangeError: if it cannot be read or is no object.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InterchangeError(f"{path} cannot be read ({error.strerror}).") from error
     except ValueError as error:

@@ -50,8 +50,8 @@ class Checkpoint:
     config: TransformerConfig
 
 
-def open_checkpoint(folder: str | os.PathLike) -> Checkpoint:
-    """Reads the config.json of a folder.
+def open_checkpoint(folder: str | os.PathLike, ignored: tuple[str, ...] = ()) -> Checkpoint:
+    """Reads the config.json of a folder, but for keys that a user says change nothing.
 
     Raises:
       InterchangeError: if there is no config.json, or it says something unsupported.
@@ -59,7 +59,7 @@ def open_checkpoint(folder: str | os.PathLike) -> Checkpoint:
     folder = pathlib.Path(folder).expanduser()
     values = read_json(folder / CONFIG)
     family = find_family(FAMILIES, values)
-    return Checkpoint(folder, values, family, read_config(family, values))
+    return Checkpoint(folder, values, family, read_config(family, values, ignored))
 
 
 def load_model(checkpoint: Checkpoint, layout: Layout = Layout()) -> Transformer:

@@ -42,7 +42,11 @@ def refusal(error):
          ["rope_scaling.short=[1]", "factor"]),
         ("llama", {"rope_scaling": {"type": "linear"}}, ["rope_scaling.factor=None", "float"]),
         ("llama", {"hidden_act": "gelu_fast"}, ["hidden_act='gelu_fast'", "'silu'", "'relu'"]),
-        ("llama", {"residual_multiplier": 0.2}, ["residual_multiplier=0.2", "remove the key"]),
+        ("llama", {"residual_multiplier": 0.2}, ["residual_multiplier=0.2", "--ignore_keys=residual_multiplier"]),
+        ("llama", {"residual_multiplier": 0.2, "rope_interleaved": True, "strange": [1]},
+         ["residual_multiplier=0.2, rope_interleaved=True, strange=[1]", "they change nothing",
+          "--ignore_keys=residual_multiplier,rope_interleaved,strange"]),
+        ("llama", {"layer_types": ["sliding_attention"] * 2}, ["layer_types=['sliding_att"]),
         ("llama", {"hidden_size": "64"}, ["hidden_size='64'", "int"]),
         ("llama", {"hidden_size": None}, ["lacks 'hidden_size'"]),
         ("llama", {"num_attention_heads": 5}, ["does not make a model"]),
@@ -70,6 +74,31 @@ def test_an_unknown_feature_of_config_json(name, changes, words):
         read(name, **changes)
     for word in words:
         assert word in refusal(error)
+
+
+HARMLESS = {
+    "is_llama_config": True, "rope_interleaved": False, "transformers.js_config": {"dtype": "q4"},
+    "unsloth_fixed": True, "_num_labels": 2, "max_sequence_length": 2048, "do_sample": True,
+    "temperature": 0.6, "layer_types": ["full_attention"] * 2, "image_token_id": 5,
+    "_attn_implementation_autoset": True, "pruned_heads": {}, "use_bfloat16": False,
+}  # fmt: skip
+"""Keys of published files, with the values they have there."""
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "bert", "mixtral", "deepseek_v3", "gemma2"])
+def test_keys_without_effect_are_known_in_every_family(name):
+    keys = {key: value for key, value in HARMLESS.items() if key != "layer_types"}
+    assert read(name, **keys) == read(name)
+
+
+def test_a_user_may_say_that_a_key_changes_nothing(tmp_path):
+    values = CONFIGS["llama"] | HARMLESS | {"residual_multiplier": 0.2}
+    text = "\ufeff" + json.dumps(values)  # Written on Windows, with a byte-order mark.
+    (tmp_path / "config.json").write_text(text, encoding="utf-8")
+    assert open_checkpoint(tmp_path, ("residual_multiplier",)).config == read("llama")
+    for key, words in (("hidden_size", "by which llama models differ"), ("no", "does not have")):
+        with pytest.raises(InterchangeError, match=words):
+            open_checkpoint(tmp_path, ("residual_multiplier", key))
 
 
 LINEAR_ROPE = (LayerConfig(rope=Rope(scaling=RopeScaling("ntk", 2.0))),)
