@@ -17,6 +17,7 @@ from jaxgen.data.mixtures import Mixture
 from jaxgen.data.protocols import Denoising
 from jaxgen.data.tasks import Task
 from jaxgen.errors import InterchangeError
+from jaxgen.interchange.configs import write_config
 from jaxgen.interchange.exporting import choose_family, export_model
 from jaxgen.interchange.files import TOKENIZER
 from jaxgen.interchange.importing import Checkpoint, load_model, open_checkpoint
@@ -93,7 +94,8 @@ def export_checkpoint(arguments: argparse.Namespace) -> int:
         family = choose_family(restored.transformer, arguments.family)
         if restored.transformer.has_encoder:
             more["decoder_start_token_id"] = more["bos_token_id"]
-        if "max_position_embeddings" in family.inert:
+        written = write_config(family, restored.transformer)
+        if "max_position_embeddings" in family.inert and "max_position_embeddings" not in written:
             more["max_position_embeddings"] = restored.config.train.length
         export_model(
             restored.model,

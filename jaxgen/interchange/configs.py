@@ -23,6 +23,12 @@ from jaxgen.ops.moe_config import MoEConfig
 
 PARTS = {"moe": MoEConfig, "latent": LatentConfig, "position_bias": RelativeBias}
 BIAS_GROUPS: tuple[BiasGroup, ...] = ("qkv", "attention_out", "feed_forward", "norm", "logits")
+RECURRENT = (
+    "bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba", "kimi_linear", "lfm2",
+    "lfm2_moe", "mamba", "mamba2", "minimax", "nemotron_h", "olmo_hybrid", "qwen3_next",
+    "recurrent_gemma", "rwkv", "rwkv5", "rwkv6", "rwkv7", "xlstm", "zamba", "zamba2",
+)  # fmt: skip
+"""Model types with state-space, linear-attention or convolutional layers."""
 OF_TRAINING = (
     "initialization", "dropout", "attention_dropout", "feed_forward_dropout",
     "compute_dtype", "card",
@@ -44,6 +50,11 @@ def find_family(families: tuple[Family, ...], values: Values) -> Family:
         named = not architectures or architectures[0] in family.architectures
         if named and values.get("model_type") in family.model_types and family.accepts(values):
             return family
+    if values.get("model_type") in RECURRENT:
+        raise InterchangeError(
+            f"{(architectures or [values['model_type']])[0]} is recurrent, at least in part; "
+            "jaxgen has transformers only, and does not read it."
+        )
     known = sorted({name for family in families for name in family.architectures})
     raise InterchangeError(
         f"config.json says model_type={values.get('model_type')!r}, architectures="
@@ -51,9 +62,7 @@ def find_family(families: tuple[Family, ...], values: Values) -> Family:
     )
 
 
-def read_config(
-    family: Family, values: Values, ignored: tuple[str, ...] = ()
-) -> TransformerConfig:
+def read_config(family: Family, values: Values, ignored: tuple[str, ...] = ()) -> TransformerConfig:
     """Returns the configuration that a config.json describes.
 
     Args:

@@ -17,8 +17,10 @@ ACTIVATIONS = {
     "swish": "silu",
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu": "relu",
+    "relu2": "relu2",
 }
 
 
@@ -90,10 +92,11 @@ class Fixed:
 
 @dataclasses.dataclass(frozen=True)
 class Biases:
-    """A switch for the biases of some groups."""
+    """A switch for the biases of some groups, and what it is where config.json lacks it."""
 
     key: str
     groups: tuple[BiasGroup, ...]
+    default: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -101,7 +104,8 @@ class Biases:
 
     def read(self, values: Values) -> dict[str, Any]:
         """Returns whether the groups have biases."""
-        has = checked(self.key, values.get(self.key) or False, (bool,))
+        found = values.get(self.key)
+        has = checked(self.key, self.default if found is None else found, (bool,))
         return {f"biases.{group}": has for group in self.groups}
 
     def write(self, config: TransformerConfig) -> dict[str, Any]:

@@ -117,12 +117,11 @@ def _load(
 ) -> jax.Array:
     """Returns one parameter, laid out on the mesh."""
     blocks: dict[tuple[Range, ...], np.ndarray] = {}
+    shape = placed.shapes[part]
 
     def block_of(index: tuple[slice, ...] | None) -> np.ndarray:
-        slices = (slice(None),) * len(placed.shape) if index is None else index
-        ranges = tuple(
-            piece.indices(size)[:2] for piece, size in zip(slices, placed.shape, strict=True)
-        )
+        slices = (slice(None),) * len(shape) if index is None else index
+        ranges = tuple(piece.indices(size)[:2] for piece, size in zip(slices, shape, strict=True))
         # Replicas ask for the same block.
         if ranges not in blocks:
             blocks[ranges] = _read_block(files, placed, part, ranges, abstract.dtype)
@@ -134,7 +133,7 @@ def _load(
     elif isinstance(sharding, jax.NamedSharding):
         # Abstract shapes know the mesh's axes, not its devices.
         sharding = jax.NamedSharding(jax.sharding.get_mesh(), sharding.spec)
-    return jax.make_array_from_callback(placed.shape, sharding, block_of)
+    return jax.make_array_from_callback(shape, sharding, block_of)
 
 
 def _read_block(

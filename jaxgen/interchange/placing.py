@@ -21,22 +21,22 @@ class Placement:
 
     Attributes:
       names: the parameters', in the order of the row's "part".
-      shape: of each of them: [layers,] [experts,] and the row's axes.
+      shapes: theirs, each [layers,] [experts,] and the row's axes.
       row: of the family's table.
       prefix: the beginning of the tensors' names, with "{layer}" if there are layers.
       layers: the layers along the first axis; empty outside of a stack.
     """
 
     names: tuple[str, ...]
-    shape: Shape
+    shapes: tuple[Shape, ...]
     row: TensorRow
     prefix: str = ""
     layers: tuple[int, ...] = ()
 
     @property
-    def inner_shape(self) -> Shape:
-        """Returns a parameter's shape in one layer and one expert."""
-        return self.shape[self.num_outer :]
+    def inner_shapes(self) -> tuple[Shape, ...]:
+        """Returns the parameters' shapes in one layer and one expert."""
+        return tuple(shape[self.num_outer :] for shape in self.shapes)
 
     @property
     def num_outer(self) -> int:
@@ -46,11 +46,11 @@ class Placement:
     @property
     def tensor_shape(self) -> Shape:
         """Returns the shape of each tensor in the file."""
-        return self.row.layout.file_shape(self.inner_shape, len(self.names))
+        return self.row.layout.file_shape(self.inner_shapes)
 
     def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Yields each tensor's name, and its index along the outer axes."""
-        for place in np.ndindex(*self.shape[: self.num_outer]):
+        for place in np.ndindex(*self.shapes[0][: self.num_outer]):
             yield self.tensor_name(place), place
 
     def tensor_name(self, place: Sequence[int]) -> str:
@@ -61,7 +61,7 @@ class Placement:
 
     def read(self, fetch: Fetch, ranges: Sequence[Range], part: int) -> np.ndarray:
         """Returns a block of one parameter in one layer and expert; `fetch` reads its tensor."""
-        return self.row.layout.read(fetch, self.inner_shape, ranges, part, len(self.names))
+        return self.row.layout.read(fetch, self.inner_shapes, ranges, part)
 
 
 def place(
@@ -106,8 +106,8 @@ def _take(
     """Yields placements of the rows whose parameters are still left, and takes these out."""
     for row in rows:
         names = tuple(ours + name for name in row.ours)
-        found = [left[name] for name in names if name in left]
+        found = tuple(left[name] for name in names if name in left)
         if len(found) == len(names) and len(found[0]) == row.num_axes + bool(layers):
-            yield Placement(names, found[0], row, theirs, layers)
+            yield Placement(names, found, row, theirs, layers)
             for name in names:
                 del left[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from jaxgen.models.cache import KeyValue
@@ -116,6 +117,8 @@ class Attention(nnx.Module):
             y = y + gather(bias, x.dtype)
         if norm is not None:
             y = norm(y)
+        if (clip := self.config.qkv_clip) is not None:
+            y = jnp.clip(y, -clip, clip)
         return y.transpose(0, 2, 1, 3)
 
 

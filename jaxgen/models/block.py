@@ -48,7 +48,7 @@ class Block(nnx.Module):
         self.cross_norm = norm(before and is_cross)
         self.cross_attention = Attention(kind, config, rngs, attended_dim) if is_cross else None
         self.cross_post_norm = norm(after and is_cross)
-        self.feed_forward_norm = norm(before and not config.parallel)
+        self.feed_forward_norm = norm(before and (not config.parallel or config.parallel_norms > 1))
         self.feed_forward = (MoE if kind.is_sparse else FeedForward)(config, rngs)
         self.feed_forward_post_norm = norm(after)
 
@@ -77,6 +77,7 @@ class Block(nnx.Module):
         normed = x if self.attention_norm is None else self.attention_norm(x)
         mixed, cached = self.attention(normed, context, cached, key=keys[0])
         if self.config.parallel:
+            normed = normed if self.feed_forward_norm is None else self.feed_forward_norm(x)
             fed, statistics = self.feed_forward.feed(normed, segment_ids, keys[1])
             x = self._add(x, mixed + fed, None, keys[2])
             return report("stream", x), statistics, cached, None
@@ -93,8 +94,8 @@ class Block(nnx.Module):
         return report("stream", x), statistics, cached, cross_cached
 
     def _add(self, x, y, norm, key):
-        if self.config.norm_placement == "post":
-            return norm(x + dropout(y, self.config.dropout, key))
-        y = dropout(y if norm is None else norm(y), self.config.dropout, key)
+        is_post = self.config.norm_placement == "post"
+        y = dropout(y if norm is None or is_post else norm(y), self.config.dropout, key)
         factor = self.config.branch_factor
-        return x + (y if factor == 1 else y * factor)
+        x = x + (y if factor == 1 else y * factor)
+        return x if norm is None or not is_post else norm(x)

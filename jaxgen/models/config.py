@@ -53,11 +53,14 @@ class TransformerConfig(StackConfig):
       encoder: an encoder of its own form instead. One of another width has its own embedding.
       embedding_norm: whether the embedding is normalised.
       embedding_positions: "learned" (needs max_length) or "sinusoidal", added to the embedding.
-      max_length: rows of the learned position table.
+      max_length: learned positions.
+      unused_positions: rows of the table before position 0's, which nothing reads (OPT).
       num_token_types: rows of a table added by the token's type (BERT's segments); 0: none.
       tie_embeddings: whether the logits use the embedding table.
       scale_embeddings: whether embeddings are multiplied by sqrt(embed_dim).
+      embedding_factor: on the token's embedding (Granite).
       scale_logits: whether logits are divided by sqrt(embed_dim).
+      logit_factor: on the logits, before their cap (Granite, Cohere).
       logit_soft_cap: as attention_soft_cap, of the logits.
       output_transform: whether a dense layer, activation and norm precede the logits (BERT).
       pooler: whether there is a dense layer with tanh for a row's first token (BERT).
@@ -70,10 +73,13 @@ class TransformerConfig(StackConfig):
     embedding_norm: bool = False
     embedding_positions: Literal["learned", "sinusoidal"] | None = None
     max_length: int | None = None
+    unused_positions: int = 0
     num_token_types: int = 0
     tie_embeddings: bool = True
     scale_embeddings: bool = False
+    embedding_factor: float = 1.0
     scale_logits: bool = False
+    logit_factor: float = 1.0
     logit_soft_cap: float | None = None
     output_transform: bool = False
     pooler: bool = False

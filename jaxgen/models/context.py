@@ -78,7 +78,8 @@ def make_contexts(
     for rope in (layer.rope for layer in layers):
         if rope is not None and rope not in angles:
             width = config.latent.rope_dim if config.latent else config.width_of_head
-            angles[rope] = rope.angles(queries.positions, width)
+            length = jnp.max(keys.positions, axis=1, keepdims=True) + 1
+            angles[rope] = rope.angles(queries.positions, width, length)
     return {
         layer: AttentionContext(
             AttentionMask(layer.mask, queries, keys, same_tokens),

@@ -66,12 +66,12 @@ def _embedding(config: TransformerConfig, stack: StackConfig) -> tuple[int, int]
     """Returns the tables that a stack reads from, and the norm after them."""
     rows = config.vocab_size + config.num_token_types
     if config.embedding_positions == "learned":
-        rows += config.max_length or 0
+        rows += (config.max_length or 0) + config.unused_positions
     return rows * stack.embed_dim, _norm(stack) if config.embedding_norm else 0
 
 
 def _norm(config: StackConfig) -> int:
-    return config.embed_dim * (2 if config.has_bias("norm") else 1)
+    return config.embed_dim * (config.norm_scale + config.has_bias("norm"))
 
 
 def _stack(config: StackConfig, attended_dim: int | None = None) -> _Matrices:
@@ -83,7 +83,7 @@ def _pieces(config: StackConfig, attended_dim: int | None) -> Iterator[_Matrices
     bias = config.position_bias
     relative = 0 if bias is None else bias.num_rows * config.num_heads
     per_layer = bias is not None and bias.per_layer
-    sublayers = 1 if config.parallel else 2 if attended_dim is None else 3
+    sublayers = config.parallel_norms if config.parallel else 2 if attended_dim is None else 3
     norms = sublayers * (2 if config.norm_placement == "both" else 1) * _norm(config)
     final_norm = 0 if config.norm_placement == "post" else _norm(config)
     yield _Matrices(vectors=final_norm + (0 if per_layer else relative))
@@ -104,14 +104,15 @@ def _attention(config: StackConfig, qk_norm: str | None = None) -> _Matrices:
         weights = 2 * embed * (heads + kv_heads) * width
         vectors = (heads + 2 * kv_heads) * width if config.has_bias("qkv") else 0
         vectors += embed if config.has_bias("attention_out") else 0
-        vectors += {"head": 2 * width, "width": (heads + kv_heads) * width}.get(qk_norm or "", 0)
+        scales = {"head": 2 * width, "width": (heads + kv_heads) * width}.get(qk_norm or "", 0)
+        vectors += scales * config.norm_scale
         return _dense(weights, vectors)
     query_width = heads * (latent.nope_dim + latent.rope_dim)
     rank = latent.query_rank
     weights = embed * query_width if rank is None else rank * (embed + query_width)
     weights += embed * (latent.kv_rank + latent.rope_dim + heads * latent.value_dim)
     weights += latent.kv_rank * heads * (latent.nope_dim + latent.value_dim)
-    return _dense(weights, (rank or 0) + latent.kv_rank)
+    return _dense(weights, ((rank or 0) + latent.kv_rank) * config.norm_scale)
 
 
 def _cross_attention(config: StackConfig, attended_dim: int) -> _Matrices:
@@ -130,7 +131,8 @@ def _mlp(config: StackConfig) -> _Matrices:
 def _experts(config: StackConfig, moe: MoEConfig) -> _Matrices:
     matrices = 3 if (config.gated if moe.gated is None else moe.gated) else 2
     expert = matrices * config.embed_dim * moe.mlp_dim
-    always = config.embed_dim * moe.num_experts + matrices * config.embed_dim * moe.shared_mlp_dim
+    always = moe.num_experts + moe.shared_gate + matrices * moe.shared_mlp_dim
+    always *= config.embed_dim
     visits = Fraction(moe.experts_per_token)
     if moe.router == "expert_choice":
         visits *= Fraction(moe.capacity_factor or 1.0)

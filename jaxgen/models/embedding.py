@@ -25,14 +25,14 @@ class Embedding(nnx.Module):
         self.config = config
         self.stack = stack
 
-        def table(rows: int | None, axis: str | None, is_there: bool = True):
-            shape, start = (rows or 0, stack.embed_dim), stack.initialization.embedding_stddev
+        def table(rows: int, axis: str | None, is_there: bool = True):
+            shape, start = (rows, stack.embed_dim), stack.initialization.embedding_stddev
             axes = (axis, "embed")
             return make_parameter(rngs, shape, axes, normal(start)) if is_there else None
 
         self.table = table(config.vocab_size, "vocab")
         learned = config.embedding_positions == "learned"
-        self.positions = table(config.max_length, None, learned)
+        self.positions = table((config.max_length or 0) + config.unused_positions, None, learned)
         self.types = table(config.num_token_types, None, config.num_token_types > 0)
         self.norm = Norm(stack, rngs) if config.embedding_norm else None
 
@@ -55,8 +55,10 @@ class Embedding(nnx.Module):
         x = rows(self.table, tokens, "vocab")
         if config.scale_embeddings:
             x = x * (stack.embed_dim / stack.width_factor) ** 0.5
+        if config.embedding_factor != 1:
+            x = x * config.embedding_factor
         if self.positions is not None:
-            x = x + rows(self.positions, positions)
+            x = x + rows(self.positions, positions + config.unused_positions)
         if config.embedding_positions == "sinusoidal":
             x = x + sinusoids(positions, stack.embed_dim).astype(dtype)
         if self.types is not None:

@@ -15,6 +15,7 @@ from jaxgen.models.stack_config import StackConfig
 from jaxgen.ops.activations import activation
 from jaxgen.ops.experts import ExpertWeights, SplitOver, run_experts
 from jaxgen.ops.initializers import zeros
+from jaxgen.ops.linear import linear
 from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.ops.routing import RouterStatistics
 from jaxgen.ops.taps import report
@@ -34,20 +35,22 @@ class MoE(nnx.Module):
         self.activation = config.activation
         embed, mlp, experts = config.embed_dim, moe.mlp_dim, moe.num_experts
         gated = config.gated if moe.gated is None else moe.gated
-        up, down = ("experts", "embed", "mlp"), ("experts", "mlp", "embed")
-        start = kernel(config, embed, mlp, up)
-        router = kernel(config, embed, experts, ("embed", None))
-        self.router = make_parameter(rngs, (embed, experts), ("embed", None), router)
-        self.router_bias = (
-            make_parameter(rngs, (experts,), (None,), zeros) if moe.bias_balancing else None
-        )
-        shape = (experts, embed, mlp)
-        self.up = make_parameter(rngs, shape, up, start)
-        self.gate = make_parameter(rngs, shape, up, start) if gated else None
+        up, down, column = ("experts", "embed", "mlp"), ("experts", "mlp", "embed"), ("embed", None)
+
+        def parameter(shape, axes, start, is_there: bool = True) -> Any:
+            return make_parameter(rngs, shape, axes, start) if is_there else None
+
+        self.router = parameter((embed, experts), column, kernel(config, embed, experts, column))
+        self.router_bias = parameter((experts,), (None,), zeros, moe.bias_balancing)
+        shape, start = (experts, embed, mlp), kernel(config, embed, mlp, up)
+        self.up = parameter(shape, up, start)
+        self.gate = parameter(shape, up, start, gated)
         start = kernel(config, mlp, embed, down, into_stream=True)
-        self.down = make_parameter(rngs, (experts, mlp, embed), down, start)
+        self.down = parameter((experts, mlp, embed), down, start)
         shared = moe.shared_mlp_dim
         self.shared = FeedForward(config, rngs, shared, gated) if shared else None
+        start = kernel(config, embed, 1, column)
+        self.shared_gate = parameter((embed, 1), column, start, moe.shared_gate)
 
     def __call__(
         self, x: jax.Array, segment_ids: jax.Array, is_training: bool = False
@@ -63,7 +66,13 @@ class MoE(nnx.Module):
           ShardingError: if experts count the tokens of rows that are split over devices.
         """
         y, statistics = self._routed(x, segment_ids, is_training)
-        y = y if self.shared is None else y + self.shared(x)
+        if self.shared is not None:
+            shared = self.shared(x)
+            if self.shared_gate is not None:
+                gate = gather(self.shared_gate, x.dtype)
+                gate = linear("btd,do->bto", x, gate, spec("batch", "length", None))
+                shared = jax.nn.sigmoid(gate) * shared
+            y = y + shared
         return report("experts", y), statistics
 
     def feed(

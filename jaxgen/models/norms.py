@@ -14,7 +14,7 @@ from jaxgen.ops.taps import report
 
 
 class Norm(nnx.Module):
-    """RMSNorm (1910.07467) or LayerNorm (1607.06450), with a learned scale and perhaps a bias."""
+    """RMSNorm (1910.07467) or LayerNorm (1607.06450), perhaps with a learned scale and a bias."""
 
     def __init__(
         self,
@@ -28,17 +28,19 @@ class Norm(nnx.Module):
         has_bias = shape is None and config.has_bias("norm")
         shape = (config.embed_dim,) if shape is None else shape
         start = zeros if config.norm_unit_offset else ones
-        self.scale = make_parameter(rngs, shape, axes, start)
+        self.num_axes = len(shape)
+        self.scale = make_parameter(rngs, shape, axes, start) if config.norm_scale else None
         self.bias = make_parameter(rngs, shape, axes, zeros) if has_bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Normalises the last axes of `x`, as many as the scale has, in the dtype of `x`."""
-        scale = gather(self.scale, jnp.float32)
+        """Normalises the last axes of `x`, as many as the shape has, in the dtype of `x`."""
         x32 = x.astype(jnp.float32)
         if self.config.norm == "layer":
-            x32 = x32 - jnp.mean(x32, axis=last_axes(scale.ndim), keepdims=True)
-        y = rms_normalise(x32, self.config.norm_epsilon, scale.ndim)
-        y = y * (scale + 1 if self.config.norm_unit_offset else scale)
+            x32 = x32 - jnp.mean(x32, axis=last_axes(self.num_axes), keepdims=True)
+        y = rms_normalise(x32, self.config.norm_epsilon, self.num_axes)
+        if self.scale is not None:
+            scale = gather(self.scale, jnp.float32)
+            y = y * (scale + 1 if self.config.norm_unit_offset else scale)
         if self.bias is not None:
             y = y + gather(self.bias, jnp.float32)
         return report("norm", y.astype(x.dtype))

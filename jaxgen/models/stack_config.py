@@ -48,14 +48,19 @@ class StackConfig:
       norm: "rms" (1910.07467) or "layer" (1607.06450).
       norm_epsilon: added to the variance.
       norm_unit_offset: whether scales are kept as their difference from 1 (Gemma).
+      norm_scale: whether norms have learned scales (OLMo 1 has none).
       norm_placement: where the norms of f in a block stand: "pre": x + f(norm(x)); "post":
         norm(x + f(x)), without a final norm; "output": x + norm(f(x)); "both":
         x + norm(f(norm(x))).
-      parallel: attention and feed-forward read the same norm and are added together (GPT-J, PaLM).
+      parallel: attention and feed-forward read one stream and are added together (GPT-J, PaLM).
+      parallel_norms: of a parallel block: one that both read, or one for each (GPT-NeoX).
+      residual_factor: on what attention and feed-forward add to the stream (Granite).
+      qkv_clip: queries, keys and values are cut off at plus and minus this (OLMo, MPT).
       position_bias: added to attention's logits.
       attention_scale: on attention's logits (None: head_dim^-0.5).
       attention_soft_cap: attention's logits become cap * tanh(logits / cap); None leaves them.
-      activation: of the feed-forward; "gelu" is exact, "gelu_tanh" GPT-2's approximation.
+      activation: of the feed-forward; "gelu" is exact, "gelu_tanh" GPT-2's approximation, "relu2"
+        the square of "relu" (2109.08668).
       gated: whether the feed-forward has a gate, as SwiGLU and GEGLU have (2002.05202).
       biases: the groups of parameters that have biases; those of experts have none.
       moe: the sparse feed-forward of some layers; None: all layers are dense.
@@ -80,12 +85,16 @@ class StackConfig:
     norm: Literal["rms", "layer"] = "rms"
     norm_epsilon: float = 1e-6
     norm_unit_offset: bool = False
+    norm_scale: bool = True
     norm_placement: Literal["pre", "post", "output", "both"] = "pre"
     parallel: bool = False
+    parallel_norms: Literal[1, 2] = 1
+    residual_factor: float = 1.0
+    qkv_clip: float | None = None
     position_bias: PositionBias | None = None
     attention_scale: float | None = None
     attention_soft_cap: float | None = None
-    activation: Literal["silu", "gelu", "gelu_tanh", "relu"] = "silu"
+    activation: Literal["silu", "gelu", "gelu_tanh", "relu", "relu2"] = "silu"
     gated: bool = True
     biases: tuple[BiasGroup, ...] = ()
     moe: MoEConfig | None = None
@@ -119,6 +128,12 @@ class StackConfig:
                     f"rotary positions need an even width, not {rope.width(width)}; set "
                     "model.head_dim or rope.fraction."
                 )
+        if self.parallel_norms > 1 and not self.parallel:
+            raise ConfigError("model.parallel_norms=2 needs model.parallel=True.")
+        if self.qkv_clip is not None and (self.qkv_clip <= 0 or self.latent is not None):
+            raise ConfigError(
+                f"model.qkv_clip={self.qkv_clip} must be positive, and is not of model.latent."
+            )
         if self.parallel and self.norm_placement != "pre":
             raise ConfigError("model.parallel needs model.norm_placement='pre'.")
         for name in ("dropout", "attention_dropout", "feed_forward_dropout"):
@@ -148,7 +163,8 @@ class StackConfig:
     @property
     def branch_factor(self) -> float:
         """The factor on what a block adds to the stream."""
-        return 1 / self.parametrization.depth(self.num_layers) if self.parametrization else 1.0
+        depth = self.parametrization.depth(self.num_layers) if self.parametrization else 1.0
+        return self.residual_factor / depth
 
     @property
     def groups(self) -> tuple[Group, ...]:

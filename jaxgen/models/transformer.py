@@ -155,6 +155,8 @@ class Transformer(nnx.Module):
             hidden = self.transform(hidden)
         if config.scale_logits:
             hidden = hidden * (config.embed_dim / config.width_factor) ** -0.5
+        if config.logit_factor != 1:
+            hidden = hidden * config.logit_factor
         if config.width_factor != 1:
             hidden = hidden / config.width_factor
         encoder_stack = config.encoder_stack

@@ -14,4 +14,5 @@ def activation(kind: str) -> Callable[[jax.Array], jax.Array]:
         "gelu": lambda x: jax.nn.gelu(x, approximate=False),
         "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
         "relu": jax.nn.relu,
+        "relu2": lambda x: jax.nn.relu(x) ** 2,
     }[kind]

@@ -21,6 +21,7 @@ class MoEConfig:
       first: leading layers that are dense, before the counting begins.
       gated: whether experts have a gate; None: as the dense layers have.
       shared_mlp_dim: width of an expert that every token visits; 0: there is none.
+      shared_gate: whether its output is weighted by a sigmoid of the token (Qwen 2).
       router: "top_k": tokens choose experts; "expert_choice": each expert its tokens (2202.09368),
         looking ahead in the row.
       scores: what makes an expert's weight from its logit.
@@ -48,6 +49,7 @@ class MoEConfig:
     first: int = 0
     gated: bool | None = None
     shared_mlp_dim: int = 0
+    shared_gate: bool = False
     router: Literal["top_k", "expert_choice"] = "top_k"
     scores: Literal["softmax", "sigmoid"] = "softmax"
     normalize_top_k: bool = True
@@ -73,6 +75,8 @@ class MoEConfig:
             raise ConfigError(f"moe.every={self.every} must be 1 (all layers sparse) or more.")
         if not 0 <= self.place < self.every:
             raise ConfigError(f"moe.offset={self.offset} must be below moe.every={self.every}.")
+        if self.shared_gate and not self.shared_mlp_dim:
+            raise ConfigError("moe.shared_gate=True needs moe.shared_mlp_dim.")
         if self.num_experts % self.groups or not 1 <= self.groups_per_token <= self.groups:
             raise ConfigError(
                 f"moe.groups={self.groups} must divide moe.num_experts={self.num_experts} and be "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -21,37 +21,65 @@ class RopeScaling:
     Attributes:
       kind: "linear" divides positions (2306.15595); "ntk" raises the base instead; "llama3" divides
         slow frequencies only (Llama 3, 2407.21783); "yarn" does so between two rotation counts
-        (2309.00071).
+        (2309.00071); "dynamic" raises the base in rows longer than `original_length`, the more the
+        longer they are; "longrope" divides each frequency by its own number, in longer rows by
+        another (2402.13753). A row is as long as its last position tells, or the cache it is in.
       factor: by how much.
-      original_length: of the rows first trained on; of "llama3" and "yarn".
+      original_length: of the rows first trained on; of all but "linear" and "ntk".
       low, high: the band of wavelengths or rotations in which the stretch fades in: "llama3" names
         them low and high frequency factors (1, 4), "yarn" beta slow and fast (1, 32).
       magnitude: "yarn" scales cosine and sine by 0.1 * magnitude * ln(factor) + 1, over the same of
-        `logit_magnitude`.
+        `logit_magnitude`; "longrope" scales them by `magnitude` itself.
       logit_magnitude: "yarn" scales attention's logits by the square of the same.
+      truncate: whether the band of "yarn" is rounded to whole frequencies.
+      short, long: of "longrope", a divisor for each frequency, in rows up to `original_length` and
+        in longer ones.
     """
 
-    kind: Literal["linear", "ntk", "llama3", "yarn"]
-    factor: float
+    kind: Literal["linear", "ntk", "llama3", "yarn", "dynamic", "longrope"]
+    factor: float = 1.0
     original_length: int = 0
     low: float = 1.0
     high: float = 4.0
     magnitude: float = 1.0
     logit_magnitude: float = 0.0
+    truncate: bool = True
+    short: tuple[float, ...] = ()
+    long: tuple[float, ...] = ()
 
     def __post_init__(self):
         if self.factor < 1:
             raise ConfigError(f"rope_scaling.factor={self.factor} must be 1 or more.")
-        if self.kind in ("llama3", "yarn") and self.original_length < 1:
+        if self.kind not in ("linear", "ntk") and self.original_length < 1:
             raise ConfigError(f"rope_scaling.kind={self.kind!r} needs original_length.")
 
-    def frequencies(self, dim: int, base: float) -> np.ndarray:
-        """Returns [dim / 2] float64, radians a position."""
+    def frequencies(self, dim: int, base: float, length: Any = None) -> Any:
+        """Returns [dim / 2] float64, radians a position.
+
+        Where the length of rows matters and is given as an array, one axis more than it has.
+        """
+        if self.kind == "longrope" and not len(self.short) == len(self.long) == dim // 2:
+            raise ConfigError(
+                f"rope_scaling.short and long have {len(self.short)} and {len(self.long)} divisors "
+                f"for {dim // 2} frequencies."
+            )
+        if length is not None and self.kind == "dynamic":
+            stretch = jnp.maximum(length / self.original_length, 1.0)
+            grown = base * (self.factor * stretch - (self.factor - 1)) ** (dim / (dim - 2))
+            return grown[..., None] ** jnp.asarray(-np.arange(0, dim, 2) / dim, jnp.float32)
         if self.kind == "ntk":
             return _frequencies(dim, base * self.factor ** (dim / (dim - 2)))
         plain = _frequencies(dim, base)
         if self.kind == "linear":
             return plain / self.factor
+        if self.kind == "dynamic":
+            return plain
+        if self.kind == "longrope":
+            near, far = plain / np.array(self.short), plain / np.array(self.long)
+            if length is None:
+                return near
+            is_longer = length[..., None] > self.original_length
+            return jnp.where(is_longer, far.astype(np.float32), near.astype(np.float32))
         if self.kind == "llama3":
             rotations = self.original_length * plain / (2 * math.pi)
             # Llama 4 Scout has both at 1: a step.
@@ -63,13 +91,17 @@ class RopeScaling:
             wavelength = self.original_length / (rotations * 2 * math.pi)
             return dim * math.log(wavelength) / (2 * math.log(base))
 
-        first = max(math.floor(index_of(self.high)), 0)
-        last = min(math.ceil(index_of(self.low)), dim - 1)
+        first, last = index_of(self.high), index_of(self.low)
+        if self.truncate:
+            first, last = math.floor(first), math.ceil(last)
+        first, last = max(first, 0), min(last, dim - 1)
         slow = np.clip((np.arange(dim // 2) - first) / max(last - first, 0.001), 0, 1)
         return plain * (1 - slow) + plain / self.factor * slow
 
     def magnification(self) -> float:
         """Returns the factor on cosine and sine."""
+        if self.kind == "longrope":
+            return self.magnitude
         return self._growth(self.magnitude) / self._growth(self.logit_magnitude)
 
     def logit_factor(self) -> float:
@@ -100,12 +132,20 @@ class Rope:
         """Returns how much of a head is rotated."""
         return int(head_dim * self.fraction)
 
-    def angles(self, positions: jax.Array, head_dim: int) -> tuple[jax.Array, jax.Array]:
-        """Returns cosine and sine of positions: two float32 [batch, length, width / 2]."""
+    def angles(
+        self, positions: jax.Array, head_dim: int, length: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """Returns cosine and sine of positions: two float32 [batch, length, width / 2].
+
+        Args:
+          positions: [batch, length] int32.
+          head_dim: width of a head.
+          length: [batch, 1], of the rows, which some scalings depend on.
+        """
         dim = self.width(head_dim)
         frequencies, size = _frequencies(dim, self.base), 1.0
         if self.scaling is not None:
-            frequencies = self.scaling.frequencies(dim, self.base)
+            frequencies = self.scaling.frequencies(dim, self.base, length)
             size = self.scaling.magnification()
         angles = positions.astype(jnp.float32)[..., None] * frequencies.astype(np.float32)
         return size * jnp.cos(angles), size * jnp.sin(angles)
@@ -147,13 +187,14 @@ def sinusoids(positions: jax.Array, dim: int) -> jax.Array:
 class LogTemperature:
     """Queries grow with the logarithm of their position, so that far keys stay apart (Llama 4).
 
-    The factor is 1 + scale * ln(1 + floor((position + 1) / floor_length)).
+    The factor is 1 + scale * ln(1 + floor((position + offset) / floor_length)).
     """
 
     scale: float = 0.1
     floor_length: int = 8192
+    offset: int = 1
 
     def factor(self, positions: jax.Array) -> jax.Array:
         """Maps [batch, length] to float32 of the same shape."""
-        steps = jnp.floor((positions.astype(jnp.float32) + 1) / self.floor_length)
+        steps = jnp.floor((positions.astype(jnp.float32) + self.offset) / self.floor_length)
         return 1 + self.scale * jnp.log1p(steps)

@@ -10,7 +10,13 @@ EXCHANGED = {
     "bert": ["bert_pretraining"], "bloom": ["bloom"], "deepseek": ["deepseek_v2", "deepseek_v3"],
     "gemma2": ["gemma2"], "gemma3": ["gemma3"], "gpt2": ["gpt2"], "llama": ["llama"],
     "mixtral": ["mixtral"], "olmo2": ["olmo2"], "qwen3": ["qwen3", "qwen3_moe"], "t5": ["t5"],
-    "t5_v1_1": ["t5_v1_1"],
+    "t5_v1_1": ["t5_v1_1"], "qwen2": ["qwen2"], "mistral": ["mistral", "llama"], "olmo": ["olmo"],
+    "gpt_neox": ["gpt_neox"], "phi3": ["mistral", "llama", "phi3"], "gemma": ["gemma"],
+    "olmoe": ["olmoe"], "opt": ["opt"],
+    "gpt_j": ["gpt_j"], "gpt_neo": ["gpt_neo"], "falcon": ["falcon", "falcon_two_norms"],
+    "mpt": ["mpt"], "stablelm": ["stablelm"], "smollm3": ["smollm3"],
+    "granite": ["granite", "granite_moe"], "glm4": ["glm", "glm4"],
+    "cohere": ["cohere", "cohere2"], "nemotron": ["nemotron"],
 }  # fmt: skip
 
 

@@ -177,6 +177,26 @@ def test_pooled_output_of_bert():
     assert np.abs(pooled - theirs).max() < TOLERANCE * np.abs(theirs).max()
 
 
+@pytest.mark.parametrize("name", ["mistral_dynamic", "phi3_long"])
+def test_rope_by_the_length_of_a_row(name, monkeypatch):
+    """Some rows are longer than those first trained on, each is a document of its own."""
+    original = {"mistral_dynamic": "max_position_embeddings"}.get(
+        name, "original_max_position_embeddings"
+    )
+    monkeypatch.setitem(CONFIGS, name, CONFIGS[name] | {original: 12})
+    imported.cache_clear()
+    model, peer, _ = imported(name)
+    imported.cache_clear()
+    random = np.random.default_rng(1)
+    for length in (5, 11, 13, 17, 24):  # transformers keeps the longest length that it saw.
+        (tokens, positions, segments), _ = pack([[length]], random)
+        weights = np.ones(tokens.shape, np.float32)
+        batch = Batch(tokens, tokens, weights, positions, segments, np.zeros_like(tokens))
+        theirs = run_peer(peer, input_ids=tokens).logits.numpy()
+        ours = np.asarray(forward(model, batch)["logits"])
+        assert np.abs(ours - theirs).max() < TOLERANCE * np.abs(theirs).max(), length
+
+
 YARN = {"rope_type": "yarn", "factor": 6.0, "original_max_position_embeddings": 512}
 
 
@@ -192,6 +212,7 @@ YARN = {"rope_type": "yarn", "factor": 6.0, "original_max_position_embeddings": 
         YARN | {"attention_factor": 1.3},
         YARN | {"mscale": 0.7, "mscale_all_dim": 1.1},
         YARN | {"mscale": 0.7},
+        YARN | {"truncate": False},
     ],
 )  # fmt: skip
 def test_rotary_frequencies_agree(family, scaling):

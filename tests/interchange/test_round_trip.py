@@ -10,9 +10,10 @@ from flax import nnx
 from safetensors import safe_open
 from support.helpers import MESHES, build, one_device_mesh
 from support.interchange_tiny import CONFIGS
+from support.tiers import slow_but
 
 from jaxgen.errors import InterchangeError
-from jaxgen.interchange.configs import find_family, read_config, write_config
+from jaxgen.interchange.configs import differences, find_family, read_config, write_config
 from jaxgen.interchange.exporting import choose_family, export_model, gathered
 from jaxgen.interchange.families import FAMILIES
 from jaxgen.interchange.files import INDEX, TensorFiles
@@ -20,6 +21,15 @@ from jaxgen.interchange.importing import load_model, open_checkpoint
 from jaxgen.models.parameters import named_parameters
 from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.mesh import make_mesh
+
+ALIKE = {"mistral": ["llama"], "phi3": ["mistral", "llama"], "falcon": ["gpt_neox"]}
+"""Families that can express another's models, and come before it."""
+UNLIKE = (
+    "bert_masked", "bert_pretraining", "bloom", "deepseek_v2", "deepseek_v3", "falcon_two_norms",
+    "gemma2", "gpt2", "granite_moe", "llama4", "llama_tied_biases", "mixtral", "olmo2", "opt",
+    "phi3", "qwen3_moe", "starcoder2", "t5", "t5_v1_1",
+)  # fmt: skip
+"""Those whose tables together have nearly every kind of entry and row."""
 
 
 def make_model(name):
@@ -51,14 +61,14 @@ def assert_equal(model, other):
         assert np.array_equal(value, theirs[name]), name
 
 
-@pytest.mark.parametrize("name", sorted(CONFIGS))
+@pytest.mark.parametrize("name", slow_but(UNLIKE, sorted(CONFIGS)))
 def test_every_family_returns_bit_for_bit(name, tmp_path):
     folder = tmp_path / "exported"
     mesh = make_mesh(MESHES["mixed"])
     with jax.set_mesh(mesh):
         model = make_model(name)
-        family = export_model(model, folder)
-        assert family is find_family(FAMILIES, CONFIGS[name])
+        export_model(model, folder, find_family(FAMILIES, CONFIGS[name]))
+        assert differences(open_checkpoint(folder).config, model.config) == []
         sharded = load_model(open_checkpoint(folder), Layout())
         assert_equal(model, sharded)
         for (path, ours), (_, theirs) in zip(
@@ -76,7 +86,8 @@ def test_a_written_config_is_read_back(name):
     config = read_config(family, CONFIGS[name])
     values = write_config(family, config)
     assert find_family(FAMILIES, values) is family
-    assert choose_family(config) is family
+    assert choose_family(config).name in (family.name, *ALIKE.get(family.name, ()))
+    assert choose_family(config, family.name) is family
     assert write_config(family, read_config(family, values)) == values
 
 

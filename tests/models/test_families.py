@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 NAMED = {
     "transformer", "bert", "t5", "t5_v1_1", "gpt2", "gpt3", "lamda", "palm", "glam", "bloom",
     "mt_nlg", "llama", "llama4", "mixtral", "deepseek", "olmo2", "qwen3", "gemma2", "gemma3",
+    "qwen2", "mistral", "gpt_neox", "phi3", "gemma", "olmo", "olmoe", "opt",
 }  # fmt: skip
 
 # Published figures that their shapes do not give, in percent; each is told in its card's note.
@@ -64,6 +65,7 @@ def test_counts_are_those_of_the_tree_and_of_the_publication(name):
         ("llama4/maverick", 17.17e9, 0.1),
         ("deepseek/v3", 37e9, 2),
         ("qwen3/235b_a22b", 22e9, 1),
+        ("olmoe/1b_7b", 1.3e9, 2),
     ],
 )
 def test_active_parameters_are_the_published_ones(name, active, percent):

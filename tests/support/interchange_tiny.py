@@ -126,6 +126,130 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "Starcoder2ForCausalLM", "starcoder2", tie_word_embeddings=True, sliding_window=7,
         rope_theta=1e5, hidden_act="gelu_pytorch_tanh", norm_epsilon=1e-5,
     ),
+    "qwen2": _sized(
+        "Qwen2ForCausalLM", "qwen2", rope_theta=1e6, tie_word_embeddings=True,
+        sliding_window=4096, max_window_layers=21, use_sliding_window=False,
+    ),
+    "qwen2_window": _sized(
+        "Qwen2ForCausalLM", "qwen2", rope_theta=1e6, use_sliding_window=True, sliding_window=7,
+        max_window_layers=1,
+    ),
+    "mistral": _sized("MistralForCausalLM", "mistral", head_dim=12, sliding_window=7),
+    "mistral_dynamic": _sized(
+        "MistralForCausalLM", "mistral", sliding_window=None, max_position_embeddings=32,
+        rope_scaling={"rope_type": "dynamic", "factor": 2.0},
+    ),
+    "gemma": _sized(
+        "GemmaForCausalLM", "gemma", head_dim=24, num_key_value_heads=1, tie_word_embeddings=True,
+        hidden_act="gelu",
+    ),
+    "olmo": _sized("OlmoForCausalLM", "olmo", clip_qkv=0.5, num_key_value_heads=4),
+    "olmoe": _sized(
+        "OlmoeForCausalLM", "olmoe", num_experts=8, num_experts_per_tok=3, clip_qkv=0.8,
+        intermediate_size=48,
+    ),
+    "gpt_neox": _of(
+        "GPTNeoXForCausalLM", "gpt_neox", vocab_size=96, hidden_size=64, num_hidden_layers=2,
+        num_attention_heads=4, intermediate_size=112, rotary_pct=0.25, rotary_emb_base=10000,
+        use_parallel_residual=True, max_position_embeddings=128, layer_norm_eps=1e-5,
+    ),
+    "gpt_neox_serial": _of(
+        "GPTNeoXForCausalLM", "gpt_neox", vocab_size=96, hidden_size=64, num_hidden_layers=2,
+        num_attention_heads=4, intermediate_size=112, rotary_pct=0.5, rotary_emb_base=500,
+        use_parallel_residual=False, max_position_embeddings=128, attention_bias=False,
+    ),
+    "phi3": _sized("Phi3ForCausalLM", "phi3", sliding_window=7, partial_rotary_factor=0.75,
+                   hidden_size=96, num_attention_heads=6),
+    "phi3_long": _sized(
+        "Phi3ForCausalLM", "phi3", original_max_position_embeddings=4, tie_word_embeddings=True,
+        rope_scaling={"type": "longrope", "short_factor": [1.0] * 8,
+                      "long_factor": [1.0, 1.1, 1.2, 1.5, 2.0, 4.0, 8.0, 16.0]},
+    ),
+    "opt": _of(
+        "OPTForCausalLM", "opt", vocab_size=96, hidden_size=64, num_hidden_layers=2, ffn_dim=112,
+        num_attention_heads=4, max_position_embeddings=128,
+    ),
+    "gpt_j": _of(
+        "GPTJForCausalLM", "gptj", vocab_size=96, n_embd=64, n_layer=2, n_head=4, n_positions=128,
+        rotary_dim=8, n_inner=112, tie_word_embeddings=False,
+    ),
+    "gpt_neo": _of(
+        "GPTNeoForCausalLM", "gpt_neo", vocab_size=96, hidden_size=64, num_layers=3, num_heads=4,
+        max_position_embeddings=128, intermediate_size=112, window_size=7,
+        attention_types=[[["global", "local"], 1], [["global"], 1]],
+    ),
+    "falcon": _of(
+        "FalconForCausalLM", "falcon", vocab_size=96, hidden_size=64, num_hidden_layers=2,
+        num_attention_heads=4, multi_query=True, parallel_attn=True, bias=False, alibi=False,
+        new_decoder_architecture=False,
+    ),
+    "falcon_serial": _of(
+        "FalconForCausalLM", "falcon", vocab_size=96, hidden_size=64, num_hidden_layers=2,
+        num_attention_heads=4, multi_query=False, parallel_attn=False, bias=True, alibi=False,
+        new_decoder_architecture=False, ffn_hidden_size=112, tie_word_embeddings=False,
+    ),
+    "falcon_two_norms": _of(
+        "FalconForCausalLM", "falcon", vocab_size=96, hidden_size=64, num_hidden_layers=2,
+        num_attention_heads=8, num_kv_heads=2, new_decoder_architecture=True, alibi=False,
+        bias=True, parallel_attn=True,
+    ),
+    "falcon_grouped": _of(
+        "FalconForCausalLM", "falcon", vocab_size=96, hidden_size=64, num_hidden_layers=2,
+        num_attention_heads=8, num_kv_heads=2, new_decoder_architecture=True, alibi=False,
+        num_ln_in_parallel_attn=1,
+    ),
+    "mpt": _of(
+        "MptForCausalLM", "mpt", vocab_size=96, d_model=48, n_layers=2, n_heads=6, max_seq_len=128,
+        attn_config={"alibi": True, "clip_qkv": 0.9}, no_bias=True,
+    ),
+    "stablelm": _sized("StableLmForCausalLM", "stablelm", partial_rotary_factor=0.25,
+                       use_qkv_bias=True),
+    "stablelm_parallel": _sized("StableLmForCausalLM", "stablelm", partial_rotary_factor=0.5,
+                                use_parallel_residual=True),
+    "smollm3": _sized("SmolLM3ForCausalLM", "smollm3", num_hidden_layers=5, rope_theta=5e6,
+                      tie_word_embeddings=True),
+    "granite": _sized(
+        "GraniteForCausalLM", "granite", embedding_multiplier=6.0, residual_multiplier=0.4,
+        attention_multiplier=0.15, logits_scaling=4.0, rope_theta=1e4, mlp_bias=True,
+    ),
+    "granite_moe": _sized(
+        "GraniteMoeForCausalLM", "granitemoe", embedding_multiplier=6.0, residual_multiplier=0.4,
+        attention_multiplier=0.15, logits_scaling=4.0, num_local_experts=8, num_experts_per_tok=3,
+        intermediate_size=32, tie_word_embeddings=True,
+    ),
+    "glm": _sized("GlmForCausalLM", "glm", head_dim=16, partial_rotary_factor=0.5),
+    "glm4": _sized("Glm4ForCausalLM", "glm4", head_dim=16, partial_rotary_factor=0.5,
+                   attention_bias=False),
+    "cohere": _sized("CohereForCausalLM", "cohere", logit_scale=0.25, tie_word_embeddings=True),
+    "cohere2": _sized("Cohere2ForCausalLM", "cohere2", logit_scale=0.25, sliding_window=7,
+                      num_hidden_layers=5, tie_word_embeddings=True),
+    "nemotron": _sized("NemotronForCausalLM", "nemotron", partial_rotary_factor=0.5, head_dim=12),
+    "qwen2_moe": _sized(
+        "Qwen2MoeForCausalLM", "qwen2_moe", num_experts=8, num_experts_per_tok=3,
+        moe_intermediate_size=32, shared_expert_intermediate_size=48, decoder_sparse_step=2,
+        mlp_only_layers=[], num_hidden_layers=3, rope_theta=1e6,
+    ),
+    "olmo3": _sized(
+        "Olmo3ForCausalLM", "olmo3", num_hidden_layers=5, sliding_window=7, rope_theta=5e5,
+        rope_scaling={"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 16},
+    ),
+    "ministral": _sized(
+        "MinistralForCausalLM", "ministral", num_hidden_layers=3, sliding_window=7, head_dim=12,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+    ),
+    "ministral3": _sized(
+        "Ministral3ForCausalLM", "ministral3", head_dim=16, rope_parameters={
+            "rope_type": "yarn", "rope_theta": 1e6, "factor": 16.0, "mscale": 1.0,
+            "mscale_all_dim": 1.0, "original_max_position_embeddings": 6, "beta_fast": 32.0,
+            "beta_slow": 1.0, "llama_4_scaling_beta": 0.1, "max_position_embeddings": 128,
+        },
+    ),
+    "llama4": _sized(
+        "Llama4ForCausalLM", "llama4_text", num_hidden_layers=5, head_dim=16, num_local_experts=4,
+        num_experts_per_tok=2, intermediate_size=48, intermediate_size_mlp=80,
+        interleave_moe_layer_step=2, attention_chunk_size=6, floor_scale=4, rope_theta=5e5,
+        rope_scaling=_LLAMA3 | {"high_freq_factor": 1.0},
+    ),
     "starcoder2_plain": _sized(
         "Starcoder2ForCausalLM", "starcoder2", use_bias=False, sliding_window=None, rope_theta=1e6,
     ),

@@ -75,9 +75,7 @@ _ROWS = (
     *rows.FEED_FORWARD,
     *rows.expert_rows("mlp.", "gate_proj", "up_proj", "down_proj"),
     row("feed_forward.router_bias", "mlp.gate.e_score_correction_bias", "e"),
-    row("feed_forward.shared.gate", "mlp.shared_experts.gate_proj.weight", "d f", "f d"),
-    row("feed_forward.shared.up", "mlp.shared_experts.up_proj.weight", "d f", "f d"),
-    row("feed_forward.shared.down", "mlp.shared_experts.down_proj.weight", "f d", "d f"),
+    *rows.shared_rows("mlp.shared_experts"),
 )
 
 DEEPSEEK_V3 = Family(

@@ -1,4 +1,4 @@
-"""Gemma 2 (2408.00118) and the text models of Gemma 3 (2503.19786)."""
+"""Gemma (2403.08295), Gemma 2 (2408.00118) and the text models of Gemma 3 (2503.19786)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import dataclasses
 from typing import Any
 
 from jaxgen.interchange.configs import attention_scale
-from jaxgen.interchange.entries import Biases, Field, Fixed, Linked, activation
+from jaxgen.interchange.entries import Biases, Field, Fixed, Linked, activation, among
 from jaxgen.interchange.families import rows
 from jaxgen.interchange.tables import Entry, Family, StackTable, Values, row
-from jaxgen.interchange.windows import GLOBAL, LOCAL, read_types, windowed_layers
+from jaxgen.interchange.windows import GLOBAL, LOCAL, read_types, rotary_layers, windowed_layers
 from jaxgen.models.config import TransformerConfig
 
 
@@ -80,6 +80,41 @@ _ROWS = (
     *rows.FEED_FORWARD,
 )
 
+
+def _read_activation(values: Values) -> dict[str, Any]:
+    # The first files say "gelu", and mean its approximation.
+    for key in ("hidden_act", "hidden_activation"):
+        if values.get(key) is not None:
+            among(key, values[key], ("gelu_pytorch_tanh", "gelu", "gelu_new"))
+    return {"activation": "gelu_tanh"}
+
+
+GEMMA = Family(
+    name="gemma",
+    architectures=("GemmaForCausalLM",),
+    model_types=("gemma",),
+    constants={"norm_unit_offset": True, "scale_embeddings": True},
+    entries=(
+        *rows.sizes(1e-6, tie_by_default=True),
+        Field("num_key_value_heads", "num_kv_heads", 16),
+        Field("head_dim", "head_dim", 256),
+        Field("intermediate_size", "mlp_dim"),
+        Linked(
+            ("hidden_act", "hidden_activation"),
+            _read_activation,
+            lambda config: {"hidden_act": "gelu_pytorch_tanh"},
+        ),
+        Biases("attention_bias", ("qkv", "attention_out")),
+        rotary_layers(),
+        Fixed("use_bidirectional_attention", False),
+    ),
+    inert=rows.INERT,
+    rows=rows.OUTSIDE,
+    stacks=(StackTable("stack", rows.LAYER, (*rows.NORMS, *rows.ATTENTION, *rows.FEED_FORWARD)),),
+    unused=rows.UNUSED,
+    copies=rows.COPIES,
+)
+
 GEMMA2 = Family(
     name="gemma2",
     architectures=("Gemma2ForCausalLM",),
@@ -113,7 +148,8 @@ GEMMA3 = dataclasses.replace(
             read_types(_every_sixth),
             _write_window,
             qk_norm="head",
-            local_rope=True,
+            local_base=10_000.0,
+            local_base_key="rope_local_base_freq",
             base=1_000_000.0,
         ),
     ),

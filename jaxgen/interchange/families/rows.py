@@ -37,6 +37,10 @@ NORMS = (
     row("attention_norm.scale", "input_layernorm.weight", "d"),
     row("feed_forward_norm.scale", "post_attention_layernorm.weight", "d"),
 )
+NORM_BIASES = (
+    row("attention_norm.bias", "input_layernorm.bias", "d"),
+    row("feed_forward_norm.bias", "post_attention_layernorm.bias", "d"),
+)
 FEED_FORWARD = (
     row("feed_forward.gate", "mlp.gate_proj.weight", "d f", "f d"),
     row("feed_forward.up", "mlp.up_proj.weight", "d f", "f d"),
@@ -44,6 +48,10 @@ FEED_FORWARD = (
     row("feed_forward.gate_bias", "mlp.gate_proj.bias", "f"),
     row("feed_forward.up_bias", "mlp.up_proj.bias", "f"),
     row("feed_forward.down_bias", "mlp.down_proj.bias", "d"),
+)
+FUSED_FEED_FORWARD = (
+    row("feed_forward.gate feed_forward.up", "mlp.gate_up_proj.weight", "d f", "(part f) d"),
+    row("feed_forward.down", "mlp.down_proj.weight", "f d", "d f"),
 )
 
 
@@ -58,14 +66,27 @@ def expert_rows(prefix: str, gate: str, up: str, down: str) -> tuple[TensorRow, 
     )
 
 
-def sizes(epsilon: float, tie_by_default: bool = False) -> tuple[Entry, ...]:
-    """Returns the entries of sizes, under the names that all these families use."""
+def shared_rows(prefix: str) -> tuple[TensorRow, ...]:
+    """Returns the rows of an expert that every token visits."""
+    return (
+        row("feed_forward.shared.gate", f"{prefix}.gate_proj.weight", "d f", "f d"),
+        row("feed_forward.shared.up", f"{prefix}.up_proj.weight", "d f", "f d"),
+        row("feed_forward.shared.down", f"{prefix}.down_proj.weight", "f d", "d f"),
+    )
+
+
+def sizes(epsilon: float | None, tie_by_default: bool = False) -> tuple[Entry, ...]:
+    """Returns the entries of sizes, under the names that all these families use.
+
+    Without a default `epsilon` the family has no key for it.
+    """
+    norm = (Field("rms_norm_eps", "norm_epsilon", epsilon, (float,)),) if epsilon else ()
     return (
         *vocabulary(tie_by_default),
         Field("hidden_size", "embed_dim"),
         Field("num_hidden_layers", "num_layers"),
         Field("num_attention_heads", "num_heads"),
-        Field("rms_norm_eps", "norm_epsilon", epsilon, (float,)),
+        *norm,
     )
 
 

@@ -3,7 +3,7 @@
 from jaxgen.interchange.entries import Biases, Field, activation, vocabulary
 from jaxgen.interchange.families import rows
 from jaxgen.interchange.tables import Family, StackTable, row
-from jaxgen.interchange.windows import GLOBAL, LOCAL, windowed_layers
+from jaxgen.interchange.windows import all_windowed
 
 STARCODER2 = Family(
     name="starcoder2",
@@ -20,11 +20,7 @@ STARCODER2 = Family(
         Field("norm_epsilon", "norm_epsilon", 1e-5, (float,)),
         activation("hidden_act", "gelu_tanh"),
         Biases("use_bias", ("qkv", "attention_out", "feed_forward")),
-        windowed_layers(
-            (),
-            lambda values, count: [LOCAL if values.get("sliding_window") else GLOBAL] * count,
-            lambda config, kinds, window: {"sliding_window": window},
-        ),
+        all_windowed(),
     ),
     inert=(*rows.INERT, "embedding_dropout", "residual_dropout", "mlp_type", "norm_type"),
     rows=(*rows.OUTSIDE, row("stack.final_norm.bias", "model.norm.bias", "d")),
@@ -34,8 +30,7 @@ STARCODER2 = Family(
             rows.LAYER,
             (
                 *rows.NORMS,
-                row("attention_norm.bias", "input_layernorm.bias", "d"),
-                row("feed_forward_norm.bias", "post_attention_layernorm.bias", "d"),
+                *rows.NORM_BIASES,
                 *rows.ATTENTION,
                 row("feed_forward.up", "mlp.c_fc.weight", "d f", "f d"),
                 row("feed_forward.up_bias", "mlp.c_fc.bias", "f"),
