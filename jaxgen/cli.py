@@ -163,6 +163,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     imported.add_argument("--output", required=True, help="directory of the new run")
     imported.add_argument(
+        "--revision",
+        help="one of several, such as Pythia's step1000: a folder in DIR, or of the hub's cache",
+    )
+    imported.add_argument(
         "--ignore_keys", type=lambda text: tuple(text.split(",")), default=(), metavar="KEY,KEY",
         help="keys of config.json that jaxgen does not know and that change nothing",
     )  # fmt: skip

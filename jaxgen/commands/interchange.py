@@ -49,9 +49,9 @@ def import_checkpoint(arguments: argparse.Namespace) -> int:
     flags the data is the embedded prose, which is enough to generate and to try things out.
 
     Args:
-      arguments: `source`, `ignore_keys`, `output`, `gin_files` and `bindings`.
+      arguments: `source`, `revision`, `ignore_keys`, `output`, `gin_files` and `bindings`.
     """
-    checkpoint = open_checkpoint(arguments.source, arguments.ignore_keys)
+    checkpoint = open_checkpoint(arguments.source, arguments.ignore_keys, arguments.revision)
     directory = RunDirectory(arguments.output)
     if directory.path.exists():
         raise InterchangeError(f"{directory.path} exists; import to a folder that does not.")
@@ -75,7 +75,8 @@ def import_checkpoint(arguments: argparse.Namespace) -> int:
     except BaseException:
         shutil.rmtree(directory.path, ignore_errors=True)  # It was not there before.
         raise
-    print(f"{checkpoint.family.name}, {number_of_parameters(model):,} parameters")
+    part = f", the text part of {checkpoint.part_of}" if checkpoint.part_of else ""
+    print(f"{checkpoint.family.name}, {number_of_parameters(model):,} parameters{part}")
     print(f"run directory: {directory.path}")
     return 0
 

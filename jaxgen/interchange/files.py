@@ -1,4 +1,4 @@
-"""The files of a checkpoint: config.json, and tensors in one safetensors file or several.
+"""The files of a checkpoint: config.json, and tensors in one file or several.
 
 Only headers are read until a slice is asked for.
 """
@@ -18,10 +18,13 @@ from safetensors import SafetensorError, safe_open
 
 from jaxgen.errors import InterchangeError
 from jaxgen.interchange.layouts import Fetch
+from jaxgen.interchange.torch_files import read_torch
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+TORCH_WEIGHTS = "pytorch_model.bin"
+TORCH_INDEX = "pytorch_model.bin.index.json"
 TOKENIZER = "tokenizer.json"
 READABLE = ("F64", "F32", "F16", "BF16")
 
@@ -41,6 +44,30 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InterchangeError(f"{path} should be a JSON object, not {type(found).__name__}.")
     return found
+
+
+def find_revision(folder: pathlib.Path, revision: str | None) -> pathlib.Path:
+    """Returns the folder of one revision of a checkpoint, such as Pythia's "step1000".
+
+    Revisions are folders inside `folder`, or `folder` is one of huggingface_hub's cache
+    (models--NAME), whose revision is "main" where none is named.
+
+    Raises:
+      InterchangeError: naming the revisions that are there.
+    """
+    refs, snapshots = folder / "refs", folder / "snapshots"
+    if revision is None and (not snapshots.is_dir() or (folder / CONFIG).exists()):
+        return folder
+    name = revision or "main"
+    if (refs / name).is_file():
+        return snapshots / (refs / name).read_text().strip()
+    for place in (folder / name, snapshots / name):
+        if (place / CONFIG).exists():
+            return place
+    known = {str(file.relative_to(refs)) for file in refs.rglob("*") if file.is_file()}
+    known |= {path.parent.name for path in folder.glob(f"*/{CONFIG}")}
+    there = f"there are {_some(sorted(known))}" if known else "there is none"
+    raise InterchangeError(f"{folder} has no revision {name!r}; {there}.")
 
 
 class TensorFiles:
@@ -95,17 +122,21 @@ class TensorFiles:
         listed: set[str] | None,
         renames: tuple[tuple[str, str], ...],
     ) -> None:
-        try:
-            file = stack.enter_context(safe_open(path, framework="numpy"))
-        except (SafetensorError, OSError) as error:
-            raise InterchangeError(
-                f"{path} is missing or not a whole safetensors file ({error}); fetch it again."
-            ) from error
-        names = set(file.keys())
+        if path.suffix == ".bin":
+            torch_tensors = read_torch(path)
+            names, get_slice = set(torch_tensors), torch_tensors.__getitem__
+        else:
+            try:
+                file = stack.enter_context(safe_open(path, framework="numpy"))
+            except (SafetensorError, OSError) as error:
+                raise InterchangeError(
+                    f"{path} is missing or not a whole safetensors file ({error}); fetch it again."
+                ) from error
+            names, get_slice = set(file.keys()), file.get_slice
         if listed is not None and (missing := sorted(listed - names)):
-            raise InterchangeError(f"{path} lacks {_some(missing)}, which {INDEX} places there.")
+            raise InterchangeError(f"{path} lacks {_some(missing)}, which the index places there.")
         for name in sorted(names if listed is None else listed):
-            known, tensor = renamed(name, renames), file.get_slice(name)
+            known, tensor = renamed(name, renames), get_slice(name)
             if known in self._tensors:
                 raise InterchangeError(f"{path} has {name}, but {known} was there already.")
             self._tensors[known] = tensor
@@ -168,25 +199,31 @@ def renamed(name: str, renames: tuple[tuple[str, str], ...]) -> str:
 
 
 def _files(folder: pathlib.Path) -> dict[str, set[str] | None]:
-    """Maps file names to the tensors that the index lists there; None where there is no index."""
-    if (folder / INDEX).exists():
-        places = read_json(folder / INDEX).get("weight_map")
-        if not isinstance(places, dict) or not places:
-            raise InterchangeError(f"{folder / INDEX} has no weight_map.")
-        files: dict[str, set[str] | None] = {}
-        for name, file in places.items():
-            if pathlib.PurePath(file).name != file:
-                raise InterchangeError(f"{folder / INDEX} places {name} outside: {file!r}.")
-            listed = files.setdefault(file, set())
-            assert listed is not None
-            listed.add(name)
-        return files
-    if not (folder / WEIGHTS).exists():
-        raise InterchangeError(
-            f"{folder} has neither {WEIGHTS} nor {INDEX}; jaxgen reads safetensors only, so "
-            "save checkpoints of other formats with save_pretrained first."
-        )
-    return {WEIGHTS: None}
+    """Maps file names to the tensors that an index lists there; None where there is no index."""
+    for index, single in ((INDEX, WEIGHTS), (TORCH_INDEX, TORCH_WEIGHTS)):
+        if (folder / index).exists():
+            return _indexed(folder / index)
+        if (folder / single).exists():
+            return {single: None}
+    raise InterchangeError(
+        f"{folder} has none of {WEIGHTS}, {INDEX}, {TORCH_WEIGHTS} and {TORCH_INDEX}; jaxgen reads "
+        "safetensors and PyTorch's files, so save checkpoints of other formats with "
+        "save_pretrained first."
+    )
+
+
+def _indexed(index: pathlib.Path) -> dict[str, set[str] | None]:
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise InterchangeError(f"{index} has no weight_map.")
+    files: dict[str, set[str] | None] = {}
+    for name, file in places.items():
+        if pathlib.PurePath(file).name != file:
+            raise InterchangeError(f"{index} places {name} outside: {file!r}.")
+        listed = files.setdefault(file, set())
+        assert listed is not None
+        listed.add(name)
+    return files
 
 
 def _some(names: list[str], shown: int = 8) -> str:

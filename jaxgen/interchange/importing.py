@@ -20,8 +20,15 @@ from flax import nnx
 from jaxgen.errors import InterchangeError
 from jaxgen.interchange.configs import find_family, read_config
 from jaxgen.interchange.families import FAMILIES
-from jaxgen.interchange.files import CONFIG, TensorFiles, check_tensors, read_json
+from jaxgen.interchange.files import (
+    CONFIG,
+    TensorFiles,
+    check_tensors,
+    find_revision,
+    read_json,
+)
 from jaxgen.interchange.layouts import Range
+from jaxgen.interchange.parts import of_a_part, text_part
 from jaxgen.interchange.placing import Placement, place
 from jaxgen.interchange.tables import Family, Values
 from jaxgen.models.base import abstract_model
@@ -42,24 +49,35 @@ class Checkpoint:
       values: its config.json.
       family: the table that reads it.
       config: the model's.
+      part_of: the architecture whose text part the model is, or None.
     """
 
     folder: pathlib.Path
     values: Values
     family: Family
     config: TransformerConfig
+    part_of: str | None = None
 
 
-def open_checkpoint(folder: str | os.PathLike, ignored: tuple[str, ...] = ()) -> Checkpoint:
-    """Reads the config.json of a folder, but for keys that a user says change nothing.
+def open_checkpoint(
+    folder: str | os.PathLike, ignored: tuple[str, ...] = (), revision: str | None = None
+) -> Checkpoint:
+    """Reads the config.json of a folder.
+
+    Args:
+      folder: that of a checkpoint, or of all revisions of one (see `find_revision`).
+      ignored: keys of config.json that a user says change nothing.
+      revision: one of several.
 
     Raises:
       InterchangeError: if there is no config.json, or it says something unsupported.
     """
-    folder = pathlib.Path(folder).expanduser()
-    values = read_json(folder / CONFIG)
+    folder = find_revision(pathlib.Path(folder).expanduser(), revision)
+    values, part_of = text_part(read_json(folder / CONFIG))
     family = find_family(FAMILIES, values)
-    return Checkpoint(folder, values, family, read_config(family, values, ignored))
+    config = read_config(family, values, ignored)
+    family = family if part_of is None else of_a_part(family)
+    return Checkpoint(folder, values, family, config, part_of)
 
 
 def load_model(checkpoint: Checkpoint, layout: Layout = Layout()) -> Transformer:

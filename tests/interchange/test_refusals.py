@@ -297,8 +297,8 @@ def test_an_index_must_be_right(folder):
 def test_a_folder_must_be_a_checkpoint(tmp_path, folder):
     with pytest.raises(InterchangeError, match=r"config\.json cannot be read"):
         open_checkpoint(tmp_path / "nowhere")
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    assert "safetensors only" in fails(folder)
+    (folder / "model.safetensors").rename(folder / "flax_model.msgpack")
+    assert "save_pretrained" in fails(folder)
 
 
 def test_quantised_tensors_are_not_taken_for_numbers(folder):

@@ -22,6 +22,8 @@ NAMED = {
     "transformer", "bert", "t5", "t5_v1_1", "gpt2", "gpt3", "lamda", "palm", "glam", "bloom",
     "mt_nlg", "llama", "llama4", "mixtral", "deepseek", "olmo2", "qwen3", "gemma2", "gemma3",
     "qwen2", "mistral", "gpt_neox", "phi3", "gemma", "olmo", "olmoe", "opt",
+    "gpt_j", "gpt_neo", "falcon", "mpt", "stablelm", "smollm3", "granite", "glm4", "cohere",
+    "nemotron", "olmo3",
 }  # fmt: skip
 
 # Published figures that their shapes do not give, in percent; each is told in its card's note.
@@ -66,6 +68,9 @@ def test_counts_are_those_of_the_tree_and_of_the_publication(name):
         ("deepseek/v3", 37e9, 2),
         ("qwen3/235b_a22b", 22e9, 1),
         ("olmoe/1b_7b", 1.3e9, 2),
+        ("granite/3b_a800m", 880e6, 1),
+        ("qwen2/1_5_moe_a2_7b", 2.7e9, 1),
+        ("qwen2/57b_a14b", 14e9, 2),
     ],
 )
 def test_active_parameters_are_the_published_ones(name, active, percent):

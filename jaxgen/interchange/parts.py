@@ -1,0 +1,66 @@
+"""The text part of a checkpoint that also reads images or sound."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from jaxgen.interchange.tables import Family, Values
+
+_TEXT_TYPES = {
+    "qwen2_5_vl": "qwen2", "qwen2_5_vl_text": "qwen2", "qwen2_vl": "qwen2",
+    "qwen2_vl_text": "qwen2", "qwen3_vl": "qwen3", "qwen3_vl_text": "qwen3",
+    "qwen3_vl_moe_text": "qwen3_moe",
+}  # fmt: skip
+# What files leave out, since it is the default of the text model's own class.
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "gemma3_text": {
+        "vocab_size": 262_208, "hidden_size": 2304, "intermediate_size": 9216,
+        "num_hidden_layers": 26, "num_attention_heads": 8, "num_key_value_heads": 4,
+        "sliding_window": 4096,
+    },
+    "llama": {
+        "vocab_size": 32_000, "hidden_size": 4096, "intermediate_size": 11_008,
+        "num_hidden_layers": 32, "num_attention_heads": 32,
+    },
+    "mistral": {
+        "vocab_size": 32_000, "hidden_size": 4096, "intermediate_size": 14_336,
+        "num_hidden_layers": 32, "num_attention_heads": 32,
+    },
+}  # fmt: skip
+_OF_THE_WHOLE = (
+    "bos_token_id", "dtype", "eos_token_id", "pad_token_id", "tie_word_embeddings", "torch_dtype",
+)  # fmt: skip
+_RENAMES = (
+    (r"^language_model\.(model|lm_head)\.", r"\1."),
+    (r"^model\.language_model\.", "model."),
+)
+_OTHERS = (
+    r"(model\.)?(vision_tower|vision_model|vision_encoder|visual|multi_modal_projector|"
+    r"vision_language_adapter|audio_tower|connector|image_newline)(\..*)?",
+)
+
+
+def text_part(values: Values) -> tuple[dict[str, Any], str | None]:
+    """Returns the config.json of a checkpoint's text model, and the architecture it is part of.
+
+    The architecture is None where the text model is all there is.
+    """
+    text, whole = values.get("text_config"), (values.get("architectures") or [None])[0]
+    if isinstance(text, dict):
+        text = {key: values[key] for key in _OF_THE_WHOLE if key in values} | text
+    elif "vision_config" in values:  # Of the first files of Qwen 2-VL, in which text is the rest.
+        text = {key: value for key, value in values.items() if key != "vision_config"}
+    else:
+        return dict(values), None
+    kind = str(text.get("model_type"))
+    text["model_type"] = _TEXT_TYPES.get(kind, kind)
+    text.pop("architectures", None)
+    return _DEFAULTS.get(text["model_type"], {}) | text, whole or str(values.get("model_type"))
+
+
+def of_a_part(family: Family) -> Family:
+    """Returns the family as its tensors are named inside a larger model, whose others are left."""
+    return dataclasses.replace(
+        family, renames=(*_RENAMES, *family.renames), unused=(*family.unused, *_OTHERS)
+    )

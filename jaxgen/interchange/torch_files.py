@@ -1,0 +1,146 @@
+"""Tensors of a file that torch.save wrote, read without PyTorch and without running its pickle.
+
+Such a file is a zip archive of uncompressed entries: a pickle that describes the tensors, and the
+bytes of each storage. The pickle may name a few functions that make tensors, and nothing else.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import io
+import pathlib
+import pickle
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from jaxgen.errors import InterchangeError
+
+_DTYPES = {
+    "BFloat16Storage": ("BF16", np.dtype(ml_dtypes.bfloat16)),
+    "BoolStorage": ("BOOL", np.dtype(bool)),
+    "ByteStorage": ("U8", np.dtype(np.uint8)),
+    "CharStorage": ("I8", np.dtype(np.int8)),
+    "DoubleStorage": ("F64", np.dtype(np.float64)),
+    "FloatStorage": ("F32", np.dtype(np.float32)),
+    "HalfStorage": ("F16", np.dtype(np.float16)),
+    "IntStorage": ("I32", np.dtype(np.int32)),
+    "LongStorage": ("I64", np.dtype(np.int64)),
+    "ShortStorage": ("I16", np.dtype(np.int16)),
+}
+_LOCAL_HEADER = 30  # Bytes before the name in an entry of a zip archive.
+
+
+@dataclasses.dataclass(frozen=True)
+class TorchTensor:
+    """A tensor in a file, read when it is sliced.
+
+    Attributes:
+      path: the file.
+      kind: the type, as safetensors names it.
+      dtype: the type.
+      offset: where its first number lies, in bytes.
+      shape: its shape.
+      strides: in bytes.
+    """
+
+    path: pathlib.Path
+    kind: str
+    dtype: np.dtype
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def get_shape(self) -> tuple[int, ...]:
+        """Returns the shape."""
+        return self.shape
+
+    def get_dtype(self) -> str:
+        """Returns the type's name."""
+        return self.kind
+
+    def __getitem__(self, slices: tuple[slice, ...]) -> np.ndarray:
+        if 0 in self.shape:
+            return np.empty(self.shape, self.dtype)[slices]
+        last = sum((n - 1) * step for n, step in zip(self.shape, self.strides, strict=True))
+        size = last + self.dtype.itemsize
+        memory = np.memmap(self.path, np.uint8, "r", self.offset, (size,))
+        whole = np.ndarray(self.shape, self.dtype, memory, 0, self.strides)
+        return np.array(whole[slices])
+
+
+def read_torch(path: pathlib.Path) -> Mapping[str, TorchTensor]:
+    """Returns the tensors of a file by name; only what describes them is read.
+
+    Raises:
+      InterchangeError: if it is of an older format, damaged, or holds anything else than tensors.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = {entry.filename: entry for entry in archive.infolist()}
+            (pickled,) = (name for name in entries if name.endswith("/data.pkl"))
+            folder = pickled.removesuffix("data.pkl")
+            found = _Reader(path, entries, folder, archive.read(pickled)).load()
+    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError, TypeError) as error:
+        raise InterchangeError(
+            f"{path} is not a whole file of PyTorch 1.6 or later ({error}); fetch it anew, or save "
+            "the model with save_pretrained."
+        ) from error
+    except pickle.UnpicklingError as error:
+        raise InterchangeError(f"{path}: {error}") from error
+    found = found.get("state_dict", found) if isinstance(found, dict) else found
+    if not isinstance(found, dict) or not all(
+        isinstance(tensor, TorchTensor) for tensor in found.values()
+    ):
+        raise InterchangeError(f"{path} holds more than tensors by name.")
+    return found
+
+
+class _Storage:
+    """A storage's class in the pickle, known by its name."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+
+class _Reader(pickle.Unpickler):
+    """An unpickler that knows tensors only."""
+
+    def __init__(self, path, entries, folder: str, data: bytes):
+        super().__init__(io.BytesIO(data))
+        self._path, self._entries, self._folder = path, entries, folder
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "torch" and name in _DTYPES:
+            return _Storage(name)
+        known = {
+            ("collections", "OrderedDict"): collections.OrderedDict,
+            ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+            ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
+        }
+        if (module, name) not in known:
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which is not of a tensor.")
+        return known[module, name]
+
+    def persistent_load(self, pid: Any) -> tuple[pathlib.Path, str, int]:
+        _, storage, key, *_ = pid
+        entry = self._entries[f"{self._folder}data/{key}"]
+        if entry.compress_type != zipfile.ZIP_STORED:
+            raise ValueError("its tensors are compressed")
+        with self._path.open("rb") as file:
+            file.seek(entry.header_offset)
+            header = file.read(_LOCAL_HEADER)
+        lengths = np.frombuffer(header[26:30], "<u2")
+        first = entry.header_offset + _LOCAL_HEADER + int(lengths.sum())
+        return self._path, storage.name, first
+
+
+def _tensor(storage, offset: int, shape, strides, *_: Any) -> TorchTensor:
+    path, name, first = storage
+    kind, dtype = _DTYPES[name]
+    steps = tuple(step * dtype.itemsize for step in strides)
+    return TorchTensor(path, kind, dtype, first + offset * dtype.itemsize, tuple(shape), steps)
