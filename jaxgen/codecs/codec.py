@@ -1,7 +1,8 @@
 """The protocol of codecs, which turn text into token ids and back.
 
 Any frozen dataclass with these methods can be the codec of a task; `ByteCodec` is a short example.
-`digest` tells codecs apart, and `keep_in` stores one beside the run that uses it.
+`digest` tells codecs apart, and `keep_in` stores one beside the run that uses it. What a codec may
+have besides is in `codecs.joint`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+
+from jaxgen.errors import DataError
 
 
 @runtime_checkable
@@ -79,3 +82,20 @@ class Codec(Protocol):
           DataError: if the folder holds another tokenizer.
         """
         ...
+
+
+def check_characters(text: str) -> str:
+    """Returns the text itself.
+
+    Raises:
+      DataError: if it has half of a surrogate pair, as broken JSON escapes make them.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"a text has half of a surrogate pair, {text[error.start]!a}, at character "
+            f"{error.start}, which no UTF-8 text may have; mend the text where it was written, or "
+            "leave it out."
+        ) from error
+    return text

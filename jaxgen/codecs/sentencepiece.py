@@ -8,11 +8,13 @@ import hashlib
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from jaxgen.codecs.bytes import visible
+from jaxgen.codecs.codec import check_characters
+from jaxgen.codecs.joint import Piece, encode_apart
 from jaxgen.codecs.special import BEGIN, END, PAD, SpecialTokens, find_special
 from jaxgen.errors import DataError
 
@@ -31,9 +33,11 @@ class SentencePieceCodec:
       special: control tokens beside those for padding, begin and end.
     """
 
-    path: str
+    path: str = dataclasses.field(compare=False)
     digest: str = None  # pyright: ignore[reportAssignmentType]
     special: SpecialTokens | None = None
+
+    KEPT_FILES: ClassVar = {"path": NAME_IN_RUN}
 
     def __post_init__(self):
         try:
@@ -108,11 +112,26 @@ class SentencePieceCodec:
         """Returns the ids [length] int32 of a text, without begin and end."""
         if parse_special and text in self._special_ids:
             return np.array([self._special_ids[text]], np.int32)
-        return np.array(self._processor.encode(text), np.int32)
+        return np.array(self._processor.encode(check_characters(text)), np.int32)
+
+    def encode_pieces(self, pieces: Sequence[Piece]) -> tuple[np.ndarray, np.ndarray]:
+        """Encodes the pieces of one text; see `codecs.joint`."""
+        if any(is_control for _, is_control in pieces):
+            return encode_apart(self, pieces)
+        text = check_characters("".join(piece for piece, _ in pieces))
+        found = self._processor.encode(text, out_type="immutable_proto").pieces
+        offsets = [(piece.begin, piece.end) for piece in found]
+        return (
+            np.array([piece.id for piece in found], np.int32),
+            np.array(offsets, np.int32).reshape(-1, 2),
+        )
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Encodes each text, on all cores."""
-        return [np.array(ids, np.int32) for ids in self._processor.encode(list(texts))]
+        return [
+            np.array(ids, np.int32)
+            for ids in self._processor.encode([check_characters(text) for text in texts])
+        ]
 
     def decode(self, ids: Sequence[int] | np.ndarray, *, keep_special: bool = False) -> str:
         """Returns the text of ids; control tokens are left out, or are their names."""

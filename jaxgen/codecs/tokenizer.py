@@ -8,11 +8,14 @@ import hashlib
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from jaxgen.codecs.bytes import visible
+from jaxgen.codecs.codec import check_characters
+from jaxgen.codecs.joint import Piece, encode_apart
 from jaxgen.codecs.special import BEGIN, END, PAD, find_special
 from jaxgen.errors import DataError
 
@@ -32,13 +35,19 @@ class TokenizerCodec:
       pad: the token that fills rows.
       begin: the token before a text that has nothing before it.
       end: the token that ends a document or an answer.
+      stops: further tokens that end what is generated.
+      adds_begin: whether texts begin with `begin`, in training as in evaluation.
     """
 
-    path: str
+    path: str = dataclasses.field(compare=False)
     digest: str = None  # pyright: ignore[reportAssignmentType]
     pad: str = PAD
     begin: str = BEGIN
     end: str = END
+    stops: tuple[str, ...] = ()
+    adds_begin: bool = True
+
+    KEPT_FILES: ClassVar = {"path": NAME_IN_RUN}
 
     def __post_init__(self):
         try:
@@ -63,7 +72,7 @@ class TokenizerCodec:
             tokenizer = Tokenizer.from_file(self.path)
         except Exception as error:
             raise DataError(f"{self.path} is not a tokenizer.json: {error}.") from error
-        special = (self.pad, self.begin, self.end)
+        special = (self.pad, self.begin, self.end, *self.stops)
         missing = [token for token in special if tokenizer.token_to_id(token) is None]
         if missing:
             raise DataError(
@@ -75,7 +84,7 @@ class TokenizerCodec:
         tokenizer.encode_special_tokens = True
         return tokenizer
 
-    def __getstate__(self) -> dict[str, str]:
+    def __getstate__(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     @property
@@ -94,6 +103,10 @@ class TokenizerCodec:
     @property
     def end_id(self) -> int:
         return self._special_id(self.end)
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        return tuple(map(self._special_id, (self.end, *self.stops)))
 
     def _special_id(self, token: str) -> int:
         found = self._tokenizer.token_to_id(token)
@@ -124,8 +137,29 @@ class TokenizerCodec:
 
     def encode(self, text: str, *, parse_special: bool = False) -> np.ndarray:
         """Returns the ids [length] int32 of a text."""
+        return np.array(self._encoded(text, parse_special).ids, np.int32)
+
+    def encode_pieces(self, pieces: Sequence[Piece]) -> tuple[np.ndarray, np.ndarray]:
+        """Encodes the pieces of one text; see `codecs.joint`."""
+        text = "".join(piece for piece, _ in pieces)
+        encoded = self._encoded(text, any(is_control for _, is_control in pieces))
+        ids = np.array(encoded.ids, np.int32)
+        offsets = np.array(encoded.offsets, np.int32).reshape(-1, 2)
+        controls = np.isin(ids, self._control_ids, kind="table")
+        is_control = np.repeat(
+            [is_control for _, is_control in pieces], [len(p) for p, _ in pieces]
+        )
+        if not is_control[offsets[controls, 0]].all():
+            return encode_apart(self, pieces)  # A message writes the name of a control token.
+        return ids, offsets
+
+    def _encoded(self, text: str, parse_special: bool) -> Encoding:
         tokenizer = self._parsing_tokenizer if parse_special else self._tokenizer
-        return np.array(tokenizer.encode(text, add_special_tokens=False).ids, np.int32)
+        return tokenizer.encode(check_characters(text), add_special_tokens=False)
+
+    @functools.cached_property
+    def _control_ids(self) -> np.ndarray:
+        return np.array(list(self._special_ids.values()), np.int32)
 
     @functools.cached_property
     def _parsing_tokenizer(self) -> Tokenizer:
@@ -135,7 +169,8 @@ class TokenizerCodec:
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Encodes each text, on all cores."""
-        encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        checked = [check_characters(text) for text in texts]
+        encoded = self._tokenizer.encode_batch_fast(checked, add_special_tokens=False)
         return [np.array(one.ids, np.int32) for one in encoded]
 
     def decode(self, ids: Sequence[int] | np.ndarray, *, keep_special: bool = False) -> str:

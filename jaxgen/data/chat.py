@@ -38,8 +38,8 @@ class Chat:
     Attributes:
       messages: the record's field that holds the conversation.
       template: a Jinja template, or the path of a tokenizer_config.json or .jinja file.
-      begin: the token that the template calls `bos_token`; it is left out where it stands first,
-        as every row begins with one.
+      begin: the token that the template calls `bos_token`; where it stands first it is the one
+        that every row begins with.
       end: the token that it calls `eos_token`.
     """
 
@@ -79,9 +79,11 @@ class Chat:
         """Returns all that the tokens depend on: the template itself, wherever it lies."""
         return self, _read(self.template)
 
-    def encode(self, records: Iterable[Record], codec: Codec) -> list[Example]:
+    def encode(
+        self, records: Iterable[Record], codec: Codec, has_source: bool = False
+    ) -> list[Example]:
         """Returns the tokens of records; raises DataError as `parts` does."""
-        return [encode_parts(parts_of(r) or self.parts(r), codec) for r in records]
+        return [encode_parts(parts_of(r) or self.parts(r), codec, has_source) for r in records]
 
     def _messages(self, record: Record) -> list[dict[str, Any]]:
         messages = record.get(self.messages)
@@ -97,22 +99,22 @@ class Chat:
         return turns
 
     def _fill(self, messages: list[dict[str, Any]], add_generation_prompt: bool) -> str:
-        import jinja2
 
         if not messages:
             return ""
         held = [
             m | {"content": f"{_SPACE}{_OPEN}{i}{_CLOSE}{_SPACE}"} for i, m in enumerate(messages)
         ]
+        template = _compiled(_read(self.template))
         try:
-            text = _compiled(_read(self.template)).render(
+            text = template.render(
                 messages=held, add_generation_prompt=add_generation_prompt,
                 tools=None, documents=None, bos_token=self.begin, eos_token=self.end,
             )  # fmt: skip
-        except (jinja2.TemplateError, _Refused) as error:
+        except Exception as error:  # Whatever the template's own code raises, `_Refused` too.
             roles = [message["role"] for message in messages]
             raise DataError(f"the chat template refuses the roles {roles}: {error}.") from error
-        return text.removeprefix(self.begin) if self.begin else text
+        return text
 
     def _split(self, text: str, messages: list[dict[str, Any]], is_answer: bool) -> list[Part]:
         """Splits a filled template into its own control text and the messages' plain text."""

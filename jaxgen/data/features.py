@@ -34,12 +34,15 @@ class Text:
         """Returns all that the tokens depend on; see `Features.identity`."""
         return (self.field,)
 
-    def encode(self, records: Iterable[Record], codec: Codec) -> list[Example]:
+    def encode(
+        self, records: Iterable[Record], codec: Codec, has_source: bool = False
+    ) -> list[Example]:
         """Returns the tokens of records, all of which are in the loss.
 
         Raises:
-          DataError: if a record lacks the field.
+          DataError: if a record lacks the field, or it is empty.
         """
+        del has_source  # A denoising says what an encoder reads.
         records = list(records)
         divided = [parts_of(record) for record in records]
         if any(parts is not None for parts in divided):
@@ -48,6 +51,12 @@ class Text:
                 for parts, record in zip(divided, records, strict=True)
             ]
         texts = [field(record, self.field) for record in records]
+        if "" in texts:
+            record = records[texts.index("")]
+            raise DataError(
+                f"the field {self.field!r} is empty in the record {shown(record)}, which leaves "
+                'nothing to learn. Leave such records out; on_error="skip" does, and counts them.'
+            )
         return [Example(ids.astype(np.int32)) for ids in codec.encode_batch(texts)]
 
 
@@ -74,7 +83,13 @@ class PromptAnswer:
     def turns(self, record: Record) -> list[tuple[str, str]]:
         """Returns the prompts and answers of a record, in order."""
         if "turns" in record:
-            return [(str(prompt), str(answer)) for prompt, answer in record["turns"]]
+            try:
+                return [(str(prompt), str(answer)) for prompt, answer in record["turns"]]
+            except (TypeError, ValueError) as error:
+                raise DataError(
+                    "'turns' must be a list of [prompt, answer], and a record has "
+                    f"{record['turns']!a:.60}."
+                ) from error
         return [(field(record, self.prompt), field(record, self.answer))]
 
     def parts(self, record: Record) -> list[Part]:
@@ -89,13 +104,15 @@ class PromptAnswer:
         """Returns all that the tokens depend on."""
         return (self,)
 
-    def encode(self, records: Iterable[Record], codec: Codec) -> list[Example]:
+    def encode(
+        self, records: Iterable[Record], codec: Codec, has_source: bool = False
+    ) -> list[Example]:
         """Returns the tokens of records.
 
         Raises:
           DataError: if a record lacks a field.
         """
-        return [encode_parts(parts_of(r) or self.parts(r), codec) for r in records]
+        return [encode_parts(parts_of(r) or self.parts(r), codec, has_source) for r in records]
 
 
 def field(record: Record, name: str) -> str:
@@ -107,9 +124,15 @@ def field(record: Record, name: str) -> str:
     value: Any = record.get(name)
     if isinstance(value, str):
         return value
-    wrong = "is missing" if value is None else f"is {type(value).__name__}, not text"
-    shown = {key: str(item)[:40] for key, item in record.items()}
+    wrong = "is null" if value is None else f"is {type(value).__name__}, not text"
+    wrong = wrong if name in record else "is missing"
     raise DataError(
-        f"the field {name!r} {wrong} in the record {shown}; name another field in the task's "
-        "features (text.field, prompt_answer.prompt, prompt_answer.answer)."
+        f"the field {name!r} {wrong} in the record {shown(record)}; name another field in the "
+        "task's features (text.field, prompt_answer.prompt, prompt_answer.answer), or leave such "
+        "records out."
     )
+
+
+def shown(record: Record) -> dict[str, str]:
+    """Returns the beginning of every field, for messages."""
+    return {str(key)[:40]: ascii(item)[:40] for key, item in list(record.items())[:20]}

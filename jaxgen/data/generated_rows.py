@@ -114,7 +114,9 @@ class GeneratedRows:
 
     def _segments(self, indices: Iterable[int]) -> list[Segment]:
         indices, task = list(indices), self._task
-        examples = task.encode(task.processed(self._records.__getitems__(indices)))
+        examples = task.encode(
+            task.processed(self._records.__getitems__(indices)), self._shape.has_source
+        )
         if len(examples) != len(indices):
             raise DataError(
                 "its preprocessors make fewer or more records than the source, which is allowed "

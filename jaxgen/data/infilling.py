@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from jaxgen.data.draws import Draws
-from jaxgen.data.parts import Part
+from jaxgen.data.parts import PARTS, Part
 from jaxgen.data.preprocessors import need, seed_of
 from jaxgen.data.protocols import Context, Record
 from jaxgen.errors import ConfigError
@@ -55,7 +55,7 @@ class FillInTheMiddle:
                 yield record
             else:
                 cut = text[:first], text[first:second], text[second:]
-                yield record | {"parts": self.spm(*cut) if is_spm else self.psm(*cut)}
+                yield record | {PARTS: self.spm(*cut) if is_spm else self.psm(*cut)}
 
     def psm(self, prefix: str, middle: str, suffix: str) -> list[Part]:
         """Returns the parts in the order prefix, suffix, middle."""
@@ -65,10 +65,10 @@ class FillInTheMiddle:
         ]  # fmt: skip
 
     def spm(self, prefix: str, middle: str, suffix: str) -> list[Part]:
-        """Returns the parts in the order suffix, prefix, middle."""
+        """Returns the parts in the order suffix, prefix, middle, which is encoded by itself."""
         return [
             control(self.prefix), control(self.suffix), Part(suffix), control(self.middle),
-            Part(prefix), Part(middle),
+            Part(prefix), Part(middle, is_apart=True),
         ]  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
+from jaxgen.codecs.joint import adds_begin
 from jaxgen.data.draws import Draws
 from jaxgen.data.hashing import permutation
 from jaxgen.data.parts import IN_LOSS, Example
@@ -146,6 +147,8 @@ class DocumentRows:
 
     def _cut(self, document: int, first: int, last: int, is_end: bool) -> Segment:
         """Returns the segment of a document's targets [first, last); the end token is its last."""
+        if not adds_begin(self._codec):
+            return self._cut_plainly(document, first, last)
         example = self._store.example(document, max(first - 1, 0), last)
         ids = example.ids
         before = [self._codec.begin_id] if first == 0 else []
@@ -157,6 +160,15 @@ class DocumentRows:
         if is_end:
             targets = np.append(targets, self._codec.end_id)
         return Segment(np.concatenate([before, ids])[: last - first], targets, weights)
+
+    def _cut_plainly(self, document: int, first: int, last: int) -> Segment:
+        """Returns tokens [first, last) of a document and its end token, which predicts nothing."""
+        example = self._store.example(document, first, last + 1)
+        flags = np.full(len(example.ids), IN_LOSS) if example.flags is None else example.flags
+        missing = last + 1 - first - len(example.ids)
+        ids = np.append(example.ids, [self._codec.end_id] * missing).astype(np.int32)
+        weights = np.append(flags & IN_LOSS > 0, [1, 0][:missing]).astype(np.float32)
+        return Segment(ids[:-1], ids[1:], weights[1:])
 
     def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         cached = self._epoch

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
+from jaxgen.codecs.joint import encode_pieces, piece_of
 from jaxgen.errors import DataError
 
+PARTS = "jaxgen.parts"
+"""The field in which a preprocessor leaves the parts of a record."""
 IN_LOSS, ANSWER = 1, 2
 """The bits of a token's flags."""
 
@@ -24,12 +28,14 @@ class Part(NamedTuple):
       is_answer: whether it answers a prompt; the encoder of an encoder-decoder reads all parts
         before the first answer.
       is_control: whether names of control tokens in it are those tokens; otherwise they are text.
+      is_apart: whether no token may join it with the text before it.
     """
 
     text: str
     in_loss: bool = True
     is_answer: bool = False
     is_control: bool = False
+    is_apart: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,23 +56,54 @@ class Example:
         return len(self.ids) + 1
 
 
-def encode_parts(parts: Sequence[Part], codec: Codec) -> Example:
-    """Returns the tokens of the parts, each encoded by itself.
+def encode_parts(parts: Sequence[Part], codec: Codec, has_source: bool = False) -> Example:
+    """Returns the tokens of the parts, encoded as the one text that they are.
+
+    A token of a prompt's last and an answer's first characters is the answer's; no token joins an
+    answer with what comes after it, or what an encoder reads with what is generated. The begin and
+    end tokens that a template writes around everything are left out, as rows have them.
+
+    Args:
+      parts: in order.
+      codec: the codec.
+      has_source: whether an encoder reads what comes before the first answer.
 
     Raises:
       DataError: if there is no text at all.
     """
-    ids = [codec.encode(part.text, parse_special=part.is_control) for part in parts]
-    if not sum(len(one) for one in ids):
+    parts = [part for part in parts if part.text]
+    answers = [place for place, part in enumerate(parts) if part.is_answer]
+    cuts = {place for place, part in enumerate(parts) if place and part.is_apart}
+    if has_source:
+        cuts |= {place for place in answers[:1] if place}
+    runs = [0, *sorted(cuts), len(parts)]
+    examples = [_encode_run(parts[a:b], codec) for a, b in itertools.pairwise(runs) if b > a]
+    ids = np.concatenate([np.zeros(0, np.int32), *(one for one, _ in examples)])
+    flags = np.concatenate([np.zeros(0, np.uint8), *(one for _, one in examples)])
+    if len(ids) and parts[0].is_control and ids[0] == codec.begin_id:
+        ids, flags = ids[1:], flags[1:]
+    if len(ids) and parts[-1].is_control and ids[-1] == codec.end_id:
+        ids, flags = ids[:-1], flags[:-1]
+    if not len(ids):
         raise DataError("a record has no text: every part of it is empty.")
-    flags = [
-        np.full(len(one), IN_LOSS * part.in_loss + ANSWER * part.is_answer, np.uint8)
-        for one, part in zip(ids, parts, strict=True)
-    ]
-    return Example(np.concatenate(ids).astype(np.int32), np.concatenate(flags))
+    return Example(ids, flags)
+
+
+def _encode_run(parts: Sequence[Part], codec: Codec) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the ids and flags of parts that are one text."""
+    ids, offsets = encode_pieces(codec, [(part.text, part.is_control) for part in parts])
+    ends = np.cumsum([len(part.text) for part in parts])
+    for place, (part, after) in enumerate(itertools.pairwise(parts), start=1):
+        is_joined = (offsets[:, 0] < ends[place - 1]) & (offsets[:, 1] > ends[place - 1])
+        if part.is_answer and not after.is_answer and is_joined.any():
+            halves = [_encode_run(some, codec) for some in (parts[:place], parts[place:])]
+            return tuple(np.concatenate(both) for both in zip(*halves, strict=True))  # pyright: ignore[reportReturnType]
+    flags = [IN_LOSS * part.in_loss + ANSWER * part.is_answer for part in parts]
+    owner = piece_of(offsets, [part.text for part in parts])
+    return ids, np.array(flags, np.uint8)[owner]
 
 
 def parts_of(record: dict[str, Any]) -> list[Part] | None:
     """Returns the parts that a preprocessor has left in a record; None if it has none."""
-    parts = record.get("parts")
+    parts = record.get(PARTS)
     return None if parts is None else [Part(*part) for part in parts]

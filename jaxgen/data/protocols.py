@@ -174,8 +174,20 @@ class Features(Protocol):
         """Returns all that the tokens depend on beside the records; a denoising does not count."""
         ...
 
-    def encode(self, records: Iterable[Record], codec: Codec) -> list[Example]:
-        """Returns the tokens of each record; raises DataError if one lacks a field."""
+    def encode(
+        self, records: Iterable[Record], codec: Codec, has_source: bool = False
+    ) -> list[Example]:
+        """Returns the tokens of each record.
+
+        Args:
+          records: after the preprocessors.
+          codec: the codec.
+          has_source: whether an encoder reads what comes before the first answer, so that the two
+            are texts by themselves.
+
+        Raises:
+          DataError: if a record lacks a field.
+        """
         ...
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
@@ -15,6 +17,9 @@ from jaxgen.data.tasks import Task
 from jaxgen.data.token_store import TokenStore, cached_store
 from jaxgen.errors import DataError
 
+TOKENISATION = "parts are one text"
+"""Part of what stored tokens are known by; a change of how texts become tokens changes it."""
+
 
 def open_rows(task: Task, shape: RowShape, seed: int, split: Split) -> Rows:
     """Opens the rows of a task.
@@ -25,7 +30,7 @@ def open_rows(task: Task, shape: RowShape, seed: int, split: Split) -> Rows:
     try:
         if task.is_indexed:
             return GeneratedRows(task, shape, seed, split)
-        store = open_store(task, split)
+        store = open_store(task, split, shape.has_source)
         if task.features.is_split and task.features.denoising is None:
             if shape.has_source:
                 raise DataError(
@@ -39,8 +44,14 @@ def open_rows(task: Task, shape: RowShape, seed: int, split: Split) -> Rows:
         raise error if named else DataError(f"task {task.name}: {error}") from error
 
 
-def open_store(task: Task, split: Split) -> TokenStore:
-    """Opens the tokens of a task's records, made now if they are not in the cache."""
+def open_store(task: Task, split: Split, has_source: bool = False) -> TokenStore:
+    """Opens the tokens of a task's records, made now if they are not in the cache.
+
+    Args:
+      task: the task.
+      split: "train" or "heldout".
+      has_source: see `Features.encode`.
+    """
     source = task.source
     if isinstance(source, TokenSource):
         if task.preprocessors or not task.features.is_split:
@@ -51,10 +62,13 @@ def open_store(task: Task, split: Split) -> TokenStore:
         return source.tokens(split, task.codec)
     assert isinstance(source, RecordSource), "indexed sources have no store"
     parts = (source.content_digest(), source, task.preprocessors)
-    identity = (*parts, *task.features.identity(), task.codec.digest, split)
+    identity = (*parts, *task.features.identity(), task.codec.digest, TOKENISATION, split)
     if task.train_share < 1:
         identity = (*identity, task.train_share)
-    return cached_store(identity, task.codec.vocab_size, lambda: task.examples(split))
+    if has_source and task.has_answers:
+        identity = (*identity, "encoder")
+    examples = functools.partial(task.examples, split, has_source)
+    return cached_store(identity, task.codec.vocab_size, examples)
 
 
 def _packed_rows(task: Task, store: TokenStore, shape: RowShape, seed: int) -> PackedRows:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
+from jaxgen.codecs.joint import adds_begin
 from jaxgen.data.parts import ANSWER, IN_LOSS, Example
 
 
@@ -41,11 +42,13 @@ def continuation(
       completion: [n] ids.
       codec: the codec of the begin and end tokens.
       has_source: whether an encoder reads the prompt.
-      weights: [n] loss weights of the completion; None: 1. The end token always has 1.
+      weights: [m + n] loss weights of both; None: 0 and 1. The end token always has 1, and the
+        encoder's input is in no loss.
     """
+    prompt_weights = np.zeros(len(prompt), np.float32)
     in_loss = np.ones(len(completion) + 1, np.float32)
     if weights is not None:
-        in_loss[:-1] = weights
+        prompt_weights, in_loss[:-1] = weights[: len(prompt)], weights[len(prompt) :]
     targets = np.append(completion, codec.end_id).astype(np.int32)
     if has_source:
         tokens = np.concatenate([[codec.begin_id], completion]).astype(np.int32)
@@ -53,13 +56,35 @@ def continuation(
     tokens = np.concatenate([[codec.begin_id], prompt, completion]).astype(np.int32)
     # The begin token and the prompt are one block.
     blocks = np.maximum(np.arange(len(tokens)), len(prompt))
-    none = np.zeros(len(prompt), np.float32)
-    return Segment(
+    segment = Segment(
         tokens,
         np.concatenate([prompt, targets]).astype(np.int32),
-        np.concatenate([none, in_loss]),
+        np.concatenate([prompt_weights, in_loss]),
         blocks.astype(np.int32),
     )
+    return segment if adds_begin(codec) or not len(prompt) else without_begin(segment)
+
+
+def without_begin(segment: Segment) -> Segment:
+    """Returns a segment that begins with its text; its size stays.
+
+    Its last token, the end of the text, predicts nothing; and nothing predicts its first.
+    """
+    assert segment.blocks is not None and segment.source is None, "a prompt's, or a document's"
+    end = segment.targets[-1:]
+    return Segment(
+        np.append(segment.tokens[1:], end),
+        np.append(segment.targets[1:], end),
+        np.append(segment.weights[1:], np.float32(0)),
+        np.maximum(np.append(segment.blocks[1:], len(segment.blocks)) - 1, 0).astype(np.int32),
+    )
+
+
+def unended(segment: Segment) -> Segment:
+    """Returns a segment whose last target in the loss, the end token, is not."""
+    weights = segment.weights.copy()
+    weights[np.flatnonzero(weights)[-1:]] = 0
+    return segment._replace(weights=weights)
 
 
 def example_segment(example: Example, codec: Codec, has_source: bool) -> Segment:
@@ -70,10 +95,7 @@ def example_segment(example: Example, codec: Codec, has_source: bool) -> Segment
     answers = np.flatnonzero(flags & ANSWER)
     first = int(answers[0]) if len(answers) else 0
     in_loss = (flags & IN_LOSS > 0).astype(np.float32)
-    segment = continuation(ids[:first], ids[first:], codec, has_source, in_loss[first:])
-    if not has_source:
-        segment.weights[:first] = in_loss[:first]
-    return segment
+    return continuation(ids[:first], ids[first:], codec, has_source, in_loss)
 
 
 def sizes_of(segments: Sequence[Segment]) -> tuple[np.ndarray, np.ndarray]:

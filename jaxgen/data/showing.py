@@ -54,7 +54,7 @@ def show(
     shown = []
     for record in records:
         processed = list(task.processed([record]))
-        examples = task.encode(processed)
+        examples = task.encode(processed, has_source)
         segments = [
             segment_of(task, e, Draws(seed, "shown"), longest, has_source) for e in examples
         ]
@@ -66,7 +66,7 @@ def _documents(
     task: Task, count: int, seed: int, longest: int, has_source: bool, split: Split
 ) -> Iterator[Shown]:
     """Yields documents of a tokenised source, whose records are their tokens' text."""
-    store = open_store(task, split)
+    store = open_store(task, split, has_source)
     for place in permutation(len(store.lengths), seed, task.name, "shown")[:count]:
         example = store.example(int(place))
         record = {"text": task.codec.decode(example.ids)}

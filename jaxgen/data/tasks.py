@@ -171,29 +171,29 @@ class Task:
             stream = step.apply(stream, Context(self._training_records(place)))
         return stream
 
-    def encode(self, records: Iterable[Record]) -> list[Example]:
-        """Returns the tokens of records that are already processed.
+    def encode(self, records: Iterable[Record], has_source: bool = False) -> list[Example]:
+        """Returns the tokens of records that are already processed; see `Features.encode`.
 
         Raises:
           DataError: if a record lacks a field.
         """
         try:
-            return self.features.encode(records, self.codec)
+            return self.features.encode(records, self.codec, has_source)
         except DataError as error:
             raise DataError(f"task {self.name}: {error}") from error
 
-    def examples(self, split: Split) -> Iterator[Example]:
+    def examples(self, split: Split, has_source: bool = False) -> Iterator[Example]:
         """Yields the tokens of a split's records."""
         records, skipped = self.records(split), 0
         while chosen := list(itertools.islice(records, ENCODED_AT_ONCE)):
             try:
-                yield from self.encode(chosen)
+                yield from self.encode(chosen, has_source)
             except DataError:
                 if getattr(self.source, "on_error", "raise") == "raise":
                     raise
                 for record in chosen:
                     try:
-                        yield from self.encode([record])
+                        yield from self.encode([record], has_source)
                     except DataError as error:
                         skipped += 1
                         logger.log(logging.WARNING if skipped == 1 else logging.DEBUG, "%s", error)

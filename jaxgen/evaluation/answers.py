@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from jaxgen.codecs.joint import decode_continued
 from jaxgen.data.parts import ANSWER, IN_LOSS, Example
 from jaxgen.data.protocols import Record
 from jaxgen.data.segments import example_segment
@@ -47,9 +48,16 @@ class Answers:
         Raises:
           DataError: if an instance is longer than a row.
         """
-        examples = [only_answers(example) for example in task.encode(records)]
+        examples = [only_answers(example) for example in task.encode(records, scorer.has_source)]
         segments = [example_segment(e, task.codec, scorer.has_source) for e in examples]
         scored = scorer.score(task.name, segments, task.codec.pad_id)
+        texts = [
+            [
+                decode_continued(task.codec, prompt_of(example), ids)
+                for ids in (one.targets, one.predicted)
+            ]
+            for example, one in zip(examples, scored, strict=True)
+        ]
         return [
             {
                 "task": task.name,
@@ -58,12 +66,10 @@ class Answers:
                 "token_accuracy": float((one.predicted == one.targets).mean()),
                 "edit_similarity": edit_similarity(one.predicted.tolist(), one.targets.tolist()),
                 "log_probability": one.total,
-                "bits_per_byte": bits_per_byte(one.total, task.codec.decode(one.targets)),
+                "bits_per_byte": bits_per_byte(one.total, texts[place][0]),
                 "confidence": math.exp(one.total),
                 "answer_tokens": len(one.targets),
-                **own_scores(
-                    task, record, task.codec.decode(one.targets), task.codec.decode(one.predicted)
-                ),
+                **own_scores(task, record, *texts[place]),
             }
             for place, (record, one) in enumerate(zip(records, scored, strict=True))
         ]
@@ -81,11 +87,19 @@ def only_answers(example: Example) -> Example:
     return Example(example.ids, np.where(is_answer, IN_LOSS | ANSWER, 0).astype(np.uint8))
 
 
+def prompt_of(example: Example) -> np.ndarray:
+    """Returns the ids of all that comes before the first answer."""
+    assert example.flags is not None, "examples with answers have flags"
+    answers = np.flatnonzero(example.flags & ANSWER)
+    return example.ids[: answers[0] if len(answers) else None]
+
+
 def last_answer(example: Example) -> tuple[np.ndarray, np.ndarray]:
     """Returns the ids of all that comes before the last answer, and those of the last answer."""
     assert example.flags is not None, "examples with answers have flags"
     is_answer = example.flags & ANSWER > 0
-    begin = int(np.flatnonzero(is_answer & ~np.append(False, is_answer[:-1]))[-1])
+    begins = np.flatnonzero(is_answer & ~np.append(False, is_answer[:-1]))
+    begin = int(begins[-1]) if len(begins) else len(example.ids)  # An answer may be empty.
     return example.ids[:begin], example.ids[begin:]
 
 

@@ -12,9 +12,10 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from jaxgen.data.preprocessors import need
+from jaxgen.data.parts import Part, encode_parts
+from jaxgen.data.preprocessors import need, need_list
 from jaxgen.data.protocols import Record
-from jaxgen.data.segments import Segment, continuation
+from jaxgen.data.segments import Segment, example_segment, unended
 from jaxgen.data.tasks import Task
 from jaxgen.errors import DataError
 from jaxgen.evaluation.answers import Row, instance_of
@@ -62,11 +63,9 @@ class MultipleChoice:
         asked = [self._asked(task, record) for record in records]
         segments, neutral = [], []
         for prompt, choices, _ in asked:
-            prompt_ids = task.codec.encode(prompt)
-            segments += [_choice(task, prompt_ids, c, scorer.has_source) for c in choices]
+            segments += [_choice(task, prompt, c, scorer.has_source) for c in choices]
             if self.normalisation == "pmi":
-                prompt_ids = task.codec.encode(self.neutral)
-                neutral += [_choice(task, prompt_ids, c, scorer.has_source) for c in choices]
+                neutral += [_choice(task, self.neutral, c, scorer.has_source) for c in choices]
         scored, plain = (
             scorer.score(task.name, some, task.codec.pad_id) for some in (segments, neutral)
         )
@@ -95,7 +94,7 @@ class MultipleChoice:
 
     def _asked(self, task: Task, record: Record) -> tuple[str, list[str], int]:
         prompt = str(need(record, self.prompt, "multiple_choice.prompt"))
-        choices = [str(c) for c in need(record, self.choices, "multiple_choice.choices")]
+        choices = need_list(record, self.choices, "multiple_choice.choices")
         label = need(record, self.label, "multiple_choice.label")
         if not isinstance(label, int) or not 0 <= label < len(choices) or not all(choices):
             raise DataError(
@@ -117,8 +116,9 @@ class MultipleChoice:
         return totals
 
 
-def _choice(task: Task, prompt: np.ndarray, choice: str, has_source: bool) -> Segment:
-    """Returns a choice after its prompt; the end token after it is not scored."""
-    segment = continuation(prompt, task.codec.encode(choice), task.codec, has_source)
-    segment.weights[-1] = 0
-    return segment
+def _choice(task: Task, prompt: str, choice: str, has_source: bool) -> Segment:
+    """Returns a choice after its prompt."""
+    parts = [Part(prompt, in_loss=False), Part(choice, is_answer=True)]
+    return unended(
+        example_segment(encode_parts(parts, task.codec, has_source), task.codec, has_source)
+    )

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import jax
 
+from jaxgen.codecs.joint import decode_continued
 from jaxgen.data.generated import item_scores
 from jaxgen.data.hashing import hash64
 from jaxgen.data.preprocessors import need
@@ -62,7 +63,8 @@ class Generation:
           DataError: if a prompt leaves no room for an answer.
         """
         codec = task.codec
-        pairs = [last_answer(example) for example in task.encode(records)]
+        examples = task.encode(records, scorer.has_source)
+        pairs = [last_answer(example) for example in examples]
         room = scorer.source_length or scorer.length - self.max_tokens
         for prompt, _ in pairs:
             if len(prompt) + 1 > room:
@@ -80,10 +82,13 @@ class Generation:
             self.max_tokens,
             scorer.batch_size,
         )
-        texts = [cut(codec.decode(ids), self.stop) for ids in answers]
+        texts = [
+            cut(decode_continued(codec, prompt, ids), self.stop)
+            for (prompt, _), ids in zip(pairs, answers, strict=True)
+        ]
         rows = []
         for place, (record, completion) in enumerate(zip(records, texts, strict=True)):
-            references = record.get(self.targets) or [codec.decode(pairs[place][1])]
+            references = record.get(self.targets) or [decode_continued(codec, *pairs[place])]
             stripped, targets = completion.strip(), [str(one).strip() for one in references]
             rows.append(
                 {

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxgen.codecs.joint import decode_continued
 from jaxgen.data.tasks import Task, tasks_of
 from jaxgen.evaluation.answers import last_answer
 from jaxgen.files import write_atomically
@@ -54,7 +55,8 @@ def _samples_of(
         return []
     codec = restored.config.mixture.codec
     seed = restored.config.evaluation.seed
-    asked = [(task.name, *pair) for task in tasks for pair in _prompts(task, seed)]
+    has_source = restored.transformer.has_encoder
+    asked = [(task.name, *pair) for task in tasks for pair in _prompts(task, seed, has_source)]
     answers = [len(reference) for _, _, reference in asked if reference is not None]
     completions = continue_prompts(
         restored.model,
@@ -69,17 +71,17 @@ def _samples_of(
         {
             "task": name,
             "prompt": codec.decode(prompt),
-            "completion": codec.decode(ids),
-            "reference": None if reference is None else codec.decode(reference),
+            "completion": decode_continued(codec, prompt, ids),
+            "reference": None if reference is None else decode_continued(codec, prompt, reference),
         }
         for (name, prompt, reference), ids in zip(asked, completions, strict=True)
     ]
 
 
-def _prompts(task: Task, seed: int) -> list[tuple[np.ndarray, np.ndarray | None]]:
+def _prompts(task: Task, seed: int, has_source: bool) -> list[tuple[np.ndarray, np.ndarray | None]]:
     """Returns ids of prompts and of references, if any; a prompt ends before the last answer."""
     records = task.instances(NUM_SAMPLES, seed)
     if not task.has_answers:
         examples = task.encode(records[:2])
         return [(example.ids[:PROMPT_TOKENS], None) for example in examples]
-    return [last_answer(example) for example in task.encode(records)]
+    return [last_answer(example) for example in task.encode(records, has_source)]

@@ -109,7 +109,7 @@ class Numbers:
     def identity(self):
         return ()
 
-    def encode(self, records, codec):
+    def encode(self, records, codec, has_source=False):
         return [Example(codec.encode(",".join(map(str, one["numbers"])))) for one in records]
 
 

@@ -17,6 +17,7 @@ from jaxgen.data.packing import RowShape, fill_bins
 from jaxgen.data.rows import open_rows
 from jaxgen.data.sources import InMemory
 from jaxgen.data.tasks import Task
+from jaxgen.data.text_files import Jsonl
 from jaxgen.errors import DataError
 
 CODEC = ByteCodec(SpecialTokens())
@@ -40,9 +41,62 @@ def segments(row, fields=("tokens", "targets", "loss_weights", "positions")):
         yield {name: row[name][inside] for name in fields}
 
 
+class Unbegun(ByteCodec):
+    """Bytes whose texts have no begin token, as those of GPT-2's tokenizer."""
+
+    adds_begin = False
+
+
 @settings(max_examples=40, deadline=None)
 @given(
-    texts=st.lists(st.text(st.characters(codec="ascii"), max_size=30), min_size=1, max_size=12),
+    texts=st.lists(
+        st.text(st.characters(codec="ascii"), min_size=1, max_size=30), min_size=1, max_size=12
+    ),
+    length=st.integers(4, 24),
+)
+def test_documents_without_begin_token_are_read_from_their_first_token(texts, length):
+    task = dataclasses.replace(text_task(texts), codec=Unbegun())
+    total = sum(len(text) + 1 for text in texts)
+    if total < length:
+        return
+    rows = open_rows(task, RowShape(length), 0, "train")
+    assert total - length < rows.rows_per_epoch * length <= total
+    read = [rows.row(index) for index in range(rows.rows_per_epoch)]
+    inputs, targets, weights = (
+        np.concatenate([row[name] for row in read]).tolist()
+        for name in ("tokens", "targets", "loss_weights")
+    )
+    end, left = CODEC.end_id, list(texts)
+    while inputs:
+        size = inputs.index(end) + 1 if end in inputs else len(inputs)
+        tokens, inputs = inputs[:size], inputs[size:]
+        expected, targets = targets[:size], targets[size:]
+        counted, weights = weights[:size], weights[size:]
+        assert expected[: size - 1] == tokens[1:]
+        assert counted == [0.0 if token == end else 1.0 for token in tokens]
+        if tokens[-1] == end:
+            left.remove(CODEC.decode(tokens))
+
+
+def test_an_empty_document_is_named_or_left_out_and_counted(tmp_path, caplog):
+    file = tmp_path / "some.jsonl"
+    file.write_text('{"text": "one"}\n{"text": ""}\n{"text": "two"}\n')
+    for on_error in ("raise", "skip"):
+        source = Jsonl(str(file), heldout_fraction=0.0, on_error=on_error)
+        task = Task("task", source, Text(), CODEC)
+        if on_error == "raise":
+            with pytest.raises(DataError, match="'text' is empty"):
+                list(task.examples("train"))
+        else:
+            assert [CODEC.decode(one.ids) for one in task.examples("train")] == ["one", "two"]
+            assert "1 unusable record(s) skipped" in caplog.text
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    texts=st.lists(
+        st.text(st.characters(codec="ascii"), min_size=1, max_size=30), min_size=1, max_size=12
+    ),
     length=st.integers(4, 24),
 )
 def test_documents_come_back_whole(texts, length):

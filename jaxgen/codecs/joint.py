@@ -1,0 +1,77 @@
+"""Prompts and completions as one text: encoded together, divided by characters, decoded together.
+
+A tokenizer may write " Paris" as another token at the beginning of a text than after "Answer:", and
+may join the last characters of a prompt with the first of an answer. A codec for which that is so
+has `encode_pieces`, and may have `stop_ids` and `adds_begin`, beside what `Codec` asks of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxgen.codecs.codec import Codec
+
+Piece = tuple[str, bool]
+"""A piece of a text, and whether names of control tokens in it are those tokens."""
+
+
+def stop_ids(codec: Codec) -> tuple[int, ...]:
+    """Returns all ids that end what is generated, the end token's first."""
+    return getattr(codec, "stop_ids", (codec.end_id,))
+
+
+def adds_begin(codec: Codec) -> bool:
+    """Returns whether texts begin with the begin token; otherwise only what would be empty does."""
+    return getattr(codec, "adds_begin", True)
+
+
+def encode_pieces(codec: Codec, pieces: Sequence[Piece]) -> tuple[np.ndarray, np.ndarray]:
+    """Encodes the pieces of one text as that text.
+
+    Returns:
+      Its ids, [length] int32, and of each id the first character and the one after the last,
+      [length, 2] int32. No id of a control token lies in a piece that names none.
+    """
+    own = getattr(codec, "encode_pieces", None)
+    return encode_apart(codec, pieces) if own is None else own(pieces)
+
+
+def piece_of(offsets: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+    """Returns the piece that each token belongs to: that of its last character.
+
+    Args:
+      offsets: [tokens, 2] characters of the joined text; see `encode_pieces`.
+      texts: the pieces.
+
+    Returns:
+      [tokens] int64, never falling.
+    """
+    ends = np.cumsum([len(text) for text in texts])
+    last = np.maximum(np.maximum.accumulate(offsets[:, 1]), 1)
+    return np.minimum(np.searchsorted(ends, last), len(texts) - 1)
+
+
+def encode_continued(codec: Codec, prompt: str, completion: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the ids of a prompt and of its completion; a token of both is the completion's."""
+    ids, offsets = encode_pieces(codec, [(prompt, False), (completion, False)])
+    of_prompt = piece_of(offsets, (prompt, completion)) == 0
+    return ids[of_prompt], ids[~of_prompt]
+
+
+def decode_continued(codec: Codec, prompt: np.ndarray, completion: np.ndarray) -> str:
+    """Returns the text that a completion adds to the text of its prompt."""
+    before = codec.decode(prompt)
+    whole = codec.decode(np.concatenate([prompt, completion]).astype(np.int32))
+    return whole[len(before) :] if whole.startswith(before) else codec.decode(completion)
+
+
+def encode_apart(codec: Codec, pieces: Sequence[Piece]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what `encode_pieces` returns, each piece encoded by itself."""
+    ids, offsets, start = [np.zeros(0, np.int32)], [np.zeros((0, 2), np.int32)], 0
+    for text, is_control in pieces:
+        ids.append(codec.encode(text, parse_special=is_control))
+        offsets.append(np.tile([start, start + len(text)], (len(ids[-1]), 1)).astype(np.int32))
+        start += len(text)
+    return np.concatenate(ids), np.concatenate(offsets)
