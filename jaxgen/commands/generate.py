@@ -6,12 +6,15 @@ import argparse
 import sys
 
 import jax
+import numpy as np
 
+from jaxgen.codecs.joint import decode_continued
+from jaxgen.data.text_files import as_text
 from jaxgen.errors import ConfigError
-from jaxgen.generation.continuing import continue_prompts
+from jaxgen.generation.continuing import continue_prompts, readable_length
 from jaxgen.generation.policies import SamplingPolicy
 from jaxgen.process import prepare_process
-from jaxgen.runs.run import restore
+from jaxgen.runs.run import Restored, restore
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 
 
@@ -24,8 +27,10 @@ def generate(arguments: argparse.Namespace) -> int:
     """
     if arguments.max_tokens < 1 or arguments.num_samples < 1:
         raise ConfigError("--max_tokens and --num_samples must be positive.")
+    if not 0 <= arguments.seed < 2**32:
+        raise ConfigError(f"--seed={arguments.seed} must lie between 0 and {2**32 - 1}.")
     policy = SamplingPolicy(arguments.temperature, arguments.top_k, arguments.top_p)
-    prompts = arguments.prompt or [sys.stdin.read()]
+    prompts = arguments.prompt or [as_text(sys.stdin.buffer.read(), "standard input")]
     prepare_process()
     # One sequence cannot be split over devices by batch, so each device computes all of it.
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
@@ -34,6 +39,7 @@ def generate(arguments: argparse.Namespace) -> int:
         codec = restored.config.mixture.codec
         has_encoder = restored.transformer.has_encoder
         encoded = [codec.encode(prompt) for prompt in prompts]
+        _warn_if_long(restored, encoded, arguments.max_tokens)
         answers = continue_prompts(
             restored.model,
             codec,
@@ -43,6 +49,24 @@ def generate(arguments: argparse.Namespace) -> int:
             arguments.max_tokens,
         )
         for index, ids in enumerate(answers):
-            prompt = "" if has_encoder else prompts[index // arguments.num_samples]
-            print(prompt + codec.decode(ids))
+            place = index // arguments.num_samples
+            if has_encoder:
+                print(codec.decode(ids))
+            else:
+                print(prompts[place] + decode_continued(codec, encoded[place], ids))
     return 0
+
+
+def _warn_if_long(restored: Restored, encoded: list[np.ndarray], max_tokens: int) -> None:
+    """Says on standard error that the model is about to read more than it was made for."""
+    longest = max(len(ids) for ids in encoded)
+    readable = readable_length(restored.transformer, restored.config.train.length)
+    needed = 1 + (0 if restored.transformer.has_encoder else longest) + max_tokens
+    source = restored.config.train.source_length or needed
+    if needed > readable or (restored.transformer.has_encoder and longest + 1 > source):
+        print(
+            f"jaxgen: a prompt of {longest} tokens and {max_tokens} to generate are more than the "
+            f"{readable} that the model is made to read (model.max_length, train.length): what it "
+            "writes past them may make no sense.",
+            file=sys.stderr,
+        )

@@ -11,6 +11,7 @@ import jax
 from jaxgen.evaluation.harness import HarnessModel, run_harness
 from jaxgen.evaluation.likelihood import Scorer
 from jaxgen.files import write_atomically
+from jaxgen.generation.continuing import readable_length
 from jaxgen.process import prepare_process
 from jaxgen.runs.run import restore
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
@@ -29,13 +30,20 @@ def harness(arguments: argparse.Namespace) -> int:
         restored = restore(arguments.run_dir, mesh, arguments.step, ema=arguments.ema)
         train = restored.config.train
         batch_size = arguments.batch_size or restored.config.evaluation.batch_size
-        scorer = Scorer(restored.model, batch_size, train.length, train.source_length)
+        length = restored.config.evaluation.length
+        length = length or readable_length(restored.transformer, train.length)
+        scorer = Scorer(restored.model, batch_size, length, train.source_length)
         model = HarnessModel(scorer, restored.config.mixture.codec)
         names = arguments.tasks.split(",")
         results = run_harness(
             model, names, arguments.include_path, arguments.num_fewshot, arguments.limit
         )
     print(f"{restored.config.name} at step {restored.step}:\n{results['table']}")
+    for name, found in results["truncated"].items():
+        print(
+            f"{name}: {found['contexts']} of {found['of']} contexts were too long and lost their "
+            f"beginning, up to {found['most_tokens']} tokens; the model reads {length}"
+        )
     default = restored.directory.evaluations / f"{restored.step:08}.harness.json"
     path = Path(arguments.output or default)
     write_atomically(path, json.dumps(results, indent=1, default=str) + "\n")

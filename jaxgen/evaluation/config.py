@@ -49,7 +49,8 @@ class EvaluationConfig:
       seed: of the choice of instances and batches, equal for all runs that are compared.
       at_checkpoints: whether to score at every checkpoint, or only at the end.
       suite: tasks to score beside those of the mixture.
-      length: the most tokens of an instance; None: train.length.
+      length: the most tokens of an instance; None: what the model is made to read,
+        model.max_length, or train.length.
       flag_contamination: whether all training texts are searched for instances; rows are then
         marked, and the summary has exact matches without those found.
       evaluators: evaluators of your own; see `evaluation.base`.

@@ -11,10 +11,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgen.data.base import DataConfig
+from jaxgen.data.base import Data, DataConfig
 from jaxgen.data.mixtures import Mixture
+from jaxgen.data.packing import RowShape, check_longest
+from jaxgen.data.segments import example_segment, sizes_of
 from jaxgen.data.tasks import tasks_of
 from jaxgen.errors import ConfigError
+from jaxgen.evaluation.answers import Answers
 from jaxgen.evaluation.base import EvaluationContext
 from jaxgen.evaluation.config import EvaluationConfig, EvaluationTask
 from jaxgen.evaluation.contamination import contaminated
@@ -23,6 +26,7 @@ from jaxgen.evaluation.summary import summarise
 from jaxgen.files import write_atomically
 from jaxgen.objectives.base import Objective, Sum
 from jaxgen.sharding.layout import Layout
+from jaxgen.sharding.rules import Rules
 from jaxgen.training.loading import check_batch_fits, put_batch
 
 
@@ -61,7 +65,9 @@ def evaluate(
         (one, one.task.instances(one.num_examples or settings.num_examples, settings.seed))
         for one in scored_tasks(mixture, settings)
     ]
-    scorer = Scorer(model, settings.batch_size, settings.length or length, source_length)
+    own_length = getattr(getattr(model, "config", None), "max_length", None)
+    longest = settings.length or max(own_length or 0, length)
+    scorer = Scorer(model, settings.batch_size, longest, source_length)
     flagged = None
     if settings.flag_contamination:
         flagged = contaminated(tasks_of(mixture), [(one.task, records) for one, records in tasks])
@@ -85,6 +91,62 @@ def evaluate(
         rows.extend(found)
     write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
     return summary
+
+
+def check_heldout(
+    mixture: DataConfig,
+    settings: EvaluationConfig,
+    length: int,
+    source_length: int | None,
+    config: Any,
+    rules: Rules,
+) -> None:
+    """Checks, without a model, that there is all that `evaluate` will need; call under a mesh.
+
+    Args:
+      mixture: as in `evaluate`.
+      settings: likewise.
+      length: likewise.
+      source_length: likewise.
+      config: the model's, for how much it reads.
+      rules: of the mesh, which must divide the batches.
+
+    Raises:
+      JaxgenError: whatever would stop the evaluation, before anything is trained for it.
+    """
+    check_batch_fits(
+        "evaluation.batch_size", settings.batch_size, length, jax.sharding.get_mesh(), rules
+    )
+    for part in _parts(mixture):
+        _open_heldout(part, settings, length, source_length).batch(0)
+    longest = settings.length or max(getattr(config, "max_length", None) or 0, length)
+    for one in scored_tasks(mixture, settings):
+        records = one.task.instances(one.num_examples or settings.num_examples, settings.seed)
+        examples = one.task.encode(records, source_length is not None)
+        segments = [example_segment(e, one.task.codec, source_length is not None) for e in examples]
+        if isinstance(one.scoring, Answers):
+            shape = RowShape(longest, source_length)
+            check_longest(one.task.name, sizes_of(segments), shape)
+
+
+def _parts(mixture: DataConfig) -> list[DataConfig]:
+    """Returns the tasks that held-out losses are of, each as a mixture; or data of another kind."""
+    parts: list[DataConfig] = [
+        Mixture(task.name, (dataclasses.replace(task, epochs=None),)) for task in tasks_of(mixture)
+    ]
+    return parts or [mixture]
+
+
+def _open_heldout(
+    part: DataConfig, settings: EvaluationConfig, length: int, source_length: int | None
+) -> Data:
+    return part.open(
+        batch_size=settings.batch_size,
+        length=length,
+        seed=settings.seed,
+        split="heldout",
+        source_length=source_length,
+    )
 
 
 def _is_metric(name: str, value: Any) -> bool:
@@ -135,17 +197,8 @@ def heldout_losses(
     mesh = jax.sharding.get_mesh()
     rules = getattr(model, "layout", Layout()).rules
     check_batch_fits("evaluation.batch_size", settings.batch_size, length, mesh, rules)
-    parts: list[DataConfig] = [
-        Mixture(task.name, (dataclasses.replace(task, epochs=None),)) for task in tasks_of(mixture)
-    ]
-    for part in parts or [mixture]:
-        data = part.open(
-            batch_size=settings.batch_size,
-            length=length,
-            seed=settings.seed,
-            split="heldout",
-            source_length=source_length,
-        )
+    for part in _parts(mixture):
+        data = _open_heldout(part, settings, length, source_length)
         total = np.zeros(2)
         for step in range(settings.num_batches):
             batch = put_batch(data.batch(step), mesh, rules)

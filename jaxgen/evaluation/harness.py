@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,12 +10,13 @@ import jax
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
-from jaxgen.data.segments import Segment, continuation
+from jaxgen.codecs.joint import decode_continued, encode_continued
+from jaxgen.data.segments import Segment, continuation, unended
 from jaxgen.errors import DataError
 from jaxgen.evaluation.generations import cut
+from jaxgen.evaluation.harness_settings import GenerationSettings, check_tasks, read_settings
 from jaxgen.evaluation.likelihood import Scored, Scorer
 from jaxgen.generation.continuing import continue_prompts
-from jaxgen.generation.policies import SamplingPolicy
 
 try:
     from lm_eval.api.model import LM  # pyright: ignore[reportMissingImports]
@@ -27,21 +29,27 @@ except ImportError as error:
 
 MAX_TOKENS = 256
 """The tokens generated where a task sets no limit."""
+logger = logging.getLogger(__name__)
 
 
 class HarnessModel(LM):
     """A run's model with the methods that the harness calls, under `jax.set_mesh`.
 
-    Contexts that are too long lose their beginning, as with the harness's own models.
+    A context that is too long loses its beginning, as with the harness's own models, but never more
+    than leaves it half of what the model can read.
+
+    Attributes:
+      truncated: of contexts that were, (task, document) to the number of tokens lost.
     """
 
     def __init__(self, scorer: Scorer, codec: Codec):
         super().__init__()
         self._scorer, self._codec = scorer, codec
+        self.truncated: dict[tuple[str, int], int] = {}
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
         """Returns each continuation's log-probability in nats, and whether it is the greedy one."""
-        segments = [self._pair(*request.args) for request in requests]
+        segments = [self._pair(request) for request in requests]
         return [(one.total, one.is_greedy) for one in self._score(segments)]
 
     def loglikelihood_rolling(self, requests: Sequence[Any]) -> list[float]:
@@ -67,53 +75,64 @@ class HarnessModel(LM):
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
         """Returns what the model writes after each context, up to one of the stops."""
         completions = [""] * len(requests)
-        groups: dict[tuple[Any, ...], list[int]] = {}
+        groups: dict[GenerationSettings, list[int]] = {}
         for place, request in enumerate(requests):
-            asked = dict(request.args[1])
-            draws = asked.get("do_sample", False)
-            policy = SamplingPolicy(
-                temperature=float(asked.get("temperature", 1.0)) if draws else 0.0,
-                top_k=asked.get("top_k") if draws else None,
-                top_p=asked.get("top_p") if draws else None,
-            )
-            groups.setdefault((policy, int(asked.get("max_gen_toks", MAX_TOKENS))), []).append(
-                place
-            )
-        for (policy, max_tokens), places in groups.items():
-            prompts = [self._context(requests[place].args[0], max_tokens) for place in places]
+            settings = read_settings(request.task_name or "?", request.args[1])
+            groups.setdefault(settings, []).append(place)
+        for settings, places in groups.items():
+            encoded = [self._codec.encode(requests[place].args[0]) for place in places]
+            room = self._scorer.source_length or self._scorer.length
+            max_tokens = settings.max_tokens or MAX_TOKENS
+            if not self._scorer.has_source:
+                longest = min(max(map(len, encoded)) + 1, room - room // 2)
+                max_tokens = min(max_tokens, room - longest)
+                room -= max_tokens
+            if max_tokens < (settings.max_tokens or MAX_TOKENS):
+                logger.warning(
+                    "answers are at most %d tokens, as the model reads %d in all and the contexts "
+                    "need the rest", max_tokens, self._scorer.length,
+                )  # fmt: skip
+            prompts = [
+                self._cut(requests[place], ids, room - 1)
+                for place, ids in zip(places, encoded, strict=True)
+            ]
             answers = continue_prompts(
-                self._scorer.model, self._codec, prompts, jax.random.key(0), policy, max_tokens,
-                self._scorer.batch_size,
+                self._scorer.model, self._codec, prompts, jax.random.key(0), settings.policy,
+                max_tokens, self._scorer.batch_size,
             )  # fmt: skip
-            for place, ids in zip(places, answers, strict=True):
-                stop = requests[place].args[1].get("until") or []
-                stops = [stop] if isinstance(stop, str) else list(stop)
-                completions[place] = cut(self._codec.decode(ids), [one for one in stops if one])
+            for place, prompt, ids in zip(places, prompts, answers, strict=True):
+                text = decode_continued(self._codec, prompt, ids)
+                completions[place] = cut(text, settings.stops)
         return completions
 
-    def _pair(self, context: str, text: str) -> Segment:
-        """Returns context and text as the harness tokenises them: spaces between are the text's."""
+    def _pair(self, request: Any) -> Segment:
+        """Returns context and continuation as one text; spaces between are the continuation's."""
+        context, text = request.args
         spaces = len(context) - len(context.rstrip())
         context, text = context[: len(context) - spaces], context[len(context) - spaces :] + text
-        prompt, whole = self._codec.encode(context), self._codec.encode(context + text)
-        completion = whole[len(prompt) :]
-        if not np.array_equal(whole[: len(prompt)], prompt):
-            completion = self._codec.encode(text)
-        if not self._scorer.has_source and len(completion) >= self._scorer.length:
-            raise DataError(
-                f"a continuation of {len(completion)} tokens, {text[:60]!r}..., does not fit "
-                f"{self._scorer.length}; evaluate a run of a larger train.length."
-            )
-        prompt = self._context(context, len(completion))
+        if self._scorer.has_source:
+            prompt, completion = self._codec.encode(context), self._codec.encode(text)
+            prompt = self._cut(request, prompt, (self._scorer.source_length or 0) - 1)
+        else:
+            prompt, completion = encode_continued(self._codec, context, text)
+            room = self._scorer.length - len(completion) - 1
+            if room < min(len(prompt), self._scorer.length // 2 - 1):
+                raise DataError(
+                    f"a continuation of {len(completion)} tokens, {text[:60]!r}..., does not fit "
+                    f"{self._scorer.length} beside a context of {len(prompt)}, or half of it; "
+                    "evaluate a model that reads more (evaluation.length, model.max_length)."
+                )
+            prompt = self._cut(request, prompt, room)
         segment = continuation(prompt, completion, self._codec, self._scorer.has_source)
-        segment.weights[-1] = 0
-        return segment
+        return unended(segment)
 
-    def _context(self, text: str, completion_length: int) -> np.ndarray:
-        """Returns the end of a context that fits beside the continuation and one more token."""
-        room = self._scorer.source_length or self._scorer.length - completion_length
-        ids = self._codec.encode(text)
-        return ids[len(ids) - min(max(room - 1, 0), len(ids)) :]
+    def _cut(self, request: Any, ids: np.ndarray, room: int) -> np.ndarray:
+        """Returns the end of a context that has room, and notes what was lost."""
+        lost = max(len(ids) - room, 0)
+        if lost:
+            document = (request.task_name or "?", request.doc_id)
+            self.truncated[document] = max(lost, self.truncated.get(document, 0))
+        return ids[lost:]
 
     def _score(self, segments: Sequence[Segment]) -> list[Scored]:
         """Scores segments sorted by length, so that short ones are not padded to long ones."""
@@ -152,13 +171,16 @@ def run_harness(
       limit: instances (or a share of them, below 1) of each task.
 
     Returns:
-      The harness's results, its rows under "samples", and its table for people under "table".
+      The harness's results, its rows under "samples" (one whose context was cut has
+      "truncated_tokens"), by task how many were cut under "truncated", and its table for people
+      under "table".
 
     Raises:
-      DataError: naming tasks that it does not know.
+      DataError: naming tasks that it does not know, or settings of theirs that are not honoured;
+        nothing has been computed then.
     """
     from lm_eval.evaluator import simple_evaluate  # pyright: ignore[reportMissingImports]
-    from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
+    from lm_eval.tasks import TaskManager, get_task_dict  # pyright: ignore[reportMissingImports]
     from lm_eval.utils import make_table  # pyright: ignore[reportMissingImports]
 
     manager = TaskManager(include_path=include_path)
@@ -168,9 +190,19 @@ def run_harness(
             f"the harness knows no task {unknown}; `lm_eval ls tasks` lists its own, and "
             "--include_path names a folder of others."
         )
+    check_tasks(get_task_dict(list(tasks), manager))
     results = simple_evaluate(
         model=model, tasks=list(tasks), num_fewshot=num_fewshot, limit=limit,
         task_manager=manager, bootstrap_iters=1000,
     )  # fmt: skip
     assert results is not None, "only other ranks than the first get nothing"
-    return results | {"table": make_table(results)}
+    counts = {}
+    for name, samples in results.get("samples", {}).items():
+        lost = [model.truncated.get((name, sample["doc_id"]), 0) for sample in samples]
+        for sample, tokens in zip(samples, lost, strict=True):
+            if tokens:
+                sample["truncated_tokens"] = tokens
+        if any(lost):
+            cut_ones = sum(tokens > 0 for tokens in lost)
+            counts[name] = {"contexts": cut_ones, "of": len(lost), "most_tokens": max(lost)}
+    return results | {"truncated": counts, "table": make_table(results)}

@@ -14,6 +14,7 @@ from jaxgen.batch import Batch
 from jaxgen.data.loading import as_batch, stack
 from jaxgen.data.packing import RowShape, check_longest, pack_row
 from jaxgen.data.segments import Segment, sizes_of
+from jaxgen.errors import ConfigError
 from jaxgen.generation.sampling import log_probability
 from jaxgen.models.transformer import Transformer
 from jaxgen.sharding.rules import reshard
@@ -62,6 +63,14 @@ class Scorer:
     batch_size: int
     length: int
     source_length: int | None = None
+
+    def __post_init__(self):
+        config = self.model.config
+        if config.embedding_positions == "learned" and self.length > (config.max_length or 0):
+            raise ConfigError(
+                f"evaluation.length={self.length} exceeds the model's learned positions, "
+                f"model.max_length={config.max_length}."
+            )
 
     @property
     def has_source(self) -> bool:

@@ -8,8 +8,11 @@ import jax
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
+from jaxgen.codecs.joint import adds_begin, stop_ids
+from jaxgen.errors import ConfigError
 from jaxgen.generation.policies import SamplingPolicy
 from jaxgen.generation.sampling import pad_prompts, pad_sources, sample
+from jaxgen.models.config import TransformerConfig
 from jaxgen.models.transformer import Transformer
 
 WIDTHS = 32
@@ -25,20 +28,25 @@ def continue_prompts(
     max_tokens: int,
     batch_size: int | None = None,
 ) -> list[np.ndarray]:
-    """Returns the completion of each prompt: ids up to the end token, which is left out.
+    """Returns the completion of each prompt: ids up to a stop, which is left out.
 
-    A begin token is put before each prompt, as before every text that the model was trained on; an
-    encoder reads the prompt and an end token, and its decoder generates the completion.
+    A begin token is put before each prompt, as before every text that the model was trained on,
+    unless the codec adds none; an encoder reads the prompt and an end token, and its decoder
+    generates the completion.
 
     Args:
       model: the parameters; call under `jax.set_mesh`.
-      codec: of the begin, end and padding tokens.
+      codec: of the begin, end, stop and padding tokens.
       prompts: ids, [n] each; may be empty.
       key: of the draws; each batch has its own.
       policy: how tokens are chosen.
       max_tokens: the most that are generated.
       batch_size: prompts at a time; None: all.
+
+    Raises:
+      ConfigError: before anything is computed, if the model has no positions for them.
     """
+    check_positions(model.config, prompts, max_tokens)
     size = batch_size or len(prompts)
     completions: list[np.ndarray] = []
     for first in range(0, len(prompts), size):
@@ -49,7 +57,7 @@ def continue_prompts(
         if model.config.has_encoder:
             source = pad_sources([np.append(ids, codec.end_id) for ids in some], codec.pad_id)
             some = [ids[:0] for ids in some]
-        started = [np.concatenate([[codec.begin_id], ids]) for ids in some]
+        started = [started_with(codec, ids) for ids in some]
         tokens, lengths = pad_prompts(started, codec.pad_id)
         tokens = np.pad(
             tokens, [(0, 0), (0, -tokens.shape[1] % WIDTHS)], constant_values=codec.pad_id
@@ -61,11 +69,41 @@ def continue_prompts(
             jax.random.fold_in(key, first),
             policy=policy,
             max_tokens=max_tokens,
-            end_id=codec.end_id,
+            stop_ids=stop_ids(codec),
             source=source,
         )
         rows, ends = np.asarray(samples.tokens)[:count], np.asarray(samples.lengths)[:count]
         for row, end in zip(rows, ends, strict=True):
             ids = row[:end]
-            completions.append(ids[:-1] if len(ids) and ids[-1] == codec.end_id else ids)
+            completions.append(ids[:-1] if len(ids) and ids[-1] in stop_ids(codec) else ids)
     return completions
+
+
+def started_with(codec: Codec, ids: np.ndarray) -> np.ndarray:
+    """Returns a prompt as the model reads it, never empty."""
+    return np.append(codec.begin_id, ids) if adds_begin(codec) or not len(ids) else ids
+
+
+def readable_length(config: TransformerConfig, trained_length: int) -> int:
+    """Returns the most tokens that a model is made to read: its own, or what it was trained on."""
+    return config.max_length or trained_length
+
+
+def check_positions(
+    config: TransformerConfig, prompts: Sequence[np.ndarray], max_tokens: int
+) -> None:
+    """Checks that a model has positions for all prompts and completions.
+
+    Raises:
+      ConfigError: if its positions are a table, and that is too short.
+    """
+    if config.embedding_positions != "learned" or not prompts:
+        return
+    longest, rows = 1 + max(len(ids) for ids in prompts), config.max_length or 0
+    needed = max(longest, 1 + max_tokens) if config.has_encoder else longest + max_tokens
+    if needed > rows:
+        raise ConfigError(
+            f"a prompt of {longest - 1} tokens, the begin token and {max_tokens} to generate "
+            f"(max_tokens) need {needed} positions, and the model has learned "
+            f"model.max_length={rows}; generate fewer, or shorten the prompt."
+        )

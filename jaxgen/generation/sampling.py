@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,10 +26,10 @@ class Samples:
     """Continuations of a batch of prompts.
 
     Attributes:
-      tokens: [batch, max_tokens] int32; after an end token only end tokens follow.
+      tokens: [batch, max_tokens] int32; after a stop only the first of the stops follows.
       log_probabilities: [batch, max_tokens] float32, of each token under the model (before
         temperature and filters); 0 after the end.
-      lengths: [batch] int32, tokens up to and including the end token.
+      lengths: [batch] int32, tokens up to and including the stop.
     """
 
     tokens: Any
@@ -62,7 +63,7 @@ def pad_sources(sources: Sequence[np.ndarray], pad_id: int) -> EncoderInput:
     return EncoderInput(tokens, positions, (positions < lengths[:, None]).astype(np.int32))
 
 
-@functools.partial(jax.jit, static_argnames=("policy", "max_tokens", "end_id"))
+@functools.partial(jax.jit, static_argnames=("policy", "max_tokens", "stop_ids"))
 def sample(
     model: Transformer,
     prompts: jax.Array,
@@ -71,7 +72,7 @@ def sample(
     *,
     policy: SamplingPolicy,
     max_tokens: int,
-    end_id: int,
+    stop_ids: tuple[int, ...],
     source: EncoderInput | None = None,
 ) -> Samples:
     """Continues each prompt by up to `max_tokens` tokens.
@@ -86,7 +87,7 @@ def sample(
       key: of the draws; unused where the policy is greedy.
       policy: how tokens are chosen.
       max_tokens: how many are made.
-      end_id: ends a sequence.
+      stop_ids: each of them ends a sequence; the first fills what comes after.
       source: [batch, source length], what an encoder reads.
     """
     batch_size, prompt_length = prompts.shape
@@ -110,12 +111,13 @@ def sample(
     def step(carry, key):
         cache, hidden, position, ended = carry
         logits = reshard(model.logits(hidden[:, None])[:, 0], whole)
-        token = jnp.where(ended, end_id, choose(logits, policy, key))
+        token = jnp.where(ended, stop_ids[0], choose(logits, policy, key))
         chosen = log_probability(logits, token)
+        is_stop = functools.reduce(operator.or_, [token == stop for stop in stop_ids])
         output = model(
             _batch(token[:, None], position[:, None], jnp.ones_like(token)[:, None]), cache
         )
-        carry = (output.cache, output.hidden[:, 0], position + 1, ended | (token == end_id))
+        carry = (output.cache, output.hidden[:, 0], position + 1, ended | is_stop)
         return carry, (token, jnp.where(ended, 0.0, chosen), ended)
 
     carry = (output.cache, hidden, lengths, lengths < 0)

@@ -53,7 +53,8 @@ class TransformerConfig(StackConfig):
       encoder: an encoder of its own form instead. One of another width has its own embedding.
       embedding_norm: whether the embedding is normalised.
       embedding_positions: "learned" (needs max_length) or "sinusoidal", added to the embedding.
-      max_length: learned positions.
+      max_length: learned positions; of other positions the longest text that the model is made to
+        read, None: what it was trained on.
       unused_positions: rows of the table before position 0's, which nothing reads (OPT).
       num_token_types: rows of a table added by the token's type (BERT's segments); 0: none.
       tie_embeddings: whether the logits use the embedding table.

@@ -42,7 +42,7 @@ def greedy(model, prompts, count):
     with jax.set_mesh(one_device_mesh()):
         return sample(
             model, tokens, lengths, jax.random.key(0), policy=SamplingPolicy(temperature=0),
-            max_tokens=count, end_id=CODEC.end_id,
+            max_tokens=count, stop_ids=(CODEC.end_id,),
         )  # fmt: skip
 
 

@@ -45,7 +45,7 @@ def continued(model, policy=GREEDY, max_tokens=NEW, end_id=NEVER, given=None, se
     tokens, lengths = pad_prompts(prompts() if given is None else given, pad_id=0)
     key = jax.random.key(seed)
     return sample(
-        model, tokens, lengths, key, policy=policy, max_tokens=max_tokens, end_id=end_id
+        model, tokens, lengths, key, policy=policy, max_tokens=max_tokens, stop_ids=(end_id,)
     )  # fmt: skip
 
 
@@ -108,7 +108,7 @@ def test_an_encoder_reads_the_source_and_the_decoder_answers():
     tokens, lengths = pad_prompts(begun, pad_id=0)
     samples = sample(
         model, tokens, lengths, jax.random.key(0),
-        policy=GREEDY, max_tokens=NEW, end_id=model.config.vocab_size, source=source,
+        policy=GREEDY, max_tokens=NEW, stop_ids=(model.config.vocab_size,), source=source,
     )  # fmt: skip
     expected, _ = greedy_without_a_cache(model, begun, source)
     np.testing.assert_array_equal(samples.tokens, expected)
