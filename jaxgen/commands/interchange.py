@@ -17,10 +17,12 @@ from jaxgen.data.mixtures import Mixture
 from jaxgen.data.protocols import Denoising
 from jaxgen.data.tasks import Task
 from jaxgen.errors import InterchangeError
-from jaxgen.interchange.configs import write_config
+from jaxgen.generation.continuing import readable_length
+from jaxgen.interchange.configs import LONGEST, write_config
 from jaxgen.interchange.exporting import choose_family, export_model
 from jaxgen.interchange.files import TOKENIZER
 from jaxgen.interchange.importing import Checkpoint, load_model, open_checkpoint
+from jaxgen.interchange.originals import keep_originals, original_config, original_files
 from jaxgen.interchange.tokenizers import read_codec, write_codec
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.parameters import number_of_parameters
@@ -37,7 +39,7 @@ from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.metrics import WindowSums
 from jaxgen.training.program import build_program
 
-LENGTH = 512
+TRAINED = 512
 
 
 def import_checkpoint(arguments: argparse.Namespace) -> int:
@@ -91,13 +93,17 @@ def export_checkpoint(arguments: argparse.Namespace) -> int:
     mesh = make_mesh(MeshConfig())
     with jax.set_mesh(mesh):
         restored = restore(arguments.run_dir, mesh, arguments.step, ema=arguments.ema)
-        files, more = write_codec(restored.config.mixture.codec)
-        family = choose_family(restored.transformer, arguments.family)
-        if restored.transformer.has_encoder:
+        model, run_dir = restored.transformer, restored.directory.path
+        family = choose_family(model, arguments.family)
+        longest = readable_length(model, restored.config.train.length)
+        files, more = write_codec(
+            restored.config.mixture.codec, model.has_encoder, _is_bidirectional(model), longest
+        )
+        files = original_files(run_dir) or files
+        if model.has_encoder:
             more["decoder_start_token_id"] = more["bos_token_id"]
-        written = write_config(family, restored.transformer)
-        if "max_position_embeddings" in family.inert and "max_position_embeddings" not in written:
-            more["max_position_embeddings"] = restored.config.train.length
+        if LONGEST in family.inert and LONGEST not in write_config(family, model):
+            more[LONGEST] = longest
         export_model(
             restored.model,
             arguments.output,
@@ -106,6 +112,12 @@ def export_checkpoint(arguments: argparse.Namespace) -> int:
             arguments.max_shard_bytes,
             files,
             more,
+            original_config(run_dir),
+        )
+    if TOKENIZER not in files:
+        print(
+            f"no {TOKENIZER}: {type(restored.config.mixture.codec).__name__} cannot be written as "
+            "one; give transformers the tokenizer that the model was trained with."
         )
     print(f"{restored.config.name} at step {restored.step} as {family.name}: {arguments.output}")
     return 0
@@ -120,6 +132,7 @@ def _make_run(
     if (checkpoint.folder / TOKENIZER).exists():
         shutil.copyfile(checkpoint.folder / TOKENIZER, directory.path / TOKENIZER)
         codec = read_codec(checkpoint, str(directory.path / TOKENIZER))
+    keep_originals(checkpoint.folder, directory.path)
     model = checkpoint.config
     if arguments.gin_files:
         config, execution = load_run(arguments.gin_files, arguments.bindings)
@@ -140,7 +153,7 @@ def _default_run(checkpoint: Checkpoint, codec: TokenizerCodec) -> RunConfig:
     model = checkpoint.config
     has_encoder = model.has_encoder
     task = Task("prose", StandardLibraryProse(), Text(denoising=_denoising(model, codec)), codec)
-    length = min(model.max_length or LENGTH, LENGTH)
+    length = min(model.max_length or TRAINED, TRAINED)
     return RunConfig(
         model,
         Mixture("prose", (task,)),
@@ -154,11 +167,15 @@ def _default_run(checkpoint: Checkpoint, codec: TokenizerCodec) -> RunConfig:
     )
 
 
+def _is_bidirectional(model: TransformerConfig) -> bool:
+    return any(isinstance(one, Bidirectional) for layer in model.layers for one in layer.mask)
+
+
 def _denoising(model: TransformerConfig, codec: TokenizerCodec) -> Denoising | None:
     if model.has_encoder:
         has_sentinels = codec.has_special("<extra_id_0>")
         return SpanCorruption(sentinel="<extra_id_{}>") if has_sentinels else PrefixLM()
-    if any(isinstance(one, Bidirectional) for layer in model.layers for one in layer.mask):
+    if _is_bidirectional(model):
         known = [name for name in ("[MASK]", "<mask>", "<|mask|>") if codec.has_special(name)]
         if not known:
             raise InterchangeError(

@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 from jaxgen.errors import ConfigError, InterchangeError
-from jaxgen.interchange.entries import REQUIRED, Field, get_field
+from jaxgen.interchange.entries import REQUIRED, Field, checked, get_field
 from jaxgen.interchange.harmless import check_keys
 from jaxgen.interchange.tables import Family, Values
 from jaxgen.interchange.windows import layers_in_order
@@ -29,6 +29,8 @@ RECURRENT = (
     "recurrent_gemma", "rwkv", "rwkv5", "rwkv6", "rwkv7", "xlstm", "zamba", "zamba2",
 )  # fmt: skip
 """Model types with state-space, linear-attention or convolutional layers."""
+LONGEST = "max_position_embeddings"
+"""The key of the longest text that a model is made to read."""
 OF_TRAINING = (
     "initialization", "dropout", "attention_dropout", "feed_forward_dropout",
     "compute_dtype", "card",
@@ -83,6 +85,8 @@ def read_config(family: Family, values: Values, ignored: tuple[str, ...] = ()) -
     fields = dict(family.constants)
     for entry in family.entries:
         fields |= entry.read(values)
+    if LONGEST in family.inert and values.get(LONGEST) is not None:
+        fields["max_length"] = checked(LONGEST, values[LONGEST], (int,))
     try:
         return _assemble(fields)
     except ConfigError as error:
@@ -113,6 +117,8 @@ def express(family: Family, config: TransformerConfig) -> tuple[dict[str, Any], 
     values |= family.written
     for entry in family.entries:
         values |= entry.write(config)
+    if LONGEST in family.inert and config.max_length is not None:
+        values.setdefault(LONGEST, config.max_length)
     try:
         return values, differences(config, read_config(family, values))
     except InterchangeError as error:

@@ -15,9 +15,10 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxgen.errors import InterchangeError
-from jaxgen.interchange.configs import express, write_config
+from jaxgen.interchange.configs import differences, express, read_config, write_config
 from jaxgen.interchange.families import FAMILIES
 from jaxgen.interchange.files import CONFIG
+from jaxgen.interchange.harmless import is_harmless, unknown_keys
 from jaxgen.interchange.placing import Placement, place
 from jaxgen.interchange.tables import Family
 from jaxgen.interchange.writing import ShardWriter, Tensor
@@ -25,6 +26,7 @@ from jaxgen.models.config import TransformerConfig
 from jaxgen.models.parameters import named_parameters
 from jaxgen.models.transformer import Transformer
 
+TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 
 
@@ -62,6 +64,7 @@ def export_model(
     max_shard_bytes: int = 5 * 10**9,
     files: Mapping[str, bytes] | None = None,
     more: Mapping[str, Any] | None = None,
+    original: Mapping[str, Any] | None = None,
 ) -> Family:
     """Writes a model's checkpoint, as a whole folder or not at all.
 
@@ -73,6 +76,8 @@ def export_model(
       max_shard_bytes: the most of one file, unless one tensor alone is larger.
       files: contents of other files by name, such as tokenizer.json.
       more: further keys of config.json, such as eos_token_id.
+      original: the config.json that the model was imported with, whose every key is given back, but
+        for those that say what has changed.
 
     Returns:
       The family written.
@@ -87,6 +92,8 @@ def export_model(
     family = choose_family(model.config) if family is None else family
     values = write_config(family, model.config) | dict(more or {})
     values |= {"dtype": dtype, "torch_dtype": dtype}
+    if original is not None:
+        values = _given_back(family, model.config, original, values)
     parameters = {name: p[...] for name, p in named_parameters(model)}
     shapes = {name: tuple(array.shape) for name, array in parameters.items()}
     placements = place(family, model.config, shapes)
@@ -110,6 +117,23 @@ def export_model(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return family
+
+
+def _given_back(
+    family: Family, config: TransformerConfig, original: Mapping[str, Any], ours: dict[str, Any]
+) -> dict[str, Any]:
+    """Returns the config.json of a model that was imported with another."""
+    try:
+        ignored = tuple(unknown_keys(family, original))
+        changed = bool(differences(config, read_config(family, original, ignored)))
+    except InterchangeError:
+        return ours  # It is exported as another family.
+    if not changed:
+        types = {name: ours[name] for name in ("dtype", "torch_dtype") if name in original}
+        return {**original, **(types or {"dtype": ours["dtype"]})}
+    inert = {*family.inert, *(key for key in original if is_harmless(key, original[key]))}
+    kept = {key: value for key, value in original.items() if key in inert}
+    return ours | kept | {key: ours[key] for key in ours if key not in TOKENS}
 
 
 def _tensors(placements: tuple[Placement, ...], dtype: np.dtype) -> list[Tensor]:

@@ -49,6 +49,17 @@ def is_harmless(key: str, value: Any) -> bool:
     return key in NEUTRAL and value in NEUTRAL[key]
 
 
+def unknown_keys(family: Family, values: Values) -> dict[str, Any]:
+    """Returns the keys of a config.json, and their values, whose effect is not known."""
+    known = _known(family)
+    return {k: v for k, v in values.items() if k not in known and not is_harmless(k, v)}
+
+
+def _known(family: Family) -> set[str]:
+    read = (key for entry in family.entries for key in entry.keys)
+    return {*family.inert, *family.written, *read}
+
+
 def check_keys(family: Family, values: Values, ignored: tuple[str, ...] = ()) -> None:
     """Compares the keys of a config.json with those that a family knows.
 
@@ -61,8 +72,7 @@ def check_keys(family: Family, values: Values, ignored: tuple[str, ...] = ()) ->
       InterchangeError: naming all keys whose effect is not known, or an ignored one that is
         missing or has an effect.
     """
-    known = {*family.inert, *family.written}
-    known |= {key for entry in family.entries for key in entry.keys}
+    known = _known(family)
     for key in ignored:
         if key not in values:
             raise InterchangeError(f"--ignore_keys names {key!r}, which config.json does not have.")
@@ -72,9 +82,7 @@ def check_keys(family: Family, values: Values, ignored: tuple[str, ...] = ()) ->
                 "config.json if it is wrong."
             )
     unknown = {
-        key: value
-        for key, value in values.items()
-        if key not in known and key not in ignored and not is_harmless(key, value)
+        key: value for key, value in unknown_keys(family, values).items() if key not in ignored
     }
     if unknown:
         said = ", ".join(f"{key}={value!r}" for key, value in unknown.items())

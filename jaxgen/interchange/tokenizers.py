@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
+from jaxgen.codecs.bytes import ByteCodec
 from jaxgen.codecs.codec import Codec
+from jaxgen.codecs.joint import adds_begin, stop_ids
 from jaxgen.codecs.tokenizer import TokenizerCodec
 from jaxgen.errors import InterchangeError
 from jaxgen.interchange.files import TOKENIZER, read_json
 from jaxgen.interchange.importing import Checkpoint
+from jaxgen.interchange.originals import GENERATION, TOKENIZER_CONFIG
 
-TOKENIZER_CONFIG = "tokenizer_config.json"
 _NAMES = {"begin": ("bos_token", "cls_token"), "end": ("eos_token", "sep_token"),
           "pad": ("pad_token",)}  # fmt: skip
 
@@ -22,7 +25,9 @@ def read_codec(checkpoint: Checkpoint, path: str) -> TokenizerCodec:
     """Returns the codec of a checkpoint.
 
     The three special tokens are those whose ids config.json has, otherwise those that
-    tokenizer_config.json names. The end token stands in for a missing begin or pad token.
+    tokenizer_config.json names. The end token stands in for a missing begin or pad token. Every
+    end token of config.json and generation_config.json ends what is generated. Texts begin with the
+    begin token where the tokenizer puts one there.
 
     Args:
       checkpoint: an opened one.
@@ -35,8 +40,10 @@ def read_codec(checkpoint: Checkpoint, path: str) -> TokenizerCodec:
         tokenizer = Tokenizer.from_file(path)
     except Exception as error:
         raise InterchangeError(f"{path} is not a tokenizer.json: {error}.") from error
-    settings = checkpoint.folder / TOKENIZER_CONFIG
-    named = read_json(settings) if settings.exists() else {}
+    named, generation = (
+        read_json(file) if file.exists() else {}
+        for file in (checkpoint.folder / name for name in (TOKENIZER_CONFIG, GENERATION))
+    )
     found = {role: _token(tokenizer, checkpoint.values, named, role) for role in _NAMES}
     end = found["end"]
     if end is None:
@@ -44,34 +51,112 @@ def read_codec(checkpoint: Checkpoint, path: str) -> TokenizerCodec:
             f"neither config.json nor {TOKENIZER_CONFIG} in {checkpoint.folder} says which token "
             "ends a text; add eos_token_id to config.json."
         )
-    return TokenizerCodec(path, begin=found["begin"] or end, end=end, pad=found["pad"] or end)
+    begin = found["begin"] or end
+    stops = [
+        tokenizer.id_to_token(number)
+        for values in (checkpoint.values, generation)
+        for number in _ids(values.get("eos_token_id"))
+    ]
+    others = dict.fromkeys(one for one in stops if one is not None and one != end)
+    begins = named.get("add_bos_token")
+    if not isinstance(begins, bool):
+        begins = tokenizer.encode("a").ids[:1] == [tokenizer.token_to_id(begin)]
+    return TokenizerCodec(
+        path, begin=begin, end=end, pad=found["pad"] or end, stops=tuple(others),
+        adds_begin=begins,
+    )  # fmt: skip
 
 
-def write_codec(codec: Codec) -> tuple[dict[str, bytes], dict[str, Any]]:
+def write_codec(
+    codec: Codec, has_encoder: bool = False, both_ends: bool = False, max_length: int | None = None
+) -> tuple[dict[str, bytes], dict[str, Any]]:
     """Returns the files of a codec by name, and its keys of config.json.
 
-    A codec without a tokenizer.json, as that of bytes, has no files.
+    The tokenizer there puts the tokens around a text that rows of training have around it.
+
+    Args:
+      codec: the run's; the bytes' is written as a tokenizer too, one of another kind has no files.
+      has_encoder: whether the model is an encoder-decoder, whose encoder reads an end token.
+      both_ends: whether rows have begin and end tokens, as those of masked tokens do.
+      max_length: the longest text that the model reads.
     """
-    ids = {"bos_token_id": codec.begin_id, "eos_token_id": codec.end_id}
-    ids["pad_token_id"] = codec.pad_id
-    if not isinstance(codec, TokenizerCodec):
+    ends = stop_ids(codec)
+    ids = {
+        "bos_token_id": codec.begin_id,
+        "eos_token_id": ends[0] if len(ends) == 1 else list(ends),
+        "pad_token_id": codec.pad_id,
+    }
+    if isinstance(codec, TokenizerCodec):
+        tokenizer = Tokenizer.from_str(codec.content().decode())
+        names = {"begin": codec.begin, "end": codec.end, "pad": codec.pad}
+    elif isinstance(codec, ByteCodec):
+        tokenizer = tokenizer_of_bytes(codec)
+        named = (codec.begin_id, codec.end_id, codec.pad_id)
+        names = dict(zip(("begin", "end", "pad"), codec.pieces(named), strict=True))
+    else:
         return {}, ids
+    begins = (adds_begin(codec) or both_ends) and not has_encoder
+    _surround(
+        tokenizer,
+        (names["begin"], codec.begin_id) if begins else None,
+        (names["end"], codec.end_id) if has_encoder or both_ends else None,
+    )
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": codec.begin,
-        "eos_token": codec.end,
-        "pad_token": codec.pad,
-    }
-    text = json.dumps(settings, indent=2) + "\n"
-    return {TOKENIZER: codec.content(), TOKENIZER_CONFIG: text.encode()}, ids
+        "bos_token": names["begin"],
+        "eos_token": names["end"],
+        "pad_token": names["pad"],
+        "clean_up_tokenization_spaces": False,
+        "padding_side": "right",
+    } | ({} if max_length is None else {"model_max_length": max_length})
+    files = {TOKENIZER_CONFIG: settings, GENERATION: ids}
+    written = {name: (json.dumps(v, indent=2) + "\n").encode() for name, v in files.items()}
+    return written | {TOKENIZER: tokenizer.to_str(pretty=True).encode()}, ids
 
 
-def _token(tokenizer: Tokenizer, values: Any, named: Any, role: str) -> str | None:
+def _surround(
+    tokenizer: Tokenizer, begin: tuple[str, int] | None, end: tuple[str, int] | None
+) -> None:
+    """Makes a tokenizer put tokens, each a name and an id, around a text and no others."""
+    ids, plain = (tokenizer.encode("a", add_special_tokens=add).ids for add in (True, False))
+    before, after = ([] if token is None else [token[1]] for token in (begin, end))
+    if ids == before + plain + after:
+        return
+    single = [*([begin[0]] if begin else []), "$A", *([end[0]] if end else [])]
+    special = list({*filter(None, (begin, end))})
+    template: Any = processors.TemplateProcessing(single=single, special_tokens=special)
+    own: Any = tokenizer.post_processor if ids == plain else None
+    tokenizer.post_processor = template if own is None else processors.Sequence([own, template])
+
+
+def tokenizer_of_bytes(codec: ByteCodec) -> Tokenizer:
+    """Returns a tokenizer whose tokens are the codec's bytes and control tokens, with its ids."""
+    # The letters by which byte-level tokenizers write bytes: themselves where they are printable.
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = iter(range(256, 512))
+    letters = {chr(b if b in printable else next(others)): b for b in range(256)}
+    tokenizer = Tokenizer(models.BPE(vocab=letters, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)  # pyright: ignore[reportAttributeAccessIssue]
+    tokenizer.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
+    special = codec.pieces(range(256, codec.vocab_size))
+    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in special])
+    return tokenizer
+
+
+def _ids(value: Any) -> Iterator[int]:
+    for number in value if isinstance(value, list) else [value]:
+        if isinstance(number, int):
+            yield number
+
+
+def _token(
+    tokenizer: Tokenizer, values: Mapping[str, Any], named: Mapping[str, Any], role: str
+) -> str | None:
     number = values.get(_NAMES[role][0] + "_id")
     if role == "begin":  # A decoder's first token need not be the one that begins texts.
         number = values.get("decoder_start_token_id", number)
-    number = number[0] if isinstance(number, list) and number else number
-    if isinstance(number, int) and (token := tokenizer.id_to_token(number)) is not None:
+    number = next(_ids(number), None)
+    if number is not None and (token := tokenizer.id_to_token(number)) is not None:
         return token
     for name in _NAMES[role]:
         token = named.get(name)
