@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from jaxgen.data.protocols import Record
 from jaxgen.data.sources import Entry, FileSource, OnError
 from jaxgen.data.storage import open_binary
-from jaxgen.data.text_files import as_text
+from jaxgen.data.text_files import parse_json
 from jaxgen.errors import DataError
 
 
@@ -41,10 +40,7 @@ class BigBench(FileSource):
     def entries(self, file: str) -> Iterator[Entry]:
         """Yields the examples, in order."""
         with open_binary(file) as stream:
-            try:
-                task = json.loads(as_text(stream.read(), file))
-            except json.JSONDecodeError as error:
-                raise DataError(f"{file}: not JSON ({error}).") from error
+            task = parse_json(stream.read(), file)
         if not isinstance(task, dict) or not isinstance(task.get("examples"), list):
             raise DataError(
                 f"{file} is not a BIG-bench task, which is an object with a list of examples."
@@ -53,7 +49,7 @@ class BigBench(FileSource):
             place = f"{file}, example {number}"
             try:
                 yield place, _record(task, example) | {"key": f"{task.get('name', '')}:{number}"}
-            except (LookupError, TypeError, ValueError) as error:
+            except (AttributeError, LookupError, TypeError, ValueError) as error:
                 yield place, DataError(f"{place}: no input with target or target_scores ({error}).")
 
 

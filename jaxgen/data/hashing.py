@@ -9,7 +9,9 @@ import numpy as np
 
 def hash64(*parts: object) -> int:
     """Returns a 64-bit hash of the parts' texts."""
-    digest = hashlib.blake2b("\0".join(str(part) for part in parts).encode(), digest_size=8)
+    digest = hashlib.blake2b(
+        "\0".join(str(part) for part in parts).encode("utf-8", "surrogatepass"), digest_size=8
+    )
     return int.from_bytes(digest.digest(), "little")
 
 

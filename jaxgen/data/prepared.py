@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxgen.codecs.codec import Codec
 from jaxgen.data.hashing import hash64
@@ -31,6 +31,8 @@ class PreparedCorpus:
     """
 
     folder: str
+
+    DATA_FILES: ClassVar = ("folder",)
 
     @functools.cached_property
     def manifest(self) -> dict[str, Any]:

@@ -53,7 +53,9 @@ class Template:
     def __post_init__(self):
         for name, template in self.fields.items():
             try:
-                list(string.Formatter().parse(template))
+                named = [field for _, field, _, _ in string.Formatter().parse(template)]
+                if any(field is not None and not re.match(r"[^\W\d]", field) for field in named):
+                    raise ValueError("between braces stands the name of a field, such as {text}")
             except ValueError as error:
                 raise ConfigError(
                     f"template.fields[{name!r}] = {template!r} is not a template: {error}. "
@@ -69,7 +71,12 @@ class Template:
                 for _, field, _, _ in string.Formatter().parse(template):
                     if field is not None:
                         need(record, re.split(r"[.\[]", field)[0], f"template.fields[{name!r}]")
-                written[name] = template.format_map(record)
+                try:
+                    written[name] = template.format_map(record)
+                except (AttributeError, LookupError, TypeError, ValueError) as error:
+                    raise DataError(
+                        f"template.fields[{name!r}] = {template!r} does not fit a record: {error}."
+                    ) from error
             yield record | written
 
 
@@ -93,7 +100,7 @@ class Choices:
         """Yields the changed records."""
         del context
         for record in records:
-            choices = [str(choice) for choice in need(record, self.choices, "choices.choices")]
+            choices = need_list(record, self.choices, "choices.choices")
             label = need(record, self.label, "choices.label")
             if not isinstance(label, int):
                 label = choices.index(str(label)) if str(label) in choices else -1
@@ -147,6 +154,14 @@ def need(record: Record, name: str, setting: str):
     if name not in record:
         raise DataError(f"{setting} asks for {name!r}, and a record has {sorted(record)}.")
     return record[name]
+
+
+def need_list(record: Record, name: str, setting: str) -> list[str]:
+    """Returns a field of a record, which must be a list, as texts; raises DataError as `need`."""
+    value = need(record, name, setting)
+    if not isinstance(value, list | tuple):
+        raise DataError(f"{setting} asks for {name!r} as a list, and a record has {value!a:.60}.")
+    return [str(one) for one in value]
 
 
 def seed_of(record: Record, *seed: object) -> int:

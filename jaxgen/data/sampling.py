@@ -18,7 +18,11 @@ def sample(records: Iterable[dict[str, Any]], count: int, *seed: object) -> list
 
     kept: list[tuple[int, int, dict[str, Any]]] = []
     for place, record in enumerate(records):
-        key = str(record["key"]) if "key" in record else json.dumps(record, sort_keys=True)
+        key = (
+            str(record["key"])
+            if "key" in record
+            else json.dumps(record, sort_keys=True, default=str)
+        )
         rank = -hash64(*seed, key), -place, record
         if len(kept) < count:
             heapq.heappush(kept, rank)

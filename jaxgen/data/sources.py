@@ -89,6 +89,7 @@ class FileSource:
     on_error: OnError
 
     ENDINGS: ClassVar[tuple[str, ...]] = ()
+    DATA_FILES: ClassVar = ("pattern",)
 
     def files(self) -> tuple[str, ...]:
         """Returns the files' names, sorted.

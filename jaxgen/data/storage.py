@@ -7,9 +7,11 @@ at once.
 
 from __future__ import annotations
 
+import functools
 import glob
 import hashlib
 import io
+import logging
 import os
 import shutil
 import tempfile
@@ -22,6 +24,7 @@ from jaxgen.data.hashing import hash64
 from jaxgen.errors import ConfigError, DataError
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 ATTEMPTS = 5
 """At a remote read, unless $JAXGEN_READ_ATTEMPTS says another number."""
 FIRST_PAUSE = 0.5
@@ -30,6 +33,8 @@ CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredenti
 """The errors of the libraries of S3 and Google Cloud where no credentials are found."""
 FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 BUFFER = 2**20
+SAMPLES, SAMPLE_BYTES = 64, 2**16
+"""The parts of a large file that its digest covers; one of 4 MB is covered whole."""
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
 
@@ -101,6 +106,34 @@ def digest_of(files: Sequence[str]) -> str:
             while data := stream.read(2**20):
                 digest.update(data)
     return digest.hexdigest()
+
+
+def root_of(pattern: str) -> str:
+    """Returns the folder that all files of a pattern lie in."""
+    plain = pattern if is_remote(pattern) else str(Path(pattern).expanduser())
+    magic = [plain.index(mark) for mark in "*?[" if mark in plain]
+    plain = plain[: min(magic, default=len(plain))]
+    is_folder = not magic and (is_remote(pattern) or os.path.isdir(plain))
+    return plain if is_folder else plain.rpartition("/")[0]
+
+
+def sampled_digest(file: str) -> str:
+    """Returns a digest of a file's size and content; of a large one, of parts all over it.
+
+    A remote file is known by its store's own mark.
+    """
+    if is_remote(file):
+        return stamp_of(file)
+    size = size_of(file)
+    found = hashlib.blake2b(str(size).encode(), digest_size=8)
+    with open_binary(file) as stream:
+        step = max(size // SAMPLES, SAMPLE_BYTES)
+        for place in range(0, size, step):
+            stream.seek(place)
+            found.update(stream.read(SAMPLE_BYTES))
+        stream.seek(max(size - SAMPLE_BYTES, 0))
+        found.update(stream.read(SAMPLE_BYTES))
+    return found.hexdigest()
 
 
 def local_copy(path: str, folder: Path) -> str:
@@ -237,10 +270,25 @@ def _remote_matches(pattern: str, endings: tuple[str, ...]) -> tuple[str, list[s
         if fs.isfile(inner):
             return inner.rpartition("/")[0], [inner]
         found = fs.find(inner) if fs.exists(inner) else []
-        return inner.rstrip("/"), [name for name in found if name.endswith(endings)]
+        named = [name for name in found if name.endswith(endings)]
+        return inner.rstrip("/"), _without_hidden(inner.rstrip("/"), named)
 
     root, found = _patiently(pattern, find)
     return f"{scheme}://{root}", [f"{scheme}://{name}" for name in found]
+
+
+def _without_hidden(root: str, files: list[str]) -> list[str]:
+    """Returns the files of a folder but for those whose name, or folder's, begins with a dot."""
+    shown = [file for file in files if "/." not in file.removeprefix(root)]
+    if len(shown) < len(files):
+        _say_hidden(root, len(files) - len(shown))
+    return shown
+
+
+@functools.cache
+def _say_hidden(root: str, count: int) -> None:
+    """Says it once in a process, as a folder is looked through several times."""
+    logger.warning("%s: %d hidden file(s) left out (names that begin with a dot)", root, count)
 
 
 def _local_matches(pattern: str, endings: tuple[str, ...]) -> tuple[str, list[str]]:
@@ -248,8 +296,8 @@ def _local_matches(pattern: str, endings: tuple[str, ...]) -> tuple[str, list[st
     if path.is_file():
         return str(path.parent), [str(path)]
     if path.is_dir():
-        found = [file for file in path.rglob("*") if file.name.endswith(endings)]
-        return str(path), [str(file) for file in found if file.is_file()]
+        named = [file for file in path.rglob("*") if file.name.endswith(endings) and file.is_file()]
+        return str(path), _without_hidden(str(path), [str(file) for file in named])
     plain = []
     for part in path.parts:
         if glob.has_magic(part):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import tarfile
 import zlib
@@ -14,7 +13,7 @@ from typing import Any, BinaryIO, ClassVar
 from jaxgen.data.protocols import Record
 from jaxgen.data.sources import Entry, FileSource, OnError
 from jaxgen.data.storage import is_remote, local_copy, open_binary
-from jaxgen.data.text_files import as_text, open_decompressed
+from jaxgen.data.text_files import as_text, json_record, open_decompressed, parse_json
 from jaxgen.data.token_store import cache_folder
 from jaxgen.errors import DataError
 
@@ -97,7 +96,7 @@ class ArrayRecord(FileSource):
                     for data in reader.read(first, min(first + ROWS_AT_ONCE, total)):
                         place = f"{file}, record {count}"
                         count += 1
-                        yield place, _json_record(data, place)
+                        yield place, json_record(data, place)
             finally:
                 reader.close()
         except (ValueError, IndexError, RuntimeError, OSError) as error:
@@ -241,18 +240,10 @@ def _decoded(data: bytes, ending: str, text: tuple[str, ...], place: str) -> Any
         return as_text(data, place)
     try:
         if ending == "json":
-            return json.loads(as_text(data, place))
+            return parse_json(data, place)
         return int(data) if ending == "cls" else data
     except ValueError as error:
         raise DataError(f"{place}: not a valid .{ending} ({error}).") from error
-
-
-def _json_record(data: bytes, place: str) -> Record | DataError:
-    try:
-        record = json.loads(data)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        return DataError(f"{place}: not JSON ({error}).")
-    return record if isinstance(record, dict) else DataError(f"{place}: not a JSON object.")
 
 
 def _read_json(path: str, optional: bool) -> dict[str, Any] | None:
@@ -260,7 +251,7 @@ def _read_json(path: str, optional: bool) -> dict[str, Any] | None:
         return None
     try:
         with open_binary(path) as stream:
-            return json.loads(stream.read())
+            return parse_json(stream.read(), path)
     except DataError as error:
         if optional:
             return None

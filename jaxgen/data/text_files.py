@@ -122,24 +122,38 @@ class Jsonl(FileSource):
                         ),
                     )
                 elif line.strip():
-                    entry = _json(line.removeprefix(BOM) if number == 1 else line, place)
+                    entry = json_record(line.removeprefix(BOM) if number == 1 else line, place)
                     count += not isinstance(entry, DataError)
                     yield place, entry
 
 
-def _json(line: bytes, place: str) -> Record | DataError:
+def json_record(data: bytes, place: str) -> Record | DataError:
+    """Returns a JSON object, or the error about it."""
     try:
-        record = json.loads(as_text(line, place, with_line=False))
+        record = parse_json(data, place)
     except DataError as error:
         return error
-    except json.JSONDecodeError as error:
-        return DataError(
-            f"{place}: not JSON ({error}). Mend or remove the line, or set "
-            'on_error="skip" to leave out and count such lines.'
-        )
     if isinstance(record, dict):
         return record
-    return DataError(f"{place}: not a JSON object: {line[:40]!r}.")
+    return DataError(f"{place}: not a JSON object: {data[:40]!r}.")
+
+
+def parse_json(data: bytes, place: str) -> Any:
+    """Returns a JSON value.
+
+    Raises:
+      DataError: naming the place; also for what is JSON but more than Python reads, such as a
+        number of thousands of digits or brackets nested thousands deep.
+    """
+    text = as_text(data, place, with_line=False)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        what = str(error) if isinstance(error, ValueError) else "it is nested too deep"
+        raise DataError(
+            f'{place}: not JSON ({what}). Mend or remove it, or set on_error="skip" to leave out '
+            "and count such records."
+        ) from error
 
 
 def as_text(data: bytes, place: str, with_line: bool = True) -> str:
