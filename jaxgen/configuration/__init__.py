@@ -22,6 +22,7 @@ from jaxgen.configuration.flags import parse_flags
 from jaxgen.configuration.imports import available, describe_modules, imported, modules_used
 from jaxgen.configuration.reading import read_files, read_text
 from jaxgen.configuration.registry import registered, registered_models
+from jaxgen.configuration.relocating import relocated, without_files
 from jaxgen.configuration.renamed import migrate
 from jaxgen.configuration.rendering import digest, render
 from jaxgen.configuration.table import Table
@@ -112,6 +113,7 @@ def load_recorded(
     """As `load`, from the config.gin of a run directory, then more files and bindings.
 
     Names that have changed since it was written are replaced, with a JaxgenWarning that says which.
+    Files are found where they are now, wherever the run was moved to; see `relocating`.
 
     Raises:
       ConfigError: as `load`.
@@ -129,7 +131,8 @@ def load_recorded(
     files = {one["module"]: one["file"] for one in recorded_imports(path.parent)}
     imports = [*recorded.imports, *more.imports]
     names = available(_or_registered(table), imports, files)
-    return build([*migrated, *more.bindings], (root, *_executed(root, names)), names)[0]
+    found = relocated(migrated, names, path.parent)
+    return build([*found, *more.bindings], (root, *_executed(root, names)), names)[0]
 
 
 def recorded_imports(run_dir: Path) -> list[dict[str, str]]:
@@ -178,7 +181,8 @@ def to_gin(config: Any, table: Table | None = None) -> str:
 
 def fingerprint(config: Any, table: Table | None = None) -> str:
     """Returns 12 hexadecimal digits that are equal for equal configurations."""
-    return digest(to_gin(compared(config), table))
+    text = to_gin(compared(config), table)
+    return digest(without_files(text, _or_registered(table)))
 
 
 def difference(a: Any, b: Any) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,7 +22,10 @@ def differences(a: Any, b: Any, path: str = "") -> Iterator[str]:
     elif dataclasses.is_dataclass(a):
         fields_of_a, fields_of_b = field_values(a, path), field_values(b, path)
         counted = {field.name for field in dataclasses.fields(a) if field.compare}
+        files = getattr(type(a), "DATA_FILES", ())
         for name in (name for name in fields_of_a if name in counted):
+            if name in files and _same_file(fields_of_a[name], fields_of_b[name]):
+                continue
             inner = f"{path}.{name}" if path else name
             yield from differences(fields_of_a[name], fields_of_b[name], inner)
     elif isinstance(a, (tuple, list)):
@@ -43,6 +47,7 @@ def compared(config: Any) -> Any:
         changes = {
             name: compared(getattr(config, name)) if field.compare else field.default
             for name, field in kept.items()
+            if field.compare or field.default is not dataclasses.MISSING
         }
         return dataclasses.replace(config, **changes)
     if isinstance(config, (tuple, list)):
@@ -50,6 +55,13 @@ def compared(config: Any) -> Any:
     if isinstance(config, dict):
         return {key: compared(item) for key, item in config.items()}
     return config
+
+
+def _same_file(a: Any, b: Any) -> bool:
+    """Returns whether two paths, seen from the current folder, are of one file."""
+    if not isinstance(a, str) or not isinstance(b, str) or "://" in a + b:
+        return a == b
+    return os.path.realpath(os.path.expanduser(a)) == os.path.realpath(os.path.expanduser(b))
 
 
 def _shown(value: Any) -> str:

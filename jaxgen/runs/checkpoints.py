@@ -7,6 +7,7 @@ place when it is whole; a save that was killed leaves a folder that is never tak
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -38,9 +39,9 @@ class Checkpoints:
         self.directory = directory
         self._saving: int | None = None
         # Orbax logs, with tracebacks, what it also raises; the caller says it in one line.
-        self._orbax_log = logging.getLogger("absl")
-        self._log_level = self._orbax_log.level
-        self._orbax_log.setLevel(logging.CRITICAL)
+        self._logs = {name: logging.getLogger(name).level for name in ("absl", "asyncio")}
+        for name in self._logs:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         self._manager = ocp.CheckpointManager(
             directory,
             options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
@@ -57,7 +58,9 @@ class Checkpoints:
             if kind is None:  # Otherwise what ended the block is what must be told.
                 raise self._cannot_write(error) from error
         finally:
-            self._orbax_log.setLevel(self._log_level)
+            gc.collect()  # Tasks that failed beside the one that was told log it when they go.
+            for name, level in self._logs.items():
+                logging.getLogger(name).setLevel(level)
 
     def latest_step(self) -> int | None:
         """Returns the newest whole checkpoint's step."""
@@ -118,7 +121,7 @@ class Checkpoints:
         available = self.steps()
         step = self.latest_step() if step is None else step
         if step is None or step not in available:
-            missing = "a checkpoint" if step is None else f"a checkpoint of step {step}"
+            missing = "checkpoint" if step is None else f"checkpoint of step {step}"
             raise CheckpointError(f"{self.directory} has no {missing}; it has steps {available}.")
         flat = flatten(abstract_state)
         try:

@@ -10,6 +10,7 @@ import platform
 import shlex
 import socket
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from jaxgen.files import append_rows, read_rows
@@ -20,7 +21,13 @@ CHANGING = ("started", "step", "process_id", "changed")
 """What differs from start to start by itself."""
 
 
-def append_start(path: pathlib.Path, program: Program, step: int, facts: dict[str, Any]) -> None:
+def append_start(
+    path: pathlib.Path,
+    program: Program,
+    step: int,
+    facts: dict[str, Any],
+    data_changes: Sequence[str] = (),
+) -> None:
     """Appends a line about a process that starts or continues a run.
 
     Args:
@@ -28,6 +35,7 @@ def append_start(path: pathlib.Path, program: Program, step: int, facts: dict[st
       program: what it is about to execute.
       step: the newest checkpoint's, from which it continues; 0 if there is none.
       facts: when and with what versions, see `provenance.environment`.
+      data_changes: changes of the data's files that were accepted.
     """
     line = {
         "step": step,
@@ -40,7 +48,7 @@ def append_start(path: pathlib.Path, program: Program, step: int, facts: dict[st
         "execution": _execution(program.execution),
     }
     before, line = read_rows(path), json.loads(json.dumps(line))
-    line["changed"] = _changes(before[-1], line) if before else []
+    line["changed"] = [*(_changes(before[-1], line) if before else []), *data_changes]
     append_rows(path, [line])
 
 

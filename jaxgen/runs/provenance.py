@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import pathlib
 import platform
 import subprocess
@@ -38,6 +39,12 @@ def provenance(config: RunConfig, program: Program) -> dict[str, Any]:
         "tasks": list(config.mixture.task_names),
         "codec_digest": config.mixture.codec.digest,
     }
+
+
+def started_in(run_dir: pathlib.Path) -> dict[str, str]:
+    """Returns the current folder, from which relative paths of data are seen, and that from a run."""
+    folder = pathlib.Path.cwd()
+    return {"folder": str(folder), "from_run": os.path.relpath(folder, run_dir)}
 
 
 def environment(program: Program) -> dict[str, Any]:

@@ -17,10 +17,12 @@ from jaxgen.configuration import (
     to_gin,
 )
 from jaxgen.errors import CheckpointError, ConfigError
-from jaxgen.evaluation.evaluate import evaluate
+from jaxgen.data.tasks import tasks_of
+from jaxgen.evaluation.evaluate import check_heldout, evaluate
+from jaxgen.runs.data_record import check_data
 from jaxgen.runs.warm_start import open_parent
 from jaxgen.runs.history import append_start
-from jaxgen.runs.provenance import environment, imports_record, provenance
+from jaxgen.runs.provenance import environment, imports_record, provenance, started_in
 from jaxgen.runs.config import RunConfig
 from jaxgen.sharding.mesh import make_mesh
 from jaxgen.models.config import TransformerConfig
@@ -28,6 +30,7 @@ from jaxgen.runs.checkpoints import Checkpoints
 from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.loading import open_data
 from jaxgen.training.loop import fit
+from jaxgen.training.memory import check_memory
 from jaxgen.training.program import Program, build_program
 from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.training.state import TrainState
@@ -84,15 +87,29 @@ def run(
             return RunRecord(directory, directory.read_record())
         mesh = make_mesh(execution.mesh, devices)
         program = build_program(config.model, config.train, mesh, execution, config.objective)
+        check_memory(program)
         start = environment(program)
         record = {"name": config.name, "version": config.version, "finished": False}
         record |= {"fingerprint": fingerprint(config)} | provenance(config, program) | start
         before = directory.read_record() if directory.run_file.exists() else {}
         record["first_started"] = before.get("first_started", record["started"])
+        record["started_in"] = before.get("started_in", started_in(directory.path))
         record |= imports_record(describe_imports(config), before.get("imports", []))
-        parent = open_parent(config, directory, program)
+        has_begun = directory.has_begun()
+        # A run that has begun needs its parent no more, wherever either was moved to.
+        parent = None if has_begun else open_parent(config, directory, program)
         if parent is not None:
             record["initialized_from"] = parent.describe()
+        elif "initialized_from" in before:
+            record["initialized_from"] = before["initialized_from"]
+        tasks, accepts = tasks_of(config.mixture), execution.accept_changed_data
+        changes = check_data(directory.data_file, tasks, not has_begun, accepts)
+        train = config.train
+        with jax.set_mesh(mesh):
+            check_heldout(
+                config.mixture, config.evaluation, train.length, train.source_length, config.model,
+                execution.rules,
+            )  # fmt: skip
         data = open_data(config.mixture, config.train, program.total_steps)
         num_rows = config.train.batch_sizes.rows_before(program.total_steps)
         record |= data.seen(num_rows)
@@ -119,7 +136,7 @@ def run(
             keep = execution.keep_checkpoints
             with jax.set_mesh(mesh), Checkpoints(directory.checkpoints, keep) as checkpoints:
                 step = checkpoints.latest_step() or 0
-                append_start(directory.history_file, program, step, start)
+                append_start(directory.history_file, program, step, start, changes)
                 begin = Program.fresh_state if parent is None else parent.initial_state
                 state = fit(program, data, checkpoints, trackers, at_checkpoint, begin)
                 summary = score(program.total_steps, state)

@@ -5,6 +5,7 @@ run.json         fingerprint, parameters, FLOPs, and the mesh, versions and revi
 history.jsonl    a line for each start: when, where, how it was executed and what changed
 metrics.jsonl    a row each execution.log_every, append-only, the source of truth
 evals/           one row an instance
+data.json        the files of its data, with digests
 checkpoints/     Orbax
 tensorboard/     the same figures as events, unless execution.trackers says otherwise
 """
@@ -28,10 +29,13 @@ class RunDirectory:
     """Paths and small files of one run."""
 
     def __init__(self, path: str | os.PathLike):
+        if not os.fspath(path):
+            raise CheckpointError("--run_dir is empty; name a folder, such as --run_dir=runs/mine.")
         self.path = pathlib.Path(path).expanduser().absolute()
         self.config_file = self.path / "config.gin"
         self.run_file = self.path / "run.json"
         self.history_file = self.path / "history.jsonl"
+        self.data_file = self.path / "data.json"
         self.metrics_file = self.path / "metrics.jsonl"
         self.evaluations = self.path / "evals"
         self.checkpoints = self.path / "checkpoints"
@@ -42,6 +46,12 @@ class RunDirectory:
         Raises:
           CheckpointError: if it cannot.
         """
+        runs = [] if self.config_file.exists() else sorted(self.path.glob("*/config.gin"))
+        if runs:
+            raise CheckpointError(
+                f"{self.path} is a folder of runs, such as {runs[0].parent.name}; give a new run a "
+                f"folder of its own, such as --run_dir={self.path / 'mine'}."
+            )
         try:
             self.evaluations.mkdir(parents=True, exist_ok=True)
             probe = self.path / f".write-probe-{os.getpid()}"
@@ -78,8 +88,13 @@ class RunDirectory:
                     time.sleep(0.2)
             yield
 
+    def has_begun(self) -> bool:
+        """Returns whether anything of a training is kept: a row, or a checkpoint."""
+        has_rows = self.metrics_file.exists() and self.metrics_file.stat().st_size > 0
+        return has_rows or any(self.checkpoints.glob("[0-9]*"))
+
     def check_config(self, config_text: str, describe_difference: Callable[[], list[str]]) -> None:
-        """Writes the configuration, or refuses one that differs from the run's own.
+        """Writes the configuration, or refuses one that differs from that of a run that has begun.
 
         Args:
           config_text: the canonical text.
@@ -88,7 +103,10 @@ class RunDirectory:
         Raises:
           CheckpointError: listing what differs.
         """
-        if not self.config_file.exists():
+        if not self.config_file.exists() or not self.has_begun():
+            # A start that failed keeps nothing that its correction would contradict.
+            for file in self.path.glob("tokenizer.*"):
+                file.unlink()
             write_atomically(self.config_file, config_text)
             return
         recorded = self.config_file.read_text()

@@ -37,6 +37,8 @@ class ExecutionConfig:
       checkpoint_every: between checkpoints, likewise; `evaluation.at_checkpoints` scores each.
       keep_checkpoints: how many of the newest are kept.
       trackers: receive the rows too, beside metrics.jsonl.
+      accept_changed_data: whether a run may go on with files that have changed since it was
+        started; otherwise they are named and refused.
     """
 
     mesh: MeshConfig = MeshConfig()
@@ -50,6 +52,7 @@ class ExecutionConfig:
     checkpoint_every: DurationLike = 100
     keep_checkpoints: int = 2
     trackers: tuple[TrackerConfig, ...] = (TensorBoard(),)
+    accept_changed_data: bool = False
 
     def __post_init__(self):
         for name in ("scan_unroll", "accumulation", "keep_checkpoints"):

@@ -5,12 +5,15 @@ A tracker of one's own is a frozen dataclass with `open`, bound in `execution.tr
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
 import sys
 import time
+import warnings
 from typing import Any, Protocol, runtime_checkable
 
+from jaxgen.errors import JaxgenWarning
 from jaxgen.files import append_rows
 
 
@@ -65,22 +68,46 @@ class TensorBoard:
 
 
 class TensorBoardWriter:
-    """Writes every number of a row as a TensorBoard scalar."""
+    """Writes every number of a row as a TensorBoard scalar.
+
+    It writes at once, in this thread: what goes wrong is one note and ends nothing, as
+    metrics.jsonl has every row.
+    """
 
     def __init__(self, folder: pathlib.Path):
-        from tensorboardX import SummaryWriter
+        from tensorboardX.event_file_writer import EventsWriter
 
-        self._writer = SummaryWriter(str(folder))
+        folder.mkdir(parents=True, exist_ok=True)
+        self._writer: Any = EventsWriter(str(folder / "events"))
 
     def log(self, row: dict[str, Any]) -> None:
         """Adds the row's scalars; lists, such as the experts' loads, are left to metrics.jsonl."""
-        for name, value in row.items():
-            if isinstance(value, int | float) and name != "step":
-                self._writer.add_scalar(name, value, row["step"])
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+
+        if self._writer is None:
+            return
+        try:
+            for name, value in row.items():
+                if isinstance(value, int | float) and name != "step":
+                    event = Event(wall_time=time.time(), summary=scalar(name, value))
+                    event.step = int(row["step"])
+                    self._writer.write_event(event)
+            self._writer.flush()
+        except OSError as error:
+            self._writer = None
+            warnings.warn(
+                f"TensorBoard's file cannot be written ({error.strerror}) and gets no more rows; "
+                "metrics.jsonl has them all.",
+                JaxgenWarning,
+                stacklevel=2,
+            )
 
     def close(self) -> None:
         """Flushes."""
-        self._writer.close()
+        if self._writer is not None:
+            with contextlib.suppress(OSError):
+                self._writer.close()
 
 
 class PlainProgress:

@@ -1,0 +1,85 @@
+"""The memory that a step needs at least, and what there is, before anything is allocated."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+import jax
+
+from jaxgen.errors import ConfigError
+from jaxgen.models.parameters import named_parameters
+from jaxgen.training.program import Program
+from jaxgen.training.tracking import si
+
+
+def check_memory(program: Program) -> None:
+    """Checks that a step's state, gradient and rows fit the devices, or the host of CPU devices.
+
+    Only what is needed for certain is counted: parameters, moments and averages as they are split
+    over the mesh, one gradient, and, in the microbatch of a device, a layer's input for each layer
+    (what even full rematerialisation keeps). A step needs more than that.
+
+    Raises:
+      ConfigError: saying what is needed and what there is.
+    """
+    available, what = _available(program.mesh)
+    if available is None:
+        return
+    shards = program.mesh.size if _on_host(program.mesh) else 1
+    state = program.abstract_state()
+    held = shards * sum(_bytes_of(leaf) for leaf in jax.tree.leaves(state))
+    gradient = shards * sum(
+        _bytes_of(parameter.get_value()) for _, parameter in named_parameters(state.model)
+    )
+    rows = shards * _rows(program) // program.mesh.size
+    needed = held + gradient + rows
+    if needed > available:
+        raise ConfigError(
+            f"training needs {si(needed)}B at least (parameters and optimizer {si(held)}B, the "
+            f"gradient {si(gradient)}B, the rows between layers {si(rows)}B), and {what} has "
+            f"{si(available)}B: {si(needed - available)}B too much. Make the model smaller "
+            "(model.vocab_size, .embed_dim, .num_layers), split it over more devices (mesh.fsdp, "
+            "mesh.tensor), or take smaller microbatches (execution.accumulation)."
+        )
+
+
+def _rows(program: Program) -> int:
+    """Returns the bytes of the inputs of all layers for a microbatch."""
+    model: Any = program.model
+    width, layers = getattr(model, "embed_dim", 0), getattr(model, "num_layers", 0)
+    return 4 * program.microbatch_size * program.train.length * width * layers
+
+
+def _bytes_of(leaf: jax.ShapeDtypeStruct) -> int:
+    """Returns the bytes of one device's shard."""
+    shape = leaf.shape if leaf.sharding is None else leaf.sharding.shard_shape(leaf.shape)
+    return math.prod(shape) * leaf.dtype.itemsize
+
+
+def _on_host(mesh: jax.sharding.Mesh) -> bool:
+    return mesh.devices.flat[0].platform == "cpu"
+
+
+def _available(mesh: jax.sharding.Mesh) -> tuple[int | None, str]:
+    """Returns the bytes of memory that there are, and whose; None if nobody says."""
+    device = mesh.devices.flat[0]
+    if _on_host(mesh):
+        try:
+            total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        except (ValueError, OSError):
+            return None, ""
+        return min(total, _control_group_limit() or total), "this machine"
+    return (device.memory_stats() or {}).get("bytes_limit"), f"a device ({device.device_kind})"
+
+
+def _control_group_limit() -> int | None:
+    """Returns the bytes that a container may use; None without a limit."""
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            with open(path) as file:
+                return int(file.read())
+        except (OSError, ValueError):
+            continue
+    return None
