@@ -79,6 +79,7 @@ def run(
     directory = RunDirectory(run_dir)
     directory.prepare()
     with directory.lock(lock_timeout):
+        directory.forget_failed_start(getattr(config.mixture.codec, "path", ""))
         directory.check_config(
             to_gin(config), lambda: difference(load_recorded(directory.config_file), config)
         )

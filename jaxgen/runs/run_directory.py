@@ -93,8 +93,23 @@ class RunDirectory:
         has_rows = self.metrics_file.exists() and self.metrics_file.stat().st_size > 0
         return has_rows or any(self.checkpoints.glob("[0-9]*"))
 
+    def forget_failed_start(self, *used: str) -> None:
+        """Removes what a start left that failed before anything was trained.
+
+        Otherwise its configuration and tokenizer would contradict their own correction.
+
+        Args:
+          *used: files to leave, though they are the run's own copies.
+        """
+        if self.has_begun():
+            return
+        kept = {os.path.realpath(path) for path in used}
+        for file in (self.config_file, *self.path.glob("tokenizer.*")):
+            if os.path.realpath(file) not in kept:
+                file.unlink(missing_ok=True)
+
     def check_config(self, config_text: str, describe_difference: Callable[[], list[str]]) -> None:
-        """Writes the configuration, or refuses one that differs from that of a run that has begun.
+        """Writes the configuration, or refuses one that differs from the run's own.
 
         Args:
           config_text: the canonical text.
@@ -103,10 +118,7 @@ class RunDirectory:
         Raises:
           CheckpointError: listing what differs.
         """
-        if not self.config_file.exists() or not self.has_begun():
-            # A start that failed keeps nothing that its correction would contradict.
-            for file in self.path.glob("tokenizer.*"):
-                file.unlink()
+        if not self.config_file.exists():
             write_atomically(self.config_file, config_text)
             return
         recorded = self.config_file.read_text()

@@ -1,6 +1,7 @@
 """`jaxgen export` and `jaxgen import` as a person gives them."""
 
 import json
+import shutil
 
 import pytest
 from safetensors.numpy import load_file
@@ -9,6 +10,8 @@ from support.interchange_tiny import CONFIGS
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from jaxgen.cli import main
+from jaxgen.codecs.joint import adds_begin, stop_ids
+from jaxgen.configuration import load_recorded
 from jaxgen.interchange.configs import find_family, read_config
 from jaxgen.interchange.exporting import export_model
 from jaxgen.interchange.families import FAMILIES
@@ -45,7 +48,12 @@ def test_an_export_holds_all_that_others_need(folder):
     assert values["architectures"] == ["LlamaForCausalLM"]
     assert (values["bos_token_id"], values["eos_token_id"], values["pad_token_id"]) == (1, 2, 0)
     assert values["max_position_embeddings"] == 32
-    assert (folder / "hf" / "tokenizer.json").read_bytes() == (folder / "own.json").read_bytes()
+    own, exported = (
+        Tokenizer.from_file(str(folder / name)) for name in ("own.json", "hf/tokenizer.json")
+    )
+    # As rows of training, a text there begins with the begin token.
+    assert exported.encode("Once upon").ids == [1, *own.encode("Once upon").ids]
+    assert exported.get_vocab() == own.get_vocab()
     settings = json.loads((folder / "hf" / "tokenizer_config.json").read_text())
     assert settings["eos_token"] == "<|end|>"
 
@@ -161,3 +169,44 @@ def test_mistakes_are_one_message(folder, command, words, capsys, monkeypatch, t
     for word in words:
         assert word in message
     assert not (tmp_path / "x").exists()
+
+
+def test_an_export_gives_back_every_file_that_an_import_was_given(folder, tmp_path):
+    """Also keys that change nothing, several end tokens, a template, and the tokenizer's rules."""
+    given = tmp_path / "given"
+    shutil.copytree(folder / "hf", given)
+    config = json.loads((given / "config.json").read_text())
+    config |= {"eos_token_id": [2, 7, 9], "use_cache": False, "max_position_embeddings": 8192}
+    config |= {"_name_or_path": "somewhere/some-model", "transformers_version": "4.40.0"}
+    settings = {
+        "add_bos_token": False, "chat_template": "{{ messages }}", "model_max_length": 8192,
+        "bos_token": "<|begin|>", "eos_token": "<|end|>", "pad_token": "<|pad|>",
+        "tokenizer_class": "LlamaTokenizerFast", "legacy": False,
+    }  # fmt: skip
+    generation = {"eos_token_id": [2, 11], "temperature": 0.6, "top_p": 0.9, "do_sample": True}
+    files = {
+        "config.json": config, "tokenizer_config.json": settings,
+        "generation_config.json": generation, "special_tokens_map.json": {"bos_token": "a"},
+    }  # fmt: skip
+    for name, values in files.items():
+        (given / name).write_text(json.dumps(values))
+    run, back = tmp_path / "run", tmp_path / "back"
+    assert main(["import", f"--from={given}", f"--output={run}"]) == 0
+    codec = load_recorded(run / "config.gin").mixture.codec
+    assert stop_ids(codec) == (2, 7, 9, 11) and not adds_begin(codec)
+    assert load_recorded(run / "config.gin").model.max_length == 8192
+    assert main(["export", f"--run_dir={run}", f"--output={back}"]) == 0
+    assert sorted(path.name for path in back.iterdir()) == sorted(p.name for p in given.iterdir())
+    for name in (*files, "tokenizer.json"):
+        read = [json.loads((place / name).read_text()) for place in (given, back)]
+        assert read[0] == read[1], name
+
+
+def test_a_model_of_bytes_is_exported_with_a_tokenizer_of_bytes(folder, tmp_path):
+    run, hf = tmp_path / "run", tmp_path / "hf"
+    assert main(["train", *SMALL, f"--gin.TEXT={folder / 'text'}", f"--run_dir={run}"]) == 0
+    assert main(["export", f"--run_dir={run}", f"--output={hf}"]) == 0
+    tokenizer = Tokenizer.from_file(str(hf / "tokenizer.json"))
+    for text in ("plain", " two  spaces\n", "é 東京 🙂", "\x00"):
+        ids = tokenizer.encode(text).ids
+        assert ids == [257, *text.encode()] and tokenizer.decode(ids) == text
