@@ -27,7 +27,12 @@ from jaxgen.laws.errors import LawError
 from jaxgen.laws.fit import Fit
 from jaxgen.laws.fitting import ROBUST, Fitting, fit_law, fit_table
 from jaxgen.laws.frontier import Frontier, Optimum, search_optimum
-from jaxgen.laws.huber_loss import LEAST_SQUARES, HuberLoss
+from jaxgen.laws.huber_loss import (
+    LEAST_SQUARES,
+    LOG1P_LEAST_SQUARES,
+    LOG_LEAST_SQUARES,
+    HuberLoss,
+)
 from jaxgen.laws.isoflop import IsoFlop, fit_isoflop
 from jaxgen.laws.kaplan import fit_kaplan
 from jaxgen.laws.law import Law, by_complex_step, restrict
@@ -46,6 +51,8 @@ __all__ = [
     "GRANULARITY",
     "HOFFMANN",
     "LEAST_SQUARES",
+    "LOG1P_LEAST_SQUARES",
+    "LOG_LEAST_SQUARES",
     "MUENNIGHOFF",
     "ROBUST",
     "SPARSITY",

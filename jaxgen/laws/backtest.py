@@ -49,7 +49,7 @@ class Origin:
         return (self.prediction.lower <= self.actual) & (self.actual <= self.prediction.upper)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Backtest:
     """A backtest has the origins of a table, in order.
 
@@ -60,6 +60,19 @@ class Backtest:
 
     origins: tuple[Origin, ...]
     level: float
+
+    def __repr__(self) -> str:
+        lines = [
+            f"backtest at {len(self.origins)} origins: {100 * self.coverage:.0f} % of held-out "
+            f"runs in their {100 * self.level:.3g} % intervals, mean error "
+            f"{100 * self.mean_error:.2g} %"
+        ]
+        for origin in self.origins:
+            lines.append(
+                f"{origin.fit.points} runs up to {origin.largest_flops:.3g} FLOPs: "
+                f"{np.sum(origin.is_covered)} of {len(origin.held_out)} larger ones inside"
+            )
+        return "\n".join(lines)
 
     @property
     def coverage(self) -> float:

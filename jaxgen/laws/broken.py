@@ -10,14 +10,22 @@ import numpy as np
 
 from jaxgen.laws.errors import LawError
 from jaxgen.laws.fit import Fit
-from jaxgen.laws.fitting import Fitting, fit_law
+from jaxgen.laws.fitting import Fitting, fit_table
 from jaxgen.laws.huber_loss import LOG_LEAST_SQUARES
 from jaxgen.laws.law import Law, by_complex_step
 from jaxgen.laws.table import Columns, Table
 
-STARTS = 64
-SHARES = (1e-3, 0.5, 0.9)
+CANDIDATES = 6000
+"""Breaks that are tried in a linear fit; searches begin at the best of them."""
+STARTS = 32
+SHARES = (1e-3, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9, 0.98)
 """Starts of a, as shares of the least value."""
+BEYOND = 0.5
+"""How far beyond the data breaks are tried, in ranges of ln x."""
+WIDTHS = (0.005, 0.5)
+"""Widths of breaks that are tried, in ranges of ln x."""
+MOST_POINTS = 400
+"""Points of the linear fits."""
 
 
 def broken_law(breaks: int, column: str) -> Law:
@@ -40,46 +48,64 @@ def broken_law(breaks: int, column: str) -> Law:
         return largest + np.log(np.exp(power - largest) + np.exp(least - largest))
 
     def starts(columns: Columns, target: np.ndarray) -> np.ndarray:
-        log_x = np.log(columns[column])
+        rows = np.linspace(0, len(target) - 1, min(len(target), MOST_POINTS)).astype(int)
+        rows = np.argsort(columns[column], kind="stable")[rows]
+        log_x, target = np.log(columns[column][rows]), target[rows]
         rng = np.random.default_rng(0)
-        found = []
-        for number in range(STARTS if breaks else len(SHARES)):
-            share = SHARES[number % len(SHARES)] * target.min()
-            places = np.sort(rng.uniform(log_x.min(), log_x.max(), breaks))
-            widths = np.exp(rng.uniform(np.log(0.05), np.log(1.0), breaks)) * np.ptp(log_x) / 4
-            # Given a, the places and the widths, the rest is linear in the logarithm.
-            turns = [w * softplus((log_x - p) / w) for p, w in zip(places, widths, strict=True)]
-            design = np.column_stack([np.ones_like(log_x), -log_x, *(-turn for turn in turns)])
-            linear = np.linalg.lstsq(design, np.log(target - share * 0.999), rcond=None)[0]
-            vector = [np.log(share), linear[0], linear[1]]
-            for i in range(breaks):
-                vector += [linear[2 + i], places[i], np.log(widths[i])]
-            found.append(vector)
-        return np.array(found)
+        count = CANDIDATES if breaks else len(SHARES)
+        extent = max(float(np.ptp(log_x)), 1e-9)
+        floors = np.tile(SHARES, count // len(SHARES) + 1)[:count] * target.min()
+        # A break may begin to show before the data reach it.
+        places = rng.uniform(-BEYOND, 1 + BEYOND, (count, breaks))
+        places = np.sort(log_x.min() + extent * places, axis=1)
+        narrow, wide = np.log(WIDTHS)
+        widths = extent * np.exp(rng.uniform(narrow, wide, (count, breaks)))
+        # Given a, the places and the widths, the rest is linear in the logarithm of y - a.
+        away = (log_x[:, None] - places[:, None]) / widths[:, None]
+        ones = np.ones((count, len(log_x), 1))
+        design = np.concatenate(
+            [ones, -log_x[:, None] * ones, -widths[:, None] * softplus(away)], 2
+        )
+        above = target - floors[:, None]
+        weights = (above / target)[:, :, None]
+        basis, triangle = np.linalg.qr(design * weights)
+        wanted = np.log(above)[:, :, None] * weights
+        along = basis.transpose(0, 2, 1) @ wanted
+        missed = np.sum((wanted - basis @ along) ** 2, axis=(1, 2))
+        best = np.argsort(missed, kind="stable")[:STARTS]
+        linear = (np.linalg.pinv(triangle[best]) @ along[best])[:, :, 0]
+        found = [np.log(floors[best]), linear[:, 0], linear[:, 1]]
+        for i in range(breaks):
+            found += [linear[:, 2 + i], places[best, i], np.log(widths[best, i])]
+        return np.column_stack(found)
 
     bind = by_complex_step(logarithm, parameters, (column,))
-    return Law(f"broken power law, {breaks} breaks", parameters, (column,), bind, starts)
+    factors = "".join(f" (1 + (x / d{i})^(1 / f{i}))^(-c{i} f{i})" for i in numbers)
+    formula = f"y = a + b x^-c0{factors}, x: {column}"
+    name = f"broken power law, {breaks} {'break' if breaks == 1 else 'breaks'}"
+    return Law(name, parameters, (column,), bind, starts, formula=formula)
 
 
 def fit_broken(
     table: Table,
+    fitting: Fitting = Fitting(LOG_LEAST_SQUARES),  # noqa: B008  # frozen
+    starts: np.ndarray | None = None,
+    *,
     breaks: int = 1,
     of: str = "flops",
     target: str = "loss",
-    fitting: Fitting = Fitting(LOG_LEAST_SQUARES),  # noqa: B008  # frozen
 ) -> Fit:
-    """Fits a broken law of one column by another, by least squares of logarithms (the paper's).
+    """Fits a broken law of one column by another, by least squares of logarithms.
 
     Args:
       table: the runs.
+      fitting: how to fit; `LOG1P_LEAST_SQUARES` is the paper's loss, of log(y + 1).
+      starts: [starts, parameters] working parameters; the law's own by default.
       breaks: number of breaks; 0 is a power law with a floor.
       of: the column of x.
       target: the column of y, positive.
-      fitting: how to fit.
     """
-    groups = table.groups(fitting.resample)
-    columns = {of: table.column(of)}
-    return fit_law(broken_law(breaks, of), columns, table.column(target), fitting, groups=groups)
+    return fit_table(broken_law(breaks, of), table, fitting, target, starts=starts)
 
 
 def softplus(values: np.ndarray) -> np.ndarray:

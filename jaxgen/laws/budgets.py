@@ -1,8 +1,8 @@
 """Runs of equal or nearly equal compute form budgets, found by the gaps between their FLOPs.
 
 Runs of exactly equal FLOPs belong together. Otherwise FLOPs are cut at gaps, and of the cuts that
-are at least twice as wide as any budget the finest is taken: budgets may lie close together if the
-runs of each agree closely, and may be loose if they lie far apart.
+are at least twice as wide as any budget those are taken that make the most budgets: budgets may lie
+close together if the runs of each agree closely, and may be loose if they lie far apart.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ SEPARATED = 2.0
 """Ratio of the narrowest gap to the widest budget from which budgets are clearly apart."""
 JUMP = 1.3
 """Ratio of two gaps from which a cut between them is tried."""
-STRAYS = 2
-"""Runs that a finer division may leave out of its budgets and a coarser one would not."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,12 +49,14 @@ class _Division:
 
     Attributes:
       groups: rows of each.
-      covered: runs in those that are budgets.
+      budgets: how many of them are budgets.
+      covered: runs in those.
       widest: range of ln C of the widest budget.
       gap: the narrowest gap beside a budget.
     """
 
     groups: list[np.ndarray]
+    budgets: int
     covered: int
     widest: float
     gap: float
@@ -84,8 +84,7 @@ def group_by_compute(table: Table, budgets: Sequence[float] | None = None) -> Gr
     order = np.lexsort((table.loss, table.tokens, table.parameters, logs))
     chains = np.split(order, np.flatnonzero(np.diff(logs[order]) > MOST_SPREAD) + 1)
     divisions = [_divide(table, logs, chain) for chain in chains]
-    clear = [one for one in divisions if one is not None and one.covered]
-    if not clear:
+    if not any(divisions):
         raise LawError(_why_none(table, logs, order, chains))
     kept = [
         rows
@@ -108,14 +107,16 @@ def group_by_compute(table: Table, budgets: Sequence[float] | None = None) -> Gr
 def _divide(table: Table, logs: np.ndarray, chain: np.ndarray) -> _Division | None:
     """Divides runs, given by rising compute, into budgets; None where their FLOPs do not tell."""
     gaps = np.diff(logs[chain])
-    divisions = [_cut(table, logs, chain, gaps > cut) for cut in _cuts(gaps)]
-    most = max(division.covered for division in divisions)
-    # Cuts are in rising order, so the first division is the finest.
-    fair = [one for one in divisions if one.covered >= most - STRAYS]
-    clear = [one for one in fair if one.separation >= SEPARATED]
-    chosen = clear[0] if clear else max(fair, key=lambda one: one.separation)
+    cuts = [_cut(table, logs, chain, gaps > cut) for cut in _cuts(gaps)]
+    divisions = [division for division in cuts if division.budgets]
+    if not divisions:
+        return None
+    clear = [one for one in divisions if one.separation >= SEPARATED]
+    if clear:
+        return max(clear, key=lambda one: (one.budgets, one.covered))
+    chosen = max(divisions, key=lambda one: (one.covered, one.separation))
     is_whole = chosen.covered > len(chain) / 2
-    return chosen if chosen.separation >= (1 if is_whole else SEPARATED) else None
+    return chosen if is_whole and chosen.separation >= 1 else None
 
 
 def _cuts(gaps: np.ndarray) -> list[float]:
@@ -137,6 +138,7 @@ def _cut(table: Table, logs: np.ndarray, chain: np.ndarray, is_cut: np.ndarray) 
     nearest = np.minimum(between[:-1], between[1:])[is_budget]
     return _Division(
         groups,
+        int(np.sum(is_budget)),
         sum(len(rows) for rows, is_one in zip(groups, is_budget, strict=True) if is_one),
         float(np.max(spread[is_budget], initial=0.0)),
         float(np.min(nearest, initial=np.inf)),

@@ -62,7 +62,11 @@ def _law() -> Law:
         )
 
     bind = by_complex_step(logarithm, parameters, inputs)
-    return Law("data-constrained", parameters, inputs, bind, starts)
+    formula = "L = E + A / N'^alpha + B / D'^beta"
+    falling = ("parameters", "tokens")
+    return Law(
+        "data-constrained", parameters, inputs, bind, starts, formula=formula, falling=falling
+    )
 
 
 def effective(total: np.ndarray, unique: np.ndarray, decay: np.ndarray) -> np.ndarray:
@@ -77,20 +81,21 @@ DATA_CONSTRAINED = _law()
 
 def fit_data_constrained(
     table: Table,
-    base: Mapping[str, float] | None = None,
     fitting: Fitting = ROBUST,
     starts: np.ndarray | None = None,
+    *,
+    base: Mapping[str, float] | None = None,
 ) -> Fit:
     """Fits R_D* (`token_decay`) and R_N* (`parameter_decay`), with or without the base law.
 
     Args:
       table: with the column `unique_tokens`; `tokens` count repetitions.
-      base: A, B, E, alpha and beta of runs without repetition, held fixed (the paper's way); None
-        to fit them too, which needs runs without repetition in the table.
       fitting: how to fit.
       starts: [starts, parameters] of the free working parameters; with a base these are ln R_D*
         and ln R_N*. The fit loss has several optima (docs/decisions.md); the best one found is
         returned.
+      base: A, B, E, alpha and beta of runs without repetition, held fixed (the paper's way); None
+        to fit them too, which needs runs without repetition in the table.
     """
     law = DATA_CONSTRAINED
     if base is not None:

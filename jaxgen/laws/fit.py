@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,8 +12,15 @@ from numpy.typing import ArrayLike
 from jaxgen.laws.errors import LawError
 from jaxgen.laws.huber_loss import HuberLoss
 from jaxgen.laws.law import Law
+from jaxgen.laws.plotting import figure_of_fit
 from jaxgen.laws.resampling import interval
-from jaxgen.laws.table import FLOPS_PER_PARAMETER_AND_TOKEN, Columns, find_column
+from jaxgen.laws.summary import text_of_fit, values_of_fit
+from jaxgen.laws.table import (
+    FLOPS_PER_PARAMETER_AND_TOKEN,
+    Columns,
+    check_positive,
+    find_column,
+)
 
 EXTRAPOLATION = 10.0
 """A prediction beyond so many times the largest compute of a fit is labelled as extrapolated."""
@@ -63,7 +71,7 @@ class Prediction:
     is_extrapolated: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Fit:
     """A fit is a law with the parameters that describe some points best.
 
@@ -77,6 +85,7 @@ class Fit:
       search: how the optimum was found.
       draws: [bootstraps, parameters] the optima of the resamples.
       seed: seed of the resamples and of the noise of predictions.
+      warnings: why not to trust it, a sentence each.
     """
 
     law: Law
@@ -88,6 +97,29 @@ class Fit:
     search: Search
     draws: np.ndarray
     seed: int = 0
+    warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return self.summary()
+
+    def summary(self, level: float = 0.95) -> str:
+        """Returns formula, parameters with intervals, best models and warnings as text."""
+        return text_of_fit(self, level)
+
+    def to_dict(self, level: float = 0.95) -> dict[str, Any]:
+        """Returns the same as plain values for JSON; numbers that are not finite are None."""
+        return values_of_fit(self, level)
+
+    def plot(self, level: float = 0.95) -> Any:
+        """Returns a matplotlib figure of the points, the law and the best models."""
+        return figure_of_fit(self, level)
+
+    @property
+    def frontier(self) -> Any:
+        """Returns N*(C), D*(C) and L*(C), a `Frontier`, of a law that has them in closed form."""
+        if self.law.frontier is None:
+            raise LawError(f"{self.name} has no best models in closed form; see search_optimum.")
+        return self.law.frontier(self)
 
     @property
     def name(self) -> str:
@@ -126,7 +158,12 @@ class Fit:
 
     @property
     def r_squared(self) -> float:
-        """Returns one minus the residual over the total sum of squares of the target itself."""
+        """Returns one minus the residual over the total sum of squares of the target itself.
+
+        NaN where there are no more points than parameters: it would be 1 for any points.
+        """
+        if self.points <= len(self.vector):
+            return float("nan")
         errors = self.target - self.law.values(self.columns, self.vector)
         around = self.target - np.mean(self.target)
         return float(1 - np.sum(errors**2) / np.sum(around**2))
@@ -170,7 +207,10 @@ class Fit:
     def inputs_of(self, columns: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
         """Returns those columns [points] that the law or the label of extrapolation reads."""
         kept = {*self.law.inputs, "flops", "parameters", "tokens"}
-        return broadcast({name: values for name, values in columns.items() if name in kept})
+        found = broadcast({name: values for name, values in columns.items() if name in kept})
+        for name, values in found.items():
+            check_positive(name, values)
+        return found
 
     def sample(self, columns: Columns, seeds: int | None = None) -> np.ndarray:
         """Returns predictions of the bootstraps, [draws, points].
@@ -184,7 +224,7 @@ class Fit:
             return draws
         draws = np.repeat(draws, NOISE_DRAWS, axis=0)
         noise = self.noise_of_mean(draws.shape, seeds)
-        return draws * np.exp(noise) if self.fit_loss.space == "log" else draws + noise
+        return self.fit_loss.moved(draws, noise)
 
     def noise_of_mean(self, shape: tuple[int, ...], seeds: int, stream: int = 1) -> np.ndarray:
         """Draws the distance of a mean of new runs from the law, in the space of the fit loss.

@@ -10,16 +10,21 @@ import numpy as np
 from jaxgen.laws.errors import LawError
 from jaxgen.laws.fit import Fit, Search
 from jaxgen.laws.huber_loss import HuberLoss, Problem, in_space
+from jaxgen.laws.identification import check_identifiable, warnings_of, warnings_of_search
 from jaxgen.laws.law import Law
 from jaxgen.laws.least_squares import minimise_squares
 from jaxgen.laws.minimising import minimise
-from jaxgen.laws.resampling import bootstrap_weights
-from jaxgen.laws.table import Columns, Table, check_enough, find_column
+from jaxgen.laws.resampling import bootstrap_weights, canonical_groups
+from jaxgen.laws.table import Columns, Table, check_enough, check_varies, find_column
 
 REACHED = 1e-6
 """Relative difference of fit losses that count as one optimum."""
 UNSTABLE = 1e-3
 """The same between the two ends of a bootstrap; see `Search`."""
+ROUNDS, AROUND = 10, 16
+"""Most rounds of searching again around the best end, and the starts of each."""
+KEPT = ("parameters", "tokens", "flops")
+"""Columns that a fit keeps beside its law's inputs: its runs' compute, and the cost of a token."""
 EXACT = 1e-20
 """Fit loss of a point that is mere rounding, where a law goes through all points."""
 
@@ -58,6 +63,7 @@ def fit_table(
     law: Law, table: Table, fitting: Fitting = ROBUST, target: str = "loss", **options
 ) -> Fit:
     """Fits a law to a column of a table; the options are those of `fit_law`."""
+    _check_fitting(law, fitting)
     groups = table.groups(fitting.resample)
     return fit_law(law, table.columns, table.column(target), fitting, groups=groups, **options)
 
@@ -85,15 +91,16 @@ def fit_law(
     Raises:
       LawError: there are too few points, a column is missing, or no start gives a finite loss.
     """
+    _check_fitting(law, fitting)
     target = np.asarray(target, float)
-    check_enough(law.name, len(target), len(law.parameters))
     kept = {name: find_column(columns, name) for name in law.inputs}
-    kept |= {n: np.asarray(columns[n], float) for n in ("flops",) if n in columns}
+    kept |= {n: np.asarray(columns[n], float) for n in KEPT if n in columns and n not in kept}
+    _check_points(law, kept, target, fitting.fit_loss)
     fit_loss = fitting.fit_loss
-    if fit_loss.space == "log" and not np.all(target > 0):
-        raise LawError(f"{law.name}: the target must be positive for a loss of its logarithm.")
-    groups = np.arange(len(target)) if groups is None else groups
-    starts = law.starts(kept, target) if starts is None else np.atleast_2d(starts)
+    groups = _check_groups(law, len(target), groups)
+    groups = canonical_groups(groups, (*kept.values(), target))
+    starts = law.starts(kept, target) if starts is None else _check_starts(law, starts)
+    check_identifiable(law, kept, starts)
     evaluate = in_space(law.bind(kept), law.is_log, fit_loss.space)
     problem = Problem(evaluate, fit_loss, fit_loss.target(target), np.ones(len(target)))
     vector, value, search = _search(law.name, problem, starts)
@@ -101,7 +108,56 @@ def fit_law(
     resampled = bootstrap_weights(groups, fitting.bootstraps, len(law.parameters), rng)
     draws, unstable = _resample(problem, resampled, vector, fitting, rng)
     search = dataclasses.replace(search, unstable=unstable)
-    return Fit(law, fit_loss, kept, target, vector, value, search, draws, fitting.seed)
+    told = list(warnings_of(law, fit_loss, kept, target, vector))
+    if value > EXACT * len(target):
+        told += warnings_of_search(search.starts, search.reached, unstable)
+    return Fit(law, fit_loss, kept, target, vector, value, search, draws, fitting.seed, tuple(told))
+
+
+def _check_fitting(law: Law, fitting: object) -> None:
+    if not isinstance(fitting, Fitting):
+        raise LawError(f"{law.name}: fitting={fitting!r:.60} must be a Fitting.")
+
+
+def _check_points(law: Law, columns: Columns, target: np.ndarray, fit_loss: HuberLoss) -> None:
+    for name, values in (*columns.items(), ("the target", target)):
+        if values.shape != target.shape or values.ndim != 1:
+            raise LawError(
+                f"{law.name}: {name} has shape {values.shape} and the target {target.shape}; both "
+                "must be one number a point."
+            )
+        if not np.all(np.isfinite(values)):
+            row = int(np.argmin(np.isfinite(values)))
+            raise LawError(f"{law.name}: {name}[{row}]={values[row]} must be finite; drop the row.")
+    check_enough(law.name, len(target), len(law.parameters))
+    least = {"log": 0.0, "log1p": -1.0}.get(fit_loss.space, -np.inf)
+    if not np.all(target > least):
+        row = int(np.argmin(target))
+        raise LawError(
+            f"{law.name}: the target is {target[row]:g} at point {row}; a loss of the space "
+            f"{fit_loss.space!r} needs more than {least:g}. Use another space, or drop the point."
+        )
+    check_varies(f"{law.name}: the target", target)
+
+
+def _check_groups(law: Law, points: int, groups: np.ndarray | None) -> np.ndarray:
+    groups = np.arange(points) if groups is None else np.asarray(groups)
+    if groups.shape != (points,):
+        raise LawError(
+            f"{law.name}: groups has shape {groups.shape}; it must be one number for each of "
+            f"{points} points."
+        )
+    return np.unique(groups, return_inverse=True)[1].ravel()
+
+
+def _check_starts(law: Law, starts: np.ndarray) -> np.ndarray:
+    starts = np.atleast_2d(np.asarray(starts, float))
+    if starts.ndim != 2 or starts.shape[1] != len(law.parameters) or not len(starts):
+        raise LawError(
+            f"{law.name}: starts has shape {starts.shape}; each row must be the "
+            f"{len(law.parameters)} working parameters {', '.join(law.parameters)}."
+        )
+    return starts
 
 
 def solve(problem: Problem, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -124,10 +180,38 @@ def _search(name: str, problem: Problem, starts: np.ndarray) -> tuple[np.ndarray
     # Once more from the best, with the curvature there.
     vector, value = solve(problem, ends[[int(np.argmin(values))]])
     vector, value = vector[0], float(value[0])
+    if np.sum(values <= value * (1 + REACHED)) < len(starts) / 2:
+        vector, value = _polish(problem, vector, value)
     reached = values <= value * (1 + REACHED) + EXACT * len(problem.targets)
     spread = float(np.max(np.ptp(ends[reached], axis=0), initial=0.0)) if reached.any() else 0.0
     worst = float(np.max(values[np.isfinite(values)]) / value) if value > 0 else 1.0
     return vector, value, Search(len(starts), int(reached.sum()), spread, worst)
+
+
+def _polish(problem: Problem, vector: np.ndarray, value: float) -> tuple[np.ndarray, float]:
+    """Searches again around the best end, until that gains nothing: few starts agreed on it."""
+    rng = np.random.default_rng(0)
+    least = EXACT * len(problem.targets)
+    for _ in range(ROUNDS):
+        if value <= least:
+            break
+        normal = problem.normal_equations(vector[None], np.zeros(1, int))[2][0]
+        scale = np.sqrt(np.maximum(np.diagonal(normal), 1e-300))
+        sizes, directions = np.linalg.eigh(normal / np.outer(scale, scale))
+        # About as far as the fit loss does not rise much, and as far again in any direction.
+        noise = np.sqrt(2 * value / len(problem.targets))
+        along = directions * (noise / np.sqrt(np.maximum(sizes, 1e-12))) / scale[:, None]
+        draws = rng.standard_normal((AROUND, len(vector)))
+        near = draws[: AROUND // 2] @ along.T * rng.choice([1.0, 3.0], (AROUND // 2, 1))
+        far = draws[AROUND // 2 :] * 0.2 * np.maximum(np.abs(vector), 0.1)
+        ends, values = solve(problem, vector + np.concatenate([near, far]))
+        best = int(np.argmin(values))
+        gained = value - values[best]
+        if gained > 0:
+            vector, value = ends[best], float(values[best])
+        if not gained > REACHED * value:
+            break
+    return vector, value
 
 
 def _resample(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,8 +12,9 @@ from numpy.typing import ArrayLike
 from jaxgen.laws.errors import LawError
 from jaxgen.laws.fit import EXTRAPOLATION, Fit
 from jaxgen.laws.resampling import interval
-from jaxgen.laws.table import FLOPS_PER_PARAMETER_AND_TOKEN, check_positive
-from jaxgen.laws.token_flops import TokenFlops
+from jaxgen.laws.summary import text_of_frontier, values_of_frontier
+from jaxgen.laws.table import check_positive
+from jaxgen.laws.token_flops import TokenFlops, token_flops_of_columns
 
 COARSE, FINE = 600, 400
 """Points of the two grids over which a law without a closed form is searched."""
@@ -89,6 +91,17 @@ class Frontier:
     best_loss: BestLoss | None = None
     warnings: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return self.summary()
+
+    def summary(self, level: float = 0.95) -> str:
+        """Returns N*(C), D*(C), L*(C) and warnings as text."""
+        return text_of_frontier(self, level)
+
+    def to_dict(self, level: float = 0.95) -> dict[str, Any]:
+        """Returns coefficients, exponents and intervals as plain values for JSON."""
+        return values_of_frontier(self, level)
+
     @property
     def coefficient(self) -> float:
         """Returns G of N* = G C^a."""
@@ -124,7 +137,6 @@ class Frontier:
         self,
         flops: ArrayLike,
         level: float = 0.95,
-        losses: Losses | None = None,
         losses_of_draws: Losses | None = None,
     ) -> Optimum:
         """Returns N* and D* of budgets, with intervals.
@@ -132,8 +144,8 @@ class Frontier:
         Args:
           flops: [budgets] or a number.
           level: the level of the intervals.
-          losses: parameters and tokens [budgets] -> losses [budgets], where they are known.
-          losses_of_draws: the same for [bootstraps, budgets].
+          losses_of_draws: parameters and tokens [bootstraps, budgets] -> their losses, where they
+            are known.
         """
         flops = np.atleast_1d(np.asarray(flops, float))
         check_positive("flops", flops)
@@ -147,9 +159,7 @@ class Frontier:
                 flops / self.token_flops.of(some) for some in (sizes, size_draws)
             )
         loss, loss_draws = np.full(len(flops), np.nan), np.zeros((0, len(flops)))
-        if losses is not None:
-            loss = losses(sizes, tokens)
-        elif self.best_loss is not None:
+        if self.best_loss is not None:
             loss = self.best_loss.at(flops)
         if losses_of_draws is not None:
             loss_draws = losses_of_draws(size_draws, token_draws)
@@ -166,16 +176,23 @@ class Frontier:
         )
 
 
-def search_optimum(fit: Fit, flops: ArrayLike, level: float = 0.95, **others: float) -> Optimum:
+def search_optimum(
+    fit: Fit,
+    flops: ArrayLike,
+    level: float = 0.95,
+    token_flops: TokenFlops | None = None,
+    **others: float,
+) -> Optimum:
     """Finds the best models under a law of parameters and tokens without a closed form.
 
     ln N is searched on a grid, then on a finer one around the best point, then by a parabola
-    through the best three. Compute is taken to be 6ND.
+    through the best three.
 
     Args:
       fit: of a law that reads parameters and tokens.
       flops: [budgets] or a number.
       level: the level of the intervals.
+      token_flops: the cost of a token; by default that of the runs fitted.
       **others: values of the law's further inputs, such as unique_tokens=1e9.
     """
     if not {"parameters", "tokens"} <= set(fit.law.inputs):
@@ -185,22 +202,33 @@ def search_optimum(fit: Fit, flops: ArrayLike, level: float = 0.95, **others: fl
         )
     flops = np.atleast_1d(np.asarray(flops, float))
     check_positive("flops", flops)
+    unknown = set(fit.law.inputs) - {"parameters", "tokens", *others}
+    if unknown or not set(others) <= set(fit.law.inputs):
+        raise LawError(
+            f"{fit.name} reads {', '.join(fit.law.inputs)}; give the value of each but parameters "
+            f"and tokens, not {', '.join(others) or 'none'}."
+        )
+    for name, value in others.items():
+        check_positive(name, np.atleast_1d(np.asarray(value, float)))
+    cost = token_flops or token_flops_of_columns(fit.columns)
     vectors = np.concatenate([fit.vector[None], fit.draws])
     sizes, losses = np.empty((2, len(vectors), len(flops)))
     for place, budget in enumerate(flops):
-        product = budget / FLOPS_PER_PARAMETER_AND_TOKEN
 
-        def evaluate(logs: np.ndarray, product: float = product) -> np.ndarray:
-            named = {"parameters": np.exp(logs), "tokens": product * np.exp(-logs)}
+        def evaluate(logs: np.ndarray, budget: float = budget) -> np.ndarray:
+            sizes = np.exp(logs)
+            named = {"parameters": sizes, "tokens": budget / cost.of(sizes)}
             named |= {name: np.full(len(logs), value) for name, value in others.items()}
             return fit.law.values(named, vectors)
 
-        coarse = np.linspace(0.0, np.log(product), COARSE)
+        # From one parameter to one token.
+        most = (np.log(budget) - np.log(cost.factor)) / cost.exponent
+        coarse = np.linspace(0.0, most, COARSE)
         middle = coarse[np.argmin(evaluate(coarse)[0])]
         fine = np.linspace(middle - FINE_REACH, middle + FINE_REACH, FINE)
         sizes[:, place], losses[:, place] = _vertices(fine, evaluate(fine))
     sizes = np.exp(sizes)
-    tokens = flops / FLOPS_PER_PARAMETER_AND_TOKEN / sizes
+    tokens = flops / cost.of(sizes)
     known = fit.columns["flops"].max() if "flops" in fit.columns else np.inf
     return Optimum(
         flops,

@@ -27,7 +27,7 @@ class HuberLoss:
 
     Attributes:
       delta: the error where the loss turns linear; infinite for least squares.
-      space: `log` for errors of logarithms, or `linear`.
+      space: `log` for errors of logarithms, `log1p` for those of log(1 + y), or `linear`.
     """
 
     delta: float = 1e-3
@@ -36,12 +36,17 @@ class HuberLoss:
     def __post_init__(self):
         if not self.delta > 0:
             raise LawError(f"delta={self.delta} must be positive; math.inf is least squares.")
-        if self.space not in ("log", "linear"):
-            raise LawError(f"space={self.space!r} must be 'log' or 'linear'.")
+        if self.space not in SPACES:
+            raise LawError(f"space={self.space!r} must be one of {', '.join(SPACES)}.")
 
     def target(self, target: np.ndarray) -> np.ndarray:
         """Returns targets in the space of the error."""
-        return np.log(target) if self.space == "log" else target
+        return SPACES[self.space][0](target)
+
+    def moved(self, values: np.ndarray, errors: np.ndarray) -> np.ndarray:
+        """Returns values that are so far, in the space of the error, from others."""
+        into, back = SPACES[self.space]
+        return back(into(values) + errors)
 
     def values(self, errors: np.ndarray) -> np.ndarray:
         """Returns the loss of each error."""
@@ -61,20 +66,33 @@ class HuberLoss:
         return self.delta / np.maximum(np.abs(errors), self.delta)
 
 
+SPACES = {
+    "log": (np.log, np.exp),
+    "log1p": (np.log1p, np.expm1),
+    "linear": (np.asarray, np.asarray),
+}
+"""By name, to the space of the error and back."""
+
 LEAST_SQUARES = HuberLoss(math.inf, "linear")
 LOG_LEAST_SQUARES = HuberLoss(math.inf, "log")
+LOG1P_LEAST_SQUARES = HuberLoss(math.inf, "log1p")
 
 
 def in_space(evaluate: Evaluate, is_log: bool, space: str) -> Evaluate:
     """Returns a formula whose values are in the space of the error."""
-    if is_log == (space == "log"):
+    if space == ("log" if is_log else "linear"):
         return evaluate
 
     def converted(vectors: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, Slopes]:
         values, slopes = evaluate(vectors, directions)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            factor = np.exp(values) if is_log else 1 / values
-            values = factor if is_log else np.log(values)
+            plain = np.exp(values) if is_log else values
+            factor = plain if is_log else np.ones_like(plain)
+            if space == "log":
+                factor = factor / plain
+            elif space == "log1p":
+                factor = factor / (1 + plain)
+            values = SPACES[space][0](plain)
         return values, Slopes(
             lambda weights: slopes.vjp(weights * factor),
             lambda: slopes.jacobian() * factor[:, :, None],

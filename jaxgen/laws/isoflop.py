@@ -20,15 +20,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from jaxgen.laws.budgets import group_by_compute
 from jaxgen.laws.errors import LawError
-from jaxgen.laws.fitting import Fitting, fit_law
-from jaxgen.laws.frontier import BestLoss, Frontier
-from jaxgen.laws.huber_loss import LOG_LEAST_SQUARES
-from jaxgen.laws.lines import IMMATERIAL, excess_variance, weighted_line
+from jaxgen.laws.frontier import Frontier
+from jaxgen.laws.lines import IMMATERIAL, excess_variance, fit_best_loss, weighted_line
 from jaxgen.laws.minima import (
     CURVES,
     fit_curves,
@@ -36,9 +35,10 @@ from jaxgen.laws.minima import (
     same_sizes,
     smoothed,
 )
-from jaxgen.laws.power_terms import Term, power_terms
+from jaxgen.laws.plotting import figure_of_isoflop
+from jaxgen.laws.summary import text_of_isoflop, values_of_isoflop
 from jaxgen.laws.table import Table, check_varies
-from jaxgen.laws.token_flops import token_flops_of, worst_cost
+from jaxgen.laws.token_flops import OFF_COST, token_flops_of, worst_cost
 
 WEIGHTS = ("equal", "variance")
 COPIES = 1000
@@ -47,8 +47,6 @@ MANY = 0.1
 """Share of runs in no budget from which it is warned of."""
 LOOSE = 0.1
 """Difference in ln C within a budget from which it is warned of."""
-OFF_COST = 0.1
-"""Relative error of a token's cost from which it is warned of."""
 FLOOR = 1 / 3
 """Least standard deviation of ln N*, in steps between sizes (Porian et al.)."""
 
@@ -65,6 +63,8 @@ class Budget:
       standard_error: of ln N*, with its floor; NaN where dropped or where the noise is unknown.
       dropped: why the budget is left out, else empty.
       rows: the table's rows that belong to it, by rising size.
+      sizes: parameters of those runs.
+      losses: of those runs.
     """
 
     flops: float
@@ -74,6 +74,8 @@ class Budget:
     standard_error: float
     dropped: str
     rows: np.ndarray
+    sizes: np.ndarray
+    losses: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -99,6 +101,21 @@ class IsoFlop:
     noise: float
     scatter: float
     excess: float
+
+    def __repr__(self) -> str:
+        return self.summary()
+
+    def summary(self, level: float = 0.95) -> str:
+        """Returns how budgets were found, their minima, best models and warnings as text."""
+        return text_of_isoflop(self, level)
+
+    def to_dict(self, level: float = 0.95) -> dict[str, Any]:
+        """Returns the same as plain values for JSON; numbers that are not finite are None."""
+        return values_of_isoflop(self, level)
+
+    def plot(self, level: float = 0.95) -> Any:
+        """Returns a matplotlib figure of the budgets, their minima and the line through them."""
+        return figure_of_isoflop(self, level)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -166,7 +183,9 @@ def fit_isoflop(
     result = tuple(one[0] for one in found)
     told = _warnings(table, result, curve, scatter, excess, grouping.left_out)
     frontier = dataclasses.replace(
-        frontier, best_loss=_best_loss([one[0] for one in kept]), warnings=told
+        frontier,
+        best_loss=fit_best_loss(*np.array([[b[0].flops, b[0].loss] for b in kept]).T),
+        warnings=told,
     )
     return IsoFlop(frontier, result, curve, weights, grouping.sentence, noise, scatter, excess)
 
@@ -216,6 +235,8 @@ def _minimum(
         max(floor, error),
         reason,
         rows,
+        table.parameters[rows],
+        table.loss[rows],
     )
     # The noise's shifts of the minimum, centred on the minimum observed.
     return budget, error, places[0] + (places[2 + COPIES :] - places[1])
@@ -266,19 +287,6 @@ def _line(table, kept, weights, curve, rng) -> tuple[Frontier, float, float]:
         float(table.flops.max()),
     )
     return frontier, scatter, float(np.sqrt(excess))
-
-
-def _best_loss(kept: Sequence[Budget]) -> BestLoss | None:
-    """Fits L*(C) to the minima; with a floor if there are four or more."""
-    terms = [Term("K", {"flops": "gamma"}), *([Term("E")] if len(kept) > 3 else [])]
-    columns = {"flops": np.array([budget.flops for budget in kept])}
-    loss = np.array([budget.loss for budget in kept])
-    try:
-        law = power_terms("best loss", terms)
-        own = fit_law(law, columns, loss, Fitting(LOG_LEAST_SQUARES, bootstraps=0)).parameters
-    except LawError:
-        return None
-    return BestLoss(own.get("E", 0.0), own["K"], own["gamma"])
 
 
 def _warnings(

@@ -12,6 +12,7 @@ from jaxgen.laws.errors import LawError
 from jaxgen.laws.fit import Fit
 from jaxgen.laws.fitting import ROBUST, Fitting, fit_table
 from jaxgen.laws.law import Law, by_complex_step, grid
+from jaxgen.laws.power_terms import SYMBOLS
 from jaxgen.laws.table import Columns, Table
 
 EXPONENTS = (0.03, 0.07, 0.15, 0.4)
@@ -29,7 +30,12 @@ def _power(column: str) -> Law:
         return np.array([[log_column + log_target / power, power] for power in EXPONENTS])
 
     bind = by_complex_step(logarithm, parameters, (column,))
-    return Law(f"Kaplan, of {column}", parameters, (column,), bind, starts)
+    symbol = SYMBOLS[column]
+    formula = f"L = (scale / {symbol})^alpha"
+    return Law(
+        f"Kaplan, of {column}", parameters, (column,), bind, starts, formula=formula,
+        falling=(column,),
+    )  # fmt: skip
 
 
 def _joint() -> Law:
@@ -54,7 +60,14 @@ def _joint() -> Law:
         return np.column_stack([of_size, tokens + inner, powers])
 
     bind = by_complex_step(logarithm, parameters, inputs)
-    return Law("Kaplan, of parameters and tokens", parameters, inputs, bind, starts)
+    formula = (
+        "L = ((parameter_scale / N)^(alpha_parameters / alpha_tokens) + token_scale / D)"
+        "^alpha_tokens"
+    )
+    return Law(
+        "Kaplan, of parameters and tokens", parameters, inputs, bind, starts, formula=formula,
+        falling=inputs,
+    )  # fmt: skip
 
 
 KAPLAN = {name: _power(name) for name in ("parameters", "tokens", "flops")}
@@ -62,16 +75,23 @@ KAPLAN = {name: _power(name) for name in ("parameters", "tokens", "flops")}
 KAPLAN_JOINT = _joint()
 
 
-def fit_kaplan(table: Table, of: str = "parameters", fitting: Fitting = ROBUST) -> Fit:
+def fit_kaplan(
+    table: Table,
+    fitting: Fitting = ROBUST,
+    starts: np.ndarray | None = None,
+    *,
+    of: str = "parameters",
+) -> Fit:
     """Fits L(N), L(D), L(C) or L(N, D).
 
     Args:
       table: runs that are limited by this column alone.
-      of: `parameters`, `tokens`, `flops`, or `both` for parameters and tokens.
       fitting: how to fit.
+      starts: [starts, parameters] working parameters; the law's own by default.
+      of: `parameters`, `tokens`, `flops`, or `both` for parameters and tokens.
     """
     if of == "both":
-        return fit_table(KAPLAN_JOINT, table, fitting)
+        return fit_table(KAPLAN_JOINT, table, fitting, starts=starts)
     if of not in KAPLAN:
         raise LawError(f"of={of!r} must be one of {', '.join(KAPLAN)}, both.")
-    return fit_table(KAPLAN[of], table, fitting)
+    return fit_table(KAPLAN[of], table, fitting, starts=starts)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -70,6 +71,9 @@ class Law:
       starts: columns and target [points] -> [starts, parameters] where a search begins.
       is_log: whether the formula gives the logarithm of the prediction.
       restriction: the parameters that `restrict` fixed or tied, if any.
+      formula: in the usual notation, or empty.
+      falling: inputs with which the prediction should fall, as a loss does with scale.
+      frontier: a fit of this law -> the best models of any budget, where they have a closed form.
     """
 
     name: str
@@ -79,6 +83,9 @@ class Law:
     starts: Callable[[Columns, np.ndarray], np.ndarray]
     is_log: bool = True
     restriction: Restriction | None = None
+    formula: str = ""
+    falling: tuple[str, ...] = ()
+    frontier: Callable[[Any], Any] | None = None
 
     def natural(self, vector: np.ndarray) -> dict[str, np.ndarray]:
         """Returns the law's own parameters [...] of vectors [..., parameters]: `A` for `log_A`.
@@ -215,6 +222,11 @@ def logistic(values: np.ndarray) -> np.ndarray:
     is_high = np.real(values) > 0
     small = np.exp(np.where(is_high, -values, values))
     return np.where(is_high, 1.0, small) / (1 + small)
+
+
+def short_name(name: str) -> str:
+    """Returns the name that a working parameter has in the law, `A` for `log_A`."""
+    return _short(name)[1]
 
 
 def _short(name: str) -> tuple[str, str]:

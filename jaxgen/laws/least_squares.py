@@ -14,6 +14,8 @@ from jaxgen.laws.huber_loss import Problem
 FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-2, 1e-14, 1e12
 DOWN, UP = 0.2, 4.0
 """Factors of the damping after a step that led down and after one that did not."""
+ROUNDING = 1e-28
+"""Value of a point below which a fit goes through it."""
 STALLED = 3
 """Steps without progress after which a fit is done."""
 
@@ -38,7 +40,8 @@ def minimise_squares(
     values, gradients, matrices = problem.normal_equations(points, rows)
     damping = np.full(len(points), FIRST_DAMPING)
     stalled = np.zeros(len(points), int)
-    active = rows[np.isfinite(values) & (values > 0)]
+    least = ROUNDING * problem.targets.shape[-1]
+    active = rows[np.isfinite(values) & (values > least)]
     for _ in range(iterations):
         if not len(active):
             break
@@ -58,7 +61,7 @@ def minimise_squares(
             values[moved], gradients[moved], matrices[moved] = problem.normal_equations(
                 points[moved], moved
             )
-        is_over = (stalled[active] >= STALLED) | (values[active] <= 0)
+        is_over = (stalled[active] >= STALLED) | (values[active] <= least)
         active = active[~is_over & (damping[active] <= MOST_DAMPING)]
     return points, values
 

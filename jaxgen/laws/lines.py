@@ -6,6 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from jaxgen.laws.errors import LawError
+from jaxgen.laws.fitting import Fitting, fit_law
+from jaxgen.laws.frontier import BestLoss
+from jaxgen.laws.huber_loss import LOG_LEAST_SQUARES
+from jaxgen.laws.power_terms import Term, power_terms
+
 SIGNIFICANT = 0.95
 """Quantile of the scatter of minima about their line beyond which they scatter too much."""
 IMMATERIAL = 1e-6
@@ -43,3 +49,14 @@ def excess_variance(squares: Callable[[float], float], freedom: int, extent: flo
     while squares(high) > freedom:
         high *= 4
     return float(brentq(lambda excess: squares(excess) - freedom, 0.0, high))  # pyright: ignore
+
+
+def fit_best_loss(flops: np.ndarray, loss: np.ndarray) -> BestLoss | None:
+    """Fits L*(C) to the best losses of budgets, with a floor if there are four or more."""
+    terms = [Term("K", {"flops": "gamma"}), *([Term("E")] if len(loss) > 3 else [])]
+    fitting = Fitting(LOG_LEAST_SQUARES, bootstraps=0)
+    try:
+        own = fit_law(power_terms("best loss", terms), {"flops": flops}, loss, fitting).parameters
+    except LawError:
+        return None
+    return BestLoss(own.get("E", 0.0), own["K"], own["gamma"])

@@ -15,14 +15,16 @@ from numpy.typing import ArrayLike
 
 from jaxgen.laws.chinchilla import CHINCHILLA
 from jaxgen.laws.fit import Fit, Prediction
-from jaxgen.laws.fitting import Fitting, fit_law, fit_table
+from jaxgen.laws.fitting import Fitting, fit_table
 from jaxgen.laws.huber_loss import LEAST_SQUARES
 from jaxgen.laws.law import Law, by_complex_step, restrict
 from jaxgen.laws.resampling import interval
 from jaxgen.laws.table import Columns, Table
 
 OVERTRAINING = dataclasses.replace(
-    restrict(CHINCHILLA, tied={"beta": "alpha"}), name="over-training"
+    restrict(CHINCHILLA, tied={"beta": "alpha"}),
+    name="over-training",
+    formula="L = E + A / N^alpha + B / D^alpha",
 )
 PROTOCOL = Fitting(LEAST_SQUARES, bootstraps=0)
 """The paper fits by least squares of the loss. Its five runs are too few for bootstraps."""
@@ -30,9 +32,11 @@ RATES = (0.1, 0.3, 1.0, 3.0, 10.0)
 """Starts of gamma times a typical loss."""
 
 
-def fit_overtraining(table: Table, fitting: Fitting = PROTOCOL) -> Fit:
+def fit_overtraining(
+    table: Table, fitting: Fitting = PROTOCOL, starts: np.ndarray | None = None
+) -> Fit:
     """Fits L = E + A / N^alpha + B / D^alpha; `chinchilla_frontier` takes it too."""
-    return fit_table(OVERTRAINING, table, fitting)
+    return fit_table(OVERTRAINING, table, fitting, starts=starts)
 
 
 def _error_law() -> Law:
@@ -52,17 +56,24 @@ def _error_law() -> Law:
         return np.array(found)
 
     bind = by_complex_step(error, parameters, ("loss",))
-    return Law("downstream error", parameters, ("loss",), bind, starts, is_log=False)
+    formula = "Err = eps - k exp(-gamma L)"
+    return Law(
+        "downstream error", parameters, ("loss",), bind, starts, is_log=False, formula=formula
+    )
 
 
 DOWNSTREAM_ERROR = _error_law()
 
 
-def fit_downstream_error(table: Table, error: str = "error", fitting: Fitting = PROTOCOL) -> Fit:
+def fit_downstream_error(
+    table: Table,
+    fitting: Fitting = PROTOCOL,
+    starts: np.ndarray | None = None,
+    *,
+    error: str = "error",
+) -> Fit:
     """Fits Err(L) = eps - k exp(-gamma L) to a table's loss and a column of errors."""
-    groups = table.groups(fitting.resample)
-    columns = {"loss": table.loss}
-    return fit_law(DOWNSTREAM_ERROR, columns, table.column(error), fitting, groups=groups)
+    return fit_table(DOWNSTREAM_ERROR, table, fitting, error, starts=starts)
 
 
 def predict_error(

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from jaxgen.laws.errors import LawError
 from jaxgen.laws.law import Evaluate, Law, Slopes
 from jaxgen.laws.table import Columns, check_positive, find_column
 
@@ -22,6 +23,8 @@ EXPONENTS = (0.1, 0.25, 0.5, 1.0)
 SHARES = (0.2, 1.0)
 """Starts of each term as shares of a typical loss, before they are made to sum to one."""
 MAX_STARTS = 300
+SYMBOLS = {"parameters": "N", "tokens": "D", "flops": "C"}
+SCALES = ("parameters", "tokens", "flops")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +46,8 @@ def power_terms(name: str, terms: Sequence[Term]) -> Law:
     Its working parameters are the logarithms of the coefficients, then the exponents, each in the
     order of their first use. Several terms may share an exponent.
     """
+    if not any(term.powers for term in terms):
+        raise LawError(f"{name}: no term has a power of a column, so there is nothing to fit.")
     coefficients = [f"log_{term.coefficient}" for term in terms]
     exponents = list(dict.fromkeys(power for term in terms for power in term.powers.values()))
     parameters = (*coefficients, *exponents)
@@ -104,7 +109,20 @@ def power_terms(name: str, terms: Sequence[Term]) -> Law:
         vectors[:, : len(terms)] = np.log(shares[pairs[:, 0]] * np.median(target)) - without
         return vectors
 
-    return Law(name, parameters, inputs, bind, starts)
+    falling = tuple(column for column in inputs if column in SCALES)
+    return Law(name, parameters, inputs, bind, starts, formula=formula_of(terms), falling=falling)
+
+
+def formula_of(terms: Sequence[Term]) -> str:
+    """Returns the sum of terms in the usual notation, "L = A / N^alpha + E"."""
+    found = []
+    for term in terms:
+        powers = [f"{SYMBOLS.get(c, c)}^{power}" for c, power in term.powers.items()]
+        below = (
+            f" / ({' '.join(powers)})" if len(powers) > 1 else "".join(f" / {p}" for p in powers)
+        )
+        found.append(term.coefficient + below)
+    return f"L = {' + '.join(found)}"
 
 
 GRANULARITY = power_terms(

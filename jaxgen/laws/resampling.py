@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from jaxgen.laws.errors import LawError
 
 MAX_DRAWS = 1000
 """Attempts at a resample with enough different runs before giving up."""
+
+
+def canonical_groups(groups: np.ndarray, columns: Sequence[np.ndarray]) -> np.ndarray:
+    """Renumbers groups by their first point in order of its values, [points] int from 0.
+
+    Resamples then do not depend on the order in which the points are given.
+
+    Args:
+      groups: [points] int from 0.
+      columns: [points] each.
+    """
+    place = np.empty(len(groups), int)
+    place[np.lexsort(tuple(columns))] = np.arange(len(groups))
+    first = np.full(int(groups.max()) + 1, len(groups))
+    np.minimum.at(first, groups, place)
+    return np.argsort(np.argsort(first))[groups]
 
 
 def bootstrap_weights(

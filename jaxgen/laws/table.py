@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxgen.laws.errors import LawError
+from jaxgen.laws.reading import read_columns
 
 FLOPS_PER_PARAMETER_AND_TOKEN = 6.0
 """Forward and backward pass of a dense model (Kaplan et al., 2001.08361)."""
@@ -23,7 +25,7 @@ SAME = 1e-9
 Columns = Mapping[str, np.ndarray]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Table:
     """A table has one training run a row; several rows may be checkpoints of one run.
 
@@ -35,6 +37,7 @@ class Table:
       seeds: [rows] seeds of runs that repeat a configuration; None without repetitions.
       runs: [rows] names; None where every row is a separate run.
       extra: further columns by name, [rows] finite numbers each.
+      notes: what was assumed when it was read, a sentence each.
 
     Raises:
       LawError: a value is missing, not finite or not positive, or a run is in the table twice.
@@ -47,18 +50,44 @@ class Table:
     seeds: np.ndarray | None = None
     runs: np.ndarray | None = None
     extra: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def read_csv(
+        cls,
+        path: str | Path,
+        columns: Mapping[str, str] | None = None,
+        skip_incomplete: bool = False,
+    ) -> Table:
+        """Reads a table from a file of comma-, semicolon- or tab-separated values.
+
+        Columns are found by their usual names, with a unit as in "params (M)" or "tokens_b", and
+        values may have one, as in "1.3B". With FLOPs, parameters or tokens may be missing: they
+        follow from C = 6ND. Further columns of numbers become `extra`.
+
+        Args:
+          path: of the file; its first line names the columns.
+          columns: name in the table -> name in the file, with "*FACTOR" for another unit:
+            {"parameters": "size*1e6", "loss": "val"}; N, D, C and L are short for the first four.
+          skip_incomplete: whether to leave out rows in which a value is missing, rather than fail.
+
+        Raises:
+          LawError: the file is no table, a column is missing or ambiguous, or a unit seems wrong.
+        """
+        return cls(**read_columns(path, columns, skip_incomplete))
 
     def __post_init__(self):
         names = ["parameters", "tokens", "loss"]
         for name in names:
             _set(self, name, _numbers(name, getattr(self, name), None))
         rows = len(self.parameters)
+        for name in names:
+            _check_length(name, getattr(self, name), rows)
         if self.flops is None:
             _set(self, "flops", FLOPS_PER_PARAMETER_AND_TOKEN * self.parameters * self.tokens)
         else:
             _set(self, "flops", _numbers("flops", self.flops, rows))
         for name in (*names, "flops"):
-            _check_length(name, getattr(self, name), rows)
             check_positive(name, getattr(self, name))
         for name in ("seeds", "runs"):
             if (labels := getattr(self, name)) is not None:
@@ -71,6 +100,13 @@ class Table:
             )
         _set(self, "extra", extra)
         self._check_duplicates()
+
+    def __repr__(self) -> str:
+        ranges = [
+            f"{name} {float(values.min()):.4g} to {float(values.max()):.4g}"
+            for name, values in self.columns.items()
+        ]
+        return f"Table of {len(self)} runs: {', '.join(ranges)}" if len(self) else "Table of 0 runs"
 
     def __len__(self) -> int:
         return len(self.parameters)
@@ -88,6 +124,17 @@ class Table:
     def select(self, which: ArrayLike) -> Table:
         """Returns the rows of a mask [rows] bool or of indices."""
         which = np.asarray(which)
+        if which.dtype == bool and which.shape != (len(self),):
+            raise LawError(
+                f"which has shape {which.shape}; a mask must be one bool for each of {len(self)} "
+                "rows."
+            )
+        if (
+            which.dtype != bool
+            and len(which)
+            and not -len(self) <= which.min() <= which.max() < len(self)
+        ):
+            raise LawError(f"which={which.tolist()!s:.60} has rows beyond the table's {len(self)}.")
         return Table(
             parameters=self.parameters[which],
             tokens=self.tokens[which],
@@ -96,6 +143,7 @@ class Table:
             seeds=None if self.seeds is None else self.seeds[which],
             runs=None if self.runs is None else self.runs[which],
             extra={name: values[which] for name, values in self.extra.items()},
+            notes=self.notes,
         )
 
     def with_parameters(self, name: str) -> Table:
@@ -181,7 +229,7 @@ def _numbers(name: str, values: ArrayLike | Sequence, rows: int | None) -> np.nd
     try:
         numbers = np.array(values, float)
     except (TypeError, ValueError) as error:
-        raise LawError(f"{name}={values!r:.60} must be numbers: {error}.") from error
+        raise LawError(f"{name}{_wrong(values)} must be numbers, one a row.") from error
     if numbers.ndim == 0 and rows is not None:
         numbers = np.full(rows, float(numbers))
     if numbers.ndim != 1:
@@ -193,6 +241,17 @@ def _numbers(name: str, values: ArrayLike | Sequence, rows: int | None) -> np.nd
         raise LawError(f"{name}[{row}]={numbers[row]} must be finite; drop or correct the row.")
     numbers.flags.writeable = False
     return numbers
+
+
+def _wrong(values: ArrayLike | Sequence) -> str:
+    """Returns the first value that is no number, with its row, or the values' beginning."""
+    plain = np.asarray(values, object)
+    for row, value in enumerate(plain.ravel().tolist() if plain.ndim == 1 else ()):
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            return f"[{row}]={value if isinstance(value, str) else repr(value):.60}"
+    return f"={plain.tolist()!r:.60}"
 
 
 def _check_length(name: str, values: np.ndarray, rows: int) -> None:

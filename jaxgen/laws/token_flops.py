@@ -32,6 +32,8 @@ class TokenFlops:
 SIX_N = TokenFlops()
 
 
+OFF_COST = 0.1
+"""Relative error of a token's cost from which it is warned of."""
 EXACT = 1e-9
 """Relative error up to which FLOPs are 6ND, but for rounding."""
 

@@ -48,13 +48,14 @@ def _sigmoid() -> Law:
         return np.array(found)
 
     bind = by_complex_step(accuracy, parameters, ("loss",))
-    return Law("task accuracy", parameters, ("loss",), bind, starts, is_log=False)
+    formula = "accuracy = ceiling - drop / (1 + exp(-k (L - L0)))"
+    return Law("task accuracy", parameters, ("loss",), bind, starts, is_log=False, formula=formula)
 
 
 TASK_ACCURACY = _sigmoid()
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class TwoStep:
     """Both fits of a task.
 
@@ -65,6 +66,18 @@ class TwoStep:
 
     loss: Fit
     accuracy: Fit
+
+    def __repr__(self) -> str:
+        return self.summary()
+
+    def summary(self, level: float = 0.95) -> str:
+        """Returns both fits as text."""
+        return f"{self.loss.summary(level)}\n{self.accuracy.summary(level)}"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Returns why not to trust them, a sentence each."""
+        return self.loss.warnings + self.accuracy.warnings
 
     def predict(
         self,
@@ -101,6 +114,8 @@ def fit_task_accuracy(
     if not (np.all(np.isfinite(loss)) and np.all(np.isfinite(accuracy))):
         raise LawError("loss and accuracy must be finite; drop the points that are not.")
     labels = np.arange(len(loss)) if runs is None else np.asarray(runs)
+    if labels.shape != loss.shape:
+        raise LawError(f"runs has shape {labels.shape}; it must be one name for each point.")
     groups = np.unique(labels, return_inverse=True)[1].ravel()
     if best is not None:
         loss, accuracy = np.append(loss, 0.0), np.append(accuracy, best)

@@ -67,7 +67,7 @@ class LawChoice:
         if self.form == "chinchilla":
             return fit_chinchilla(table, fitting)
         if self.form == "data-constrained":
-            return fit_data_constrained(table, None, fitting)
+            return fit_data_constrained(table, fitting)
         terms = [Term("A", {self.axis: "alpha"})]
         if self.form == "floor":
             terms.insert(0, Term("E"))

@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from scipy.optimize import least_squares
 
 from jaxgen.laws import (
     BESIROGLU,
@@ -11,10 +12,12 @@ from jaxgen.laws import (
     DATA_CONSTRAINED,
     GRANULARITY,
     HOFFMANN,
+    LOG1P_LEAST_SQUARES,
     MUENNIGHOFF,
     SPARSITY,
     WIDTH_DEPTH,
     Fitting,
+    HuberLoss,
     LawError,
     Table,
     fit_broken,
@@ -162,11 +165,49 @@ def test_a_break_bends_from_one_power_to_another():
     law = broken_law(1, "flops")
     y = law.values({"flops": x}, law.vector(truth))
     np.testing.assert_allclose(y[:3], 90 * x[:3] ** -0.1, rtol=1e-3)
-    fit = fit_broken(Table(x, x, y, x), 1, fitting=POINT)
+    fit = fit_broken(Table(x, x, y, x), POINT)
     assert fit.parameters["d1"] == pytest.approx(1e9, rel=1e-2)
     assert fit.parameters["c0"] + fit.parameters["c1"] == pytest.approx(0.3, abs=1e-3)
     # Far beyond the break (1 + (x / d)^(1 / f))^(-c f) is (x / d)^-c.
     np.testing.assert_allclose(y[-3:], 90 * (1e9) ** 0.2 * x[-3:] ** -0.3, rtol=1e-2)
+
+
+@pytest.mark.parametrize("space", ["log", "log1p"])
+def test_a_break_beyond_the_data_is_found_from_its_onset(space):
+    """Caballero et al.'s law over x = 1..405, whose break begins to show at 405 and is at 613."""
+    truth = {
+        "a": 0.4138845, "b": 2.2772723, "c0": 0.0550773, "c1": 5.6629038, "d1": 612.58362,
+        "f1": 0.0591930,
+    }  # fmt: skip
+    law = broken_law(1, "flops")
+    x, far = np.arange(1.0, 406), np.array([500.0, 700, 1000])
+    y = law.values({"flops": x}, law.vector(truth))
+    by_hand = 1 + (x / 612.58362) ** (1 / 0.0591930)
+    by_hand = 0.4138845 + 2.2772723 * x**-0.0550773 * by_hand ** (-5.6629038 * 0.0591930)
+    np.testing.assert_allclose(y, by_hand)
+    fit = fit_broken(Table(x, x, y, x), Fitting(HuberLoss(np.inf, space), bootstraps=0))
+    assert fit.value <= 1e-15
+    np.testing.assert_allclose(
+        law.values({"flops": far}, fit.vector), law.values({"flops": far}, law.vector(truth)),
+        rtol=1e-4,
+    )  # fmt: skip
+
+
+def test_a_broken_law_takes_starts_and_the_loss_of_the_paper():
+    x = np.geomspace(1, 1e4, 60)
+    law = broken_law(1, "flops")
+    truth = law.vector({"a": 0.2, "b": 2.0, "c0": 0.1, "c1": 0.4, "d1": 300.0, "f1": 0.4})
+    y = law.values({"flops": x}, truth) * np.exp(0.01 * np.cos(np.arange(60)))
+    fitting = Fitting(LOG1P_LEAST_SQUARES, bootstraps=0)
+    fit = fit_broken(Table(x, x, y, x), fitting, truth)
+    assert fit.search.starts == 1
+    errors = np.log1p(law.values({"flops": x}, fit.vector)) - np.log1p(y)
+    assert fit.value == pytest.approx(np.sum(errors**2) / 2)
+    # No better optimum is found by another library from the same place.
+    found = least_squares(
+        lambda v: np.log1p(law.values({"flops": x}, v)) - np.log1p(y), truth, xtol=1e-14, ftol=1e-14
+    )
+    assert fit.value <= found.cost * (1 + 1e-6)
 
 
 def of_law(law, truth, names=()):

@@ -187,7 +187,7 @@ class TestDataConstrained:
     def test_published_optimum(self, table):
         """It is a local optimum of the objective: one starts near it and ends there."""
         near = np.log([[15.0, 5.0]])
-        fit = fit_data_constrained(table, MUENNIGHOFF, POINT, starts=near)
+        fit = fit_data_constrained(table, POINT, near, base=MUENNIGHOFF)
         assert 15.37 < fit.parameters["token_decay"] < 15.39
         assert fit.parameters["parameter_decay"] == pytest.approx(5.31, abs=0.01)
         assert fit.value == pytest.approx(0.01582593, abs=1e-8)
@@ -195,7 +195,7 @@ class TestDataConstrained:
 
     def test_the_best_optimum_is_another(self, table):
         """At R_D* 95 and R_N* 1.7 the same objective is 0.13 % less than at the published ones."""
-        fit = fit_data_constrained(table, MUENNIGHOFF, POINT)
+        fit = fit_data_constrained(table, POINT, base=MUENNIGHOFF)
         assert fit.value < 0.0158054
         assert fit.search.reached < fit.search.starts
 

@@ -78,11 +78,11 @@ def test_fits_name_what_they_lack():
     with pytest.raises(LawError, match="Chinchilla has 5 free parameters and the table 3 points"):
         fit_chinchilla(table)
     with pytest.raises(LawError, match="column 'unique_tokens' is missing"):
-        fit_data_constrained(table, MUENNIGHOFF)
+        fit_data_constrained(table, base=MUENNIGHOFF)
     with pytest.raises(LawError, match="lacks 'E'"):
-        fit_data_constrained(table, {"A": 1, "B": 1, "alpha": 1, "beta": 1})
+        fit_data_constrained(table, base={"A": 1, "B": 1, "alpha": 1, "beta": 1})
     with pytest.raises(LawError, match="of='width' must be one of"):
-        fit_kaplan(table, "width")
+        fit_kaplan(table, of="width")
     with pytest.raises(LawError, match="too few to bootstrap"):
         fit_kaplan(table.select([0, 1]))
 

@@ -58,9 +58,9 @@ def analyse_laws(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
 
     Returns:
       For each: "task" (None: the mean), "mixture", "kind", "runs" (how many); and "why_not", or
-      "formula", "why", "axis" (of the plot), "parameters" (value, standard error, 95 % interval),
-      "points", "curves", "r_squared", "noise", "search", "holdout" and "sensitivity" (of the mean
-      alone).
+      "formula", "why", "warnings" (what the runs cannot tell), "axis" (of the plot), "parameters"
+      (value, standard error, 95 % interval), "points", "curves", "r_squared", "noise", "search",
+      "holdout" and "sensitivity" (of the mean alone).
     """
     found = []
     for ladder, mine in group_by_ladder(runs).items():
@@ -94,6 +94,7 @@ def _law(table: Table, is_main: bool) -> dict[str, Any]:
     tree: dict[str, Any] = {
         "formula": choice.formula,
         "why": " ".join([choice.why, *remarks(fit, table)]),
+        "warnings": fit.warnings,
         "axis": axis,
         "level": LEVEL,
         "parameters": [
@@ -220,6 +221,7 @@ def _law_blocks(tree: Tree, law: dict[str, Any]) -> Sequence[Block]:
         *blocks,
         Sentence(law["formula"], "formula"),
         Sentence(summary),
+        *(Sentence(text, "bad") for text in law["warnings"]),
         DataTable(("parameter", "value", "standard error", "95% interval"), parameters),
         DataTable(columns, rows, f"The {len(runs)} runs that it is fitted to"),
         *(show_holdout(law["holdout"]) if "holdout" in law else ()),
