@@ -188,6 +188,42 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--lead", help="opening paragraph: the question of the study")
     study.set_defaults(function=("report", "report"))
 
+    law = commands.add_parser("laws", help="fit a scaling law to a CSV file of anybody's runs")
+    law.add_argument("file", help="CSV file with a row for each run, or each checkpoint of a run")
+    law.add_argument(
+        "--law",
+        choices=(
+            "chinchilla", "isoflop", "envelope", "kaplan", "broken", "overtraining",
+            "data_constrained", "granularity", "sparsity", "width_depth",
+        ),
+        default="chinchilla",
+    )  # fmt: skip
+    law.add_argument(
+        "--columns",
+        help="such as N=params*1e6,D=tokens,L=val_loss (also C); default: by their usual names",
+    )
+    law.add_argument(
+        "--skip_incomplete", action="store_true", help="leave out rows that lack a value"
+    )
+    law.add_argument("--bootstraps", type=int, help="default: 200; isoflop and envelope: 1000")
+    law.add_argument(
+        "--resample", metavar="run|seed|COLUMN", help="what is resampled; default: run"
+    )
+    law.add_argument("--seed", type=int, default=0, help="seed of the resamples")
+    law.add_argument("--level", type=float, default=0.95, help="level of the intervals")
+    law.add_argument("--flops", type=float, nargs="+", help="budgets to print the best models of")
+    law.add_argument("--of", help="column of x: of kaplan (or both) and broken")
+    law.add_argument("--target", help="column of y of broken; default: loss")
+    law.add_argument("--breaks", type=int, help="of broken; default: 1")
+    law.add_argument("--curve", choices=("quadratic", "local", "akima"), help="of isoflop")
+    law.add_argument("--weights", choices=("equal", "variance"), help="of isoflop's budgets")
+    law.add_argument("--budgets", type=float, nargs="+", help="FLOPs; of isoflop")
+    law.add_argument("--noise", type=float, help="of a run's log loss; of isoflop")
+    law.add_argument("--envelope", choices=("lower", "hull"), help="of envelope")
+    law.add_argument("--plot", metavar="FILE", help="figure to write, as PNG, PDF or SVG")
+    law.add_argument("--json", metavar="FILE", help="values to write as JSON; - prints them alone")
+    law.set_defaults(function=("laws", "laws"))
+
     tokenizer = commands.add_parser("tokenizer", help="train or inspect a tokenizer")
     of_tokenizers = tokenizer.add_subparsers(required=True, metavar="train|show")
     fit = of_tokenizers.add_parser("train", help="train BPE or Unigram over bytes on text files")
