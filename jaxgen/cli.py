@@ -11,8 +11,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jaxgen
+from jaxgen.domains import (
+    InnerFraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveFraction,
+    PositiveInt,
+    Seed,
+    number,
+)
 from jaxgen.errors import ConfigError, JaxgenError, JaxgenWarning
 
+COUNT, WHOLE, AMOUNT = number(PositiveInt), number(NonNegativeInt), number(PositiveFloat)
+SEED = number(Seed)
 GIN_HELP = """\
 configuration flags of train, diagnose, evaluate, import, config, prepare, tasks and data:
   --gin_file=FILE        a gin file; repeatable, later files override earlier ones
@@ -81,11 +93,11 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("--go", action="store_true", help="run it; other hosts may join in")
     sweep.add_argument("--engine", choices=("local", "ray", "slurm"), default="local")
     sweep.add_argument("--address", help="a Ray cluster, such as auto; default: a new one")
-    sweep.add_argument("--jobs", type=int, help="number of runs at a time; default: one per core")
-    sweep.add_argument("--retries", type=int, default=1, help="number of retries of a failed run")
+    sweep.add_argument("--jobs", type=COUNT, help="number of runs at a time; default: one per core")
+    sweep.add_argument("--retries", type=WHOLE, default=1, help="number of retries of a failed run")
     sweep.add_argument(
         "--lease_timeout",
-        type=float,
+        type=AMOUNT,
         default=60.0,
         help="seconds without a heartbeat after which a host counts as dead",
     )
@@ -109,50 +121,56 @@ def _parser() -> argparse.ArgumentParser:
         "coordinates", help="whether activations grow with width or depth; status 1 if so"
     )
     sizes = check.add_mutually_exclusive_group(required=True)
-    sizes.add_argument("--widths", type=int, nargs="+", help="model widths, such as 32 64 128")
-    sizes.add_argument("--depths", type=int, nargs="+", help="model depths, such as 2 4 8")
-    check.add_argument("--steps", type=int, default=5, help="training steps on one batch")
-    check.add_argument("--seeds", type=int, default=4, help="number of seeds to average over")
-    check.add_argument("--learning_rate", type=float, help="default: the peak rate of the run")
-    check.add_argument("--threshold", type=float, default=0.1, help="largest exponent to accept")
+    sizes.add_argument("--widths", type=COUNT, nargs="+", help="model widths, such as 32 64 128")
+    sizes.add_argument("--depths", type=COUNT, nargs="+", help="model depths, such as 2 4 8")
+    check.add_argument("--steps", type=COUNT, default=5, help="training steps on one batch")
+    check.add_argument("--seeds", type=COUNT, default=4, help="number of seeds to average over")
+    check.add_argument("--learning_rate", type=AMOUNT, help="default: the peak rate of the run")
+    check.add_argument("--threshold", type=AMOUNT, default=0.1, help="largest exponent to accept")
     check.set_defaults(function=("diagnose", "coordinates"))
     noise = of_diagnose.add_parser(
         "noise_scale", help="gradient noise scale of a run with execution.noise_scale=True"
     )
     noise.add_argument("run_dir", metavar="RUN_DIR")
-    noise.add_argument("--parts", type=int, default=4, help="parts to divide the run into")
+    noise.add_argument("--parts", type=COUNT, default=4, help="parts to divide the run into")
     noise.set_defaults(function=("diagnose", "noise_scale"))
     batch = of_diagnose.add_parser(
         "critical_batch", help="fit the critical batch size to runs of three batch sizes or more"
     )
     batch.add_argument("study", metavar="STUDY_FOLDER", help="folder of run directories")
-    batch.add_argument("--loss", type=float, help="default: the lowest that all batch sizes reach")
+    batch.add_argument("--loss", type=AMOUNT, help="default: the lowest that all batch sizes reach")
     batch.set_defaults(function=("diagnose", "critical_batch"))
 
     evaluate = commands.add_parser("evaluate", help="evaluate a checkpoint of a run")
     _add_checkpoint_arguments(evaluate)
-    evaluate.add_argument("--num_examples", type=int, help="instances per task; default: the run's")
+    evaluate.add_argument(
+        "--num_examples", type=COUNT, help="instances per task; default: the run's"
+    )
     evaluate.set_defaults(function=("evaluate", "evaluate"))
 
     harness = commands.add_parser("harness", help="evaluate a run by the LM Evaluation Harness")
     _add_checkpoint_arguments(harness)
     harness.add_argument("--tasks", required=True, help="names of tasks, separated by commas")
     harness.add_argument("--include_path", help="folder with further tasks as YAML files")
-    harness.add_argument("--num_fewshot", type=int, help="default: as each task sets it")
-    harness.add_argument("--limit", type=float, help="instances per task, or a fraction below 1")
-    harness.add_argument("--batch_size", type=int, help="default: the run's evaluation.batch_size")
+    harness.add_argument("--num_fewshot", type=WHOLE, help="default: as each task sets it")
+    harness.add_argument("--limit", type=AMOUNT, help="instances per task, or a fraction below 1")
+    harness.add_argument(
+        "--batch_size", type=COUNT, help="default: the run's evaluation.batch_size"
+    )
     harness.add_argument("--output", help="default: evals/STEP.harness.json of the run")
     harness.set_defaults(function=("harness", "harness"))
 
     generate = commands.add_parser("generate", help="continue a prompt with a run's model")
     _add_checkpoint_arguments(generate)
     generate.add_argument("--prompt", action="append", help="repeatable; default: standard input")
-    generate.add_argument("--max_tokens", type=int, default=128)
-    generate.add_argument("--temperature", type=float, default=1.0, help="0 is greedy decoding")
-    generate.add_argument("--top_k", type=int)
-    generate.add_argument("--top_p", type=float)
-    generate.add_argument("--num_samples", type=int, default=1, help="continuations per prompt")
-    generate.add_argument("--seed", type=int, default=0)
+    generate.add_argument("--max_tokens", type=COUNT, default=128)
+    generate.add_argument(
+        "--temperature", type=number(NonNegativeFloat), default=1.0, help="0 is greedy decoding"
+    )
+    generate.add_argument("--top_k", type=COUNT)
+    generate.add_argument("--top_p", type=number(PositiveFraction))
+    generate.add_argument("--num_samples", type=COUNT, default=1, help="continuations per prompt")
+    generate.add_argument("--seed", type=SEED, default=0)
     generate.set_defaults(function=("generate", "generate"))
 
     imported = commands.add_parser(
@@ -177,7 +195,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--output", required=True, help="the folder to create")
     export.add_argument("--family", help="such as llama; default: the first that fits")
     export.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    export.add_argument("--max_shard_bytes", type=int, default=5_000_000_000)
+    export.add_argument("--max_shard_bytes", type=COUNT, default=5_000_000_000)
     export.set_defaults(function=("interchange", "export_checkpoint"))
 
     study = commands.add_parser("report", help="report on a study: laws, predictions, abilities")
@@ -205,20 +223,22 @@ def _parser() -> argparse.ArgumentParser:
     law.add_argument(
         "--skip_incomplete", action="store_true", help="leave out rows that lack a value"
     )
-    law.add_argument("--bootstraps", type=int, help="default: 200; isoflop and envelope: 1000")
+    law.add_argument("--bootstraps", type=WHOLE, help="default: 200; isoflop and envelope: 1000")
     law.add_argument(
         "--resample", metavar="run|seed|COLUMN", help="what is resampled; default: run"
     )
-    law.add_argument("--seed", type=int, default=0, help="seed of the resamples")
-    law.add_argument("--level", type=float, default=0.95, help="level of the intervals")
-    law.add_argument("--flops", type=float, nargs="+", help="budgets to print the best models of")
+    law.add_argument("--seed", type=SEED, default=0, help="seed of the resamples")
+    law.add_argument(
+        "--level", type=number(InnerFraction), default=0.95, help="level of the intervals"
+    )
+    law.add_argument("--flops", type=AMOUNT, nargs="+", help="budgets to print the best models of")
     law.add_argument("--of", help="column of x: of kaplan (or both) and broken")
     law.add_argument("--target", help="column of y of broken; default: loss")
-    law.add_argument("--breaks", type=int, help="of broken; default: 1")
+    law.add_argument("--breaks", type=COUNT, help="of broken; default: 1")
     law.add_argument("--curve", choices=("quadratic", "local", "akima"), help="of isoflop")
     law.add_argument("--weights", choices=("equal", "variance"), help="of isoflop's budgets")
-    law.add_argument("--budgets", type=float, nargs="+", help="FLOPs; of isoflop")
-    law.add_argument("--noise", type=float, help="of a run's log loss; of isoflop")
+    law.add_argument("--budgets", type=AMOUNT, nargs="+", help="FLOPs; of isoflop")
+    law.add_argument("--noise", type=AMOUNT, help="of a run's log loss; of isoflop")
     law.add_argument("--envelope", choices=("lower", "hull"), help="of envelope")
     law.add_argument("--plot", metavar="FILE", help="figure to write, as PNG, PDF or SVG")
     law.add_argument("--json", metavar="FILE", help="values to write as JSON; - prints them alone")
@@ -228,13 +248,13 @@ def _parser() -> argparse.ArgumentParser:
     of_tokenizers = tokenizer.add_subparsers(required=True, metavar="train|show")
     fit = of_tokenizers.add_parser("train", help="train BPE or Unigram over bytes on text files")
     fit.add_argument("text", nargs="+", help="files, folders or globs of UTF-8 text, or .jsonl")
-    fit.add_argument("--vocab_size", type=int, default=8192)
+    fit.add_argument("--vocab_size", type=COUNT, default=8192)
     fit.add_argument("--output", required=True, help="the tokenizer.json to write")
     fit.add_argument("--kind", choices=("bpe", "unigram"), default="bpe")
-    fit.add_argument("--sample", type=float, default=200, help="megabytes of text to train on")
-    fit.add_argument("--seed", type=int, default=0, help="seed of the sample")
-    fit.add_argument("--sentinels", type=int, default=40, help="sentinels for span corruption")
-    fit.add_argument("--reserved", type=int, default=0, help="further control tokens for later")
+    fit.add_argument("--sample", type=AMOUNT, default=200, help="megabytes of text to train on")
+    fit.add_argument("--seed", type=SEED, default=0, help="seed of the sample")
+    fit.add_argument("--sentinels", type=WHOLE, default=40, help="sentinels for span corruption")
+    fit.add_argument("--reserved", type=WHOLE, default=0, help="further control tokens for later")
     fit.add_argument("--plain", action="store_true", help="no control tokens but pad, begin, end")
     fit.set_defaults(function=("tokenizer", "train"))
     seen = of_tokenizers.add_parser("show", help="describe a tokenizer, and tokenize a text")
@@ -259,17 +279,17 @@ def _parser() -> argparse.ArgumentParser:
     seen.add_argument(
         "name", metavar="TASK", help="such as addition, or a task of the mixture in --gin_file"
     )
-    seen.add_argument("--examples", type=int, default=3)
-    seen.add_argument("--seed", type=int, default=0)
+    seen.add_argument("--examples", type=COUNT, default=3)
+    seen.add_argument("--seed", type=SEED, default=0)
     seen.add_argument("--split", choices=("train", "heldout"), default="train")
-    seen.add_argument("--longest", type=int, default=80, help="most tokens to show of a document")
+    seen.add_argument("--longest", type=COUNT, default=80, help="most tokens to show of a document")
     seen.add_argument("--encoder", action="store_true", help="as an encoder-decoder reads it")
     seen.set_defaults(function=("tasks", "show_task"))
 
     prepare = commands.add_parser("prepare", help="turn raw corpora into tokenised shards")
     prepare.add_argument("--output", help="folder to create, or of a preparation to continue")
     prepare.add_argument("--engine", choices=("local", "ray"), default="local")
-    prepare.add_argument("--workers", type=int, help="number of processes; default: one per core")
+    prepare.add_argument("--workers", type=COUNT, help="number of processes; default: one per core")
     prepare.add_argument("--address", help="address of a Ray cluster, such as auto")
     prepare.add_argument("--check", metavar="FOLDER", help="check a corpus against its manifest")
     prepare.set_defaults(function=("prepare", "prepare"))
@@ -280,10 +300,12 @@ def _parser() -> argparse.ArgumentParser:
     page = data.add_parser("report", help="HTML page: shares, lengths, padding, repeats, examples")
     page.add_argument("mixture", help="a gin file of a mixture or of a run")
     page.add_argument("--output", default="data_report.html")
-    page.add_argument("--length", type=int, help="tokens per row; default: the run's, or 256")
-    page.add_argument("--source_length", type=int, help="of the encoder's rows; default: the run's")
-    page.add_argument("--batch_size", type=int, help="default: the run's, or 16")
-    page.add_argument("--steps", type=int, help="default: the run's, or 1000")
+    page.add_argument("--length", type=COUNT, help="tokens per row; default: the run's, or 256")
+    page.add_argument(
+        "--source_length", type=COUNT, help="of the encoder's rows; default: the run's"
+    )
+    page.add_argument("--batch_size", type=COUNT, help="default: the run's, or 16")
+    page.add_argument("--steps", type=COUNT, help="default: the run's, or 1000")
     page.set_defaults(function=("data", "report"))
 
     config = commands.add_parser("config", help="inspect configurations").add_subparsers(
@@ -314,7 +336,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run_dir", required=True, help="directory of the run")
-    parser.add_argument("--step", type=int, help="step of the checkpoint; default: the newest")
+    parser.add_argument("--step", type=WHOLE, help="step of the checkpoint; default: the newest")
     parser.add_argument("--ema", action="store_true", help="use the averages of train.ema_decay")
 
 

@@ -62,7 +62,6 @@ def test_a_tokenizer_of_ones_own(text, tmp_path, capsys):
         (["train", "--run_dir=x", "--gin_file=runs/quikstart.gin"], ["runs/quickstart.gin"]),
         (["train", "--run_dir=x", "--gin_file=runs/text.gin"], ["TEXT", "required"]),
         (["generate", "--run_dir=/nowhere/at/all"], ["not a run directory"]),
-        (["generate", "--run_dir=x", "--temperature=-1"], ["temperature=-1"]),
         (["generate", "--run_dir=x", "--gin.a=1"], ["`jaxgen generate` takes no configuration"]),
         (["evaluate", "--run_dir=/nowhere/at/all"], ["not a run directory"]),
         (["tokenizer", "train", "/nowhere", "--output=x"], ["'/nowhere' matches no file"]),

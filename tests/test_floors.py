@@ -14,6 +14,7 @@ PACKAGE = ROOT / "jaxgen"
 # know each other, but for the pairs below.
 FLOORS = (
     {"errors", "process", "laws", "emergence"},
+    {"domains"},
     {"files", "batch", "sharding"},
     {"ops"},
     {"codecs", "data", "models"},

@@ -20,10 +20,6 @@ def coordinates(arguments: argparse.Namespace) -> int:
     """
     if not arguments.gin_files:
         raise ConfigError("no configuration given; try --gin_file=runs/quickstart.gin.")
-    if arguments.steps < 1 or arguments.seeds < 1:
-        raise ConfigError(
-            f"--steps={arguments.steps} and --seeds={arguments.seeds} must be positive."
-        )
     from jaxgen.diagnostics.coordinates import check_coordinates
     from jaxgen.diagnostics.model_sizes import with_depth, with_width
     from jaxgen.process import prepare_process
@@ -35,8 +31,8 @@ def coordinates(arguments: argparse.Namespace) -> int:
         if arguments.widths
         else (with_depth, arguments.depths, "depth")
     )
-    if len(set(sizes)) < 2 or min(sizes) < 1:
-        raise ConfigError(f"--{what}s={sizes} must be two sizes or more, all positive.")
+    if len(set(sizes)) < 2:
+        raise ConfigError(f"--{what}s={sizes} must be two sizes or more.")
     models = {size: resized(config.model, size) for size in sizes}
     rate = arguments.learning_rate
     if rate is None and (rate := getattr(config.train.schedule, "peak", None)) is None:
@@ -90,8 +86,6 @@ def noise_scale(arguments: argparse.Namespace) -> int:
     """
     from jaxgen.diagnostics.critical_batch import CriticalBatch, noise_scales
 
-    if arguments.parts < 1:
-        raise ConfigError(f"--parts={arguments.parts} must be positive.")
     directory = RunDirectory(arguments.run_dir)
     if not directory.config_file.exists():
         raise CheckpointError(f"{directory.path} is not a run directory: it has no config.gin.")

@@ -10,7 +10,6 @@ import numpy as np
 
 from jaxgen.codecs.joint import decode_continued
 from jaxgen.data.text_files import as_text
-from jaxgen.errors import ConfigError
 from jaxgen.generation.continuing import continue_prompts, readable_length
 from jaxgen.generation.policies import SamplingPolicy
 from jaxgen.process import prepare_process
@@ -25,10 +24,6 @@ def generate(arguments: argparse.Namespace) -> int:
       arguments: `run_dir`, `step`, `prompt` (a list or None), `max_tokens`, `temperature`,
         `top_k`, `top_p`, `num_samples`, `seed`.
     """
-    if arguments.max_tokens < 1 or arguments.num_samples < 1:
-        raise ConfigError("--max_tokens and --num_samples must be positive.")
-    if not 0 <= arguments.seed < 2**32:
-        raise ConfigError(f"--seed={arguments.seed} must lie between 0 and {2**32 - 1}.")
     policy = SamplingPolicy(arguments.temperature, arguments.top_k, arguments.top_p)
     prompts = arguments.prompt or [as_text(sys.stdin.buffer.read(), "standard input")]
     prepare_process()

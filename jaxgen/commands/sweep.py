@@ -59,10 +59,6 @@ def sweep(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    if arguments.retries < 0:
-        raise ConfigError(f"--retries={arguments.retries} must not be negative.")
-    if arguments.jobs is not None and arguments.jobs < 1:
-        raise ConfigError(f"--jobs={arguments.jobs} must be positive.")
     for flag, value, engine in (
         ("--address", arguments.address, "ray"),
         ("--sbatch", arguments.sbatch, "slurm"),

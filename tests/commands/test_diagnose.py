@@ -48,7 +48,6 @@ def test_coordinates_fail_where_modules_grow(capsys, monkeypatch):
         (["coordinates", "--widths", "8", "16"], "no configuration given"),
         (["coordinates", *TINY, "--widths", "8"], "two sizes or more"),
         (["coordinates", *TINY, "--widths", "8", "12"], "model.num_heads=1 of the width 8"),
-        (["coordinates", *TINY, "--depths", "1", "2", "--steps=0"], "--steps=0"),
         (["noise_scale", "/nowhere/at/all"], "not a run directory"),
         (["critical_batch", "/nowhere/at/all"], "is not a folder"),
     ],

@@ -111,8 +111,6 @@ def test_files_without_a_sweep_are_one_message(name, text, words, tmp_path, caps
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--retries=-1"], "--retries=-1"),
-        (["--jobs=0"], "--jobs=0"),
         (["--address=auto"], "--engine=ray"),
         (["--dry-run"], "--engine=slurm"),
         (["--only=1"], "add --go"),
