@@ -6,7 +6,8 @@ import dataclasses
 import re
 from collections.abc import Mapping
 
-from jaxgen.errors import ConfigError, DataError
+from jaxgen.domains import NonNegativeInt, check_domains
+from jaxgen.errors import DataError
 
 PAD, BEGIN, END = "<|pad|>", "<|begin|>", "<|end|>"
 MASK = ("<|mask|>",)
@@ -36,13 +37,11 @@ class SpecialTokens:
     infilling: bool = True
     chat: bool = True
     modalities: bool = True
-    sentinels: int = 40
-    reserved: int = 0
+    sentinels: NonNegativeInt = 40
+    reserved: NonNegativeInt = 0
 
     def __post_init__(self):
-        for name in ("sentinels", "reserved"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"special_tokens.{name}={getattr(self, name)}: use 0 or more.")
+        check_domains(self, "special_tokens")
 
     @property
     def names(self) -> tuple[str, ...]:

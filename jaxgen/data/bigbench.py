@@ -10,6 +10,7 @@ from jaxgen.data.protocols import Record
 from jaxgen.data.sources import Entry, FileSource, OnError
 from jaxgen.data.storage import open_binary
 from jaxgen.data.text_files import parse_json
+from jaxgen.domains import UnitFraction
 from jaxgen.errors import DataError
 
 
@@ -32,7 +33,7 @@ class BigBench(FileSource):
 
     pattern: str
     key_field: str | None = "key"
-    heldout_fraction: float = 1.0
+    heldout_fraction: UnitFraction = 1.0
     on_error: OnError = "raise"
 
     ENDINGS: ClassVar[tuple[str, ...]] = ("task.json",)

@@ -8,6 +8,7 @@ alone, so that rows can be packed before anything is drawn. See `protocols.Denoi
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from jaxgen.codecs.codec import Codec
 from jaxgen.data.draws import Draws
 from jaxgen.data.protocols import Sizes
 from jaxgen.data.segments import Segment, continuation
+from jaxgen.domains import Domain, InnerFraction, UnitFraction, check_domains
 from jaxgen.errors import ConfigError, DataError
 
 
@@ -28,14 +30,13 @@ class PrefixLM:
       mode: a text before every chunk that tells denoisings apart (UL2, 2205.05131: "[S2S] ").
     """
 
-    suffix_share: float | None = None
+    suffix_share: InnerFraction | None = None
     mode: str = ""
 
     has_blocks = True
 
     def __post_init__(self):
-        if self.suffix_share is not None:
-            _check_share("prefix_lm.suffix_share", self.suffix_share)
+        check_domains(self, "prefix_lm")
 
     def sizes(self, chunks: np.ndarray, codec: Codec, has_source: bool) -> Sizes:
         """Maps [chunks] lengths to the largest sizes of their segments."""
@@ -73,17 +74,15 @@ class SpanCorruption:
       mode: a text before every chunk that tells denoisings apart (UL2, 2205.05131: "[NLU] ").
     """
 
-    density: float = 0.15
-    mean_length: float = 3.0
+    density: InnerFraction = 0.15
+    mean_length: Annotated[float, Domain(1)] = 3.0
     sentinel: str = "<|sentinel_{}|>"
     mode: str = ""
 
     has_blocks = True
 
     def __post_init__(self):
-        _check_share("span_corruption.density", self.density)
-        if self.mean_length < 1:
-            raise ConfigError(f"span_corruption.mean_length={self.mean_length} must be 1 or more.")
+        check_domains(self, "span_corruption")
 
     def counts(self, chunks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Maps [chunks] lengths to the numbers of tokens in spans, and of spans."""
@@ -163,19 +162,19 @@ class MaskedTokens:
       mask: the mask token's name in the tokenizer.
     """
 
-    rate: float = 0.15
-    masked: float = 0.8
-    random: float = 0.1
+    rate: InnerFraction = 0.15
+    masked: UnitFraction = 0.8
+    random: UnitFraction = 0.1
     mask: str = "<|mask|>"
 
     has_blocks = False
 
     def __post_init__(self):
-        _check_share("masked_tokens.rate", self.rate)
-        if min(self.masked, self.random) < 0 or self.masked + self.random > 1:
+        check_domains(self, "masked_tokens")
+        if self.masked + self.random > 1:
             raise ConfigError(
                 f"masked_tokens.masked={self.masked} and masked_tokens.random={self.random} must "
-                "be shares that add up to no more than 1."
+                "add up to no more than 1."
             )
 
     def sizes(self, chunks: np.ndarray, codec: Codec, has_source: bool) -> Sizes:
@@ -208,8 +207,3 @@ def _divide(total: int, parts: int, draws: Draws) -> np.ndarray:
     """Draws [parts] positive lengths that add up to a total, all divisions equally likely."""
     is_cut = draws.chosen(total - 1, parts - 1)
     return np.diff(np.flatnonzero(np.concatenate([[True], is_cut, [True]])))
-
-
-def _check_share(name: str, value: float) -> None:
-    if not 0 < value < 1:
-        raise ConfigError(f"{name}={value} must lie between 0 and 1.")

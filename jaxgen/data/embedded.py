@@ -18,6 +18,7 @@ from pathlib import Path
 
 from jaxgen.data.hashing import hash64, is_heldout
 from jaxgen.data.protocols import Record, Split
+from jaxgen.domains import NonNegativeInt, UnitFraction, check_domains
 from jaxgen.errors import DataError
 
 # Tests of Python itself, bundled third-party wheels, tables and generated grammars.
@@ -36,7 +37,10 @@ class StandardLibraryCode:
       heldout_fraction: share of the files that is held out.
     """
 
-    heldout_fraction: float = 0.05
+    heldout_fraction: UnitFraction = 0.05
+
+    def __post_init__(self):
+        check_domains(self, "standard_library_code")
 
     def read(self, split: Split) -> Iterator[Record]:
         """Yields the files of a split, in the order of their names."""
@@ -58,8 +62,11 @@ class StandardLibraryProse:
       min_characters: files with fewer characters of docstrings are left out.
     """
 
-    heldout_fraction: float = 0.05
-    min_characters: int = 200
+    heldout_fraction: UnitFraction = 0.05
+    min_characters: NonNegativeInt = 200
+
+    def __post_init__(self):
+        check_domains(self, "standard_library_prose")
 
     def read(self, split: Split) -> Iterator[Record]:
         """Yields the records of a split: docstrings in the order of the files, then topics."""

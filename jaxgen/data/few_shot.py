@@ -10,6 +10,7 @@ from jaxgen.data.hashing import hash64
 from jaxgen.data.preprocessors import need, record_key, seed_of
 from jaxgen.data.protocols import Context, Record
 from jaxgen.data.sampling import sample
+from jaxgen.domains import PositiveInt, Seed, check_domains
 from jaxgen.errors import ConfigError, DataError
 
 
@@ -29,17 +30,18 @@ class FewShot:
       seed: the seed of the draws.
     """
 
-    count: int
+    count: PositiveInt
     prompt: str = "prompt"
     answer: str = "answer"
     between: str = "\n\n"
-    pool: int = 1000
-    seed: int = 0
+    pool: PositiveInt = 1000
+    seed: Seed = 0
 
     def __post_init__(self):
-        if not 0 < self.count <= self.pool:
+        check_domains(self, "few_shot")
+        if self.count > self.pool:
             raise ConfigError(
-                f"few_shot.count={self.count} must lie between 1 and few_shot.pool={self.pool}."
+                f"few_shot.count={self.count} must be at most few_shot.pool={self.pool}."
             )
 
     def apply(self, records: Iterator[Record], context: Context) -> Iterator[Record]:

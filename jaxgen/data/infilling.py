@@ -9,7 +9,7 @@ from jaxgen.data.draws import Draws
 from jaxgen.data.parts import PARTS, Part
 from jaxgen.data.preprocessors import need, seed_of
 from jaxgen.data.protocols import Context, Record
-from jaxgen.errors import ConfigError
+from jaxgen.domains import Seed, UnitFraction, check_domains
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,18 +30,16 @@ class FillInTheMiddle:
       seed: the seed of the draws.
     """
 
-    rate: float = 0.5
-    spm_rate: float = 0.5
+    rate: UnitFraction = 0.5
+    spm_rate: UnitFraction = 0.5
     field: str = "text"
     prefix: str = "<|fim_prefix|>"
     suffix: str = "<|fim_suffix|>"
     middle: str = "<|fim_middle|>"
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self):
-        for name in ("rate", "spm_rate"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"fill_in_the_middle.{name}={getattr(self, name)}: use 0..1.")
+        check_domains(self, "fill_in_the_middle")
 
     def apply(self, records: Iterator[Record], context: Context) -> Iterator[Record]:
         """Yields the records, with parts in those that are cut."""

@@ -21,6 +21,7 @@ from jaxgen.data.rows import open_rows
 from jaxgen.data.schedule import RowSchedule, ShareStage
 from jaxgen.data.shares import as_written
 from jaxgen.data.tasks import Task
+from jaxgen.domains import NonNegativeFloat, PositiveFloat, PositiveInt, check_domains
 from jaxgen.errors import DataError
 
 
@@ -33,8 +34,11 @@ class MixtureStage:
       weights: the weights of the mixture's parts; 0 leaves one out.
     """
 
-    first_step: int
-    weights: dict[str, float]
+    first_step: PositiveInt
+    weights: dict[str, NonNegativeFloat]
+
+    def __post_init__(self):
+        check_domains(self, "mixture_stage")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,12 +58,13 @@ class Mixture:
 
     name: str
     tasks: tuple[Task | Mixture, ...]
-    weights: dict[str, float] | None = None
-    temperature: float = 1.0
-    size_limit: int | None = None
+    weights: dict[str, PositiveFloat] | None = None
+    temperature: PositiveFloat = 1.0
+    size_limit: PositiveInt | None = None
     stages: tuple[MixtureStage, ...] = ()
 
     def __post_init__(self):
+        check_domains(self, "mixture")
         names = [task.name for task in self.tasks]
         if not names:
             raise DataError(f"mixture {self.name} has no task.")
@@ -69,33 +74,23 @@ class Mixture:
         if len({task.codec for task in self.every_task}) > 1:
             codecs = {task.name: task.codec for task in self.every_task}
             raise DataError(f"mixture {self.name}: all tasks must share one codec, not {codecs}.")
-        if not self.temperature > 0:
-            raise DataError(f"mixture.temperature={self.temperature} must be positive.")
         if self.weights is not None:
-            self._check_weights(self.weights, "mixture.weights", may_leave_out=False)
+            self._check_weights(self.weights, "mixture.weights")
         steps = [stage.first_step for stage in self.stages]
-        if steps != sorted(set(steps)) or (steps and steps[0] < 1):
+        if steps != sorted(set(steps)):
             raise DataError(
-                f"mixture {self.name}: its stages begin at the steps {steps}, which must grow and "
-                "be 1 or more."
+                f"mixture {self.name}: its stages begin at the steps {steps}, which must grow."
             )
         for stage in self.stages:
-            self._check_weights(stage.weights, f"the stage of step {stage.first_step}", True)
+            self._check_weights(stage.weights, f"the stage of step {stage.first_step}")
 
-    def _check_weights(self, weights: dict[str, float], what: str, may_leave_out: bool) -> None:
+    def _check_weights(self, weights: dict[str, float], what: str) -> None:
         names = [task.name for task in self.tasks]
         if set(weights) != set(names):
             raise DataError(
                 f"mixture {self.name}: {what} names {sorted(weights)}, tasks are "
                 f"{sorted(names)}; give each task one weight."
             )
-        for name, weight in weights.items():
-            is_fine = math.isfinite(weight) and (weight > 0 or (may_leave_out and weight == 0))
-            if not is_fine:
-                raise DataError(
-                    f"mixture {self.name}: {what} gives {name} the weight {weight}, which must be "
-                    "positive; leave the task out to give it no share."
-                )
         if not any(weights.values()):
             raise DataError(f"mixture {self.name}: {what} leaves every task out.")
 

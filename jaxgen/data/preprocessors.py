@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from jaxgen.data.hashing import hash64
 from jaxgen.data.protocols import Context, Record
+from jaxgen.domains import NonNegativeInt, check_domains
 from jaxgen.errors import ConfigError, DataError
 
 
@@ -125,11 +126,12 @@ class Keep:
     """
 
     field: str = "text"
-    min_characters: int = 0
-    max_characters: int | None = None
+    min_characters: NonNegativeInt = 0
+    max_characters: NonNegativeInt | None = None
     pattern: str = ""
 
     def __post_init__(self):
+        check_domains(self, "keep")
         try:
             re.compile(self.pattern)
         except re.error as error:

@@ -18,6 +18,7 @@ from typing import ClassVar, Literal
 from jaxgen.data.hashing import hash64, is_heldout, is_of_share
 from jaxgen.data.protocols import Record, Split
 from jaxgen.data.storage import matching_files, size_of, stamp_of
+from jaxgen.domains import UnitFraction, check_domains
 from jaxgen.errors import DataError, NoRecordsError
 
 OnError = Literal["raise", "skip"]
@@ -55,7 +56,10 @@ class InMemory:
     """
 
     records: tuple[Record, ...]
-    heldout_fraction: float = 0.01
+    heldout_fraction: UnitFraction = 0.01
+
+    def __post_init__(self):
+        check_domains(self, "in_memory")
 
     def read(self, split: Split) -> Iterator[Record]:
         """Yields the records of a split."""
@@ -90,6 +94,9 @@ class FileSource:
 
     ENDINGS: ClassVar[tuple[str, ...]] = ()
     DATA_FILES: ClassVar = ("pattern",)
+
+    def __post_init__(self):
+        check_domains(self, type(self).__name__)
 
     def files(self) -> tuple[str, ...]:
         """Returns the files' names, sorted.

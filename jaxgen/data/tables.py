@@ -15,6 +15,7 @@ from jaxgen.data.sources import Entry, FileSource, OnError
 from jaxgen.data.storage import is_remote, local_copy, open_binary
 from jaxgen.data.text_files import as_text, json_record, open_decompressed, parse_json
 from jaxgen.data.token_store import cache_folder
+from jaxgen.domains import UnitFraction
 from jaxgen.errors import DataError
 
 ROWS_AT_ONCE = 1024
@@ -35,7 +36,7 @@ class Parquet(FileSource):
     pattern: str
     columns: tuple[str, ...] | None = None
     key_field: str | None = None
-    heldout_fraction: float = 0.01
+    heldout_fraction: UnitFraction = 0.01
     on_error: OnError = "raise"
 
     ENDINGS: ClassVar[tuple[str, ...]] = (".parquet",)
@@ -76,7 +77,7 @@ class ArrayRecord(FileSource):
 
     pattern: str
     key_field: str | None = None
-    heldout_fraction: float = 0.01
+    heldout_fraction: UnitFraction = 0.01
     on_error: OnError = "raise"
 
     ENDINGS: ClassVar[tuple[str, ...]] = (".array_record", ".arrayrecord")
@@ -120,7 +121,7 @@ class HuggingFaceDataset(FileSource):
     part: str | None = None
     columns: tuple[str, ...] | None = None
     key_field: str | None = None
-    heldout_fraction: float = 0.01
+    heldout_fraction: UnitFraction = 0.01
     on_error: OnError = "raise"
 
     def files(self) -> tuple[str, ...]:
@@ -186,7 +187,7 @@ class WebDataset(FileSource):
 
     pattern: str
     key_field: str | None = "__key__"
-    heldout_fraction: float = 0.01
+    heldout_fraction: UnitFraction = 0.01
     on_error: OnError = "raise"
 
     ENDINGS: ClassVar[tuple[str, ...]] = (".tar", ".tar.gz", ".tgz", ".tar.zst")

@@ -30,6 +30,7 @@ from jaxgen.data.protocols import (
 )
 from jaxgen.data.sampling import sample
 from jaxgen.data.sources import some_share
+from jaxgen.domains import PositiveFloat, PositiveFraction, check_domains
 from jaxgen.errors import DataError
 
 MetricName = Literal["exact_match", "token_accuracy", "log_probability"]
@@ -67,18 +68,12 @@ class Task:
     codec: Codec = ByteCodec()
     metrics: tuple[MetricName | Metric, ...] = ("exact_match", "token_accuracy", "log_probability")
     preprocessors: tuple[Preprocessor, ...] = ()
-    epochs: float | None = None
-    train_share: float = 1.0
+    epochs: PositiveFloat | None = None
+    train_share: PositiveFraction = 1.0
     version: str = "1"
 
     def __post_init__(self):
-        if self.epochs is not None and not self.epochs > 0:
-            raise DataError(f"task {self.name}: epochs={self.epochs} must be positive, or None.")
-        if not 0 < self.train_share <= 1:
-            raise DataError(
-                f"task {self.name}: train_share={self.train_share} must lie in (0, 1]; 1 takes all "
-                "training records."
-            )
+        check_domains(self, "task")
         if self.train_share < 1 and (self.is_indexed or self.is_tokenised):
             raise DataError(
                 f"task {self.name}: train_share={self.train_share} takes a part of stored records, "

@@ -15,6 +15,7 @@ from jaxgen.data.hashing import hash64, is_heldout
 from jaxgen.data.protocols import Record, Split
 from jaxgen.data.sources import Entry, FileSource, OnError, Skipped, some
 from jaxgen.data.storage import matching_files, open_binary
+from jaxgen.domains import PositiveInt, UnitFraction
 from jaxgen.errors import DataError
 
 BOM = b"\xef\xbb\xbf"
@@ -37,7 +38,7 @@ class TextFiles(FileSource):
 
     pattern: str
     endings: tuple[str, ...] = (".txt", ".md", ".rst", ".py", ".tex", ".org", ".html", ".csv")
-    heldout_fraction: float = 0.01
+    heldout_fraction: UnitFraction = 0.01
     on_error: OnError = "raise"
 
     def files(self) -> tuple[str, ...]:
@@ -88,9 +89,9 @@ class Jsonl(FileSource):
 
     pattern: str
     key_field: str | None = None
-    heldout_fraction: float = 0.01
+    heldout_fraction: UnitFraction = 0.01
     on_error: OnError = "raise"
-    max_line_bytes: int = 64 * 2**20
+    max_line_bytes: PositiveInt = 64 * 2**20
 
     ENDINGS: ClassVar[tuple[str, ...]] = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 

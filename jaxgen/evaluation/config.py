@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from jaxgen.data.tasks import Task
+from jaxgen.domains import PositiveInt, ProperFraction, Seed, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.evaluation.answers import Answers
 from jaxgen.evaluation.base import Evaluator, Scoring
@@ -23,19 +24,16 @@ class EvaluationTask:
 
     task: Task
     scoring: Scoring = Answers()
-    num_examples: int | None = None
-    chance: float | None = None
+    num_examples: PositiveInt | None = None
+    chance: ProperFraction | None = None
 
     def __post_init__(self):
+        check_domains(self, "evaluation_task")
         if not self.task.has_answers:
             raise ConfigError(
                 f"the task {self.task.name} of a suite has no answers to score; give it "
                 "task.features = @prompt_answer()."
             )
-        if self.num_examples is not None and self.num_examples < 1:
-            raise ConfigError(f"evaluation_task.num_examples={self.num_examples}: use 1 or more.")
-        if self.chance is not None and not 0 <= self.chance < 1:
-            raise ConfigError(f"evaluation_task.chance={self.chance} must lie in [0, 1).")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,23 +55,19 @@ class EvaluationConfig:
       ema: whether to score the averages of the parameters (train.ema_decay), not the last ones.
     """
 
-    num_examples: int = 256
-    num_batches: int = 8
-    batch_size: int = 64
-    seed: int = 0
+    num_examples: PositiveInt = 256
+    num_batches: PositiveInt = 8
+    batch_size: PositiveInt = 64
+    seed: Seed = 0
     at_checkpoints: bool = False
     suite: tuple[EvaluationTask, ...] = ()
-    length: int | None = None
+    length: PositiveInt | None = None
     flag_contamination: bool = False
     evaluators: tuple[Evaluator, ...] = ()
     ema: bool = False
 
     def __post_init__(self):
-        for name in ("num_examples", "num_batches", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"evaluation.{name}={getattr(self, name)} must be positive.")
-        if self.length is not None and self.length < 1:
-            raise ConfigError(f"evaluation.length={self.length} must be positive, or None.")
+        check_domains(self, "evaluation")
         names = [one.task.name for one in self.suite] + [one.name for one in self.evaluators]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

@@ -16,6 +16,7 @@ from jaxgen.data.hashing import hash64
 from jaxgen.data.preprocessors import need
 from jaxgen.data.protocols import Record
 from jaxgen.data.tasks import Task
+from jaxgen.domains import PositiveFloat, PositiveInt, check_domains
 from jaxgen.errors import ConfigError, DataError
 from jaxgen.evaluation.answers import Row, instance_of, last_answer, own_scores
 from jaxgen.evaluation.likelihood import Scorer
@@ -38,18 +39,16 @@ class Generation:
     """
 
     stop: tuple[str, ...] = ("\n",)
-    max_tokens: int = 64
+    max_tokens: PositiveInt = 64
     policy: SamplingPolicy = SamplingPolicy(temperature=0)
     targets: str = "targets"
 
     METRICS: ClassVar[tuple[str, ...]] = ("exact_match", "edit_similarity")
 
     def __post_init__(self):
-        if self.max_tokens < 1 or not all(self.stop):
-            raise ConfigError(
-                f"generation.max_tokens={self.max_tokens} must be positive, and no text of "
-                f"generation.stop={self.stop} empty."
-            )
+        check_domains(self, type(self).__name__)
+        if not all(self.stop):
+            raise ConfigError(f"generation.stop={self.stop} has an empty text; leave it out.")
 
     def score(self, scorer: Scorer, task: Task, records: Sequence[Record]) -> list[Row]:
         """Returns one row for each record; see `Answers.score`.
@@ -131,8 +130,8 @@ class CodeExecution(Generation):
       memory_bytes: the memory that it may use.
     """
 
-    seconds: float = 5.0
-    memory_bytes: int = 512 * 2**20
+    seconds: PositiveFloat = 5.0
+    memory_bytes: PositiveInt = 512 * 2**20
 
     METRICS: ClassVar[tuple[str, ...]] = (*Generation.METRICS, "passed")
 

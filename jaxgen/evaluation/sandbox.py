@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from jaxgen.domains import PositiveFloat, PositiveInt, check_domains
 from jaxgen.errors import ConfigError
 
 CHILD = Path(__file__).with_name("sandbox_child.py")
@@ -42,15 +43,12 @@ class Limits:
       file_bytes: of any file it writes.
     """
 
-    seconds: float = 5.0
-    memory_bytes: int = 512 * 2**20
-    file_bytes: int = 2**20
+    seconds: PositiveFloat = 5.0
+    memory_bytes: PositiveInt = 512 * 2**20
+    file_bytes: PositiveInt = 2**20
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            if not getattr(self, field.name) > 0:
-                value = getattr(self, field.name)
-                raise ConfigError(f"Limits.{field.name}={value} must be positive.")
+        check_domains(self, "Limits")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxgen.errors import ConfigError
+from jaxgen.domains import NonNegativeFloat, PositiveFraction, PositiveInt, check_domains
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,17 +20,12 @@ class SamplingPolicy:
       top_p: of those, the fewest whose probabilities reach p stay; None keeps all.
     """
 
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
+    temperature: NonNegativeFloat = 1.0
+    top_k: PositiveInt | None = None
+    top_p: PositiveFraction | None = None
 
     def __post_init__(self):
-        if not self.temperature >= 0:
-            raise ConfigError(f"temperature={self.temperature} must be 0 (greedy) or more.")
-        if self.top_k is not None and self.top_k < 1:
-            raise ConfigError(f"top_k={self.top_k} must be 1 or more, or None to keep all.")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ConfigError(f"top_p={self.top_p} must lie in (0, 1], or None to keep all.")
+        check_domains(self, "sampling")
 
 
 def filter_logits(logits: jax.Array, policy: SamplingPolicy) -> jax.Array:

@@ -83,11 +83,11 @@ def read_config(family: Family, values: Values, ignored: tuple[str, ...] = ()) -
         )
     check_keys(family, values, ignored)
     fields = dict(family.constants)
-    for entry in family.entries:
-        fields |= entry.read(values)
-    if LONGEST in family.inert and values.get(LONGEST) is not None:
-        fields["max_length"] = checked(LONGEST, values[LONGEST], (int,))
     try:
+        for entry in family.entries:
+            fields |= entry.read(values)
+        if LONGEST in family.inert and values.get(LONGEST) is not None:
+            fields["max_length"] = checked(LONGEST, values[LONGEST], (int,))
         return _assemble(fields)
     except ConfigError as error:
         raise InterchangeError(f"config.json does not make a model: {error}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from jaxgen.domains import PositiveInt, check_domains
 from jaxgen.ops.attention.masks import Causal, Predicate
 from jaxgen.ops.positions import LogTemperature, Rope
 
@@ -40,8 +41,11 @@ class LatentConfig:
       query_rank: width of the queries' latent; None makes them from the stream.
     """
 
-    kv_rank: int
-    nope_dim: int
-    rope_dim: int
-    value_dim: int
-    query_rank: int | None = None
+    kv_rank: PositiveInt
+    nope_dim: PositiveInt
+    rope_dim: PositiveInt
+    value_dim: PositiveInt
+    query_rank: PositiveInt | None = None
+
+    def __post_init__(self):
+        check_domains(self, "latent")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Literal
 
+from jaxgen.domains import NonNegativeInt, PositiveFloat, PositiveInt, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.models.parametrization import check
 from jaxgen.models.stack_config import StackConfig
@@ -35,11 +36,14 @@ class ModelCard:
 
     name: str
     source: str
-    parameters: int | None = None
-    active_parameters: int | None = None
+    parameters: PositiveInt | None = None
+    active_parameters: PositiveInt | None = None
     is_exact: bool = False
     counts_head: bool = True
     note: str = ""
+
+    def __post_init__(self):
+        check_domains(self, "card")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,28 +72,26 @@ class TransformerConfig(StackConfig):
       card: what was published of the model; no part of what it computes.
     """
 
-    vocab_size: int
-    num_encoder_layers: int = 0
+    vocab_size: PositiveInt
+    num_encoder_layers: NonNegativeInt = 0
     encoder: StackConfig | None = None
     embedding_norm: bool = False
     embedding_positions: Literal["learned", "sinusoidal"] | None = None
-    max_length: int | None = None
-    unused_positions: int = 0
-    num_token_types: int = 0
+    max_length: PositiveInt | None = None
+    unused_positions: NonNegativeInt = 0
+    num_token_types: NonNegativeInt = 0
     tie_embeddings: bool = True
     scale_embeddings: bool = False
-    embedding_factor: float = 1.0
+    embedding_factor: PositiveFloat = 1.0
     scale_logits: bool = False
-    logit_factor: float = 1.0
-    logit_soft_cap: float | None = None
+    logit_factor: PositiveFloat = 1.0
+    logit_soft_cap: PositiveFloat | None = None
     output_transform: bool = False
     pooler: bool = False
     card: ModelCard | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self):
         super().__post_init__()
-        if self.vocab_size < 1:
-            raise ConfigError(f"model.vocab_size={self.vocab_size} must be positive.")
         if self.embedding_positions == "learned" and not self.max_length:
             raise ConfigError("model.embedding_positions='learned' needs model.max_length.")
         if self.encoder is not None:

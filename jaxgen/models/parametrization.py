@@ -30,6 +30,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
+from jaxgen.domains import PositiveInt, check_domains
 from jaxgen.errors import ConfigError
 
 GROWING = ("embed", "heads", "kv_heads", "mlp")
@@ -63,16 +64,13 @@ class Parametrization:
     """
 
     kind: Literal["mup", "completep"]
-    base_embed_dim: int
-    base_num_layers: int | None = None
-    base_head_dim: int | None = None
+    base_embed_dim: PositiveInt
+    base_num_layers: PositiveInt | None = None
+    base_head_dim: PositiveInt | None = None
     zero_readout: bool = False
 
     def __post_init__(self):
-        for name in ("base_embed_dim", "base_num_layers", "base_head_dim"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"parametrization.{name}={value} must be positive.")
+        check_domains(self, "parametrization")
         if (self.kind == "completep") != (self.base_num_layers is not None):
             raise ConfigError(
                 f"parametrization.base_num_layers={self.base_num_layers} with "

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import Literal
 
+from jaxgen.domains import PositiveFloat, PositiveInt, ProperFraction, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.models.block_config import LatentConfig, LayerConfig
 from jaxgen.models.parametrization import Parametrization
@@ -74,41 +75,39 @@ class StackConfig:
         loss stay float32.
     """
 
-    num_layers: int
-    embed_dim: int
-    num_heads: int
-    mlp_dim: int
-    num_kv_heads: int | None = None
-    head_dim: int | None = None
+    num_layers: PositiveInt
+    embed_dim: PositiveInt
+    num_heads: PositiveInt
+    mlp_dim: PositiveInt
+    num_kv_heads: PositiveInt | None = None
+    head_dim: PositiveInt | None = None
     layers: tuple[LayerConfig, ...] = (LayerConfig(),)
     latent: LatentConfig | None = None
     norm: Literal["rms", "layer"] = "rms"
-    norm_epsilon: float = 1e-6
+    norm_epsilon: PositiveFloat = 1e-6
     norm_unit_offset: bool = False
     norm_scale: bool = True
     norm_placement: Literal["pre", "post", "output", "both"] = "pre"
     parallel: bool = False
     parallel_norms: Literal[1, 2] = 1
-    residual_factor: float = 1.0
-    qkv_clip: float | None = None
+    residual_factor: PositiveFloat = 1.0
+    qkv_clip: PositiveFloat | None = None
     position_bias: PositionBias | None = None
-    attention_scale: float | None = None
-    attention_soft_cap: float | None = None
+    attention_scale: PositiveFloat | None = None
+    attention_soft_cap: PositiveFloat | None = None
     activation: Literal["silu", "gelu", "gelu_tanh", "relu", "relu2"] = "silu"
     gated: bool = True
     biases: tuple[BiasGroup, ...] = ()
     moe: MoEConfig | None = None
     initialization: Initialization = Initialization()
     parametrization: Parametrization | None = None
-    dropout: float = 0.0
-    attention_dropout: float = 0.0
-    feed_forward_dropout: float = 0.0
+    dropout: ProperFraction = 0.0
+    attention_dropout: ProperFraction = 0.0
+    feed_forward_dropout: ProperFraction = 0.0
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self):
-        for name in ("num_layers", "embed_dim", "num_heads", "mlp_dim"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"model.{name}={getattr(self, name)} must be positive.")
+        check_domains(self, "model")
         if self.head_dim is None and self.embed_dim % self.num_heads:
             raise ConfigError(
                 f"model.embed_dim={self.embed_dim} does not divide into "
@@ -130,15 +129,10 @@ class StackConfig:
                 )
         if self.parallel_norms > 1 and not self.parallel:
             raise ConfigError("model.parallel_norms=2 needs model.parallel=True.")
-        if self.qkv_clip is not None and (self.qkv_clip <= 0 or self.latent is not None):
-            raise ConfigError(
-                f"model.qkv_clip={self.qkv_clip} must be positive, and is not of model.latent."
-            )
+        if self.qkv_clip is not None and self.latent is not None:
+            raise ConfigError(f"model.qkv_clip={self.qkv_clip} is not of model.latent.")
         if self.parallel and self.norm_placement != "pre":
             raise ConfigError("model.parallel needs model.norm_placement='pre'.")
-        for name in ("dropout", "attention_dropout", "feed_forward_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"model.{name}={getattr(self, name)} must be in [0, 1).")
 
     @property
     def kv_heads(self) -> int:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.batch import Batch
-from jaxgen.errors import ConfigError
+from jaxgen.domains import NonNegativeFloat, ProperFraction, check_domains
 from jaxgen.objectives.base import Loss, Sum
 from jaxgen.objectives.cross_entropy import TokenLosses, cross_entropy
 from jaxgen.sharding.rules import einsum
@@ -28,16 +28,11 @@ class NextToken:
         (1512.00567, 7); the reported loss and accuracy do without both.
     """
 
-    z_loss: float = 0.0
-    label_smoothing: float = 0.0
+    z_loss: NonNegativeFloat = 0.0
+    label_smoothing: ProperFraction = 0.0
 
     def __post_init__(self):
-        if not self.z_loss >= 0:
-            raise ConfigError(f"next_token_loss.z_loss={self.z_loss} must be 0 or more.")
-        if not 0 <= self.label_smoothing < 1:
-            raise ConfigError(
-                f"next_token_loss.label_smoothing={self.label_smoothing} must lie in [0, 1)."
-            )
+        check_domains(self, "next_token_loss")
 
     def __call__(self, model: Any, batch: Batch, key: jax.Array | None = None) -> Loss:
         """Returns the loss of a language model such as `models.transformer.Transformer`."""

@@ -9,6 +9,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from jaxgen.domains import PositiveFloat, check_domains
+
 Initializer = Callable[..., jax.Array]  # (key, shape, out_sharding) -> array
 
 
@@ -48,10 +50,13 @@ class Initialization:
     """
 
     kernel: Literal["fan_in", "glorot", "fixed"] = "fan_in"
-    stddev: float = 0.02
-    embedding_stddev: float = 0.02
+    stddev: PositiveFloat = 0.02
+    embedding_stddev: PositiveFloat = 0.02
     residual_scaling: bool = True
     query_scaling: bool = False
+
+    def __post_init__(self):
+        check_domains(self, "initialization")
 
     def kernel_stddev(self, n_in: float, n_out: float) -> float:
         """Returns the standard deviation of a matrix that sums over `n_in`."""

@@ -5,6 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from jaxgen.domains import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    check_domains,
+)
 from jaxgen.errors import ConfigError
 
 
@@ -41,43 +48,40 @@ class MoEConfig:
       router_z_weight: weight of the router z-loss (ST-MoE, 2202.08906, eq. 5).
     """
 
-    num_experts: int
-    experts_per_token: int = 2
-    mlp_dim: int = 0
-    every: int = 1
-    offset: int | None = None
-    first: int = 0
+    num_experts: PositiveInt
+    experts_per_token: PositiveInt = 2
+    mlp_dim: PositiveInt = dataclasses.field(kw_only=True)
+    every: PositiveInt = 1
+    offset: NonNegativeInt | None = None
+    first: NonNegativeInt = 0
     gated: bool | None = None
-    shared_mlp_dim: int = 0
+    shared_mlp_dim: NonNegativeInt = 0
     shared_gate: bool = False
     router: Literal["top_k", "expert_choice"] = "top_k"
     scores: Literal["softmax", "sigmoid"] = "softmax"
     normalize_top_k: bool = True
-    scale: float = 1.0
+    scale: PositiveFloat = 1.0
     weigh: Literal["output", "input"] = "output"
-    groups: int = 1
-    groups_per_token: int = 1
-    capacity_factor: float | None = None
+    groups: PositiveInt = 1
+    groups_per_token: PositiveInt = 1
+    capacity_factor: PositiveFloat | None = None
     bias_balancing: bool = False
-    balance_rate: float = 0.001
-    load_balance_weight: float = 0.01
-    router_z_weight: float = 0.001
+    balance_rate: NonNegativeFloat = 0.001
+    load_balance_weight: NonNegativeFloat = 0.01
+    router_z_weight: NonNegativeFloat = 0.001
 
     def __post_init__(self):
-        if not 1 <= self.experts_per_token <= self.num_experts:
+        check_domains(self, "moe")
+        if self.experts_per_token > self.num_experts:
             raise ConfigError(
-                f"moe.experts_per_token={self.experts_per_token} must lie between 1 and "
+                f"moe.experts_per_token={self.experts_per_token} must be at most "
                 f"moe.num_experts={self.num_experts}."
             )
-        if self.mlp_dim < 1:
-            raise ConfigError("moe.mlp_dim, the width of one expert, must be set and positive.")
-        if self.every < 1:
-            raise ConfigError(f"moe.every={self.every} must be 1 (all layers sparse) or more.")
-        if not 0 <= self.place < self.every:
+        if self.place >= self.every:
             raise ConfigError(f"moe.offset={self.offset} must be below moe.every={self.every}.")
         if self.shared_gate and not self.shared_mlp_dim:
             raise ConfigError("moe.shared_gate=True needs moe.shared_mlp_dim.")
-        if self.num_experts % self.groups or not 1 <= self.groups_per_token <= self.groups:
+        if self.num_experts % self.groups or self.groups_per_token > self.groups:
             raise ConfigError(
                 f"moe.groups={self.groups} must divide moe.num_experts={self.num_experts} and be "
                 f"no fewer than moe.groups_per_token={self.groups_per_token}."

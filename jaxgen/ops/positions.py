@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.domains import (
+    Domain,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveFraction,
+    PositiveInt,
+    check_domains,
+)
 from jaxgen.errors import ConfigError
 from jaxgen.sharding.rules import mesh_is_set
 
@@ -37,19 +46,22 @@ class RopeScaling:
     """
 
     kind: Literal["linear", "ntk", "llama3", "yarn", "dynamic", "longrope"]
-    factor: float = 1.0
-    original_length: int = 0
-    low: float = 1.0
-    high: float = 4.0
-    magnitude: float = 1.0
-    logit_magnitude: float = 0.0
+    factor: Annotated[float, Domain(1)] = 1.0
+    original_length: NonNegativeInt = 0
+    low: PositiveFloat = 1.0
+    high: PositiveFloat = 4.0
+    magnitude: NonNegativeFloat = 1.0
+    logit_magnitude: NonNegativeFloat = 0.0
     truncate: bool = True
-    short: tuple[float, ...] = ()
-    long: tuple[float, ...] = ()
+    short: tuple[PositiveFloat, ...] = ()
+    long: tuple[PositiveFloat, ...] = ()
 
     def __post_init__(self):
-        if self.factor < 1:
-            raise ConfigError(f"rope_scaling.factor={self.factor} must be 1 or more.")
+        check_domains(self, "rope_scaling")
+        if self.low > self.high:
+            raise ConfigError(
+                f"rope_scaling.low={self.low} must be at most rope_scaling.high={self.high}."
+            )
         if self.kind not in ("linear", "ntk") and self.original_length < 1:
             raise ConfigError(f"rope_scaling.kind={self.kind!r} needs original_length.")
 
@@ -123,10 +135,13 @@ class Rope:
       scaling: for rows longer than those first trained on.
     """
 
-    base: float = 10_000.0
-    fraction: float = 1.0
+    base: Annotated[float, Domain(1, ends="(]")] = 10_000.0
+    fraction: PositiveFraction = 1.0
     interleaved: bool = False
     scaling: RopeScaling | None = None
+
+    def __post_init__(self):
+        check_domains(self, "rope")
 
     def width(self, head_dim: int) -> int:
         """Returns how much of a head is rotated."""
@@ -190,9 +205,12 @@ class LogTemperature:
     The factor is 1 + scale * ln(1 + floor((position + offset) / floor_length)).
     """
 
-    scale: float = 0.1
-    floor_length: int = 8192
-    offset: int = 1
+    scale: NonNegativeFloat = 0.1
+    floor_length: PositiveInt = 8192
+    offset: NonNegativeInt = 1
+
+    def __post_init__(self):
+        check_domains(self, "log_temperature")
 
     def factor(self, positions: jax.Array) -> jax.Array:
         """Maps [batch, length] to float32 of the same shape."""

@@ -10,6 +10,7 @@ from jaxgen.codecs.bytes import ByteCodec
 from jaxgen.codecs.codec import Codec
 from jaxgen.data.protocols import Record
 from jaxgen.data.sources import OnError, Skipped
+from jaxgen.domains import PositiveInt, ProperFraction, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.preparation.decontamination import Decontaminate
 from jaxgen.preparation.duplicates import NearDuplicates
@@ -67,18 +68,13 @@ class Preparation:
     exact_duplicates: bool = True
     near_duplicates: NearDuplicates | None = None
     decontaminate: Decontaminate | None = None
-    heldout_fraction: float = 0.01
-    item_bytes: int = 64 * 2**20
+    heldout_fraction: ProperFraction = 0.01
+    item_bytes: PositiveInt = 64 * 2**20
 
     def __post_init__(self):
+        check_domains(self, "preparation")
         if not self.sources:
             raise ConfigError("preparation.sources is empty: name at least one source.")
         looked_for = self.decontaminate
         if looked_for is not None and not looked_for.tasks and not looked_for.sources:
             raise ConfigError("decontaminate needs decontaminate.tasks or decontaminate.sources.")
-        if not 0 <= self.heldout_fraction < 1:
-            raise ConfigError(
-                f"preparation.heldout_fraction={self.heldout_fraction} must be 0 or more, below 1."
-            )
-        if self.item_bytes < 1:
-            raise ConfigError(f"preparation.item_bytes={self.item_bytes} must be positive.")

@@ -19,6 +19,7 @@ from jaxgen.data.features import field
 from jaxgen.data.hashing import hash64
 from jaxgen.data.protocols import RecordSource
 from jaxgen.data.tasks import Task
+from jaxgen.domains import PositiveInt, check_domains
 from jaxgen.errors import ConfigError, NoRecordsError
 from jaxgen.preparation.ngrams import WordHasher, ngram_hashes, normalised_words
 
@@ -40,18 +41,17 @@ class Decontaminate:
     tasks: tuple[Task, ...] = ()
     sources: tuple[RecordSource, ...] = ()
     field: str = "text"
-    ngram: int = 13
-    least_words: int = 8
-    most_items: int = 10
+    ngram: PositiveInt = 13
+    least_words: PositiveInt = 8
+    most_items: PositiveInt = 10
 
     def __post_init__(self):
-        if not 1 <= self.least_words <= self.ngram:
+        check_domains(self, "decontaminate")
+        if self.least_words > self.ngram:
             raise ConfigError(
-                f"decontaminate.least_words={self.least_words} must lie between 1 and "
+                f"decontaminate.least_words={self.least_words} must be at most "
                 f"decontaminate.ngram={self.ngram}."
             )
-        if self.most_items < 1:
-            raise ConfigError(f"decontaminate.most_items={self.most_items} must be positive.")
         made = [task.name for task in self.tasks if task.is_indexed]
         if made:
             raise ConfigError(

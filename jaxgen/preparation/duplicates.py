@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import xxhash
 
+from jaxgen.domains import PositiveFraction, PositiveInt, Seed, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.preparation.ngrams import WordHasher, ngram_hashes, normalised_words
 
@@ -30,15 +31,14 @@ class NearDuplicates:
       seed: the seed of the permutations.
     """
 
-    threshold: float = 0.8
-    ngram: int = 5
-    permutations: int = 128
-    bands: int = 16
-    seed: int = 1
+    threshold: PositiveFraction = 0.8
+    ngram: PositiveInt = 5
+    permutations: PositiveInt = 128
+    bands: PositiveInt = 16
+    seed: Seed = 1
 
     def __post_init__(self):
-        if not 0 < self.threshold <= 1:
-            raise ConfigError(f"near_duplicates.threshold={self.threshold} must be in (0, 1].")
+        check_domains(self, "near_duplicates")
         if self.permutations % self.bands:
             raise ConfigError(
                 f"near_duplicates.bands={self.bands} must divide near_duplicates.permutations="

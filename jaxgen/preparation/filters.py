@@ -12,6 +12,13 @@ import re
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+from jaxgen.domains import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    UnitFraction,
+    check_domains,
+)
 from jaxgen.errors import ConfigError, DataError
 
 WORD = re.compile(r"\S+")
@@ -37,8 +44,11 @@ class Characters:
       most: the largest number; None: no bound.
     """
 
-    least: int = 1
-    most: int | None = None
+    least: NonNegativeInt = 1
+    most: NonNegativeInt | None = None
+
+    def __post_init__(self):
+        check_domains(self, "characters")
 
     def keeps(self, text: str) -> bool:
         return len(text) >= self.least and (self.most is None or len(text) <= self.most)
@@ -55,10 +65,13 @@ class Words:
       longest_mean: likewise.
     """
 
-    least: int = 50
-    most: int = 100_000
-    shortest_mean: float = 3.0
-    longest_mean: float = 10.0
+    least: NonNegativeInt = 50
+    most: NonNegativeInt = 100_000
+    shortest_mean: NonNegativeFloat = 3.0
+    longest_mean: NonNegativeFloat = 10.0
+
+    def __post_init__(self):
+        check_domains(self, "words")
 
     def keeps(self, text: str) -> bool:
         words = WORD.findall(text)
@@ -79,10 +92,13 @@ class Symbols:
       least_alphabetic: share of the words with a letter.
     """
 
-    most_symbols: float = 0.1
-    most_bullets: float = 0.9
-    most_ellipses: float = 0.3
-    least_alphabetic: float = 0.8
+    most_symbols: NonNegativeFloat = 0.1
+    most_bullets: UnitFraction = 0.9
+    most_ellipses: UnitFraction = 0.3
+    least_alphabetic: UnitFraction = 0.8
+
+    def __post_init__(self):
+        check_domains(self, "symbols")
 
     def keeps(self, text: str) -> bool:
         words, lines = WORD.findall(text), text.splitlines()
@@ -109,8 +125,11 @@ class StopWords:
       words: the words.
     """
 
-    least: int = 2
+    least: NonNegativeInt = 2
     words: tuple[str, ...] = STOP_WORDS
+
+    def __post_init__(self):
+        check_domains(self, "stop_words")
 
     def keeps(self, text: str) -> bool:
         found = set(WORD.findall(text.lower()))
@@ -130,13 +149,14 @@ class Repetition:
         other sizes.
     """
 
-    most_lines: float = 0.3
-    most_line_characters: float = 0.2
-    ngrams: tuple[int, ...] = (2, 3, 4, 5, 6, 7, 8, 9, 10)
-    most_top: tuple[float, ...] = (0.2, 0.18, 0.16)
-    most_repeated: tuple[float, ...] = (0.15, 0.14, 0.13, 0.12, 0.11, 0.1)
+    most_lines: UnitFraction = 0.3
+    most_line_characters: UnitFraction = 0.2
+    ngrams: tuple[PositiveInt, ...] = (2, 3, 4, 5, 6, 7, 8, 9, 10)
+    most_top: tuple[UnitFraction, ...] = (0.2, 0.18, 0.16)
+    most_repeated: tuple[UnitFraction, ...] = (0.15, 0.14, 0.13, 0.12, 0.11, 0.1)
 
     def __post_init__(self):
+        check_domains(self, "repetition")
         if len(self.most_top) + len(self.most_repeated) != len(self.ngrams):
             raise ConfigError(
                 f"repetition.ngrams={self.ngrams} needs as many bounds in most_top and "
@@ -173,7 +193,10 @@ class Language:
     """
 
     codes: tuple[str, ...] = ("en",)
-    least_score: float = 0.65
+    least_score: UnitFraction = 0.65
+
+    def __post_init__(self):
+        check_domains(self, "language")
 
     def keeps(self, text: str) -> bool:
         """Returns whether the document stays.

@@ -8,12 +8,15 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 from jax.sharding import AxisType, Mesh
 
+from jaxgen.domains import Domain, check_domains
 from jaxgen.errors import ShardingError
+
+MeshSize = Annotated[int, Domain(1, besides=-1)]
 
 MESH_AXES = ("data", "fsdp", "expert", "sequence", "tensor", "stage")
 
@@ -31,12 +34,15 @@ class MeshConfig:
       stage: pipeline stages, which are not built yet: 1.
     """
 
-    data: int = -1
-    fsdp: int = 1
-    expert: int = 1
-    sequence: int = 1
-    tensor: int = 1
-    stage: int = 1
+    data: MeshSize = -1
+    fsdp: MeshSize = 1
+    expert: MeshSize = 1
+    sequence: MeshSize = 1
+    tensor: MeshSize = 1
+    stage: MeshSize = 1
+
+    def __post_init__(self):
+        check_domains(self, "mesh")
 
     def sizes(self, num_devices: int) -> dict[str, int]:
         """Returns the size of every axis on `num_devices` devices.
@@ -45,12 +51,6 @@ class MeshConfig:
           ShardingError: if the sizes cannot multiply to the number of devices.
         """
         sizes = {axis: getattr(self, axis) for axis in MESH_AXES}
-        for axis, size in sizes.items():
-            if size != -1 and size < 1:
-                raise ShardingError(
-                    f"mesh.{axis}={size} is not a size: give a positive number, or -1 on one axis "
-                    "to take the devices that are left."
-                )
         free = [axis for axis, size in sizes.items() if size == -1]
         if len(free) > 1:
             raise ShardingError(

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from jaxgen.domains import NonNegativeFloat, NonNegativeInt, check_domains
 from jaxgen.errors import EarlyStoppingError
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.run_directory import RunDirectory, read_metrics
@@ -25,8 +26,11 @@ class EarlyStopping:
     """
 
     not_finite: bool = True
-    margin: float | None = None
-    after_tokens: int = 0
+    margin: NonNegativeFloat | None = None
+    after_tokens: NonNegativeInt = 0
+
+    def __post_init__(self):
+        check_domains(self, "EarlyStopping")
 
 
 def comparable_runs(runs: Sequence[RunConfig], run: RunConfig) -> list[RunConfig]:

@@ -21,6 +21,7 @@ import dataclasses
 import math
 from typing import Any, Protocol
 
+from jaxgen.domains import PositiveFloat, PositiveInt, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.models.base import ModelConfig
 from jaxgen.runs.config import RunConfig
@@ -39,16 +40,14 @@ class ModelShape:
       heads_per_group: query heads that share a key head (GQA); the number of heads is a multiple.
     """
 
-    aspect_ratio: float = 64.0
-    head_dim: int = 64
-    mlp_ratio: float = 4.0
-    multiple: int = 8
-    heads_per_group: int = 1
+    aspect_ratio: PositiveFloat = 64.0
+    head_dim: PositiveInt = 64
+    mlp_ratio: PositiveFloat = 4.0
+    multiple: PositiveInt = 8
+    heads_per_group: PositiveInt = 1
 
     def __post_init__(self):
-        for name, value in dataclasses.asdict(self).items():
-            if value <= 0:
-                raise ConfigError(f"shape.{name}={value} must be positive.")
+        check_domains(self, "shape")
 
     def fields(self, depth: int, width: int | None = None) -> dict[str, Any]:
         """Returns the model's fields at a depth.
@@ -88,8 +87,11 @@ class TokenBudget(Protocol):
 class TokensPerParameter:
     """A budget of so many tokens for each active parameter, with or without embedding tables."""
 
-    ratio: float = 20.0
+    ratio: PositiveFloat = 20.0
     embeddings: bool = True
+
+    def __post_init__(self):
+        check_domains(self, "TokensPerParameter")
 
     def tokens(self, model: ModelConfig, length: int) -> float:
         del length
@@ -101,7 +103,10 @@ class TokensPerParameter:
 class TrainingFlops:
     """A budget of exact training FLOPs (`training_flops_per_token`), the same for every size."""
 
-    flops: float
+    flops: PositiveFloat
+
+    def __post_init__(self):
+        check_domains(self, "TrainingFlops")
 
     def tokens(self, model: ModelConfig, length: int) -> float:
         return self.flops / model.flops(length)
@@ -154,8 +159,11 @@ class DeepSeekLaw:
 class FixedHyperparameters:
     """The same rate and batch for every size, as suits a model with a parametrisation."""
 
-    learning_rate: float
-    tokens: float
+    learning_rate: PositiveFloat
+    tokens: PositiveFloat
+
+    def __post_init__(self):
+        check_domains(self, "FixedHyperparameters")
 
     def rate(self, size: Size) -> float:
         del size
@@ -183,7 +191,10 @@ class ScalingRules:
     shape: ModelShape
     budget: TokenBudget
     law: HyperparameterLaw
-    batch_multiple: int = 1
+    batch_multiple: PositiveInt = 1
+
+    def __post_init__(self):
+        check_domains(self, "ScalingRules")
 
     def rung(self, depth: int) -> Change:
         """Returns the rung of a depth.

@@ -12,7 +12,9 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
+from jaxgen.domains import Domain, NonNegativeInt, PositiveFloat, PositiveInt, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.run_directory import RunDirectory
@@ -35,10 +37,13 @@ class Resources:
       hours: the time limit on Slurm; a run that exceeds it continues when submitted again.
     """
 
-    cpus: int = 1
-    gpus: int = 0
-    memory_gigabytes: float | None = None
-    hours: float = 24.0
+    cpus: PositiveInt = 1
+    gpus: NonNegativeInt = 0
+    memory_gigabytes: PositiveFloat | None = None
+    hours: PositiveFloat = 24.0
+
+    def __post_init__(self):
+        check_domains(self, "Resources")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,9 +56,12 @@ class EnergyModel:
       overhead: energy of the building over that of its machines (PUE).
     """
 
-    chip_watts: float = 65.0
-    chips: int = 1
-    overhead: float = 1.1
+    chip_watts: PositiveFloat = 65.0
+    chips: PositiveInt = 1
+    overhead: Annotated[float, Domain(1)] = 1.1
+
+    def __post_init__(self):
+        check_domains(self, "EnergyModel")
 
     def kilowatt_hours(self, seconds: float) -> float:
         """Returns the energy of a run: chip-hours x watts x overhead."""

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from typing import Protocol
 
+from jaxgen.domains import PositiveFloat, PositiveInt, check_domains
 from jaxgen.errors import ConfigError
 
 
@@ -37,14 +38,12 @@ class LinearRamp:
       tokens: after which the batch is full.
     """
 
-    start: int
-    increment: int
-    tokens: float
+    start: PositiveInt
+    increment: PositiveInt
+    tokens: PositiveFloat
 
     def __post_init__(self):
-        for name in ("start", "increment", "tokens"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"linear_ramp.{name}={getattr(self, name)} must be positive.")
+        check_domains(self, "linear_ramp")
 
     def stages(self, full: int, length: int) -> Iterator[tuple[int, int]]:
         """Yields (rows seen before, batch size) of each size."""
@@ -68,19 +67,18 @@ class SteppedRamp:
       until: the step at which each ends.
     """
 
-    sizes: tuple[int, ...]
-    until: tuple[int, ...]
+    sizes: tuple[PositiveInt, ...]
+    until: tuple[PositiveInt, ...]
 
     def __post_init__(self):
+        check_domains(self, "stepped_ramp")
         if len(self.sizes) != len(self.until) or not self.sizes:
             raise ConfigError(
                 f"stepped_ramp.sizes={self.sizes} and stepped_ramp.until={self.until} must be of "
                 "one length, one or more."
             )
-        if list(self.until) != sorted(set(self.until)) or min(*self.sizes, *self.until) < 1:
-            raise ConfigError(
-                f"stepped_ramp.until={self.until} must grow, and all sizes be positive."
-            )
+        if list(self.until) != sorted(set(self.until)):
+            raise ConfigError(f"stepped_ramp.until={self.until} must grow.")
 
     def stages(self, full: int, length: int) -> Iterator[tuple[int, int]]:
         """Yields (rows seen before, batch size) of each size."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Annotated
 
-from jaxgen.errors import ConfigError
+from jaxgen.domains import InnerFraction, PositiveFloat, PositiveInt, Seed, check_domains
 from jaxgen.training.batch_sizes import BatchRamp, BatchSizes, batch_sizes
-from jaxgen.training.durations import parse_duration
+from jaxgen.training.durations import DurationDomain, DurationLike, parse_duration
 from jaxgen.training.optimizers.adamw import AdamW
 from jaxgen.training.optimizers.base import Optimizer
 from jaxgen.training.schedules import Schedule, WarmupCosine
@@ -32,26 +33,19 @@ class TrainConfig:
         `--ema` use; at step t it is min(ema_decay, (1 + t) / (10 + t)). None: there are none.
     """
 
-    steps: int | str
-    batch_size: int = 16
+    steps: Annotated[DurationLike, DurationDomain(0, ends="(]", of_run=False)]
+    batch_size: PositiveInt = 16
     batch_ramp: BatchRamp | None = None
-    length: int = 256
-    source_length: int | None = None
-    seed: int = 0
+    length: PositiveInt = 256
+    source_length: PositiveInt | None = None
+    seed: Seed = 0
     optimizer: Optimizer = AdamW()
     schedule: Schedule = WarmupCosine()
-    clip_norm: float | None = 1.0
-    ema_decay: float | None = None
+    clip_norm: PositiveFloat | None = 1.0
+    ema_decay: InnerFraction | None = None
 
     def __post_init__(self):
-        parse_duration(self.steps)
-        for name in ("batch_size", "length"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"train.{name}={getattr(self, name)} must be positive.")
-        if self.source_length is not None and self.source_length < 1:
-            raise ConfigError(f"train.source_length={self.source_length} must be positive.")
-        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
-            raise ConfigError(f"train.ema_decay={self.ema_decay} must lie in (0, 1).")
+        check_domains(self, "train")
         # A ramp that does not lead to the full batch is refused.
         batch_sizes(self.batch_size, self.length, self.batch_ramp)
 

@@ -6,8 +6,9 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Any, Literal
 
+from jaxgen.domains import Domain
 from jaxgen.errors import ConfigError
 
 DurationLike = int | str
@@ -48,6 +49,37 @@ class Duration:
             return math.ceil(self.amount / 100 * total_steps)
         tokens = self.amount * (active_parameters if self.unit != "tokens" else 1)
         return steps_for_tokens(tokens)
+
+
+@dataclasses.dataclass(frozen=True)
+class DurationDomain(Domain):
+    """A domain of durations; its upper end bounds percentages alone.
+
+    Attributes:
+      of_run: whether a percentage of the run is a duration of this domain.
+    """
+
+    of_run: bool = True
+
+    def admits(self, value: Any) -> bool:
+        """Returns whether the value is a duration of the domain."""
+        try:
+            duration = parse_duration(value)
+        except ConfigError:
+            return False
+        if duration.unit == "percent":
+            return self.of_run and super().admits(duration.amount)
+        return Domain(self.low, ends=self.ends).admits(duration.amount)
+
+    def __str__(self) -> str:
+        forms = "200 or '200 steps', '3e6 tokens' or '20x' (tokens for each active parameter)"
+        amount = str(Domain(self.low, ends=self.ends))
+        most = f", at most {self.high}%" if self.high < math.inf else ""
+        return f"a duration {amount}{most}: {forms}" + (", or '5%' (of the run)" * self.of_run)
+
+
+PositiveDuration = Annotated[DurationLike, DurationDomain(0, ends="(]")]
+PartOfRun = Annotated[DurationLike, DurationDomain(0, 100)]
 
 
 def parse_duration(value: DurationLike) -> Duration:

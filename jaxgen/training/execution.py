@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from jaxgen.domains import NonNegativeInt, PositiveInt, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.mesh import MeshConfig
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.config import TrainConfig
-from jaxgen.training.durations import DurationLike, parse_duration
+from jaxgen.training.durations import PositiveDuration
 from jaxgen.training.tracking import TensorBoard, TrackerConfig
 
 
@@ -44,25 +45,18 @@ class ExecutionConfig:
     mesh: MeshConfig = MeshConfig()
     rules: Rules = Rules()
     remat: Literal["none", "dots", "full"] = "none"
-    scan_unroll: int = 1
-    accumulation: int = 1
+    scan_unroll: PositiveInt = 1
+    accumulation: PositiveInt = 1
     noise_scale: bool = False
-    data_workers: int = 0
-    log_every: DurationLike = 10
-    checkpoint_every: DurationLike = 100
-    keep_checkpoints: int = 2
+    data_workers: NonNegativeInt = 0
+    log_every: PositiveDuration = 10
+    checkpoint_every: PositiveDuration = 100
+    keep_checkpoints: PositiveInt = 2
     trackers: tuple[TrackerConfig, ...] = (TensorBoard(),)
     accept_changed_data: bool = False
 
     def __post_init__(self):
-        for name in ("scan_unroll", "accumulation", "keep_checkpoints"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"execution.{name}={getattr(self, name)} must be positive.")
-        if self.data_workers < 0:
-            raise ConfigError(f"execution.data_workers={self.data_workers} must be 0 or more.")
-        for name in ("log_every", "checkpoint_every"):
-            if not parse_duration(getattr(self, name)).amount > 0:
-                raise ConfigError(f"execution.{name}={getattr(self, name)!r} must be positive.")
+        check_domains(self, "execution")
 
     @property
     def layout(self) -> Layout:

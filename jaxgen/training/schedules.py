@@ -1,4 +1,8 @@
-"""Learning rates as functions of the step; warm-ups are linear from zero."""
+"""Learning rates as functions of the step; warm-ups are linear from zero.
+
+A warm-up's first step has the rate 0: step s, counted from 0, has peak * s / warmup, as in optax.
+So the first batch enters the optimiser's moments, and parameters move from the second on.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,9 @@ from typing import Protocol
 import jax.numpy as jnp
 import optax
 
-from jaxgen.training.durations import DurationLike
+from jaxgen.domains import PositiveFloat, UnitFraction, check_domains
+from jaxgen.errors import ConfigError
+from jaxgen.training.durations import DurationLike, PartOfRun, PositiveDuration
 
 Steps = Callable[[DurationLike], int]
 """Turns a duration, such as "5%" or "3e6 tokens", into steps of the run at hand."""
@@ -34,20 +40,29 @@ class WarmupCosine:
       final_fraction: of the peak.
     """
 
-    peak: float = 1e-3
-    warmup: int | str = "5%"
-    until: int | str = "100%"
-    final_fraction: float = 0.1
+    peak: PositiveFloat = 1e-3
+    warmup: PartOfRun = "5%"
+    until: PositiveDuration = "100%"
+    final_fraction: UnitFraction = 0.1
+
+    def __post_init__(self):
+        check_domains(self, "warmup_cosine")
 
     def build(self, total_steps: int, steps: Steps) -> optax.Schedule:
         """Returns the schedule for a run of `total_steps`."""
         del total_steps
-        warmup = steps(self.warmup)
+        warmup, until = steps(self.warmup), steps(self.until)
+        if warmup > until:
+            raise ConfigError(
+                f"warmup_cosine.warmup={self.warmup!r} is {warmup} steps, and "
+                f"warmup_cosine.until={self.until!r} is {until}; shorten the warm-up, or lengthen "
+                "the cosine or the run."
+            )
         return optax.warmup_cosine_decay_schedule(
             init_value=0.0,
             peak_value=self.peak,
             warmup_steps=warmup,
-            decay_steps=max(steps(self.until), warmup + 1),
+            decay_steps=max(until, warmup + 1),
             end_value=self.final_fraction * self.peak,
         )
 
@@ -59,14 +74,23 @@ class WarmupStableDecay:
     The decay is linear, over the end of the run, to `final_fraction` of the peak.
     """
 
-    peak: float = 1e-3
-    warmup: int | str = "5%"
-    decay: int | str = "20%"
-    final_fraction: float = 0.0
+    peak: PositiveFloat = 1e-3
+    warmup: PartOfRun = "5%"
+    decay: PartOfRun = "20%"
+    final_fraction: UnitFraction = 0.0
+
+    def __post_init__(self):
+        check_domains(self, "warmup_stable_decay")
 
     def build(self, total_steps: int, steps: Steps) -> optax.Schedule:
         """Returns the schedule for a run of `total_steps`."""
         warmup, decay = steps(self.warmup), steps(self.decay)
+        if warmup + decay > total_steps + 1:  # both are rounded up
+            raise ConfigError(
+                f"warmup_stable_decay.warmup={self.warmup!r} and warmup_stable_decay.decay="
+                f"{self.decay!r} are {warmup} + {decay} steps of a run of {total_steps}; shorten "
+                "them, or lengthen the run."
+            )
         return optax.join_schedules(
             [
                 optax.linear_schedule(0.0, self.peak, warmup),
@@ -87,9 +111,12 @@ class InverseSquareRoot:
       flat: whether the rate is at its peak during the warm-up too (T5, 1910.10683, 3.1.2).
     """
 
-    peak: float = 1e-3
-    warmup: int | str = "5%"
+    peak: PositiveFloat = 1e-3
+    warmup: PartOfRun = "5%"
     flat: bool = False
+
+    def __post_init__(self):
+        check_domains(self, "inverse_square_root")
 
     def build(self, total_steps: int, steps: Steps) -> optax.Schedule:
         """Returns the schedule, which depends on the run's length only through the warm-up."""

@@ -257,8 +257,3 @@ def test_a_missing_field_is_named():
 @given(length=st.integers(1, 300), seed=st.integers(0, 100))
 def test_a_permutation_is_one(length, seed):
     assert sorted(permutation(length, seed)) == list(range(length))
-
-
-def test_a_task_of_no_epochs_is_refused():
-    with pytest.raises(DataError, match="epochs=0 must be positive"):
-        dataclasses.replace(text_task(["a"]), epochs=0)

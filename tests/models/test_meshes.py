@@ -43,13 +43,14 @@ LAYOUTS = {"untied": Layout(remat="full"), "moe": Layout(remat="dots")}
 # Axes that no family's tiny member has; these run on the meshes that split most.
 AXES = {
     "expert_choice": tiny_moe(
-        moe=MoEConfig(8, 2, 32, router="expert_choice", capacity_factor=1.0), num_layers=2
+        moe=MoEConfig(8, 2, mlp_dim=32, router="expert_choice", capacity_factor=1.0), num_layers=2
     ),
     "dropout": tiny_gpt2(dropout=0.1, attention_dropout=0.1, feed_forward_dropout=0.1),
     "prefix": tiny_dense(layers=(LayerConfig((BlockCausal(),)),)),
     "either": tiny_dense(layers=(LayerConfig((Causal(), Chunked(4) | Window(3))),)),
     "weighed_input": tiny_moe(
-        moe=MoEConfig(8, 2, 32, weigh="input", capacity_factor=0.5, shared_mlp_dim=32), num_layers=2
+        moe=MoEConfig(8, 2, mlp_dim=32, weigh="input", capacity_factor=0.5, shared_mlp_dim=32),
+        num_layers=2,
     ),
 }
 

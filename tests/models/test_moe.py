@@ -110,7 +110,9 @@ def test_router_biases_move_against_the_load_of_their_own_layer():
     config = tiny_moe(
         num_layers=6,
         layers=(LayerConfig(), LayerConfig(mask=(Causal(), Window(4)))),
-        moe=MoEConfig(4, 1, 8, first=1, scores="sigmoid", bias_balancing=True, balance_rate=0.01),
+        moe=MoEConfig(
+            4, 1, mlp_dim=8, first=1, scores="sigmoid", bias_balancing=True, balance_rate=0.01
+        ),
     )
     model = build(config)
     load = np.random.default_rng(0).dirichlet(np.ones(4), size=5).astype(np.float32)

@@ -123,8 +123,8 @@ def test_an_execution_that_does_not_fit_is_refused_before_anything_is_written(tm
         run(CONFIG, tmp_path / "run", ExecutionConfig(accumulation=3))
     assert not (tmp_path / "run").exists()
     bad: list[tuple[dict[str, Any], str]] = [
-        ({"log_every": "often"}, "'often' is not a duration"),
-        ({"checkpoint_every": 0}, "execution.checkpoint_every=0 must be positive"),
+        ({"log_every": "often"}, "execution.log_every='often' must be a duration"),
+        ({"checkpoint_every": 0}, "execution.checkpoint_every=0 must be a duration above 0"),
         ({"keep_checkpoints": 0}, "execution.keep_checkpoints=0"),
         ({"data_workers": -1}, "execution.data_workers=-1"),
     ]

@@ -29,7 +29,6 @@ def test_a_free_axis_takes_the_devices_that_are_left():
         (MeshConfig(data=3), ["data=3", "3 device", "8 are here", "[1, 2, 4, 8]"]),
         (MeshConfig(data=-1, tensor=3), ["tensor=3", "8"]),
         (MeshConfig(data=-1, fsdp=-1), ["'data', 'fsdp'"]),
-        (MeshConfig(data=0), ["mesh.data=0"]),
         (MeshConfig(data=4, stage=2), ["mesh.stage=2", "mesh.stage=1"]),
         (MeshConfig(data=4, stage=-1), ["mesh.stage=2"]),
     ],

@@ -146,7 +146,7 @@ def test_averages_are_evaluated_and_restored_on_request(tmp_path, capsys):
 def test_averages_that_are_not_kept_are_not_found(tmp_path):
     with pytest.raises(ConfigError, match=r"evaluation\.ema=True .*set train\.ema_decay"):
         base("evaluation.ema=True")
-    with pytest.raises(ConfigError, match=r"train\.ema_decay=1\.0 must lie in \(0, 1\)"):
+    with pytest.raises(ConfigError, match=r"train\.ema_decay=1\.0 must be in \(0, 1\)"):
         TrainConfig(steps=1, ema_decay=1.0)
     mesh = one_device_mesh()
     program = build_program(tiny_dense(), TrainConfig(steps=1, length=32), mesh)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
 from jaxgen.data.generated.base import GeneratedSource
 from jaxgen.data.protocols import Record
-from jaxgen.errors import ConfigError
+from jaxgen.domains import Domain, InnerFraction, PositiveInt
 
 AdditionFormat = Literal["plain", "reversed", "scratchpad"]
 Operation = Literal["add", "subtract", "multiply"]
@@ -35,9 +35,9 @@ class Addition(GeneratedSource):
       format: of the answer.
     """
 
-    digits: int = 3
-    num_examples: int = 1_000_000
-    heldout_fraction: float = 0.05
+    digits: Annotated[int, Domain(1, 19)] = 3  # summands are 64 bits
+    num_examples: PositiveInt = 1_000_000
+    heldout_fraction: InnerFraction = 0.05
     format: AdditionFormat = "plain"
 
     @property
@@ -96,15 +96,10 @@ class ModularArithmetic(GeneratedSource):
       heldout_fraction: share of the pairs that is held out.
     """
 
-    modulus: int = 97
+    modulus: Annotated[int, Domain(2, 2**31)] = 97
     operation: Operation = "add"
-    num_examples: int = 1_000_000
-    heldout_fraction: float = 0.05
-
-    def __post_init__(self):
-        super().__post_init__()
-        if not 2 <= self.modulus <= 2**31:
-            raise ConfigError(f"ModularArithmetic.modulus={self.modulus}: use 2 to 2^31.")
+    num_examples: PositiveInt = 1_000_000
+    heldout_fraction: InnerFraction = 0.05
 
     @property
     def chance(self) -> float:

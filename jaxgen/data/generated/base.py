@@ -19,6 +19,7 @@ import numpy as np
 
 from jaxgen.data.hashing import hash64, mix64
 from jaxgen.data.protocols import Record, Split
+from jaxgen.domains import check_domains
 from jaxgen.errors import ConfigError
 
 T = typing.TypeVar("T")
@@ -104,21 +105,16 @@ class GeneratedSource:
         return GeneratedRecords(self, split)  # pyright: ignore[reportArgumentType]
 
     def __post_init__(self):
+        check_domains(self, type(self).__name__)
         hints = typing.get_type_hints(type(self))
         for field in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
             value = getattr(self, field.name)
             choices = typing.get_args(hints[field.name])
-            if field.name == "heldout_fraction":
-                if not 0 < value < 1:
-                    raise ConfigError(f"{type(self).__name__}.heldout_fraction={value}: use 0..1.")
-            elif typing.get_origin(hints[field.name]) is typing.Literal:
-                if value not in choices:
-                    raise ConfigError(
-                        f"{type(self).__name__}.{field.name}={value!r}: use one of "
-                        f"{', '.join(map(repr, choices))}."
-                    )
-            elif isinstance(value, int | float) and value < (1 if isinstance(value, int) else 1e-9):
-                raise ConfigError(f"{type(self).__name__}.{field.name}={value} must be positive.")
+            if typing.get_origin(hints[field.name]) is typing.Literal and value not in choices:
+                raise ConfigError(
+                    f"{type(self).__name__}.{field.name}={value!r}: use one of "
+                    f"{', '.join(map(repr, choices))}."
+                )
 
 
 def fold(symbols: np.ndarray) -> np.ndarray:

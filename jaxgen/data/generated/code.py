@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from jaxgen.data.generated.base import GeneratedSource, choose, stream
 from jaxgen.data.protocols import Record
-from jaxgen.errors import ConfigError
+from jaxgen.domains import Domain, InnerFraction, PositiveInt
 
 HOLE = "<hole>"
 
@@ -85,16 +85,11 @@ class CodeInfilling(GeneratedSource):
       heldout_fraction: share of the programs that is held out.
     """
 
-    largest: int = 20
-    num_tests: int = 3
-    length: int = 4
-    num_examples: int = 1_000_000
-    heldout_fraction: float = 0.05
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.largest < 3:
-            raise ConfigError(f"CodeInfilling.largest={self.largest}: use 3 or more.")
+    largest: Annotated[int, Domain(3)] = 20
+    num_tests: PositiveInt = 3
+    length: PositiveInt = 4
+    num_examples: PositiveInt = 1_000_000
+    heldout_fraction: InnerFraction = 0.05
 
     @property
     def chance(self) -> float:

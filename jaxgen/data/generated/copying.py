@@ -12,6 +12,7 @@ import numpy as np
 from jaxgen.data.generated.base import LOWER, UPPER, GeneratedSource, fold
 from jaxgen.data.hashing import mix64
 from jaxgen.data.protocols import Record
+from jaxgen.domains import InnerFraction, PositiveInt
 from jaxgen.errors import ConfigError
 
 LONG_CODES = tuple("".join(pair) for pair in itertools.product(LOWER, LOWER))
@@ -28,9 +29,9 @@ class Copying(GeneratedSource):
       heldout_fraction: share of the strings that is held out.
     """
 
-    length: int = 15
-    num_examples: int = 1_000_000
-    heldout_fraction: float = 0.05
+    length: PositiveInt = 15
+    num_examples: PositiveInt = 1_000_000
+    heldout_fraction: InnerFraction = 0.05
 
     @property
     def chance(self) -> float:
@@ -72,11 +73,11 @@ class LookupChain(GeneratedSource):
       heldout_fraction: share of the combinations that is held out.
     """
 
-    chain: int = 8
-    num_codes: int = 512
+    chain: PositiveInt = 8
+    num_codes: PositiveInt = 512
     code_length: Literal[1, 2] = 2
-    num_examples: int = 1_000_000
-    heldout_fraction: float = 0.05
+    num_examples: PositiveInt = 1_000_000
+    heldout_fraction: InnerFraction = 0.05
 
     def __post_init__(self):
         super().__post_init__()

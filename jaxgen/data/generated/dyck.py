@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 import numpy as np
 
 from jaxgen.data.generated.base import GeneratedSource
 from jaxgen.data.protocols import Record
-from jaxgen.errors import ConfigError
+from jaxgen.domains import Domain, InnerFraction, PositiveInt
 
 OPENING, CLOSING = "([{<", ")]}>"
 
@@ -28,16 +29,11 @@ class Dyck(GeneratedSource):
       heldout_fraction: share of the prompts that is held out.
     """
 
-    kinds: int = 3
-    depth: int = 6
-    num_pairs: int = 10
-    num_examples: int = 1_000_000
-    heldout_fraction: float = 0.05
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.kinds > len(OPENING):
-            raise ConfigError(f"Dyck.kinds={self.kinds} exceeds {len(OPENING)}.")
+    kinds: Annotated[int, Domain(1, len(OPENING))] = 3
+    depth: PositiveInt = 6
+    num_pairs: PositiveInt = 10
+    num_examples: PositiveInt = 1_000_000
+    heldout_fraction: InnerFraction = 0.05
 
     @property
     def chance(self) -> float:

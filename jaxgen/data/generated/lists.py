@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
 from jaxgen.data.generated.base import GeneratedSource, stream
 from jaxgen.data.hashing import mix64
 from jaxgen.data.protocols import Record
+from jaxgen.domains import Domain, InnerFraction, PositiveInt
 from jaxgen.errors import ConfigError
 
 Digits = list[int]
@@ -44,11 +45,11 @@ class ListFunctions(GeneratedSource):
     """
 
     functions: tuple[str, ...] = tuple(FUNCTIONS)
-    max_length: int = 6
+    max_length: Annotated[int, Domain(2, 9)] = 6
     function_by: Literal["name", "examples"] = "name"
-    num_shots: int = 4
-    num_examples: int = 1_000_000
-    heldout_fraction: float = 0.05
+    num_shots: PositiveInt = 4
+    num_examples: PositiveInt = 1_000_000
+    heldout_fraction: InnerFraction = 0.05
 
     def __post_init__(self):
         super().__post_init__()
@@ -58,8 +59,6 @@ class ListFunctions(GeneratedSource):
                 f"ListFunctions.functions={self.functions}: use some of {', '.join(FUNCTIONS)}, "
                 "each once."
             )
-        if not 2 <= self.max_length <= 9:
-            raise ConfigError(f"ListFunctions.max_length={self.max_length}: use 2 to 9.")
 
     @property
     def chance(self) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxgen.data.generated.base import GeneratedSource, fold
 from jaxgen.data.hashing import permutation
 from jaxgen.data.protocols import Record
+from jaxgen.domains import InnerFraction, NonNegativeInt, PositiveFloat, PositiveInt
 from jaxgen.errors import ConfigError
 
 
@@ -32,13 +33,13 @@ class SparseParity(GeneratedSource):
       heldout_fraction: share of the prompts that is held out.
     """
 
-    num_subtasks: int = 32
-    num_bits: int = 32
-    subset: int = 3
-    exponent: float = 0.4
-    drawn: tuple[int, ...] = ()
-    num_examples: int = 1_000_000
-    heldout_fraction: float = 0.05
+    num_subtasks: PositiveInt = 32
+    num_bits: PositiveInt = 32
+    subset: PositiveInt = 3
+    exponent: PositiveFloat = 0.4
+    drawn: tuple[NonNegativeInt, ...] = ()
+    num_examples: PositiveInt = 1_000_000
+    heldout_fraction: InnerFraction = 0.05
 
     def __post_init__(self):
         super().__post_init__()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 import numpy as np
 
 from jaxgen.data.generated.base import GeneratedSource, choose, stream
 from jaxgen.data.protocols import Record
+from jaxgen.domains import Domain, InnerFraction, PositiveInt
 from jaxgen.errors import ConfigError
 
 PEOPLE = ("Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gita", "Hugo", "Iris", "Jon", "Kim", "Lea",
@@ -51,16 +53,14 @@ class PassageQuestions(GeneratedSource):
       heldout_fraction: share of the prompts that is held out.
     """
 
-    num_facts: int = 6
-    num_people: int = 4
-    num_asides: int = 1
-    num_examples: int = 1_000_000
-    heldout_fraction: float = 0.05
+    num_facts: PositiveInt = 6
+    num_people: Annotated[int, Domain(1, len(PEOPLE))] = 4
+    num_asides: PositiveInt = 1
+    num_examples: PositiveInt = 1_000_000
+    heldout_fraction: InnerFraction = 0.05
 
     def __post_init__(self):
         super().__post_init__()
-        if self.num_people > len(PEOPLE):
-            raise ConfigError(f"PassageQuestions.num_people exceeds {len(PEOPLE)}.")
         if self.num_facts > self.num_people * len(VALUES):
             raise ConfigError(
                 f"PassageQuestions.num_facts={self.num_facts}: {self.num_people} people have "

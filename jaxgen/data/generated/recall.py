@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Annotated
 
 import numpy as np
 
 from jaxgen.data.generated.base import LOWER, UPPER, GeneratedSource, fold
 from jaxgen.data.protocols import Record
+from jaxgen.domains import Domain, InnerFraction, PositiveInt
 from jaxgen.errors import ConfigError
 
 
@@ -26,17 +28,17 @@ class AssociativeRecall(GeneratedSource):
       heldout_fraction: share of the assignments that is held out.
     """
 
-    num_pairs: int = 8
-    num_queries: int = 7
-    num_examples: int = 1_000_000
-    heldout_fraction: float = 0.05
+    num_pairs: Annotated[int, Domain(1, len(LOWER))] = 8
+    num_queries: PositiveInt = 7
+    num_examples: PositiveInt = 1_000_000
+    heldout_fraction: InnerFraction = 0.05
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.num_queries <= self.num_pairs <= len(LOWER):
+        if self.num_queries > self.num_pairs:
             raise ConfigError(
-                f"AssociativeRecall asks for num_queries <= num_pairs <= {len(LOWER)}, not "
-                f"{self.num_queries} and {self.num_pairs}."
+                f"AssociativeRecall.num_queries={self.num_queries} must be at most num_pairs="
+                f"{self.num_pairs}."
             )
 
     @property
@@ -84,17 +86,16 @@ class Induction(GeneratedSource):
       heldout_fraction: share of the sequences that is held out.
     """
 
-    length: int = 16
-    span: int = 1
-    num_examples: int = 1_000_000
-    heldout_fraction: float = 0.05
+    length: Annotated[int, Domain(2, len(LOWER))] = 16
+    span: PositiveInt = 1
+    num_examples: PositiveInt = 1_000_000
+    heldout_fraction: InnerFraction = 0.05
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.span < self.length <= len(LOWER):
+        if self.span >= self.length:
             raise ConfigError(
-                f"Induction asks for span < length <= {len(LOWER)}, not {self.span} and "
-                f"{self.length}."
+                f"Induction.span={self.span} must be at most length - 1 = {self.length - 1}."
             )
 
     @property

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 import numpy as np
 
 from jaxgen.data.generated.base import GeneratedSource
 from jaxgen.data.protocols import Record
+from jaxgen.domains import Domain, InnerFraction, PositiveInt
 from jaxgen.errors import ConfigError
 
 
@@ -25,22 +27,23 @@ class InContextRegression(GeneratedSource):
       heldout_fraction: share of the lines that is held out.
     """
 
-    num_points: int = 4
-    modulus: int = 31
-    num_examples: int = 1_000_000
-    heldout_fraction: float = 0.05
+    num_points: Annotated[int, Domain(2)] = 4
+    modulus: Annotated[int, Domain(3, 2**16)] = 31
+    num_examples: PositiveInt = 1_000_000
+    heldout_fraction: InnerFraction = 0.05
 
     def __post_init__(self):
         super().__post_init__()
         factors = [n for n in range(2, int(self.modulus**0.5) + 1) if self.modulus % n == 0]
-        if factors or self.modulus < 3:
+        if factors:
             raise ConfigError(
                 f"InContextRegression.modulus={self.modulus} is no odd prime, so two points need "
                 "not determine a line; use one such as 31 or 97."
             )
-        if not 2 <= self.num_points < self.modulus:
+        if self.num_points >= self.modulus:
             raise ConfigError(
-                f"InContextRegression.num_points={self.num_points}: use 2 to {self.modulus - 1}."
+                f"InContextRegression.num_points={self.num_points} must be at most modulus - 1 = "
+                f"{self.modulus - 1}."
             )
 
     @property

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 import numpy as np
 
 from jaxgen.data.generated.base import GeneratedSource, choose, stream
 from jaxgen.data.generated.passages import ASIDES, PEOPLE
 from jaxgen.data.protocols import Record
+from jaxgen.domains import Domain, InnerFraction, PositiveInt
 from jaxgen.errors import ConfigError
 
 DEEDS = ("bought", "sold", "found", "lost", "painted", "repaired", "borrowed", "cleaned")
@@ -36,20 +38,19 @@ class EventSummary(GeneratedSource):
       heldout_fraction: share of the passages that is held out.
     """
 
-    num_events: int = 6
-    max_items: int = 3
-    num_people: int = 3
-    num_asides: int = 1
-    num_examples: int = 1_000_000
-    heldout_fraction: float = 0.05
+    num_events: PositiveInt = 6
+    max_items: PositiveInt = 3
+    num_people: Annotated[int, Domain(2, len(PEOPLE))] = 3
+    num_asides: PositiveInt = 1
+    num_examples: PositiveInt = 1_000_000
+    heldout_fraction: InnerFraction = 0.05
 
     def __post_init__(self):
         super().__post_init__()
-        if not 2 <= self.num_people <= len(PEOPLE) or self.max_items > self.num_events:
+        if self.max_items > self.num_events:
             raise ConfigError(
-                f"EventSummary asks for 2 to {len(PEOPLE)} people and max_items <= num_events, not "
-                f"{self.num_people} people, max_items={self.max_items} and "
-                f"num_events={self.num_events}."
+                f"EventSummary.max_items={self.max_items} must be at most num_events="
+                f"{self.num_events}."
             )
 
     @property

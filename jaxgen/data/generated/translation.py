@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Annotated
 
 import numpy as np
 
 from jaxgen.data.generated.base import GeneratedSource
 from jaxgen.data.hashing import permutation
 from jaxgen.data.protocols import Record
-from jaxgen.errors import ConfigError
+from jaxgen.domains import Domain, InnerFraction, PositiveInt
 
 NOUNS = (
     "dog", "cat", "bird", "horse", "cow", "duck", "frog", "bear", "king", "queen", "nurse", "cook",
@@ -42,22 +43,12 @@ class ToyTranslation(GeneratedSource):
       heldout_fraction: share of the sentences that is held out.
     """
 
-    num_nouns: int = 24
-    num_verbs: int = 16
-    num_adjectives: int = 8
-    clauses: int = 1
-    num_examples: int = 1_000_000
-    heldout_fraction: float = 0.05
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name, words in (
-            ("num_nouns", NOUNS), ("num_verbs", VERBS), ("num_adjectives", ADJECTIVES),
-        ):  # fmt: skip
-            if getattr(self, name) > len(words):
-                raise ConfigError(
-                    f"ToyTranslation.{name}={getattr(self, name)} exceeds {len(words)}."
-                )
+    num_nouns: Annotated[int, Domain(1, len(NOUNS))] = 24
+    num_verbs: Annotated[int, Domain(1, len(VERBS))] = 16
+    num_adjectives: Annotated[int, Domain(1, len(ADJECTIVES))] = 8
+    clauses: PositiveInt = 1
+    num_examples: PositiveInt = 1_000_000
+    heldout_fraction: InnerFraction = 0.05
 
     @property
     def chance(self) -> float:

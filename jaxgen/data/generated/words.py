@@ -6,12 +6,13 @@ import collections
 import dataclasses
 import functools
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
 from jaxgen.data.generated.base import GeneratedSource
 from jaxgen.data.protocols import Record
+from jaxgen.domains import Domain, InnerFraction, PositiveInt
 from jaxgen.errors import ConfigError
 
 
@@ -32,19 +33,19 @@ class Unscrambling(GeneratedSource):
       heldout_fraction: share of the letter orders, or words, that is held out.
     """
 
-    num_words: int = 500
-    min_letters: int = 5
-    max_letters: int = 8
+    num_words: PositiveInt = 500
+    min_letters: Annotated[int, Domain(3)] = 5
+    max_letters: PositiveInt = 8
     heldout_by: Literal["scramble", "word"] = "scramble"
-    num_examples: int = 1_000_000
-    heldout_fraction: float = 0.05
+    num_examples: PositiveInt = 1_000_000
+    heldout_fraction: InnerFraction = 0.05
 
     def __post_init__(self):
         super().__post_init__()
-        if not 3 <= self.min_letters <= self.max_letters or not self.words:
+        if self.min_letters > self.max_letters or not self.words:
             raise ConfigError(
                 f"Unscrambling asks for words of {self.min_letters} to {self.max_letters} letters; "
-                "use 3 <= min_letters <= max_letters, and lengths that words have."
+                "use min_letters <= max_letters, and lengths that words have."
             )
 
     @property
@@ -90,18 +91,18 @@ class WordCompletion(GeneratedSource):
       heldout_fraction: share of the words that is held out.
     """
 
-    num_words: int = 500
-    min_letters: int = 6
-    max_letters: int = 12
-    num_examples: int = 1_000_000
-    heldout_fraction: float = 0.3
+    num_words: PositiveInt = 500
+    min_letters: Annotated[int, Domain(2)] = 6
+    max_letters: PositiveInt = 12
+    num_examples: PositiveInt = 1_000_000
+    heldout_fraction: InnerFraction = 0.3
 
     def __post_init__(self):
         super().__post_init__()
-        if not 2 <= self.min_letters <= self.max_letters or not self.halves:
+        if self.min_letters > self.max_letters or not self.halves:
             raise ConfigError(
                 f"WordCompletion asks for words of {self.min_letters} to {self.max_letters} "
-                "letters; use 2 <= min_letters <= max_letters, and lengths that words have."
+                "letters; use min_letters <= max_letters, and lengths that words have."
             )
 
     @property

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.domains import Domain, PositiveInt, check_domains
+from jaxgen.errors import ConfigError
 from jaxgen.sharding.layout import spec
 from jaxgen.sharding.rules import mesh_is_set, reshard
 
@@ -76,9 +78,17 @@ class RelativeBias:
       per_layer: whether every layer learns its own, or the first one's serves its whole stack.
     """
 
-    num_buckets: int = 32
-    max_distance: int = 128
+    num_buckets: Annotated[int, Domain(4)] = 32
+    max_distance: PositiveInt = 128
     per_layer: bool = False
+
+    def __post_init__(self):
+        check_domains(self, "relative_bias")
+        if self.max_distance <= self.num_buckets // 2:
+            raise ConfigError(
+                f"relative_bias.max_distance={self.max_distance} must exceed half of "
+                f"relative_bias.num_buckets={self.num_buckets}, which are for single distances."
+            )
 
     @property
     def num_rows(self) -> int:

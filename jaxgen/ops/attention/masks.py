@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
-from jaxgen.errors import ConfigError
+from jaxgen.domains import PositiveInt, check_domains
 
 
 @jax.tree_util.register_dataclass
@@ -110,10 +110,10 @@ class BlockCausal(_Composable):
 class Window(_Composable):
     """Keys less than `size` positions behind the query, itself among them (Mistral, 2310.06825)."""
 
-    size: int
+    size: PositiveInt
 
     def __post_init__(self):
-        _check_positive("window.size", self.size)
+        check_domains(self, "window")
 
     def allows(self, queries: AttentionSide, keys: AttentionSide) -> jax.Array:
         return _distance(queries, keys) < self.size
@@ -123,10 +123,10 @@ class Window(_Composable):
 class Banded(_Composable):
     """Keys at most `width` positions away on either side (Longformer, 2004.05150)."""
 
-    width: int
+    width: PositiveInt
 
     def __post_init__(self):
-        _check_positive("banded.width", self.width)
+        check_domains(self, "banded")
 
     def allows(self, queries: AttentionSide, keys: AttentionSide) -> jax.Array:
         return jnp.abs(_distance(queries, keys)) <= self.width
@@ -136,10 +136,10 @@ class Banded(_Composable):
 class Chunked(_Composable):
     """Keys of the query's own chunk of `size` positions."""
 
-    size: int
+    size: PositiveInt
 
     def __post_init__(self):
-        _check_positive("chunked.size", self.size)
+        check_domains(self, "chunked")
 
     def allows(self, queries: AttentionSide, keys: AttentionSide) -> jax.Array:
         chunk = queries.positions // self.size
@@ -201,8 +201,3 @@ def looks_ahead(predicates: tuple[Predicate, ...]) -> bool:
 
 def _distance(queries: AttentionSide, keys: AttentionSide) -> jax.Array:
     return queries.positions[:, :, None] - keys.positions[:, None, :]
-
-
-def _check_positive(name: str, value: int) -> None:
-    if value < 1:
-        raise ConfigError(f"{name}={value} must be positive.")

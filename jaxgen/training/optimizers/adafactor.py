@@ -9,6 +9,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxgen.domains import (
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveFraction,
+    PositiveInt,
+    ProperFraction,
+    check_domains,
+)
 from jaxgen.sharding.rules import mesh_is_set
 from jaxgen.training.optimizers.matrices import Arrays, Sides, by_name
 
@@ -36,14 +44,17 @@ class Adafactor:
         (PaLM, 2204.02311, 5).
     """
 
-    decay_exponent: float = 0.8
-    max_decay: float = 1.0
-    beta1: float | None = None
+    decay_exponent: PositiveFloat = 0.8
+    max_decay: PositiveFraction = 1.0
+    beta1: ProperFraction | None = None
     factored: bool = True
     multiply_by_parameter_scale: bool = True
-    clipping_threshold: float | None = 1.0
-    min_dim_factored: int = 128
-    weight_decay: float | Literal["learning_rate_squared"] | None = None
+    clipping_threshold: PositiveFloat | None = 1.0
+    min_dim_factored: PositiveInt = 128
+    weight_decay: NonNegativeFloat | Literal["learning_rate_squared"] | None = None
+
+    def __post_init__(self):
+        check_domains(self, "adafactor")
 
     def build(self, schedule: optax.Schedule) -> optax.GradientTransformation:
         """Returns the transformation of gradients into updates."""

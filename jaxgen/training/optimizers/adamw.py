@@ -8,6 +8,7 @@ from collections.abc import Callable
 import optax
 from flax import nnx
 
+from jaxgen.domains import NonNegativeFloat, PositiveFloat, ProperFraction, check_domains
 from jaxgen.models.parametrization import Multipliers
 from jaxgen.training.optimizers.matrices import decayed, elementwise, is_decayed
 
@@ -16,10 +17,13 @@ from jaxgen.training.optimizers.matrices import decayed, elementwise, is_decayed
 class AdamW:
     """Adam with decoupled weight decay, on matrices and embeddings only."""
 
-    beta1: float = 0.9
-    beta2: float = 0.95
-    epsilon: float = 1e-8
-    weight_decay: float = 0.1
+    beta1: ProperFraction = 0.9
+    beta2: ProperFraction = 0.95
+    epsilon: PositiveFloat = 1e-8
+    weight_decay: NonNegativeFloat = 0.1
+
+    def __post_init__(self):
+        check_domains(self, "adamw")
 
     def build(self, schedule: optax.Schedule) -> optax.GradientTransformation:
         """Returns the transformation of gradients into updates."""

@@ -6,6 +6,7 @@ import dataclasses
 
 import optax
 
+from jaxgen.domains import NonNegativeFloat, ProperFraction, check_domains
 from jaxgen.training.optimizers.matrices import decayed
 
 
@@ -13,9 +14,12 @@ from jaxgen.training.optimizers.matrices import decayed
 class Lion:
     """A tenth of AdamW's learning rate and ten times its weight decay suit it."""
 
-    beta1: float = 0.9
-    beta2: float = 0.99
-    weight_decay: float = 1.0
+    beta1: ProperFraction = 0.9
+    beta2: ProperFraction = 0.99
+    weight_decay: NonNegativeFloat = 1.0
+
+    def __post_init__(self):
+        check_domains(self, "lion")
 
     def build(self, schedule: optax.Schedule) -> optax.GradientTransformation:
         """Returns the transformation of gradients into updates."""

@@ -10,6 +10,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxgen.domains import (
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ProperFraction,
+    check_domains,
+)
 from jaxgen.sharding.rules import mesh_is_set
 from jaxgen.training.optimizers.matrices import Sides, by_name
 
@@ -34,13 +41,16 @@ class Muon:
       adam_epsilon: likewise.
     """
 
-    beta: float = 0.95
-    steps: int = 5
-    rms: float = 0.2
-    weight_decay: float = 0.1
-    adam_beta1: float = 0.9
-    adam_beta2: float = 0.95
-    adam_epsilon: float = 1e-8
+    beta: ProperFraction = 0.95
+    steps: PositiveInt = 5
+    rms: PositiveFloat = 0.2
+    weight_decay: NonNegativeFloat = 0.1
+    adam_beta1: ProperFraction = 0.9
+    adam_beta2: ProperFraction = 0.95
+    adam_epsilon: PositiveFloat = 1e-8
+
+    def __post_init__(self):
+        check_domains(self, "muon")
 
     def build(self, schedule: optax.Schedule) -> optax.GradientTransformation:
         """Returns the transformation of gradients into updates."""
