@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxgen.laws.errors import LawError
 from jaxgen.laws.fit import Fit, Prediction
-from jaxgen.laws.table import Table
+from jaxgen.laws.table import Table, check_varies
 
 LEAST_RUNS = 3
 """Runs beyond the law's parameters that an origin needs."""
@@ -104,6 +104,7 @@ def backtest(
     Raises:
       LawError: no origin leaves enough runs on both sides.
     """
+    check_varies("the loss", table.loss)
     if origins is None:
         origins = [float(flops) for flops in np.quantile(table.flops, [0.25, 0.5, 0.75])]
     found, why = [], "no run lies beyond any origin"

@@ -63,8 +63,9 @@ def chinchilla_frontier(fit: Fit, token_flops: TokenFlops | None = None) -> Fron
         largest_flops=float(flops.max()),
         warnings=fit.warnings,
     )
-    of_size = own["A"] * np.exp(-own["alpha"] * log_sizes)
-    of_tokens = own["B"] * frontier.tokens_coefficient ** -own["beta"]
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        of_size = own["A"] * np.exp(-own["alpha"] * log_sizes)
+        of_tokens = own["B"] * np.float64(frontier.tokens_coefficient) ** -own["beta"]
     best = BestLoss(own["E"], float(of_size + of_tokens), float(own["alpha"] * exponents))
     return dataclasses.replace(frontier, best_loss=best)
 
@@ -90,7 +91,7 @@ def _optimum_of(
 ) -> tuple[np.ndarray, np.ndarray]:
     alpha, beta, power = named["alpha"], named["beta"], token_flops.exponent
     # A draw whose loss grows with size or tokens has no best size: NaN, which intervals ignore.
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"):
         log_ratio = np.log(alpha * named["A"]) - np.log(power * beta * named["B"])
     log_g, share = log_ratio / (alpha + power * beta), beta / (alpha + power * beta)
     return log_g - share * np.log(token_flops.factor), share

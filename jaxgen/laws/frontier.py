@@ -105,12 +105,15 @@ class Frontier:
     @property
     def coefficient(self) -> float:
         """Returns G of N* = G C^a."""
-        return float(np.exp(self.log_size))
+        with np.errstate(over="ignore"):
+            return float(np.exp(self.log_size))
 
     @property
     def tokens_coefficient(self) -> float:
         """Returns the factor of D* = factor * C^b."""
-        return float(1 / self.token_flops.of(np.exp(self.log_size)))
+        cost = self.token_flops
+        with np.errstate(over="ignore"):
+            return float(np.exp(-cost.exponent * self.log_size) / cost.factor)
 
     @property
     def tokens_exponent(self) -> float:

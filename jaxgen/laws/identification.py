@@ -29,8 +29,9 @@ ILL_CONDITIONED = 1e3
 """Condition number of the slopes from which parameters count as hardly told apart."""
 UNCERTAIN = 0.5
 """Standard error of an exponent, against its value, from which it counts as undetermined."""
-UNCERTAIN_LOG = 1.5
-"""Standard error of a coefficient's logarithm from which it counts as undetermined."""
+UNCERTAIN_LOG = 10.0
+"""The same of a coefficient's logarithm; A is the size of a term at one parameter, which is far
+from any run, so that a factor of ten is usual."""
 TIED = 0.2
 """Standard deviation of ln D about a power of N below which tokens count as tied to size."""
 EXPLAINED = 0.5
@@ -138,7 +139,9 @@ def _undetermined(
     told = []
     without = [short_name(name) for name in law.parameters if name not in names]
     if without:
-        told.append(f"{' and '.join(without)} moves no fitted value; what it is means nothing.")
+        told.append(
+            f"{' and '.join(without)} moves no fitted value, so the points do not determine it."
+        )
     if not names:
         return told
     if values[-1] * ILL_CONDITIONED < values[0]:

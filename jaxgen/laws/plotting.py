@@ -104,7 +104,10 @@ def _frontier(fit: Fit) -> Frontier | None:
 
 def _one_axis(axes: Any, fit: Fit, name: str, level: float) -> None:
     x = fit.columns[name]
-    wide = np.geomspace(x.min(), x.max() * (REACH if name != "loss" else 1), CURVE_POINTS)
+    if name == "loss":
+        wide = np.linspace(max(x.min(), 1e-9), x.max(), CURVE_POINTS)
+    else:
+        wide = np.geomspace(x.min(), REACH * x.max(), CURVE_POINTS)
     law = fit.predict({name: wide}, level=level)
     axes.plot(x, fit.target, "o", markersize=3)
     axes.plot(wide, law.values, linewidth=1.2)

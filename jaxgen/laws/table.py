@@ -204,8 +204,10 @@ def check_positive(name: str, values: np.ndarray) -> None:
 
 
 def check_varies(name: str, values: np.ndarray) -> None:
-    """Raises a LawError if all values are one, up to rounding."""
-    if len(values) and np.ptp(values) <= SAME * np.max(np.abs(values)):
+    """Raises a LawError if all values are one, up to rounding, or if there are none."""
+    if not len(values):
+        raise LawError(f"{name} has no rows, so there is nothing to fit.")
+    if np.ptp(values) <= SAME * np.max(np.abs(values)):
         raise LawError(
             f"{name} is {float(values[0]):.6g} in all {len(values)} rows, so no law can be fitted "
             "to it; is it the right column?"

@@ -21,7 +21,7 @@ from jaxgen.laws.fitting import ROBUST, Fitting, fit_law
 from jaxgen.laws.huber_loss import LEAST_SQUARES
 from jaxgen.laws.law import Law, by_complex_step, logistic
 from jaxgen.laws.overtraining import predict_error
-from jaxgen.laws.table import Columns, Table
+from jaxgen.laws.table import Columns, Table, check_varies
 
 STEEPNESS = (3.0, 6.0, 12.0)
 """Starts of k times the range of the loss."""
@@ -113,6 +113,7 @@ def fit_task_accuracy(
         )
     if not (np.all(np.isfinite(loss)) and np.all(np.isfinite(accuracy))):
         raise LawError("loss and accuracy must be finite; drop the points that are not.")
+    check_varies("the accuracy", accuracy)
     labels = np.arange(len(loss)) if runs is None else np.asarray(runs)
     if labels.shape != loss.shape:
         raise LawError(f"runs has shape {labels.shape}; it must be one name for each point.")

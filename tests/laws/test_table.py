@@ -94,3 +94,14 @@ def test_settings_are_checked():
         HuberLoss(space="cubic")
     with pytest.raises(LawError, match="bootstraps=-1"):
         Fitting(bootstraps=-1)
+
+
+def test_tables_without_rows_fit_nothing():
+    empty = Table([], [], [], runs=np.array([], str))
+    for fit in (fit_chinchilla, fit_kaplan, laws.fit_isoflop, laws.fit_envelope):
+        with pytest.raises(LawError, match=r"the table 0 points|has no rows"):
+            fit(empty)
+    with pytest.raises(LawError, match="has no rows"):
+        laws.fit_task_accuracy([], [])
+    with pytest.raises(LawError, match="has no rows"):
+        laws.backtest(fit_chinchilla, empty)

@@ -18,6 +18,7 @@ from jaxgen.studies.analyses.approaches import compare_approaches
 from jaxgen.studies.analyses.runs import describe_run
 from jaxgen.studies.analysis import plain
 from jaxgen.studies.figures import write_figures
+from jaxgen.studies.plots import Sentence
 from jaxgen.studies.report import page_of
 from jaxgen.studies.study_runs import read_runs
 
@@ -109,6 +110,22 @@ def test_a_budget_has_its_runs_and_its_minimum(study, tmp_path):
     files = write_figures([section], tmp_path / "figures")
     assert_paints(page_of("T", "L", [section], {}), [section], tmp_path)
     assert [path.name for path in files] == ["allocation.pdf", "allocation.png"]
+
+
+def test_a_page_shows_how_runs_were_grouped_and_every_warning(study):
+    _, folder, found = study
+    second = next(one for one in found["approaches"] if one["approach"] == 2)
+    assert second["grouping"].startswith("5 budgets") and second["weights"] == "equal"
+    warned = second | {"warnings": ["The minima scatter."]}
+    tree = {
+        "runs": [describe_run(run) for run in read_runs(folder)],
+        "allocations": [found | {"approaches": [warned]}],
+    }
+    section = ALLOCATION.section(tree)
+    assert section is not None
+    told = [one for one in section.blocks if isinstance(one, Sentence)]
+    assert [one.text for one in told if one.tone == "bad"] == ["Approach 2: The minima scatter."]
+    assert "All budgets weigh the same." in told[0].text and "5 budgets" in told[0].text
 
 
 def test_a_budget_without_a_minimum_says_why(tmp_path):
