@@ -70,8 +70,9 @@ def test_the_loss_curve_is_the_same_on_every_mesh(kind, mesh):
 def test_router_biases_even_the_load_without_a_loss():
     """2408.15664: with weights at rest the biases alone bring a skewed router to an even load."""
     moe = MoEConfig(
-        8, 1, 32, scores="sigmoid", bias_balancing=True, balance_rate=0.005, load_balance_weight=0
-    )
+        8, 1, mlp_dim=32, scores="sigmoid", bias_balancing=True, balance_rate=0.005,
+        load_balance_weight=0,
+    )  # fmt: skip
     still = WarmupCosine(peak=1e-9, warmup=0)
     mesh = make_mesh(MESHES["mixed"])
     rows, _, last = train(tiny_dense(moe=moe), mesh, 40, batch_seed=0, schedule=still)
