@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jaxgen
+from jaxgen.arguments import GIN_HELP, ArgumentParser
 from jaxgen.domains import (
     InnerFraction,
     NonNegativeFloat,
@@ -25,13 +26,6 @@ from jaxgen.errors import ConfigError, JaxgenError, JaxgenWarning
 
 COUNT, WHOLE, AMOUNT = number(PositiveInt), number(NonNegativeInt), number(PositiveFloat)
 SEED = number(Seed)
-GIN_HELP = """\
-configuration flags of train, diagnose, evaluate, import, config, prepare, tasks and data:
-  --gin_file=FILE        a gin file; repeatable, later files override earlier ones
-  --gin.NAME=VALUE       a binding, such as --gin.train.steps=200 or --gin.TEXT=my/folder
-  --import=FILE.py       a file with parts of your own, or a module; repeatable, for any command
-"""
-
 CONFIGURED = ("train", "diagnose", "evaluate", "interchange", "config", "prepare", "tasks", "data")
 """The modules of commands that read a configuration."""
 
@@ -48,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 1
         except BrokenPipeError:
             return 1
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+            return 130
 
 
 def _show_warning(usual: Callable[..., None], message: Warning, *details: Any) -> None:
@@ -73,17 +70,18 @@ def _run(arguments: list[str]) -> int:
         return getattr(importlib.import_module(f"jaxgen.commands.{module}"), function)(parsed)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
         prog="jaxgen",
         description="Trains, evaluates and studies generative transformers.",
         epilog=GIN_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"jaxgen {jaxgen.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    train = commands.add_parser("train", help="train a run, or continue it where it stopped")
+    train = commands.add_parser(
+        "train", help="train a run, or continue it where it stopped", epilog=GIN_HELP
+    )
     train.add_argument("--run_dir", required=True, help="directory of the run")
     train.set_defaults(function=("train", "train"))
 
@@ -141,7 +139,9 @@ def _parser() -> argparse.ArgumentParser:
     batch.add_argument("--loss", type=AMOUNT, help="default: the lowest that all batch sizes reach")
     batch.set_defaults(function=("diagnose", "critical_batch"))
 
-    evaluate = commands.add_parser("evaluate", help="evaluate a checkpoint of a run")
+    evaluate = commands.add_parser(
+        "evaluate", help="evaluate a checkpoint of a run", epilog=GIN_HELP
+    )
     _add_checkpoint_arguments(evaluate)
     evaluate.add_argument(
         "--num_examples", type=COUNT, help="instances per task; default: the run's"
@@ -174,7 +174,9 @@ def _parser() -> argparse.ArgumentParser:
     generate.set_defaults(function=("generate", "generate"))
 
     imported = commands.add_parser(
-        "import", help="make a run from a Hugging Face checkpoint, to evaluate, sample or fine-tune"
+        "import",
+        help="make a run from a Hugging Face checkpoint, to evaluate, sample or fine-tune",
+        epilog=GIN_HELP,
     )
     imported.add_argument(
         "--from", required=True, dest="source", metavar="DIR", help="folder of the checkpoint"
@@ -272,7 +274,9 @@ def _parser() -> argparse.ArgumentParser:
     shown.add_argument("name", metavar="MODEL", help="such as palm/540b")
     shown.set_defaults(function=("models", "show"))
 
-    tasks = commands.add_parser("tasks", help="list tasks, and show what a model reads")
+    tasks = commands.add_parser(
+        "tasks", help="list tasks, and show what a model reads", epilog=GIN_HELP
+    )
     tasks.set_defaults(function=("tasks", "listing"))
     of_tasks = tasks.add_subparsers(metavar="show")
     seen = of_tasks.add_parser("show", help="print records, tokens, targets and loss weights")
@@ -286,7 +290,9 @@ def _parser() -> argparse.ArgumentParser:
     seen.add_argument("--encoder", action="store_true", help="as an encoder-decoder reads it")
     seen.set_defaults(function=("tasks", "show_task"))
 
-    prepare = commands.add_parser("prepare", help="turn raw corpora into tokenised shards")
+    prepare = commands.add_parser(
+        "prepare", help="turn raw corpora into tokenised shards", epilog=GIN_HELP
+    )
     prepare.add_argument("--output", help="folder to create, or of a preparation to continue")
     prepare.add_argument("--engine", choices=("local", "ray"), default="local")
     prepare.add_argument("--workers", type=COUNT, help="number of processes; default: one per core")
@@ -309,7 +315,7 @@ def _parser() -> argparse.ArgumentParser:
     page.set_defaults(function=("data", "report"))
 
     config = commands.add_parser("config", help="inspect configurations").add_subparsers(
-        required=True, metavar="show|diff|check"
+        required=True, metavar="show|diff|fields|check"
     )
     show = config.add_parser("show", help="print the complete configuration")
     show.add_argument("path", nargs="?", help="a gin file or run directory")
@@ -318,6 +324,9 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("first", help="a gin file or run directory")
     diff.add_argument("second", help="a gin file or run directory")
     diff.set_defaults(function=("config", "diff"))
+    fields = config.add_parser("fields", help="list what can be bound, with types and defaults")
+    fields.add_argument("name", nargs="?", metavar="NAME", help="such as model or train")
+    fields.set_defaults(function=("config", "fields"))
     check = config.add_parser("check", help="check gin files, one by one")
     check.add_argument("files", nargs="+")
     check.set_defaults(function=("config", "check"))

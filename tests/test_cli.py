@@ -150,3 +150,30 @@ def test_a_suite_is_scored_beside_the_runs_own_rows(tmp_path, capsys, monkeypatc
     assert (tmp_path / "run" / "evals" / "00000001.jsonl").read_bytes() == rows
     found = (tmp_path / "run" / "evals" / "00000001.suite.jsonl").read_text()
     assert found.count('"dyck"') == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["train", "--train.steps=20", "--run_dir=x"], "`--gin.train.steps=20`?"),
+        (["train", "--run-dir=x"], "`--run_dir=x`?"),
+        (["evaluate", "--run_dir=x", "--stp=3"], "`--step=3`?"),
+        (["evalute"], "`evaluate`?"),
+        (["config", "shwo"], "`show`?"),
+    ],
+)
+def test_a_mistyped_flag_or_command_is_answered_with_the_nearest(words, meant, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.strip().endswith(f"did you mean {meant}")
+
+
+def test_what_can_be_bound_is_listed(capsys):
+    assert main(["config", "fields", "sampling"]) == 0
+    printed = capsys.readouterr().out
+    assert "sampling.top_k: int | None  = None\n    only the k largest logits stay" in printed
+    assert main(["config", "fields"]) == 0
+    assert {"model", "train", "text_files"} <= set(capsys.readouterr().out.split())
+    assert main(["config", "fields", "modle"]) == 1
+    assert "did you mean `model`" in capsys.readouterr().err

@@ -1,14 +1,27 @@
-"""`jaxgen config show|diff|check`: inspects configurations before any compute is spent."""
+"""`jaxgen config show|diff|fields|check`: inspects configurations before any compute is spent."""
 
 from __future__ import annotations
 
 import argparse
+import inspect
+import re
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxgen.configuration import check_files, difference, load_recorded, load_run, to_gin
+from jaxgen.configuration import (
+    check_files,
+    difference,
+    load_recorded,
+    load_run,
+    registered,
+    to_gin,
+)
+from jaxgen.configuration.conforming import describe
+from jaxgen.configuration.suggesting import did_you_mean, nearest
+from jaxgen.configuration.table import parameters
 from jaxgen.errors import ConfigError
 
 _OPERATIVE_CONFIG = "config.gin"
@@ -47,6 +60,48 @@ def diff(arguments: argparse.Namespace) -> int:
     for line in lines:
         print(line)
     return 1 if lines else 0
+
+
+def fields(arguments: argparse.Namespace) -> int:
+    """Prints the names that a configuration may use, or the parameters of one.
+
+    Args:
+      arguments: `name`, of something in gin, or None.
+    """
+    table = registered()
+    if arguments.name is None:
+        width = max(map(len, table))
+        for name in sorted(table):
+            summary = (inspect.getdoc(table[name]) or "").split("\n\n")[0]
+            print(f"{name:<{width}}  {' '.join(summary.split())}")
+        return 0
+    if arguments.name not in table:
+        raise ConfigError(
+            f"there is nothing named {arguments.name!r}"
+            f"{did_you_mean(nearest(arguments.name, table)) or '.'} See `jaxgen config fields`."
+        )
+    factory = table[arguments.name]
+    print(f"{' '.join((inspect.getdoc(factory) or '').split(chr(10) * 2)[0].split())}\n")
+    defaults = inspect.signature(factory).parameters
+    for name, parameter in parameters(factory).items():
+        default = "required" if parameter.required else f"= {defaults[name].default!r:.60}"
+        print(f"{arguments.name}.{name}: {describe(parameter.hint)}  {default}")
+        meaning = _meaning(factory, name)
+        if meaning:
+            print(textwrap.fill(meaning, 96, initial_indent="    ", subsequent_indent="    "))
+    return 0
+
+
+def _meaning(factory: Any, name: str) -> str:
+    """Returns what the docstrings of a class and its bases say of an attribute."""
+    for part in getattr(factory, "__mro__", (factory,)):
+        found = re.search(
+            rf"(?ms)^ *(?:Attributes|Args):.*?^ +{name}: (.*?)(?=^ +\w+: |\n *\n|\Z)",
+            part.__doc__ or "",
+        )
+        if found:
+            return " ".join(found[1].split())
+    return ""
 
 
 def check(arguments: argparse.Namespace) -> int:

@@ -240,6 +240,8 @@ class _Builder:
             return f"; write @{value}()"
         if isinstance(value, str):
             return did_you_mean(nearest(value, re.findall(r"'([^']*)'", describe(hint))))
+        if "str" in describe(hint).split(" | ") and isinstance(value, bool | int | float):
+            return f"; for text write it in quotes, '{value}', and in a shell \"'{value}'\""
         remedy = ""
         for protocol in protocols_in(hint):
             if is_object(value):

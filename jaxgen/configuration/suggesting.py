@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
 def nearest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
-    """Returns at most `count` names like `word`, best first; case does not matter."""
+    """Returns at most `count` names like `word`, or that have it as a part, best first.
+
+    Case does not matter.
+    """
     by_folded: dict[str, str] = {}
     for name in known:
         by_folded.setdefault(name.casefold(), name)
-    matches = difflib.get_close_matches(word.casefold(), by_folded, n=count, cutoff=0.6)
-    return [by_folded[match] for match in matches]
+    folded = word.casefold()
+    matches = difflib.get_close_matches(folded, by_folded, n=count, cutoff=0.6)
+    whole = re.compile(rf"(?:^|[_./]){re.escape(folded)}(?:$|[_./])")
+    matches += [name for name in by_folded if whole.search(name) and name not in matches]
+    return [by_folded[match] for match in matches[:count]]
 
 
 def did_you_mean(names: Iterable[str]) -> str:
