@@ -53,7 +53,8 @@ class ArgumentParser(argparse.ArgumentParser):
         if re.match(r"--[a-z_]+(\.[a-z_]+)+$", name):
             return [f"--gin.{name[2:]}{equals}{value}"]
         known = {*self._flags(), "--gin_file", "--import"}
-        return [near + equals + value for near in nearest(name.replace("-", "_"), known, 1)]
+        written = "--" + name[2:].replace("-", "_")
+        return [near + equals + value for near in nearest(written, known, 1)]
 
     def _flags(self) -> set[str]:
         """Returns the flags of this command, and of those below it that were given."""
