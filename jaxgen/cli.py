@@ -85,6 +85,17 @@ def _parser() -> ArgumentParser:
     train.add_argument("--run_dir", required=True, help="directory of the run")
     train.set_defaults(function=("train", "train"))
 
+    runs = commands.add_parser("runs", help="list runs: state, step, losses, speed, when")
+    runs.add_argument("folder", nargs="?", default="runs", help="default: runs")
+    runs.set_defaults(function=("runs", "listing"))
+
+    watch = commands.add_parser("watch", help="show the curves of a run on a page as it trains")
+    watch.add_argument("run_dir", metavar="RUN_DIR")
+    watch.add_argument("--output", help="default: watch.html in the run's directory")
+    watch.add_argument("--every", type=COUNT, default=10, help="seconds between two drawings")
+    watch.add_argument("--once", action="store_true", help="draw it once, and stop")
+    watch.set_defaults(function=("runs", "watch"))
+
     sweep = commands.add_parser("sweep", help="list or run the sweep that a Python file declares")
     sweep.add_argument("file", help="file that defines SWEEP, such as experiments/quickstart.py")
     sweep.add_argument("--run_dir", help="folder of the sweep; default: runs/NAME@VERSION")

@@ -177,3 +177,21 @@ def test_what_can_be_bound_is_listed(capsys):
     assert {"model", "train", "text_files"} <= set(capsys.readouterr().out.split())
     assert main(["config", "fields", "modle"]) == 1
     assert "did you mean `model`" in capsys.readouterr().err
+
+
+def test_runs_are_listed_and_drawn(text, tmp_path, capsys):
+    train = ["train", *SMALL, f"--gin.TEXT={text}", "--gin.execution.log_every=1"]
+    assert main([*train, f"--run_dir={tmp_path / 'runs' / 'mine'}"]) == 0
+    assert main([*train, f"--run_dir={tmp_path / 'runs' / 'bad'}", "--gin.mesh.data=3"]) == 1
+    capsys.readouterr()
+    assert main(["runs", str(tmp_path / "runs")]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "finished" in lines["mine"] and "3/3" in lines["mine"]
+    assert "not begun" in lines["bad"]
+    assert main(["runs", str(tmp_path / "nothing")]) == 0
+    assert "no run in" in capsys.readouterr().out
+    # A finished run is drawn once, and the command ends.
+    assert main(["watch", str(tmp_path / "runs" / "mine")]) == 0
+    page = (tmp_path / "runs" / "mine" / "watch.html").read_text()
+    assert "gradient norm" in page and "heldout_loss/text" in page and "http-equiv" not in page
+    assert main(["watch", str(tmp_path)]) == 1

@@ -80,6 +80,10 @@ class ByteCodec:
         starts = np.cumsum((ids & 0xC0) != 0x80) - 1  # Other bytes go on with a character.
         return ids, np.stack([starts, starts + 1], axis=1).astype(np.int32)
 
+    def num_bytes(self, ids: np.ndarray) -> int:
+        """Returns how many of the ids are bytes."""
+        return int(np.sum(np.asarray(ids) < 256))
+
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Encodes each text."""
         return [self.encode(text) for text in texts]

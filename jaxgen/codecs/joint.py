@@ -2,7 +2,7 @@
 
 A tokenizer may write " Paris" as another token at the beginning of a text than after "Answer:", and
 may join the last characters of a prompt with the first of an answer. A codec for which that is so
-has `encode_pieces`, and may have `stop_ids` and `adds_begin`, beside what `Codec` asks of it.
+has `encode_pieces`, and may have `stop_ids`, `adds_begin` and `num_bytes`, beside what `Codec` asks of it.
 """
 
 from __future__ import annotations
@@ -51,6 +51,15 @@ def piece_of(offsets: np.ndarray, texts: Sequence[str]) -> np.ndarray:
     ends = np.cumsum([len(text) for text in texts])
     last = np.maximum(np.maximum.accumulate(offsets[:, 1]), 1)
     return np.minimum(np.searchsorted(ends, last), len(texts) - 1)
+
+
+def num_bytes(codec: Codec, ids: np.ndarray) -> int:
+    """Returns the bytes of the text of some tokens, which may begin or end within a character."""
+    own = getattr(codec, "num_bytes", None)
+    if own is not None:
+        return own(ids)
+    # What is no whole character decodes to a mark of three bytes, mostly for one.
+    return len(codec.decode(ids).replace("\ufffd", "?").encode())
 
 
 def encode_continued(codec: Codec, prompt: str, completion: str) -> tuple[np.ndarray, np.ndarray]:

@@ -54,5 +54,6 @@ def evaluate(arguments: argparse.Namespace) -> int:
     print(f"{restored.config.name} at step {restored.step}:")
     for line in score_lines(summary):
         print(line)
-    print(f"rows: {path}")
+    if path.stat().st_size:
+        print(f"rows: {path}")
     return 0

@@ -13,8 +13,14 @@ def score_lines(summary: dict[str, Any]) -> list[str]:
     lines, width = [], max((len(task) for task in summary), default=0)
     for task, scores in summary.items():
         parts = [f"  {task:<{width}}"]
-        if "loss" in scores:
-            parts.append(f"held-out loss {scores['loss']:.4f}")
+        if scores.get("loss") is not None:
+            low, high = scores.get("loss_interval", (None, None))
+            between = f" [{low:.4f}, {high:.4f}]" if low is not None else ""
+            parts.append(f"held-out loss {scores['loss']:.4f}{between} nats/token")
+            if "bits_per_byte" in scores:
+                parts.append(f"{scores['bits_per_byte']:.4f} bits/byte")
+            if "perplexity" in scores:
+                parts.append(f"perplexity {scores['perplexity']:.4g}")
         if "exact_match" in scores:
             low, high = scores.get("exact_match_interval", (None, None))
             between = f" [{low:.3f}, {high:.3f}]" if low is not None else ""

@@ -40,5 +40,7 @@ def train(arguments: argparse.Namespace) -> int:
     finished = run(config, arguments.run_dir, execution)
     for line in summary_lines(finished.record):
         print(line)
-    print(f"run directory: {finished.directory.path}")
+    print(
+        f"run directory: {finished.directory.path}  (curves: jaxgen watch, or tensorboard --logdir)"
+    )
     return 0

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
-from jaxgen.data.base import Data, DataConfig
-from jaxgen.data.mixtures import Mixture
+from jaxgen.data.base import DataConfig
 from jaxgen.data.packing import RowShape, check_longest
 from jaxgen.data.segments import example_segment, sizes_of
 from jaxgen.data.tasks import tasks_of
@@ -21,13 +18,13 @@ from jaxgen.evaluation.answers import Answers
 from jaxgen.evaluation.base import EvaluationContext
 from jaxgen.evaluation.config import EvaluationConfig, EvaluationTask
 from jaxgen.evaluation.contamination import contaminated
+from jaxgen.evaluation.heldout import HeldoutLosses
 from jaxgen.evaluation.likelihood import Scorer
 from jaxgen.evaluation.summary import summarise
 from jaxgen.files import write_atomically
-from jaxgen.objectives.base import Objective, Sum
-from jaxgen.sharding.layout import Layout
+from jaxgen.objectives.base import Objective
 from jaxgen.sharding.rules import Rules
-from jaxgen.training.loading import check_batch_fits, put_batch
+from jaxgen.training.loading import check_batch_fits
 
 
 def evaluate(
@@ -38,6 +35,7 @@ def evaluate(
     length: int,
     path: Path,
     source_length: int | None = None,
+    heldout: HeldoutLosses | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Scores a model on the held-out split, and writes one row for each instance to a file.
 
@@ -51,15 +49,15 @@ def evaluate(
       length: of the rows.
       path: the JSON-lines file to write, whole or not at all.
       source_length: of the encoder's rows, where there is one.
+      heldout: of the same settings, if it is there already.
 
     Returns:
-      By task: "loss", the held-out loss in nats/token, if it is of the mixture; and if it has
-      answers, the summary of its rows by `summarise`.
+      By task: its scores by `HeldoutLosses`, if it is of the mixture; and if it has answers, the
+      summary of its rows by `summarise`.
     """
-    summary: dict[str, dict[str, Any]] = {
-        name: {"loss": loss}
-        for name, loss in heldout_losses(model, objective, mixture, settings, length, source_length)
-    }
+    if heldout is None:
+        heldout = HeldoutLosses(objective, mixture, settings, length, source_length)
+    summary: dict[str, dict[str, Any]] = heldout(model)
     rows = []
     tasks = [
         (one, one.task.instances(one.num_examples or settings.num_examples, settings.seed))
@@ -93,32 +91,24 @@ def evaluate(
     return summary
 
 
-def check_heldout(
-    mixture: DataConfig,
-    settings: EvaluationConfig,
-    length: int,
-    source_length: int | None,
-    config: Any,
-    rules: Rules,
-) -> None:
+def check_heldout(heldout: HeldoutLosses, config: Any, rules: Rules) -> None:
     """Checks, without a model, that there is all that `evaluate` will need; call under a mesh.
 
     Args:
-      mixture: as in `evaluate`.
-      settings: likewise.
-      length: likewise.
-      source_length: likewise.
+      heldout: of the same settings.
       config: the model's, for how much it reads.
       rules: of the mesh, which must divide the batches.
 
     Raises:
       JaxgenError: whatever would stop the evaluation, before anything is trained for it.
     """
+    settings, mixture, length = heldout.settings, heldout.mixture, heldout.length
+    source_length = heldout.source_length
     check_batch_fits(
         "evaluation.batch_size", settings.batch_size, length, jax.sharding.get_mesh(), rules
     )
-    for part in _parts(mixture):
-        _open_heldout(part, settings, length, source_length).batch(0)
+    for data in heldout.opened.values():
+        data.batch(0)
     longest = settings.length or max(getattr(config, "max_length", None) or 0, length)
     for one in scored_tasks(mixture, settings):
         records = one.task.instances(one.num_examples or settings.num_examples, settings.seed)
@@ -127,26 +117,6 @@ def check_heldout(
         if isinstance(one.scoring, Answers):
             shape = RowShape(longest, source_length)
             check_longest(one.task.name, sizes_of(segments), shape)
-
-
-def _parts(mixture: DataConfig) -> list[DataConfig]:
-    """Returns the tasks that held-out losses are of, each as a mixture; or data of another kind."""
-    parts: list[DataConfig] = [
-        Mixture(task.name, (dataclasses.replace(task, epochs=None),)) for task in tasks_of(mixture)
-    ]
-    return parts or [mixture]
-
-
-def _open_heldout(
-    part: DataConfig, settings: EvaluationConfig, length: int, source_length: int | None
-) -> Data:
-    return part.open(
-        batch_size=settings.batch_size,
-        length=length,
-        seed=settings.seed,
-        split="heldout",
-        source_length=source_length,
-    )
 
 
 def _is_metric(name: str, value: Any) -> bool:
@@ -172,37 +142,3 @@ def scored_tasks(mixture: DataConfig, settings: EvaluationConfig) -> list[Evalua
         for one in settings.suite
     )
     return [*own, *suite]
-
-
-def heldout_losses(
-    model: Any,
-    objective: Objective,
-    mixture: DataConfig,
-    settings: EvaluationConfig,
-    length: int,
-    source_length: int | None = None,
-) -> Sequence[tuple[str, float | None]]:
-    """Returns (task, mean loss of its held-out tokens) of every task; None if a task had no row.
-
-    Every task of a mixture is read by itself, so that a task of small weight is scored on as many
-    tokens; data of another kind is read as a whole.
-    """
-    losses = []
-
-    @jax.jit
-    def loss_sum(model: Any, batch: Any) -> Sum:
-        loss = objective(model, batch, None)
-        return loss.metrics.get("loss", Sum(loss.total, loss.weight))
-
-    mesh = jax.sharding.get_mesh()
-    rules = getattr(model, "layout", Layout()).rules
-    check_batch_fits("evaluation.batch_size", settings.batch_size, length, mesh, rules)
-    for part in _parts(mixture):
-        data = _open_heldout(part, settings, length, source_length)
-        total = np.zeros(2)
-        for step in range(settings.num_batches):
-            batch = put_batch(data.batch(step), mesh, rules)
-            one = loss_sum(model, batch)
-            total += [np.sum(one.total), np.sum(one.weight)]
-        losses.append((part.name, float(total[0] / total[1]) if total[1] else None))
-    return losses

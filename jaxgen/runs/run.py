@@ -19,6 +19,7 @@ from jaxgen.configuration import (
 from jaxgen.errors import CheckpointError, ConfigError
 from jaxgen.data.tasks import tasks_of
 from jaxgen.evaluation.evaluate import check_heldout, evaluate
+from jaxgen.evaluation.heldout import HeldoutLosses
 from jaxgen.runs.data_record import check_data
 from jaxgen.runs.warm_start import open_parent
 from jaxgen.runs.history import append_start
@@ -106,11 +107,11 @@ def run(
         tasks, accepts = tasks_of(config.mixture), execution.accept_changed_data
         changes = check_data(directory.data_file, tasks, not has_begun, accepts)
         train = config.train
+        heldout = HeldoutLosses(
+            config.objective, config.mixture, config.evaluation, train.length, train.source_length
+        )
         with jax.set_mesh(mesh):
-            check_heldout(
-                config.mixture, config.evaluation, train.length, train.source_length, config.model,
-                execution.rules,
-            )  # fmt: skip
+            check_heldout(heldout, config.model, execution.rules)
         data = open_data(config.mixture, config.train, program.total_steps)
         num_rows = config.train.batch_sizes.rows_before(program.total_steps)
         record |= data.seen(num_rows)
@@ -121,16 +122,28 @@ def run(
         if show_progress:
             trackers.append(progress(config.name, program.total_steps))
 
+        def scored(state: TrainState) -> Any:
+            return state.averaged_model if config.evaluation.ema else state.model
+
         def score(step: int, state: TrainState) -> dict[str, Any]:
             return evaluate(
-                state.averaged_model if config.evaluation.ema else state.model,
+                scored(state),
                 config.objective,
                 config.mixture,
                 config.evaluation,
                 config.train.length,
                 directory.evaluations / f"{step:08}.jsonl",
                 config.train.source_length,
+                heldout,
             )
+
+        def measure(state: TrainState) -> dict[str, float]:
+            return {
+                f"heldout_{name}/{task}": found[name]
+                for task, found in heldout(scored(state)).items()
+                for name in ("loss", "bits_per_byte")
+                if found.get(name) is not None
+            }
 
         at_checkpoint = score if config.evaluation.at_checkpoints else None
         try:
@@ -139,7 +152,7 @@ def run(
                 step = checkpoints.latest_step() or 0
                 append_start(directory.history_file, program, step, start, changes)
                 begin = Program.fresh_state if parent is None else parent.initial_state
-                state = fit(program, data, checkpoints, trackers, at_checkpoint, begin)
+                state = fit(program, data, checkpoints, trackers, at_checkpoint, begin, measure)
                 summary = score(program.total_steps, state)
         finally:
             for tracker in trackers:

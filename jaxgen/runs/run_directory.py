@@ -88,6 +88,17 @@ class RunDirectory:
                     time.sleep(0.2)
             yield
 
+    def is_locked(self) -> bool:
+        """Returns whether a process is at work in it now."""
+        try:
+            with open(self.path / ".lock") as handle:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return False
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+
     def has_begun(self) -> bool:
         """Returns whether anything of a training is kept: a row, or a checkpoint."""
         has_rows = self.metrics_file.exists() and self.metrics_file.stat().st_size > 0

@@ -36,6 +36,8 @@ class ExecutionConfig:
       log_every: between rows of metrics.jsonl, each the mean over that time: steps, or a duration
         such as "1%" of the run.
       checkpoint_every: between checkpoints, likewise; `evaluation.at_checkpoints` scores each.
+      heldout_every: between held-out losses of every task, in rows and on the progress line,
+        likewise, as of the next row; None: only at the end.
       keep_checkpoints: how many of the newest are kept.
       trackers: receive the rows too, beside metrics.jsonl.
       accept_changed_data: whether a run may go on with files that have changed since it was
@@ -51,6 +53,7 @@ class ExecutionConfig:
     data_workers: NonNegativeInt = 0
     log_every: PositiveDuration = 10
     checkpoint_every: PositiveDuration = 100
+    heldout_every: PositiveDuration | None = None
     keep_checkpoints: PositiveInt = 2
     trackers: tuple[TrackerConfig, ...] = (TensorBoard(),)
     accept_changed_data: bool = False

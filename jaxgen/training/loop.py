@@ -44,6 +44,7 @@ def fit(
     trackers: Sequence[Tracker],
     at_checkpoint: Callable[[int, TrainState], object] | None = None,
     begin: Callable[[Program], TrainState] = Program.fresh_state,
+    measure: Callable[[TrainState], dict[str, float]] | None = None,
 ) -> TrainState:
     """Trains to the end, from the newest checkpoint if there is one.
 
@@ -56,6 +57,8 @@ def fit(
       trackers: receive a row each `program.log_every` steps.
       at_checkpoint: called with each checkpoint's step and state, while it is written.
       begin: makes the state before the first step, where there is no checkpoint.
+      measure: returns columns of the first row of each `program.heldout_every` steps, such as
+        held-out losses.
 
     Returns:
       The final state.
@@ -80,7 +83,8 @@ def fit(
             recorder.add(step, metrics)
             last = step == total
             if step % program.log_every == 0 or last:
-                recorder.write_row(step)
+                further = functools.partial(_measured, program, step, measure, state)
+                recorder.write_row(step, further)
             if step % program.checkpoint_every == 0 or last or stop.received:
                 recorder.settle()
                 record = {"step": step, "window": recorder.window.to_record()}
@@ -95,6 +99,19 @@ def fit(
                 )
     checkpoints.wait()
     return state
+
+
+def _measured(
+    program: Program,
+    step: int,
+    measure: Callable[[TrainState], dict[str, float]] | None,
+    state: TrainState,
+) -> dict[str, float]:
+    """Returns the further columns of a row: none but in the first of each `heldout_every` steps."""
+    every = program.heldout_every
+    if measure is None or not every or step // every == (step - program.log_every) // every:
+        return {}
+    return measure(state)
 
 
 def _newest(

@@ -31,6 +31,7 @@ class Program:
       microbatch_size: rows that are worked through at once, on all devices together.
       log_every: steps between rows of metrics.jsonl.
       checkpoint_every: steps between checkpoints.
+      heldout_every: steps between held-out losses; 0: only at the end.
     """
 
     model: ModelConfig
@@ -42,6 +43,7 @@ class Program:
     microbatch_size: int
     log_every: int
     checkpoint_every: int
+    heldout_every: int
     schedule: Callable[[int], Any]
     optimizer: Any
 
@@ -156,6 +158,7 @@ def build_program(
         microbatch_size=microbatch_size,
         log_every=steps(execution.log_every),
         checkpoint_every=steps(execution.checkpoint_every),
+        heldout_every=0 if execution.heldout_every is None else steps(execution.heldout_every),
         schedule=schedule,
         optimizer=optimizer,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -49,13 +49,18 @@ class Recorder:
         """Reads what is still pending; raises NotFiniteError as `add` does."""
         self._read()
 
-    def write_row(self, step: int) -> None:
-        """Hands a row of the steps since the last one to the trackers."""
+    def write_row(self, step: int, measure: Callable[[], dict[str, float]]) -> None:
+        """Hands a row of the steps since the last one to the trackers.
+
+        `measure` returns further columns; the time that it takes counts as no step's.
+        """
         self._read()
         row: dict[str, Any] = {"step": step, "tokens": self._program.train.tokens_before(step)}
         row |= self.window.row()
         row["learning_rate"] = float(self._program.schedule(step - 1))
         row |= self._speed(step)
+        row |= measure()
+        self._clock = time.monotonic()
         self.window = WindowSums()
         for tracker in self._trackers:
             tracker.log(row)

@@ -162,6 +162,9 @@ def describe(row: dict[str, Any], total_steps: int) -> str:
     parts = [f"{100 * row['step'] / total_steps:3.0f} %", f"step {row['step']}/{total_steps}"]
     if row.get("loss") is not None:
         parts.append(f"loss {row['loss']:.4f}")
+    heldout = [value for name, value in row.items() if name.startswith("heldout_loss/")]
+    if heldout:
+        parts.append(f"held-out {sum(heldout) / len(heldout):.4f}")
     if row.get("tokens_per_second"):
         parts.append(f"{si(row['tokens_per_second'])} tokens/s")
         parts.append(f"{si(row['model_flops_per_second'])}FLOP/s")
