@@ -86,7 +86,7 @@ def check_domains(config: Any, name: str) -> None:
     for field, (domain, is_optional) in domains_of(type(config)).items():
         value = getattr(config, field)
         for one in _leaves(value):
-            if not domain.admits(one):
+            if not (one is None and is_optional) and not domain.admits(one):
                 subject = "" if one is value else f": {one!r}"
                 otherwise = ", or None" if is_optional else ""
                 rule = domain.rule(one)

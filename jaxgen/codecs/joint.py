@@ -2,7 +2,8 @@
 
 A tokenizer may write " Paris" as another token at the beginning of a text than after "Answer:", and
 may join the last characters of a prompt with the first of an answer. A codec for which that is so
-has `encode_pieces`, and may have `stop_ids`, `adds_begin` and `num_bytes`, beside what `Codec` asks of it.
+has `encode_pieces`, and may have `stop_ids`, `adds_begin` and `num_bytes`, beside what `Codec` asks
+of it.
 """
 
 from __future__ import annotations
