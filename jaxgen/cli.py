@@ -225,7 +225,7 @@ def _parser() -> ArgumentParser:
         "--law",
         choices=(
             "chinchilla", "isoflop", "envelope", "kaplan", "broken", "overtraining",
-            "data_constrained", "granularity", "sparsity", "width_depth",
+            "data_constrained", "overfitting", "granularity", "sparsity", "width_depth",
         ),
         default="chinchilla",
     )  # fmt: skip

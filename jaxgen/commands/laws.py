@@ -29,6 +29,7 @@ from jaxgen.laws import (
     fit_envelope,
     fit_isoflop,
     fit_kaplan,
+    fit_overfitting,
     fit_overtraining,
     fit_table,
 )
@@ -42,6 +43,7 @@ OPTIONS = {
     "broken": ("of", "target", "breaks"),
     "overtraining": (),
     "data_constrained": (),
+    "overfitting": (),
     "granularity": (),
     "sparsity": (),
     "width_depth": (),
@@ -132,6 +134,7 @@ def _fit(table: Table, arguments: argparse.Namespace, options: dict[str, Any]) -
         "broken": fit_broken,
         "overtraining": fit_overtraining,
         "data_constrained": fit_data_constrained,
+        "overfitting": fit_overfitting,
         "granularity": lambda table, fitting: fit_table(GRANULARITY, table, fitting),
         "sparsity": lambda table, fitting: fit_table(SPARSITY, table, fitting),
         "width_depth": lambda table, fitting: fit_table(WIDTH_DEPTH, table, fitting),

@@ -36,6 +36,7 @@ from jaxgen.laws.huber_loss import (
 from jaxgen.laws.isoflop import IsoFlop, fit_isoflop
 from jaxgen.laws.kaplan import fit_kaplan
 from jaxgen.laws.law import Law, by_complex_step, restrict
+from jaxgen.laws.overfitting import OVERFITTING, fit_overfitting
 from jaxgen.laws.overtraining import fit_downstream_error, fit_overtraining, predict_error
 from jaxgen.laws.power_terms import GRANULARITY, SPARSITY, WIDTH_DEPTH, Term, power_terms
 from jaxgen.laws.resampling import interval
@@ -54,6 +55,7 @@ __all__ = [
     "LOG1P_LEAST_SQUARES",
     "LOG_LEAST_SQUARES",
     "MUENNIGHOFF",
+    "OVERFITTING",
     "ROBUST",
     "SPARSITY",
     "WIDTH_DEPTH",
@@ -82,6 +84,7 @@ __all__ = [
     "fit_isoflop",
     "fit_kaplan",
     "fit_law",
+    "fit_overfitting",
     "fit_overtraining",
     "fit_table",
     "fit_task_accuracy",

@@ -3,7 +3,8 @@
 Chinchilla's law L = E + A N^-alpha + B D^-beta needs sizes and tokens that vary independently. A
 ladder whose tokens are constant, or proportional to the size, cannot tell its two terms apart and
 gets a law of a single axis: L = E + A x^-alpha, or without E if there are fewer than four scales.
-Where some runs repeat data and others do not, Chinchilla's law becomes that of repeated data.
+Where some runs repeat data and others do not, Chinchilla's law becomes that of repeated data; where
+more epochs made some of these runs worse, it becomes the one with a term for over-fitting.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from jaxgen.laws import (
     CHINCHILLA,
     DATA_CONSTRAINED,
     LEAST_SQUARES,
+    OVERFITTING,
     ROBUST,
     Fit,
     Fitting,
@@ -25,6 +27,7 @@ from jaxgen.laws import (
     Term,
     fit_chinchilla,
     fit_data_constrained,
+    fit_overfitting,
     fit_table,
     fit_task_accuracy,
     interval,
@@ -41,6 +44,10 @@ STEP_OF_REPEATS = 1.1
 """Ratio from which two numbers of epochs are distinct levels."""
 TIED = 0.98
 """Correlation of log size and log tokens above which they count as a single axis."""
+HARM = 0.02
+"""Relative rise of the loss over a shorter run on the same data that counts as harm."""
+LEAST_HARMED = 2
+"""Runs that more epochs made worse, for a law with over-fitting."""
 LEAST_SCORE_RUNS = 6
 LEAST_SCORE_RANGE = 0.1
 """Range of exact match over the runs below which no sigmoid is fitted."""
@@ -51,8 +58,9 @@ class LawChoice:
     """A form of law, selected for a table.
 
     Attributes:
-      form: "chinchilla", "data-constrained", "floor" (E + A x^-alpha) or "power" (A x^-alpha).
-      axis: the column x; "" for the first two.
+      form: "chinchilla", "data-constrained", "over-fitting", "floor" (E + A x^-alpha) or "power"
+        (A x^-alpha).
+      axis: the column x; "" for the first three.
       formula: in the usual notation.
       why: one sentence.
     """
@@ -68,6 +76,8 @@ class LawChoice:
             return fit_chinchilla(table, fitting)
         if self.form == "data-constrained":
             return fit_data_constrained(table, fitting)
+        if self.form == "over-fitting":
+            return fit_overfitting(table, fitting)
         terms = [Term("A", {self.axis: "alpha"})]
         if self.form == "floor":
             terms.insert(0, Term("E"))
@@ -84,6 +94,17 @@ def select_law(table: Table) -> LawChoice:
     if not np.any(epochs > ONCE):
         return _select(table)
     if is_repeated_enough(table):
+        harmed = len(harmed_runs(table, HARM))
+        if harmed >= LEAST_HARMED and len(table) >= len(OVERFITTING.parameters) + SPARE:
+            return LawChoice(
+                "over-fitting",
+                "",
+                "L = E + A N^-alpha + B D^-beta + P R^kappa (N/U)^lambda",
+                f"{np.sum(epochs > ONCE)} of {len(table)} runs see data again, up to "
+                f"{epochs.max():.3g} times, and {harmed} are worse than a shorter run on the same "
+                "data, so the law has a term for over-fitting: R is how often the U unique tokens "
+                "are seen again.",
+            )
         return LawChoice(
             "data-constrained",
             "",
@@ -119,6 +140,30 @@ def is_repeated_enough(table: Table) -> bool:
         and len(table) >= free + SPARE
         and _is_crossed(table)
     )
+
+
+def harmed_runs(table: Table, least: float) -> list[tuple[int, int]]:
+    """Returns runs that are worse than a shorter run of their size and data, and those runs.
+
+    Args:
+      table: of runs.
+      least: difference of log losses that counts.
+    """
+    epochs = epochs_of(table)
+    pools = table.tokens / epochs
+    best: dict[tuple[float, str], int] = {}
+    found = []
+    for row in np.argsort(table.tokens, kind="stable"):
+        if epochs[row] <= ONCE:
+            continue
+        # Rounding of an epoch's rows must not keep runs on the same data apart.
+        of = (float(table.parameters[row]), f"{pools[row]:.3g}")
+        other = best.setdefault(of, row)
+        if table.loss[row] <= table.loss[other]:
+            best[of] = row
+        elif np.log(table.loss[row] / table.loss[other]) > least:
+            found.append((int(row), int(other)))
+    return found
 
 
 def _select(table: Table) -> LawChoice:

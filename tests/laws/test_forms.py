@@ -14,6 +14,7 @@ from jaxgen.laws import (
     HOFFMANN,
     LOG1P_LEAST_SQUARES,
     MUENNIGHOFF,
+    OVERFITTING,
     SPARSITY,
     WIDTH_DEPTH,
     Fitting,
@@ -24,6 +25,7 @@ from jaxgen.laws import (
     fit_envelope,
     fit_kaplan,
     fit_law,
+    fit_overfitting,
     fit_table,
     restrict,
 )
@@ -74,6 +76,7 @@ LAWS = [
         {"a": 1.5, "b": 90, "c0": 0.1, "c1": 0.2, "d1": 1e19, "f1": 0.8},
     ),
     (DOWNSTREAM_ERROR, {"eps": 0.857, "k": 2.206, "gamma": 0.7146}),
+    (OVERFITTING, BESIROGLU | {"P": 0.06, "kappa": 0.35, "lambda": 0.7}),
     (TASK_ACCURACY, {"ceiling": 0.95, "drop": 0.7, "k": 4.0, "L0": 3.0}),
 ]  # fmt: skip
 
@@ -139,6 +142,39 @@ def test_repeated_data_is_worth_less_and_ever_less():
     unique = CHINCHILLA.values(columns, CHINCHILLA.vector(MUENNIGHOFF))
     assert np.all(np.diff(losses[:4]) < 0) and np.all(losses[1:] > unique[1:])
     assert losses[4] == pytest.approx(losses[3], rel=1e-9)
+
+
+def test_overfitting_falls_then_rises_and_is_chinchillas_law_on_new_data():
+    own = OVERFITTING.vector(BESIROGLU | {"P": 0.01, "kappa": 0.8, "lambda": 0.6})
+    tokens = 1e9 * np.array([1, 2, 8, 40, 400, 4000])
+    columns = {"parameters": np.full(6, 1e9), "tokens": tokens, "unique_tokens": np.full(6, 1e9)}
+    losses = OVERFITTING.values(columns, own)
+    least = int(np.argmin(losses))
+    assert 0 < least < 5 and losses[-1] > losses[0]
+    law, at = BESIROGLU, 8.0
+    by_hand = law["E"] + law["A"] * 1e9 ** -law["alpha"] + law["B"] * (1e9 * at) ** -law["beta"]
+    assert losses[2] == pytest.approx(by_hand + 0.01 * (at - 1) ** 0.8 * 1.0**0.6)
+    new = columns | {"unique_tokens": tokens}
+    base = CHINCHILLA.values(new, CHINCHILLA.vector(BESIROGLU))
+    np.testing.assert_allclose(OVERFITTING.values(new, own), base)
+
+
+def test_overfitting_is_found_again():
+    sizes, tokens, unique = (
+        part.ravel()
+        for part in np.meshgrid(
+            np.geomspace(1e7, 1e9, 4), np.geomspace(1e8, 1e10, 4), [1e7, 1e8, 1e11]
+        )
+    )
+    unique = np.minimum(unique, tokens)
+    columns = {"parameters": sizes, "tokens": tokens, "unique_tokens": unique}
+    truth = BESIROGLU | {"P": 0.05, "kappa": 0.4, "lambda": 0.3}
+    loss = OVERFITTING.values(columns, OVERFITTING.vector(truth))
+    loss = loss * np.exp(1e-4 * np.random.default_rng(0).standard_normal(48))
+    fit = fit_overfitting(Table(sizes, tokens, loss, extra={"unique_tokens": unique}), POINT)
+    for name in ("E", "alpha", "beta", "P", "kappa", "lambda"):
+        assert fit.parameters[name] == pytest.approx(truth[name], rel=0.05), name
+    assert fit.warnings == ()
 
 
 @pytest.mark.parametrize("decay", [1e10, 1e16, 1e40])

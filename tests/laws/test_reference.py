@@ -18,6 +18,7 @@ from jaxgen.laws import (
     fit_data_constrained,
     fit_downstream_error,
     fit_isoflop,
+    fit_overfitting,
     fit_overtraining,
     fit_two_step,
     predict_error,
@@ -198,6 +199,14 @@ class TestDataConstrained:
         fit = fit_data_constrained(table, POINT, base=MUENNIGHOFF)
         assert fit.value < 0.0158054
         assert fit.search.reached < fit.search.starts
+
+    @pytest.mark.slow
+    def test_a_law_that_can_rise_describes_the_runs_better(self, table):
+        flat, rising = fit_data_constrained(table, POINT), fit_overfitting(table, POINT)
+        assert rising.value < 0.8 * flat.value
+        assert rising.r_squared > 0.96 > 0.94 > flat.r_squared
+        # Near Chinchilla's own exponent of size, though nothing fixes it.
+        assert rising.parameters["alpha"] == pytest.approx(0.3478, abs=0.02)
 
     def test_without_decay(self, table):
         never = {**MUENNIGHOFF, "token_decay": 1e9, "parameter_decay": 1e9}

@@ -18,6 +18,7 @@ from support.synthetic_study import (
 )
 
 from jaxgen.laws import Fitting
+from jaxgen.studies.analyses.law_remarks import remarks
 from jaxgen.studies.analyses.laws import analyse_laws
 from jaxgen.studies.analysis import analyse, sections_of
 from jaxgen.studies.figures import write_figures
@@ -138,6 +139,27 @@ def test_repeats_that_do_harm_are_said_to(tmp_path):
     why = analyse_laws(read_runs(tmp_path))[0]["why"]
     assert "In 1 of the runs, more epochs over the same data increased the loss" in why
     assert "after 150 with 2,000,000 parameters" in why
+
+
+def rising(size, tokens, pool):
+    """Losses that rise with epochs, the more the larger the model."""
+    repeats = max(tokens / pool - 1, 0.0)
+    return law(size, tokens) + 0.01 * repeats**0.7 * (size / min(pool, tokens)) ** 0.5
+
+
+def test_runs_that_repeats_made_worse_get_a_law_that_can_rise(tmp_path):
+    write_repeats_study(tmp_path, of=rising)
+    table = table_of(read_runs(tmp_path))
+    choice = select_law(table)
+    assert choice.form == "over-fitting" and "worse than a shorter run" in choice.why
+    fit = choice.fit(table, Fitting(bootstraps=0))
+    assert fit.parameters["kappa"] == pytest.approx(0.7, abs=0.1)
+    assert fit.parameters["lambda"] == pytest.approx(0.5, abs=0.1)
+    # A larger model on the smallest pool.
+    worst = {"parameters": 6e6, "tokens": 3e7, "unique_tokens": 2e5}
+    predicted = fit.predict(worst).values[0]
+    assert predicted == pytest.approx(rising(6e6, 3e7, 2e5), rel=0.05)
+    assert not any("never rises" in text for text in remarks(fit, table))
 
 
 def test_new_data_are_not_spoken_of(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jaxgen.laws import Fit, Table
-from jaxgen.studies.law_selection import ONCE, epochs_of
+from jaxgen.studies.law_selection import epochs_of, harmed_runs
 
 NO_FLOOR = 1e-3
 """Share of the lowest loss below which E counts as 0."""
@@ -40,21 +40,11 @@ def _decays(fit: Fit, table: Table) -> str | None:
 
 
 def _harm(fit: Fit, table: Table) -> str | None:
-    """Returns a sentence on runs that are worse than a shorter run of their size and data."""
+    """Returns a sentence on runs that more epochs made worse, for laws that cannot rise."""
+    if "P" in fit.parameters:
+        return None
     epochs = epochs_of(table)
-    pools = table.tokens / epochs
-    best: dict[tuple[float, str], int] = {}
-    harmed = []
-    for row in np.argsort(table.tokens, kind="stable"):
-        if epochs[row] <= ONCE:
-            continue
-        # Rounding of an epoch's rows must not keep runs on the same data apart.
-        of = (float(table.parameters[row]), f"{pools[row]:.3g}")
-        other = best.setdefault(of, row)
-        if table.loss[row] <= table.loss[other]:
-            best[of] = row
-        elif np.log(table.loss[row] / table.loss[other]) > fit.noise:
-            harmed.append((row, other))
+    harmed = harmed_runs(table, fit.noise)
     if not harmed:
         return None
     row, other = max(harmed, key=lambda pair: table.loss[pair[0]] / table.loss[pair[1]])
