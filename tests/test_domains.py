@@ -206,7 +206,7 @@ def test_a_domain_prints_itself_as_it_is_written():
         Domain(0, 1, "(]"): "in (0, 1]",
         Domain(0, 1, "[)"): "in [0, 1)",
         Domain(1, besides=-1): "1 or more, or -1",
-        DurationDomain(0, 100): "a duration 0 or more, at most 100%",
+        DurationDomain(0, 100): "a duration of 0 or more, at most 100%: 200 or",
     }
     for domain, text in shown.items():
         assert str(domain).startswith(text)

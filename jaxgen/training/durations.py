@@ -73,7 +73,7 @@ class DurationDomain(Domain):
 
     def __str__(self) -> str:
         forms = "200 or '200 steps', '3e6 tokens' or '20x' (tokens for each active parameter)"
-        amount = str(Domain(self.low, ends=self.ends))
+        amount = ("of " if self.ends[0] == "[" else "") + str(Domain(self.low, ends=self.ends))
         most = f", at most {self.high}%" if self.high < math.inf else ""
         return f"a duration {amount}{most}: {forms}" + (", or '5%' (of the run)" * self.of_run)
 

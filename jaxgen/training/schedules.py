@@ -15,7 +15,7 @@ import optax
 
 from jaxgen.domains import PositiveFloat, UnitFraction, check_domains
 from jaxgen.errors import ConfigError
-from jaxgen.training.durations import DurationLike, PartOfRun, PositiveDuration
+from jaxgen.training.durations import DurationLike, PartOfRun, PositiveDuration, parse_duration
 
 Steps = Callable[[DurationLike], int]
 """Turns a duration, such as "5%" or "3e6 tokens", into steps of the run at hand."""
@@ -81,6 +81,12 @@ class WarmupStableDecay:
 
     def __post_init__(self):
         check_domains(self, "warmup_stable_decay")
+        parts = parse_duration(self.warmup), parse_duration(self.decay)
+        if sum(part.amount for part in parts if part.unit == "percent") > 100:
+            raise ConfigError(
+                f"warmup_stable_decay.warmup={self.warmup!r} and warmup_stable_decay.decay="
+                f"{self.decay!r} are more than the run; shorten them."
+            )
 
     def build(self, total_steps: int, steps: Steps) -> optax.Schedule:
         """Returns the schedule for a run of `total_steps`."""

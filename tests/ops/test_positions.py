@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxgen.errors import ConfigError
+from jaxgen.ops.attention.biases import RelativeBias
 from jaxgen.ops.positions import (
     LogTemperature,
     Rope,
@@ -105,6 +106,10 @@ def test_scaling_needs_the_length_it_stretches():
         RopeScaling("yarn", 4.0)
     with pytest.raises(ConfigError, match=r"factor=0\.5 must be 1 or more"):
         RopeScaling("linear", 0.5)
+    with pytest.raises(ConfigError, match=r"low=8\.0 must be at most rope_scaling\.high=4\.0"):
+        RopeScaling("llama3", 8.0, 64, low=8.0)
+    with pytest.raises(ConfigError, match="max_distance=16 must exceed half"):
+        RelativeBias(num_buckets=32, max_distance=16)
 
 
 def test_sinusoids_are_those_of_the_formula():

@@ -75,3 +75,22 @@ def test_inverse_square_root_is_its_formula():
     for step in (0, 8, 16, 64, 100):
         expected = 2.0 * step / 16 if step <= 16 else 2.0 * math.sqrt(16 / step)
         assert np.isclose(schedule(step), expected, rtol=1e-6)
+
+
+def test_parts_of_a_schedule_that_do_not_fit_in_the_run_are_refused():
+    with pytest.raises(ConfigError, match="are more than the run"):
+        WarmupStableDecay(warmup="60%", decay="50%")
+    with pytest.raises(ConfigError, match=r"are 60 \+ 50 steps of a run of 100"):
+        WarmupStableDecay(warmup=60, decay="50%").build(100, steps_of(100))
+    with pytest.raises(ConfigError, match=r"is 60 steps, and .* is 50"):
+        WarmupCosine(warmup=60, until="50%").build(100, steps_of(100))
+    # Percentages are rounded up, so the shortest runs have both parts in one step.
+    WarmupStableDecay().build(1, steps_of(1))
+    WarmupStableDecay(warmup="50%", decay="50%").build(101, steps_of(101))
+    WarmupCosine(warmup="100%").build(1, steps_of(1))
+
+
+def test_the_first_step_of_a_warm_up_has_no_rate():
+    for kind in (WarmupCosine, WarmupStableDecay, InverseSquareRoot):
+        schedule = kind(peak=0.5, warmup=4).build(40, steps_of(40))
+        assert [float(schedule(step)) for step in range(5)] == [0, 0.125, 0.25, 0.375, 0.5]
