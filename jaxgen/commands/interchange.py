@@ -23,6 +23,7 @@ from jaxgen.interchange.exporting import choose_family, export_model
 from jaxgen.interchange.files import TOKENIZER
 from jaxgen.interchange.importing import Checkpoint, load_model, open_checkpoint
 from jaxgen.interchange.originals import keep_originals, original_config, original_files
+from jaxgen.interchange.quantised import check_method
 from jaxgen.interchange.tokenizers import read_codec, write_codec
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.parameters import number_of_parameters
@@ -78,6 +79,8 @@ def import_checkpoint(arguments: argparse.Namespace) -> int:
         shutil.rmtree(directory.path, ignore_errors=True)  # It was not there before.
         raise
     part = f", the text part of {checkpoint.part_of}" if checkpoint.part_of else ""
+    if method := check_method(checkpoint.values):
+        print(f"the tensors were quantised ({method}); the run's are float32")
     print(f"{checkpoint.family.name}, {number_of_parameters(model):,} parameters{part}")
     print(f"run directory: {directory.path}")
     return 0

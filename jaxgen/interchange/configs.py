@@ -13,6 +13,7 @@ from typing import Any
 from jaxgen.errors import ConfigError, InterchangeError
 from jaxgen.interchange.entries import REQUIRED, Field, checked, get_field
 from jaxgen.interchange.harmless import check_keys
+from jaxgen.interchange.quantised import check_method
 from jaxgen.interchange.tables import Family, Values
 from jaxgen.interchange.windows import layers_in_order
 from jaxgen.models.block_config import LatentConfig
@@ -76,11 +77,7 @@ def read_config(family: Family, values: Values, ignored: tuple[str, ...] = ()) -
       InterchangeError: naming the keys that are not known to be without effect, or one whose value
         is not supported.
     """
-    if values.get("quantization_config") is not None:
-        raise InterchangeError(
-            "config.json has a quantization_config: the tensors are quantised, which jaxgen does "
-            "not read. Export the checkpoint as bfloat16 first and remove the key."
-        )
+    check_method(values)
     check_keys(family, values, ignored)
     fields = dict(family.constants)
     try:

@@ -18,6 +18,8 @@ from safetensors import SafetensorError, safe_open
 
 from jaxgen.errors import InterchangeError
 from jaxgen.interchange.layouts import Fetch
+from jaxgen.interchange.mapped import FLOAT8, float8_tensor
+from jaxgen.interchange.quantised import dequantised
 from jaxgen.interchange.torch_files import read_torch
 
 CONFIG = "config.json"
@@ -86,13 +88,14 @@ class TensorFiles:
           InterchangeError: if a file is missing or damaged, or is not what the index says.
         """
         self.folder = folder
-        self.shapes: dict[str, tuple[int, ...]] = {}
         self._tensors: dict[str, Any] = {}
-        self.dtypes: dict[str, str] = {}
         with contextlib.ExitStack() as stack:
             for file, listed in _files(folder).items():
                 self._open(stack, folder / file, listed, renames)
+            self._tensors = dequantised(self._tensors)
             self._files = stack.pop_all()
+        self.shapes = {name: tuple(tensor.get_shape()) for name, tensor in self._tensors.items()}
+        self.dtypes = {name: tensor.get_dtype() for name, tensor in self._tensors.items()}
 
     def __enter__(self) -> TensorFiles:
         return self
@@ -137,11 +140,11 @@ class TensorFiles:
             raise InterchangeError(f"{path} lacks {_some(missing)}, which the index places there.")
         for name in sorted(names if listed is None else listed):
             known, tensor = renamed(name, renames), get_slice(name)
+            if path.suffix != ".bin" and tensor.get_dtype() in FLOAT8:
+                tensor = float8_tensor(path, name)
             if known in self._tensors:
                 raise InterchangeError(f"{path} has {name}, but {known} was there already.")
             self._tensors[known] = tensor
-            self.shapes[known] = tuple(tensor.get_shape())
-            self.dtypes[known] = tensor.get_dtype()
 
 
 def check_tensors(

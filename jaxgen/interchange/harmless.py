@@ -12,6 +12,8 @@ INERT = frozenset((
     "architectures", "auto_map", "dtype", "finetuning_task", "is_llama_config", "model_type",
     "name_or_path", "task_specific_params", "tokenizer_class", "torch_dtype",
     "transformers.js_config", "transformers_version",
+    # How tensors are quantised, which is read elsewhere.
+    "quantization_config",
     # Tokens and labels.
     "id2label", "label2id", "num_labels", "prefix", "problem_type",
     # Training, and how a program runs the model.

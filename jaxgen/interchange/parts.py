@@ -29,7 +29,8 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 _OF_THE_WHOLE = (
-    "bos_token_id", "dtype", "eos_token_id", "pad_token_id", "tie_word_embeddings", "torch_dtype",
+    "bos_token_id", "dtype", "eos_token_id", "pad_token_id", "quantization_config",
+    "tie_word_embeddings", "torch_dtype",
 )  # fmt: skip
 _RENAMES = (
     (r"^language_model\.(model|lm_head)\.", r"\1."),

@@ -7,7 +7,6 @@ bytes of each storage. The pickle may name a few functions that make tensors, an
 from __future__ import annotations
 
 import collections
-import dataclasses
 import io
 import pathlib
 import pickle
@@ -19,6 +18,7 @@ import ml_dtypes
 import numpy as np
 
 from jaxgen.errors import InterchangeError
+from jaxgen.interchange.mapped import MappedTensor
 
 _DTYPES = {
     "BFloat16Storage": ("BF16", np.dtype(ml_dtypes.bfloat16)),
@@ -35,45 +35,7 @@ _DTYPES = {
 _LOCAL_HEADER = 30  # Bytes before the name in an entry of a zip archive.
 
 
-@dataclasses.dataclass(frozen=True)
-class TorchTensor:
-    """A tensor in a file, read when it is sliced.
-
-    Attributes:
-      path: the file.
-      kind: the type, as safetensors names it.
-      dtype: the type.
-      offset: where its first number lies, in bytes.
-      shape: its shape.
-      strides: in bytes.
-    """
-
-    path: pathlib.Path
-    kind: str
-    dtype: np.dtype
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    def get_shape(self) -> tuple[int, ...]:
-        """Returns the shape."""
-        return self.shape
-
-    def get_dtype(self) -> str:
-        """Returns the type's name."""
-        return self.kind
-
-    def __getitem__(self, slices: tuple[slice, ...]) -> np.ndarray:
-        if 0 in self.shape:
-            return np.empty(self.shape, self.dtype)[slices]
-        last = sum((n - 1) * step for n, step in zip(self.shape, self.strides, strict=True))
-        size = last + self.dtype.itemsize
-        memory = np.memmap(self.path, np.uint8, "r", self.offset, (size,))
-        whole = np.ndarray(self.shape, self.dtype, memory, 0, self.strides)
-        return np.array(whole[slices])
-
-
-def read_torch(path: pathlib.Path) -> Mapping[str, TorchTensor]:
+def read_torch(path: pathlib.Path) -> Mapping[str, MappedTensor]:
     """Returns the tensors of a file by name; only what describes them is read.
 
     Raises:
@@ -94,7 +56,7 @@ def read_torch(path: pathlib.Path) -> Mapping[str, TorchTensor]:
         raise InterchangeError(f"{path}: {error}") from error
     found = found.get("state_dict", found) if isinstance(found, dict) else found
     if not isinstance(found, dict) or not all(
-        isinstance(tensor, TorchTensor) for tensor in found.values()
+        isinstance(tensor, MappedTensor) for tensor in found.values()
     ):
         raise InterchangeError(f"{path} holds more than tensors by name.")
     return found
@@ -139,8 +101,8 @@ class _Reader(pickle.Unpickler):
         return self._path, storage.name, first
 
 
-def _tensor(storage, offset: int, shape, strides, *_: Any) -> TorchTensor:
+def _tensor(storage, offset: int, shape, strides, *_: Any) -> MappedTensor:
     path, name, first = storage
     kind, dtype = _DTYPES[name]
     steps = tuple(step * dtype.itemsize for step in strides)
-    return TorchTensor(path, kind, dtype, first + offset * dtype.itemsize, tuple(shape), steps)
+    return MappedTensor(path, kind, dtype, first + offset * dtype.itemsize, tuple(shape), steps)

@@ -65,6 +65,8 @@ class Attention(nnx.Module):
         self.query_norm = norm(shape, query)
         self.key_norm = norm(kv_shape, kv)
         self.relative = None if is_cross else make_relative(config, rngs, per_layer=True)
+        has_sinks = config.attention_sinks and not is_cross
+        self.sinks = make_parameter(rngs, (heads,), ("heads",), zeros) if has_sinks else None
 
     def __call__(
         self,
@@ -105,7 +107,8 @@ class Attention(nnx.Module):
                 key_value = write_both(cached, key_value, context.slots)
         else:
             key_value = cached
-        mixed = attend_within(self.config, context, query, *key_value, self.relative, key)
+        sinks = None if self.sinks is None else gather(self.sinks, jnp.float32)
+        mixed = attend_within(self.config, context, query, *key_value, self.relative, key, sinks)
         return report("attention", project_out(mixed, self.out, self.out_bias)), key_value
 
     def _heads(self, x, weight, bias, heads, norm=None):
@@ -160,6 +163,7 @@ def attend_within(
     values: jax.Array,
     relative: nnx.Param | None = None,
     key: jax.Array | None = None,
+    sinks: jax.Array | None = None,
 ) -> jax.Array:
     """Returns what [batch, heads, length, head_dim] queries take from the values."""
     scale = attention_scale(config, query.shape[-1]) * context.logit_factor
@@ -175,6 +179,7 @@ def attend_within(
             config.attention_soft_cap,
             config.attention_dropout,
             key,
+            sinks,
         )
     )
 

@@ -16,13 +16,15 @@ from jaxgen.ops.moe_config import MoEConfig
 class _Matrices:
     """Weights of matrix products: those a token meets, and how many there are; other parameters.
 
-    Of the active ones, `attended` meet tokens of the encoder's output instead.
+    Of the active ones, `attended` meet tokens of the encoder's output instead. Of the other
+    parameters, `idle` are of experts that a token does not visit.
     """
 
     active: Fraction = Fraction(0)
     total: int = 0
     vectors: int = 0
     attended: int = 0
+    idle: Fraction = Fraction(0)
 
     def __add__(self, other: _Matrices) -> _Matrices:
         mine, others = dataclasses.astuple(self), dataclasses.astuple(other)
@@ -57,7 +59,7 @@ def count_parameters(config: TransformerConfig) -> ParameterCount:
     return ParameterCount(
         total=shared + blocks.total,
         embedding=embedding,
-        active=round(shared + blocks.active),
+        active=round(shared + blocks.active - blocks.idle),
         head=head,
     )
 
@@ -105,7 +107,7 @@ def _attention(config: StackConfig, qk_norm: str | None = None) -> _Matrices:
         vectors = (heads + 2 * kv_heads) * width if config.has_bias("qkv") else 0
         vectors += embed if config.has_bias("attention_out") else 0
         scales = {"head": 2 * width, "width": (heads + kv_heads) * width}.get(qk_norm or "", 0)
-        vectors += scales * config.norm_scale
+        vectors += scales * config.norm_scale + heads * config.attention_sinks
         return _dense(weights, vectors)
     query_width = heads * (latent.nope_dim + latent.rope_dim)
     rank = latent.query_rank
@@ -116,7 +118,8 @@ def _attention(config: StackConfig, qk_norm: str | None = None) -> _Matrices:
 
 
 def _cross_attention(config: StackConfig, attended_dim: int) -> _Matrices:
-    own, wide = _attention(dataclasses.replace(config, latent=None)), config.width_of_head
+    own = _attention(dataclasses.replace(config, latent=None, attention_sinks=False))
+    wide = config.width_of_head
     attended = 2 * attended_dim * config.kv_heads * wide
     more = attended - 2 * config.embed_dim * config.kv_heads * wide
     return _Matrices(own.active + more, own.total + more, own.vectors, attended)
@@ -136,8 +139,10 @@ def _experts(config: StackConfig, moe: MoEConfig) -> _Matrices:
     visits = Fraction(moe.experts_per_token)
     if moe.router == "expert_choice":
         visits *= Fraction(moe.capacity_factor or 1.0)
-    biases = moe.num_experts if moe.bias_balancing else 0
-    return _Matrices(always + visits * expert, always + moe.num_experts * expert, biases)
+    own = (matrices - 1) * moe.mlp_dim + config.embed_dim if moe.biases else 0
+    biases = moe.num_experts * (moe.bias_balancing + moe.biases + own)
+    idle = (moe.num_experts - visits) * own
+    return _Matrices(always + visits * expert, always + moe.num_experts * expert, biases, idle=idle)
 
 
 def forward_flops_per_token(

@@ -25,7 +25,7 @@ from jaxgen.sharding.rules import mesh_is_set
 
 
 class MoE(nnx.Module):
-    """Router and experts; an expert is a feed-forward without biases."""
+    """Router and experts; an expert is a feed-forward."""
 
     def __init__(self, config: StackConfig, rngs: nnx.Rngs):
         if config.moe is None:
@@ -47,6 +47,10 @@ class MoE(nnx.Module):
         self.gate = parameter(shape, up, start, gated)
         start = kernel(config, mlp, embed, down, into_stream=True)
         self.down = parameter((experts, mlp, embed), down, start)
+        self.router_shift = parameter((experts,), (None,), zeros, moe.biases)
+        self.up_bias = parameter((experts, mlp), ("experts", "mlp"), zeros, moe.biases)
+        self.gate_bias = parameter((experts, mlp), ("experts", "mlp"), zeros, moe.biases and gated)
+        self.down_bias = parameter((experts, embed), ("experts", "embed"), zeros, moe.biases)
         shared = moe.shared_mlp_dim
         self.shared = FeedForward(config, rngs, shared, gated) if shared else None
         start = kernel(config, embed, 1, column)
@@ -88,13 +92,11 @@ class MoE(nnx.Module):
                 f"moe.capacity_factor={moe.capacity_factor} counts the tokens of whole rows, which "
                 f"rules.length={rules.length!r} splits; set mesh.sequence=1 or leave it out."
             )
+        parameters = {name: getattr(self, name) for name in ExpertWeights._fields}
         # The router decides in float32: a rounded tie would change the expert.
+        dtypes = {name: jnp.float32 if "router" in name else x.dtype for name in parameters}
         weights = ExpertWeights(
-            gather(self.router, jnp.float32),
-            None if self.router_bias is None else gather(self.router_bias, jnp.float32),
-            gather(self.up, x.dtype),
-            None if self.gate is None else gather(self.gate, x.dtype),
-            gather(self.down, x.dtype),
+            **{name: p if p is None else gather(p, dtypes[name]) for name, p in parameters.items()}
         )
         nonlinear = activation(self.activation)
         if not mesh_is_set():
@@ -106,14 +108,7 @@ class MoE(nnx.Module):
             return run_experts(x, segment_ids, weights, moe, nonlinear, is_training, axes)
 
         activations = spec("batch", "length", None)
-        wide = rules.gathered(("experts", "embed", "mlp"))
-        weights_split = ExpertWeights(
-            jax.P(),
-            None if weights.bias is None else jax.P(),
-            wide,
-            None if weights.gate is None else wide,
-            rules.gathered(("experts", "mlp", "embed")),
-        )
+        weights_split = jax.tree.map(lambda weight: jax.typeof(weight).sharding.spec, weights)
         return jax.shard_map(
             local,
             in_specs=(activations, spec("batch", "length"), weights_split),

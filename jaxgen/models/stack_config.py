@@ -60,6 +60,7 @@ class StackConfig:
       position_bias: added to attention's logits.
       attention_scale: on attention's logits (None: head_dim^-0.5).
       attention_soft_cap: attention's logits become cap * tanh(logits / cap); None leaves them.
+      attention_sinks: whether each head has a learned logit beside those of its keys (gpt-oss).
       activation: of the feed-forward; "gelu" is exact, "gelu_tanh" GPT-2's approximation, "relu2"
         the square of "relu" (2109.08668).
       gated: whether the feed-forward has a gate, as SwiGLU and GEGLU have (2002.05202).
@@ -95,6 +96,7 @@ class StackConfig:
     position_bias: PositionBias | None = None
     attention_scale: PositiveFloat | None = None
     attention_soft_cap: PositiveFloat | None = None
+    attention_sinks: bool = False
     activation: Literal["silu", "gelu", "gelu_tanh", "relu", "relu2"] = "silu"
     gated: bool = True
     biases: tuple[BiasGroup, ...] = ()
@@ -129,8 +131,8 @@ class StackConfig:
                 )
         if self.parallel_norms > 1 and not self.parallel:
             raise ConfigError("model.parallel_norms=2 needs model.parallel=True.")
-        if self.qkv_clip is not None and self.latent is not None:
-            raise ConfigError(f"model.qkv_clip={self.qkv_clip} is not of model.latent.")
+        if self.latent is not None and (self.qkv_clip or self.attention_sinks):
+            raise ConfigError("model.qkv_clip and attention_sinks are not of model.latent.")
         if self.parallel and self.norm_placement != "pre":
             raise ConfigError("model.parallel needs model.norm_placement='pre'.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,26 +14,35 @@ from jaxgen.ops.grouped_matmul import default_implementation, grouped_matmul
 from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.ops.routing import RouterStatistics, capacity, route
 
+CLIPPED_SLOPE = 1.702
 BLOCK_ROWS = 128
 """Rows of a block of one expert: large enough for a fast product, small enough to pad little."""
 
 
 class ExpertWeights(NamedTuple):
-    """The weights of a sparse layer.
+    """The weights of a sparse layer; those that it lacks are None.
 
     Attributes:
       router: [embed, experts] float32.
-      bias: [experts] float32, added where experts are chosen only; or None.
+      router_bias: [experts] float32, added where experts are chosen only.
       up: [experts, embed, mlp].
-      gate: [experts, embed, mlp], or None.
+      gate: [experts, embed, mlp].
       down: [experts, mlp, embed].
+      router_shift: [experts] float32, added to the router's logits.
+      up_bias: [experts, mlp].
+      gate_bias: [experts, mlp].
+      down_bias: [experts, embed].
     """
 
     router: Any
-    bias: Any
+    router_bias: Any
     up: Any
     gate: Any
     down: Any
+    router_shift: Any = None
+    up_bias: Any = None
+    gate_bias: Any = None
+    down_bias: Any = None
 
 
 class SplitOver(NamedTuple):
@@ -71,10 +81,24 @@ def run_experts(
     router = _varying(weights.router, axes.tokens)
     up, down = _varying(weights.up, other), _varying(weights.down, other)
     gate = None if weights.gate is None else _varying(weights.gate, other)
+    up_bias, gate_bias, down_bias = (
+        None if bias is None else _varying(bias, other)
+        for bias in (weights.up_bias, weights.gate_bias, weights.down_bias)
+    )
+    if down_bias is not None:  # Of a width that is split, each part adds its share of it.
+        parts = math.prod(jax.lax.axis_size(axis) for axis in axes.mlp)
+        down_bias = _varying(down_bias, axes.mlp) / parts
     shape = x.shape
     logits = jnp.matmul(x.astype(jnp.float32), router, precision=jax.lax.Precision.HIGHEST)
+    if weights.router_shift is not None:
+        logits = logits + _varying(weights.router_shift, axes.tokens)
     routes, statistics = route(
-        logits, segment_ids > 0, moe, weights.bias, limit_capacity=is_training, axes=axes.tokens
+        logits,
+        segment_ids > 0,
+        moe,
+        weights.router_bias,
+        limit_capacity=is_training,
+        axes=axes.tokens,
     )
     x = x.reshape(-1, shape[-1])
     experts, shares = routes
@@ -96,12 +120,24 @@ def run_experts(
     else:
         rows = to_rows(x, dispatch)
     implementation = default_implementation()
-    hidden = grouped_matmul(rows, up, dispatch.blocks, implementation)
+
+    def product(rows, matrices, bias):
+        y = grouped_matmul(rows, matrices, dispatch.blocks, implementation)
+        if bias is None:
+            return y
+        of_block = bias[dispatch.blocks.block_groups]
+        return (y.reshape(-1, BLOCK_ROWS, y.shape[-1]) + of_block[:, None]).reshape(y.shape)
+
+    hidden = product(rows, up, up_bias)
     if gate is None:
         hidden = nonlinear(hidden)
+    elif moe.clip is None:
+        hidden *= nonlinear(product(rows, gate, gate_bias))
     else:
-        hidden *= nonlinear(grouped_matmul(rows, gate, dispatch.blocks, implementation))
-    rows = grouped_matmul(hidden, down, dispatch.blocks, implementation)
+        gates = jnp.minimum(product(rows, gate, gate_bias), moe.clip)
+        hidden = jnp.clip(hidden, -moe.clip, moe.clip) + 1
+        hidden *= gates * jax.nn.sigmoid(CLIPPED_SLOPE * gates)
+    rows = product(hidden, down, down_bias)
     y = from_rows(rows, shares, dispatch)
     if axes.mlp:
         y = jax.lax.psum(y, axes.mlp)

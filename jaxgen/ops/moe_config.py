@@ -27,6 +27,9 @@ class MoEConfig:
       offset: which of them; None is the last.
       first: leading layers that are dense, before the counting begins.
       gated: whether experts have a gate; None: as the dense layers have.
+      biases: whether experts and the router have biases (gpt-oss).
+      clip: gates and what they multiply are cut off at it, the gate's activation is x times the
+        sigmoid of 1.702 x, and what it multiplies is raised by 1 (gpt-oss); None: nothing of it.
       shared_mlp_dim: width of an expert that every token visits; 0: there is none.
       shared_gate: whether its output is weighted by a sigmoid of the token (Qwen 2).
       router: "top_k": tokens choose experts; "expert_choice": each expert its tokens (2202.09368),
@@ -55,6 +58,8 @@ class MoEConfig:
     offset: NonNegativeInt | None = None
     first: NonNegativeInt = 0
     gated: bool | None = None
+    biases: bool = False
+    clip: PositiveFloat | None = None
     shared_mlp_dim: NonNegativeInt = 0
     shared_gate: bool = False
     router: Literal["top_k", "expert_choice"] = "top_k"

@@ -1,4 +1,4 @@
-"""Where checkpoints come from: revisions, PyTorch's files, text parts of larger models."""
+"""Where checkpoints come from: revisions, PyTorch's files, quantised ones, parts of others."""
 
 import collections
 import json
@@ -7,11 +7,12 @@ import sys
 import types
 import zipfile
 
+import jax
 import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
-from support.helpers import build
+from support.helpers import MESHES, build
 from support.interchange_tiny import CONFIGS
 
 from jaxgen.errors import InterchangeError
@@ -20,6 +21,8 @@ from jaxgen.interchange.exporting import export_model
 from jaxgen.interchange.families import FAMILIES
 from jaxgen.interchange.importing import load_model, open_checkpoint
 from jaxgen.models.parameters import named_parameters
+from jaxgen.sharding.layout import Layout
+from jaxgen.sharding.mesh import make_mesh
 
 
 def export(name, folder, seed=0, **changes):
@@ -217,3 +220,116 @@ def test_published_text_parts_leave_defaults_out(tmp_path):
     for values, parameters in ((gemma, 3_880_263_168), (qwen, 3_085_938_688)):
         (tmp_path / "config.json").write_text(json.dumps(values))
         assert open_checkpoint(tmp_path).config.count().total == parameters
+
+
+def requantise(folder, change):
+    """Rewrites each matrix of the layers as quantised tensors; returns what they stand for."""
+    path, expected = folder / "model.safetensors", {}
+    written = {}
+    for name, array in load_file(path).items():
+        if array.ndim == 2 and "layers" in name:
+            tensors, expected[name] = change(name.removesuffix(".weight"), array)
+            written |= tensors
+        else:
+            written[name] = expected[name] = array
+    save_file(written, path)
+    return expected
+
+
+def float8_in_blocks(layer, array):
+    """As DeepSeek-V3 is published: a scale for each block of 128 by 128."""
+    rows, columns = (-(-n // 128) for n in array.shape)
+    scales = np.random.default_rng(0).uniform(0.5, 2, (rows, columns)).astype(np.float32)
+    small = (array * 8).astype(ml_dtypes.float8_e4m3fn)
+    whole = np.kron(scales, np.ones((128, 128), np.float32))[: array.shape[0], : array.shape[1]]
+    tensors = {f"{layer}.weight": small, f"{layer}.weight_scale_inv": scales}
+    return tensors, small.astype(np.float32) * whole
+
+
+def float8_by_rows(layer, array):
+    """As of compressed-tensors: a scale for each row, and one of the inputs that we do not need."""
+    scales = np.linspace(0.5, 2, array.shape[0], dtype=np.float32)[:, None]
+    small = (array * 8).astype(ml_dtypes.float8_e4m3fn)
+    scale = scales.astype(ml_dtypes.bfloat16)
+    tensors = {f"{layer}.weight": small, f"{layer}.weight_scale": scale}
+    tensors[f"{layer}.input_scale"] = np.ones(1, np.float32)
+    return tensors, small.astype(np.float32) * scale.astype(np.float32)
+
+
+def float8_whole(layer, array):
+    scale = np.array([0.25], np.float32)
+    small = (array * 8).astype(ml_dtypes.float8_e5m2)
+    tensors = {f"{layer}.weight": small, f"{layer}.weight_scale": scale}
+    return tensors, small.astype(np.float32) * 0.25
+
+
+def int8_of_bitsandbytes(layer, array):
+    """LLM.int8 (2208.07339): a row's largest value is 127."""
+    largest = np.abs(array).max(axis=1)
+    small = np.rint(array * 127 / largest[:, None]).astype(np.int8)
+    tensors = {f"{layer}.weight": small, f"{layer}.SCB": largest.astype(np.float32)}
+    tensors[f"{layer}.weight_format"] = np.zeros((), np.uint8)
+    return tensors, small * (largest * np.float32(1 / 127))[:, None]
+
+
+@pytest.mark.parametrize(
+    ("method", "change"),
+    [
+        ("fp8", float8_in_blocks),
+        ("compressed-tensors", float8_by_rows),
+        ("fbgemm_fp8", float8_whole),
+        ("bitsandbytes", int8_of_bitsandbytes),
+    ],
+)
+def test_eight_bits_are_read_as_what_they_stand_for(tmp_path, method, change):
+    export("llama", tmp_path / "plain", hidden_size=160, intermediate_size=200)
+    export("llama", tmp_path / "small", hidden_size=160, intermediate_size=200)
+    expected = requantise(tmp_path / "small", change)
+    config = json.loads((tmp_path / "small" / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": method}
+    (tmp_path / "small" / "config.json").write_text(json.dumps(config))
+    save_file(expected, tmp_path / "plain" / "model.safetensors")
+    with jax.set_mesh(make_mesh(MESHES["mixed"])):  # Blocks begin inside devices' slices.
+        small = load_model(open_checkpoint(tmp_path / "small"), Layout())
+    plain = dict(named_parameters(load_model(open_checkpoint(tmp_path / "plain"))))
+    for path, parameter in named_parameters(small):
+        theirs = np.asarray(plain[path].get_value())
+        np.testing.assert_allclose(parameter.get_value(), theirs, rtol=1e-6, atol=0)
+
+
+def mxfp4(random, experts, inputs, outputs):
+    """Blocks and scales as openai/gpt-oss has them, and what they stand for, by the OCP's table."""
+    table = [0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6]
+    groups = inputs // 32
+    codes = random.integers(0, 16, (experts, outputs, groups, 32))
+    exponents = random.integers(120, 130, (experts, outputs, groups))
+    values = np.empty((experts, inputs, outputs), np.float32)
+    for place in np.ndindex(*codes.shape):
+        e, o, g, i = place
+        values[e, 32 * g + i, o] = table[codes[place]] * 2.0 ** (int(exponents[e, o, g]) - 127)
+    blocks = codes[..., 0::2] + 16 * codes[..., 1::2]
+    return blocks.astype(np.uint8), exponents.astype(np.uint8), values
+
+
+def test_four_bits_of_gpt_oss(tmp_path):
+    folder, random = tmp_path / "out", np.random.default_rng(0)
+    export("gpt_oss", folder, hidden_size=64, intermediate_size=32, num_hidden_layers=2)
+    path = folder / "model.safetensors"
+    tensors, plain = load_file(path), {}
+    for name in [name for name in tensors if name.endswith(("gate_up_proj", "down_proj"))]:
+        blocks, scales, plain[name] = mxfp4(random, *tensors.pop(name).shape)
+        tensors |= {f"{name}_blocks": blocks, f"{name}_scales": scales}
+    save_file(tensors, path)
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]}
+    (folder / "config.json").write_text(json.dumps(config))
+    with jax.set_mesh(make_mesh(MESHES["mixed"])):
+        found = dict(named_parameters(load_model(open_checkpoint(folder), Layout())))
+    for layer in range(2):
+        block = f"stack.groups.0.blocks.{layer}.feed_forward."
+        both = plain[f"model.layers.{layer}.mlp.experts.gate_up_proj"]
+        for name, expected in (
+            ("gate", both[..., 0::2]), ("up", both[..., 1::2]),
+            ("down", plain[f"model.layers.{layer}.mlp.experts.down_proj"]),
+        ):  # fmt: skip
+            assert np.array_equal(found[block + name].get_value()[0], expected), name

@@ -23,7 +23,7 @@ NAMED = {
     "mt_nlg", "llama", "llama4", "mixtral", "deepseek", "olmo2", "qwen3", "gemma2", "gemma3",
     "qwen2", "mistral", "gpt_neox", "phi3", "gemma", "olmo", "olmoe", "opt",
     "gpt_j", "gpt_neo", "falcon", "mpt", "stablelm", "smollm3", "granite", "glm4", "cohere",
-    "nemotron", "olmo3",
+    "nemotron", "olmo3", "gpt_oss",
 }  # fmt: skip
 
 # Published figures that their shapes do not give, in percent; each is told in its card's note.
@@ -75,6 +75,13 @@ def test_counts_are_those_of_the_tree_and_of_the_publication(name):
 )
 def test_active_parameters_are_the_published_ones(name, active, percent):
     assert abs(count_parameters(load_model(name)).active / active - 1) < percent / 100
+
+
+@pytest.mark.parametrize(("name", "active"), [("20b", 3.61e9), ("120b", 5.13e9)])
+def test_gpt_oss_counts_its_active_parameters_without_the_embedding(name, active):
+    config = load_model(f"gpt_oss/{name}")
+    table = config.vocab_size * config.embed_dim
+    assert abs((count_parameters(config).active - table) / active - 1) < 0.001
 
 
 @pytest.mark.parametrize("family", slow_but((*UNLIKE_FAMILIES, "deepseek", "t5"), families()))

@@ -250,6 +250,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
         interleave_moe_layer_step=2, attention_chunk_size=6, floor_scale=4, rope_theta=5e5,
         rope_scaling=_LLAMA3 | {"high_freq_factor": 1.0},
     ),
+    "gpt_oss": _sized(
+        "GptOssForCausalLM", "gpt_oss", num_hidden_layers=3, sliding_window=7, head_dim=16,
+        num_local_experts=8, num_experts_per_tok=3, intermediate_size=48, swiglu_limit=1.5,
+        rope_theta=1.5e5, rope_scaling=_YARN | {"rope_type": "yarn", "truncate": False},
+    ),
     "starcoder2_plain": _sized(
         "Starcoder2ForCausalLM", "starcoder2", use_bias=False, sliding_window=None, rope_theta=1e6,
     ),

@@ -10,6 +10,7 @@ from jaxgen.interchange.families.glm import GLM, GLM4
 from jaxgen.interchange.families.gpt2 import GPT2
 from jaxgen.interchange.families.gpt_j import GPT_J, GPT_NEO
 from jaxgen.interchange.families.gpt_neox import GPT_NEOX
+from jaxgen.interchange.families.gpt_oss import GPT_OSS
 from jaxgen.interchange.families.granite import GRANITE, GRANITE_MOE
 from jaxgen.interchange.families.llama import LLAMA
 from jaxgen.interchange.families.llama4 import LLAMA4
@@ -29,8 +30,8 @@ FAMILIES = (
     GPT2, BLOOM, LLAMA, MISTRAL, MIXTRAL, MINISTRAL, MINISTRAL3, QWEN2, QWEN2_MOE, QWEN3, QWEN3_MOE,
     OLMO, OLMO2, OLMO3, OLMOE, PHI3, GEMMA, GEMMA2, GEMMA3, GPT_NEOX, GPT_J, GPT_NEO, OPT, FALCON,
     FALCON_TWO_NORMS, MPT, STABLELM, SMOLLM3, GRANITE, GRANITE_MOE, GLM, GLM4, COHERE, COHERE2,
-    NEMOTRON, LLAMA4, DEEPSEEK_V3, DEEPSEEK_V2, STARCODER2, T5, T5_GATED, BERT_MASKED, BERT,
-    BERT_PRETRAINING,
+    NEMOTRON, LLAMA4, GPT_OSS, DEEPSEEK_V3, DEEPSEEK_V2, STARCODER2, T5, T5_GATED, BERT_MASKED,
+    BERT, BERT_PRETRAINING,
 )  # fmt: skip
 """In the order in which an export tries them."""
 

@@ -30,6 +30,7 @@ class AttentionCall:
       soft_cap: logits become cap * tanh(logits / cap), before the bias.
       dropout_rate: of the weights.
       dropout_key: None leaves the dropout out.
+      sinks: [heads] float32, logits of no key that weights are normalised with, or None.
     """
 
     query: Any
@@ -40,6 +41,7 @@ class AttentionCall:
     soft_cap: float | None = None
     dropout_rate: float = 0.0
     dropout_key: Any = None
+    sinks: Any = None
 
     @property
     def drops(self) -> bool:
@@ -88,6 +90,11 @@ def _piece(call: AttentionCall, rows: slice, columns: slice) -> jax.Array:
     if bias is not None:
         logits = logits + bias
     logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
-    weights = dropout(jax.nn.softmax(logits, axis=-1), call.dropout_rate, call.dropout_key)
+    weights = jax.nn.softmax(logits, axis=-1)
+    if call.sinks is not None:
+        sinks = call.sinks.reshape(key.shape[1], -1, 1, 1) if groups else call.sinks[:, None, None]
+        total = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+        weights = weights * jax.nn.sigmoid(total - sinks)
+    weights = dropout(weights, call.dropout_rate, call.dropout_key)
     mixed = jnp.einsum(f"bn{groups}qs,bnsv->bn{groups}qv", weights.astype(value.dtype), value)
     return mixed.reshape(batch, heads, queries, value.shape[-1])
