@@ -97,7 +97,8 @@ def export_checkpoint(arguments: argparse.Namespace) -> int:
     with jax.set_mesh(mesh):
         restored = restore(arguments.run_dir, mesh, arguments.step, ema=arguments.ema)
         model, run_dir = restored.transformer, restored.directory.path
-        family = choose_family(model, arguments.family)
+        original = original_config(run_dir)
+        family = choose_family(model, arguments.family, original)
         longest = readable_length(model, restored.config.train.length)
         files, more = write_codec(
             restored.config.mixture.codec, model.has_encoder, _is_bidirectional(model), longest
@@ -115,7 +116,7 @@ def export_checkpoint(arguments: argparse.Namespace) -> int:
             arguments.max_shard_bytes,
             files,
             more,
-            original_config(run_dir),
+            original,
         )
     if TOKENIZER not in files:
         print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -15,10 +16,17 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxgen.errors import InterchangeError
-from jaxgen.interchange.configs import differences, express, read_config, write_config
+from jaxgen.interchange.configs import (
+    differences,
+    express,
+    find_family,
+    read_config,
+    write_config,
+)
 from jaxgen.interchange.families import FAMILIES
 from jaxgen.interchange.files import CONFIG
 from jaxgen.interchange.harmless import is_harmless, unknown_keys
+from jaxgen.interchange.parts import text_part
 from jaxgen.interchange.placing import Placement, place
 from jaxgen.interchange.tables import Family
 from jaxgen.interchange.writing import ShardWriter, Tensor
@@ -30,16 +38,24 @@ TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_i
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 
 
-def choose_family(config: TransformerConfig, name: str | None = None) -> Family:
+def choose_family(
+    config: TransformerConfig, name: str | None = None, original: Mapping[str, Any] | None = None
+) -> Family:
     """Returns the family that can express a model.
 
     Args:
       config: the model's.
-      name: a family's; None: the first that can.
+      name: a family's; None: that of the original if it can, or the first that can.
+      original: the config.json that the model was imported with.
 
     Raises:
       InterchangeError: if none can, saying what the nearest cannot express.
     """
+    if name is None and original is not None:
+        with contextlib.suppress(InterchangeError):
+            own = find_family(FAMILIES, text_part(original)[0])
+            if not express(own, config)[1]:
+                return own
     named = [family for family in FAMILIES if name in (None, family.name)]
     if not named:
         known = ", ".join(family.name for family in FAMILIES)
@@ -123,7 +139,10 @@ def _given_back(
     family: Family, config: TransformerConfig, original: Mapping[str, Any], ours: dict[str, Any]
 ) -> dict[str, Any]:
     """Returns the config.json of a model that was imported with another."""
+    original = {key: value for key, value in original.items() if key != "quantization_config"}
     try:
+        if find_family(FAMILIES, original) is not family:
+            return ours
         ignored = tuple(unknown_keys(family, original))
         changed = bool(differences(config, read_config(family, original, ignored)))
     except InterchangeError:

@@ -17,7 +17,7 @@ from support.interchange_tiny import CONFIGS
 
 from jaxgen.errors import InterchangeError
 from jaxgen.interchange.configs import find_family, read_config
-from jaxgen.interchange.exporting import export_model
+from jaxgen.interchange.exporting import choose_family, export_model
 from jaxgen.interchange.families import FAMILIES
 from jaxgen.interchange.importing import load_model, open_checkpoint
 from jaxgen.models.parameters import named_parameters
@@ -234,6 +234,22 @@ def requantise(folder, change):
             written[name] = expected[name] = array
     save_file(written, path)
     return expected
+
+
+def test_an_import_is_exported_as_its_own_family(tmp_path):
+    """Llama could express these too, but its tensors are laid out otherwise."""
+    original = CONFIGS["phi3_long"] | {"quantization_config": {"quant_method": "fp8"}}
+    model = export("phi3_long", tmp_path / "first")
+    assert choose_family(model.config).name == "llama"
+    family = choose_family(model.config, original=original)
+    assert family.name == "phi3"
+    export_model(model, tmp_path / "again", family, original=original)
+    export_model(model, tmp_path / "other", choose_family(model.config), original=original)
+    for folder, architecture in (("again", "Phi3ForCausalLM"), ("other", "LlamaForCausalLM")):
+        config = json.loads((tmp_path / folder / "config.json").read_text())
+        assert config["architectures"] == [architecture]
+        assert "quantization_config" not in config
+        assert_equal(model, load_model(open_checkpoint(tmp_path / folder)))
 
 
 def float8_in_blocks(layer, array):
