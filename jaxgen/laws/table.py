@@ -19,6 +19,8 @@ from jaxgen.laws.reading import read_columns
 FLOPS_PER_PARAMETER_AND_TOKEN = 6.0
 """Forward and backward pass of a dense model (Kaplan et al., 2001.08361)."""
 
+MOST_NAMED = 8
+"""Further columns that a table's text names."""
 SAME = 1e-9
 """Relative range of values that are one, but for rounding."""
 
@@ -105,8 +107,12 @@ class Table:
         ranges = [
             f"{name} {float(values.min()):.4g} to {float(values.max()):.4g}"
             for name, values in self.columns.items()
+            if name not in self.extra and len(self)
         ]
-        return f"Table of {len(self)} runs: {', '.join(ranges)}" if len(self) else "Table of 0 runs"
+        further = [f"columns {', '.join(list(self.extra)[:MOST_NAMED])}"] if self.extra else []
+        if (more := len(self.extra) - MOST_NAMED) > 0:
+            further[0] += f" and {more} more"
+        return f"Table of {len(self)} runs: {', '.join([*ranges, *further])}"
 
     def __len__(self) -> int:
         return len(self.parameters)

@@ -218,7 +218,12 @@ def _predict_loss(runs: Sequence[StudyRun], rung: HeldOutRung, level: float) -> 
         forecast = forecast_loss(fit, rung.columns, len(rung.seeds), level)
     except LawError as error:
         raise StudyError(f"no loss can be predicted: {error}") from error
-    law = {"formula": choice.formula, "why": choice.why, "parameters": fit.parameters}
+    law = {
+        "formula": choice.formula,
+        "why": choice.why,
+        "parameters": fit.parameters,
+        "warnings": list(fit.warnings),
+    }
     return dataclasses.asdict(forecast) | {"law": law}
 
 
@@ -241,6 +246,7 @@ def _predict_scores(runs: Sequence[StudyRun], rung: HeldOutRung, level: float) -
                     "formula": f"answer loss: {choice.formula}; "
                     "exact match = ceiling - drop / (1 + exp(-k (L - L0)))",
                     "parameters": {"loss": first.parameters, "score": second.parameters},
+                    "warnings": [*first.warnings, *second.warnings],
                 }
             }
         except (LawError, StudyError) as error:

@@ -59,6 +59,7 @@ def test_the_prediction_knows_the_law(registered):
     low, high = loss["new_run"]
     assert low < loss["seed_mean"][0] < loss["value"] < loss["seed_mean"][1] < high
     assert loss["law"]["formula"] == "L = E + A N^-alpha"
+    assert isinstance(loss["law"]["warnings"], list)
     assert len(prediction["points"]) == 21
     assert prediction["points"][0]["run"] == "rung0-seed0" and len(content["digest"]) == 64
     score = prediction["scores"]["mirage"]

@@ -14,6 +14,7 @@ from jaxgen.studies.analyses.base import (
     mark_of,
     scale_axis,
     shade_of,
+    warned_title,
 )
 from jaxgen.studies.formatting import (
     MISSING,
@@ -198,4 +199,5 @@ def _sizes(found: dict[str, Any], shown: Sequence[dict[str, Any]]) -> Plot:
     sizes = [y for one in series for y in one.y if y is not None]
     limits = min(sizes) / 2, 2 * max(sizes)
     y = Axis("best size N* (active parameters)", "log", limits, is_count=True)
-    return Plot(scale_axis("flops"), y, tuple(series))
+    warnings = [text for one in shown for text in one["warnings"]]
+    return Plot(scale_axis("flops"), y, tuple(series), warned_title(warnings))

@@ -74,6 +74,12 @@ def shade_of(value: Any, values: Sequence[Any]) -> float:
     return values.index(value) / (len(values) - 1) if len(values) > 1 else 1.0
 
 
+def warned_title(warnings: Sequence[str]) -> str:
+    """Returns the title of a plot whose law is warned of: a figure may leave the page."""
+    count = len(warnings)
+    return f"{count} warning{'s' * (count > 1)} about this law, see the report" if count else ""
+
+
 def is_mixed(tree: Tree) -> bool:
     """Returns whether a study's runs were trained on several mixtures."""
     return len({run["mixture"] for run in tree["runs"]}) > 1

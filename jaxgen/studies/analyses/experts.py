@@ -17,7 +17,15 @@ import numpy as np
 from jaxgen.errors import StudyError
 from jaxgen.laws import Fit, LawError, Table
 from jaxgen.laws.fit import EXTRAPOLATION, NOISE_DRAWS
-from jaxgen.studies.analyses.base import LABELS, Analysis, Tree, figure_name, is_mixed, scale_axis
+from jaxgen.studies.analyses.base import (
+    LABELS,
+    Analysis,
+    Tree,
+    figure_name,
+    is_mixed,
+    scale_axis,
+    warned_title,
+)
 from jaxgen.studies.formatting import between, count, fixed, number, percent
 from jaxgen.studies.law_selection import forecast_loss, select_law
 from jaxgen.studies.plots import Axis, Block, Cell, DataTable, Figure, Plot, Sentence, line, points
@@ -40,9 +48,9 @@ def analyse_experts(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
 
     Returns:
       For each: "mixture", "tokens" (None: any number); and "why_not", or the dense law
-      ("formula", "noise", "points", "curve") and "rungs": loss, "dense" (the law's loss at the same
-      FLOPs, with the interval of a mean over as many dense seeds), "difference" with its interval
-      and "multiplier", or why there is none.
+      ("formula", "noise", "warnings", "points", "curve") and "rungs": loss, "dense" (the law's loss
+      at the same FLOPs, with the interval of a mean over as many dense seeds), "difference" with
+      its interval and "multiplier", or why there is none.
     """
     found = []
     ladders = group_by_ladder(runs)
@@ -99,6 +107,7 @@ def _comparison(dense: Sequence[StudyRun], sparse: Sequence[StudyRun]) -> dict[s
         "formula": choice.formula,
         "level": LEVEL,
         "noise": fit.noise,
+        "warnings": fit.warnings,
         "points": [
             {"run": run.name, "flops": run.record["flops"], "loss": run.loss()} for run in dense
         ],
@@ -215,6 +224,7 @@ def _comparison_blocks(tree: Tree, found: dict[str, Any]) -> Sequence[Block]:
     return [
         Figure(tuple(panels), name),
         Sentence(summary),
+        *(Sentence(text, "bad") for text in found["warnings"]),
         DataTable(columns, [_cells(rung) for rung in found["rungs"]]),
         *(
             Sentence(f"{r['rung']} has no multiplier: {r['multiplier']['why_not']}", "soft")
@@ -261,7 +271,7 @@ def _losses(found: dict[str, Any]) -> Plot:
     )
     shown = [y for one in series for y in one.y if y is not None]
     y = Axis(LABELS["loss"], "log", (0.97 * min(shown), 1.03 * max(shown)))
-    return Plot(scale_axis("flops"), y, series)
+    return Plot(scale_axis("flops"), y, series, warned_title(found["warnings"]))
 
 
 def _multipliers(rungs: Sequence[dict[str, Any]]) -> Plot:

@@ -19,6 +19,7 @@ from jaxgen.studies.analyses.base import (
     mark_of,
     scale_axis,
     shade_of,
+    warned_title,
 )
 from jaxgen.studies.analyses.law_checks import hold_out, show_holdout, show_variations, vary
 from jaxgen.studies.analyses.law_remarks import remarks
@@ -260,7 +261,8 @@ def _figure(tree: Tree, law: dict[str, Any], has_repeats: bool) -> Figure:
     shown = [*measured.y, *(value for curve in curves for value in curve["y"])]
     y_axis = Axis(LABELS["loss"], "log", (0.93 * min(shown), 1.06 * max(shown)))
     series = (*lines, measured, *_predictions(tree, law))
-    return Figure((Plot(scale_axis(law["axis"]), y_axis, series),), figure_name(tree, "law", law))
+    plot = Plot(scale_axis(law["axis"]), y_axis, series, warned_title(law["warnings"]))
+    return Figure((plot,), figure_name(tree, "law", law))
 
 
 def _predictions(tree: Tree, law: dict[str, Any]) -> list[Series]:

@@ -65,6 +65,10 @@ def _rung_blocks(predicted: Mapping[str, Any], outcome: Mapping[str, Any]) -> Se
         f"{predicted['loss']['law']['formula']}."
     )
     blocks: list[Block] = [Sentence(text)]
+    # What was registered before laws had warnings has none.
+    for name, one in {"held-out loss": predicted["loss"], **predicted["scores"]}.items():
+        warnings = one.get("law", {}).get("warnings", [])
+        blocks += [Sentence(f"The law of {name}: {text}", "bad") for text in warnings]
     if outcome["late"]:
         late = f"Started before the prediction was registered: {', '.join(outcome['late'])}."
         blocks.append(Sentence(late, "bad"))

@@ -18,7 +18,7 @@ from jaxgen.studies.analyses.approaches import compare_approaches
 from jaxgen.studies.analyses.runs import describe_run
 from jaxgen.studies.analysis import plain
 from jaxgen.studies.figures import write_figures
-from jaxgen.studies.plots import Sentence
+from jaxgen.studies.plots import Figure, Plot, Sentence
 from jaxgen.studies.report import page_of
 from jaxgen.studies.study_runs import read_runs
 
@@ -125,6 +125,9 @@ def test_a_page_shows_how_runs_were_grouped_and_every_warning(study):
     assert section is not None
     told = [one for one in section.blocks if isinstance(one, Sentence)]
     assert [one.text for one in told if one.tone == "bad"] == ["Approach 2: The minima scatter."]
+    (figure,) = [one for one in section.blocks if isinstance(one, Figure)]
+    plot = figure.panels[-1]
+    assert isinstance(plot, Plot) and plot.title == "1 warning about this law, see the report"
     assert "All budgets weigh the same." in told[0].text and "5 budgets" in told[0].text
 
 
