@@ -172,7 +172,7 @@ def test_a_mistyped_flag_or_command_is_answered_with_the_nearest(words, meant, c
 def test_what_can_be_bound_is_listed(capsys):
     assert main(["config", "fields", "sampling"]) == 0
     printed = capsys.readouterr().out
-    assert "sampling.top_k: int | None  = None\n    only the k largest logits stay" in printed
+    assert "sampling.top_k: int | None, 1 or more  = None\n    only the k largest logits stay" in printed
     assert main(["config", "fields"]) == 0
     assert {"model", "train", "text_files"} <= set(capsys.readouterr().out.split())
     assert main(["config", "fields", "modle"]) == 1

@@ -22,6 +22,7 @@ from jaxgen.configuration import (
 from jaxgen.configuration.conforming import describe
 from jaxgen.configuration.suggesting import did_you_mean, nearest
 from jaxgen.configuration.table import parameters
+from jaxgen.domains import domains_of
 from jaxgen.errors import ConfigError
 
 _OPERATIVE_CONFIG = "config.gin"
@@ -83,9 +84,11 @@ def fields(arguments: argparse.Namespace) -> int:
     factory = table[arguments.name]
     print(f"{' '.join((inspect.getdoc(factory) or '').split(chr(10) * 2)[0].split())}\n")
     defaults = inspect.signature(factory).parameters
+    domains = domains_of(factory) if isinstance(factory, type) else {}
     for name, parameter in parameters(factory).items():
         default = "required" if parameter.required else f"= {defaults[name].default!r:.60}"
-        print(f"{arguments.name}.{name}: {describe(parameter.hint)}  {default}")
+        domain = f", {domains[name][0]}" if name in domains else ""
+        print(f"{arguments.name}.{name}: {describe(parameter.hint)}{domain}  {default}")
         meaning = _meaning(factory, name)
         if meaning:
             print(textwrap.fill(meaning, 96, initial_indent="    ", subsequent_indent="    "))
