@@ -25,7 +25,7 @@ FLOORS = (
     {"runs"},
     {"diagnostics", "studies", "launch"},
     {"sweeps"},
-    {"commands"},
+    {"commands", "arguments"},
     {"cli"},
     {"train", "__main__"},
 )
