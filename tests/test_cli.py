@@ -1,5 +1,6 @@
 """The commands as a person gives them, in this process."""
 
+import io
 import subprocess
 import sys
 
@@ -69,7 +70,7 @@ def test_a_tokenizer_of_ones_own(text, tmp_path, capsys):
 )
 def test_mistakes_are_one_message(command, words, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.stdin", __import__("io").StringIO("prompt"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"prompt")))
     assert main(command) == 1
     message = capsys.readouterr().err
     assert message.startswith("error: ")
@@ -172,7 +173,10 @@ def test_a_mistyped_flag_or_command_is_answered_with_the_nearest(words, meant, c
 def test_what_can_be_bound_is_listed(capsys):
     assert main(["config", "fields", "sampling"]) == 0
     printed = capsys.readouterr().out
-    assert "sampling.top_k: int | None, 1 or more  = None\n    only the k largest logits stay" in printed
+    assert (
+        "sampling.top_k: int | None, 1 or more  = None\n    only the k largest logits stay"
+        in printed
+    )
     assert main(["config", "fields"]) == 0
     assert {"model", "train", "text_files"} <= set(capsys.readouterr().out.split())
     assert main(["config", "fields", "modle"]) == 1
