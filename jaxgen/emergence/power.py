@@ -14,7 +14,14 @@ from jaxgen.emergence.intervals import Interval, wilson
 from jaxgen.emergence.simulate import Design, simulate
 from jaxgen.emergence.verdict import EXPLAINED, NOT_EXPLAINED, verdict
 
-CORRECT = {"mirage": EXPLAINED, "break": NOT_EXPLAINED, "bimodal": NOT_EXPLAINED}
+CORRECT = {
+    "mirage": EXPLAINED,
+    "slow mirage": EXPLAINED,
+    "break": NOT_EXPLAINED,
+    "bimodal": NOT_EXPLAINED,
+    "idle groups": EXPLAINED,
+    "late groups": NOT_EXPLAINED,
+}
 
 
 @dataclasses.dataclass(frozen=True)

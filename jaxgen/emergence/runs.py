@@ -11,25 +11,38 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from jaxgen.emergence.checks import (
+    PER_TOKEN,
+    check_chance,
+    check_lengths,
+    check_metric,
+    check_runs_apart,
+    check_scale,
+    numbers,
+    whole_numbers,
+)
 from jaxgen.emergence.errors import EmergenceError
 from jaxgen.emergence.table import TaskRows
-
-PER_TOKEN = "log_probability_per_token"
 
 
 @dataclasses.dataclass(frozen=True)
 class Runs:
-    """Runs have the means of a task's metrics, one value a run.
+    """Runs have the means of a task's metrics, one value a run; lists become arrays.
 
     Attributes:
       task: its name.
-      chance: exact match of guessing.
-      scale: [rungs] increasing size; positive, in the unit of the axis.
+      chance: exact match of guessing, from 0 to below 1.
+      scale: [rungs] sizes, positive, from the smallest model to the largest: rising, or falling on
+        the axis "loss"; in the unit of the axis.
       axis: the name of the axis.
       rung: [runs] int, index into `scale`.
-      seed: [runs] str.
+      seed: [runs] str, a name that no other run of the rung has.
       instances: [runs] float, number of instances that the means are over.
-      metrics: name -> [runs]; among them "exact_match" and "log_probability_per_token" (nats).
+      metrics: name -> [runs]; among them "exact_match" (a share) and "log_probability_per_token"
+        (nats, at most 0).
+
+    Raises:
+      EmergenceError: what `checks` finds wrong, one message for each fault.
     """
 
     task: str
@@ -42,16 +55,33 @@ class Runs:
     metrics: Mapping[str, np.ndarray]
 
     def __post_init__(self):
-        for name, column in self.metrics.items():
-            if len(column) != len(self.rung) or not np.isfinite(column).all():
-                raise EmergenceError(
-                    f"{name} of task {self.task!r} must be {len(self.rung)} finite numbers, one "
-                    "for each run."
-                )
+        columns = {"instances": self.instances, **self.metrics}
+        columns = {name: numbers(column, name, self.task) for name, column in columns.items()}
+        checked = {
+            "scale": numbers(self.scale, "scale", self.task),
+            "rung": whole_numbers(self.rung, "rung", self.task),
+            "seed": np.asarray(self.seed).astype(str),
+            "instances": columns.pop("instances"),
+            "metrics": columns,
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+        check_chance(self.chance, self.task)
+        check_scale(self.scale, self.axis, self.task)
+        of_runs = {"rung": self.rung, "seed": self.seed, "instances": self.instances}
+        check_lengths(of_runs | columns, self.task)
         if not np.array_equal(np.unique(self.rung), np.arange(len(self.scale))):
             raise EmergenceError(
                 f"rungs of task {self.task!r} must be 0 to {len(self.scale) - 1}, each with a run."
             )
+        if self.instances.min() <= 0:
+            raise EmergenceError(
+                f"instances={self.instances.min():g} of task {self.task!r}: give the number of "
+                "questions that a run's means are over."
+            )
+        for name, column in columns.items():
+            check_metric(name, column, self.task)
+        check_runs_apart(self.scale, self.rung, self.seed, columns, self.task)
 
     @property
     def log_scale(self) -> np.ndarray:
@@ -70,6 +100,16 @@ class Runs:
     def means(self, metric: str) -> np.ndarray:
         """Returns a metric's means over seeds, [rungs]."""
         return np.bincount(self.rung, self.metric(metric)) / self.seeds
+
+    def keep(self, is_kept: np.ndarray) -> Runs:
+        """Returns the runs for which `is_kept` [runs] is true; every rung needs one."""
+        return dataclasses.replace(
+            self,
+            rung=self.rung[is_kept],
+            seed=self.seed[is_kept],
+            instances=self.instances[is_kept],
+            metrics={name: column[is_kept] for name, column in self.metrics.items()},
+        )
 
     def metric(self, name: str) -> np.ndarray:
         """Returns a metric, [runs].

@@ -7,13 +7,18 @@ A run of scale s and seed r has on instance i the loss per token
 a token is correct with probability exp(-l), an answer is exact where all its tokens are correct,
 and its log probability is minus the sum of its tokens' losses. L(s, r) is, times exp(seed noise),
 
-  "mirage"    a power law, floor + start (s / s_min)^-exponent, or the same from a slow beginning,
-              floor + start / (1 + (s / s_bend)^exponent) with a bend that takes most of the range:
-              the metric makes exact match look sudden (Schaeffer et al., 2023)
-  "break"     slow before a scale, and steep from there: start (s / s_min)^-slow, then
-              (s / s_break)^-steep
-  "bimodal"   each seed follows one of two smooth laws, without or with the ability; the chance of
-              the second rises with scale (Zhao et al., 2025)
+  "mirage"       a power law, floor + start (s / s_min)^-exponent: the metric makes exact match look
+                 sudden (Schaeffer et al., 2023)
+  "slow mirage"  the same from a slow beginning, floor + start / (1 + (s / s_bend)^exponent) with a
+                 bend that takes most of the range
+  "break"        slow before a scale, and steep from there: start (s / s_min)^-slow, then
+                 (s / s_break)^-steep
+  "bimodal"      each seed follows one of two smooth laws, without or with the ability; the chance
+                 of the second rises with scale (Zhao et al., 2025)
+  "idle groups"  one of the mirages; at one scale before exact match rises, a few seeds are two or
+                 three times as sure of their wrong answers as the others, and as often right
+  "late groups"  all seeds first learn the format of the answers, most of the whole fall of the
+                 loss, without being right; only then each seed gets the ability or does not
 
 Exponents, places and difficulty, which the design leaves open, are drawn anew for each table.
 """
@@ -27,7 +32,7 @@ import numpy as np
 from jaxgen.emergence.errors import EmergenceError
 from jaxgen.emergence.table import TaskRows
 
-KINDS = ("mirage", "break", "bimodal")
+KINDS = ("mirage", "slow mirage", "break", "bimodal", "idle groups", "late groups")
 MINOR_LOSS = 1e-4
 """The least loss of a token, in nats."""
 
@@ -87,6 +92,8 @@ def simulate(design: Design, kind: str, seed: int = 0) -> TaskRows:
         random.normal(0, design.token_noise, (*shape, design.answer_tokens))
     )
     is_correct = random.random(of_token.shape) < np.exp(-of_token)
+    if kind == "idle groups":
+        of_token = _surer(design, level, of_token, is_correct, random)
     rung, run_seed, instance = (part.ravel() for part in np.indices(shape))
     parameters = 1e5 * 10 ** np.linspace(0, design.decades, design.scales)
     return TaskRows(
@@ -112,9 +119,13 @@ def _levels(design: Design, kind: str, random: np.random.Generator) -> np.ndarra
     highest = np.log(design.vocabulary)
     # The last loss of a token: between one in two and one in fifty answers are then not exact.
     end = -np.log(random.uniform(0.5, 0.98)) / design.answer_tokens
-    if kind == "mirage":
+    if kind == "late groups":
+        return _after_format(design, x, random)
+    if kind == "idle groups":
+        kind = "mirage" if random.random() < 0.5 else "slow mirage"
+    if kind in ("mirage", "slow mirage"):
         start = random.uniform(0.25, 0.6) * highest
-        if random.random() < 0.5:
+        if kind == "mirage":
             floor = end * random.uniform(0, 0.5)
             exponent = np.log(start / max(end - floor, MINOR_LOSS)) / reach
             return floor + start * np.exp(-exponent * reach * x)
@@ -133,3 +144,38 @@ def _levels(design: Design, kind: str, random: np.random.Generator) -> np.ndarra
     with_ability = end * np.exp(-slow * reach * (x - 1))
     chance = 1 / (1 + np.exp(-random.uniform(5, 12) * (x - place)))
     return np.where(random.random(x.shape) < chance, with_ability, before)
+
+
+def _after_format(design: Design, x: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Returns L of seeds that get the ability or not once they know the format."""
+    # Without the ability one in 30 to 200 answers is exact, with it most are.
+    without = -np.log(random.uniform(0.005, 0.03)) / design.answer_tokens
+    having = -np.log(random.uniform(0.8, 0.99)) / design.answer_tokens
+    start = max(random.uniform(0.6, 1.0) * np.log(design.vocabulary), without)
+    excess = (start - without) * np.exp(-np.log(20) / random.uniform(0.3, 0.5) * x)
+    chance = 1 / (1 + np.exp(-random.uniform(5, 12) * (x - random.uniform(0.5, 0.8))))
+    has_it = (random.random(x.shape) < chance) & (excess < without)
+    return np.where(
+        has_it,
+        having * np.exp(random.normal(0, 0.5, x.shape)),
+        (without + excess) * np.exp(random.normal(0, 0.2, x.shape)),
+    )
+
+
+def _surer(
+    design: Design,
+    level: np.ndarray,
+    of_token: np.ndarray,
+    is_correct: np.ndarray,
+    random: np.random.Generator,
+) -> np.ndarray:
+    """Returns the losses with those of some seeds' wrong answers larger, at one scale."""
+    share = np.exp(-level.mean(1) * design.answer_tokens)
+    rung = random.integers(max(int((share < 0.05).sum()), 1))
+    few = min(max(2, round(random.uniform(0.2, 0.3) * design.seeds)), design.seeds)
+    seeds = random.permutation(design.seeds)[:few]
+    of_token = of_token.copy()
+    chosen = of_token[rung, seeds]
+    larger = np.minimum(chosen * random.uniform(2, 3), np.log(design.vocabulary))
+    of_token[rung, seeds] = np.where(is_correct[rung, seeds].all(-1, keepdims=True), chosen, larger)
+    return of_token

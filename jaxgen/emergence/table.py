@@ -106,6 +106,11 @@ def read_rows(
     scales = {axis: _numbers(rows, axis) for axis in axes}
     _check_values(rows, metrics, scales)
     task, seed, instance = (_words(rows, name) for name in ("task", "seed", "instance"))
+    if strange := sorted(set(chance or {}) - set(task.tolist())):
+        raise EmergenceError(
+            f"chance names {', '.join(map(repr, strange))}, of which there is no row; tasks are "
+            f"{', '.join(map(repr, dict.fromkeys(task.tolist())))}."
+        )
     by_task = {}
     for name in dict.fromkeys(task):
         mine = np.flatnonzero(task == name)

@@ -78,9 +78,9 @@ def fit_trend(runs: Runs, metric: str) -> Trend:
       EmergenceError: there are fewer than 6 scales, or the metric is the same at all.
     """
     means = runs.means(metric)
-    if len(means) < FEWEST_SCALES:
+    if (scales := len(np.unique(runs.scale))) < FEWEST_SCALES:
         raise EmergenceError(
-            f"task {runs.task!r} has {len(means)} scales: laws need {FEWEST_SCALES} or more."
+            f"task {runs.task!r} has {scales} scales: laws need {FEWEST_SCALES} or more."
         )
     extent = float(np.ptp(means))
     if extent == 0:

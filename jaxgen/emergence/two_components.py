@@ -57,6 +57,14 @@ class TwoComponents:
         """Returns Ashman's D (1994), the distance over the spread; above 2 two peaks show."""
         return self.distance / self.spread if self.spread > 0 else float("inf")
 
+    @property
+    def boundary(self) -> float:
+        """Returns the value that is as likely in one component as in the other."""
+        if self.distance == 0 or not 0 < self.share < 1:
+            return self.high
+        odds = np.log((1 - self.share) / self.share)
+        return (self.low + self.high) / 2 + float(odds) * self.spread**2 / self.distance
+
 
 def fit_two_components(values: np.ndarray) -> TwoComponents:
     """Fits two components to values [n].

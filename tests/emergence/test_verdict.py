@@ -26,7 +26,7 @@ SMALL = Design(instances=80)
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_most_verdicts_are_right(kind):
-    assert power(SMALL, kind, draws=25, seed=90_000).correct.value >= 0.9
+    assert power(Design(), kind, draws=10, seed=90_000).correct.value >= 0.9
 
 
 @pytest.mark.slow
@@ -99,12 +99,10 @@ def test_simulations_repeat():
         power(SMALL, "mirage", draws=0)
 
 
-def test_runs_without_instances_need_the_prediction_of_independent_tokens():
-    runs = average_runs(simulate(SMALL, "mirage"))
-    assert verdict_of_runs(runs).criteria[-1].name == "predicted"
-    metrics = {key: value for key, value in runs.metrics.items() if key != "independent_tokens"}
-    with pytest.raises(EmergenceError, match="independent_tokens"):
-        verdict_of_runs(dataclasses.replace(runs, metrics=metrics))
+def test_runs_without_instances_are_compared_with_independent_tokens():
+    found = verdict_of_runs(average_runs(simulate(SMALL, "mirage"))).criteria[-1]
+    assert found.name == "predicted"
+    assert "independent tokens" in found.evidence
 
 
 # testbeds.md: parameters, exact match per seed, token accuracy (mean), nll a token per seed.

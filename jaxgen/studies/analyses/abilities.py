@@ -32,9 +32,11 @@ METHOD = (
     "Intervals of exact match are Wilson intervals for the number of independent answers that the "
     "spread over seeds amounts to; those of other means are bootstraps over seeds. A verdict asks "
     "three questions of the log-probability per token: is it gradual over scale, do its seeds form "
-    "one group, and does exact match follow from it by one mapping for all scales? At least six "
-    "scales, four seeds and fifty instances are needed for a verdict. Breakthroughness and "
-    "linearity describe a curve and decide nothing."
+    "one group as far as exact match tells them apart, and does exact match follow from it by one "
+    "mapping for all scales? Seeds are compared within the range in which exact match makes 10 to "
+    "90% of its rise, and beyond it count as its ends. At least six scales, four seeds and fifty "
+    "instances are needed for a verdict. Breakthroughness and linearity describe a curve and "
+    "decide nothing."
 )
 
 
@@ -62,7 +64,7 @@ def _ability(rows: TaskRows, answers: ScoredAnswers, runs: Sequence[StudyRun]) -
     names = {(run.rung, str(run.seed)): run.name for run in scored}
     rungs = _rungs(scored)
     axes = {axis: _axis(rows, axis, rungs, names) for axis in AXES}
-    apart = [axis for axis in AXES if axes[axis].get("is_apart")]
+    apart = [axis for axis in AXES if len(np.unique(rows.scale(axis))) == len(rungs) > 1]
     return {
         "chance": rows.chance,
         "instances": rows.num_instances,
@@ -93,7 +95,10 @@ def _axis(
     if levels < 2:
         what = "rung was trained" if len(scale) < 2 else f"value of {axis} occurs"
         return {"why_not": f"Only one {what}, so there is no curve over {axis}."}
-    runs = average_runs(rows, axis)
+    try:
+        runs = average_runs(rows, axis)
+    except EmergenceError as error:
+        return {"why_not": str(error)}
     order = [rungs[int(place)] for place in _order(rows, axis)]
 
     def named(points: Sequence[Any]) -> list[dict[str, Any]]:

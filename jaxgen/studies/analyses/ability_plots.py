@@ -191,15 +191,18 @@ def _evidence(ability: Ability, axis: str) -> Fold:
         blocks.append(Sentence(found["modes"]["why_not"], "soft"))
     else:
         text = (
-            "Do the seeds form two groups? Measured on the log-probability per token; the p-value, "
-            "corrected over scales, is for the null hypothesis of a single group under both tests."
+            "Do the seeds form two groups that differ in exact match? Measured on the "
+            "log-probability per token; spread and distance of the groups are shares of the range "
+            "in which exact match moves, their gap a share of its rise. The p-value, corrected "
+            "over the scales whose seeds differ in exact match, is for the null hypothesis of a "
+            "single group under both tests."
         )
         modes = [
-            (m["rung"], str(m["seeds"]), number(m["spread"]), number(m["dip"]),
-             number(m["probability"]))
+            (m["rung"], str(m["seeds"]), percent(m["spread"]), percent(m["distance"]),
+             percent(m["gap"]), number(m["dip"]), number(m["probability"]))
             for m in found["modes"][PER_TOKEN]
         ]  # fmt: skip
-        columns = ("size", "seeds", "spread", "dip", "p-value")
+        columns = ("size", "seeds", "spread", "distance", "gap", "dip", "p-value")
         blocks += [Sentence(text), DataTable(columns, modes)]
     both = zip(*(found["curves"][metric] for metric in METRICS), strict=True)
     rows = [
