@@ -190,7 +190,11 @@ def _parser() -> ArgumentParser:
         epilog=GIN_HELP,
     )
     imported.add_argument(
-        "--from", required=True, dest="source", metavar="DIR", help="folder of the checkpoint"
+        "--from",
+        required=True,
+        dest="source",
+        metavar="DIR",
+        help="folder of the checkpoint, or its name on the Hugging Face hub: Qwen/Qwen3-0.6B",
     )
     imported.add_argument("--output", required=True, help="directory of the new run")
     imported.add_argument(

@@ -21,6 +21,7 @@ from jaxgen.generation.continuing import readable_length
 from jaxgen.interchange.configs import LONGEST, write_config
 from jaxgen.interchange.exporting import choose_family, export_model
 from jaxgen.interchange.files import TOKENIZER
+from jaxgen.interchange.hub import local_checkpoint
 from jaxgen.interchange.importing import Checkpoint, load_model, open_checkpoint
 from jaxgen.interchange.originals import keep_originals, original_config, original_files
 from jaxgen.interchange.quantised import check_method
@@ -54,7 +55,8 @@ def import_checkpoint(arguments: argparse.Namespace) -> int:
     Args:
       arguments: `source`, `revision`, `ignore_keys`, `output`, `gin_files` and `bindings`.
     """
-    checkpoint = open_checkpoint(arguments.source, arguments.ignore_keys, arguments.revision)
+    source, revision = local_checkpoint(arguments.source, arguments.revision)
+    checkpoint = open_checkpoint(source, arguments.ignore_keys, revision)
     directory = RunDirectory(arguments.output)
     if directory.path.exists():
         raise InterchangeError(f"{directory.path} exists; import to a folder that does not.")

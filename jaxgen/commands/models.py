@@ -100,6 +100,8 @@ def _load(name: str) -> TransformerConfig:
 def _row(name: str, config: TransformerConfig, count: ParameterCount) -> tuple[str, ...]:
     flops = training_flops_per_token(config, FLOPS_LENGTH)
     published, difference = _compared(config.card, count)
+    if difference == "exact" and config.card is not None and not config.card.counts_head:
+        difference = f"exact, without {count.head:,} in the head" if count.head else difference
     numbers = (count.total, count.embedding, count.active)
     return (name, *(f"{n:,}" for n in numbers), f"{flops:.3e}", published, difference)
 

@@ -210,3 +210,11 @@ def test_a_model_of_bytes_is_exported_with_a_tokenizer_of_bytes(folder, tmp_path
     for text in ("plain", " two  spaces\n", "é 東京 🙂", "\x00"):
         ids = tokenizer.encode(text).ids
         assert ids == [257, *text.encode()] and tokenizer.decode(ids) == text
+
+
+@pytest.mark.parametrize("name", ["Qwen3-0.6B", "nobody/no-such-model", "./not/there"])
+def test_a_checkpoint_that_is_not_here_is_answered_with_how_to_get_it(name, monkeypatch, capsys):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert main(["import", f"--from={name}", "--output=never"]) == 1
+    message = capsys.readouterr().err
+    assert "hf download" in message and "--local-dir" in message and "Traceback" not in message
