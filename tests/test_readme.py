@@ -1,0 +1,86 @@
+"""The commands of the README, taken from it: they parse, load, and, with small lengths, run."""
+
+import json
+import os
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from jaxgen.cli import _parser, main
+from jaxgen.configuration import load_run, parse_flags
+
+README = Path(__file__).parents[1] / "README.md"
+SHORT = [
+    "--gin.train.steps=4", "--gin.train.batch_size=8", "--gin.evaluation.num_batches=1",
+    "--gin.evaluation.num_examples=8", "--gin.evaluation.batch_size=8",
+]  # fmt: skip
+LONG = ("--go", "harness", "import ", "sweep")
+"""Words of commands that take long, or need a network or another package."""
+
+
+def commands():
+    """The `jaxgen` commands of indented lines, without variables, comments and redirections."""
+    text = re.sub(r"\\\n\s*", " ", README.read_text())
+    lines = re.findall(r"^ {4}(?:[A-Z_]+=\S+ )?(jaxgen .*)$", text, re.MULTILINE)
+    return [re.split(r"\s+(?:#|>)", line)[0] for line in lines]
+
+
+def words_of(command):
+    return shlex.split(command)[1:]
+
+
+def test_they_are_many_and_name_every_command():
+    parser = _parser()
+    shown = {words_of(command)[0] for command in commands()}
+    every = set(next(a for a in parser._actions if a.dest == "COMMAND" or a.choices).choices)
+    assert len(commands()) > 30
+    assert every - shown <= {"diagnose"}  # docs/studies.md has it.
+
+
+@pytest.mark.parametrize("command", sorted(set(commands())))
+def test_it_parses_and_its_configuration_loads(command, tmp_path, monkeypatch):
+    flags = parse_flags(words_of(command))
+    parsed = _parser().parse_args(flags.rest)
+    if parsed.function[1] == "train" and flags.gin_files:
+        needs_tokenizer = any("tokenizer.json" in binding for binding in flags.bindings)
+        bindings = flags.bindings if not needs_tokenizer else flags.bindings[:1]
+        run, _ = load_run(flags.gin_files, bindings)
+        assert run.train.total_steps(run.model.count().active) > 0
+
+
+@pytest.mark.slow
+def test_they_run_in_order_with_small_lengths(tmp_path, monkeypatch, capsys):
+    """As a new user gives them, in an empty folder with some text."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("my/folder", "my/folder/poems", "my/tasks"):
+        os.makedirs(folder)
+        for index in range(12):
+            words = " ".join(f"line {index} of number {n} in {folder};" for n in range(150))
+            Path(folder, f"{index}.txt").write_text(f"Once upon a time, {words}")
+    for command in commands():
+        words = words_of(command)
+        if any(word in command for word in LONG):
+            continue
+        if words[0] == "train":
+            words += SHORT
+            if "poems" in command:
+                words.append("--gin.train.length=64")
+        elif words[0] == "generate":
+            words.append("--max_tokens=4")
+        elif words[0] == "laws":
+            continue  # It needs a table of runs.
+        elif words[0] == "tokenizer":
+            words = [w.replace("=2048", "=400") for w in words]
+        elif words[0] == "evaluate" and "suites" in command:
+            words += ["--num_examples=4"]
+        elif words[0] == "data":
+            words += ["--steps=10"]
+        elif words[0] == "report":
+            continue  # Of the sweep that is left out.
+        code = main(words)
+        printed = capsys.readouterr()
+        expected = (0, 1) if words[:2] == ["config", "diff"] else (0,)
+        assert code in expected, f"{command}\n{printed.err}"
+    assert json.loads(Path("runs/mine/run.json").read_text())["finished"]
