@@ -117,7 +117,7 @@ def main() -> int:
         sweep = whole
     else:
         sweep = fitting(arguments.seeds, jobs, arguments.minutes)
-    return run_sweep(sweep, folder, LocalEngine(sweep, folder, arguments.jobs), retries=0)
+    return run_sweep(sweep, folder, LocalEngine(sweep, folder, arguments.jobs))
 
 
 if __name__ == "__main__":

@@ -85,6 +85,14 @@ def _parser() -> ArgumentParser:
     train.add_argument("--run_dir", required=True, help="directory of the run")
     train.set_defaults(function=("train", "train"))
 
+    extend = commands.add_parser(
+        "extend", help="make a finished run longer, where its schedule has a constant part"
+    )
+    extend.add_argument("--run_dir", required=True, help="directory of the finished run")
+    extend.add_argument("--steps", type=COUNT, required=True, help="length of the longer run")
+    extend.add_argument("--output", required=True, help="directory of the longer run")
+    extend.set_defaults(function=("extend", "extend"))
+
     runs = commands.add_parser("runs", help="list runs: state, step, losses, speed, when")
     runs.add_argument("folder", nargs="?", default="runs", help="default: runs")
     runs.set_defaults(function=("runs", "listing"))

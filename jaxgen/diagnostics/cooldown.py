@@ -55,7 +55,7 @@ def trunk(base: RunConfig, totals: Sequence[int], decay: float = 0.2) -> RunConf
     Raises:
       ConfigError: another schedule, or a branch that would leave before the warm-up ends.
     """
-    schedule, warmup = _schedule(base)
+    schedule, warmup = schedule_of(base)
     points = [branching_point(total, decay) for total in totals]
     if min(points) < warmup:
         raise ConfigError(
@@ -87,7 +87,7 @@ def branch(trunk_config: RunConfig, total: int, decay: float = 0.2) -> RunConfig
     Raises:
       ConfigError: another schedule.
     """
-    schedule, warmup = _schedule(trunk_config)
+    schedule, warmup = schedule_of(trunk_config)
     cooling = total - branching_point(total, decay)
     train = dataclasses.replace(
         trunk_config.train,
@@ -141,24 +141,31 @@ def branch_off(trunk_dir: str | os.PathLike, config: RunConfig, run_dir: str | o
             f"{source.path} has no checkpoint of step {step}, only of {steps}; train the trunk "
             "with `keep_branching_points(execution, branches)`, as a sweep does."
         )
+    copy_checkpoint(source, step, target)
+    return step
+
+
+def copy_checkpoint(source: RunDirectory, step: int, target: RunDirectory) -> None:
+    """Copies a checkpoint into a run's directory that has none."""
     target.prepare()
     with target.lock():
+        if target.checkpoints.exists():
+            return
         # Renamed into place, so that a copy that was cut short is never taken for a checkpoint.
         unfinished = target.path / f".checkpoints.{os.getpid()}.tmp"
         shutil.rmtree(unfinished, ignore_errors=True)
         shutil.copytree(source.checkpoints / str(step), unfinished / str(step))
         os.replace(unfinished, target.checkpoints)
-    return step
 
 
 def _leaves_at(config: RunConfig) -> int:
     """Returns the step of the checkpoint from which a run made by `branch` continues."""
-    schedule, _ = _schedule(config)
+    schedule, _ = schedule_of(config)
     assert isinstance(config.train.steps, int) and isinstance(schedule.decay, int)
     return config.train.steps - schedule.decay
 
 
-def _schedule(config: RunConfig) -> tuple[Any, int]:
+def schedule_of(config: RunConfig) -> tuple[Any, int]:
     """Returns the schedule and its warm-up in steps."""
     schedule, train = config.train.schedule, config.train
     if not isinstance(schedule, CooldownSchedule):
@@ -177,7 +184,7 @@ def _schedule(config: RunConfig) -> tuple[Any, int]:
 
 def _until(config: RunConfig) -> RunConfig:
     """Returns what a trunk and its branches share."""
-    schedule, warmup = _schedule(config)
+    schedule, warmup = schedule_of(config)
     train = dataclasses.replace(
         config.train,
         steps=1,

@@ -41,12 +41,15 @@ class TrackedRun:
         """Returns how much of the run is done at a row, from 0 to 1."""
         return row.get("step", 0) / self.steps
 
-    def columns(self, row: dict[str, Any]) -> tuple[str, ...]:
-        """Returns percent, loss, tokens/s and FLOP/s at a row."""
+    def columns(self, row: dict[str, Any], is_running: bool) -> tuple[str, ...]:
+        """Returns percent, loss, tokens/s and FLOP/s at a row; before it, what is going on."""
         speed = row.get("tokens_per_second")
+        doing = "queued" if not is_running else "preparing data"
+        if is_running and self.directory.history_file.exists():
+            doing = "compiling"  # A line of the history is written when the data are there.
         return (
             f"{100 * self.fraction(row):.0f} %",
-            f"loss {row['loss']:.3f}" if row.get("loss") is not None else "starting",
+            f"loss {row['loss']:.3f}" if row.get("loss") is not None else doing,
             f"{si(speed)}tokens/s" if speed else "",
             f"{si(row['model_flops_per_second'])}FLOP/s" if speed else "",
         )
@@ -69,7 +72,7 @@ def progress_display(runs: Sequence[TrackedRun]) -> Iterator[ProgressDisplay]:
         return
     from rich.live import Live
 
-    with Live(refresh_per_second=4) as live:
+    with Live(refresh_per_second=1) as live:
         yield ProgressTable(progress, live)
 
 
@@ -120,7 +123,8 @@ class ProgressLines:
             if path in running or path in ended:
                 state = "failed" if path in failed else "stopped early" if path in stopped else ""
                 state = state or ("done" if path in ended else "")
-                print("  ".join(["   ", run.name, *run.columns(row), state]).rstrip())
+                columns = run.columns(row, path in running)
+                print("  ".join(["   ", run.name, *columns, state]).rstrip())
         print(self._progress.summary(rows), flush=True)
 
 
@@ -138,14 +142,14 @@ class ProgressTable:
 
         rows = self._progress.read()
         table = Table(title=self._progress.summary(rows), title_justify="left")
-        for heading in ("run", "", "", "loss", "tokens/s", "FLOP/s"):
+        for heading in ("run", "progress", "done", "training loss", "speed", "FLOP/s"):
             table.add_column(heading)
         for run, row in rows:
             path = run.directory.path
             style = "red" if path in failed else "yellow" if path in stopped else "dim"
             style = "bold" if path in running else style
             bar = ProgressBar(total=run.steps, completed=row.get("step", 0), width=24)
-            percent, *rest = run.columns(row)
+            percent, *rest = run.columns(row, path in running)
             percent = "stopped" if path in stopped else "failed" if path in failed else percent
             table.add_row(run.name, bar, percent, *rest, style=style)
         self._live.update(table)
