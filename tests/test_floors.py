@@ -25,7 +25,8 @@ FLOORS = (
     {"runs"},
     {"diagnostics", "studies", "launch"},
     {"sweeps"},
-    {"commands", "arguments"},
+    {"commands"},
+    {"parsing"},
     {"cli"},
     {"train", "__main__"},
 )

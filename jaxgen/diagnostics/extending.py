@@ -59,8 +59,8 @@ def extend(
     before_decay = [step for step in kept if step <= total - decay]
     if not before_decay:
         raise CheckpointError(
-            f"{source.path} decays from step {total - decay} on, and keeps the checkpoints of steps "
-            f"{kept} only: none is from before. Train it with more execution.keep_checkpoints, or "
+            f"{source.path} decays from step {total - decay} on, and keeps checkpoints of steps "
+            f"{kept} only: none is from before. Train it with more execution.keep_checkpoints or "
             "without decay (warmup_stable_decay.decay=0)."
         )
     copy_checkpoint(source, before_decay[-1], target)

@@ -6,6 +6,10 @@ import argparse
 import re
 from typing import NoReturn
 
+from jaxgen.domains import NonNegativeInt, PositiveFloat, PositiveInt, Seed, number
+
+COUNT, WHOLE, AMOUNT = number(PositiveInt), number(NonNegativeInt), number(PositiveFloat)
+SEED = number(Seed)
 GIN_HELP = """\
 configuration flags of train, diagnose, evaluate, import, config, prepare, tasks and data:
   --gin_file=FILE        a gin file; repeatable, later files override earlier ones

@@ -1,0 +1,95 @@
+"""The arguments of commands about data and configurations, and of shell completion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxgen.parsing.arguments import AMOUNT, COUNT, GIN_HELP, SEED, WHOLE
+
+
+def add_commands(commands: Any) -> None:
+    """Adds the commands to those of a parser."""
+    tokenizer = commands.add_parser("tokenizer", help="train or inspect a tokenizer")
+    of_tokenizers = tokenizer.add_subparsers(required=True, metavar="train|show")
+    fit = of_tokenizers.add_parser("train", help="train BPE or Unigram over bytes on text files")
+    fit.add_argument("text", nargs="+", help="files, folders or globs of UTF-8 text, or .jsonl")
+    fit.add_argument("--vocab_size", type=COUNT, default=8192)
+    fit.add_argument("--output", required=True, help="the tokenizer.json to write")
+    fit.add_argument("--kind", choices=("bpe", "unigram"), default="bpe")
+    fit.add_argument("--sample", type=AMOUNT, default=200, help="megabytes of text to train on")
+    fit.add_argument("--seed", type=SEED, default=0, help="seed of the sample")
+    fit.add_argument("--sentinels", type=WHOLE, default=40, help="sentinels for span corruption")
+    fit.add_argument("--reserved", type=WHOLE, default=0, help="further control tokens for later")
+    fit.add_argument("--plain", action="store_true", help="no control tokens but pad, begin, end")
+    fit.set_defaults(function=("tokenizer", "train"))
+    seen = of_tokenizers.add_parser("show", help="describe a tokenizer, and tokenize a text")
+    seen.add_argument("file", help="a tokenizer.json or a SentencePiece .model")
+    seen.add_argument("--text", help="text to tokenize")
+    seen.set_defaults(function=("tokenizer", "show"))
+
+    tasks = commands.add_parser(
+        "tasks", help="list tasks, and show what a model reads", epilog=GIN_HELP
+    )
+    tasks.set_defaults(function=("tasks", "listing"))
+    of_tasks = tasks.add_subparsers(metavar="show")
+    seen = of_tasks.add_parser("show", help="print records, tokens, targets and loss weights")
+    seen.add_argument(
+        "name", metavar="TASK", help="such as addition, or a task of the mixture in --gin_file"
+    )
+    seen.add_argument("--examples", type=COUNT, default=3)
+    seen.add_argument("--seed", type=SEED, default=0)
+    seen.add_argument("--split", choices=("train", "heldout"), default="train")
+    seen.add_argument("--longest", type=COUNT, default=80, help="most tokens to show of a document")
+    seen.add_argument("--encoder", action="store_true", help="as an encoder-decoder reads it")
+    seen.set_defaults(function=("tasks", "show_task"))
+
+    prepare = commands.add_parser(
+        "prepare", help="turn raw corpora into tokenised shards", epilog=GIN_HELP
+    )
+    prepare.add_argument("--output", help="folder to create, or of a preparation to continue")
+    prepare.add_argument("--engine", choices=("local", "ray"), default="local")
+    prepare.add_argument("--workers", type=COUNT, help="number of processes; default: one per core")
+    prepare.add_argument("--address", help="address of a Ray cluster, such as auto")
+    prepare.add_argument("--check", metavar="FOLDER", help="check a corpus against its manifest")
+    prepare.set_defaults(function=("prepare", "prepare"))
+
+    data = commands.add_parser("data", help="report on a mixture").add_subparsers(
+        required=True, metavar="report"
+    )
+    page = data.add_parser("report", help="HTML page: shares, lengths, padding, repeats, examples")
+    page.add_argument("mixture", help="a gin file of a mixture or of a run")
+    page.add_argument("--output", default="data_report.html")
+    page.add_argument("--length", type=COUNT, help="tokens per row; default: the run's, or 256")
+    page.add_argument(
+        "--source_length", type=COUNT, help="of the encoder's rows; default: the run's"
+    )
+    page.add_argument("--batch_size", type=COUNT, help="default: the run's, or 16")
+    page.add_argument("--steps", type=COUNT, help="default: the run's, or 1000")
+    page.set_defaults(function=("data", "report"))
+
+    config = commands.add_parser("config", help="inspect configurations").add_subparsers(
+        required=True, metavar="show|diff|fields|check"
+    )
+    show = config.add_parser("show", help="print the complete configuration")
+    show.add_argument("path", nargs="?", help="a gin file or run directory")
+    show.set_defaults(function=("config", "show"))
+    diff = config.add_parser("diff", help="print how two differ; exit status 1 if they do")
+    diff.add_argument("first", help="a gin file or run directory")
+    diff.add_argument("second", help="a gin file or run directory")
+    diff.set_defaults(function=("config", "diff"))
+    fields = config.add_parser("fields", help="list what can be bound, with types and defaults")
+    fields.add_argument("name", nargs="?", metavar="NAME", help="such as model or train")
+    fields.set_defaults(function=("config", "fields"))
+    check = config.add_parser("check", help="check gin files, one by one")
+    check.add_argument("files", nargs="+")
+    check.set_defaults(function=("config", "check"))
+
+    completion = commands.add_parser(
+        "completion", help="print a shell script that completes commands, flags and names on TAB"
+    ).add_subparsers(required=True, metavar="bash|zsh|fish")
+    for shell in ("bash", "zsh", "fish"):
+        of_shell = completion.add_parser(shell, help=f"print the script for {shell}")
+        of_shell.set_defaults(function=("completion", "script"), shell=shell)
+    following = completion.add_parser("words")
+    following.add_argument("line", help="a command line up to the cursor")
+    following.set_defaults(function=("completion", "words"))

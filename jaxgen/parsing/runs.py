@@ -1,0 +1,136 @@
+"""The arguments of commands that train a run, or take one."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from jaxgen.domains import NonNegativeFloat, PositiveFraction, number
+from jaxgen.parsing.arguments import AMOUNT, COUNT, GIN_HELP, SEED, WHOLE
+
+
+def add_commands(commands: Any) -> None:
+    """Adds the commands to those of a parser."""
+    train = commands.add_parser(
+        "train", help="train a run, or continue it where it stopped", epilog=GIN_HELP
+    )
+    train.add_argument("--run_dir", required=True, help="directory of the run")
+    train.set_defaults(function=("train", "train"))
+
+    extend = commands.add_parser(
+        "extend", help="make a finished run longer, where its schedule has a constant part"
+    )
+    extend.add_argument("--run_dir", required=True, help="directory of the finished run")
+    extend.add_argument("--steps", type=COUNT, required=True, help="length of the longer run")
+    extend.add_argument("--output", required=True, help="directory of the longer run")
+    extend.set_defaults(function=("extend", "extend"))
+
+    runs = commands.add_parser("runs", help="list runs: state, step, losses, speed, when")
+    runs.add_argument("folder", nargs="?", default="runs", help="default: runs")
+    runs.set_defaults(function=("runs", "listing"))
+
+    watch = commands.add_parser("watch", help="show the curves of a run on a page as it trains")
+    watch.add_argument("run_dir", metavar="RUN_DIR")
+    watch.add_argument("--output", help="default: watch.html in the run's directory")
+    watch.add_argument("--every", type=COUNT, default=10, help="seconds between two drawings")
+    watch.add_argument("--once", action="store_true", help="draw it once, and stop")
+    watch.set_defaults(function=("runs", "watch"))
+
+    diagnose = commands.add_parser("diagnose", help="examine training: activations, batch sizes")
+    of_diagnose = diagnose.add_subparsers(
+        required=True, metavar="coordinates|noise_scale|critical_batch"
+    )
+    check = of_diagnose.add_parser(
+        "coordinates", help="whether activations grow with width or depth; status 1 if so"
+    )
+    sizes = check.add_mutually_exclusive_group(required=True)
+    sizes.add_argument("--widths", type=COUNT, nargs="+", help="model widths, such as 32 64 128")
+    sizes.add_argument("--depths", type=COUNT, nargs="+", help="model depths, such as 2 4 8")
+    check.add_argument("--steps", type=COUNT, default=5, help="training steps on one batch")
+    check.add_argument("--seeds", type=COUNT, default=4, help="number of seeds to average over")
+    check.add_argument("--learning_rate", type=AMOUNT, help="default: the peak rate of the run")
+    check.add_argument("--threshold", type=AMOUNT, default=0.1, help="largest exponent to accept")
+    check.set_defaults(function=("diagnose", "coordinates"))
+    noise = of_diagnose.add_parser(
+        "noise_scale", help="gradient noise scale of a run with execution.noise_scale=True"
+    )
+    noise.add_argument("run_dir", metavar="RUN_DIR")
+    noise.add_argument("--parts", type=COUNT, default=4, help="parts to divide the run into")
+    noise.set_defaults(function=("diagnose", "noise_scale"))
+    batch = of_diagnose.add_parser(
+        "critical_batch", help="fit the critical batch size to runs of three batch sizes or more"
+    )
+    batch.add_argument("study", metavar="STUDY_FOLDER", help="folder of run directories")
+    batch.add_argument("--loss", type=AMOUNT, help="default: the lowest that all batch sizes reach")
+    batch.set_defaults(function=("diagnose", "critical_batch"))
+
+    evaluate = commands.add_parser(
+        "evaluate", help="evaluate a checkpoint of a run", epilog=GIN_HELP
+    )
+    _add_checkpoint_arguments(evaluate)
+    evaluate.add_argument(
+        "--num_examples", type=COUNT, help="instances per task; default: the run's"
+    )
+    evaluate.set_defaults(function=("evaluate", "evaluate"))
+
+    harness = commands.add_parser("harness", help="evaluate a run by the LM Evaluation Harness")
+    _add_checkpoint_arguments(harness)
+    harness.add_argument("--tasks", required=True, help="names of tasks, separated by commas")
+    harness.add_argument("--include_path", help="folder with further tasks as YAML files")
+    harness.add_argument("--num_fewshot", type=WHOLE, help="default: as each task sets it")
+    harness.add_argument("--limit", type=AMOUNT, help="instances per task, or a fraction below 1")
+    harness.add_argument(
+        "--batch_size", type=COUNT, help="default: the run's evaluation.batch_size"
+    )
+    harness.add_argument("--output", help="default: evals/STEP.harness.json of the run")
+    harness.set_defaults(function=("harness", "harness"))
+
+    generate = commands.add_parser("generate", help="continue a prompt with a run's model")
+    _add_checkpoint_arguments(generate)
+    generate.add_argument("--prompt", action="append", help="repeatable; default: standard input")
+    generate.add_argument("--max_tokens", type=COUNT, default=128)
+    generate.add_argument(
+        "--temperature", type=number(NonNegativeFloat), default=1.0, help="0 is greedy decoding"
+    )
+    generate.add_argument("--top_k", type=COUNT)
+    generate.add_argument("--top_p", type=number(PositiveFraction))
+    generate.add_argument("--num_samples", type=COUNT, default=1, help="continuations per prompt")
+    generate.add_argument("--seed", type=SEED, default=0)
+    generate.set_defaults(function=("generate", "generate"))
+
+    imported = commands.add_parser(
+        "import",
+        help="make a run from a Hugging Face checkpoint, to evaluate, sample or fine-tune",
+        epilog=GIN_HELP,
+    )
+    imported.add_argument(
+        "--from",
+        required=True,
+        dest="source",
+        metavar="DIR",
+        help="folder of the checkpoint, or its name on the Hugging Face hub: Qwen/Qwen3-0.6B",
+    )
+    imported.add_argument("--output", required=True, help="directory of the new run")
+    imported.add_argument(
+        "--revision",
+        help="one of several, such as Pythia's step1000: a folder in DIR, or of the hub's cache",
+    )
+    imported.add_argument(
+        "--ignore_keys", type=lambda text: tuple(text.split(",")), default=(), metavar="KEY,KEY",
+        help="keys of config.json that jaxgen does not know and that change nothing",
+    )  # fmt: skip
+    imported.set_defaults(function=("interchange", "import_checkpoint"))
+
+    export = commands.add_parser("export", help="write a checkpoint of a run for Hugging Face")
+    _add_checkpoint_arguments(export)
+    export.add_argument("--output", required=True, help="the folder to create")
+    export.add_argument("--family", help="such as llama; default: the first that fits")
+    export.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    export.add_argument("--max_shard_bytes", type=COUNT, default=5_000_000_000)
+    export.set_defaults(function=("interchange", "export_checkpoint"))
+
+
+def _add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run_dir", required=True, help="directory of the run")
+    parser.add_argument("--step", type=WHOLE, help="step of the checkpoint; default: the newest")
+    parser.add_argument("--ema", action="store_true", help="use the averages of train.ema_decay")
