@@ -18,6 +18,8 @@ from jaxgen.laws.token_flops import TokenFlops, token_flops_of_columns
 
 COARSE, FINE = 600, 400
 """Points of the two grids over which a law without a closed form is searched."""
+BELOW = 12.0
+"""How far below the least of the runs they begin at the latest, in logarithms."""
 FINE_REACH = 4.0
 """Half the extent of the finer grid in ln N, around the best point of the coarse one."""
 
@@ -216,6 +218,11 @@ def search_optimum(
     cost = token_flops or token_flops_of_columns(fit.columns)
     vectors = np.concatenate([fit.vector[None], fit.draws])
     sizes, losses = np.empty((2, len(vectors), len(flops)))
+    # From one parameter to one token, or far below the runs, should these be in other units.
+    least_size, least_tokens = (
+        min(0.0, float(np.log(fit.columns[name].min())) - BELOW)
+        for name in ("parameters", "tokens")
+    )
     for place, budget in enumerate(flops):
 
         def evaluate(logs: np.ndarray, budget: float = budget) -> np.ndarray:
@@ -224,9 +231,8 @@ def search_optimum(
             named |= {name: np.full(len(logs), value) for name, value in others.items()}
             return fit.law.values(named, vectors)
 
-        # From one parameter to one token.
-        most = (np.log(budget) - np.log(cost.factor)) / cost.exponent
-        coarse = np.linspace(0.0, most, COARSE)
+        most = (np.log(budget) - np.log(cost.factor) - least_tokens) / cost.exponent
+        coarse = np.linspace(least_size, most, COARSE)
         middle = coarse[np.argmin(evaluate(coarse)[0])]
         fine = np.linspace(middle - FINE_REACH, middle + FINE_REACH, FINE)
         sizes[:, place], losses[:, place] = _vertices(fine, evaluate(fine))

@@ -35,7 +35,7 @@ SIX_N = TokenFlops()
 OFF_COST = 0.1
 """Relative error of a token's cost from which it is warned of."""
 EXACT = 1e-9
-"""Relative error up to which FLOPs are 6ND, but for rounding."""
+"""Relative error up to which FLOPs are proportional to ND, but for rounding."""
 
 
 def token_flops_of(table: Table) -> TokenFlops:
@@ -48,10 +48,10 @@ def token_flops_of_columns(columns: Columns) -> TokenFlops:
     if not {"parameters", "tokens", "flops"} <= set(columns):
         return SIX_N
     sizes, per_token = columns["parameters"], columns["flops"] / columns["tokens"]
-    if np.all(np.abs(per_token / SIX_N.of(sizes) - 1) < EXACT):
-        return SIX_N
-    if len(np.unique(sizes)) < 2:
-        return TokenFlops(float(np.median(per_token / sizes)))
+    factors = per_token / sizes
+    factor = float(np.median(factors))
+    if len(np.unique(sizes)) < 2 or np.all(np.abs(factors / factor - 1) < EXACT):
+        return SIX_N if abs(factor / SIX_N.factor - 1) < EXACT else TokenFlops(factor)
     logs = np.log(sizes)
     exponent, constant = np.polyfit(logs - logs.mean(), np.log(per_token), 1)
     return TokenFlops(float(np.exp(constant - exponent * logs.mean())), float(exponent))

@@ -154,6 +154,16 @@ class TestFrontier:
         at = [one.optimum(1e19).tokens[0] for one in (second, third)]
         assert at[0] == pytest.approx(at[1], rel=0.05)
 
+    def test_other_units_change_no_result(self, make_runs):
+        table = make_runs()
+        billions = Table(table.parameters / 1e9, table.tokens / 1e9, table.loss)
+        known, other = (fit_chinchilla(one, Fitting(bootstraps=0)) for one in (table, billions))
+        assert other.parameters["alpha"] == pytest.approx(known.parameters["alpha"], rel=1e-5)
+        closed = chinchilla_optimum(known, 1e21)
+        for best in (chinchilla_optimum(other, 1e3), search_optimum(other, 1e3)):
+            np.testing.assert_allclose(1e9 * best.parameters, closed.parameters, rtol=1e-3)
+            np.testing.assert_allclose(1e9 * best.tokens, closed.tokens, rtol=1e-3)
+
     def test_what_search_needs(self, results):
         with pytest.raises(LawError, match="give the value of each"):
             search_optimum(results["chinchilla"], 1e20, width=3.0)

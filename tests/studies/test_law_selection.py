@@ -149,9 +149,15 @@ def rising(size, tokens, pool):
 
 def test_runs_that_repeats_made_worse_get_a_law_that_can_rise(tmp_path):
     write_repeats_study(tmp_path, of=rising)
+    choice = select_law(table_of(read_runs(tmp_path)))
+    assert choice.form == "over-fitting" and "worse than a shorter run" in choice.why
+
+
+@pytest.mark.slow
+def test_the_law_that_can_rise_is_found_and_predicts(tmp_path):
+    write_repeats_study(tmp_path, of=rising)
     table = table_of(read_runs(tmp_path))
     choice = select_law(table)
-    assert choice.form == "over-fitting" and "worse than a shorter run" in choice.why
     fit = choice.fit(table, Fitting(bootstraps=0))
     assert fit.parameters["kappa"] == pytest.approx(0.7, abs=0.1)
     assert fit.parameters["lambda"] == pytest.approx(0.5, abs=0.1)
