@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -107,6 +108,11 @@ def read_columns(
         else:
             lines = [line for line, _ in rows]
             values[name] = factor * _numbers(path, of, cells, lines)
+            if name in NAMES and not np.all(values[name] > 0):
+                place = int(np.argmin(values[name] > 0))
+                raise LawError(
+                    f"{path}, line {lines[place]}: {of!r} is {cells[place]}, and must be positive."
+                )
     extra = {name: values.pop(name) for name in list(values) if name not in NAMES}
     extra |= _further(header, rows, {of for of, _ in chosen.values()}, {*NAMES, *extra})
     _check_units(path, values)
@@ -124,7 +130,7 @@ def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     first = text.lstrip().split("\n", 1)[0]
     delimiter = max(",;\t", key=first.count)
     try:
-        reader = csv.reader(text.splitlines(), delimiter=delimiter, strict=True)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(row)]
     except csv.Error as error:
         raise LawError(f"{path} is not a table of values: {error}.") from error

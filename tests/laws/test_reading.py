@@ -49,6 +49,12 @@ def test_other_separators_and_byte_order_marks(file, delimiter, encoding, newlin
     np.testing.assert_allclose(Table.read_csv(file).parameters, SIZES)
 
 
+def test_a_cell_of_two_lines(file):
+    file.write_text('N,D,loss,note\n1e8,1e9,3.1,"two\nlines"\n2e8,1e9,0,x\n')
+    with pytest.raises(LawError, match="line 4: 'loss' is 0, and must be positive"):
+        Table.read_csv(file)
+
+
 def test_values_with_units(file):
     file.write_text('params,tokens,loss\n70M,1.4B,3.1\n"1,300,000",2e9,4\n1.3 B,0.3T,2.2\n')
     table = Table.read_csv(file)
@@ -108,7 +114,7 @@ def test_rows_that_lack_a_value(file):
         ("N,D,loss\n7e7,1e9,45\n1e9,2e9,38\n", "Is it a perplexity"),
         ("N,D,C,loss\n7e7,1000,4.2e17,3\n1e9,2000,1.2e19,2\n", "times 6ND, so a unit is missing"),
         ("N,D,val_loss,train_loss\n7e7,1e9,3,3\n1e9,2e9,2,2\n", "loss may be 'val_loss' or 'train"),
-        ("N,D,loss\n7e7,1e9,3\n-1e9,2e9,2\n", r"parameters\[1\]=-1"),
+        ("N,D,loss\n7e7,1e9,3\n-1e9,2e9,2\n", "line 3: 'N' is -1e9, and must be positive"),
         ('N,D,loss\n"7e7,1e9,3\n', "is not a table of values"),
     ],
 )
