@@ -143,8 +143,9 @@ def test_import_computes_the_same(name, record_property):
 
 @pytest.mark.parametrize("name", sorted(CONFIGS))
 def test_export_computes_the_same(name, tmp_path):
-    model, _, _ = imported(name)
-    export_model(model, tmp_path / "exported", max_shard_bytes=60_000)
+    model, _, folder = imported(name)
+    family = open_checkpoint(folder).family
+    export_model(model, tmp_path / "exported", family, max_shard_bytes=60_000)
     peer = load_peer(name, tmp_path / "exported")
     assert max(worst(*compared(name, model, peer))) < TOLERANCE
 

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
-from jaxgen.interchange.entries import Field
+from jaxgen.interchange.entries import Field, Linked
 from jaxgen.interchange.families import rows
 from jaxgen.interchange.families.llama import ACTIVATION, LLAMA
 from jaxgen.interchange.tables import StackTable, row
 from jaxgen.interchange.windows import all_windowed
+from jaxgen.models.config import TransformerConfig
+
+_ORIGINAL = "original_max_position_embeddings"
+
+
+def _write_original(config: TransformerConfig) -> dict[str, Any]:
+    rope = config.layers[0].rope
+    scaling = None if rope is None else rope.scaling
+    return {_ORIGINAL: scaling.original_length} if scaling and scaling.original_length else {}
+
 
 PHI3 = dataclasses.replace(
     LLAMA,
@@ -21,9 +32,11 @@ PHI3 = dataclasses.replace(
         Field("intermediate_size", "mlp_dim"),
         ACTIVATION,
         all_windowed(fraction=1.0),
+        # transformers prefers this key, which it has a default of, to the one in rope_scaling.
+        Linked((_ORIGINAL,), lambda values: {}, _write_original),
     ),
     inert=(
-        *rows.INERT, "embd_pdrop", "original_max_position_embeddings", "resid_pdrop",
+        *rows.INERT, "embd_pdrop", "resid_pdrop",
     ),
     # A file without the key is taken to pad with token 32,000, whatever its vocabulary.
     written={"pad_token_id": None},
