@@ -34,7 +34,7 @@ def local_checkpoint(name: str, revision: str | None = None) -> tuple[pathlib.Pa
     from huggingface_hub import snapshot_download
 
     try:
-        found = snapshot_download(name, revision=revision, allow_patterns=PATTERNS)
+        found = snapshot_download(name, revision=revision, allow_patterns=list(PATTERNS))
         return pathlib.Path(found), None
     except Exception as error:  # Whatever the network, the hub or its cache raise.
         reason = str(error).strip().splitlines()

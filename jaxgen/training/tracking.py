@@ -82,7 +82,7 @@ class TensorBoardWriter:
 
     def log(self, row: dict[str, Any]) -> None:
         """Adds the row's scalars; lists, such as the experts' loads, are left to metrics.jsonl."""
-        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.proto import event_pb2
         from tensorboardX.summary import scalar
 
         if self._writer is None:
@@ -90,7 +90,7 @@ class TensorBoardWriter:
         try:
             for name, value in row.items():
                 if isinstance(value, int | float) and name != "step":
-                    event = Event(wall_time=time.time(), summary=scalar(name, value))
+                    event: Any = event_pb2.Event(wall_time=time.time(), summary=scalar(name, value))  # pyright: ignore[reportAttributeAccessIssue]
                     event.step = int(row["step"])
                     self._writer.write_event(event)
             self._writer.flush()

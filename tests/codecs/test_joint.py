@@ -25,6 +25,11 @@ def codec(request, tmp_path_factory):
     return TokenizerCodec(path, pad="</s>", begin="<s>", end="</s>")
 
 
+def is_answer(example):
+    assert example.flags is not None
+    return example.flags & ANSWER > 0
+
+
 WORDS = st.text(st.sampled_from("Paris 12:\n é🙂</s>.,"), max_size=12)
 
 
@@ -55,7 +60,7 @@ def test_every_character_of_an_answer_is_a_target_and_no_later_prompt_is(codec, 
     parts = PromptAnswer().parts({"turns": turns})
     example = encode_parts(parts, codec)
     assert codec.decode(example.ids) == codec.decode(codec.encode("".join(map("".join, turns))))
-    flags = example.flags & ANSWER > 0
+    flags = is_answer(example)
     # A run of answer tokens is the answer, and at most the end of the prompt that it has joined.
     answers = [answer for _, answer in turns if answer]
     if codec.digest == "bytes":
@@ -68,7 +73,7 @@ def test_an_answer_is_not_swallowed_by_the_next_prompt(tmp_path):
     codec = TokenizerCodec(byte_level(tmp_path / "t.json"), pad="</s>", begin="<s>", end="</s>")
     assert len(codec.encode("46")) < len(codec.encode("4")) + len(codec.encode("6"))
     example = PromptAnswer().encode([{"turns": [["1 =", "4"], ["6 + 1 =", "7"]]}], codec)[0]
-    assert codec.decode(example.ids[example.flags & ANSWER > 0]) == "47"
+    assert codec.decode(example.ids[is_answer(example)]) == "47"
 
 
 def test_an_encoder_and_a_decoder_read_texts_of_their_own(tmp_path):

@@ -42,7 +42,7 @@ def test_every_stop_ends_a_completion_and_is_left_out(tmp_path):
     plain = TokenizerCodec(path, pad="</s>", begin="<s>", end="</s>")
     model = build(tiny_dense(vocab_size=448, initialization=LIVELY))
     (whole,) = continued(model, plain, ["Answer:"], 12)
-    stop = Tokenizer.from_file(path).id_to_token(int(whole[3]))
+    stop = Tokenizer.from_file(path).id_to_token(int(whole[3])) or ""
     stopping = TokenizerCodec(path, pad="</s>", begin="<s>", end="</s>", stops=("<|user|>", stop))
     assert stopping.stop_ids == (plain.end_id, plain.special_id("<|user|>"), whole[3])
     (part,) = continued(model, stopping, ["Answer:"], 12)
