@@ -85,6 +85,8 @@ GPT_NEOX = Family(
             ),
         ),
     ),
+    # As transformers 5 names it in memory.
+    renames=((r"^lm_head\.", "embed_out."),),
     unused=(r"gpt_neox\.layers\.\d+\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)",),
     copies=(("embed_out.weight", "gpt_neox.embed_in.weight"),),
 )  # fmt: skip
