@@ -104,6 +104,10 @@ def isoflops(flops, jitter=0.0, noise=1e-3, sizes=7, seed=0):
     return Table(size, columns["tokens"], loss).select(rng.permutation(len(size)))
 
 
+ALIKE = Table(np.full(4, 1e9), np.full(4, 1e9), np.linspace(3, 3.3, 4))
+"""Runs of one size and one compute."""
+
+
 class TestGrouping:
     @pytest.mark.parametrize("jitter", [0.0, 1e-6, 1e-3, 0.02])
     @pytest.mark.parametrize("ratio", [1.1, 1.22, 3.0])
@@ -138,7 +142,7 @@ class TestGrouping:
             (isoflops(np.geomspace(1e18, 1e20, 40), sizes=2), "40 numbers of FLOPs, each at most"),
             (isoflops(np.geomspace(1e18, 1e20, 60), sizes=1), "without gaps that tell budgets"),
             (isoflops([1e18, 1.2e18, 1.44e18], jitter=0.15), "without gaps that tell budgets"),
-            (Table(np.full(4, 1e9), [1e9] * 4, [3, 3.1, 3.2, 3.3]), "no budget has 3 sizes"),
+            (ALIKE, "no budget has 3 sizes"),
         ],
     )  # fmt: skip
     def test_a_refusal_names_its_cause(self, table, cause):
@@ -175,7 +179,7 @@ class TestWeights:
         fit = fit_isoflop(isoflops(np.geomspace(1e18, 1e21, 6), noise=5e-3), bootstraps=0)
         kept = [one for one in fit.budgets if not one.dropped]
         logs = np.log([[one.flops, one.parameters] for one in kept])
-        slope, constant = np.polyfit(*logs.T, 1)
+        slope, constant = np.polyfit(logs[:, 0], logs[:, 1], 1)
         assert fit.frontier.exponent == pytest.approx(slope)
         assert fit.frontier.coefficient == pytest.approx(np.exp(constant))
 
@@ -225,7 +229,7 @@ class TestWeights:
 
 
 def test_many_close_sizes_make_no_chain():
-    sizes = 2e8 * 1.03 ** np.arange(24)
+    sizes = np.array([2e8 * 1.03**step for step in range(24)])
     tables = []
     for flops, middle in ((1e18, 2.5e8), (1e19, 3e8)):
         losses = 3 * np.exp(0.05 * (np.log(sizes) - np.log(middle)) ** 2)
