@@ -159,6 +159,7 @@ def test_overfitting_falls_then_rises_and_is_chinchillas_law_on_new_data():
     np.testing.assert_allclose(OVERFITTING.values(new, own), base)
 
 
+@pytest.mark.slow
 def test_overfitting_is_found_again():
     sizes, tokens, unique = (
         part.ravel()
