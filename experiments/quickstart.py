@@ -67,7 +67,7 @@ def quickstart(seeds: int = 2, rungs: Sequence[Change] = RUNGS, note: str = "") 
         "1",
         ladder(load(["runs/quickstart.gin"]), rungs, range(seeds)),
         execution=ExecutionConfig(scan_unroll=3, log_every=20, checkpoint_every=200),
-        title="Abilities that appear with scale",
+        title="What a ladder of small models can do",
         lead=LEAD + note,
         after=save_samples,
     )

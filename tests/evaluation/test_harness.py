@@ -1,6 +1,7 @@
 """The real lm-eval on a model of ours: its figures are jaxgen's own."""
 
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -20,6 +21,7 @@ from jaxgen.errors import DataError
 from jaxgen.evaluation.choices import MultipleChoice
 from jaxgen.evaluation.generations import Generation
 from jaxgen.evaluation.harness import HarnessModel, run_harness
+from jaxgen.evaluation.harness_settings import read_settings
 from jaxgen.evaluation.likelihood import Scorer
 from jaxgen.ops.initializers import Initialization
 
@@ -152,6 +154,66 @@ def test_long_contexts_lose_their_beginning_and_spaces_belong_to_what_follows(mo
         assert np.isfinite(wrapped.loglikelihood([instance("", "b")])[0][0])
         with pytest.raises(DataError, match="does not fit 32"):
             wrapped.loglikelihood([instance("a", "b" * 40)])
+
+
+def asked(text, task="t", document=0, **settings):
+    return Instance("generate_until", {}, (text, settings), 0, (task, document, 1))
+
+
+def test_the_room_for_an_answer_never_takes_the_whole_prompt(model, caplog):
+    """Of a task without max_gen_toks, which asks for 256 tokens of a model that reads 64."""
+    prompts = ["a" * 20, "b" * 20, "something else " * 9]
+    with jax.set_mesh(one_device_mesh()):
+        wrapped = HarnessModel(Scorer(model, 4, 64), CODEC)
+        answers = wrapped.generate_until([asked(p, document=i) for i, p in enumerate(prompts)])
+        alone = wrapped.generate_until([asked(prompts[0], max_gen_toks=8)])
+    assert len(set(answers)) == 3
+    assert answers[0].startswith(alone[0]) or alone[0].startswith(answers[0])
+    # 135 tokens, of which the last 31 and the begin token are half of what the model reads.
+    assert wrapped.truncated == {("t", 2): 135 - 31}
+    assert "answers are at most 32 tokens" in caplog.text
+
+
+def test_a_cut_context_is_counted_and_told_in_its_row(model, local, tmp_path):
+    long = [dict(RECORDS[0], prompt="x" * 90), *RECORDS[1:]]
+    data = "".join(json.dumps(record) + "\n" for record in long)
+    (tmp_path / "data.jsonl").write_text(data)
+    with jax.set_mesh(one_device_mesh()):
+        found = run_harness(HarnessModel(Scorer(model, 4, 64), CODEC), ["local_choices"], local)
+    # Of three choices the longest leaves least room: 64 less " neither" and the begin token.
+    lost = 90 - (64 - len(" neither") - 1)
+    assert found["truncated"] == {"local_choices": {"contexts": 1, "of": 9, "most_tokens": lost}}
+    rows = found["samples"]["local_choices"]
+    assert [row.get("truncated_tokens") for row in rows if row["doc_id"] == 0] == [lost]
+    assert all("truncated_tokens" not in row for row in rows if row["doc_id"])
+
+
+def test_settings_that_are_not_honoured_are_named_before_anything_is_computed(model, local):
+    wrong = WRITTEN.replace("local_written", "local_wrong").replace(
+        "do_sample: false", "num_beams: 4, repetition_penalty: 1.3, num_return_sequences: 1"
+    )
+    data = Path(local) / "data.jsonl"
+    (Path(local) / "wrong.yaml").write_text(wrong.replace("DATA", str(data)))
+    with pytest.raises(DataError, match=r"local_wrong asks for num_beams=4, repetition_penalty"):
+        run_harness(HarnessModel(None, CODEC), ["local_choices", "local_wrong"], local)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("settings", "temperature", "max_tokens"),
+    [
+        ({}, 0, None),
+        ({"temperature": 0.7}, 0.7, None),
+        ({"temperature": 0.7, "do_sample": False, "max_tokens": 5}, 0, 5),
+        ({"do_sample": True, "max_new_tokens": 3, "top_k": 0}, 1, 3),
+        ({"temperature": 0.0, "until": "x", "num_beams": 1}, 0, None),
+    ],
+)
+def test_settings_mean_what_they_mean_to_the_harness(settings, temperature, max_tokens):
+    read = read_settings("t", settings)
+    assert (read.policy.temperature, read.max_tokens) == (temperature, max_tokens)
+    assert read.policy.top_k is None
+    with pytest.raises(DataError, match="generation_kwargs"):
+        read_settings("t", settings | {"max_gen_toks": -1})
 
 
 def test_an_encoder_decoder_reads_contexts_and_has_no_rolling():

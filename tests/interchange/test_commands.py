@@ -7,6 +7,7 @@ import pytest
 from safetensors.numpy import load_file
 from support.helpers import build
 from support.interchange_tiny import CONFIGS
+from support.tokenizers import prefix_space
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from jaxgen.cli import main
@@ -218,3 +219,41 @@ def test_a_checkpoint_that_is_not_here_is_answered_with_how_to_get_it(name, monk
     assert main(["import", f"--from={name}", "--output=never"]) == 1
     message = capsys.readouterr().err
     assert "hf download" in message and "--local-dir" in message and "Traceback" not in message
+
+
+def test_transformers_makes_the_same_ids_and_masks(folder, tmp_path):
+    """Of a run's own tokenizer, and of one with a prefix space that was imported as it was."""
+    transformers = pytest.importorskip("transformers")
+    given = tmp_path / "given"
+    shutil.copytree(folder / "hf", given)
+    prefix_space(given / "tokenizer.json")
+    config = json.loads((given / "config.json").read_text())
+    (given / "config.json").write_text(
+        json.dumps(config | {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2})
+    )
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>",
+                "eos_token": "</s>", "pad_token": "</s>"}  # fmt: skip
+    (given / "tokenizer_config.json").write_text(json.dumps(settings))
+    run, back = tmp_path / "run", tmp_path / "back"
+    big = ["--gin.model.vocab_size=448"]
+    assert main(["train", *SMALL, *big, f"--gin.TEXT={folder / 'text'}",
+                 "--gin.task.codec=@tokenizer_codec()", "--gin.tokenizer_codec.begin='<s>'",
+                 "--gin.tokenizer_codec.end='</s>'", "--gin.tokenizer_codec.pad='</s>'",
+                 f"--gin.tokenizer_codec.path={given / 'tokenizer.json'}",
+                 f"--run_dir={run}"]) == 0  # fmt: skip
+    assert main(["export", f"--run_dir={run}", f"--output={back}"]) == 0
+    for exported, of_run in ((folder / "hf", folder / "run"), (back, run)):
+        theirs = transformers.AutoTokenizer.from_pretrained(str(exported))
+        codec = load_recorded(of_run / "config.gin").mixture.codec
+        texts = ["Once upon a time", "Answer: Paris", "user: hello there, 12 + 34", "é 🙂"]
+        for text in texts:
+            read = theirs(text)
+            assert read["input_ids"] == [codec.begin_id, *codec.encode(text).tolist()]
+            assert read["attention_mask"] == [1] * len(read["input_ids"])
+            assert theirs.decode(codec.encode(text)) == codec.decode(codec.encode(text))
+        both = theirs(texts, padding=True)
+        longest = max(len(codec.encode(text)) for text in texts) + 1
+        for text, ids, mask in zip(texts, both["input_ids"], both["attention_mask"], strict=True):
+            own = [codec.begin_id, *codec.encode(text).tolist()]
+            assert ids == own + [codec.pad_id] * (longest - len(own))
+            assert mask == [1] * len(own) + [0] * (longest - len(own))
