@@ -145,7 +145,9 @@ def test_transformers_reads_an_export(folder):
     pytest.importorskip("torch")
     transformers.AutoModelForCausalLM.from_pretrained(folder / "hf")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "hf")
-    assert tokenizer.decode(tokenizer("Once upon 12 times").input_ids) == "Once upon 12 times"
+    ids = tokenizer("Once upon 12 times").input_ids
+    assert ids[0] == tokenizer.bos_token_id == 1
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "Once upon 12 times"
     assert tokenizer.eos_token_id == 2
 
 
