@@ -10,7 +10,9 @@ The two tests see different things. The dip, of the values within the range, loo
 any shape and needs groups of about the same size; the mixture of two Gaussians also notices a few
 seeds apart from many. It is tested on the values as they are, since a pile at the end of a range
 is no Gaussian. A scale's probability is twice the smaller of the two, corrected (Holm, 1979) over
-the scales whose seeds differ in exact match by a quarter of its rise; at others it is 1.
+the scales whose seeds differ in exact match by a quarter of its rise; at others it is 1. It is also
+1 where neither test of the values as they are comes below 20 %: a narrow range, which a steep
+metric has, would cut one wide group in two.
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ SEPARATION = 3.0
 """Least distance between the groups' means, in standard deviations of a group."""
 DISTANCE = 0.25
 """Least distance between the groups' means, as a share of the moving range."""
+UNCLIPPED_LEVEL = 0.2
+"""Level that one of the tests must reach on the values as they are."""
 GAP = 0.25
 """Least difference in exact match that matters, as a share of its rise."""
 
@@ -141,12 +145,10 @@ def seed_modes(runs: Runs, metric: str) -> list[Modes]:
     exact = [runs.of_rung("exact_match", rung) for rung in rungs]
     differs = np.array([np.ptp(of_rung) >= GAP * moving.rise for of_rung in exact])
     dips = [dip_probability(of_rung) for of_rung in clipped]
-    both = np.array(
-        [
-            min(1.0, 2 * min(dip, fit_two_components(of_rung).probability))
-            for dip, of_rung in zip(dips, values, strict=True)
-        ]
-    )
+    mixtures = [fit_two_components(of_rung).probability for of_rung in values]
+    unclipped = np.minimum(mixtures, [dip_probability(of_rung) for of_rung in values])
+    both = np.minimum(1, 2 * np.minimum(dips, mixtures))
+    both[unclipped >= UNCLIPPED_LEVEL] = 1
     corrected = np.ones(len(both))
     corrected[differs] = holm(both[differs])
     fits = [fit_two_components(of_rung) for of_rung in clipped]

@@ -15,6 +15,8 @@ from scipy.stats import spearmanr
 from jaxgen.emergence.errors import EmergenceError
 from jaxgen.emergence.runs import Runs
 
+FEWEST_MODELS = 4
+
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
@@ -40,13 +42,23 @@ def compare_metrics(runs: Runs, discrete: str, continuous: str) -> Comparison:
     """Compares two metrics of runs.
 
     Raises:
-      EmergenceError: a metric or the scale is the same for all models.
+      EmergenceError: there are fewer than 4 models, or a metric or the scale is the same for all
+        of them or for all but one, so that a line without that one has no slope.
     """
+    if len(runs.rung) < FEWEST_MODELS:
+        raise EmergenceError(
+            f"task {runs.task!r} has {len(runs.rung)} models: {FEWEST_MODELS} or more are needed "
+            "for a line without each of them."
+        )
     target, other = runs.metric(discrete), runs.metric(continuous)
     log_scale = runs.log_scale[runs.rung]
     for name, column in ((discrete, target), (continuous, other), ("scale", log_scale)):
         if np.ptp(column) == 0:
             raise EmergenceError(f"{name} of task {runs.task!r} is the same for all models.")
+        if np.unique(column, return_counts=True)[1].max() == len(column) - 1:
+            raise EmergenceError(
+                f"{name} of task {runs.task!r} is the same for all models but one."
+            )
     return Comparison(
         models=len(target),
         rank_correlation=float(np.asarray(spearmanr(target, other))[0]),

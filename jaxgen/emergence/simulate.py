@@ -67,10 +67,13 @@ class Design:
         for name in ("scales", "seeds", "instances", "answer_tokens"):
             if getattr(self, name) < 1:
                 raise EmergenceError(f"{name}={getattr(self, name)} must be at least 1.")
-        if self.decades <= 0 or self.vocabulary < 2:
+        if not 0 < self.decades < np.inf or self.vocabulary < 2:
             raise EmergenceError(
                 f"decades={self.decades} must be above 0 and vocabulary={self.vocabulary} above 1."
             )
+        for name in ("seed_noise", "difficulty", "token_noise"):
+            if not 0 <= getattr(self, name) < np.inf:
+                raise EmergenceError(f"{name}={getattr(self, name)} must be 0 or more, and finite.")
 
 
 def simulate(design: Design, kind: str, seed: int = 0) -> TaskRows:

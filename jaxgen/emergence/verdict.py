@@ -170,8 +170,8 @@ def _decide(criteria: list[Criterion]) -> tuple[str, str]:
         return NOT_EXPLAINED, " ".join(failed)
     if len(asked) == 3 and all(one.outcome == HOLDS for one in asked):
         return EXPLAINED, (
-            "The log probability per token changes gradually, its seeds form one group, and exact "
-            "match follows from it."
+            "The log probability per token changes gradually, no two groups of seeds differ in "
+            "exact match, and exact match follows from the log probability."
         )
     if len(asked) < 3:
         return INCONCLUSIVE, "The log probability per token is the same at every scale."
@@ -243,12 +243,13 @@ def _one_mode(modes: list[Modes]) -> Criterion:
     if two:
         best = min(two, key=lambda mode: mode.probability)
         fit = best.two_components
+        # Their means are of values clipped to the range in which exact match moves.
         return Criterion(
             "one mode",
             FAILS,
             f"Seeds form two groups in the log probability per token at {len(two)} of "
             f"{len(modes)} scales, most clearly at {best.scale:,.5g}: {fit.share:.0%} of "
-            f"{best.seeds} seeds at {fit.high:.3g} nats, the others at {fit.low:.3g}, "
+            f"{best.seeds} seeds at {fit.high:.3g} nats, the others at {fit.low:.3g} or below, "
             f"{best.gap:.0%} of the rise of exact match apart (probability {best.probability:.2g} "
             "under a single group).",
         )

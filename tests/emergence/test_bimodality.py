@@ -54,8 +54,8 @@ def outcomes(found):
 
 def idle_runs():
     # A power law whose exact match is that of twelve independent tokens, 4 % at a loss of 0.27.
-    levels = 2.5 * 0.572 ** np.arange(8)
-    return runs_with(4, IDLE, levels, lambda loss: np.exp(-12 * loss))
+    levels = 1.3 * 0.59 ** np.arange(8)
+    return runs_with(3, IDLE, levels, lambda loss: np.exp(-12 * loss))
 
 
 def late_runs():
@@ -106,8 +106,8 @@ def test_a_mode_is_clipped_to_the_moving_range():
 def test_only_the_smaller_of_two_idle_groups_is_left_out():
     runs = idle_runs()
     kept = without_idle_groups(runs, PER_TOKEN)
-    assert kept.seeds.tolist() == [10, 10, 10, 10, 8, 10, 10, 10]
-    assert kept.of_rung(PER_TOKEN, 4).min() > -0.31
+    assert kept.seeds.tolist() == [10, 10, 10, 8, 10, 10, 10, 10]
+    assert kept.of_rung(PER_TOKEN, 3).min() > -0.31
     late = late_runs()
     assert without_idle_groups(late, PER_TOKEN) is late
 
@@ -116,6 +116,17 @@ def test_groups_that_differ_in_exact_match_alone_are_found_at_every_scale_they_a
     runs = average_runs(simulate(Design(instances=80), "bimodal", 2))
     found = scales_with_groups(seed_modes(runs, PER_TOKEN))
     assert found and all(mode.gap > 0.25 for mode in found)
+
+
+def test_a_steep_metric_does_not_cut_one_wide_group_in_two():
+    """Evenly spread seeds, nearly all of which are beyond either end of a narrow range."""
+    even = np.linspace(0.05, 0.75, 10)
+    exact = 1 / (1 + np.exp((even - 0.4) / 0.01))
+    levels = 2.5 * 0.572 ** np.arange(8)
+    place = (4, (even, exact), levels, lambda loss: 1 / (1 + np.exp((loss - 0.4) / 0.01)))
+    of_place = seed_modes(runs_with(*place), PER_TOKEN)[4]
+    assert of_place.gap > 0.9 and of_place.dip_probability < 0.05
+    assert of_place.probability == 1
 
 
 def test_the_boundary_is_where_both_components_are_as_likely():

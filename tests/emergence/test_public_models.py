@@ -70,3 +70,12 @@ def test_equal_metrics_are_refused():
         compare_metrics(
             runs_of(np.arange(1.0, 9), np.full(8, 0.5), np.full(8, 0.5)), "acc", "brier"
         )
+
+
+def test_too_few_models_are_refused():
+    three = np.array([0.1, 0.2, 0.4])
+    with pytest.raises(EmergenceError, match="3 models: 4 or more"):
+        compare_metrics(runs_of(np.arange(1.0, 4), three, three), "acc", "brier")
+    odd = np.array([0.1, 0.1, 0.1, 0.1, 0.9])
+    with pytest.raises(EmergenceError, match="same for all models but one"):
+        compare_metrics(runs_of(np.arange(1.0, 6), odd, np.arange(5) / 5), "acc", "brier")

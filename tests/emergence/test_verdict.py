@@ -95,6 +95,10 @@ def test_simulations_repeat():
         simulate(SMALL, "magic")
     with pytest.raises(EmergenceError, match="seeds=0"):
         Design(seeds=0)
+    with pytest.raises(EmergenceError, match="decades=nan"):
+        Design(decades=float("nan"))
+    with pytest.raises(EmergenceError, match="seed_noise=-1"):
+        Design(seed_noise=-1)
     with pytest.raises(EmergenceError, match="draws=0"):
         power(SMALL, "mirage", draws=0)
 
