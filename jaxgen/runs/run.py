@@ -102,6 +102,7 @@ def run(
         parent = None if has_begun else open_parent(config, directory, program)
         if parent is not None:
             record["initialized_from"] = parent.describe()
+            parent.hand_on(directory)
         elif "initialized_from" in before:
             record["initialized_from"] = before["initialized_from"]
         tasks, accepts = tasks_of(config.mixture), execution.accept_changed_data

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 from typing import Any
 
 import jax
 
 from jaxgen.configuration import difference, load_recorded
 from jaxgen.errors import CheckpointError, ConfigError
+from jaxgen.interchange.originals import FOLDER
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.checkpoints import Checkpoints, flatten
 from jaxgen.training.optimizers.parametrized import build_optimizer
@@ -46,6 +48,12 @@ class Parent:
         of_training = ("steps", "flops") if self.record["finished"] else ("imported_from",)
         told = {name: self.record[name] for name in ("name", "fingerprint", *of_training)}
         return {"directory": str(self.directory.path)} | told
+
+    def hand_on(self, directory: RunDirectory) -> None:
+        """Copies the files that an import was given, for an export of the run that begins here."""
+        source, target = self.directory.path / FOLDER, directory.path / FOLDER
+        if source.exists():
+            shutil.copytree(source, target, dirs_exist_ok=True)
 
     def initial_state(self, program: Program) -> TrainState:
         """Returns the state before the first step: the parent's parameters, all else fresh.

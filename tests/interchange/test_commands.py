@@ -174,7 +174,7 @@ def test_mistakes_are_one_message(folder, command, words, capsys, monkeypatch, t
     assert not (tmp_path / "x").exists()
 
 
-def test_an_export_gives_back_every_file_that_an_import_was_given(folder, tmp_path):
+def test_an_export_gives_back_every_file_that_an_import_was_given(folder, tmp_path, capsys):
     """Also keys that change nothing, several end tokens, a template, and the tokenizer's rules."""
     given = tmp_path / "given"
     shutil.copytree(folder / "hf", given)
@@ -203,6 +203,18 @@ def test_an_export_gives_back_every_file_that_an_import_was_given(folder, tmp_pa
     for name in (*files, "tokenizer.json"):
         read = [json.loads((place / name).read_text()) for place in (given, back)]
         assert read[0] == read[1], name
+    # A run that was trained from there gives them back too.
+    capsys.readouterr()
+    assert main(["config", "show", str(run)]) == 0
+    (tmp_path / "tuned.gin").write_text(capsys.readouterr().out)
+    child, tuned = tmp_path / "child", tmp_path / "tuned"
+    train = ["train", f"--gin_file={tmp_path / 'tuned.gin'}", f"--run_dir={child}"]
+    short = ["train.steps=2", "train.length=32", "evaluation.num_batches=1"]
+    train += [f"--gin.{one}" for one in (*short, "run.initialize_from=../run")]
+    assert main(train) == 0
+    assert main(["export", f"--run_dir={child}", f"--output={tuned}"]) == 0
+    for name in (*files, "tokenizer.json"):
+        assert (tuned / name).read_text() == (back / name).read_text(), name
 
 
 def test_a_model_of_bytes_is_exported_with_a_tokenizer_of_bytes(folder, tmp_path):
