@@ -65,8 +65,9 @@ class Scorer:
     source_length: int | None = None
 
     def __post_init__(self):
-        config = self.model.config
-        if config.embedding_positions == "learned" and self.length > (config.max_length or 0):
+        config: Any = getattr(self.model, "config", None)  # A model of one's own may have none.
+        has_table = getattr(config, "embedding_positions", None) == "learned"
+        if has_table and self.length > (config.max_length or 0):
             raise ConfigError(
                 f"evaluation.length={self.length} exceeds the model's learned positions, "
                 f"model.max_length={config.max_length}."
