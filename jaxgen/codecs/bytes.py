@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxgen.codecs.joint import Piece, encode_apart
 from jaxgen.codecs.special import BEGIN, END, PAD, SpecialTokens, find_special
 
 
@@ -71,14 +70,6 @@ class ByteCodec:
             for part in re.split(f"({names})", text)
         ]
         return np.concatenate(parts).astype(np.int32)
-
-    def encode_pieces(self, pieces: Sequence[Piece]) -> tuple[np.ndarray, np.ndarray]:
-        """Encodes the pieces of one text; see `codecs.joint`."""
-        if any(is_control for _, is_control in pieces):
-            return encode_apart(self, pieces)
-        ids = self.encode("".join(text for text, _ in pieces))
-        starts = np.cumsum((ids & 0xC0) != 0x80) - 1  # Other bytes go on with a character.
-        return ids, np.stack([starts, starts + 1], axis=1).astype(np.int32)
 
     def num_bytes(self, ids: np.ndarray) -> int:
         """Returns how many of the ids are bytes."""

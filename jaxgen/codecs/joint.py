@@ -9,6 +9,7 @@ of it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,11 @@ def adds_begin(codec: Codec) -> bool:
     return getattr(codec, "adds_begin", True)
 
 
+def joins_pieces(codec: Codec) -> bool:
+    """Returns whether pieces encoded together may have other tokens than each by itself."""
+    return hasattr(codec, "encode_pieces")
+
+
 def encode_pieces(codec: Codec, pieces: Sequence[Piece]) -> tuple[np.ndarray, np.ndarray]:
     """Encodes the pieces of one text as that text.
 
@@ -35,8 +41,8 @@ def encode_pieces(codec: Codec, pieces: Sequence[Piece]) -> tuple[np.ndarray, np
       Its ids, [length] int32, and of each id the first character and the one after the last,
       [length, 2] int32. No id of a control token lies in a piece that names none.
     """
-    own = getattr(codec, "encode_pieces", None)
-    return encode_apart(codec, pieces) if own is None else own(pieces)
+    own: Any = codec
+    return own.encode_pieces(pieces) if joins_pieces(codec) else encode_apart(codec, pieces)
 
 
 def piece_of(offsets: np.ndarray, texts: Sequence[str]) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
-from jaxgen.codecs.joint import encode_pieces, piece_of
+from jaxgen.codecs.joint import encode_pieces, joins_pieces, piece_of
 from jaxgen.errors import DataError
 
 PARTS = "jaxgen.parts"
@@ -78,19 +78,27 @@ def encode_parts(parts: Sequence[Part], codec: Codec, has_source: bool = False) 
         cuts |= {place for place in answers[:1] if place}
     runs = [0, *sorted(cuts), len(parts)]
     examples = [_encode_run(parts[a:b], codec) for a, b in itertools.pairwise(runs) if b > a]
-    ids = np.concatenate([np.zeros(0, np.int32), *(one for one, _ in examples)])
-    flags = np.concatenate([np.zeros(0, np.uint8), *(one for _, one in examples)])
+    if not examples:
+        raise DataError("a record has no text: every part of it is empty.")
+    ids, flags = examples[0]
+    if len(examples) > 1:
+        ids, flags = (np.concatenate(both) for both in zip(*examples, strict=True))
     if len(ids) and parts[0].is_control and ids[0] == codec.begin_id:
         ids, flags = ids[1:], flags[1:]
     if len(ids) and parts[-1].is_control and ids[-1] == codec.end_id:
         ids, flags = ids[:-1], flags[:-1]
     if not len(ids):
         raise DataError("a record has no text: every part of it is empty.")
-    return Example(ids, flags)
+    return Example(ids.astype(np.int32, copy=False), flags)
 
 
 def _encode_run(parts: Sequence[Part], codec: Codec) -> tuple[np.ndarray, np.ndarray]:
     """Returns the ids and flags of parts that are one text."""
+    flags = [IN_LOSS * part.in_loss + ANSWER * part.is_answer for part in parts]
+    if not joins_pieces(codec):
+        each = [codec.encode(part.text, parse_special=part.is_control) for part in parts]
+        sizes = [len(one) for one in each]
+        return np.concatenate(each), np.repeat(np.array(flags, np.uint8), sizes)
     ids, offsets = encode_pieces(codec, [(part.text, part.is_control) for part in parts])
     ends = np.cumsum([len(part.text) for part in parts])
     for place, (part, after) in enumerate(itertools.pairwise(parts), start=1):
@@ -98,7 +106,6 @@ def _encode_run(parts: Sequence[Part], codec: Codec) -> tuple[np.ndarray, np.nda
         if part.is_answer and not after.is_answer and is_joined.any():
             halves = [_encode_run(some, codec) for some in (parts[:place], parts[place:])]
             return tuple(np.concatenate(both) for both in zip(*halves, strict=True))  # pyright: ignore[reportReturnType]
-    flags = [IN_LOSS * part.in_loss + ANSWER * part.is_answer for part in parts]
     owner = piece_of(offsets, [part.text for part in parts])
     return ids, np.array(flags, np.uint8)[owner]
 
