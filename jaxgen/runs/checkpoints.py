@@ -58,7 +58,8 @@ class Checkpoints:
             if kind is None:  # Otherwise what ended the block is what must be told.
                 raise self._cannot_write(error) from error
         finally:
-            gc.collect()  # Tasks that failed beside the one that was told log it when they go.
+            if kind is not None:
+                gc.collect()  # Tasks that failed beside what was told log it when they go.
             for name, level in self._logs.items():
                 logging.getLogger(name).setLevel(level)
 

@@ -154,7 +154,7 @@ def test_transformers_reads_an_export(folder):
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (["import", "--from=/nowhere", "--output=x"], ["config.json cannot be read"]),
+        (["import", "--from=/nowhere", "--output=x"], ["there is no folder /nowhere"]),
         (["export", "--run_dir=/nowhere", "--output=x"], ["not a run directory"]),
         (["export", "--run_dir={run}", "--output=x", "--family=gpt2"], ["model.max_length=None"]),
         (["export", "--run_dir={run}", "--output={hf}"], ["exists"]),
