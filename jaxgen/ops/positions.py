@@ -50,7 +50,7 @@ class RopeScaling:
     original_length: NonNegativeInt = 0
     low: PositiveFloat = 1.0
     high: PositiveFloat = 4.0
-    magnitude: NonNegativeFloat = 1.0
+    magnitude: Annotated[float, Domain(-1000, 1000)] = 1.0
     logit_magnitude: NonNegativeFloat = 0.0
     truncate: bool = True
     short: tuple[PositiveFloat, ...] = ()

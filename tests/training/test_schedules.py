@@ -93,4 +93,5 @@ def test_parts_of_a_schedule_that_do_not_fit_in_the_run_are_refused():
 def test_the_first_step_of_a_warm_up_has_no_rate():
     for kind in (WarmupCosine, WarmupStableDecay, InverseSquareRoot):
         schedule = kind(peak=0.5, warmup=4).build(40, steps_of(40))
-        assert [float(schedule(step)) for step in range(5)] == [0, 0.125, 0.25, 0.375, 0.5]
+        rates = [float(np.asarray(schedule(step))) for step in range(5)]
+        assert rates == [0, 0.125, 0.25, 0.375, 0.5]
