@@ -63,8 +63,7 @@ def evaluate(
         (one, one.task.instances(one.num_examples or settings.num_examples, settings.seed))
         for one in scored_tasks(mixture, settings)
     ]
-    own_length = getattr(getattr(model, "config", None), "max_length", None)
-    longest = settings.length or max(own_length or 0, length)
+    longest = _longest(settings, getattr(model, "config", None), length)
     scorer = Scorer(model, settings.batch_size, longest, source_length)
     flagged = None
     if settings.flag_contamination:
@@ -109,14 +108,19 @@ def check_heldout(heldout: HeldoutLosses, config: Any, rules: Rules) -> None:
     )
     for data in heldout.opened.values():
         data.batch(0)
-    longest = settings.length or max(getattr(config, "max_length", None) or 0, length)
+    shape = RowShape(_longest(settings, config, length), source_length)
     for one in scored_tasks(mixture, settings):
         records = one.task.instances(one.num_examples or settings.num_examples, settings.seed)
-        examples = one.task.encode(records, source_length is not None)
-        segments = [example_segment(e, one.task.codec, source_length is not None) for e in examples]
+        examples = one.task.encode(records, shape.has_source)
         if isinstance(one.scoring, Answers):
-            shape = RowShape(longest, source_length)
+            codec = one.task.codec
+            segments = [example_segment(e, codec, shape.has_source) for e in examples]
             check_longest(one.task.name, sizes_of(segments), shape)
+
+
+def _longest(settings: EvaluationConfig, config: Any, length: int) -> int:
+    """Returns the most tokens of an instance; a model of one's own need not say what it reads."""
+    return settings.length or max(getattr(config, "max_length", None) or 0, length)
 
 
 def _is_metric(name: str, value: Any) -> bool:
