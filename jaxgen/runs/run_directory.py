@@ -17,12 +17,14 @@ import fcntl
 import json
 import os
 import pathlib
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaxgen.errors import CheckpointError
 from jaxgen.files import read_rows, write_atomically
+from jaxgen.interchange.originals import FOLDER
 
 
 class RunDirectory:
@@ -118,6 +120,7 @@ class RunDirectory:
         for file in (self.config_file, *self.path.glob("tokenizer.*")):
             if os.path.realpath(file) not in kept:
                 file.unlink(missing_ok=True)
+        shutil.rmtree(self.path / FOLDER, ignore_errors=True)
 
     def check_config(self, config_text: str, describe_difference: Callable[[], list[str]]) -> None:
         """Writes the configuration, or refuses one that differs from the run's own.
