@@ -20,14 +20,20 @@ def evaluate(arguments: argparse.Namespace) -> int:
     """Writes evals/STEP.jsonl of a run, or STEP.SUITE.jsonl, and prints the means.
 
     Args:
-      arguments: `run_dir`, `step` or None, `num_examples` or None, `ema`; `gin_files` and
-        `bindings` of another `evaluation`, such as a suite; without files the bindings change the
-        run's own.
+      arguments: `run_dir`, `step` or None, `num_examples` or None, `ema`, `average`; `gin_files`
+        and `bindings` of another `evaluation`, such as a suite; without files the bindings change
+        the run's own.
     """
     prepare_process()
     mesh = make_mesh(MeshConfig())
     with jax.set_mesh(mesh):
-        restored = restore(arguments.run_dir, mesh, arguments.step, ema=arguments.ema or None)
+        restored = restore(
+            arguments.run_dir,
+            mesh,
+            arguments.step,
+            ema=arguments.ema or None,
+            average=arguments.average,
+        )
         settings = restored.config.evaluation
         if arguments.bindings and not arguments.gin_files:
             recorded = restored.directory.config_file
@@ -40,6 +46,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
         suite = f".{Path(arguments.gin_files[-1]).stem}" if arguments.gin_files else ""
         if arguments.ema and not restored.config.evaluation.ema:
             suite += ".ema"
+        if arguments.average > 1:
+            suite += f".average{arguments.average}"
         path = restored.directory.evaluations / f"{restored.step:08}{suite}.jsonl"
         train = restored.config.train
         summary = evaluate_model(

@@ -30,7 +30,9 @@ def generate(arguments: argparse.Namespace) -> int:
     # One sequence cannot be split over devices by batch, so each device computes all of it.
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
     with jax.set_mesh(mesh):
-        restored = restore(arguments.run_dir, mesh, arguments.step, ema=arguments.ema)
+        restored = restore(
+            arguments.run_dir, mesh, arguments.step, ema=arguments.ema, average=arguments.average
+        )
         codec = restored.config.mixture.codec
         has_encoder = restored.transformer.has_encoder
         encoded = [codec.encode(prompt) for prompt in prompts]

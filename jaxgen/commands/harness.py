@@ -27,7 +27,9 @@ def harness(arguments: argparse.Namespace) -> int:
     prepare_process()
     mesh = make_mesh(MeshConfig())
     with jax.set_mesh(mesh):
-        restored = restore(arguments.run_dir, mesh, arguments.step, ema=arguments.ema)
+        restored = restore(
+            arguments.run_dir, mesh, arguments.step, ema=arguments.ema, average=arguments.average
+        )
         train = restored.config.train
         batch_size = arguments.batch_size or restored.config.evaluation.batch_size
         length = restored.config.evaluation.length

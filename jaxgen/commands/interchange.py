@@ -97,7 +97,9 @@ def export_checkpoint(arguments: argparse.Namespace) -> int:
     prepare_process()
     mesh = make_mesh(MeshConfig())
     with jax.set_mesh(mesh):
-        restored = restore(arguments.run_dir, mesh, arguments.step, ema=arguments.ema)
+        restored = restore(
+            arguments.run_dir, mesh, arguments.step, ema=arguments.ema, average=arguments.average
+        )
         model, run_dir = restored.transformer, restored.directory.path
         original = original_config(run_dir)
         family = choose_family(model, arguments.family, original)

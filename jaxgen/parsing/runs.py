@@ -134,3 +134,9 @@ def _add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run_dir", required=True, help="directory of the run")
     parser.add_argument("--step", type=WHOLE, help="step of the checkpoint; default: the newest")
     parser.add_argument("--ema", action="store_true", help="use the averages of train.ema_decay")
+    parser.add_argument(
+        "--average",
+        type=COUNT,
+        default=1,
+        help="mean of the last checkpoints, so many up to --step",
+    )

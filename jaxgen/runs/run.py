@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxgen.configuration import (
     describe_imports,
@@ -34,7 +35,7 @@ from jaxgen.training.loop import fit
 from jaxgen.training.memory import check_memory
 from jaxgen.training.program import Program, build_program
 from jaxgen.runs.run_directory import RunDirectory
-from jaxgen.training.state import TrainState
+from jaxgen.training.state import TrainState, trained, with_trained
 from jaxgen.training.tracking import MetricsFile, Tracker, progress
 
 
@@ -193,6 +194,7 @@ def restore(
     step: int | None = None,
     execution: ExecutionConfig | None = None,
     ema: bool | None = False,
+    average: int = 1,
 ) -> Restored:
     """Reads a run's configuration and the model of a checkpoint onto a mesh.
 
@@ -204,9 +206,10 @@ def restore(
       step: the checkpoint's; the newest by default.
       execution: gives the rules of the mesh; `ExecutionConfig()` by default.
       ema: whether to take the averages of the parameters; None: as the run's evaluation does.
+      average: of how many checkpoints, up to that of `step`, the model is the mean (1706.03762, 6.1).
 
     Raises:
-      CheckpointError: if there is no run, or no checkpoint that can be trusted.
+      CheckpointError: if there is no run, no checkpoint that can be trusted, or too few to average.
       ConfigError: if there are no averages, and they are asked for.
     """
     directory = RunDirectory(run_dir)
@@ -219,8 +222,24 @@ def restore(
     program = build_program(
         config.model, config.train, mesh, execution, config.objective, trains=False
     )
-    with Checkpoints(directory.checkpoints) as checkpoints:
-        state, record = checkpoints.restore(program.abstract_state(), step)
     ema = config.evaluation.ema if ema is None else ema
-    model = state.averaged_model if ema else state.model
-    return Restored(config, directory, record["step"], model)
+    with Checkpoints(directory.checkpoints) as checkpoints:
+
+        def model_of(step: int | None) -> tuple[Any, int]:
+            state, record = checkpoints.restore(program.abstract_state(), step)
+            return (state.averaged_model if ema else state.model), record["step"]
+
+        model, step = model_of(step)
+        earlier = [one for one in checkpoints.steps() if one < step][::-1][: average - 1]
+        if 1 + len(earlier) < average:
+            raise CheckpointError(
+                f"{directory.path} has {1 + len(earlier)} checkpoints up to step {step}, and "
+                f"{average} are to be averaged; train with execution.keep_checkpoints={average} "
+                "or more."
+            )
+        total = trained(model)
+        for one in earlier:
+            total = jax.tree.map(jnp.add, total, trained(model_of(one)[0]))
+    if earlier:
+        model = with_trained(model, jax.tree.map(lambda x: x / average, total))
+    return Restored(config, directory, step, model)
