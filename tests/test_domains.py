@@ -49,6 +49,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "parametrization": {"kind": "mup", "base_embed_dim": 8},
     "train": {"steps": 10},
     "linear_ramp": {"start": 1, "increment": 1, "tokens": 1e3},
+    "rate_phase": {"rate": 1e-3},
     "stepped_ramp": {"sizes": (1,), "until": (5,)},
     "in_memory": {"records": ({"text": "x"},)},
     **{

@@ -53,7 +53,13 @@ def registered() -> Table:
     from jaxgen.training.optimizers.adamw import AdamW
     from jaxgen.training.optimizers.lion import Lion
     from jaxgen.training.optimizers.muon import Muon
-    from jaxgen.training.schedules import InverseSquareRoot, WarmupCosine, WarmupStableDecay
+    from jaxgen.training.schedules import (
+        InverseSquareRoot,
+        RatePhase,
+        RatePhases,
+        WarmupCosine,
+        WarmupStableDecay,
+    )
     from jaxgen.training.tracking import TensorBoard
 
     return {
@@ -123,6 +129,8 @@ def registered() -> Table:
         "warmup_cosine": WarmupCosine,
         "warmup_stable_decay": WarmupStableDecay,
         "inverse_square_root": InverseSquareRoot,
+        "rate_phases": RatePhases,
+        "rate_phase": RatePhase,
     }
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import jax.numpy as jnp
 import optax
 
-from jaxgen.domains import PositiveFloat, UnitFraction, check_domains
+from jaxgen.domains import NonNegativeFloat, PositiveFloat, UnitFraction, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.training.durations import DurationLike, PartOfRun, PositiveDuration, parse_duration
 
@@ -133,5 +133,71 @@ class InverseSquareRoot:
             step = jnp.asarray(count, jnp.float32)
             rising = 1.0 if self.flat else step / warmup
             return self.peak * jnp.minimum(rising, jnp.sqrt(warmup / jnp.maximum(step, 1)))
+
+        return schedule
+
+
+@dataclasses.dataclass(frozen=True)
+class RatePhase:
+    """A phase leads the rate to a value, from where the phase before has left it (0 at first).
+
+    Attributes:
+      rate: at its end.
+      until: where it ends, from the run's beginning.
+      shape: "linear", half a "cosine", or "constant": `rate` from its beginning.
+      cut: where the next phase takes over, before this one has reached its end; None: at its end.
+    """
+
+    rate: NonNegativeFloat
+    until: PositiveDuration = "100%"
+    shape: Literal["linear", "cosine", "constant"] = "linear"
+    cut: PositiveDuration | None = None
+
+    def __post_init__(self):
+        check_domains(self, "rate_phase")
+
+    def at(self, share: Any, before: Any) -> Any:
+        """Returns the rate at a share of the phase, which begins with the rate `before`."""
+        if self.shape == "constant":
+            return self.rate
+        if self.shape == "cosine":
+            share = (1 - jnp.cos(jnp.pi * share)) / 2
+        return before + (self.rate - before) * share
+
+
+@dataclasses.dataclass(frozen=True)
+class RatePhases:
+    """The rate goes through phases, such as DeepSeek-V3's five; after the last it stays."""
+
+    phases: tuple[RatePhase, ...]
+
+    def __post_init__(self):
+        if not self.phases:
+            raise ConfigError("rate_phases.phases is empty; it needs one: (@rate_phase(),).")
+
+    def build(self, total_steps: int, steps: Steps) -> optax.Schedule:
+        """Returns the schedule for a run of `total_steps`."""
+        del total_steps
+        parts, begin = [], 0
+        for phase in self.phases:
+            end = steps(phase.until)
+            cut = end if phase.cut is None else steps(phase.cut)
+            if not begin <= cut <= end:
+                raise ConfigError(
+                    f"rate_phase.until={phase.until!r}, cut={phase.cut!r} is from step {begin} to "
+                    f"step {cut} of {end}; each phase ends after the one before it, and is cut "
+                    "before its end."
+                )
+            parts.append((phase, begin, end))
+            begin = cut
+
+        def schedule(count):
+            step, rate = jnp.asarray(count, jnp.float32), jnp.float32(0.0)
+            for (phase, begin, end), following in zip(parts, [*parts[1:], None], strict=True):
+                # A phase that has not begun leaves the rate as it is, one that is over its end's.
+                here = step if following is None else jnp.minimum(step, following[1])
+                share = jnp.clip((here - begin) / max(1, end - begin), 0.0, 1.0)
+                rate = jnp.where(step >= begin, phase.at(share, rate), rate)
+            return rate
 
         return schedule

@@ -8,9 +8,11 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from support.helpers import MESHES, build, one_device_mesh, tiny_moe
+from support.helpers import MESHES, build, one_device_mesh, tiny_dense, tiny_moe
 
+from jaxgen.errors import ConfigError
 from jaxgen.models.parameters import named_parameters
+from jaxgen.models.parametrization import Multipliers
 from jaxgen.sharding.mesh import make_mesh
 from jaxgen.training.optimizers.adafactor import Adafactor
 from jaxgen.training.optimizers.adamw import AdamW
@@ -189,3 +191,27 @@ def test_sides_are_read_off_logical_axes():
     assert sides[block + "attention_norm.scale"].sides == (32,)
     assert sides["embedding.table"].is_table and not sides[block + "attention.out"].is_table
     assert jnp.all(jnp.array([s.is_matrix for n, s in sides.items() if "norm" not in n]))
+
+
+def test_adamw_decays_what_it_is_told_to():
+    """OLMo 2: neither the tokens' nor other tables, but scales, and the unembedding."""
+    model = build(tiny_dense(tie_embeddings=False))
+    zeros = jax.tree.map(jnp.zeros_like, model)
+
+    def moved(**settings):
+        optimizer = AdamW(weight_decay=0.5, **settings)
+        plain = optimizer.build(lambda count: RATE)
+        each = optimizer.build_per_parameter(lambda count: RATE, lambda parameter: Multipliers())
+        found = [arrays(t.update(zeros, t.init(model), model)[0]) for t in (plain, each)]
+        for name, update in found[0].items():
+            np.testing.assert_array_equal(update, found[1][name])
+        return {name for name, update in found[0].items() if update.any()}
+
+    names = set(arrays(model))
+    scales = {name for name in names if name.endswith("scale")}
+    assert moved() == names - scales
+    assert moved(decay_vectors=True) == names
+    assert moved(undecayed=("embedding",)) == names - scales - {"embedding.table"}
+    assert "unembedding" in moved(undecayed=("embedding",), decay_vectors=True)
+    with pytest.raises(ConfigError, match=r"'embed' of adamw\.undecayed is no parameter"):
+        moved(undecayed=("embed",))

@@ -9,12 +9,17 @@ import pytest
 from support.helpers import one_device_mesh
 
 from jaxgen.configuration import load
+from jaxgen.errors import ConfigError
 from jaxgen.runs.config import RunConfig
 from jaxgen.training.durations import parse_duration
 from jaxgen.training.program import build_program
 
 RECIPES = sorted(path.stem for path in Path(__file__).parents[2].glob("gin/optimizers/*.gin"))
-FAMILY = {"llama1": "llama", "llama2": "llama", "llama3": "llama", "muon": "palm", "lion": "gpt2"}
+FAMILY = {
+    "llama1": "llama", "llama2": "llama", "llama3": "llama", "muon": "palm", "lion": "gpt2",
+    "deepseek_v3": "deepseek",
+}  # fmt: skip
+REQUIRED = {"qwen3": ("PEAK = 4e-4", "SECOND = 4e-5", "BATCH = 1024")}
 
 
 def run_of(recipe: str, model: str = "tiny", *bindings: str) -> Any:
@@ -27,7 +32,7 @@ def run_of(recipe: str, model: str = "tiny", *bindings: str) -> Any:
     ]
     # Another recipe has been read before one that only changes the optimiser.
     lengths = ["train.steps = 100"] if recipe in ("muon", "lion") else []
-    return load(files, [*lengths, *bindings])
+    return load(files, [*lengths, *REQUIRED.get(recipe, ()), *bindings])
 
 
 def schedule_of(config: RunConfig):
@@ -136,3 +141,41 @@ def test_llama_405b_ends_at_a_hundredth():
     rate, total = schedule_of(run_of("llama3", "3_1_405b"))
     assert total == 1_200_000
     assert np.isclose(rate(8000), 8e-5, rtol=1e-5) and np.isclose(rate(total), 8e-7, rtol=1e-4)
+
+
+def test_deepseek_v3_has_five_phases_and_a_ramp():
+    config = run_of("deepseek_v3", "v3")
+    rate, total = schedule_of(config)
+    at = config.train.steps_for_tokens
+    for step, expected in [
+        (1000, 1.1e-4), (2000, 2.2e-4), (at(5e12), 2.2e-4), (at(10e12), 2.2e-4),
+        (at(12.15e12), (2.2e-4 + 2.2e-5) / 2), (at(14.3e12), 2.2e-5), (at(14.6e12), 2.2e-5),
+        (at(14.633e12) + 1, 7.3e-6), (total, 7.3e-6),
+    ]:  # fmt: skip
+        assert np.isclose(rate(step), expected, rtol=1e-3), step
+    assert abs(config.train.tokens_before(total) / 14.8e12 - 1) < 1e-4
+    assert [config.train.batch_sizes.at(s) for s in (0, at(470e9))] == [3072, 15_360]
+    assert abs(config.train.batch_sizes.at(at(234.5e9)) - (3072 + 15_360) / 2) <= 1024
+
+
+def test_olmo2_is_cut_where_its_second_stage_began():
+    config = run_of("olmo2", "7b")
+    rate, total = schedule_of(config)
+    # OLMo2-7B-stage2-seed42.yaml loads step 928646 and begins at its rate, for 50 billion tokens.
+    assert np.isclose(rate(928_646), 0.000061499, rtol=3e-3)
+    assert abs((total - 928_646) * 1024 * 4096 / 50e9 - 1) < 1e-4
+    halfway = (928_646 + total) // 2
+    assert np.isclose(rate(halfway), rate(928_646) / 2, rtol=1e-3) and rate(total) == 0
+    assert config.objective.z_loss == 1e-5
+    bindings = "PEAK = 9e-4", "LOW = 9e-5", "BATCH = 2048", "CUT = 596_046", "STEPS = 607_967"
+    rate, total = schedule_of(run_of("olmo2", "13b", *bindings))
+    assert np.isclose(rate(596_046), 9e-5, rtol=1e-3) and rate(total) == 0
+
+
+def test_qwen3_asks_for_what_is_undisclosed():
+    files = ["base.gin", "mixtures/quickstart.gin", "models/qwen3/tiny.gin", "optimizers/qwen3.gin"]
+    with pytest.raises(ConfigError, match="PEAK"):
+        load(files)
+    config = run_of("qwen3")
+    assert config.model.layers[0].rope.base == 10_000
+    assert abs(config.train.tokens_before(schedule_of(config)[1]) / 35e12 - 1) < 1e-6

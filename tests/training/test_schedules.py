@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 
 from jaxgen.errors import ConfigError
 from jaxgen.training.durations import parse_duration
-from jaxgen.training.schedules import InverseSquareRoot, WarmupCosine, WarmupStableDecay
+from jaxgen.training.schedules import (
+    InverseSquareRoot,
+    RatePhase,
+    RatePhases,
+    WarmupCosine,
+    WarmupStableDecay,
+)
 
 
 def steps_of(total):
@@ -75,6 +81,37 @@ def test_inverse_square_root_is_its_formula():
     for step in (0, 8, 16, 64, 100):
         expected = 2.0 * step / 16 if step <= 16 else 2.0 * math.sqrt(16 / step)
         assert np.isclose(schedule(step), expected, rtol=1e-6)
+
+
+def test_phases_begin_where_the_one_before_has_left_the_rate():
+    phases = (
+        RatePhase(2.0, 10),
+        RatePhase(0.0, 110, "cosine", cut=60),
+        RatePhase(0.5, "80%"),
+        RatePhase(0.25, 90, "constant"),
+    )
+    schedule = RatePhases(phases).build(100, steps_of(100))
+    expected = {0: 0, 5: 1, 10: 2, 35: 1 + math.cos(math.pi / 4), 60: 1, 70: 0.75, 79: 0.525}
+    for step, rate in (expected | {80: 0.25, 90: 0.25, 200: 0.25}).items():
+        assert np.isclose(schedule(step), rate, atol=1e-6), step
+    # The schedules that have names of their own are phases too.
+    for named, phases in (
+        (WarmupCosine(2.0, 10), (RatePhase(2.0, 10), RatePhase(0.2, 100, "cosine"))),
+        (WarmupStableDecay(2.0, 10, 30), (RatePhase(2.0, 10), RatePhase(2.0, 70), RatePhase(0.0))),
+    ):
+        one, other = (s.build(100, steps_of(100)) for s in (named, RatePhases(phases)))
+        for step in range(0, 120, 3):
+            assert np.isclose(one(step), other(step), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "phases", [(RatePhase(1.0, 10), RatePhase(2.0, 5)), (RatePhase(1.0, 10, cut=20),)]
+)
+def test_phases_that_do_not_follow_one_another_are_refused(phases):
+    with pytest.raises(ConfigError, match="each phase ends after the one before"):
+        RatePhases(phases).build(100, steps_of(100))
+    with pytest.raises(ConfigError, match="is empty"):
+        RatePhases(())
 
 
 def test_parts_of_a_schedule_that_do_not_fit_in_the_run_are_refused():

@@ -15,7 +15,8 @@ import jax
 import optax
 from flax import nnx
 
-from jaxgen.models.parameters import is_variable, named_parameters
+from jaxgen.errors import ConfigError
+from jaxgen.models.parameters import is_variable, named_parameters, path_name
 
 STACKED = ("layers", "experts")
 Arrays = dict[str, jax.Array]
@@ -62,13 +63,32 @@ def is_decayed(parameter: nnx.Variable) -> bool:
     return sides_of(parameter).is_matrix
 
 
-def decayed(model: Any) -> Any:
-    """Returns for every array of a model whether weight decay applies."""
-    return jax.tree.map(
-        lambda parameter: jax.tree.map(lambda _: is_decayed(parameter), parameter),
-        model,
-        is_leaf=is_variable,
-    )
+def decayed(model: Any, left_out: tuple[str, ...] = (), vectors: bool = False) -> Any:
+    """Returns for every array of a model whether weight decay applies.
+
+    Args:
+      model: as a pytree.
+      left_out: names of parameters, or of modules of them, to which it does not apply.
+      vectors: whether it applies to scales and biases too.
+
+    Raises:
+      ConfigError: the model has nothing of a name.
+    """
+    names = [name for name, _ in named_parameters(model)]
+    for one in left_out:
+        if not any(f"{name}.".startswith(f"{one}.") for name in names):
+            raise ConfigError(
+                f"{one!r} of adamw.undecayed is no parameter of the model; its names are those of "
+                f"`jaxgen models show`, such as {names[0]!r}, or their beginning."
+            )
+
+    def of_one(path: Any, parameter: nnx.Variable) -> Any:
+        name = f"{path_name(path)}."
+        applies = vectors or is_decayed(parameter)
+        applies = applies and not any(name.startswith(f"{one}.") for one in left_out)
+        return jax.tree.map(lambda _: applies, parameter)
+
+    return jax.tree_util.tree_map_with_path(of_one, model, is_leaf=is_variable)
 
 
 def by_name(make: Any) -> optax.GradientTransformation:
