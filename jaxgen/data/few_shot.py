@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from jaxgen.data.draws import Draws
 from jaxgen.data.hashing import hash64
 from jaxgen.data.preprocessors import need, record_key, seed_of
-from jaxgen.data.protocols import Context, Record
+from jaxgen.data.protocols import Context, Epoch, Record
 from jaxgen.data.sampling import sample
 from jaxgen.domains import PositiveInt, Seed, check_domains
 from jaxgen.errors import ConfigError, DataError
@@ -18,8 +18,8 @@ from jaxgen.errors import ConfigError, DataError
 class FewShot:
     """Writes `count` solved examples before each prompt.
 
-    They are drawn from the training split, for each record by itself, and are never the record or
-    one with the same prompt, so that no answer leaks.
+    They are drawn from the training split, for each record by itself and anew in each epoch, and
+    are never the record or one with the same prompt, so that no answer leaks.
 
     Attributes:
       count: number of solved examples.
@@ -37,6 +37,8 @@ class FewShot:
     pool: PositiveInt = 1000
     seed: Seed = 0
 
+    draws = True
+
     def __post_init__(self):
         check_domains(self, "few_shot")
         if self.count > self.pool:
@@ -50,15 +52,16 @@ class FewShot:
         for record in records:
             if solved is None:
                 solved = sample(context.training_records(), self.pool, "few_shot", self.seed)
-            shots = self._drawn(record, solved)
+            shots = self._drawn(record, solved, context.epoch)
             parts = [self._text(shot) + self.between for shot in shots]
             prompt = "".join(parts) + str(need(record, self.prompt, "few_shot.prompt"))
             # The key that tells records apart must not grow with the prompt.
             key = record.get("key", f"{hash64(record_key(record)):016x}")
             yield record | {self.prompt: prompt, "key": key}
 
-    def _drawn(self, record: Record, solved: list[Record]) -> list[Record]:
-        order = Draws(seed_of(record, "few_shot", self.seed)).permutation(len(solved))
+    def _drawn(self, record: Record, solved: list[Record], epoch: Epoch | None) -> list[Record]:
+        draws = Draws(seed_of(record, "few_shot", self.seed, epoch=epoch))
+        order = draws.permutation(len(solved))
         key, prompt = record_key(record), need(record, self.prompt, "few_shot.prompt")
         others = (solved[place] for place in order)
         shots = [

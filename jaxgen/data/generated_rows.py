@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxgen.data.hashing import permutation
 from jaxgen.data.packing import Row, RowShape, as_one, check_longest, pack_row
-from jaxgen.data.protocols import Split
+from jaxgen.data.protocols import Epoch, Split
 from jaxgen.data.segments import Segment, example_segment, sizes_of
 from jaxgen.data.tasks import Task
 from jaxgen.errors import DataError
@@ -26,7 +26,7 @@ class GeneratedRows:
     """Examples made on the spot. The first epoch needs no shuffling.
 
     Later ones have the same rows: blocks in another order, and the rows of each block, so that a
-    block is made once an epoch.
+    block is made once an epoch. What preprocessors draw is drawn anew for each.
 
     Of equally long examples as many as fit make a row, in their order. Others are taken in blocks:
     a fixed number of examples, put into `ROWS_AT_ONCE` rows, longest first into the emptiest row.
@@ -41,6 +41,7 @@ class GeneratedRows:
                 "stored texts."
             )
         self._task, self._shape = task, shape
+        self._draws_seed = seed if task.draws and split == "train" else None
         self._records = task.records_by_index(split)
         sizes = sizes_of(self._segments(range(min(SAMPLED, len(self._records)))))
         check_longest(task.name, sizes, shape)
@@ -69,7 +70,7 @@ class GeneratedRows:
         self.share_used = used / offered
         self._seed = (seed, task.name)
         self._first = int(permutation(2**16, *self._seed, "first")[0])
-        self._block: tuple[int, list[list[Segment]]] | None = None
+        self._block: tuple[tuple[int, int], list[list[Segment]]] | None = None
         self._epoch: tuple[int, np.ndarray] | None = None
 
     def row(self, index: int) -> Row:
@@ -77,10 +78,10 @@ class GeneratedRows:
         epoch, place = divmod(index, self.rows_per_epoch)
         number = self._first * self.rows_per_epoch + self._place(epoch, place)
         block, place = divmod(number, self._rows_at_once)
-        if self._block is None or self._block[0] != block:
+        if self._block is None or self._block[0] != (epoch, block):
             first = block * self._examples_at_once
-            segments = self._segments(range(first, first + self._examples_at_once))
-            self._block = (block, self._in_rows(segments))
+            segments = self._segments(range(first, first + self._examples_at_once), epoch)
+            self._block = ((epoch, block), self._in_rows(segments))
         return pack_row(self._block[1][place], self._shape, self._task.codec.pad_id)
 
     def _place(self, epoch: int, place: int) -> int:
@@ -112,11 +113,12 @@ class GeneratedRows:
                 left[emptiest] -= one[place]
         return rows
 
-    def _segments(self, indices: Iterable[int]) -> list[Segment]:
+    def _segments(self, indices: Iterable[int], number: int = 0) -> list[Segment]:
         indices, task = list(indices), self._task
-        examples = task.encode(
-            task.processed(self._records.__getitems__(indices)), self._shape.has_source
-        )
+        seed = self._draws_seed
+        epoch = None if seed is None else Epoch(seed, task.name, number)
+        records = task.processed(self._records.__getitems__(indices), epoch)
+        examples = task.encode(records, self._shape.has_source)
         if len(examples) != len(indices):
             raise DataError(
                 "its preprocessors make fewer or more records than the source, which is allowed "

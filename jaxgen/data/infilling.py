@@ -18,7 +18,7 @@ class FillInTheMiddle:
 
     Prefix-suffix-middle is `<prefix> prefix <suffix> suffix <middle> middle`; suffix-prefix-middle,
     in the paper's second form (appendix D), `<prefix> <suffix> suffix <middle> prefix middle`.
-    A document is cut in the same places in each epoch.
+    The documents that are cut, and where, are drawn anew in each epoch.
 
     Attributes:
       rate: share of the documents that is cut.
@@ -38,15 +38,16 @@ class FillInTheMiddle:
     middle: str = "<|fim_middle|>"
     seed: Seed = 0
 
+    draws = True
+
     def __post_init__(self):
         check_domains(self, "fill_in_the_middle")
 
     def apply(self, records: Iterator[Record], context: Context) -> Iterator[Record]:
         """Yields the records, with parts in those that are cut."""
-        del context
         for record in records:
             text = str(need(record, self.field, "fill_in_the_middle.field"))
-            draws = Draws(seed_of(record, "fill_in_the_middle", self.seed))
+            draws = Draws(seed_of(record, "fill_in_the_middle", self.seed, epoch=context.epoch))
             is_cut, is_spm = draws.uniform(2) < (self.rate, self.spm_rate)
             first, second = sorted(draws.integers(2, len(text) + 1).tolist())
             if not is_cut:

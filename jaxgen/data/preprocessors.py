@@ -8,9 +8,10 @@ import re
 import string
 from collections.abc import Iterator, Mapping
 
+from jaxgen.data.draws import Draws
 from jaxgen.data.hashing import hash64
-from jaxgen.data.protocols import Context, Record
-from jaxgen.domains import NonNegativeInt, check_domains
+from jaxgen.data.protocols import Context, Epoch, Record
+from jaxgen.domains import NonNegativeInt, Seed, check_domains
 from jaxgen.errors import ConfigError, DataError
 
 
@@ -46,13 +47,24 @@ class Template:
     """Writes new fields from others, as in `"Question: {question}\\nAnswer:"`.
 
     Attributes:
-      fields: names to templates; doubled braces stand for braces.
+      fields: names to templates; doubled braces stand for braces. Several templates of a field are
+        variants, as in FLAN (2109.01652): for each record one is drawn, anew in each epoch. Fields
+        with variants have equally many, and a record has the same one in all of them.
+      seed: the seed of the draws.
     """
 
-    fields: Mapping[str, str]
+    fields: Mapping[str, str | tuple[str, ...]]
+    seed: Seed = 0
 
     def __post_init__(self):
-        for name, template in self.fields.items():
+        check_domains(self, "template")
+        counts = {name: len(t) for name, t in self.fields.items() if not isinstance(t, str)}
+        if len(set(counts.values())) > 1 or 0 in counts.values():
+            raise ConfigError(
+                f"template.fields has {counts} variants; give each of these fields equally many, "
+                "at least one, or a single template."
+            )
+        for name, template in self._every_template():
             try:
                 named = [field for _, field, _, _ in string.Formatter().parse(template)]
                 if any(field is not None and not re.match(r"[^\W\d]", field) for field in named):
@@ -63,12 +75,32 @@ class Template:
                     "Write {{ and }} for literal braces."
                 ) from error
 
+    @property
+    def variants(self) -> int:
+        """Returns the number of templates that one is drawn from."""
+        return max((len(t) for t in self.fields.values() if not isinstance(t, str)), default=1)
+
+    @property
+    def draws(self) -> bool:
+        """Returns whether there is a choice."""
+        return self.variants > 1
+
+    def _every_template(self) -> Iterator[tuple[str, str]]:
+        for name, templates in self.fields.items():
+            yield from (
+                (name, t) for t in ([templates] if isinstance(templates, str) else templates)
+            )
+
     def apply(self, records: Iterator[Record], context: Context) -> Iterator[Record]:
         """Yields the changed records."""
-        del context
+        variant = 0
         for record in records:
+            if self.draws:
+                draws = Draws(seed_of(record, "template", self.seed, epoch=context.epoch))
+                variant = int(draws.integers(1, self.variants)[0])
             written = {}
-            for name, template in self.fields.items():
+            for name, templates in self.fields.items():
+                template = templates if isinstance(templates, str) else templates[variant]
                 for _, field, _, _ in string.Formatter().parse(template):
                     if field is not None:
                         need(record, re.split(r"[.\[]", field)[0], f"template.fields[{name!r}]")
@@ -166,6 +198,7 @@ def need_list(record: Record, name: str, setting: str) -> list[str]:
     return [str(one) for one in value]
 
 
-def seed_of(record: Record, *seed: object) -> int:
-    """Returns a seed of the record's own."""
-    return hash64(record_key(record), *seed)
+def seed_of(record: Record, *seed: object, epoch: Epoch | None) -> int:
+    """Returns a seed of the record's own, in each epoch another."""
+    of_epoch = () if epoch is None else dataclasses.astuple(epoch)
+    return hash64(record_key(record), *seed, *of_epoch)

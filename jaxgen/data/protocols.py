@@ -99,15 +99,33 @@ Source = RecordSource | IndexedSource | TokenSource
 
 
 @dataclasses.dataclass(frozen=True)
+class Epoch:
+    """One of the times that a run trains on the records of a task.
+
+    Attributes:
+      seed: the seed of the run's order.
+      task: the task's name.
+      number: counted from 0.
+    """
+
+    seed: int
+    task: str
+    number: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Context:
     """The data beside its stream that a preprocessor may ask for.
 
     Attributes:
       training_records: opens a fresh stream of the training split's records, as they reach this
         preprocessor.
+      epoch: the epoch that the records are drawn for; None where they are the same each time, as
+        in evaluations and in the held-out split.
     """
 
     training_records: Callable[[], Iterator[Record]]
+    epoch: Epoch | None = None
 
 
 @runtime_checkable
@@ -115,7 +133,9 @@ class Preprocessor(Protocol):
     """One step from a source's records to those that the features read.
 
     It may change a record, leave it out or make several of it. Whatever it draws at random depends
-    on the record and on its own seed alone, never on the order of the records.
+    on the record, its own seed and `context.epoch` alone, never on the order of the records. A step
+    that draws says so by an attribute `draws = True`; the records of its task are then made anew
+    for each epoch.
     """
 
     def apply(self, records: Iterator[Record], context: Context, /) -> Iterator[Record]:

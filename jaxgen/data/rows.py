@@ -1,8 +1,9 @@
-"""Rows of a task: tokenised once and cached, or made on the spot."""
+"""Rows of a task: tokenised once, or in each epoch, and cached; or made on the spot."""
 
 from __future__ import annotations
 
 import functools
+import logging
 
 import numpy as np
 
@@ -11,12 +12,14 @@ from jaxgen.data.draws import Draws
 from jaxgen.data.generated_rows import GeneratedRows
 from jaxgen.data.packing import DocumentRows, PackedRows, Rows, RowShape, cut_into_chunks
 from jaxgen.data.parts import ANSWER, Example
-from jaxgen.data.protocols import Denoising, RecordSource, Sizes, Split, TokenSource
+from jaxgen.data.protocols import Denoising, Epoch, RecordSource, Sizes, Split, TokenSource
+from jaxgen.data.redrawn_rows import RedrawnRows
 from jaxgen.data.segments import Segment, example_segment
 from jaxgen.data.tasks import Task
 from jaxgen.data.token_store import TokenStore, cached_store
 from jaxgen.errors import DataError
 
+logger = logging.getLogger(__name__)
 TOKENISATION = "parts are one text"
 """Part of what stored tokens are known by; a change of how texts become tokens changes it."""
 
@@ -30,49 +33,70 @@ def open_rows(task: Task, shape: RowShape, seed: int, split: Split) -> Rows:
     try:
         if task.is_indexed:
             return GeneratedRows(task, shape, seed, split)
-        store = open_store(task, split, shape.has_source)
-        if task.features.is_split and task.features.denoising is None:
-            if shape.has_source:
-                raise DataError(
-                    "text without a denoising gives an encoder nothing to read; set text.denoising "
-                    "to prefix_lm or span_corruption, or leave out train.source_length."
-                )
-            return DocumentRows(task.name, store, task.codec, shape, seed)
-        return _packed_rows(task, store, shape, seed)
+        if task.draws and split == "train":
+            return RedrawnRows(functools.partial(_epoch_rows, task, shape, seed))
+        return _stored_rows(task, shape, seed, open_store(task, split, shape.has_source))
     except DataError as error:
         named = str(error).startswith(f"task {task.name}:")
         raise error if named else DataError(f"task {task.name}: {error}") from error
 
 
-def open_store(task: Task, split: Split, has_source: bool = False) -> TokenStore:
+def _epoch_rows(task: Task, shape: RowShape, seed: int, number: int) -> DocumentRows | PackedRows:
+    """Opens the rows of one epoch of a task whose preprocessors draw."""
+    store = open_store(task, "train", shape.has_source, Epoch(seed, task.name, number))
+    return _stored_rows(task, shape, seed, store, is_later=number > 0)
+
+
+def _stored_rows(
+    task: Task, shape: RowShape, seed: int, store: TokenStore, is_later: bool = False
+) -> DocumentRows | PackedRows:
+    if task.features.is_split and task.features.denoising is None:
+        if shape.has_source:
+            raise DataError(
+                "text without a denoising gives an encoder nothing to read; set text.denoising "
+                "to prefix_lm or span_corruption, or leave out train.source_length."
+            )
+        return DocumentRows(task.name, store, task.codec, shape, seed)
+    return _packed_rows(task, store, shape, seed, is_later)
+
+
+def open_store(
+    task: Task, split: Split, has_source: bool = False, epoch: Epoch | None = None
+) -> TokenStore:
     """Opens the tokens of a task's records, made now if they are not in the cache.
 
     Args:
       task: the task.
       split: "train" or "heldout".
       has_source: see `Features.encode`.
+      epoch: see `Context.epoch`.
     """
     source = task.source
     if isinstance(source, TokenSource):
-        if task.preprocessors or not task.features.is_split:
-            raise DataError(
-                f"{source} holds tokens of documents: its task has features text and no "
-                "preprocessors, which are the preparation's."
-            )
-        return source.tokens(split, task.codec)
-    assert isinstance(source, RecordSource), "indexed sources have no store"
+        if not task.features.is_split:
+            raise DataError(f"{source} holds tokens of documents: its task has features text.")
+        if not task.preprocessors:
+            return source.tokens(split, task.codec)
+    assert isinstance(source, RecordSource | TokenSource), "indexed sources have no store"
     parts = (source.content_digest(), source, task.preprocessors)
     identity = (*parts, *task.features.identity(), task.codec.digest, TOKENISATION, split)
     if task.train_share < 1:
         identity = (*identity, task.train_share)
     if has_source and task.has_answers:
         identity = (*identity, "encoder")
-    examples = functools.partial(task.examples, split, has_source)
+    if epoch is not None:
+        identity = (*identity, epoch)
+    examples = functools.partial(task.examples, split, has_source, epoch)
     return cached_store(identity, task.codec.vocab_size, examples)
 
 
-def _packed_rows(task: Task, store: TokenStore, shape: RowShape, seed: int) -> PackedRows:
-    """Packs chunks of documents or whole examples, with or without a denoising."""
+def _packed_rows(
+    task: Task, store: TokenStore, shape: RowShape, seed: int, is_later: bool
+) -> PackedRows:
+    """Packs chunks of documents or whole examples, with or without a denoising.
+
+    What does not fit a row is an error at the start; a later epoch's draws must not end a run.
+    """
     codec, has_source = task.codec, shape.has_source
     denoising, lengths = task.features.denoising, store.lengths
     if task.features.is_split and denoising is not None:
@@ -84,6 +108,15 @@ def _packed_rows(task: Task, store: TokenStore, shape: RowShape, seed: int) -> P
         sizes = _example_sizes(store, has_source)
     else:
         sizes = denoising.sizes(pieces[:, 2] - pieces[:, 1], codec, has_source)
+    if is_later:
+        fits = (sizes[0] <= shape.length) & (sizes[1] <= (shape.source_length or 0))
+        if not fits.all():
+            left_out = int((~fits).sum())
+            logger.warning(
+                "task %s: %d of an epoch's examples do not fit a row of %d and are left out",
+                task.name, left_out, shape.length,
+            )  # fmt: skip
+            pieces, sizes = pieces[fits], (sizes[0][fits], sizes[1][fits])
 
     def segment(example: Example, draws: Draws) -> Segment:
         if denoising is None:

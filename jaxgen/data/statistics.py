@@ -11,9 +11,11 @@ import numpy as np
 
 from jaxgen.data.loading import MixtureData
 from jaxgen.data.mixtures import Mixture
+from jaxgen.data.protocols import Epoch
 from jaxgen.data.rows import open_store
 from jaxgen.data.showing import lines, show
 from jaxgen.data.tasks import Task
+from jaxgen.data.token_store import TokenStore
 from jaxgen.errors import DataError
 
 SAMPLED_ROWS = 1024
@@ -94,8 +96,8 @@ def describe(mixture: Mixture, plan: ReadingPlan, num_shown: int = 2) -> list[Ta
     shares, epochs = data.shares_seen(plan.num_rows), data.epochs_seen(plan.num_rows)
     statistics = []
     for number, task in enumerate(mixture.every_task):
-        stored = _stored(task)
-        lengths, bytes_per_token = _lengths(task)
+        store = None if task.is_indexed else _first_epoch(task, plan)
+        lengths, bytes_per_token = _lengths(task, store)
         statistics.append(
             TaskStatistics(
                 task,
@@ -105,10 +107,11 @@ def describe(mixture: Mixture, plan: ReadingPlan, num_shown: int = 2) -> list[Ta
                 used[number] / max(positions[number], 1),
                 data.rows_per_epoch[task.name],
                 epochs[task.name],
-                *stored,
+                None if store is None else len(store.lengths),
+                _heldout(task),
                 lengths,
                 bytes_per_token,
-                _duplicates(task),
+                None if store is None else _duplicates(store),
                 list(_shown(task, plan, num_shown)),
             )
         )
@@ -133,23 +136,27 @@ def _sampled(data: MixtureData, plan: ReadingPlan) -> tuple[np.ndarray, np.ndarr
     return used, in_loss, positions
 
 
-def _stored(task: Task) -> tuple[int | None, int | None]:
+def _first_epoch(task: Task, plan: ReadingPlan) -> TokenStore:
+    has_source = plan.source_length is not None
+    epoch = Epoch(plan.seed, task.name, 0) if task.draws else None
+    return open_store(task, "train", has_source, epoch)
+
+
+def _heldout(task: Task) -> int | None:
     if task.is_indexed:
-        return None, None
+        return None
     try:
-        heldout = len(open_store(task, "heldout").lengths)
+        return len(open_store(task, "heldout").lengths)
     except DataError:
-        heldout = 0  # A source of which nothing is held out.
-    return len(open_store(task, "train").lengths), heldout
+        return 0  # A source of which nothing is held out.
 
 
-def _lengths(task: Task) -> tuple[np.ndarray, float]:
-    if task.is_indexed:
+def _lengths(task: Task, store: TokenStore | None) -> tuple[np.ndarray, float]:
+    if store is None:
         records = task.records_by_index("train").__getitems__(range(SAMPLED_DOCUMENTS))
         examples = task.encode(task.processed(records))
         lengths = np.array([example.num_targets for example in examples])
     else:
-        store = open_store(task, "train")
         lengths = store.lengths + 1
         chosen = np.linspace(0, len(lengths) - 1, min(len(lengths), SAMPLED_DOCUMENTS))
         examples = [store.example(int(index)) for index in chosen]
@@ -157,10 +164,7 @@ def _lengths(task: Task) -> tuple[np.ndarray, float]:
     return lengths, size / max(1, sum(len(example.ids) for example in examples))
 
 
-def _duplicates(task: Task) -> int | None:
-    if task.is_indexed:
-        return None
-    store = open_store(task, "train")
+def _duplicates(store: TokenStore) -> int:
     count = min(len(store.lengths), HASHED_DOCUMENTS)
     seen = Counter(
         hashlib.blake2b(store.example(index).ids.tobytes(), digest_size=8).digest()

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
 from typing import Literal
 
+import numpy as np
+
 from jaxgen.codecs.bytes import ByteCodec
 from jaxgen.codecs.codec import Codec
 from jaxgen.data.base import DataConfig
@@ -17,6 +19,7 @@ from jaxgen.data.hashing import permutation
 from jaxgen.data.parts import Example
 from jaxgen.data.protocols import (
     Context,
+    Epoch,
     Features,
     IndexedRecords,
     IndexedSource,
@@ -30,6 +33,7 @@ from jaxgen.data.protocols import (
 )
 from jaxgen.data.sampling import sample
 from jaxgen.data.sources import some_share
+from jaxgen.data.token_store import TokenStore
 from jaxgen.domains import PositiveFloat, PositiveFraction, check_domains
 from jaxgen.errors import DataError
 
@@ -38,6 +42,8 @@ MetricName = Literal["exact_match", "token_accuracy", "log_probability"]
 logger = logging.getLogger(__name__)
 INDEXED_AT_MOST = 10_000
 """Training records of an indexed source that preprocessors may draw from."""
+COMPARED = 100
+"""Documents of a tokenised source whose texts are encoded again, to see whether they are whole."""
 ENCODED_AT_ONCE = 1000
 """Records that a codec encodes at a time, to use all cores."""
 
@@ -118,6 +124,11 @@ class Task:
         return isinstance(self.source, TokenSource)
 
     @property
+    def draws(self) -> bool:
+        """Returns whether records are drawn anew in each epoch, by a preprocessor that says so."""
+        return any(getattr(step, "draws", False) for step in self.preprocessors)
+
+    @property
     def every_task(self) -> tuple[Task, ...]:
         """Returns the task itself, as a part of a mixture."""
         return (self,)
@@ -145,25 +156,23 @@ class Task:
         if self.is_indexed:
             records = self.records_by_index(split)
             return (records.__getitems__([index])[0] for index in range(len(records)))
-        if not isinstance(self.source, RecordSource):
-            raise DataError(
-                f"task {self.name}: {type(self.source).__name__} holds tokens, not texts: "
-                "preprocessors, and features other than `text`, need its own sources."
-            )
+        if isinstance(self.source, TokenSource):
+            return self._decoded(self.source.tokens(split, self.codec))
+        assert isinstance(self.source, RecordSource), "no other kind is left"
         records = self.source.read(split)
         if split != "train" or self.train_share == 1:
             return records
         return some_share(records, self.train_share, getattr(self.source, "key_field", None))
 
-    def records(self, split: Split) -> Iterator[Record]:
+    def records(self, split: Split, epoch: Epoch | None = None) -> Iterator[Record]:
         """Yields a split's records after the preprocessors, in the source's order."""
-        return self.processed(self.raw_records(split))
+        return self.processed(self.raw_records(split), epoch)
 
-    def processed(self, records: Iterable[Record]) -> Iterator[Record]:
-        """Yields records of the source after the preprocessors."""
+    def processed(self, records: Iterable[Record], epoch: Epoch | None = None) -> Iterator[Record]:
+        """Yields records of the source after the preprocessors; see `Context.epoch`."""
         stream = iter(records)
         for place, step in enumerate(self.preprocessors):
-            stream = step.apply(stream, Context(self._training_records(place)))
+            stream = step.apply(stream, Context(self._training_records(place, epoch), epoch))
         return stream
 
     def encode(self, records: Iterable[Record], has_source: bool = False) -> list[Example]:
@@ -177,9 +186,11 @@ class Task:
         except DataError as error:
             raise DataError(f"task {self.name}: {error}") from error
 
-    def examples(self, split: Split, has_source: bool = False) -> Iterator[Example]:
+    def examples(
+        self, split: Split, has_source: bool = False, epoch: Epoch | None = None
+    ) -> Iterator[Example]:
         """Yields the tokens of a split's records."""
-        records, skipped = self.records(split), 0
+        records, skipped = self.records(split, epoch), 0
         while chosen := list(itertools.islice(records, ENCODED_AT_ONCE)):
             try:
                 yield from self.encode(chosen, has_source)
@@ -203,7 +214,20 @@ class Task:
             return list(self.processed(self.records_by_index(split).__getitems__(places)))
         return sample(self.records(split), count, seed, self.name, "instances")
 
-    def _training_records(self, steps: int) -> Callable[[], Iterator[Record]]:
+    def _decoded(self, store: TokenStore) -> Iterator[Record]:
+        """Yields the texts of documents that a source holds as tokens."""
+        for place in range(len(store.lengths)):
+            ids = store.example(place).ids
+            text = self.codec.decode(ids)
+            if place < COMPARED and not np.array_equal(self.codec.encode(text), ids):
+                raise DataError(
+                    f"task {self.name}: the tokenizer does not restore the texts of "
+                    f"{type(self.source).__name__} from their tokens, so that preprocessors have "
+                    "nothing to work on; give the task the texts themselves."
+                )
+            yield {"text": text}
+
+    def _training_records(self, steps: int, epoch: Epoch | None) -> Callable[[], Iterator[Record]]:
         """Returns a function that opens the training records after so many preprocessors."""
         before = dataclasses.replace(self, preprocessors=self.preprocessors[:steps])
 
@@ -211,7 +235,7 @@ class Task:
             records = self.raw_records("train")
             # An indexed source may have millions of records, which cost time to make.
             return before.processed(
-                itertools.islice(records, INDEXED_AT_MOST) if self.is_indexed else records
+                itertools.islice(records, INDEXED_AT_MOST) if self.is_indexed else records, epoch
             )
 
         return stream

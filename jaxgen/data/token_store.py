@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import functools
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -84,16 +86,9 @@ def cached_store(
     if not target.exists():
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".making-"))
-            try:
-                with TokenWriter(temporary, "tokens", vocab_size) as writer:
-                    for example in make():
-                        writer.add(example.ids, example.flags)
-                os.rename(temporary, target)
-            except BaseException as error:
-                shutil.rmtree(temporary, ignore_errors=True)
-                if not isinstance(error, OSError) or not target.exists():
-                    raise  # Else another process was faster.
+            with _alone(folder / f".{target.name}.lock"):
+                if not target.exists():
+                    _make(target, vocab_size, make)
         except OSError as error:
             raise DataError(
                 f"the token cache {folder} cannot be written ({error.strerror}); free some room, "
@@ -106,3 +101,27 @@ def cached_store(
             f"the token cache {target} is damaged ({error}); remove it and start again."
         ) from error
     return TokenStore(((str(target), "tokens"),))
+
+
+@contextlib.contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Lets one process of this machine in at a time; data workers need the same epoch at once."""
+    with open(lock, "w") as handle:
+        # A file system that has no locks only makes them do the same work.
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    lock.unlink(missing_ok=True)
+
+
+def _make(target: Path, vocab_size: int, make: Callable[[], Iterable[Example]]) -> None:
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".making-"))
+    try:
+        with TokenWriter(temporary, "tokens", vocab_size) as writer:
+            for example in make():
+                writer.add(example.ids, example.flags)
+        os.rename(temporary, target)
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if not isinstance(error, OSError) or not target.exists():
+            raise  # Else another process was faster.
