@@ -164,6 +164,7 @@ def registered_models() -> Table:
     from jaxgen.models.config import ModelCard, TransformerConfig
     from jaxgen.models.parametrization import Parametrization
     from jaxgen.models.stack_config import StackConfig
+    from jaxgen.objectives.multi_token import MultiToken
     from jaxgen.objectives.next_token import NextToken
     from jaxgen.ops.attention.biases import Alibi, RelativeBias
     from jaxgen.ops.attention.masks import (
@@ -201,4 +202,5 @@ def registered_models() -> Table:
         "initialization": Initialization,
         "parametrization": Parametrization,
         "next_token_loss": NextToken,
+        "multi_token_loss": MultiToken,
     }

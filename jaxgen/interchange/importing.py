@@ -77,7 +77,10 @@ def open_checkpoint(
     family = find_family(FAMILIES, values)
     config = read_config(family, values, ignored)
     family = family if part_of is None else of_a_part(family)
-    return Checkpoint(folder, values, family, config, part_of)
+    checkpoint = Checkpoint(folder, values, family, config, part_of)
+    return dataclasses.replace(
+        checkpoint, config=dataclasses.replace(config, mtp_depth=_num_modules(checkpoint))
+    )
 
 
 def load_model(checkpoint: Checkpoint, layout: Layout = Layout()) -> Transformer:
@@ -114,10 +117,15 @@ def load_parameters(
     expected = {name: placed.tensor_shape for placed in placements for name, _ in placed.tensors()}
     with TensorFiles(checkpoint.folder, checkpoint.family.renames) as files:
         copies = [pair for pair in checkpoint.family.copies if pair[0] not in expected]
+        copies += [
+            (layer + copy, original)
+            for layer in _extra_layers(checkpoint)
+            for copy, original in checkpoint.family.module_copies
+        ]
         may_have = (
             *checkpoint.family.unused,
             *(re.escape(copy) for copy, _ in copies),
-            *_extra_layers(checkpoint),
+            *(re.escape(layer) + ".*" for layer in _unread_layers(checkpoint)),
         )
         check_tensors(files, expected, may_have)
         for copy, original in copies:
@@ -177,17 +185,34 @@ def _check_copy(files: TensorFiles, copy: str, original: str) -> None:
         alike = alike and np.array_equal(files.fetch(copy)(rows), files.fetch(original)(rows))
     if not alike:
         raise InterchangeError(
-            f"{copy} in {files.folder} should repeat {original}, as {CONFIG} says that they are "
-            "tied, but they differ; set tie_word_embeddings to what the model was trained with."
+            f"{copy} in {files.folder} should repeat {original}, but they differ; if it is the "
+            f"model's head, set tie_word_embeddings in {CONFIG} to what the model was trained with."
         )
 
 
-def _extra_layers(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Returns patterns of the layers that, as config.json says, follow the last."""
+def _extra_layers(checkpoint: Checkpoint) -> list[str]:
+    """Returns how names begin in the layers that, as config.json says, follow the last."""
     key, first = checkpoint.family.extra_layers, checkpoint.config.num_layers
     count = (checkpoint.values.get(key) or 0) if key else 0
-    return tuple(
-        re.escape(stack.theirs.format(layer=first + i)) + ".*"
+    return [
+        stack.theirs.format(layer=first + i)
         for stack in checkpoint.family.stacks
         for i in range(count)
-    )
+    ]
+
+
+def _num_modules(checkpoint: Checkpoint) -> int:
+    """Returns how many of these layers are modules of multi-token prediction that a file has."""
+    layers, rows = _extra_layers(checkpoint), checkpoint.family.module_rows
+    if not layers or not rows:
+        return 0
+    try:
+        with TensorFiles(checkpoint.folder, checkpoint.family.renames) as files:
+            found = [one for one in layers if one + rows[0].theirs in files.shapes]
+    except InterchangeError:  # It is told when the tensors are asked for.
+        return 0
+    return len(found)
+
+
+def _unread_layers(checkpoint: Checkpoint) -> list[str]:
+    return [] if checkpoint.family.module_rows else _extra_layers(checkpoint)

@@ -90,6 +90,16 @@ def place(
                 ours = f"{stack.ours}.groups.{number}.blocks.{block}."
                 placements += _take(stack.rows, left, ours, stack.theirs, layers)
             first += group.repeats * len(group.unit)
+    for depth in range(config.mtp_depth):
+        ours, number = f"mtp.{depth}.", config.num_layers + depth
+        stack = family.stacks[0]
+        if family.module_rows:
+            block = ours + "stack.groups.0.blocks.0."
+            placements += _take(stack.rows, left, block, stack.theirs, (number,))
+            theirs = stack.theirs.format(layer=number)
+            placements += _take(family.module_rows, left, ours, theirs, ())
+        else:  # Only training uses modules: a family without them has the model without them.
+            left = {name: shape for name, shape in left.items() if not name.startswith(ours)}
     if left:
         named = ", ".join(f"{name} {list(shape)}" for name, shape in left.items())
         raise InterchangeError(f"{family.name} has no tensor for these parameters: {named}.")

@@ -103,7 +103,10 @@ class Family:
       written: further keys of config.json.
       constants: fields of a TransformerConfig, by dotted name, that all models of the family share.
       accepts: whether a config.json is of this family, where two share an architecture.
-      extra_layers: the key of the number of layers after the last, which are not read.
+      extra_layers: the key of the number of layers after the last.
+      module_rows: those of a module of multi-token prediction, beside its block's; where a file has
+        such modules, they are the extra layers. Without rows these are not read.
+      module_copies: (tensor of an extra layer, the tensor that it repeats); a file may have it.
     """
 
     name: str
@@ -120,3 +123,5 @@ class Family:
     constants: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     accepts: Callable[[Values], bool] = lambda values: True
     extra_layers: str | None = None
+    module_rows: tuple[TensorRow, ...] = ()
+    module_copies: tuple[tuple[str, str], ...] = ()

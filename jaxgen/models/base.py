@@ -46,15 +46,17 @@ class ParameterCount:
     Attributes:
       total: all.
       active: those that compute one token: all but the experts a token is not sent to (where
-        experts choose, on average).
+        experts choose, on average), and the modules of multi-token prediction.
       embedding: the token, position, type and unembedding tables.
       head: those between the last block and the logits, and the logits' bias.
+      multi_token: those of the modules that predict further tokens in training.
     """
 
     total: int
     active: int
     embedding: int = 0
     head: int = 0
+    multi_token: int = 0
 
     @property
     def six_n_flops(self) -> int:

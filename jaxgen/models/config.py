@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from jaxgen.domains import NonNegativeInt, PositiveFloat, PositiveInt, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.models.parametrization import check
 from jaxgen.models.stack_config import StackConfig
-from jaxgen.ops.attention.masks import Bidirectional
+from jaxgen.ops.attention.masks import Bidirectional, looks_ahead
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -69,6 +69,7 @@ class TransformerConfig(StackConfig):
       logit_soft_cap: as attention_soft_cap, of the logits.
       output_transform: whether a dense layer, activation and norm precede the logits (BERT).
       pooler: whether there is a dense layer with tanh for a row's first token (BERT).
+      mtp_depth: modules that predict further tokens in training, one more each (DeepSeek-V3).
       card: what was published of the model; no part of what it computes.
     """
 
@@ -88,6 +89,7 @@ class TransformerConfig(StackConfig):
     logit_soft_cap: PositiveFloat | None = None
     output_transform: bool = False
     pooler: bool = False
+    mtp_depth: NonNegativeInt = 0
     card: ModelCard | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self):
@@ -98,6 +100,8 @@ class TransformerConfig(StackConfig):
             self._check_encoder(self.encoder)
         if self.parallel and self.has_encoder:
             raise ConfigError("model.parallel needs a model without an encoder.")
+        if self.mtp_depth:
+            self._check_mtp()
         if self.parametrization is not None:
             check(self.parametrization, self)
 
@@ -164,6 +168,13 @@ class TransformerConfig(StackConfig):
                 "one of them out, or set model.num_encoder_layers."
             )
 
+    def _check_mtp(self) -> None:
+        if any(looks_ahead(layer.mask) for layer in self.layers) or self.has_encoder:
+            raise ConfigError(
+                f"model.mtp_depth={self.mtp_depth} needs a causal model without an encoder: others "
+                "have seen the further tokens already."
+            )
+
     @property
     def has_encoder(self) -> bool:
         """Whether the blocks attend to an encoder's output."""
@@ -174,13 +185,21 @@ class TransformerConfig(StackConfig):
         """The encoder's stack, or None without one."""
         if self.encoder is not None or not self.num_encoder_layers:
             return self.encoder
-        shared = {
-            field.name: getattr(self, field.name) for field in dataclasses.fields(StackConfig)
-        }
         layers = tuple(dataclasses.replace(one, mask=(Bidirectional(),)) for one in self.layers)
-        return StackConfig(
-            **shared | {"num_layers": self.num_encoder_layers, "layers": layers, "moe": None}
-        )
+        return self._stack(num_layers=self.num_encoder_layers, layers=layers, moe=None)
+
+    def mtp_stack(self, depth: int) -> StackConfig:
+        """Returns the one block of a module of multi-token prediction, counted from 0."""
+        number = self.num_layers + depth
+        layer, moe = self.layers[number % len(self.layers)], self.moe
+        if moe is not None:
+            is_sparse = moe.is_sparse(number)
+            moe = dataclasses.replace(moe, first=0, every=1, offset=None) if is_sparse else None
+        return self._stack(num_layers=1, layers=(layer,), moe=moe)
+
+    def _stack(self, **changes: Any) -> StackConfig:
+        names = (field.name for field in dataclasses.fields(StackConfig))
+        return StackConfig(**{name: getattr(self, name) for name in names} | changes)
 
     @property
     def differs_in_training(self) -> bool:

@@ -56,12 +56,24 @@ def count_parameters(config: TransformerConfig) -> ParameterCount:
             tables, norms = _embedding(config, encoder)
             embedding, other = embedding + tables, other + norms
     shared = embedding + head + other + blocks.vectors
+    modules = sum(map(_module_weights, _modules(config)), _Matrices())
+    multi_token = modules.total + modules.vectors
     return ParameterCount(
-        total=shared + blocks.total,
+        total=shared + blocks.total + multi_token,
         embedding=embedding,
         active=round(shared + blocks.active - blocks.idle),
         head=head,
+        multi_token=multi_token,
     )
+
+
+def _modules(config: TransformerConfig) -> list[StackConfig]:
+    """Returns the stacks of the modules of multi-token prediction."""
+    return [config.mtp_stack(depth) for depth in range(config.mtp_depth)]
+
+
+def _module_weights(stack: StackConfig) -> _Matrices:
+    return _stack(stack) + _dense(2 * stack.embed_dim**2, 2 * _norm(stack))
 
 
 def _embedding(config: TransformerConfig, stack: StackConfig) -> tuple[int, int]:
@@ -180,5 +192,11 @@ def _scores(config: StackConfig) -> int:
 def training_flops_per_token(
     config: TransformerConfig, length: int, source_length: int | None = None
 ) -> int:
-    """Returns three times the forward pass's operations; recomputation is not counted."""
-    return 3 * forward_flops_per_token(config, length, source_length)
+    """Returns three times the forward pass's operations; recomputation is not counted.
+
+    Modules of multi-token prediction count, each with its pass through the head.
+    """
+    head = config.embed_dim * config.vocab_size
+    modules = _modules(config)
+    further = sum(_module_weights(one).active + length * _scores(one) + head for one in modules)
+    return 3 * (forward_flops_per_token(config, length, source_length) + round(2 * further))

@@ -138,6 +138,7 @@ def check(parametrization: Parametrization, config: Any) -> None:
         ("latent", "no paper tells whether its ranks grow"),
         ("output_transform", "its matrix is of no kind that the axes tell"),
         ("pooler", "its matrix is of no kind that the axes tell"),
+        ("mtp_depth", "no paper tells how its projection grows"),
     ):
         if getattr(config, name):
             raise ConfigError(

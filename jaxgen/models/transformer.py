@@ -17,11 +17,13 @@ from jaxgen.models.context import AttentionContext, EncoderOutput, make_contexts
 from jaxgen.models.embedding import Embedding
 from jaxgen.models.head import Pooler, Transform
 from jaxgen.models.moe import balance
+from jaxgen.models.multi_token import MultiTokenModule
 from jaxgen.models.parameters import gather, make_parameter
 from jaxgen.models.stack import Stack
 from jaxgen.ops.attention.masks import AttentionMask, AttentionSide, attention_side
 from jaxgen.ops.dropout import split
 from jaxgen.ops.initializers import Initializer, normal, zeros
+from jaxgen.ops.look_ahead import look_ahead
 from jaxgen.ops.routing import Auxiliary, RouterStatistics, router_losses
 from jaxgen.ops.slots import mark
 from jaxgen.sharding.layout import Layout, spec, under_layout, using
@@ -77,6 +79,9 @@ class Transformer(nnx.Module):
                 make_parameter(rngs, (vocab,), ("vocab",), zeros)
                 if config.has_bias("logits")
                 else None
+            )
+            self.mtp = nnx.List(
+                [MultiTokenModule(config, depth, rngs) for depth in range(config.mtp_depth)]
             )
 
     def with_layout(self, layout: Layout) -> Transformer:
@@ -149,16 +154,8 @@ class Transformer(nnx.Module):
                     cross=result.cross,
                     encoder_segment_ids=reshard(jnp.minimum(batch.encoder.segment_ids, 1), whole),
                 )
-        hidden = result.hidden
-        pooled = None if self.pooler is None else self.pooler(hidden)
-        if self.transform is not None:
-            hidden = self.transform(hidden)
-        if config.scale_logits:
-            hidden = hidden * (config.embed_dim / config.width_factor) ** -0.5
-        if config.logit_factor != 1:
-            hidden = hidden * config.logit_factor
-        if config.width_factor != 1:
-            hidden = hidden / config.width_factor
+        pooled = None if self.pooler is None else self.pooler(result.hidden)
+        hidden = self._before_logits(result.hidden)
         encoder_stack = config.encoder_stack
         auxiliary = router_losses(
             {
@@ -167,6 +164,51 @@ class Transformer(nnx.Module):
             }
         )
         return Output(hidden, auxiliary, cache, pooled)
+
+    @under_layout
+    def predict_ahead(
+        self, batch: Batch, output: Output, key: jax.Array | None = None
+    ) -> list[tuple[Batch, Output]]:
+        """Runs the modules of multi-token prediction over what the model gave for a batch.
+
+        Args:
+          batch: that of the model's call.
+          output: what it returned.
+          key: of a training pass.
+
+        Returns:
+          For each module the batch of its targets, and its output, whose hidden states the
+          unembedding table multiplies.
+        """
+        tokens_layout = spec("batch", "length")
+        batch = jax.tree.map(lambda x: reshard(jnp.asarray(x), tokens_layout), batch)
+        key = key if self.config.differs_in_training else None
+        # The head's factors are nothing to a module, which begins with a norm.
+        hidden, ahead = output.hidden, []
+        for index, module in enumerate(self.mtp):
+            name, steps = f"mtp{index + 1}", index + 1
+            keys = split(None if key is None else jax.random.fold_in(key, 1000 + index), 2)
+            later = look_ahead(batch, steps)
+            x = self.embedding(later.tokens, batch.positions + steps, None, keys[0])
+            x = jnp.where((later.segment_ids > 0)[..., None], x, 0)
+            result = module(hidden, x, batch, keys[1])
+            hidden = result.hidden
+            stacks = {f"{name}_router": (module.stack.config.moe, result.router)}
+            ahead.append((later, Output(self._before_logits(hidden), router_losses(stacks), None)))
+        return ahead
+
+    def _before_logits(self, hidden: jax.Array) -> jax.Array:
+        """Returns what the unembedding table multiplies, of the last norm's output."""
+        config = self.config
+        if self.transform is not None:
+            hidden = self.transform(hidden)
+        if config.scale_logits:
+            hidden = hidden * (config.embed_dim / config.width_factor) ** -0.5
+        if config.logit_factor != 1:
+            hidden = hidden * config.logit_factor
+        if config.width_factor != 1:
+            hidden = hidden / config.width_factor
+        return hidden
 
     def _encode(
         self, batch: Batch, read: EncoderInput, *keys
@@ -191,9 +233,12 @@ class Transformer(nnx.Module):
           metrics: the step's, by name, each a mean over its tokens.
         """
         model = self.with_layout(self.layout)
-        for stack, name in ((model.stack, "router/load"), (model.encoder, "encoder_router/load")):
+        stacks = [(model.stack, "router/load"), (model.encoder, "encoder_router/load")]
+        stacks += [(one.stack, f"mtp{i + 1}_router/load") for i, one in enumerate(model.mtp)]
+        for stack, name in stacks:
             moe = None if stack is None else stack.config.moe
-            if moe is not None and moe.bias_balancing:
+            # Modules have figures only where the objective uses them.
+            if moe is not None and moe.bias_balancing and name in metrics:
                 balance(stack, metrics[name])
         return model
 

@@ -60,12 +60,19 @@ class Objective(Protocol):
     """Returns the loss of a model on a batch.
 
     An objective whose loss is not a sum over examples, such as a contrastive one, has an attribute
-    `adds_over_microbatches = False`; gradient accumulation is then refused.
+    `adds_over_microbatches = False`; gradient accumulation is then refused. One that changes in the
+    course of training has a method `at_step(step)`, which returns the objective of a step.
     """
 
     def __call__(self, model: Any, batch: Any, key: jax.Array | None) -> Loss:
         """Returns the loss; `key` is that of a training pass (dropout), None in evaluation."""
         ...
+
+
+def at_step(objective: Objective, step: jax.Array) -> Objective:
+    """Returns the objective as it is at a step, counted from 0."""
+    of_step = getattr(objective, "at_step", None)
+    return objective if of_step is None else of_step(step)
 
 
 def adds_over_microbatches(objective: Objective) -> bool:

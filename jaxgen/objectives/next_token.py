@@ -36,7 +36,10 @@ class NextToken:
 
     def __call__(self, model: Any, batch: Batch, key: jax.Array | None = None) -> Loss:
         """Returns the loss of a language model such as `models.transformer.Transformer`."""
-        output = model(batch, key=key)
+        return self.of_output(model, batch, model(batch, key=key))
+
+    def of_output(self, model: Any, batch: Batch, output: Any) -> Loss:
+        """Returns the loss of what a model gave for a batch."""
         token_sum, token_losses = cross_entropy(
             output.hidden,
             model.unembedding_table(output.hidden.dtype),

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxgen.objectives.base import Loss, Objective, Sum
+from jaxgen.objectives.base import Loss, Objective, Sum, at_step
 from jaxgen.training.noise_scale import gradient_noise
 from jaxgen.training.state import TrainState, trained, with_trained
 
@@ -52,40 +52,38 @@ def make_train_step(
     asks for `StepMetrics.noise`. `ema_decay` is that of `TrainState.ema`, if the state has it.
     """
 
-    def loss_fn(parameters: Any, model: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, Loss]:
-        loss = objective(with_trained(model, parameters), batch, key)
-        return loss.total, loss
+    def of_microbatch(model, batch: Any, key: jax.Array, step: Any) -> tuple[Loss, Any, Any]:
+        def loss_fn(parameters: Any) -> tuple[jax.Array, Loss]:
+            loss = at_step(objective, step)(with_trained(model, parameters), batch, key)
+            return loss.total, loss
 
-    differentiate = jax.grad(loss_fn, has_aux=True)
-
-    def of_microbatch(model, batch: Any, key: jax.Array) -> tuple[Loss, Any, Any]:
-        gradients, loss = differentiate(trained(model), model, batch, key)
+        gradients, loss = jax.grad(loss_fn, has_aux=True)(trained(model))
         if not noise_scale:
             return loss, gradients, None
         # The gradient is a sum over the weight; weight x |mean|^2 is |sum|^2 / weight.
         square = optax.tree.norm(gradients, squared=True) / jnp.maximum(loss.weight, 1.0)
         return loss, gradients, square
 
-    def gradient(model, batch: Any, key: jax.Array) -> tuple[Loss, Any, Any]:
+    def gradient(model, batch: Any, key: jax.Array, step: Any) -> tuple[Loss, Any, Any]:
         def key_of(index):
             return jax.random.fold_in(key, index)
 
         if accumulation == 1:
-            return of_microbatch(model, batch, key_of(0))
+            return of_microbatch(model, batch, key_of(0), step)
 
         def add(carry, scanned):
             index, microbatch = scanned
-            part = of_microbatch(model, microbatch, key_of(index))
+            part = of_microbatch(model, microbatch, key_of(index), step)
             return jax.tree.map(jnp.add, carry, part), None
 
         first = jax.tree.map(lambda x: x[0], batch)
         rest = jax.tree.map(lambda x: x[1:], batch)
         rest = jnp.arange(1, accumulation), rest
-        return jax.lax.scan(add, of_microbatch(model, first, key_of(0)), rest)[0]
+        return jax.lax.scan(add, of_microbatch(model, first, key_of(0), step), rest)[0]
 
     def train_step(state: TrainState, batch: Any) -> tuple[TrainState, StepMetrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        loss, gradients, squares = gradient(state.model, batch, key)
+        loss, gradients, squares = gradient(state.model, batch, key, state.step)
         weight = jnp.maximum(loss.weight, 1.0)
         gradient_norm = optax.tree.norm(gradients) / weight
         scale = 1.0 / weight

@@ -224,14 +224,6 @@ def test_a_copy_of_a_tied_table_must_be_one(folder):
     assert "lm_head.weight" in (message := fails(folder)) and "tie_word_embeddings" in message
 
 
-def test_layers_that_predict_further_tokens_are_left_out(tmp_path):
-    values = CONFIGS["deepseek_v3"] | {"num_nextn_predict_layers": 1}
-    (tmp_path / "config.json").write_text(json.dumps(values))
-    save_file({"model.layers.3.eh_proj.weight": np.zeros(2)}, tmp_path / "model.safetensors")
-    message = fails(tmp_path)
-    assert "missing" in message and "unknown" not in message
-
-
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [

@@ -1,6 +1,8 @@
 """DeepSeek-V2 (2405.04434) and V3 (2412.19437): latent attention, shared and routed experts.
 
-The modules of V3 that predict further tokens are not read, and an export has none.
+The modules of V3 that predict further tokens are the layers after the last, where a file has them:
+what transformers has saved says how many they were, and has none. The embedding and the head that
+they repeat are compared with the model's and not written.
 """
 
 from __future__ import annotations
@@ -59,8 +61,7 @@ _ENTRIES: tuple[Entry, ...] = (
     Fixed("moe_layer_freq", 1),
 )
 _INERT = (
-    *rows.INERT, "aux_loss_alpha", "ep_size", "head_dim", "num_nextn_predict_layers",
-    "qk_head_dim", "seq_aux",
+    *rows.INERT, "aux_loss_alpha", "ep_size", "head_dim", "qk_head_dim", "seq_aux",
 )  # fmt: skip
 _ROWS = (
     *rows.NORMS,
@@ -78,6 +79,13 @@ _ROWS = (
     *rows.shared_rows("mlp.shared_experts"),
 )
 
+_MODULE_ROWS = (
+    row("hidden_norm.scale", "hnorm.weight", "d"),
+    row("embedding_norm.scale", "enorm.weight", "d"),
+    row("from_embedding from_hidden", "eh_proj.weight", "d e", "e (part d)"),
+    row("stack.final_norm.scale", "shared_head.norm.weight", "d"),
+)
+
 DEEPSEEK_V3 = Family(
     name="deepseek_v3",
     architectures=("DeepseekV3ForCausalLM",),
@@ -90,15 +98,25 @@ DEEPSEEK_V3 = Family(
         Field("norm_topk_prob", "moe.normalize_top_k", True, (bool,)),
         Fixed("scoring_func", "sigmoid"),
         Fixed("topk_method", "noaux_tc"),
+        # How many modules a file has is read off its tensors.
+        Linked(
+            ("num_nextn_predict_layers",),
+            lambda values: {},
+            lambda config: {"num_nextn_predict_layers": config.mtp_depth},
+        ),
         rotary_layers(scales_logits=True, interleaved=None),
     ),
     inert=_INERT,
-    written={"num_nextn_predict_layers": 0},
     rows=rows.OUTSIDE,
     stacks=(StackTable("stack", rows.LAYER, _ROWS),),
     unused=rows.UNUSED,
     copies=rows.COPIES,
     extra_layers="num_nextn_predict_layers",
+    module_rows=_MODULE_ROWS,
+    module_copies=(
+        ("embed_tokens.weight", "model.embed_tokens.weight"),
+        ("shared_head.head.weight", "lm_head.weight"),
+    ),
 )
 
 
@@ -138,4 +156,7 @@ DEEPSEEK_V2 = dataclasses.replace(
         rotary_layers(scales_logits=True, interleaved=True),
     ),
     written={},
+    inert=(*_INERT, "num_nextn_predict_layers"),
+    module_rows=(),
+    module_copies=(),
 )

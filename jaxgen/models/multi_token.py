@@ -1,0 +1,56 @@
+"""Multi-token prediction (DeepSeek-V3, 2412.19437, 2.2): modules that predict further tokens.
+
+Module k joins what stands at position i for the k tokens after it: the hidden state of the module
+before it (of the model, for the first) and the embedding of token i + k. A block makes of both the
+hidden state from which the model's own head predicts token i + k + 1. Only training uses modules.
+"""
+
+from __future__ import annotations
+
+import jax
+from flax import nnx
+
+from jaxgen.batch import Batch
+from jaxgen.models.config import TransformerConfig
+from jaxgen.models.context import make_contexts
+from jaxgen.models.norms import Norm
+from jaxgen.models.parameters import gather, kernel, make_parameter
+from jaxgen.models.stack import Stack, StackOutput
+from jaxgen.ops.attention.masks import attention_side
+from jaxgen.ops.linear import linear
+from jaxgen.sharding.layout import spec
+from jaxgen.sharding.rules import reshard
+
+
+class MultiTokenModule(nnx.Module):
+    """Two norms, their projection to one stream, a block and its norm."""
+
+    def __init__(self, config: TransformerConfig, depth: int, rngs: nnx.Rngs):
+        embed, axes = config.embed_dim, ("embed", None)
+        start = kernel(config, 2 * embed, embed, axes)
+        self.hidden_norm = Norm(config, rngs)
+        self.embedding_norm = Norm(config, rngs)
+        self.from_hidden = make_parameter(rngs, (embed, embed), axes, start)
+        self.from_embedding = make_parameter(rngs, (embed, embed), axes, start)
+        self.stack = Stack(config.mtp_stack(depth), rngs)
+
+    def __call__(
+        self, hidden: jax.Array, embedded: jax.Array, batch: Batch, key: jax.Array | None
+    ) -> StackOutput:
+        """Maps two [batch, length, embed] to what the stack gives for them.
+
+        Args:
+          hidden: of the module before.
+          embedded: the tokens ahead, 0 where there are none.
+          batch: says which positions see each other.
+          key: of a training pass.
+        """
+        layout = spec("batch", "length", None)
+        hidden, embedded = self.hidden_norm(hidden), self.embedding_norm(embedded)
+        weights = [gather(one, hidden.dtype) for one in (self.from_hidden, self.from_embedding)]
+        x = linear("btd,de->bte", hidden, weights[0], layout)
+        x = x + linear("btd,de->bte", embedded, weights[1], layout)
+        queries = attention_side(batch.positions, batch.segment_ids, batch.block_ids)
+        keys = jax.tree.map(lambda one: reshard(one, spec("batch", None)), queries)
+        contexts = make_contexts(self.stack.config, queries, keys, None, self.stack.relative)
+        return self.stack(x, batch.segment_ids, contexts, key=key)
