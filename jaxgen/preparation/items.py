@@ -13,12 +13,14 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from jaxgen.errors import DataError
-from jaxgen.preparation.config import Preparation
+
+if TYPE_CHECKING:  # The search for duplicates uses this file and keeps its memory small.
+    from jaxgen.preparation.config import Preparation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,18 +90,25 @@ def save_array(path: Path, array: np.ndarray) -> None:
 
 
 @contextlib.contextmanager
+def writer_of(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file that gets its name when it is left without an error."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "wb") as file:
+        yield file
+    os.replace(temporary, path)
+
+
+@contextlib.contextmanager
 def text_writer(path: Path) -> Iterator[io.TextIOWrapper]:
     """Opens a compressed file that gets its name when it is left without an error."""
     import zstandard
 
-    temporary = path.with_name(f".{path.name}.tmp")
     with (
-        open(temporary, "wb") as file,
+        writer_of(path) as file,
         zstandard.ZstdCompressor(level=1).stream_writer(file) as stream,
         io.TextIOWrapper(stream, encoding="utf-8", newline="\n") as writer,
     ):
         yield writer
-    os.replace(temporary, path)
 
 
 def write_text(writer: io.TextIOWrapper, text: str) -> None:

@@ -14,21 +14,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from jaxgen.data.prepared import FORMAT, MANIFEST
 from jaxgen.data.storage import stamp_of
 from jaxgen.errors import DataError
+from jaxgen.preparation.bands import DuplicatesFound, Hashed, Run, mark_duplicates
 from jaxgen.preparation.config import Preparation
 from jaxgen.preparation.decontamination import make_index, read_index
-from jaxgen.preparation.duplicates import later_equals, near_copies
 from jaxgen.preparation.engines import Engine, map_items
 from jaxgen.preparation.items import (
     Item,
     ItemJob,
     make_items,
     save,
-    save_array,
     save_json,
     sole_use,
 )
@@ -130,7 +127,7 @@ def _prepare(
     items: Sequence[Item],
     settings: dict[str, Any],
     output: Path,
-    run: Callable[[Callable[[ItemJob], Any], Sequence[ItemJob]], list[dict[str, Any]]],
+    run: Run,
 ) -> tuple[dict[str, Any], list[StageTime]]:
     work = output / WORK
     recorded = work / SETTINGS
@@ -145,15 +142,15 @@ def _prepare(
             save(index_file, pickle.dumps(make_index(preparation.decontaminate)))
     jobs = [ItemJob(preparation, item, work, output, index_file) for item in items]
     cleaned = run(clean, jobs)
-    started = time.perf_counter()
-    removed = _remove_duplicates(preparation, items, work)
-    deduplicating = time.perf_counter() - started
+    counts = tuple(record["documents"] for record in cleaned)
+    hashed = Hashed(work, counts, preparation.near_duplicates)
+    removed = mark_duplicates(hashed, preparation.exact_duplicates, run)
     made = run(tokenise, jobs)
     rows = [row for record in made for row in record["contaminated"]]
     save(output / CONTAMINATED, "".join(json.dumps(row) + "\n" for row in rows).encode())
     result = _manifest(preparation, settings, cleaned, removed, made, index_file)
     save_json(output / MANIFEST, result)
-    return result, _times(cleaned, made, deduplicating)
+    return result, _times(cleaned, made, removed.seconds)
 
 
 def _run(
@@ -161,8 +158,8 @@ def _run(
     workers: int | None,
     address: str | None,
     tell: Callable[[str, int, int], object],
-    function: Callable[[ItemJob], dict[str, Any]],
-    jobs: Sequence[ItemJob],
+    function: Callable[[Any], dict[str, Any]],
+    jobs: Sequence[Any],
 ) -> list[dict[str, Any]]:
     records: dict[int, dict[str, Any]] = {}
     for place, record in map_items(function, jobs, engine, workers, address):
@@ -171,26 +168,8 @@ def _run(
     return [records[place] for place in range(len(jobs))]
 
 
-def _remove_duplicates(preparation: Preparation, items: Sequence[Item], work: Path) -> list[int]:
-    """Marks duplicates in NUMBER.out.npy; returns how many are equal and how many near."""
-    keys = [np.load(item.path(work, "keys.npy")) for item in items]
-    joined = np.concatenate(keys)
-    is_equal = np.zeros(len(joined), bool)
-    if preparation.exact_duplicates:
-        is_equal = later_equals(joined)
-    is_near = np.zeros(len(joined), bool)
-    if preparation.near_duplicates is not None:
-        matrix = np.concatenate([np.load(item.path(work, "signatures.npy")) for item in items])
-        first = near_copies(matrix, preparation.near_duplicates, is_equal)
-        is_near = (first != np.arange(len(joined))) & ~is_equal
-    ends = np.cumsum([len(part) for part in keys])
-    for item, out in zip(items, np.split(is_equal | is_near, ends[:-1]), strict=True):
-        save_array(item.path(work, "out.npy"), out)
-    return [int(is_equal.sum()), int(is_near.sum())]
-
-
 def _manifest(
-    preparation: Preparation, settings: dict, cleaned: list, removed: list[int], made: list,
+    preparation: Preparation, settings: dict, cleaned: list, removed: DuplicatesFound, made: list,
     index_file: Path | None,
 ) -> dict[str, Any]:  # fmt: skip
     def total(name: str, records: list) -> dict[str, int]:
@@ -202,8 +181,8 @@ def _manifest(
     skipped = total("skipped", cleaned)
     read = sum(record["documents_in"] for record in cleaned)
     passed = sum(record["documents"] for record in cleaned)
-    distinct = passed - removed[0]
-    apart = distinct - removed[1]
+    distinct = passed - removed.equal
+    apart = distinct - removed.near
     contaminated = {(r["shard"], r["document"]) for one in made for r in one["contaminated"]}
     codec = preparation.codec
     stages = [

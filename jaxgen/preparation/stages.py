@@ -27,16 +27,17 @@ from jaxgen.data.sources import Skipped
 from jaxgen.data.storage import digest_of
 from jaxgen.data.token_files import TokenWriter
 from jaxgen.errors import DataError
+from jaxgen.preparation.bands import Hashed, write_hashes
 from jaxgen.preparation.decontamination import read_index
 from jaxgen.preparation.duplicates import signatures
 from jaxgen.preparation.filters import first_objection
 from jaxgen.preparation.items import (
     ItemJob,
     read_texts,
-    save_array,
     save_json,
     text_writer,
     write_text,
+    writer_of,
 )
 from jaxgen.preparation.ngrams import WordHasher
 
@@ -48,8 +49,8 @@ BATCH = 100
 def clean(job: ItemJob) -> dict[str, Any]:
     """Reads, filters and scrubs an item's documents; returns its record, which is on disk too.
 
-    Leaves NUMBER.texts (JSON lines, zstandard), NUMBER.keys.npy (a hash of each text), with near
-    duplicates NUMBER.signatures.npy, and NUMBER.clean.json.
+    Leaves NUMBER.texts (JSON lines, zstandard), NUMBER.hashes (see `bands`), with near
+    duplicates NUMBER.signatures, and NUMBER.clean.json.
     """
     done = job.item.path(job.work, "clean.json")
     if done.exists():
@@ -59,16 +60,19 @@ def clean(job: ItemJob) -> dict[str, Any]:
     counts, dropped = collections.Counter(), collections.Counter()
     scrubbed: collections.Counter[str] = collections.Counter()
     skipped = Skipped()
-    keys, matrices, waiting = [], [], []
+    keys, waiting = [], []
 
     def sign() -> float:
         started = time.perf_counter()
         if near is not None:
-            matrices.append(signatures(waiting, near))
+            signed.write(signatures(waiting, near).astype("<u4").tobytes())
         waiting.clear()
         return time.perf_counter() - started
 
-    with text_writer(job.item.path(job.work, "texts")) as writer:
+    with (
+        text_writer(job.item.path(job.work, "texts")) as writer,
+        writer_of(job.item.path(job.work, "signatures")) as signed,
+    ):
         for text in _texts(job, skipped):
             counts.update(documents_in=1, bytes_in=len(text.encode()))
             objection = first_objection(preparation.filters, text)
@@ -83,10 +87,8 @@ def clean(job: ItemJob) -> dict[str, Any]:
             waiting.append(text)
             if len(waiting) == BATCH:
                 minhash += sign()
-    minhash += sign()
-    if near is not None:
-        save_array(job.item.path(job.work, "signatures.npy"), np.concatenate(matrices))
-    save_array(job.item.path(job.work, "keys.npy"), np.array(keys, np.uint64))
+        minhash += sign()
+    write_hashes(Hashed(job.work, (), near), job.item.number, np.array(keys, np.uint64))
     seconds = time.perf_counter() - begun - minhash
     record = {
         **{name: counts[name] for name in ("documents_in", "bytes_in", "documents", "bytes")},

@@ -3,7 +3,6 @@
 import collections
 import random
 
-import numpy as np
 import pytest
 
 from jaxgen.data.features import PromptAnswer
@@ -14,7 +13,7 @@ from jaxgen.data.text_files import TextFiles
 from jaxgen.errors import ConfigError
 from jaxgen.preparation.config import Preparation
 from jaxgen.preparation.decontamination import Decontaminate, make_index
-from jaxgen.preparation.duplicates import NearDuplicates, later_equals, near_copies, signatures
+from jaxgen.preparation.duplicates import NearDuplicates
 from jaxgen.preparation.filters import (
     Characters,
     Language,
@@ -123,60 +122,6 @@ def test_ngram_hashes_are_equal_where_the_words_are():
     assert len(ngram_hashes(hasher.hashes(["a"]), 3)) == 0
 
 
-def test_equal_documents_but_the_first_go():
-    keys = np.array([5, 7, 5, 9, 7, 5], np.uint64)
-    assert later_equals(keys).tolist() == [False, False, True, False, True, True]
-
-
-def jaccard(first, second, size):
-    grams = [{tuple(w[i : i + size]) for i in range(len(w) - size + 1)} for w in (first, second)]
-    return len(grams[0] & grams[1]) / len(grams[0] | grams[1])
-
-
-def test_near_duplicates_are_found_at_the_rate_of_their_threshold():
-    """Planted copies of known similarity: far above the threshold all, far below none."""
-    rng = random.Random(0)
-    settings = NearDuplicates(threshold=0.8)
-    documents, similar = [], []
-    for number in range(300):
-        words = words_of(rng, 400)
-        copy = list(words)
-        for place in rng.sample(range(400), [1, 3, 6, 12, 40, 200][number % 6]):
-            copy[place] = f"x{rng.randrange(10**9)}"
-        documents += [words, copy]
-        similar.append(jaccard(words, copy, settings.ngram))
-    texts = [" ".join(words) for words in documents]
-    first = near_copies(signatures(texts, settings), settings)
-    assert (first[::2] == np.arange(0, 600, 2)).all()
-    found = first[1::2] == np.arange(0, 600, 2)
-    assert (found | (first[1::2] == np.arange(1, 600, 2))).all()
-    similar = np.array(similar)
-    high, low = similar > 0.9, similar < 0.7
-    assert high.sum() > 50 and low.sum() > 50
-    assert found[high].mean() > 0.97 and found[low].mean() < 0.03
-
-
-def test_candidates_come_at_the_rate_of_the_formula():
-    settings = NearDuplicates(permutations=64, bands=16)
-    rng = np.random.default_rng(0)
-    for similarity in (0.4, 0.6, 0.8):
-        agree = rng.random((20_000, 64)) < similarity
-        banded = agree.reshape(-1, settings.bands, settings.rows).min(axis=2).max(axis=1)
-        assert settings.candidate_rate(similarity) == pytest.approx(banded.mean(), abs=0.02)
-
-
-def test_clusters_keep_their_first_and_ignore_removed_documents():
-    rng = random.Random(1)
-    words = words_of(rng, 300)
-    texts = [" ".join(words), " ".join(words_of(rng, 300)), " ".join([*words, "one"]),
-             " ".join([*words, "one", "two"])]  # fmt: skip
-    settings = NearDuplicates()
-    matrix = signatures(texts, settings)
-    assert near_copies(matrix, settings).tolist() == [0, 1, 0, 0]
-    is_out = np.array([True, False, False, False])
-    assert near_copies(matrix, settings, is_out).tolist() == [0, 1, 2, 2]
-
-
 def test_twenty_planted_overlaps_of_twenty_and_none_on_other_text():
     rng = random.Random(2)
     items = [" ".join(words_of(rng, 40)) for _ in range(20)]
@@ -222,17 +167,6 @@ def test_characters_are_words_where_there_are_no_spaces():
     assert normalised_words(f"The {chinese[:4]} River") == ["the", *chinese[:4], "river"]
     index = make_index(Decontaminate(sources=(InMemory(({"text": chinese},), 0.0),)))
     assert index.matches(f"前面的话{chinese[3:18]}后面的话", WordHasher())
-    other = chinese[:10] + "，于是大家都没有说什么只是看着窗外的天空"
-    first = near_copies(
-        signatures([chinese, chinese[:-1], other], NearDuplicates()), NearDuplicates()
-    )
-    assert first.tolist() == [0, 0, 2]
-
-
-def test_texts_without_words_are_like_no_other():
-    settings = NearDuplicates()
-    texts = ["!!!", "???", "...\n---"]
-    assert near_copies(signatures(texts, settings), settings).tolist() == [0, 1, 2]
 
 
 def test_held_out_instances_of_tasks_are_looked_for():

@@ -30,6 +30,7 @@ from jaxgen.data.tasks import Task
 from jaxgen.data.text_files import Jsonl
 from jaxgen.data.token_files import read_token_file
 from jaxgen.errors import ConfigError, DataError
+from jaxgen.preparation import bands
 from jaxgen.preparation.config import Preparation
 from jaxgen.preparation.decontamination import Decontaminate
 from jaxgen.preparation.duplicates import NearDuplicates
@@ -146,6 +147,17 @@ def test_one_worker_or_two_make_the_same_bytes(prepared, corpus, tmp_path):
     assert digest(tmp_path / "one") == digest(prepared[0])
     again = prepare(settings(corpus), tmp_path / "one")
     assert again.manifest == prepared[1].manifest and again.times == []
+
+
+@pytest.mark.slow
+def test_duplicates_are_searched_by_workers_where_the_corpus_is_large(
+    prepared, corpus, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(bands, "DOCUMENTS_AT_ONCE", 100)
+    told = set()
+    prepare(settings(corpus), tmp_path / "parts", workers=2, tell=lambda *one: told.add(one))
+    assert ("find_equal", 3, 3) in told and ("find_near", 48, 48) in told
+    assert digest(tmp_path / "parts") == digest(prepared[0])
 
 
 SCRIPT = """
