@@ -13,7 +13,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from jaxgen.data.hashing import hash64, is_heldout, is_of_share
 from jaxgen.data.protocols import Record, Split
@@ -24,6 +24,20 @@ from jaxgen.errors import DataError, NoRecordsError
 OnError = Literal["raise", "skip"]
 Entry = tuple[str, Record | DataError]
 """A place, for messages, and the record there or the error about it."""
+
+
+class Extent(NamedTuple):
+    """A range of a file that can be read by itself: of bytes, or of row groups.
+
+    Attributes:
+      start: the first byte or row group.
+      stop: one past the last; None: to the end.
+    """
+
+    start: int
+    stop: int | None = None
+
+
 REASON_ENDS = re.compile(r"[(.;]\s?")
 logger = logging.getLogger(__name__)
 
@@ -114,6 +128,18 @@ class FileSource:
         """Yields the entries of a file in order; after an error of the whole file nothing more."""
         raise NotImplementedError
 
+    def extents(self, file: str, at_most: int) -> tuple[Extent, ...]:
+        """Returns parts of a file, in order, of about so many bytes each, which together are it.
+
+        None: the file can only be read from its beginning.
+        """
+        del file, at_most
+        return ()
+
+    def entries_of(self, file: str, extent: Extent) -> Iterator[Entry]:
+        """Yields the entries that begin in one of a file's extents."""
+        raise NotImplementedError
+
     def read_file(self, file: str, skipped: Skipped | None = None) -> Iterator[Record]:
         """Yields all records of a file.
 
@@ -124,7 +150,11 @@ class FileSource:
         Raises:
           DataError: at what cannot be read, unless `on_error` is "skip".
         """
-        return (record for _, record in self._placed(file, skipped or Skipped()))
+        return self._kept(file, self._with_errors(file), skipped or Skipped())
+
+    def read_part(self, file: str, extent: Extent, skipped: Skipped) -> Iterator[Record]:
+        """Yields the records that begin in one of a file's extents; see `read_file`."""
+        return self._kept(file, self._up_to_an_error(file, self.entries_of(file, extent)), skipped)
 
     def read(self, split: Split, skipped: Skipped | None = None) -> Iterator[Record]:
         """Yields the records of a split in the order of the files; raises as `read_file` does."""
@@ -132,7 +162,7 @@ class FileSource:
         kept = (
             record
             for file in self.files()
-            for place, record in self._placed(file, skipped)
+            for place, record in self._placed(file, self._with_errors(file), skipped)
             if belongs(record, split, self.heldout_fraction, self.key_field, place)
         )
         return some(kept, split, self.pattern)
@@ -142,8 +172,13 @@ class FileSource:
         stamps = [(file, stamp_of(file)) for file in self.files()]
         return f"{hash64(self, *stamps):016x}"
 
-    def _placed(self, file: str, skipped: Skipped) -> Iterator[tuple[str, Record]]:
-        for place, record in self._with_errors(file):
+    def _kept(self, file: str, entries: Iterator[Entry], skipped: Skipped) -> Iterator[Record]:
+        return (record for _, record in self._placed(file, entries, skipped))
+
+    def _placed(
+        self, file: str, entries: Iterator[Entry], skipped: Skipped
+    ) -> Iterator[tuple[str, Record]]:
+        for place, record in entries:
             if not isinstance(record, DataError):
                 yield place, record
             elif self.on_error == "raise":
@@ -155,16 +190,17 @@ class FileSource:
 
     def _with_errors(self, file: str) -> Iterator[Entry]:
         """Yields the entries; an error on the way, or an empty file, is the last of them."""
-        count = 0
+        entry = None
+        for entry in self._up_to_an_error(file, self.entries(file)):
+            yield entry
+        if entry is None:
+            yield file, DataError(f'{file} is empty. Remove it, or set on_error="skip".')
+
+    def _up_to_an_error(self, file: str, entries: Iterator[Entry]) -> Iterator[Entry]:
         try:
-            for entry in self.entries(file):
-                count += 1
-                yield entry
+            yield from entries
         except DataError as error:
             yield file, error
-            return
-        if not count:
-            yield file, DataError(f'{file} is empty. Remove it, or set on_error="skip".')
 
 
 def belongs(

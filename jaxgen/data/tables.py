@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import tarfile
 import zlib
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 from jaxgen.data.protocols import Record
-from jaxgen.data.sources import Entry, FileSource, OnError
+from jaxgen.data.sources import Entry, Extent, FileSource, OnError
 from jaxgen.data.storage import is_remote, local_copy, open_binary
 from jaxgen.data.text_files import as_text, json_record, open_decompressed, parse_json
 from jaxgen.data.token_store import cache_folder
@@ -41,22 +42,46 @@ class Parquet(FileSource):
 
     ENDINGS: ClassVar[tuple[str, ...]] = (".parquet",)
 
+    def extents(self, file: str, at_most: int) -> tuple[Extent, ...]:
+        """Returns ranges of row groups; none of a damaged file, which is for its reader to say."""
+        from pyarrow import ArrowException, parquet
+
+        try:
+            with open_binary(file) as stream:
+                metadata = parquet.ParquetFile(stream).metadata
+        except (ArrowException, OSError):
+            return ()
+        sizes = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
+        starts, size = [0], 0
+        for group, of_group in enumerate(sizes):
+            if size and size + of_group > at_most:
+                starts.append(group)
+                size = 0
+            size += of_group
+        return tuple(Extent(a, b) for a, b in itertools.pairwise([*starts, len(sizes)]))
+
     def entries(self, file: str) -> Iterator[Entry]:
         """Yields the rows, in order."""
+        return self.entries_of(file, Extent(0))
+
+    def entries_of(self, file: str, extent: Extent) -> Iterator[Entry]:
+        """Yields the rows of row groups, in order."""
         from pyarrow import ArrowException, parquet
 
         count = 0
         with open_binary(file) as stream:
             try:
                 table = parquet.ParquetFile(stream)
+                groups = range(table.num_row_groups)[extent.start : extent.stop]
+                before = sum(table.metadata.row_group(i).num_rows for i in range(extent.start))
                 names = table.schema_arrow.names
                 missing = set(self.columns or ()) - set(names)
                 if missing:
                     raise DataError(f"{file} has no column {sorted(missing)}; it has {names}.")
                 columns = None if self.columns is None else list(self.columns)
-                for batch in table.iter_batches(ROWS_AT_ONCE, columns=columns):
+                for batch in table.iter_batches(ROWS_AT_ONCE, groups, columns):
                     for record in batch.to_pylist():
-                        yield f"{file}, row {count}", record
+                        yield f"{file}, row {before + count}", record
                         count += 1
             except (ArrowException, OSError) as error:
                 raise _cut_off(file, "Parquet", count, error) from error

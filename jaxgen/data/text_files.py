@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, ClassVar
 
 from jaxgen.data.hashing import hash64, is_heldout
 from jaxgen.data.protocols import Record, Split
-from jaxgen.data.sources import Entry, FileSource, OnError, Skipped, some
+from jaxgen.data.sources import Entry, Extent, FileSource, OnError, Skipped, some
 from jaxgen.data.storage import matching_files, open_binary
 from jaxgen.domains import PositiveInt, UnitFraction
 from jaxgen.errors import DataError
@@ -95,14 +95,28 @@ class Jsonl(FileSource):
 
     ENDINGS: ClassVar[tuple[str, ...]] = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 
+    def extents(self, file: str, at_most: int) -> tuple[Extent, ...]:
+        """Returns ranges of bytes of a file that is not compressed."""
+        if file.endswith((".gz", ".zst")):
+            return ()
+        starts = range(0, self.size_of(file), at_most)
+        return tuple(Extent(start, start + at_most) for start in starts)
+
     def entries(self, file: str) -> Iterator[Entry]:
         """Yields the lines that are not blank, in order."""
-        count = 0
+        return self.entries_of(file, Extent(0))
+
+    def entries_of(self, file: str, extent: Extent) -> Iterator[Entry]:
+        """Yields the lines that begin in a range of bytes and are not blank, in order."""
+        count, number, position = 0, 0, extent.start
         with open_decompressed(file) as stream:
-            number = 0
-            while True:
+            if position:
+                # The line before the range is another's, unless it ends there.
+                stream.seek(position - 1)
+                position += self._skip_line(stream) - 1
+            while extent.stop is None or position < extent.stop:
                 number += 1
-                place = f"{file}:{number}"
+                place = f"{file}:byte {position}" if extent.start else f"{file}:{number}"
                 try:
                     line = stream.readline(self.max_line_bytes + 1)
                 except (EOFError, OSError, zlib.error) as error:
@@ -112,9 +126,9 @@ class Jsonl(FileSource):
                     ) from error
                 if not line:
                     return
+                position += len(line)
                 if len(line) > self.max_line_bytes:
-                    while not line.endswith(b"\n") and line:
-                        line = stream.readline(self.max_line_bytes)
+                    position += 0 if line.endswith(b"\n") else self._skip_line(stream)
                     yield (
                         place,
                         DataError(
@@ -123,9 +137,20 @@ class Jsonl(FileSource):
                         ),
                     )
                 elif line.strip():
-                    entry = json_record(line.removeprefix(BOM) if number == 1 else line, place)
+                    entry = json_record(
+                        line.removeprefix(BOM) if number == 1 and not extent.start else line, place
+                    )
                     count += not isinstance(entry, DataError)
                     yield place, entry
+
+    def _skip_line(self, stream: Any) -> int:
+        """Reads to the end of a line, and returns the number of bytes."""
+        count = 0
+        while line := stream.readline(self.max_line_bytes):
+            count += len(line)
+            if line.endswith(b"\n"):
+                break
+        return count
 
 
 def json_record(data: bytes, place: str) -> Record | DataError:

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 from jaxgen.codecs.bytes import ByteCodec
 from jaxgen.codecs.codec import Codec
 from jaxgen.data.protocols import Record
-from jaxgen.data.sources import OnError, Skipped
+from jaxgen.data.sources import Extent, OnError, Skipped
 from jaxgen.domains import PositiveInt, ProperFraction, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.preparation.decontamination import Decontaminate
@@ -42,6 +42,19 @@ class FilesSource(Protocol):
         ...
 
 
+@runtime_checkable
+class DivisibleSource(FilesSource, Protocol):
+    """A source whose large files can be divided among workers, too."""
+
+    def extents(self, file: str, at_most: int, /) -> tuple[Extent, ...]:
+        """Returns parts of a file; see `FileSource.extents`."""
+        ...
+
+    def read_part(self, file: str, extent: Extent, skipped: Skipped, /) -> Iterator[Record]:
+        """Yields the records that begin in a part, and counts those that it leaves out."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Preparation:
     """A preparation turns raw files into tokenised shards.
@@ -57,7 +70,7 @@ class Preparation:
       near_duplicates: which nearly equal documents to remove; None: none.
       decontaminate: evaluation items that documents must not hold; None: none.
       heldout_fraction: share of the documents that is held out, by a hash of the text.
-      item_bytes: files are worked on in groups of about this size; each makes one shard.
+      item_bytes: files are worked on in groups, or parts, of about this size; each makes one shard.
     """
 
     sources: tuple[FilesSource, ...]

@@ -20,22 +20,34 @@ import numpy as np
 from jaxgen.errors import DataError
 
 if TYPE_CHECKING:  # The search for duplicates uses this file and keeps its memory small.
-    from jaxgen.preparation.config import Preparation
+    from jaxgen.data.sources import Extent
+    from jaxgen.preparation.config import FilesSource, Preparation
+
+
+SMALLEST_PART = 2**20
+"""Bytes of a file below which it is not divided."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """A group of whole files.
+    """A group of whole files, or a part of one.
 
     Attributes:
       number: the place in the corpus's order.
       source: the number of its source.
       files: their names.
+      extent: the part of the only file; None: all of it.
     """
 
     number: int
     source: int
     files: tuple[str, ...]
+    extent: Extent | None = None
+
+    @property
+    def digested(self) -> tuple[str, ...]:
+        """Returns the files whose digest is this item's to take: each is of one item."""
+        return () if self.extent is not None and self.extent.start else self.files
 
     def path(self, folder: Path, name: str) -> Path:
         """Returns the path of one of the item's results."""
@@ -54,20 +66,32 @@ class ItemJob:
 
 
 def make_items(preparation: Preparation) -> list[Item]:
-    """Returns groups of whole files of about `item_bytes`, in the order of sources and names."""
-    items: list[Item] = []
-    for number, source in enumerate(preparation.sources):
-        group, size = [], 0
-        for file in source.files():
-            bytes_of_file = source.size_of(file)
-            if group and size + bytes_of_file > preparation.item_bytes:
-                items.append(Item(len(items), number, tuple(group)))
-                group, size = [], 0
+    """Returns groups of files, and parts of larger ones, of about `item_bytes`, in their order."""
+    units = [
+        (number, files, extent)
+        for number, source in enumerate(preparation.sources)
+        for files, extent in _units(source, preparation.item_bytes)
+    ]
+    return [Item(place, *unit) for place, unit in enumerate(units)]
+
+
+def _units(source: FilesSource, at_most: int) -> Iterator[tuple[tuple[str, ...], Extent | None]]:
+    divide = getattr(source, "extents", None)
+    group, size = [], 0
+    for file in source.files():
+        size_of_file = source.size_of(file)
+        if group and size + size_of_file > at_most:
+            yield tuple(group), None
+            group, size = [], 0
+        part = max(at_most, SMALLEST_PART)
+        extents = divide(file, part) if divide is not None and size_of_file > part else ()
+        if len(extents) > 1:
+            yield from (((file,), extent) for extent in extents)
+        else:
             group.append(file)
-            size += bytes_of_file
-        if group:
-            items.append(Item(len(items), number, tuple(group)))
-    return items
+            size += size_of_file
+    if group:
+        yield tuple(group), None
 
 
 def save(path: Path, data: bytes) -> None:

@@ -239,7 +239,8 @@ def _settings(preparation: Preparation, items: Sequence[Item]) -> dict[str, Any]
         **{field.name: repr(getattr(preparation, field.name)) for field in fields},
         "format": FORMAT,
         "the digest of what is looked for": None if looked_for is None else looked_for.digest(),
-        "files": {file: stamp_of(file) for item in items for file in item.files},
+        "files": {file: stamp_of(file) for item in items for file in item.digested},
+        "items": len(items),
     }
 
 

@@ -28,6 +28,7 @@ from jaxgen.data.storage import digest_of
 from jaxgen.data.token_files import TokenWriter
 from jaxgen.errors import DataError
 from jaxgen.preparation.bands import Hashed, write_hashes
+from jaxgen.preparation.config import DivisibleSource
 from jaxgen.preparation.decontamination import read_index
 from jaxgen.preparation.duplicates import signatures
 from jaxgen.preparation.filters import first_objection
@@ -95,7 +96,7 @@ def clean(job: ItemJob) -> dict[str, Any]:
         "dropped": dict(sorted(dropped.items())),
         "scrubbed": dict(sorted(scrubbed.items())),
         "skipped": {f"{f}: {reason}": n for (f, reason), n in sorted(skipped.counts.items())},
-        "inputs": {file: digest_of([file]) for file in job.item.files},
+        "inputs": {file: digest_of([file]) for file in job.item.digested},
         "seconds": {"clean": seconds, "signatures": minhash},
     }
     save_json(done, record)
@@ -193,9 +194,14 @@ def _open_shard(job: ItemJob, split: str) -> Iterator[_Shard]:
 
 def _texts(job: ItemJob, skipped: Skipped) -> Iterator[str]:
     """Yields the texts of an item's documents that can be read."""
-    source = job.preparation.sources[job.item.source]
+    source, extent = job.preparation.sources[job.item.source], job.item.extent
     for file in job.item.files:
-        for record in source.read_file(file, skipped):
+        if extent is None:
+            records = source.read_file(file, skipped)
+        else:
+            assert isinstance(source, DivisibleSource), "it has divided the file"
+            records = source.read_part(file, extent, skipped)
+        for record in records:
             try:
                 yield _encodable(field(record, job.preparation.field))
             except DataError as error:
