@@ -31,7 +31,7 @@ def registered() -> Table:
     from jaxgen.evaluation.generations import CodeExecution, Generation, ListedItems
     from jaxgen.generation.policies import SamplingPolicy
     from jaxgen.preparation.config import Preparation
-    from jaxgen.preparation.decontamination import Decontaminate
+    from jaxgen.preparation.decontamination import CutContamination, Decontaminate
     from jaxgen.preparation.duplicates import NearDuplicates
     from jaxgen.preparation.filters import (
         Characters,
@@ -99,6 +99,7 @@ def registered() -> Table:
         "scrub": Scrub,
         "near_duplicates": NearDuplicates,
         "decontaminate": Decontaminate,
+        "cut_contamination": CutContamination,
         "standard_library_code": StandardLibraryCode,
         "standard_library_prose": StandardLibraryProse,
         **registered_generators(),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,48 @@ from jaxgen.data.features import field
 from jaxgen.data.hashing import hash64
 from jaxgen.data.protocols import RecordSource
 from jaxgen.data.tasks import Task
-from jaxgen.domains import PositiveInt, check_domains
+from jaxgen.domains import NonNegativeInt, PositiveInt, check_domains
 from jaxgen.errors import ConfigError, NoRecordsError
-from jaxgen.preparation.ngrams import WordHasher, ngram_hashes, normalised_words
+from jaxgen.preparation.ngrams import (
+    WordHasher,
+    ngram_hashes,
+    normalised_words,
+    word_spans,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class CutContamination:
+    """Cuts what a document shares with an item out of it, as GPT-3 did, and keeps the pieces.
+
+    Attributes:
+      margin: characters that go on each side of the shared words.
+      shortest: pieces of fewer characters are dropped.
+      most_pieces: a document that is cut into more pieces than this is dropped.
+    """
+
+    margin: NonNegativeInt = 200
+    shortest: PositiveInt = 200
+    most_pieces: PositiveInt = 10
+
+    def __post_init__(self):
+        check_domains(self, "cut_contamination")
+
+    def pieces(self, text: str, shared: Iterable[tuple[int, int]]) -> list[str]:
+        """Returns what is kept of a text.
+
+        Args:
+          text: the text.
+          shared: starts and stops of shared words, in order of the starts.
+        """
+        pieces, begin = [], 0
+        for start, stop in shared:
+            pieces.append(text[begin : max(begin, start - self.margin)])
+            begin = max(begin, stop + self.margin)
+        pieces = [piece for piece in (*pieces, text[begin:]) if piece]
+        if len(pieces) > self.most_pieces:
+            return []
+        return [piece for piece in pieces if len(piece) >= self.shortest]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +75,7 @@ class Decontaminate:
       least_words: items with fewer words are ignored, and counted.
       most_items: an n-gram of more items than this belongs to their form; items that have no other
         are ignored, and counted.
+      cut: what is cut out of a document that holds an item; None drops it whole.
     """
 
     tasks: tuple[Task, ...] = ()
@@ -44,6 +84,7 @@ class Decontaminate:
     ngram: PositiveInt = 13
     least_words: PositiveInt = 8
     most_items: PositiveInt = 10
+    cut: CutContamination | None = None
 
     def __post_init__(self):
         check_domains(self, "decontaminate")
@@ -102,18 +143,34 @@ class Index:
     def matches(self, text: str, hasher: WordHasher) -> list[dict[str, Any]]:
         """Returns one row for each item that the text shares an n-gram with: item, words."""
         words = normalised_words(text)
-        hashes = hasher.hashes(words)
         found: dict[int, dict[str, Any]] = {}
+        for start, size, items in self._candidates(words, hasher):
+            shared = words[start : start + size]
+            for item in items:
+                # Equal hashes are all but equal words; the report must be sure.
+                if item not in found and _contains(self.words[item], shared):
+                    found[item] = {"item": self.names[item], "words": " ".join(shared)}
+        return list(found.values())
+
+    def shared(self, text: str, hasher: WordHasher) -> list[tuple[int, int]]:
+        """Returns start and stop of every n-gram of the text that an item has, by their starts."""
+        words, spans = normalised_words(text), word_spans(text)
+        return sorted(
+            (spans[start][0], spans[start + size - 1][1])
+            for start, size, items in self._candidates(words, hasher)
+            if any(_contains(self.words[item], words[start : start + size]) for item in items)
+        )
+
+    def _candidates(
+        self, words: list[str], hasher: WordHasher
+    ) -> Iterator[tuple[int, int, list[int]]]:
+        """Yields the start and size of n-grams whose hash some items have, and these items."""
+        hashes = hasher.hashes(words)
         for size, (known, owners) in self.sizes.items():
             grams = ngram_hashes(hashes, size)
             first, end = (np.searchsorted(known, grams, side) for side in ("left", "right"))
             for start in np.flatnonzero(end > first):
-                shared = words[start : start + size]
-                for item in map(int, owners[first[start] : end[start]]):
-                    # Equal hashes are all but equal words; the report must be sure.
-                    if item not in found and _contains(self.words[item], shared):
-                        found[item] = {"item": self.names[item], "words": " ".join(shared)}
-        return list(found.values())
+                yield int(start), size, owners[first[start] : end[start]].tolist()
 
 
 def make_index(settings: Decontaminate) -> Index:

@@ -39,6 +39,21 @@ def normalised_words(text: str) -> list[str]:
     return (PLAIN_WORD if text.isascii() else WORD).findall(text.lower())
 
 
+def word_spans(text: str) -> list[tuple[int, int]]:
+    """Returns the start and stop, in the text, of each of `normalised_words`."""
+    lowered = text.lower()
+    pattern = PLAIN_WORD if text.isascii() else WORD
+    spans = [match.span() for match in pattern.finditer(lowered)]
+    if len(lowered) == len(text):
+        return spans
+    # A few letters are two in lower case, such as the Turkish dotted I.
+    ends = np.cumsum([len(letter.lower()) for letter in text])
+    return [
+        (int(np.searchsorted(ends, start, "right")), int(np.searchsorted(ends, stop)) + 1)
+        for start, stop in spans
+    ]
+
+
 def ngram_hashes(words: np.ndarray, size: int) -> np.ndarray:
     """Maps [words] hashes to [words - size + 1] uint64, equal for equal n-grams."""
     if len(words) < size:

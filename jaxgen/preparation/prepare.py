@@ -184,6 +184,7 @@ def _manifest(
     distinct = passed - removed.equal
     apart = distinct - removed.near
     contaminated = {(r["shard"], r["document"]) for one in made for r in one["contaminated"]}
+    cut = collections.Counter(total("cut", made))
     codec = preparation.codec
     stages = [
         {"stage": "read", "in": read + sum(skipped.values()), "out": read, "skipped": skipped},
@@ -191,7 +192,7 @@ def _manifest(
         {"stage": "scrub", "in": passed, "out": passed, "replaced": total("scrubbed", cleaned)},
         {"stage": "exact duplicates", "in": passed, "out": distinct},
         {"stage": "near duplicates", "in": distinct, "out": apart},
-        {"stage": "decontaminate", "in": apart, "out": apart - len(contaminated)},
+        {"stage": "decontaminate", "in": apart, "out": apart - len(contaminated) + cut["pieces"]},
     ]
     if index_file is not None:
         index = read_index(index_file)
@@ -201,6 +202,10 @@ def _manifest(
             "items_of_a_form": index.of_a_form,
             "items_found": len({r["item"] for one in made for r in one["contaminated"]}),
         }
+    if preparation.decontaminate is not None and preparation.decontaminate.cut is not None:
+        dropped = len(contaminated) - cut["documents_cut"]
+        kept = {name: cut[name] for name in ("documents_cut", "pieces", "characters_cut")}
+        stages[-1] |= {"documents_dropped": dropped, **kept}
     splits = {split: [record["splits"][split] for record in made] for split in ("train", "heldout")}
     return {
         "format": FORMAT,

@@ -28,8 +28,8 @@ from jaxgen.data.storage import digest_of
 from jaxgen.data.token_files import TokenWriter
 from jaxgen.errors import DataError
 from jaxgen.preparation.bands import Hashed, write_hashes
-from jaxgen.preparation.config import DivisibleSource
-from jaxgen.preparation.decontamination import read_index
+from jaxgen.preparation.config import DivisibleSource, Preparation
+from jaxgen.preparation.decontamination import Index, read_index
 from jaxgen.preparation.duplicates import signatures
 from jaxgen.preparation.filters import first_objection
 from jaxgen.preparation.items import (
@@ -114,7 +114,7 @@ def tokenise(job: ItemJob) -> dict[str, Any]:
     preparation = job.preparation
     is_out = np.load(job.item.path(job.work, "out.npy"))
     index = None if job.index_file is None else read_index(job.index_file)
-    hasher, report = WordHasher(), []
+    hasher, report, cut = WordHasher(), [], collections.Counter()
     seconds: dict[str, float] = collections.defaultdict(float)
     with contextlib.ExitStack() as stack:
         shards = {
@@ -123,23 +123,41 @@ def tokenise(job: ItemJob) -> dict[str, Any]:
         for number, text in enumerate(read_texts(job.item.path(job.work, "texts"))):
             if is_out[number]:
                 continue
+            pieces = [text]
             if index is not None:
                 started = time.perf_counter()
                 matches = index.matches(text, hasher)
                 seconds["decontaminate"] += time.perf_counter() - started
                 if matches:
+                    pieces = _clean_pieces(preparation, index, text, hasher)
                     place = {"shard": job.item.number, "document": number, "begins": text[:80]}
-                    report += [match | place for match in matches]
-                    continue
+                    report += [match | place | {"pieces": len(pieces)} for match in matches]
+                    cut.update(
+                        documents_cut=bool(pieces),
+                        pieces=len(pieces),
+                        characters_cut=len(text) - sum(map(len, pieces)) if pieces else 0,
+                    )
+            # The pieces of a document are of one split.
             split = "heldout" if is_heldout(text, preparation.heldout_fraction) else "train"
-            shards[split].add(text)
+            for piece in pieces:
+                shards[split].add(piece)
     record = {
         "splits": {split: shard.record() for split, shard in shards.items()},
         "contaminated": report,
+        "cut": dict(cut),
         "seconds": {**seconds, "tokenise": sum(shard.seconds for shard in shards.values())},
     }
     save_json(done, record)
     return record
+
+
+def _clean_pieces(
+    preparation: Preparation, index: Index, text: str, hasher: WordHasher
+) -> list[str]:
+    """Returns what is kept of a document that holds an item."""
+    assert preparation.decontaminate is not None, "there is an index"
+    cut = preparation.decontaminate.cut
+    return [] if cut is None else cut.pieces(text, index.shared(text, hasher))
 
 
 def normalised(text: str) -> str:

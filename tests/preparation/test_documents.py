@@ -12,7 +12,12 @@ from jaxgen.data.tasks import Task
 from jaxgen.data.text_files import TextFiles
 from jaxgen.errors import ConfigError
 from jaxgen.preparation.config import Preparation
-from jaxgen.preparation.decontamination import Decontaminate, make_index
+from jaxgen.preparation.decontamination import (
+    CutContamination,
+    Decontaminate,
+    index_items,
+    make_index,
+)
 from jaxgen.preparation.duplicates import NearDuplicates
 from jaxgen.preparation.filters import (
     Characters,
@@ -146,6 +151,51 @@ def test_twenty_planted_overlaps_of_twenty_and_none_on_other_text():
     assert not any(index.matches(text, hasher) for text in others)
 
 
+def filler(rng, characters):
+    """Words of which no item has any."""
+    text = ""
+    while len(text) < characters:
+        text += f"f{rng.randrange(10**6)} "
+    return text
+
+
+def test_a_shared_ngram_goes_with_its_margins_and_short_pieces_too():
+    """GPT-3 (2005.14165, appendix C): 200 characters each side, pieces of 200 and more stay."""
+    rng = random.Random(4)
+    item = " ".join(words_of(rng, 13))
+    index = index_items([("item", item)])
+    head, middle, short, tail = (filler(rng, n) for n in (1000, 900, 500, 700))
+    loud = item.upper().replace(" ", ", ")
+    text = f"{head}{item} {middle}{loud} {short}{item} {tail}"
+    pieces = CutContamination().pieces(text, index.shared(text, WordHasher()))
+    # Of 500 characters between two items 100 or so are left, which are too few.
+    assert pieces == [head[:-200], (" " + middle)[200:-200], (" " + tail)[200:]]
+    assert CutContamination(shortest=1).pieces(text, index.shared(text, WordHasher()))[2] in short
+    assert CutContamination(most_pieces=3).pieces(text, index.shared(text, WordHasher())) == []
+    bare = CutContamination(margin=0, shortest=1).pieces(text, index.shared(text, WordHasher()))
+    assert bare == [head, f" {middle}", f" {short}", f" {tail}"]
+
+
+def test_no_piece_holds_an_item_and_nothing_else_is_cut():
+    rng = random.Random(5)
+    items = [(str(n), " ".join(words_of(rng, rng.randrange(8, 30)))) for n in range(20)]
+    index, hasher, cut = index_items(items), WordHasher(), CutContamination(20, 1, 50)
+    for _ in range(30):
+        text = filler(rng, 50)
+        for _, item in rng.sample(items, rng.randrange(4)):
+            # The dotted capital I is two letters in lower case.
+            text += f"{rng.choice([item, item.upper()])} İI {filler(rng, 300)}"
+        shared = index.shared(text, hasher)
+        assert bool(shared) == bool(index.matches(text, hasher))
+        pieces = cut.pieces(text, shared)
+        assert not any(index.matches(piece, hasher) for piece in pieces)
+        kept = sum(map(len, pieces))
+        assert kept == len(text) - sum(
+            any(start - 20 <= place < stop + 20 for start, stop in shared)
+            for place in range(len(text))
+        )
+
+
 def test_every_item_that_shares_words_is_named_but_not_for_the_form_of_all():
     rng = random.Random(3)
     form = " ".join(words_of(rng, 20))
@@ -189,6 +239,7 @@ def test_held_out_instances_of_tasks_are_looked_for():
         (lambda: Preparation(()), "sources is empty"),
         (lambda: Decontaminate(tasks=(Task("a", Addition(2), PromptAnswer()),)), "on the spot"),
         (lambda: Decontaminate(most_items=0), "most_items=0"),
+        (lambda: CutContamination(shortest=0), "shortest=0"),
         (lambda: NearDuplicates(threshold=1.5), "threshold=1.5"),
         (lambda: NearDuplicates(bands=7), "bands=7"),
         (lambda: Repetition(ngrams=(2,)), "as many bounds"),

@@ -32,7 +32,7 @@ from jaxgen.data.token_files import read_token_file
 from jaxgen.errors import ConfigError, DataError
 from jaxgen.preparation import bands
 from jaxgen.preparation.config import Preparation
-from jaxgen.preparation.decontamination import Decontaminate
+from jaxgen.preparation.decontamination import CutContamination, Decontaminate
 from jaxgen.preparation.duplicates import NearDuplicates
 from jaxgen.preparation.engines import map_items
 from jaxgen.preparation.filters import Characters
@@ -89,6 +89,15 @@ def digest(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Small preparations are not worth processes of their own."""
+    monkeypatch.setattr(
+        "jaxgen.preparation.prepare.map_items",
+        lambda function, jobs, *rest: enumerate(map(function, jobs)),
+    )
+
+
 @pytest.fixture(scope="module")
 def prepared(corpus, tmp_path_factory):
     output = tmp_path_factory.mktemp("prepared") / "corpus"
@@ -112,6 +121,29 @@ def test_every_stage_counts_the_documents_it_left(prepared):
     rows = [json.loads(line) for line in (output / "contaminated.jsonl").read_text().splitlines()]
     assert len(rows) == FILES and all(row["item"] == "source 0:0" for row in rows)
     assert not (output / "work").exists()
+
+
+def test_contaminated_documents_may_be_cut(tmp_path, in_this_process):
+    rng = random.Random(1)
+    whole = [f"{words(rng, 150)} {SECRET} {words(rng, 150)}" for _ in range(3)]
+    short = f"{words(rng, 20)} {SECRET} {words(rng, 20)}"
+    (tmp_path / "a.jsonl").write_text(
+        "".join(json.dumps({"text": t}) + "\n" for t in [*whole, short])
+    )
+    looked_for = Decontaminate(
+        sources=(InMemory(({"text": SECRET},), 0.0),), cut=CutContamination()
+    )
+    made = Preparation((Jsonl(str(tmp_path / "a.jsonl")),), decontaminate=looked_for)
+    manifest = prepare(made, tmp_path / "out").manifest
+    stage = manifest["stages"][-1]
+    assert (stage["in"], stage["out"], stage["documents_cut"], stage["pieces"]) == (4, 6, 3, 6)
+    assert stage["documents_dropped"] == 1 and sum(manifest["documents"].values()) == 6
+    assert stage["characters_cut"] == 3 * (len(SECRET) + 400)
+    lines = (tmp_path / "out" / "contaminated.jsonl").read_text().splitlines()
+    assert [json.loads(line)["pieces"] for line in lines] == [2, 2, 2, 0]
+    found = read_token_file(tmp_path / "out", "train-00000")
+    text = ByteCodec().decode(found.tokens[: found.offsets[1]])
+    assert text in (one.split(SECRET)[0][:-200] for one in whole)
 
 
 def test_shards_hold_the_documents_and_are_read_by_a_task(prepared, corpus):
@@ -292,7 +324,7 @@ def test_a_folder_of_other_settings_is_refused_with_the_difference(prepared, cor
         prepare(settings(corpus, heldout_fraction=0.2), prepared[0])
 
 
-def test_files_that_settings_name_are_part_of_them(corpus, tmp_path):
+def test_files_that_settings_name_are_part_of_them(corpus, tmp_path, in_this_process):
     """A tokenizer or an evaluation set that changed under its name is another preparation."""
     train_tokenizer([SECRET], 270, tmp_path / "tokenizer.json")
     (tmp_path / "evaluation.jsonl").write_text(json.dumps({"text": SECRET}) + "\n")
@@ -311,7 +343,7 @@ def test_files_that_settings_name_are_part_of_them(corpus, tmp_path):
         prepare(given(), tmp_path / "out", workers=1)
 
 
-def test_two_at_a_time_is_one_too_many(prepared, corpus, tmp_path):
+def test_two_at_a_time_is_one_too_many(prepared, corpus, tmp_path, in_this_process):
     (tmp_path / "out" / "work").mkdir(parents=True)
     with (
         sole_use(tmp_path / "out" / "work"),
@@ -326,7 +358,7 @@ def test_two_at_a_time_is_one_too_many(prepared, corpus, tmp_path):
     assert digest(tmp_path / "out") == digest(prepared[0])
 
 
-def test_a_corpus_is_the_same_wherever_it_was_made_from(corpus, tmp_path):
+def test_a_corpus_is_the_same_wherever_it_was_made_from(corpus, tmp_path, in_this_process):
     shutil.copytree(corpus, tmp_path / "copy")
     for folder, output in ((corpus, "one"), (tmp_path / "copy", "two")):
         prepare(settings(folder), tmp_path / output, workers=1)
@@ -334,7 +366,7 @@ def test_a_corpus_is_the_same_wherever_it_was_made_from(corpus, tmp_path):
     assert one.manifest != two.manifest and one.content_digest() == two.content_digest()
 
 
-def test_a_damaged_or_foreign_corpus_is_refused(prepared, corpus, tmp_path):
+def test_a_damaged_or_foreign_corpus_is_refused(prepared, corpus, tmp_path, in_this_process):
     output = tmp_path / "corpus"
     prepare(settings(corpus), output, workers=1)
     corpus_task = Task("corpus", PreparedCorpus(str(output)))
