@@ -47,6 +47,8 @@ class Batch:
       block_ids: int32, growing along a segment; tokens of one block see each other in layers that
         are block-causal. None: each token is its own block.
       token_types: int32, of models that tell kinds of tokens apart (BERT's two sentences); None: 0.
+      pair_labels: int32, at the first token of a pair of spans 1 if the second follows the first
+        and 2 if it does not, 0 elsewhere; None: there are no pairs.
       encoder: the source of an encoder-decoder, or None.
       task_names: static; () leaves losses unreported by task.
     """
@@ -59,6 +61,7 @@ class Batch:
     task_ids: TokenArray
     block_ids: TokenArray = None
     token_types: TokenArray = None
+    pair_labels: TokenArray = None
     encoder: EncoderInput | None = None
     task_names: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})
 

@@ -21,6 +21,7 @@ def registered() -> Table:
     from jaxgen.data.mixtures import Mixture, MixtureStage
     from jaxgen.data.prepared import PreparedCorpus
     from jaxgen.data.preprocessors import Choices, Keep, Rename, Template
+    from jaxgen.data.sentence_pairs import SentencePairs
     from jaxgen.data.sources import InMemory
     from jaxgen.data.tables import ArrayRecord, HuggingFaceDataset, Parquet, WebDataset
     from jaxgen.data.tasks import Task
@@ -73,6 +74,7 @@ def registered() -> Table:
         "prefix_lm": PrefixLM,
         "span_corruption": SpanCorruption,
         "masked_tokens": MaskedTokens,
+        "sentence_pairs": SentencePairs,
         "rename": Rename,
         "template": Template,
         "choices": Choices,
@@ -166,6 +168,7 @@ def registered_models() -> Table:
     from jaxgen.models.parametrization import Parametrization
     from jaxgen.models.stack_config import StackConfig
     from jaxgen.objectives.multi_token import MultiToken
+    from jaxgen.objectives.next_sentence import NextSentence
     from jaxgen.objectives.next_token import NextToken
     from jaxgen.ops.attention.biases import Alibi, RelativeBias
     from jaxgen.ops.attention.masks import (
@@ -204,4 +207,5 @@ def registered_models() -> Table:
         "parametrization": Parametrization,
         "next_token_loss": NextToken,
         "multi_token_loss": MultiToken,
+        "next_sentence_loss": NextSentence,
     }

@@ -138,7 +138,11 @@ class Mixture:
         return as_batch(spec, self.task_names)
 
     def _row_shape(self, length: int, source_length: int | None) -> RowShape:
-        return RowShape(length, source_length, any(task.has_blocks for task in self.every_task))
+        tasks = self.every_task
+        has_blocks, has_pairs = (
+            any(flags) for flags in zip(*((t.has_blocks, t.has_pairs) for t in tasks), strict=True)
+        )
+        return RowShape(length, source_length, has_blocks, has_pairs)
 
     def open(
         self,

@@ -35,11 +35,13 @@ class RowShape:
       length: tokens of a row.
       source_length: tokens of the encoder's row; None where the model has no encoder.
       has_blocks: whether rows have block ids.
+      has_pairs: whether rows have token types and labels of pairs of spans.
     """
 
     length: int
     source_length: int | None = None
     has_blocks: bool = False
+    has_pairs: bool = False
 
     @property
     def has_source(self) -> bool:
@@ -88,6 +90,9 @@ def pack_row(segments: Sequence[Segment], shape: RowShape, pad: int) -> Row:
     }
     if shape.has_blocks:
         row["block_ids"] = np.zeros(length, np.int32)
+    if shape.has_pairs:
+        row["token_types"] = np.zeros(length, np.int32)
+        row["pair_labels"] = np.zeros(length, np.int32)
     if shape.source_length is not None:
         row["source_tokens"] = np.full(shape.source_length, pad, np.int32)
         row["source_positions"] = np.zeros(shape.source_length, np.int32)
@@ -101,6 +106,9 @@ def pack_row(segments: Sequence[Segment], shape: RowShape, pad: int) -> Row:
         row["segment_ids"][part] = number
         if shape.has_blocks:
             row["block_ids"][part] = places if segment.blocks is None else segment.blocks
+        if shape.has_pairs:
+            row["token_types"][part] = 0 if segment.types is None else segment.types
+            row["pair_labels"][start] = segment.pair
         start = part.stop
         if segment.source is not None:
             places = np.arange(len(segment.source), dtype=np.int32)
@@ -187,7 +195,7 @@ class PackedRows:
         name: str,
         pieces: np.ndarray,
         sizes: tuple[np.ndarray, np.ndarray],
-        segment: Callable[[Example, Draws], Segment],
+        segment: Callable[[Example, Draws, int], Segment],
         store: TokenStore,
         pad: int,
         shape: RowShape,
@@ -199,7 +207,7 @@ class PackedRows:
           name: the task's name.
           pieces: [pieces, 3] int64: an example and the start and stop of its tokens.
           sizes: [pieces] tokens that each takes in a row, and in the encoder's row.
-          segment: makes the segment of a piece.
+          segment: makes the segment of a piece; told the number of its example too.
           store: the examples.
           pad: the id that fills rows.
           shape: the shape of the rows.
@@ -229,7 +237,8 @@ class PackedRows:
         segments = []
         for piece in self._bins[self._epoch[1][place]]:
             example, start, stop = (int(number) for number in self._pieces[piece])
-            segments.append(self._segment(self._store.example(example, start, stop), draws))
+            piece_of = self._store.example(example, start, stop)
+            segments.append(self._segment(piece_of, draws, example))
         return pack_row(segments, self._shape, self._pad)
 
 

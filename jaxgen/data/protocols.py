@@ -149,6 +149,9 @@ class Denoising(Protocol):
 
     Attributes:
       has_blocks: whether some tokens of a segment may attend to later ones.
+
+    One with an attribute `makes_pairs = True` has a further argument of `segment`, `other`, which
+    draws up to so many tokens of another document (see `sentence_pairs`).
     """
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Callable
 
 import numpy as np
 
@@ -118,12 +119,32 @@ def _packed_rows(
             )  # fmt: skip
             pieces, sizes = pieces[fits], (sizes[0][fits], sizes[1][fits])
 
-    def segment(example: Example, draws: Draws) -> Segment:
+    def segment(example: Example, draws: Draws, number: int) -> Segment:
         if denoising is None:
             return example_segment(example, codec, has_source)
-        return denoising.segment(example.ids, codec, draws, has_source)
+        more = {"other": _others(store, number, draws)} if task.has_pairs else {}
+        return denoising.segment(example.ids, codec, draws, has_source, **more)
 
     return PackedRows(task.name, pieces, sizes, segment, store, codec.pad_id, shape, seed)
+
+
+def _others(store: TokenStore, number: int, draws: Draws) -> Callable[[int], np.ndarray]:
+    """Returns a function that draws up to so many tokens of another example than one.
+
+    Raises:
+      DataError: when it is called and there is no other.
+    """
+
+    def other(size: int) -> np.ndarray:
+        lengths = store.lengths
+        if len(lengths) < 2:
+            raise DataError("pairs of spans of two documents need two documents or more.")
+        chosen = int(draws.integers(1, len(lengths) - 1)[0])
+        chosen += chosen >= number
+        start = int(draws.integers(1, max(1, int(lengths[chosen]) - size + 1))[0])
+        return store.example(chosen, start, start + size).ids
+
+    return other
 
 
 def _longest_chunk(denoising: Denoising, codec: Codec, shape: RowShape) -> int:

@@ -22,6 +22,8 @@ class Segment(NamedTuple):
       blocks: int32, growing; tokens of one block see each other in block-causal layers. None: each
         token is its own.
       source: the encoder's input; None in a model without one.
+      types: int32, the kind of each token; None: 0.
+      pair: what the segment is as a pair of spans, see `Batch.pair_labels`.
     """
 
     tokens: np.ndarray
@@ -29,6 +31,8 @@ class Segment(NamedTuple):
     weights: np.ndarray
     blocks: np.ndarray | None = None
     source: np.ndarray | None = None
+    types: np.ndarray | None = None
+    pair: int = 0
 
 
 def continuation(

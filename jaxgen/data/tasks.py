@@ -114,6 +114,11 @@ class Task:
         return not self.features.is_split if denoising is None else denoising.has_blocks
 
     @property
+    def has_pairs(self) -> bool:
+        """Returns whether segments are pairs of spans, see `Batch.pair_labels`."""
+        return getattr(self.features.denoising, "makes_pairs", False)
+
+    @property
     def is_indexed(self) -> bool:
         """Returns whether records are made on the spot, by index."""
         return isinstance(self.source, IndexedSource)

@@ -48,7 +48,8 @@ class ParameterCount:
       active: those that compute one token: all but the experts a token is not sent to (where
         experts choose, on average), and the modules of multi-token prediction.
       embedding: the token, position, type and unembedding tables.
-      head: those between the last block and the logits, and the logits' bias.
+      head: those between the last block and the logits, and the logits' bias; those of a
+        next-sentence head.
       multi_token: those of the modules that predict further tokens in training.
     """
 

@@ -69,6 +69,7 @@ class TransformerConfig(StackConfig):
       logit_soft_cap: as attention_soft_cap, of the logits.
       output_transform: whether a dense layer, activation and norm precede the logits (BERT).
       pooler: whether there is a dense layer with tanh for a row's first token (BERT).
+      next_sentence: whether there is a head of two classes behind the pooler (BERT).
       mtp_depth: modules that predict further tokens in training, one more each (DeepSeek-V3).
       card: what was published of the model; no part of what it computes.
     """
@@ -89,6 +90,7 @@ class TransformerConfig(StackConfig):
     logit_soft_cap: PositiveFloat | None = None
     output_transform: bool = False
     pooler: bool = False
+    next_sentence: bool = False
     mtp_depth: NonNegativeInt = 0
     card: ModelCard | None = dataclasses.field(default=None, compare=False)
 
@@ -100,6 +102,8 @@ class TransformerConfig(StackConfig):
             self._check_encoder(self.encoder)
         if self.parallel and self.has_encoder:
             raise ConfigError("model.parallel needs a model without an encoder.")
+        if self.next_sentence and not self.pooler:
+            raise ConfigError("model.next_sentence=True needs model.pooler=True.")
         if self.mtp_depth:
             self._check_mtp()
         if self.parametrization is not None:

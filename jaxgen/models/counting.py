@@ -49,6 +49,8 @@ def count_parameters(config: TransformerConfig) -> ParameterCount:
         head += embed * embed + embed + norm
     if config.pooler:
         other += embed * embed + embed
+    if config.next_sentence:
+        head += 2 * embed + 2
     blocks = _stack(config, None if encoder is None else encoder.embed_dim)
     if encoder is not None:
         blocks += _stack(encoder)

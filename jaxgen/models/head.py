@@ -42,11 +42,32 @@ class Transform(_Dense):
         return self.norm(activation(self.kind)(x))
 
 
+class PairHead(nnx.Module):
+    """Two classes of what is pooled: the second span follows the first, or does not."""
+
+    def __init__(self, config: StackConfig, rngs: nnx.Rngs):
+        embed, axes = config.embed_dim, ("embed", None)
+        start = kernel(config, embed, 2, axes)
+        self.weight = make_parameter(rngs, (embed, 2), axes, start)
+        self.bias = make_parameter(rngs, (2,), (None,), zeros)
+
+    def __call__(self, pooled: jax.Array) -> jax.Array:
+        """Maps [batch, length, embed] to [batch, length, 2] float32."""
+        layout = spec("batch", "length", None)
+        logits = linear("btd,dc->btc", pooled, gather(self.weight, pooled.dtype), layout)
+        return logits.astype(jnp.float32) + gather(self.bias, jnp.float32)
+
+
 class Pooler(_Dense):
-    """Dense and tanh of a row's first token."""
+    """Dense and tanh of the first token."""
+
+    def each(self, hidden: jax.Array) -> jax.Array:
+        """Maps [batch, length, embed] to the same: what each token would be pooled to."""
+        weight, bias = (gather(p, hidden.dtype) for p in (self.weight, self.bias))
+        return jnp.tanh(linear("btd,de->bte", hidden, weight, spec("batch", "length", None)) + bias)
 
     def __call__(self, hidden: jax.Array) -> jax.Array:
-        """Maps [batch, length, embed] to [batch, embed]."""
+        """Maps [batch, length, embed] to [batch, embed], of the first token of a row."""
         is_first = (jnp.arange(hidden.shape[1]) == 0).astype(hidden.dtype)
         is_first = reshard(is_first, spec("length"))
         layout = spec("batch", None)

@@ -15,7 +15,7 @@ from jaxgen.models.cache import Cache
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.context import AttentionContext, EncoderOutput, make_contexts
 from jaxgen.models.embedding import Embedding
-from jaxgen.models.head import Pooler, Transform
+from jaxgen.models.head import PairHead, Pooler, Transform
 from jaxgen.models.moe import balance
 from jaxgen.models.multi_token import MultiTokenModule
 from jaxgen.models.parameters import gather, make_parameter
@@ -40,12 +40,14 @@ class Output:
       auxiliary: the routers' losses and figures; None without sparse layers.
       cache: the written cache, if there is one.
       pooled: [batch, embed], of a row's first token, in a model with a pooler.
+      states: [batch, length, embed], what the pooler reads, in a model with a next-sentence head.
     """
 
     hidden: Any
     auxiliary: Auxiliary | None
     cache: Cache | None
     pooled: Any = None
+    states: Any = None
 
 
 class Transformer(nnx.Module):
@@ -80,6 +82,7 @@ class Transformer(nnx.Module):
                 if config.has_bias("logits")
                 else None
             )
+            self.next_sentence = PairHead(config, rngs) if config.next_sentence else None
             self.mtp = nnx.List(
                 [MultiTokenModule(config, depth, rngs) for depth in range(config.mtp_depth)]
             )
@@ -163,7 +166,8 @@ class Transformer(nnx.Module):
                 "encoder_router": (encoder_stack and encoder_stack.moe, encoder_router),
             }
         )
-        return Output(hidden, auxiliary, cache, pooled)
+        states = result.hidden if self.next_sentence is not None else None
+        return Output(hidden, auxiliary, cache, pooled, states)
 
     @under_layout
     def predict_ahead(
@@ -196,6 +200,12 @@ class Transformer(nnx.Module):
             stacks = {f"{name}_router": (module.stack.config.moe, result.router)}
             ahead.append((later, Output(self._before_logits(hidden), router_losses(stacks), None)))
         return ahead
+
+    @under_layout
+    def pair_logits(self, output: Output) -> jax.Array:
+        """Returns [batch, length, 2] float32, of two spans as a pair; true where segments begin."""
+        assert self.next_sentence is not None and self.pooler is not None
+        return self.next_sentence(self.pooler.each(output.states))
 
     def _before_logits(self, hidden: jax.Array) -> jax.Array:
         """Returns what the unembedding table multiplies, of the last norm's output."""

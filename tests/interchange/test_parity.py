@@ -178,6 +178,14 @@ def test_pooled_output_of_bert():
     assert np.abs(pooled - theirs).max() < TOLERANCE * np.abs(theirs).max()
 
 
+def test_next_sentence_logits_of_bert():
+    model, peer, _ = imported("bert_pretraining")
+    batch, arrays = batches("bert_pretraining")
+    logits = np.asarray(jax.jit(lambda model, b: model.pair_logits(model(b)))(model, batch))[:3, 0]
+    theirs = run_peer(peer, **arrays).seq_relationship_logits.numpy()[:3]
+    assert np.abs(logits - theirs).max() < TOLERANCE * np.abs(theirs).max()
+
+
 @pytest.mark.parametrize("name", ["mistral_dynamic", "phi3_long"])
 def test_rope_by_the_length_of_a_row(name, monkeypatch):
     """Some rows are longer than those first trained on, each is a document of its own."""

@@ -41,6 +41,10 @@ def _family(name: str, architecture: str, prefix: str, masked: bool, pooled: boo
         row("pooler.weight", f"{prefix}pooler.dense.weight", "d e", "e d"),
         row("pooler.bias", f"{prefix}pooler.dense.bias", "e"),
     )
+    pairs = (
+        row("next_sentence.weight", "cls.seq_relationship.weight", "d c", "c d"),
+        row("next_sentence.bias", "cls.seq_relationship.bias", "c"),
+    )
     return Family(
         name=name,
         architectures=(architecture,),
@@ -56,6 +60,7 @@ def _family(name: str, architecture: str, prefix: str, masked: bool, pooled: boo
             "biases.logits": masked,
             "output_transform": masked,
             "pooler": pooled,
+            "next_sentence": masked and pooled,
         },
         entries=(
             Field("vocab_size", "vocab_size"),
@@ -85,6 +90,7 @@ def _family(name: str, architecture: str, prefix: str, masked: bool, pooled: boo
             row("embedding.norm.bias", f"{embeddings}.LayerNorm.bias", "d"),
             *(heads if masked else ()),
             *(pooler if pooled else ()),
+            *(pairs if masked and pooled else ()),
         ),
         stacks=(StackTable("stack", prefix + "encoder.layer.{layer}.", _LAYER),),
         renames=(
@@ -96,7 +102,7 @@ def _family(name: str, architecture: str, prefix: str, masked: bool, pooled: boo
         # The heads of other architectures, and a buffer.
         unused=(
             r".*embeddings\.position_ids",
-            r"cls\.seq_relationship\..*",
+            *(() if masked and pooled else (r"cls\.seq_relationship\..*",)),
             *(() if pooled else (r"bert\.pooler\..*",)),
             *(() if masked else (r"cls\.predictions\..*",)),
         ),
@@ -109,7 +115,6 @@ def _family(name: str, architecture: str, prefix: str, masked: bool, pooled: boo
 
 BERT_MASKED = _family("bert_masked", "BertForMaskedLM", "bert.", masked=True, pooled=False)
 BERT = _family("bert", "BertModel", "", masked=False, pooled=True)
-# The head that tells whether one sentence follows another is neither read nor written.
 BERT_PRETRAINING = _family(
     "bert_pretraining", "BertForPreTraining", "bert.", masked=True, pooled=True
 )
