@@ -15,7 +15,7 @@ PACKAGE = ROOT / "jaxgen"
 FLOORS = (
     {"errors", "process", "laws", "emergence"},
     {"domains"},
-    {"files", "batch", "sharding"},
+    {"files", "batch", "sharding", "slurm"},
     {"ops"},
     {"codecs", "data", "models"},
     {"objectives", "preparation"},

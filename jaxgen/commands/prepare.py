@@ -19,7 +19,7 @@ def prepare(arguments: argparse.Namespace) -> int:
 
     Args:
       arguments: `gin_files` and `bindings` of a preparation, `output`, `engine`, `workers`,
-        `address`; or `check`, a folder.
+        `address`, `sbatch`; or `check`, a folder.
     """
     if arguments.check is not None:
         count = PreparedCorpus(arguments.check).check_digests()
@@ -43,6 +43,7 @@ def prepare(arguments: argparse.Namespace) -> int:
             arguments.engine,
             arguments.workers,
             arguments.address,
+            arguments.sbatch or (),
             tell,
         )
     for stage in prepared.manifest["stages"]:

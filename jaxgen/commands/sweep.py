@@ -13,6 +13,7 @@ from jaxgen.errors import ConfigError
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.costs import cost_of
 from jaxgen.runs.run_directory import RunDirectory
+from jaxgen.slurm import submit
 from jaxgen.studies.report import write_heading
 from jaxgen.sweeps.dependencies import dependencies
 from jaxgen.sweeps.estimates import Speeds, measure_speeds, recorded_speeds
@@ -21,7 +22,7 @@ from jaxgen.sweeps.leases import LeaseMonitor
 from jaxgen.sweeps.local_engine import LocalEngine
 from jaxgen.sweeps.preregistration import ensure_registered, is_held_out, split_held_out
 from jaxgen.sweeps.run_sweep import run_sweep
-from jaxgen.sweeps.slurm import render, submit
+from jaxgen.sweeps.slurm import render
 from jaxgen.sweeps.status import RunStatus, refusal, status_of
 from jaxgen.sweeps.sweep import Sweep, load_sweep
 from jaxgen.training.tracking import clock, si
@@ -102,7 +103,7 @@ def _slurm(declared: Sweep, file: Path, folder: Path, arguments: argparse.Namesp
         write_heading(folder, declared.title or declared.identity, declared.lead)
     options = [arguments.jobs, arguments.retries, arguments.sbatch or ()]
     script = render(declared, file, folder, left, *options)
-    print(script if arguments.dry_run else submit(script, folder))
+    print(script if arguments.dry_run else submit(script, folder / "sweep.sbatch"))
     return 1 if any(status.state == "refused" for status in statuses) else 0
 
 

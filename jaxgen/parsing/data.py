@@ -47,9 +47,10 @@ def add_commands(commands: Any) -> None:
         "prepare", help="turn raw corpora into tokenised shards", epilog=GIN_HELP
     )
     prepare.add_argument("--output", help="folder to create, or of a preparation to continue")
-    prepare.add_argument("--engine", choices=("local", "ray"), default="local")
+    prepare.add_argument("--engine", choices=("local", "ray", "slurm"), default="local")
     prepare.add_argument("--workers", type=COUNT, help="number of processes; default: one per core")
     prepare.add_argument("--address", help="address of a Ray cluster, such as auto")
+    prepare.add_argument("--sbatch", action="append", help="an option for sbatch; repeatable")
     prepare.add_argument("--check", metavar="FOLDER", help="check a corpus against its manifest")
     prepare.set_defaults(function=("prepare", "prepare"))
 

@@ -1,4 +1,4 @@
-"""One function over many items: on this machine's cores, or on a Ray cluster."""
+"""One function over many items: on this machine's cores, on a Ray cluster, or by Slurm."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any, Literal
 
 from jaxgen.errors import ConfigError, DataError
+from jaxgen.preparation.job_array import by_slurm
 
-Engine = Literal["local", "ray"]
+Engine = Literal["local", "ray", "slurm"]
 ATTEMPTS = 3
 """Attempts at an item whose worker dies."""
 
@@ -23,6 +25,8 @@ def map_items(
     engine: Engine = "local",
     workers: int | None = None,
     address: str | None = None,
+    folder: Path | None = None,
+    sbatch: Sequence[str] = (),
 ) -> Iterator[tuple[int, Any]]:
     """Yields (place, result) of the function of every item, as they finish.
 
@@ -32,17 +36,29 @@ def map_items(
     Args:
       function: a function of one item; importable by workers.
       items: the items; picklable.
-      engine: "local": processes of this machine; "ray": tasks on a cluster.
-      workers: processes of this machine; None: one a core. A cluster that runs already decides by
-        itself.
-      address: the address of the cluster: "auto" or "ray://..."; None starts one on this machine.
+      engine: "local": processes of this machine; "ray": tasks on a cluster; "slurm": a job array,
+        which this process submits and waits for.
+      workers: processes of this machine, or tasks of the array at a time; None: one a core, or as
+        many as Slurm starts. A Ray cluster that runs already decides by itself.
+      address: the address of the Ray cluster: "auto" or "ray://..."; None starts one on this
+        machine.
+      folder: for the files of a job array; all nodes share it.
+      sbatch: options of the job array, such as "--partition=long".
 
     Raises:
-      ConfigError: for no workers, or workers of a cluster that runs already.
+      ConfigError: for no workers, workers of a cluster that runs already, or options of another
+        engine.
       DataError: where an item's workers die again and again, or Ray is not there.
     """
     if workers is not None and workers < 1:
         raise ConfigError(f"--workers={workers} must be positive.")
+    if sbatch and engine != "slurm":
+        raise ConfigError(f"--sbatch={sbatch[0]} needs --engine=slurm.")
+    if address is not None and engine != "ray":
+        raise ConfigError(f"--address={address} needs --engine=ray.")
+    if engine == "slurm":
+        assert folder is not None, "a preparation has a working folder"
+        return by_slurm(function, items, folder, workers, sbatch)
     if engine == "ray":
         if workers is not None and address is not None:
             raise ConfigError(f"--workers={workers} is for this machine; {address} has its own.")

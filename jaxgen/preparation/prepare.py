@@ -31,7 +31,7 @@ from jaxgen.preparation.items import (
 )
 from jaxgen.preparation.stages import clean, tokenise
 
-WORK, SETTINGS, CONTAMINATED = "work", "settings.json", "contaminated.jsonl"
+WORK, SETTINGS, CONTAMINATED, SLURM = "work", "settings.json", "contaminated.jsonl", "slurm"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +70,7 @@ def prepare(
     engine: Engine = "local",
     workers: int | None = None,
     address: str | None = None,
+    sbatch: Sequence[str] = (),
     tell: Callable[[str, int, int], object] = lambda stage, done, of: None,
 ) -> Prepared:
     """Prepares a corpus into a folder.
@@ -84,6 +85,7 @@ def prepare(
       engine: see `map_items`.
       workers: likewise.
       address: likewise.
+      sbatch: likewise.
       tell: called with a stage's name, items done and items in all.
 
     Raises:
@@ -102,7 +104,8 @@ def prepare(
                 # Another process may just have finished it.
                 finished = _finished(output, settings)
                 if finished is None:
-                    run = functools.partial(_run, engine, workers, address, tell)
+                    where = engine, workers, address, output / WORK / SLURM, sbatch
+                    run = functools.partial(_run, where, tell)
                     finished, times = _prepare(preparation, items, settings, output, run)
         shutil.rmtree(output / WORK, ignore_errors=True)
     except OSError as error:
@@ -154,15 +157,13 @@ def _prepare(
 
 
 def _run(
-    engine: Engine,
-    workers: int | None,
-    address: str | None,
+    where: tuple[Engine, int | None, str | None, Path, Sequence[str]],
     tell: Callable[[str, int, int], object],
     function: Callable[[Any], dict[str, Any]],
     jobs: Sequence[Any],
 ) -> list[dict[str, Any]]:
     records: dict[int, dict[str, Any]] = {}
-    for place, record in map_items(function, jobs, engine, workers, address):
+    for place, record in map_items(function, jobs, *where):
         records[place] = record
         tell(function.__name__, len(records), len(jobs))
     return [records[place] for place in range(len(jobs))]

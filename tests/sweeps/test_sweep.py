@@ -15,6 +15,7 @@ from jaxgen.errors import ConfigError, EarlyStoppingError
 from jaxgen.files import append_rows
 from jaxgen.runs.costs import cost_of
 from jaxgen.runs.run_directory import RunDirectory
+from jaxgen.slurm import index_ranges
 from jaxgen.sweeps import (
     Change,
     EarlyStopping,
@@ -31,7 +32,6 @@ from jaxgen.sweeps.early_stopping import EarlyStoppingTracker, comparable_runs
 from jaxgen.sweeps.estimates import measure_speeds
 from jaxgen.sweeps.leases import LeaseMonitor, acquire
 from jaxgen.sweeps.progress import Progress, ProgressLines, ProgressTable, TrackedRun
-from jaxgen.sweeps.slurm import _ranges
 from jaxgen.sweeps.status import refusal, status_of
 
 RUN = base()
@@ -224,7 +224,7 @@ def test_a_slurm_array_is_rendered_and_submitted(tmp_path, capsys, monkeypatch):
     assert main([*flags, "--go"]) == 0
     assert "Submitted batch job 7" in capsys.readouterr().out
     assert "--array=0,2-3%2" in (folder / "sweep.sbatch").read_text()
-    assert _ranges([5, 0, 1, 2]) == "0-2,5"
+    assert index_ranges([5, 0, 1, 2]) == "0-2,5"
 
 
 DEPENDENT = """
