@@ -212,7 +212,10 @@ def _patiently(path: str, action: Callable[[], T]) -> T:
         try:
             return action()
         except FINAL as error:
-            raise DataError(f"{path} cannot be read: {_reason(error)}.") from error
+            # Stores say it in words of their own, such as "b/bucket/o/name".
+            is_missing = isinstance(error, FileNotFoundError)
+            reason = "there is no such object" if is_missing else _reason(error)
+            raise DataError(f"{path} cannot be read: {reason}.") from error
         except Exception as error:
             if type(error).__name__ in CREDENTIALS:
                 raise DataError(

@@ -1,4 +1,4 @@
-"""Object stores: a real S3 server of its own, and stores that fail now and then."""
+"""Object stores: real servers of S3 and of GCS here, and stores that fail now and then."""
 
 import contextlib
 import dataclasses
@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import socketserver
+import sys
 import threading
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from support.data_writers import write_array_record, write_parquet, write_webdataset
 
+from jaxgen.data.sources import Skipped
 from jaxgen.data.storage import matching_files, open_binary, size_of, stamp_of
 from jaxgen.data.tables import ArrayRecord, Parquet, WebDataset
 from jaxgen.data.text_files import Jsonl, TextFiles
@@ -49,12 +51,37 @@ def s3():
     server.stop()
 
 
-def put(folder, name):
+@pytest.fixture(scope="module")
+def gs():
+    """A server of Google Cloud Storage's interface in this process, with a bucket `corpus`."""
+    gcsfs = pytest.importorskip("gcsfs")
+    server_module = pytest.importorskip("gcp_storage_emulator.server")
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port = found.getsockname()[1]
+    server = server_module.create_server("127.0.0.1", port, in_memory=True, default_bucket="corpus")
+    server.start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+        patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # Another interface, by gRPC.
+        gcsfs.GCSFileSystem.clear_instance_cache()
+        yield server
+        gcsfs.GCSFileSystem.clear_instance_cache()
+    server.stop()
+
+
+@pytest.fixture(params=["s3", "gs"])
+def store(request):
+    """The scheme of a store whose server runs."""
+    request.getfixturevalue(request.param)
+    return request.param
+
+
+def put(folder, name, store="s3"):
     """Copies a file of this machine to the bucket."""
-    fsspec.filesystem("s3").put_file(str(folder / name), f"corpus/{folder.name}/{name}")
+    fsspec.filesystem(store).put_file(str(folder / name), f"corpus/{folder.name}/{name}")
 
 
-def test_every_format_is_read_from_s3_as_from_this_machine(s3, tmp_path):
+def test_every_format_is_read_from_a_store_as_from_this_machine(store, tmp_path):
     folder = tmp_path / "files"
     folder.mkdir()
     import zstandard
@@ -67,11 +94,10 @@ def test_every_format_is_read_from_s3_as_from_this_machine(s3, tmp_path):
         write(folder)
     for file in folder.iterdir():
         if file.is_file():
-            put(folder, file.name)
+            put(folder, file.name, store)
     for kind in (Jsonl, Parquet, ArrayRecord, WebDataset, TextFiles):
-        here, there = (
-            kind(path, heldout_fraction=0.1) for path in (str(folder), f"s3://corpus/{folder.name}")
-        )
+        paths = str(folder), f"{store}://corpus/{folder.name}"
+        here, there = (kind(path, heldout_fraction=0.1) for path in paths)
         assert [os.path.basename(file) for file in there.files()] == [
             os.path.basename(file) for file in here.files()
         ]
@@ -79,26 +105,40 @@ def test_every_format_is_read_from_s3_as_from_this_machine(s3, tmp_path):
             local = [record | {"path": ""} for record in here.read(split)]
             assert [record | {"path": ""} for record in there.read(split)] == local
         assert there.content_digest() == dataclasses.replace(there).content_digest()
-    pattern = f"s3://corpus/{folder.name}/t*.txt"
+    pattern = f"{store}://corpus/{folder.name}/t*.txt"
     assert [name.rpartition("/")[2] for name in matching_files(pattern, ())[1]] == [
         "three.txt", "two.txt",
     ]  # fmt: skip
-    file = f"s3://corpus/{folder.name}/a.jsonl"
+    file = f"{store}://corpus/{folder.name}/a.jsonl"
     assert size_of(file) == len(LINES)
     before = stamp_of(file)
     (folder / "a.jsonl").write_bytes(LINES + LINES)
-    put(folder, "a.jsonl")
-    fsspec.filesystem("s3").invalidate_cache()
+    put(folder, "a.jsonl", store)
+    fsspec.filesystem(store).invalidate_cache()
     assert stamp_of(file) != before
 
 
-def test_missing_objects_are_named(s3):
-    for path in ("s3://corpus/nothing", "s3://corpus/no*.jsonl", "s3://nobucket/a.jsonl"):
+def test_missing_objects_are_named(store):
+    for name in ("corpus/nothing", "corpus/no*.jsonl", "nobucket/a.jsonl"):
+        path = f"{store}://{name}"
         with pytest.raises(DataError) as error:
             list(Jsonl(path).read("train"))
         assert path in str(error.value)
-    with pytest.raises(DataError, match=r"s3://corpus/missing\.txt cannot be read"):
-        open_binary("s3://corpus/missing.txt").read()
+    with pytest.raises(DataError, match=r"corpus/missing\.txt cannot be read: there is no such"):
+        open_binary(f"{store}://corpus/missing.txt").read()
+
+
+def test_a_part_of_a_large_object_is_read_by_itself(store, tmp_path):
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    (folder / "a.jsonl").write_bytes(LINES)
+    put(folder, "a.jsonl", store)
+    source = Jsonl(f"{store}://corpus/{folder.name}/a.jsonl", heldout_fraction=0.0)
+    (file,) = source.files()
+    extents = source.extents(file, len(LINES) // 3)
+    parts = [list(source.read_part(file, extent, Skipped())) for extent in extents]
+    assert len(extents) == 3 and sum(map(len, parts)) == len(RECORDS)
+    assert parts[1] == RECORDS[len(parts[0]) :][: len(parts[1])]
 
 
 def test_without_credentials_it_says_so_at_once(s3, monkeypatch, tmp_path):
@@ -226,14 +266,12 @@ def test_reads_that_always_fail_end_with_the_path_and_the_reason(failures, monke
     assert failures.opened == 3
 
 
-def test_a_missing_library_is_named():
+def test_a_missing_library_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    for name in ("gs", "gcs"):  # What was found before is remembered.
+        monkeypatch.delitem(fsspec.registry.target, name, raising=False)
     with pytest.raises(DataError, match=r"gs://bucket/a needs a library.*jaxgen\[gcs\]"):
-        try:
-            import gcsfs  # noqa: F401  # pyright: ignore[reportMissingImports]
-        except ImportError:
-            open_binary("gs://bucket/a")
-        else:
-            pytest.skip("gcsfs is installed")
+        open_binary("gs://bucket/a")
 
 
 def test_a_dataset_that_the_library_saved_is_read_as_it_reads_it(tmp_path):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -133,10 +134,11 @@ def test_a_preparation_by_slurm_makes_the_same_bytes(cluster, tmp_path, monkeypa
 
 
 def test_options_of_another_engine_are_refused(tmp_path):
-    for options, words in (
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"sbatch": ["--mem=1G"]}, "--sbatch=--mem=1G needs --engine=slurm"),
         ({"address": "auto", "engine": "slurm", "folder": tmp_path}, "--address=auto needs"),
-    ):
+    ]
+    for options, words in cases:
         with pytest.raises(ConfigError, match=words):
             map_items(len, [], **options)
 
