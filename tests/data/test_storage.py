@@ -269,7 +269,7 @@ def test_reads_that_always_fail_end_with_the_path_and_the_reason(failures, monke
 def test_a_missing_library_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     for name in ("gs", "gcs"):  # What was found before is remembered.
-        monkeypatch.delitem(fsspec.registry.target, name, raising=False)
+        monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, name, raising=False)
     with pytest.raises(DataError, match=r"gs://bucket/a needs a library.*jaxgen\[gcs\]"):
         open_binary("gs://bucket/a")
 
