@@ -42,6 +42,7 @@ class Initialization:
     Attributes:
       kernel: the variance: "fan_in" 1 / n_in; "glorot" 2 / (n_in + n_out); "fixed" stddev^2.
       stddev: of "fixed".
+      scale: times the variance of the others (Switch Transformer: 0.1).
       embedding_stddev: of the token, position and type tables.
       residual_scaling: whether projections back to the stream are divided by sqrt(2 * num_layers)
         (GPT-2).
@@ -51,6 +52,7 @@ class Initialization:
 
     kernel: Literal["fan_in", "glorot", "fixed"] = "fan_in"
     stddev: PositiveFloat = 0.02
+    scale: PositiveFloat = 1.0
     embedding_stddev: PositiveFloat = 0.02
     residual_scaling: bool = True
     query_scaling: bool = False
@@ -62,4 +64,5 @@ class Initialization:
         """Returns the standard deviation of a matrix that sums over `n_in`."""
         if self.kernel == "fixed":
             return self.stddev
-        return n_in**-0.5 if self.kernel == "fan_in" else (2 / (n_in + n_out)) ** 0.5
+        variance = 1 / n_in if self.kernel == "fan_in" else 2 / (n_in + n_out)
+        return (self.scale * variance) ** 0.5

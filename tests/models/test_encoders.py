@@ -15,9 +15,11 @@ from support.helpers import (
     random_batch,
     source_of,
     tiny_dense,
+    tiny_model,
 )
 from support.tiers import slow_but
 
+from jaxgen.commands.models import load_model
 from jaxgen.configuration import load_text, to_gin
 from jaxgen.errors import ConfigError
 from jaxgen.models.base import abstract_model, check_model_fits
@@ -29,6 +31,7 @@ from jaxgen.ops.attention.biases import RelativeBias
 from jaxgen.ops.attention.masks import Bidirectional
 from jaxgen.ops.experts import BLOCK_ROWS
 from jaxgen.ops.moe_config import MoEConfig
+from jaxgen.ops.routing import route
 from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.mesh import make_mesh
 from jaxgen.sharding.rules import Rules
@@ -145,6 +148,45 @@ def test_the_shorthand_is_the_encoder_that_it_stands_for():
     batch = batch_of()
     models = [build(config) for config in (short, spelt_out)]
     np.testing.assert_array_equal(models[0](batch).hidden, models[1](batch).hidden)
+
+
+@pytest.mark.parametrize(
+    ("name", "sparse", "choices"),
+    [
+        ("switch/base_128", [1, 3, 5, 7, 9, 11], 1),
+        ("switch/c_2048", list(range(15)), 1),
+        ("st_moe/32b", [3, 7, 11, 15, 19, 23], 2),
+    ],
+)
+def test_the_sparse_layers_of_switch_and_st_moe_are_in_both_stacks(name, sparse, choices):
+    config = load_model(name)
+    encoder = config.encoder_stack
+    assert encoder is not None
+    for stack in (config, encoder):
+        assert stack.moe is not None and stack.moe.capacity_factor == 1.25
+        assert stack.moe.experts_per_token == choices
+        assert [i for i in range(stack.num_layers) if stack.moe.is_sparse(i)] == sparse
+    (reads,), (writes,) = encoder.layers, config.layers
+    assert reads.mask == (Bidirectional(),) and reads.rope is None and writes.rope is None
+    shared = {f.name for f in dataclasses.fields(StackConfig)} - {"layers"}
+    assert all(getattr(encoder, one) == getattr(config, one) for one in shared)
+
+
+def test_switchs_expert_is_weighted_by_its_probability_and_drops_what_it_has_no_room_for():
+    """2101.03961, eq. 2 and 3, on one row: y = p_i(x) E_i(x), at most capacity tokens an expert."""
+    config = tiny_model("switch")
+    moe = dataclasses.replace(config.moe, capacity_factor=1.0)
+    logits = np.random.default_rng(0).normal(size=(1, 16, 8)).astype(np.float32)
+    is_token = np.ones((1, 16), bool)
+    routes, _ = jax.jit(lambda x: route(x, is_token, moe, limit_capacity=True))(logits)
+    probabilities = np.exp(logits[0]) / np.exp(logits[0]).sum(-1, keepdims=True)
+    room = [2] * 8  # 16 tokens over 8 experts.
+    for token, p in enumerate(probabilities):
+        best = int(np.argmax(p))
+        kept = room[best] > 0
+        room[best] -= kept
+        assert routes.experts[token, 0] == (best if kept else 8)
+        np.testing.assert_allclose(routes.weights[token, 0], p[best], rtol=1e-6)
 
 
 def test_gin_holds_it():
