@@ -14,7 +14,17 @@ from jaxgen.errors import ConfigError, JaxgenError, JaxgenWarning
 from jaxgen.parsing import data, runs, studies
 from jaxgen.parsing.arguments import GIN_HELP, ArgumentParser
 
-CONFIGURED = ("train", "diagnose", "evaluate", "interchange", "config", "prepare", "tasks", "data")
+CONFIGURED = (
+    "train",
+    "extend",
+    "diagnose",
+    "evaluate",
+    "interchange",
+    "config",
+    "prepare",
+    "tasks",
+    "data",
+)
 """The modules of commands that read a configuration."""
 
 

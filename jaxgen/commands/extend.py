@@ -1,4 +1,4 @@
-"""`jaxgen extend`: a longer run that branches from a checkpoint of a finished one."""
+"""`jaxgen extend`: a longer run that continues from a checkpoint of a finished one."""
 
 from __future__ import annotations
 
@@ -15,11 +15,18 @@ def extend(arguments: argparse.Namespace) -> int:
     """Makes the longer run and trains it to its end.
 
     Args:
-      arguments: `run_dir` of the finished run, `output`, that of the longer one, and `steps`.
+      arguments: `run_dir` of the finished run, `output`, that of the longer one, and `steps`;
+        `gin_files` and `bindings` of a stage with other settings.
     """
-    config, step = make_longer(arguments.run_dir, arguments.output, arguments.steps)
-    print(f"{config.name} continues from step {step}", flush=True)
     prepare_process()
+    config, step = make_longer(
+        arguments.run_dir,
+        arguments.output,
+        arguments.steps,
+        arguments.gin_files,
+        arguments.bindings,
+    )
+    print(f"{config.name} continues from step {step}", flush=True)
     finished = run(config, arguments.output, ExecutionConfig())
     for line in summary_lines(finished.record):
         print(line)

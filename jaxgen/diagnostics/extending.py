@@ -1,67 +1,128 @@
-"""A finished run made longer: a new run that continues where the rate of the old was constant.
+"""A finished run made longer: a new run that continues from a checkpoint, moments and all.
 
-The batch of a step depends on the step alone and so does a constant rate, so the checkpoint is the
-one that the longer run itself would have written; see `diagnostics.cooldown`.
+As it was, where the rate of the old run was constant: the batch of a step depends on the step alone
+and so does a constant rate, so the checkpoint is the one that the longer run itself would have
+written; see `diagnostics.cooldown`. Or as a stage of its own, with other settings: longer rows
+(Llama 3 went from 8,192 tokens to 131,072 in six stages), other shares, another rate.
+
+A stage is a run and not a setting of one run, so that each has one length: what it is packed,
+evaluated, counted and planned with. Its documents continue where those of the run before it ended.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 
-from jaxgen.configuration import load_recorded
+import jax
+
+from jaxgen.configuration import fingerprint, load_recorded
 from jaxgen.diagnostics.cooldown import copy_checkpoint, schedule_of
 from jaxgen.errors import CheckpointError, ConfigError
-from jaxgen.runs.checkpoints import Checkpoints
+from jaxgen.runs.checkpoints import Checkpoints, flatten
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.run_directory import RunDirectory
+from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.training.durations import parse_duration
+from jaxgen.training.program import build_program
 
 
 def extend(
-    old_dir: str | os.PathLike, new_dir: str | os.PathLike, steps: int
+    old_dir: str | os.PathLike,
+    new_dir: str | os.PathLike,
+    steps: int,
+    gin_files: Sequence[str] = (),
+    bindings: Sequence[str] = (),
 ) -> tuple[RunConfig, int]:
     """Makes the directory of a longer run, with the checkpoint that it continues from.
 
     Args:
-      old_dir: of a run with a schedule that is constant between warm-up and decay.
+      old_dir: of a finished run; without other settings, of one with a schedule that is constant
+        between warm-up and decay.
       new_dir: of the longer run, which has no checkpoints yet.
-      steps: its length; the decay has the same share of it.
+      steps: its length, the steps before it included; a decay has the same share of it.
+      gin_files: further files of its configuration, after that of the old run.
+      bindings: likewise; with either it is a stage, which continues from the last checkpoint.
 
     Returns:
       Its configuration, and the step that it continues from.
 
     Raises:
-      ConfigError: another schedule, or a length that is no longer.
-      CheckpointError: no checkpoint from before the decay is kept.
+      ConfigError: a length that is no longer, or settings that cannot continue the old run.
+      CheckpointError: no checkpoint to continue from is kept.
     """
     source, target = RunDirectory(old_dir), RunDirectory(new_dir)
     if not source.config_file.exists():
         raise CheckpointError(f"{source.path} is not a run directory: it has no config.gin.")
     old: RunConfig = load_recorded(source.config_file)
-    schedule, warmup = schedule_of(old)
     total = old.train.total_steps(old.model.count().active)
+    if steps <= total:
+        raise ConfigError(f"--steps={steps} makes a run of {total} steps no longer.")
+    if gin_files or bindings:
+        config = load_recorded(source.config_file, gin_files, bindings)
+        name = f"{old.name}-{steps}" if config.name == old.name else config.name
+        train = dataclasses.replace(config.train, steps=steps)
+        config = dataclasses.replace(config, name=name, train=train)
+        last = total
+    else:
+        config, last = _longer(old, total, steps)
+    with Checkpoints(source.checkpoints) as checkpoints:
+        kept = checkpoints.steps()
+    before = [step for step in kept if step <= last]
+    if not kept:
+        raise CheckpointError(f"{source.path} has no checkpoint; train it first.")
+    if not before:
+        raise CheckpointError(
+            f"{source.path} decays from step {last} on, and keeps checkpoints of steps "
+            f"{kept} only: none is from before. Train it with more execution.keep_checkpoints or "
+            "without decay (warmup_stable_decay.decay=0)."
+        )
+    step = before[-1]
+    _check_continues(old, config, step)
+    copy_checkpoint(source, step, target)
+    told = {"directory": str(source.path), "fingerprint": fingerprint(old), "step": step}
+    target.write_record({"extended_from": told})
+    return config, step
+
+
+def _longer(old: RunConfig, total: int, steps: int) -> tuple[RunConfig, int]:
+    """Returns a run as it was but longer, and the step that its decay began at."""
+    schedule, warmup = schedule_of(old)
     decay = parse_duration(schedule.decay).steps(
         steps_for_tokens=old.train.steps_for_tokens,
         active_parameters=old.model.count().active,
         total_steps=total,
     )
-    if steps <= total:
-        raise ConfigError(f"--steps={steps} makes a run of {total} steps no longer.")
     longer = dataclasses.replace(
         old.train,
         steps=steps,
         schedule=dataclasses.replace(schedule, warmup=warmup, decay=round(steps * decay / total)),
     )
-    config = dataclasses.replace(old, name=f"{old.name}-{steps}", train=longer)
-    with Checkpoints(source.checkpoints) as checkpoints:
-        kept = checkpoints.steps()
-    before_decay = [step for step in kept if step <= total - decay]
-    if not before_decay:
-        raise CheckpointError(
-            f"{source.path} decays from step {total - decay} on, and keeps checkpoints of steps "
-            f"{kept} only: none is from before. Train it with more execution.keep_checkpoints or "
-            "without decay (warmup_stable_decay.decay=0)."
+    return dataclasses.replace(old, name=f"{old.name}-{steps}", train=longer), total - decay
+
+
+def _check_continues(old: RunConfig, config: RunConfig, step: int) -> None:
+    """Raises ConfigError if a run cannot go on from another's checkpoint of a step."""
+    if config.mixture.codec.digest != old.mixture.codec.digest:
+        raise ConfigError("a stage reads the tokens of the run before it: give it the same codec.")
+    tokens, read = config.train.tokens_before(step), old.train.tokens_before(step)
+    if tokens != read:
+        raise ConfigError(
+            f"up to step {step} the run has read {read:,} tokens, and one with train.length="
+            f"{config.train.length} and train.batch_size={config.train.batch_size} would have read "
+            f"{tokens:,}, so that its data would not go on where it was. Give as many tokens a "
+            "batch as before, or train.batch_ramp (@stepped_ramp()) with the batches up to there."
         )
-    copy_checkpoint(source, before_decay[-1], target)
-    return config, before_decay[-1]
+    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    states = [
+        flatten(build_program(one.model, one.train, mesh, trains=False).abstract_state())
+        for one in (old, config)
+    ]
+    theirs, ours = ({name: leaf.shape for name, leaf in state.items()} for state in states)
+    if theirs != ours:
+        name = min(n for n in {*theirs, *ours} if theirs.get(n) != ours.get(n))
+        raise ConfigError(
+            f"the checkpoint has {name} of shape {theirs.get(name)} and the stage "
+            f"{ours.get(name)}; give it the model and the optimizer of the run before it."
+        )

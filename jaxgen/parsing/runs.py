@@ -18,7 +18,9 @@ def add_commands(commands: Any) -> None:
     train.set_defaults(function=("train", "train"))
 
     extend = commands.add_parser(
-        "extend", help="make a finished run longer, where its schedule has a constant part"
+        "extend",
+        help="make a finished run longer: as it was, where its rate is constant, or as a stage",
+        epilog=GIN_HELP,
     )
     extend.add_argument("--run_dir", required=True, help="directory of the finished run")
     extend.add_argument("--steps", type=COUNT, required=True, help="length of the longer run")

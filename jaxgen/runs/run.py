@@ -104,8 +104,8 @@ def run(
         if parent is not None:
             record["initialized_from"] = parent.describe()
             parent.hand_on(directory)
-        elif "initialized_from" in before:
-            record["initialized_from"] = before["initialized_from"]
+        origins = ("initialized_from", "extended_from") if parent is None else ()
+        record |= {name: before[name] for name in origins if name in before}
         tasks, accepts = tasks_of(config.mixture), execution.accept_changed_data
         changes = check_data(directory.data_file, tasks, not has_begun, accepts)
         train = config.train

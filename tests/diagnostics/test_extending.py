@@ -1,17 +1,24 @@
 """A run made longer is, bit for bit, the run that was as long from the beginning."""
 
 import dataclasses
+import json
+import shutil
 
 import jax
 import numpy as np
 import pytest
 from diagnostics.test_cooldown import BASE
 
+from jaxgen.data.mixtures import Mixture
+from jaxgen.data.sources import InMemory
+from jaxgen.data.tasks import Task
 from jaxgen.diagnostics.extending import extend
 from jaxgen.errors import CheckpointError, ConfigError
 from jaxgen.runs.run import restore, run
+from jaxgen.runs.run_directory import RunDirectory, read_metrics
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.training.execution import ExecutionConfig
+from jaxgen.training.loading import open_data
 from jaxgen.training.schedules import WarmupCosine, WarmupStableDecay
 
 
@@ -49,3 +56,77 @@ def test_what_cannot_be_made_longer_is_refused(tmp_path):
         extend(tmp_path / "late", tmp_path / "x", 20)
     with pytest.raises(ConfigError, match="WarmupCosine has no warmup and decay"):
         extend(tmp_path / "cosine", tmp_path / "x", 20)
+
+
+WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "and", "sleeps"]
+TEXTS = tuple(
+    {"text": " ".join(WORDS[(3 * n + k) % len(WORDS)] for k in range(5 + n % 7))}
+    for n in range(400)
+)
+DOCUMENTS = Mixture("m", (Task("words", InMemory(TEXTS, 0.1)),))
+LONGER = ("train.length=64", "train.batch_size=4")
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    """A run over documents in rows of 32 tokens, whose rate is far from constant."""
+    folder = tmp_path_factory.mktemp("stages") / "short"
+    train = dataclasses.replace(
+        BASE.train, steps=20, length=32, batch_size=8, schedule=WarmupCosine(0.03, 2, "40 steps")
+    )
+    config = dataclasses.replace(BASE, mixture=DOCUMENTS, train=train)
+    execution = ExecutionConfig(checkpoint_every=20, log_every=1, trackers=())
+    run(config, folder, execution, jax.devices()[:1], False)
+    return folder, config
+
+
+def test_a_stage_of_longer_rows_goes_on_with_data_loss_and_moments(short, tmp_path):
+    folder, before = short
+    stage = tmp_path / "stage"
+    config, step = extend(folder, stage, 30, bindings=LONGER)
+    assert step == 20 and config.train.length == 64 and config.name == f"{before.name}-30"
+    # The documents go on where they were: the same tokens that the shorter rows would have had.
+    for at in (20, 25):
+        ours, theirs = (
+            open_data(one.mixture, one.train, 30).batch(at)
+            for one in (config, dataclasses.replace(before, train=before.train))
+        )
+        assert ours.tokens.shape == (4, 64) and theirs.tokens.shape == (8, 32)
+        np.testing.assert_array_equal(ours.targets.ravel(), theirs.targets.ravel())
+    execution = ExecutionConfig(checkpoint_every=5, log_every=1, keep_checkpoints=9, trackers=())
+    one = jax.devices()[:1]
+    record = run(config, stage, execution, one, False).record
+    assert record["extended_from"]["step"] == 20
+    losses = [row["loss"] for row in read_metrics(folder / "metrics.jsonl")]
+    rows = read_metrics(stage / "metrics.jsonl")
+    assert [row["step"] for row in rows] == list(range(21, 31))
+    # It begins where the run before has come to, far from where that began.
+    assert abs(rows[0]["loss"] - losses[-1]) < 0.2 * (losses[0] - losses[-1])
+    mesh = make_mesh(MeshConfig(data=1), one)
+    with jax.set_mesh(mesh):
+        end = restore(stage, mesh).model
+    # Stopped in its middle and started again, it comes to the same end.
+    shutil.rmtree(stage / "checkpoints" / "30")
+    shutil.rmtree(stage / "checkpoints" / "25")
+    RunDirectory(stage).write_record(record | {"finished": False})
+    again = run(config, stage, execution, one, False).record
+    assert again["extended_from"] == record["extended_from"]
+    starts = (stage / "history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in starts] == [20, 20]
+    with jax.set_mesh(mesh):
+        jax.tree.map(np.testing.assert_array_equal, restore(stage, mesh).model, end)
+
+
+@pytest.mark.parametrize(
+    ("bindings", "words"),
+    [
+        (["train.length=64"], r"has read 5,120 tokens, .* would have read 10,240"),
+        (["model.mlp_dim=16"], r"of shape \(.*give it the model"),
+        (["train.optimizer=@lion()"], "the optimizer of the run before"),
+        (["byte_codec.special=@special_tokens()"], "the same codec"),
+    ],
+)
+def test_a_stage_that_cannot_continue_is_refused(short, tmp_path, bindings, words):
+    with pytest.raises(ConfigError, match=words):
+        extend(short[0], tmp_path / "x", 30, bindings=bindings)
+    assert not (tmp_path / "x").exists()

@@ -17,9 +17,14 @@ from jaxgen.training.program import build_program
 RECIPES = sorted(path.stem for path in Path(__file__).parents[2].glob("gin/optimizers/*.gin"))
 FAMILY = {
     "llama1": "llama", "llama2": "llama", "llama3": "llama", "muon": "palm", "lion": "gpt2",
-    "deepseek_v3": "deepseek",
+    "deepseek_v3": "deepseek", "llama3_long": "llama",
 }  # fmt: skip
-REQUIRED = {"qwen3": ("PEAK = 4e-4", "SECOND = 4e-5", "BATCH = 1024")}
+REQUIRED = {
+    "qwen3": ("PEAK = 4e-4", "SECOND = 4e-5", "BATCH = 1024"),
+    "llama3_long": ("LENGTH = 16_384", "BATCH = 1024", "BEFORE = (256, 512)"),
+}
+AFTER = {"llama3_long": "llama3"}
+"""Recipes that go on from the run of another."""
 
 
 def run_of(recipe: str, model: str = "tiny", *bindings: str) -> Any:
@@ -28,6 +33,7 @@ def run_of(recipe: str, model: str = "tiny", *bindings: str) -> Any:
         "base.gin",
         "mixtures/quickstart.gin",
         f"models/{family}/{model}.gin",
+        *([f"optimizers/{AFTER[recipe]}.gin"] if recipe in AFTER else []),
         f"optimizers/{recipe}.gin",
     ]
     # Another recipe has been read before one that only changes the optimiser.
@@ -179,3 +185,16 @@ def test_qwen3_asks_for_what_is_undisclosed():
     config = run_of("qwen3")
     assert config.model.layers[0].rope.base == 10_000
     assert abs(config.train.tokens_before(schedule_of(config)[1]) / 35e12 - 1) < 1e-6
+
+
+@pytest.mark.parametrize("doublings", [1, 2, 3, 4])
+def test_llama3s_longer_rows_hold_as_many_tokens(doublings):
+    short, factor = run_of("llama3", "3_1_405b").train, 2**doublings
+    bindings = (
+        f"LENGTH = {8192 * factor}",
+        f"BATCH = {2048 // factor}",
+        f"BEFORE = ({512 // factor}, {1024 // factor})",
+    )
+    long = run_of("llama3_long", "3_1_405b", *bindings).train
+    for step in (60, 342_000, 1_200_000):
+        assert long.tokens_before(step) == short.tokens_before(step)
