@@ -48,11 +48,11 @@ class FewShot:
 
     def apply(self, records: Iterator[Record], context: Context) -> Iterator[Record]:
         """Yields the records with longer prompts."""
-        solved: list[Record] | None = None
         for record in records:
-            if solved is None:
-                solved = sample(context.training_records(), self.pool, "few_shot", self.seed)
-            shots = self._drawn(record, solved, context.epoch)
+            if self not in context.kept:
+                pool = sample(context.training_records(), self.pool, "few_shot", self.seed)
+                context.kept[self] = pool
+            shots = self._drawn(record, context.kept[self], context.epoch)
             parts = [self._text(shot) + self.between for shot in shots]
             prompt = "".join(parts) + str(need(record, self.prompt, "few_shot.prompt"))
             # The key that tells records apart must not grow with the prompt.

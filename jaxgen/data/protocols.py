@@ -122,10 +122,13 @@ class Context:
         preprocessor.
       epoch: the epoch that the records are drawn for; None where they are the same each time, as
         in evaluations and in the held-out split.
+      kept: what a step has worked out from the training records for this epoch; the records of an
+        indexed source come in many small streams, which share it.
     """
 
     training_records: Callable[[], Iterator[Record]]
     epoch: Epoch | None = None
+    kept: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
 
 @runtime_checkable

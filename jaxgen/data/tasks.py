@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -177,8 +178,24 @@ class Task:
         """Yields records of the source after the preprocessors; see `Context.epoch`."""
         stream = iter(records)
         for place, step in enumerate(self.preprocessors):
-            stream = step.apply(stream, Context(self._training_records(place, epoch), epoch))
+            kept = self._kept_for(place, epoch) if self.is_indexed else {}
+            opening = self._training_records(place, epoch)
+            stream = step.apply(stream, Context(opening, epoch, kept))
         return stream
+
+    @functools.cached_property
+    def _kept(self) -> dict[tuple[int, Epoch | None], dict[Any, Any]]:
+        return {}
+
+    def _kept_for(self, place: int, epoch: Epoch | None) -> dict[Any, Any]:
+        """Returns what a step of an indexed source has kept for an epoch."""
+        key = place, epoch
+        if key not in self._kept and len(self._kept) >= 2 * len(self.preprocessors):
+            self._kept.clear()  # Of epochs that are over.
+        return self._kept.setdefault(key, {})
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
 
     def encode(self, records: Iterable[Record], has_source: bool = False) -> list[Example]:
         """Returns the tokens of records that are already processed; see `Features.encode`.

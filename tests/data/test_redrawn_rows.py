@@ -9,9 +9,11 @@ import pytest
 
 from jaxgen.codecs.bytes import ByteCodec
 from jaxgen.codecs.special import SpecialTokens
+from jaxgen.data import sampling
 from jaxgen.data.features import PromptAnswer, Text
 from jaxgen.data.few_shot import FewShot
 from jaxgen.data.generated import Addition
+from jaxgen.data.generated_rows import ROWS_AT_ONCE
 from jaxgen.data.infilling import FillInTheMiddle
 from jaxgen.data.mixtures import Mixture
 from jaxgen.data.packing import RowShape
@@ -166,3 +168,18 @@ def test_variants_of_templates_go_together_and_come_equally_often():
     for wrong in ({"a": ("x", "y"), "b": ("z",)}, {"a": ()}):
         with pytest.raises(ConfigError, match="variants; give each of these fields equally many"):
             Template(wrong)
+
+
+def test_solved_examples_of_a_generated_task_are_sampled_once_an_epoch(monkeypatch):
+    """Rows are made in blocks of records, and the sample costs as much as hundreds of them."""
+    calls = []
+    plain = sampling.sample
+    monkeypatch.setattr(
+        "jaxgen.data.few_shot.sample", lambda *one: calls.append(one[1:]) or plain(*one)
+    )
+    source = Addition(2, num_examples=300)
+    rows = open_rows(dataclasses.replace(made_by_index(), source=source), SHAPE, 0, "train")
+    assert rows.rows_per_epoch > 2 * ROWS_AT_ONCE
+    for epoch in range(3):
+        texts(rows, epoch)
+        assert len(calls) == epoch + 1
