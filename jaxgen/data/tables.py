@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -20,6 +21,7 @@ from jaxgen.domains import UnitFraction
 from jaxgen.errors import DataError
 
 ROWS_AT_ONCE = 1024
+ARRAY_RECORD_ERRORS = (ValueError, IndexError, RuntimeError, OSError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,26 +109,46 @@ class ArrayRecord(FileSource):
 
     ENDINGS: ClassVar[tuple[str, ...]] = (".array_record", ".arrayrecord")
 
+    def extents(self, file: str, at_most: int) -> tuple[Extent, ...]:
+        """Returns ranges of entries; none of a damaged file, which is for its reader to say."""
+        try:
+            with _array_record(file) as reader:
+                total = reader.num_records()
+        except ARRAY_RECORD_ERRORS:
+            return ()
+        each = max(1, total * at_most // max(1, self.size_of(file)))
+        return tuple(Extent(start, min(start + each, total)) for start in range(0, total, each))
+
     def entries(self, file: str) -> Iterator[Entry]:
         """Yields the entries, in order."""
-        from array_record.python.array_record_module import ArrayRecordReader
+        return self.entries_of(file, Extent(0))
 
-        # The reader takes a missing path for an empty file; this one has just been found.
-        path = local_copy(file, cache_folder().parent / "remote")
-        count = 0
+    def entries_of(self, file: str, extent: Extent) -> Iterator[Entry]:
+        """Yields a range of the entries, in order."""
+        count = extent.start
         try:
-            reader = ArrayRecordReader(path)
-            try:
-                total = reader.num_records()
-                for first in range(0, total, ROWS_AT_ONCE):
+            with _array_record(file) as reader:
+                total = reader.num_records() if extent.stop is None else extent.stop
+                for first in range(extent.start, total, ROWS_AT_ONCE):
                     for data in reader.read(first, min(first + ROWS_AT_ONCE, total)):
                         place = f"{file}, record {count}"
                         count += 1
                         yield place, json_record(data, place)
-            finally:
-                reader.close()
-        except (ValueError, IndexError, RuntimeError, OSError) as error:
+        except ARRAY_RECORD_ERRORS as error:
             raise _cut_off(file, "ArrayRecord", count, error) from error
+
+
+@contextlib.contextmanager
+def _array_record(file: str) -> Iterator[Any]:
+    """Opens the reader of a file, whose copy is in the cache if it is in an object store."""
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    # The reader takes a missing path for an empty file; this one has just been found.
+    reader = ArrayRecordReader(local_copy(file, cache_folder().parent / "remote"))
+    try:
+        yield reader
+    finally:
+        reader.close()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
+from support.data_writers import write_array_record
 
 from jaxgen.codecs.bytes import ByteCodec
 from jaxgen.data.sources import Skipped
@@ -64,6 +65,17 @@ def test_row_groups_are_divided(at_most, tmp_path):
     assert len(found) == {1: 14, 10**9: 1}.get(at_most, len(found))
     (tmp_path / "b.parquet").write_bytes(b"PAR1 cut off")
     assert Parquet(file).extents(str(tmp_path / "b.parquet"), 1) == ()
+
+
+@pytest.mark.parametrize("at_most", [1, 3000, 10**9])
+def test_array_records_are_divided(at_most, tmp_path):
+    source = write_array_record(tmp_path)
+    (file,) = source.files()
+    found, _ = read_parts(source, file, at_most)
+    assert list(itertools.chain(*found)) == list(source.read_file(file))
+    assert len(found) > 1 or at_most == 10**9
+    (tmp_path / "b.array_record").write_bytes(b"cut off")
+    assert source.extents(str(tmp_path / "b.array_record"), 1) == ()
 
 
 def write(folder):
