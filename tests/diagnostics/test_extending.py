@@ -8,17 +8,21 @@ import jax
 import numpy as np
 import pytest
 from diagnostics.test_cooldown import BASE
+from support.helpers import one_device_mesh
 
+from jaxgen.configuration import to_gin
 from jaxgen.data.mixtures import Mixture
 from jaxgen.data.sources import InMemory
 from jaxgen.data.tasks import Task
 from jaxgen.diagnostics.extending import extend
 from jaxgen.errors import CheckpointError, ConfigError
+from jaxgen.runs.checkpoints import Checkpoints
 from jaxgen.runs.run import restore, run
 from jaxgen.runs.run_directory import RunDirectory, read_metrics
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.loading import open_data
+from jaxgen.training.program import build_program
 from jaxgen.training.schedules import WarmupCosine, WarmupStableDecay
 
 
@@ -67,34 +71,44 @@ DOCUMENTS = Mixture("m", (Task("words", InMemory(TEXTS, 0.1)),))
 LONGER = ("train.length=64", "train.batch_size=4")
 
 
-@pytest.fixture(scope="module")
-def short(tmp_path_factory):
-    """A run over documents in rows of 32 tokens, whose rate is far from constant."""
-    folder = tmp_path_factory.mktemp("stages") / "short"
-    train = dataclasses.replace(
+SHORT = dataclasses.replace(
+    BASE,
+    mixture=DOCUMENTS,
+    train=dataclasses.replace(
         BASE.train, steps=20, length=32, batch_size=8, schedule=WarmupCosine(0.03, 2, "40 steps")
-    )
-    config = dataclasses.replace(BASE, mixture=DOCUMENTS, train=train)
-    execution = ExecutionConfig(checkpoint_every=20, log_every=1, trackers=())
-    run(config, folder, execution, jax.devices()[:1], False)
-    return folder, config
+    ),
+)
+"""A run over documents in rows of 32 tokens, whose rate is far from constant."""
 
 
-def test_a_stage_of_longer_rows_goes_on_with_data_loss_and_moments(short, tmp_path):
-    folder, before = short
-    stage = tmp_path / "stage"
-    config, step = extend(folder, stage, 30, bindings=LONGER)
-    assert step == 20 and config.train.length == 64 and config.name == f"{before.name}-30"
-    # The documents go on where they were: the same tokens that the shorter rows would have had.
-    for at in (20, 25):
-        ours, theirs = (
-            open_data(one.mixture, one.train, 30).batch(at)
-            for one in (config, dataclasses.replace(before, train=before.train))
-        )
+@pytest.fixture
+def short(tmp_path):
+    """Its directory, as it would be at its end."""
+    directory, mesh = RunDirectory(tmp_path / "short"), one_device_mesh()
+    directory.prepare()
+    directory.config_file.write_text(to_gin(SHORT))
+    program = build_program(SHORT.model, SHORT.train, mesh)
+    with jax.set_mesh(mesh), Checkpoints(directory.checkpoints) as checkpoints:
+        checkpoints.save(20, program.fresh_state(), {"step": 20})
+    return directory.path
+
+
+def test_a_stage_of_longer_rows_reads_on_where_the_shorter_ones_stopped(short, tmp_path):
+    config, step = extend(short, tmp_path / "stage", 30, bindings=LONGER)
+    assert step == 20 and config.train.length == 64 and config.name == f"{SHORT.name}-30"
+    for at in (20, 25, 29):
+        # The same tokens that the shorter rows would have had.
+        ours, theirs = (open_data(one.mixture, one.train, 30).batch(at) for one in (config, SHORT))
         assert ours.tokens.shape == (4, 64) and theirs.tokens.shape == (8, 32)
         np.testing.assert_array_equal(ours.targets.ravel(), theirs.targets.ravel())
+
+
+@pytest.mark.slow
+def test_a_stage_goes_on_with_loss_and_moments_and_is_resumed(tmp_path):
+    folder, stage, one = tmp_path / "short", tmp_path / "stage", jax.devices()[:1]
     execution = ExecutionConfig(checkpoint_every=5, log_every=1, keep_checkpoints=9, trackers=())
-    one = jax.devices()[:1]
+    run(SHORT, folder, execution, one, False)
+    config, _ = extend(folder, stage, 30, bindings=LONGER)
     record = run(config, stage, execution, one, False).record
     assert record["extended_from"]["step"] == 20
     losses = [row["loss"] for row in read_metrics(folder / "metrics.jsonl")]
@@ -102,12 +116,12 @@ def test_a_stage_of_longer_rows_goes_on_with_data_loss_and_moments(short, tmp_pa
     assert [row["step"] for row in rows] == list(range(21, 31))
     # It begins where the run before has come to, far from where that began.
     assert abs(rows[0]["loss"] - losses[-1]) < 0.2 * (losses[0] - losses[-1])
-    mesh = make_mesh(MeshConfig(data=1), one)
+    mesh = one_device_mesh()
     with jax.set_mesh(mesh):
         end = restore(stage, mesh).model
     # Stopped in its middle and started again, it comes to the same end.
-    shutil.rmtree(stage / "checkpoints" / "30")
-    shutil.rmtree(stage / "checkpoints" / "25")
+    for step in (25, 30):
+        shutil.rmtree(stage / "checkpoints" / str(step))
     RunDirectory(stage).write_record(record | {"finished": False})
     again = run(config, stage, execution, one, False).record
     assert again["extended_from"] == record["extended_from"]
@@ -128,5 +142,5 @@ def test_a_stage_of_longer_rows_goes_on_with_data_loss_and_moments(short, tmp_pa
 )
 def test_a_stage_that_cannot_continue_is_refused(short, tmp_path, bindings, words):
     with pytest.raises(ConfigError, match=words):
-        extend(short[0], tmp_path / "x", 30, bindings=bindings)
+        extend(short, tmp_path / "x", 30, bindings=bindings)
     assert not (tmp_path / "x").exists()

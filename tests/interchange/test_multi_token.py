@@ -3,12 +3,11 @@
 import dataclasses
 import json
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from interchange.test_round_trip import assert_equal
 from safetensors.numpy import load_file, save_file
+from support.helpers import random_model
 from support.interchange_tiny import CONFIGS
 
 from jaxgen.errors import InterchangeError
@@ -16,7 +15,6 @@ from jaxgen.interchange.configs import find_family, read_config
 from jaxgen.interchange.exporting import choose_family, export_model
 from jaxgen.interchange.families import FAMILIES
 from jaxgen.interchange.importing import load_model, open_checkpoint
-from jaxgen.models.base import abstract_model
 from jaxgen.models.parameters import named_parameters
 
 
@@ -24,9 +22,7 @@ from jaxgen.models.parameters import named_parameters
 def model():
     values = CONFIGS["deepseek_v3"]
     config = read_config(find_family(FAMILIES, values), values)
-    abstract = abstract_model(dataclasses.replace(config, mtp_depth=1))
-    random = np.random.default_rng(0)
-    return jax.tree.map(lambda x: jnp.asarray(random.normal(size=x.shape), x.dtype), abstract)
+    return random_model(dataclasses.replace(config, mtp_depth=1))
 
 
 def exported(model, folder, change=lambda tensors: tensors):

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from support.helpers import MESHES, build, one_device_mesh, random_batch, spread, tiny_model
+from support.helpers import MESHES, one_device_mesh, random_batch, random_model, tiny_model
 
 from jaxgen.configuration import load
 from jaxgen.errors import ConfigError
@@ -31,7 +31,7 @@ BATCH = dataclasses.replace(
 
 @pytest.fixture(scope="module")
 def model():
-    return spread(build(CONFIG))
+    return random_model(CONFIG)
 
 
 @jax.jit

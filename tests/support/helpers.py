@@ -12,6 +12,7 @@ from flax import nnx
 
 from jaxgen.batch import Batch, EncoderInput
 from jaxgen.configuration import load
+from jaxgen.models.base import abstract_model
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.parameters import named_parameters
@@ -152,6 +153,16 @@ def spread(model: Any, seed: int = 1) -> Any:
         for leaf, key in zip(leaves, keys, strict=True)
     ]
     return jax.tree.unflatten(tree, moved)
+
+
+def random_model(config: TransformerConfig, seed: int = 0) -> Transformer:
+    """A model whose every parameter is random, made without compiling anything."""
+    random = np.random.default_rng(seed)
+
+    def draw(leaf: Any) -> jax.Array:
+        return jax.numpy.asarray(0.3 * random.normal(size=leaf.shape), leaf.dtype)
+
+    return jax.tree.map(draw, abstract_model(config))
 
 
 def layer_parameters(model: Any) -> dict[str, Any]:
