@@ -28,11 +28,13 @@ from jaxgen.studies.analyses.laws import LAWS
 from jaxgen.studies.analyses.prediction import PREDICTION
 from jaxgen.studies.analyses.runs import RUNS
 from jaxgen.studies.analyses.samples import SAMPLES
+from jaxgen.studies.analyses.summary import SUMMARY, cannot_tell
 from jaxgen.studies.analyses.training import TRAINING
 from jaxgen.studies.plots import Section
 from jaxgen.studies.study_runs import StudyRun, read_runs
 
 ANALYSES = (
+    SUMMARY,
     TRAINING,
     LAWS,
     ALLOCATION,
@@ -66,7 +68,7 @@ def analyse_runs(runs: Sequence[StudyRun]) -> dict[str, Any]:
 def sections_of(tree: Tree) -> list[Section]:
     """Returns the sections of a report; those for which a study has nothing are left out."""
     sections = (one.section(tree) for one in ANALYSES)
-    return [section for section in sections if section is not None]
+    return cannot_tell([section for section in sections if section is not None])
 
 
 def plain(value: Any) -> Any:

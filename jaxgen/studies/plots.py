@@ -247,7 +247,8 @@ def menu_of(label: str, options: Mapping[str, Sequence[Block]]) -> Sequence[Bloc
 def axis_limits(plot: Plot, of: Literal["x", "y"]) -> tuple[float, float]:
     """Returns the ends of an axis: those it has, or those of the points, lines and whiskers.
 
-    A band does not widen an axis, as one that is wider than the data would flatten them.
+    A band widens an axis too, on either side by at most the range of all else: one that is much
+    wider would flatten it.
     """
     axis: Axis = getattr(plot, of)
     if axis.limits is not None:
@@ -264,6 +265,21 @@ def axis_limits(plot: Plot, of: Literal["x", "y"]) -> tuple[float, float]:
     if not known:
         return (1.0, 10.0) if is_log else (0.0, 1.0)
     low, high = min(known), max(known)
+    bands = [series for series in plot.series if series.mark == "line" and of == "y"]
+    ends = [end for series in bands for end in (*series.low, *series.high) if end is not None]
+    ends = [end for end in ends if math.isfinite(end) and (end > 0 or not is_log)]
+    if is_log:
+        most = high / low
+        low, high = (
+            max(min(ends, default=low), low / most),
+            min(max(ends, default=high), high * most),
+        )
+    else:
+        most = high - low
+        low, high = (
+            max(min(ends, default=low), low - most),
+            min(max(ends, default=high), high + most),
+        )
     if is_log:
         spare = max(1.02, (high / low) ** MARGIN)
         return low / spare, high * spare

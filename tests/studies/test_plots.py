@@ -1,5 +1,6 @@
 """Numbers as text, and the axes that both painters of a report share."""
 
+import dataclasses
 import json
 
 import pytest
@@ -55,12 +56,16 @@ def test_ticks_are_few_round_and_inside(low, ratio, scale):
     assert len({label for _, label in ticks}) == len(ticks)
 
 
-def test_limits_hold_whiskers_and_leave_bands_out():
+def test_limits_hold_whiskers_and_of_a_wide_band_a_part():
     band = Series("line", [1.0, 2.0], [3.0, 4.0], [-100.0, -100.0], [100.0, 100.0])
     whiskers = Series("circle", [1.5], [3.5], [2.0], [6.0])
     plot = Plot(Axis("x"), Axis("y"), (band, whiskers))
     low, high = axis_limits(plot, "y")
-    assert 1.5 < low < 2.0 and 6.0 < high < 6.5
+    # The points and whiskers reach from 2 to 6; a band may add as much on either side.
+    assert -3.0 < low < -2.0 and 10.0 < high < 11.0
+    slim = dataclasses.replace(band, low=[1.5, 2.5], high=[3.5, 6.5])
+    low, high = axis_limits(Plot(Axis("x"), Axis("y"), (slim, whiskers)), "y")
+    assert 1.0 < low < 1.5 and 6.5 < high < 7.0
     low, high = axis_limits(Plot(Axis("x", "log"), Axis("y"), (band,)), "x")
     assert 0.9 < low < 1.0 and 2.0 < high < 2.2
 

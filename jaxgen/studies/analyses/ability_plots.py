@@ -27,6 +27,7 @@ from jaxgen.studies.plots import (
     Plot,
     Row,
     Sentence,
+    Series,
     Tone,
     line,
     menu_of,
@@ -116,8 +117,19 @@ def _metric_plot(tree: Tree, found: Sequence[Ability], axis: str, metric: str) -
             series.append(points(mark, runs, "at", "value", tip, color=color, label=label))
     lowest = min((y for one in series for y in one.y), default=-1.0)
     is_share = metric == "exact_match"
+    if is_share and series:
+        series.append(_chance_line(found, series))
     limits = SHARE_LIMITS if is_share else (1.08 * min(lowest, -0.1), -0.04 * min(lowest, -0.1))
     return Plot(scale_axis(axis), Axis(METRICS[metric], limits=limits), tuple(series))
+
+
+def _chance_line(found: Sequence[Ability], series: Sequence[Series]) -> Series:
+    """Returns what guessing scores, over all that is shown."""
+    chance = next((one["chance"] for one in found if "chance" in one), 0.0)
+    x = [value for one in series for value in one.x]
+    look: dict[str, Any] = {"color": "muted", "is_open": True, "label": "chance"}
+    tip = f"chance: {number(chance)}"
+    return Series("line", [min(x), max(x)], [chance, chance], tips=[tip], **look)
 
 
 def _at(axis: str, value: float) -> str:
@@ -161,10 +173,12 @@ def _verdict(ability: Ability) -> Sentence:
     verdict = ability.get("verdict", ability)
     if "why_not" in verdict:
         return Sentence(verdict["why_not"], "soft")
-    text = (
-        f"{verdict['because']} ({verdict['scales']} scales, at least {verdict['seeds']} seeds, "
-        f"{verdict['instances']} instances)"
-    )
+    text = verdict["because"]
+    if verdict["verdict"] != "inconclusive":
+        text += (
+            f" ({verdict['scales']} scales, at least {verdict['seeds']} seeds, "
+            f"{verdict['instances']} instances)"
+        )
     return Sentence(text, "", verdict["verdict"], TONES[verdict["verdict"]])
 
 
@@ -259,7 +273,7 @@ def _instances(tree: Tree) -> Sequence[Block]:
         ]
         cells = CellMap(
             f"{ability['task']}{mixture}{kind}", LABELS["parameters"],
-            "instances, first solved on top", [count(scale, 2) for scale in found["scale"]],
+            "instances, first solved on top", [count(scale) for scale in found["scale"]],
             found["instances"], found["solved"], notes, lines, color_of(ability["kind"]),
         )  # fmt: skip
         maps.append(Figure((cells,), figure_name(tree, "instances", ability)))

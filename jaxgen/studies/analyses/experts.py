@@ -269,9 +269,9 @@ def _losses(found: dict[str, Any]) -> Plot:
         points("circle", found["points"], "flops", "loss", dense_tip, label="dense"),
         points("square", sparse, "flops", "loss", tip, **look),
     )
-    shown = [y for one in series for y in one.y if y is not None]
-    y = Axis(LABELS["loss"], "log", (0.97 * min(shown), 1.03 * max(shown)))
-    return Plot(scale_axis("flops"), y, series, warned_title(found["warnings"]))
+    return Plot(
+        scale_axis("flops"), Axis(LABELS["loss"], "log"), series, warned_title(found["warnings"])
+    )
 
 
 def _multipliers(rungs: Sequence[dict[str, Any]]) -> Plot:

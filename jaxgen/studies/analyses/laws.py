@@ -258,8 +258,7 @@ def _figure(tree: Tree, law: dict[str, Any], has_repeats: bool) -> Figure:
         return f"{run['run']}\n{losses}\n{size} parameters, {tokens} tokens{repeats}"
 
     measured = points(mark_of(law["kind"]), runs, "x", "loss", tip, color=color)
-    shown = [*measured.y, *(value for curve in curves for value in curve["y"])]
-    y_axis = Axis(LABELS["loss"], "log", (0.93 * min(shown), 1.06 * max(shown)))
+    y_axis = Axis(LABELS["loss"], "log")
     series = (*lines, measured, *_predictions(tree, law))
     plot = Plot(scale_axis(law["axis"]), y_axis, series, warned_title(law["warnings"]))
     return Figure((plot,), figure_name(tree, "law", law))

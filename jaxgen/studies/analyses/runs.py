@@ -75,19 +75,26 @@ def _present(tree: Tree) -> Sequence[Block]:
     scored = {
         name for run in runs for name, scores in run["scores"].items() if "exact_match" in scores
     }
-    tasks = sorted(scored)
+    names = [run["name"] for run in runs]
+    has_folders = any(run["folder"] != run["name"] for run in runs)
     table = DataTable(
         ("run", "parameters", "active", "tokens", "FLOPs", "tokens/s", "held-out loss",
-         *(f"{task} exact match" for task in tasks), "fingerprint", "folder"),
+         "fingerprint", *(("folder",) if has_folders else ())),
         [
-            (run["name"], f"{run['parameters']['total']:,}", f"{run['parameters']['active']:,}",
+            (run["name"], count(run["parameters"]["total"]), count(run["parameters"]["active"]),
              count(run["tokens"]), number(run["flops"]), count(run["tokens_per_second"]),
-             fixed(run["loss"]),
-             *(fixed(run["scores"].get(task, {}).get("exact_match")) for task in tasks),
-             run["fingerprint"], run["folder"])
+             fixed(run["loss"]), run["fingerprint"], *((run["folder"],) if has_folders else ()))
             for run in runs
         ],
     )  # fmt: skip
+    scores = [
+        [fixed(run["scores"].get(task, {}).get("exact_match")) for run in runs]
+        for task in sorted(scored)
+    ]
+    rows = list(zip(names, *scores, strict=True))
+    exact = (
+        [DataTable(("run", *sorted(scored)), rows, "Exact match of every run")] if scored else []
+    )
     flops = sum(run["flops"] for run in runs)
     first = runs[0]
     versions = ", ".join(f"{name} {version}" for name, version in first["versions"].items())
@@ -95,6 +102,7 @@ def _present(tree: Tree) -> Sequence[Block]:
     return [
         Sentence(f"{len(runs)} runs, {number(flops, 2)} FLOPs in all."),
         table,
+        *exact,
         Sentence(f"{versions}{revision}", "soft"),
     ]
 

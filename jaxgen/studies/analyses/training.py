@@ -20,6 +20,7 @@ from jaxgen.studies.plots import Axis, Block, Figure, Plot, Sentence, line, menu
 from jaxgen.studies.study_runs import StudyRun
 
 CURVE_POINTS = 200
+UNITS = {"dense": "parameters", "sparse": "active parameters"}
 MOST_LABELS = 8
 """Sizes, up to which the legend names each; else the smallest and the largest."""
 
@@ -54,7 +55,7 @@ def _figure(tree: Tree, mixture: str) -> Figure:
     for kind in KINDS:
         mine = [run for run in runs if run["is_sparse"] == (kind == "sparse")]
         sizes = sorted({run["parameters"]["active"] for run in mine})
-        labels = {size: f"{count(size)}{' active' if kind == 'sparse' else ''}" for size in sizes}
+        labels = {size: f"{count(size)} {UNITS[kind]}" for size in sizes}
         if len(sizes) > MOST_LABELS:
             labels = {size: labels[size] for size in (sizes[0], sizes[-1])}
         for run in sorted(mine, key=lambda run: run["parameters"]["active"]):
