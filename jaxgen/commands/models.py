@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
+from jaxgen.commands.table import table_lines
 from jaxgen.configuration import load, registered_models
 from jaxgen.configuration.files import library_folders
 from jaxgen.configuration.suggesting import did_you_mean, nearest
@@ -31,10 +32,7 @@ def listing(arguments: argparse.Namespace) -> int:
     counted = [(name, config, count_parameters(config)) for name, config in loaded]
     counted.sort(key=lambda row: (row[0].split("/")[0], row[2].total))
     rows = [header, *(_row(*row) for row in counted)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]
-        print("  ".join(cells).rstrip())
+    print("\n".join(table_lines(rows)))
     print(f"FLOPs of training, forward and backward, in rows of {FLOPS_LENGTH} tokens.")
     return 0
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxgen.commands.table import table_lines
 from jaxgen.errors import CheckpointError
 from jaxgen.files import write_atomically
 from jaxgen.runs.run_directory import RunDirectory, read_metrics
@@ -41,12 +42,7 @@ def listing(arguments: argparse.Namespace) -> int:
     if not rows:
         print(f"no run in {folder}, nor {DEPTH} folders below it")
         return 0
-    table = [COLUMNS, *rows]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for row in table:
-        cells = [row[0].ljust(widths[0]), row[1].ljust(widths[1])]
-        cells += map(str.rjust, row[2:], widths[2:])
-        print("  ".join(cells).rstrip())
+    print("\n".join(table_lines([COLUMNS, *rows], left=2)))
     return 0
 
 
