@@ -18,7 +18,6 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from flax import nnx
 
 from jaxgen.errors import CheckpointError
 from jaxgen.models.parameters import is_variable, path_name

@@ -45,7 +45,10 @@ class RunConfig:
         if self.version == "latest" or not self.version:
             raise ConfigError("run.version must say which, such as '1'; 'latest' does not.")
         # A model that reads tokens says how many there are; others read another thing.
-        codec_size, vocab_size = self.mixture.codec.vocab_size, getattr(self.model, "vocab_size", None)
+        codec_size, vocab_size = (
+            self.mixture.codec.vocab_size,
+            getattr(self.model, "vocab_size", None),
+        )
         if vocab_size is not None and vocab_size < codec_size:
             raise ConfigError(
                 f"model.vocab_size={vocab_size} cannot hold the codec's {codec_size} tokens; "

@@ -51,9 +51,7 @@ def check_data(
     before = json.loads(path.read_text()) if path.exists() and not is_new else {}
     now = describe_data(tasks, before)
     changes = [
-        f"{task}: {line}"
-        for task in before
-        for line in _changes(before[task], now.get(task, {}))
+        f"{task}: {line}" for task in before for line in _changes(before[task], now.get(task, {}))
     ]
     if changes and not accepts_change:
         shown = "\n  ".join(changes[:SHOWN])

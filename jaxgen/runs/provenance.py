@@ -42,7 +42,7 @@ def provenance(config: RunConfig, program: Program) -> dict[str, Any]:
 
 
 def started_in(run_dir: pathlib.Path) -> dict[str, str]:
-    """Returns the current folder, from which relative paths of data are seen, and that from a run."""
+    """Returns the current folder, where relative paths of data begin, and the way to it."""
     folder = pathlib.Path.cwd()
     return {"folder": str(folder), "from_run": os.path.relpath(folder, run_dir)}
 

@@ -17,24 +17,24 @@ from jaxgen.configuration import (
     load_recorded,
     to_gin,
 )
-from jaxgen.errors import CheckpointError, ConfigError
 from jaxgen.data.tasks import tasks_of
+from jaxgen.errors import CheckpointError, ConfigError
 from jaxgen.evaluation.evaluate import check_heldout, evaluate
 from jaxgen.evaluation.heldout import HeldoutLosses
-from jaxgen.runs.data_record import check_data
-from jaxgen.runs.warm_start import open_parent
-from jaxgen.runs.history import append_start
-from jaxgen.runs.provenance import environment, imports_record, provenance, started_in
-from jaxgen.runs.config import RunConfig
-from jaxgen.sharding.mesh import make_mesh
 from jaxgen.models.config import TransformerConfig
 from jaxgen.runs.checkpoints import Checkpoints
+from jaxgen.runs.config import RunConfig
+from jaxgen.runs.data_record import check_data
+from jaxgen.runs.history import append_start
+from jaxgen.runs.provenance import environment, imports_record, provenance, started_in
+from jaxgen.runs.run_directory import RunDirectory
+from jaxgen.runs.warm_start import open_parent
+from jaxgen.sharding.mesh import make_mesh
 from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.loading import open_data
 from jaxgen.training.loop import fit
 from jaxgen.training.memory import check_memory
 from jaxgen.training.program import Program, build_program
-from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.training.state import TrainState, trained, with_trained
 from jaxgen.training.tracking import MetricsFile, Tracker, progress
 
@@ -206,7 +206,8 @@ def restore(
       step: the checkpoint's; the newest by default.
       execution: gives the rules of the mesh; `ExecutionConfig()` by default.
       ema: whether to take the averages of the parameters; None: as the run's evaluation does.
-      average: of how many checkpoints, up to that of `step`, the model is the mean (1706.03762, 6.1).
+      average: of how many checkpoints, up to that of `step`, the model is the mean (1706.03762,
+        section 6.1).
 
     Raises:
       CheckpointError: if there is no run, no checkpoint that can be trusted, or too few to average.

@@ -1,7 +1,7 @@
 """A run is a directory: what is in it, and what it refuses.
 
 config.gin       what the run is: its operative configuration, complete
-run.json         fingerprint, parameters, FLOPs, and the mesh, versions and revision of the last start
+run.json         fingerprint, parameters, FLOPs, and mesh, versions, revision of the last start
 history.jsonl    a line for each start: when, where, how it was executed and what changed
 metrics.jsonl    a row each execution.log_every, append-only, the source of truth
 evals/           one row an instance

@@ -12,11 +12,11 @@ import jax
 from jaxgen.configuration import difference, load_recorded
 from jaxgen.errors import CheckpointError, ConfigError
 from jaxgen.interchange.originals import FOLDER
-from jaxgen.runs.config import RunConfig
 from jaxgen.runs.checkpoints import Checkpoints, flatten
+from jaxgen.runs.config import RunConfig
+from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.training.optimizers.parametrized import build_optimizer
 from jaxgen.training.program import Program
-from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.training.state import TrainState
 
 

@@ -6,7 +6,6 @@ import jax
 import numpy as np
 import pytest
 from diagnostics.test_cooldown import BASE
-
 from support.helpers import one_device_mesh
 
 from jaxgen.cli import main

@@ -6,19 +6,18 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from support.helpers import MESHES, one_device_mesh, tiny_dense
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.helpers import MESHES, one_device_mesh, tiny_dense
 
 from jaxgen.errors import CheckpointError
-from jaxgen.sharding.mesh import make_mesh
-from jaxgen.sharding.rules import Rules
-from jaxgen.runs.checkpoints import Checkpoints, flatten
-from jaxgen.training.config import TrainConfig
-from jaxgen.runs.digests import digest
-from jaxgen.training.program import build_program
 from jaxgen.files import append_rows, read_rows
+from jaxgen.runs.checkpoints import Checkpoints, flatten
+from jaxgen.runs.digests import digest
 from jaxgen.runs.run_directory import RunDirectory, read_metrics
+from jaxgen.sharding.mesh import make_mesh
+from jaxgen.training.config import TrainConfig
+from jaxgen.training.program import build_program
 
 
 def program_on(mesh):

@@ -9,7 +9,6 @@ import pytest
 from support.helpers import one_device_mesh, tiny_dense
 
 from jaxgen.errors import CheckpointError
-from jaxgen.sharding.rules import Rules
 from jaxgen.runs.checkpoints import Checkpoints, flatten
 from jaxgen.training.config import TrainConfig
 from jaxgen.training.program import build_program

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.helpers import MESHES
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.helpers import MESHES
 
-from jaxgen.sharding.mesh import make_mesh
 from jaxgen.runs.digests import digest
+from jaxgen.sharding.mesh import make_mesh
 
 DTYPES = {"float32": np.uint32, "int32": np.uint32, "bfloat16": np.uint16, "uint8": np.uint8}
 

@@ -119,7 +119,7 @@ def test_what_a_run_is_may_not_change(trained):
 
 
 def test_an_execution_that_does_not_fit_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(ConfigError, match="batch_size=8 does not divide into .*accumulation=3"):
+    with pytest.raises(ConfigError, match=r"batch_size=8 does not divide into .*accumulation=3"):
         run(CONFIG, tmp_path / "run", ExecutionConfig(accumulation=3))
     assert not (tmp_path / "run").exists()
     bad: list[tuple[dict[str, Any], str]] = [

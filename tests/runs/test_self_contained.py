@@ -55,7 +55,9 @@ def test_a_run_works_wherever_it_is_moved_to_and_used_from(home, monkeypatch, ca
     shutil.copytree(moved, home / "runs" / "first")
     shutil.move(home, together)
     assert main(["evaluate", f"--run_dir={together / 'runs' / 'first'}"]) == 0
-    assert main(["export", f"--run_dir={together / 'runs' / 'first'}", f"--output={together}/hf"]) == 0
+    assert (
+        main(["export", f"--run_dir={together / 'runs' / 'first'}", f"--output={together}/hf"]) == 0
+    )
 
 
 def test_a_child_that_has_begun_needs_its_parent_no_more(home, capsys):
@@ -68,8 +70,9 @@ def test_a_child_that_has_begun_needs_its_parent_no_more(home, capsys):
     (home / "child" / "run.json").write_text(json.dumps(record | {"finished": False}))
     shutil.rmtree(home / "parent")
     assert main(child) == 0
-    assert json.loads((home / "child" / "run.json").read_text())["initialized_from"] == (
-        record["initialized_from"]
+    assert (
+        json.loads((home / "child" / "run.json").read_text())["initialized_from"]
+        == (record["initialized_from"])
     )
 
 
