@@ -107,7 +107,9 @@ def test_tasks_are_listed_and_shown(capsys):
 
 def test_a_report_about_a_runs_data(tmp_path, capsys):
     path = tmp_path / "report.html"
-    report = ["data", "report", "runs/quickstart.gin", "--gin.train.steps=50", f"--output={path}"]
+    few = "--gin.mixture.tasks=[@lookup/task(), @prose/task()]"
+    weights = "--gin.mixture.weights={'lookup': 0.5, 'prose': 0.5}"
+    report = ["data", "report", "runs/quickstart.gin", few, weights, f"--output={path}"]
     assert main(report) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == str(path) and "prose@1" in lines[4] and "epochs" in lines[4]

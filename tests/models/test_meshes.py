@@ -85,7 +85,8 @@ def on_one_device(name):
     ("name", "mesh"),
     [
         *slow_but(
-            itertools.product(CONFIGS, ["mixed", "sequence"]), itertools.product(CONFIGS, MESHES)
+            [*itertools.product(CONFIGS, ["mixed"]), ("moe", "sequence")],
+            itertools.product(CONFIGS, MESHES),
         ),
         *itertools.product(AXES, ["mixed"]),
         *itertools.product(["dropout", "prefix", "either"], ["sequence"]),

@@ -168,6 +168,7 @@ def test_a_run_waits_for_the_one_whose_parameters_it_begins_with(tmp_path, monke
     assert len(read_attempts(sweep.directories(tmp_path / "runs")[0])) == 1
 
 
+@pytest.mark.slow
 def test_cooldowns_branch_off_a_trunk(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
     schedule = WarmupStableDecay(peak=0.01, warmup=1)
