@@ -120,6 +120,8 @@ def _card_lines(config: TransformerConfig, count: ParameterCount) -> Iterator[st
         yield card.name
         yield f"source      {card.source}"
     yield f"total       {count.total:,}" + (f" ({count.head:,} in the head)" if count.head else "")
+    if count.multi_token:
+        yield f"            {count.multi_token:,} in modules that predict further tokens"
     yield f"embedding   {count.embedding:,}"
     yield f"active      {count.active:,}"
     if card is not None and card.parameters is not None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 from collections.abc import Sequence
 
 import jax
@@ -20,6 +21,7 @@ import jax
 from jaxgen.configuration import fingerprint, load_recorded
 from jaxgen.diagnostics.cooldown import copy_checkpoint, schedule_of
 from jaxgen.errors import CheckpointError, ConfigError
+from jaxgen.interchange.originals import FOLDER
 from jaxgen.runs.checkpoints import Checkpoints, flatten
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.run_directory import RunDirectory
@@ -81,6 +83,8 @@ def extend(
     step = before[-1]
     _check_continues(old, config, step)
     copy_checkpoint(source, step, target)
+    if (source.path / FOLDER).exists():
+        shutil.copytree(source.path / FOLDER, target.path / FOLDER, dirs_exist_ok=True)
     told = {"directory": str(source.path), "fingerprint": fingerprint(old), "step": step}
     target.write_record({"extended_from": told})
     return config, step

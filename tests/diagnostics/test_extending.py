@@ -94,7 +94,11 @@ def short(tmp_path):
 
 
 def test_a_stage_of_longer_rows_reads_on_where_the_shorter_ones_stopped(short, tmp_path):
+    (short / "imported").mkdir()
+    (short / "imported" / "config.json").write_text("{}")
     config, step = extend(short, tmp_path / "stage", 30, bindings=LONGER)
+    # What an import was given, for an export of the stage.
+    assert (tmp_path / "stage" / "imported" / "config.json").read_text() == "{}"
     assert step == 20 and config.train.length == 64 and config.name == f"{SHORT.name}-30"
     for at in (20, 25, 29):
         # The same tokens that the shorter rows would have had.

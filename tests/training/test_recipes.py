@@ -1,5 +1,6 @@
 """The papers' recipes: a model's file and its recipe make the paper's run."""
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,14 @@ from jaxgen.training.program import build_program
 RECIPES = sorted(path.stem for path in Path(__file__).parents[2].glob("gin/optimizers/*.gin"))
 FAMILY = {
     "llama1": "llama", "llama2": "llama", "llama3": "llama", "muon": "palm", "lion": "gpt2",
-    "deepseek_v3": "deepseek", "llama3_long": "llama",
+    "deepseek_v3": "deepseek", "llama3_long": "llama", "deepseek_v3_long": "deepseek",
 }  # fmt: skip
 REQUIRED = {
     "qwen3": ("PEAK = 4e-4", "SECOND = 4e-5", "BATCH = 1024"),
     "llama3_long": ("LENGTH = 16_384", "BATCH = 1024", "BEFORE = (256, 512)"),
+    "deepseek_v3_long": ("LENGTH = 32_768", "BATCH = 1920", "START = 384", "INCREMENT = 128"),
 }
-AFTER = {"llama3_long": "llama3"}
+AFTER = {"llama3_long": "llama3", "deepseek_v3_long": "deepseek_v3"}
 """Recipes that go on from the run of another."""
 
 
@@ -198,3 +200,19 @@ def test_llama3s_longer_rows_hold_as_many_tokens(doublings):
     long = run_of("llama3_long", "3_1_405b", *bindings).train
     for step in (60, 342_000, 1_200_000):
         assert long.tokens_before(step) == short.tokens_before(step)
+
+
+@pytest.mark.parametrize("bindings", [
+    (), ("LENGTH = 131_072", "BATCH = 480", "START = 96", "INCREMENT = 32"),
+])  # fmt: skip
+def test_deepseek_v3s_longer_rows_follow_its_last_step(bindings):
+    short = run_of("deepseek_v3", "v3")
+    long = run_of("deepseek_v3_long", "v3", *bindings)
+    assert long.train.batch_size * long.train.length == 15_360 * 4096
+    last = schedule_of(short)[1]
+    for step in (5000, 12_000, last):
+        assert long.train.tokens_before(step) == short.train.tokens_before(step)
+    stage = dataclasses.replace(long, train=dataclasses.replace(long.train, steps=last + 1000))
+    rate, total = schedule_of(stage)
+    assert total == 245_108 and np.isclose([rate(last), rate(total)], 7.3e-6).all()
+    assert stage.model.layers[0].rope.scaling.factor == 40
