@@ -112,7 +112,7 @@ def test_a_report_about_a_runs_data(tmp_path, capsys):
     report = ["data", "report", "runs/quickstart.gin", few, weights, f"--output={path}"]
     assert main(report) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == str(path) and "prose@1" in lines[4] and "epochs" in lines[4]
+    assert lines[-1] == str(path) and "prose@1" in lines[1] and "epochs" in lines[1]
     assert "<title>quickstart: the data of a run</title>" in path.read_text()
 
 
