@@ -13,7 +13,6 @@ from jaxgen.ops.activations import activation
 from jaxgen.ops.initializers import zeros
 from jaxgen.ops.linear import linear
 from jaxgen.sharding.layout import spec
-from jaxgen.sharding.rules import einsum, reshard
 
 
 class _Dense(nnx.Module):
@@ -59,18 +58,9 @@ class PairHead(nnx.Module):
 
 
 class Pooler(_Dense):
-    """Dense and tanh of the first token."""
-
-    def each(self, hidden: jax.Array) -> jax.Array:
-        """Maps [batch, length, embed] to the same: what each token would be pooled to."""
-        weight, bias = (gather(p, hidden.dtype) for p in (self.weight, self.bias))
-        return jnp.tanh(linear("btd,de->bte", hidden, weight, spec("batch", "length", None)) + bias)
+    """Dense and tanh; BERT's is of the first token of a text."""
 
     def __call__(self, hidden: jax.Array) -> jax.Array:
-        """Maps [batch, length, embed] to [batch, embed], of the first token of a row."""
-        is_first = (jnp.arange(hidden.shape[1]) == 0).astype(hidden.dtype)
-        is_first = reshard(is_first, spec("length"))
-        layout = spec("batch", None)
-        first = einsum("btd,t->bd", hidden, is_first, out=layout)
-        weight, bias = (gather(p, first.dtype) for p in (self.weight, self.bias))
-        return jnp.tanh(einsum("bd,de->be", first, weight, out=layout) + bias)
+        """Maps [batch, length, embed] to the same."""
+        weight, bias = (gather(p, hidden.dtype) for p in (self.weight, self.bias))
+        return jnp.tanh(linear("btd,de->bte", hidden, weight, spec("batch", "length", None)) + bias)

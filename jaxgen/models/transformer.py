@@ -39,14 +39,12 @@ class Output:
       hidden: [batch, length, embed], what the unembedding table multiplies.
       auxiliary: the routers' losses and figures; None without sparse layers.
       cache: the written cache, if there is one.
-      pooled: [batch, embed], of a row's first token, in a model with a pooler.
-      states: [batch, length, embed], what the pooler reads, in a model with a next-sentence head.
+      states: [batch, length, embed], what the pooler reads, in a model with one.
     """
 
     hidden: Any
     auxiliary: Auxiliary | None
     cache: Cache | None
-    pooled: Any = None
     states: Any = None
 
 
@@ -157,7 +155,6 @@ class Transformer(nnx.Module):
                     cross=result.cross,
                     encoder_segment_ids=reshard(jnp.minimum(batch.encoder.segment_ids, 1), whole),
                 )
-        pooled = None if self.pooler is None else self.pooler(result.hidden)
         hidden = self._before_logits(result.hidden)
         encoder_stack = config.encoder_stack
         auxiliary = router_losses(
@@ -166,8 +163,8 @@ class Transformer(nnx.Module):
                 "encoder_router": (encoder_stack and encoder_stack.moe, encoder_router),
             }
         )
-        states = result.hidden if self.next_sentence is not None else None
-        return Output(hidden, auxiliary, cache, pooled, states)
+        states = None if self.pooler is None else result.hidden
+        return Output(hidden, auxiliary, cache, states)
 
     @under_layout
     def predict_ahead(
@@ -202,10 +199,16 @@ class Transformer(nnx.Module):
         return ahead
 
     @under_layout
+    def pooled(self, output: Output) -> jax.Array:
+        """Returns [batch, length, embed], of which a text's is at its first token."""
+        assert self.pooler is not None
+        return self.pooler(output.states)
+
+    @under_layout
     def pair_logits(self, output: Output) -> jax.Array:
-        """Returns [batch, length, 2] float32, of two spans as a pair; true where segments begin."""
-        assert self.next_sentence is not None and self.pooler is not None
-        return self.next_sentence(self.pooler.each(output.states))
+        """Returns [batch, length, 2] float32; those of a pair of spans are at its first token."""
+        assert self.next_sentence is not None
+        return self.next_sentence(self.pooled(output))
 
     def _before_logits(self, hidden: jax.Array) -> jax.Array:
         """Returns what the unembedding table multiplies, of the last norm's output."""
@@ -244,11 +247,12 @@ class Transformer(nnx.Module):
         """
         model = self.with_layout(self.layout)
         stacks = [(model.stack, "router/load"), (model.encoder, "encoder_router/load")]
-        stacks += [(one.stack, f"mtp{i + 1}_router/load") for i, one in enumerate(model.mtp)]
+        modules = [(one.stack, f"mtp{i + 1}_router/load") for i, one in enumerate(model.mtp)]
+        # These have figures only where the objective uses them.
+        stacks += [(stack, name) for stack, name in modules if name in metrics]
         for stack, name in stacks:
             moe = None if stack is None else stack.config.moe
-            # Modules have figures only where the objective uses them.
-            if moe is not None and moe.bias_balancing and name in metrics:
+            if moe is not None and moe.bias_balancing:
                 balance(stack, metrics[name])
         return model
 
