@@ -127,6 +127,11 @@ def export_checkpoint(arguments: argparse.Namespace) -> int:
             f"no {TOKENIZER}: {type(restored.config.mixture.codec).__name__} cannot be written as "
             "one; give transformers the tokenizer that the model was trained with."
         )
+    if model.mtp_depth and not family.module_rows:
+        print(
+            f"left out: {model.count().multi_token:,} parameters of modules that predict further "
+            f"tokens, which {family.name} does not have"
+        )
     print(f"{restored.config.name} at step {restored.step} as {family.name}: {arguments.output}")
     return 0
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from interchange.test_round_trip import assert_equal
 from safetensors.numpy import load_file, save_file
-from support.helpers import random_model
+from support.helpers import random_model, tiny_dense
 from support.interchange_tiny import CONFIGS
 
 from jaxgen.errors import InterchangeError
@@ -84,3 +84,15 @@ def test_a_module_with_a_head_of_its_own_is_refused(model, tmp_path):
     exported(model, tmp_path / "out", other)
     with pytest.raises(InterchangeError, match=r"shared_head.* should repeat lm_head\.weight"):
         load_model(open_checkpoint(tmp_path / "out"))
+
+
+def test_a_family_without_modules_has_the_model_without_them(tmp_path):
+    config = dataclasses.replace(tiny_dense(tie_embeddings=False), mtp_depth=1)
+    model = random_model(config)
+    family = export_model(model, tmp_path / "out", choose_family(config))
+    assert family.name == "llama"
+    found = dict(named_parameters(load_model(open_checkpoint(tmp_path / "out"))))
+    kept = {n: p for n, p in named_parameters(model) if not n.startswith("mtp.")}
+    assert found.keys() == kept.keys()
+    for name, parameter in kept.items():
+        np.testing.assert_array_equal(parameter[...], found[name][...])
