@@ -22,6 +22,7 @@ from jaxgen.laws.chinchilla import (
     fit_chinchilla,
 )
 from jaxgen.laws.data_constrained import DATA_CONSTRAINED, MUENNIGHOFF, fit_data_constrained
+from jaxgen.laws.drifting import DriftPrior, fit_drifting
 from jaxgen.laws.envelope import fit_envelope
 from jaxgen.laws.errors import LawError
 from jaxgen.laws.fit import Fit
@@ -59,6 +60,7 @@ __all__ = [
     "ROBUST",
     "SPARSITY",
     "WIDTH_DEPTH",
+    "DriftPrior",
     "Fit",
     "Fitting",
     "Frontier",
@@ -80,6 +82,7 @@ __all__ = [
     "fit_chinchilla",
     "fit_data_constrained",
     "fit_downstream_error",
+    "fit_drifting",
     "fit_envelope",
     "fit_isoflop",
     "fit_kaplan",

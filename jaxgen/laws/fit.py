@@ -86,6 +86,7 @@ class Fit:
       draws: [bootstraps, parameters] the optima of the resamples.
       seed: seed of the resamples and of the noise of predictions.
       warnings: why not to trust it, a sentence each.
+      spent: degrees of freedom of the points that were used up before, as by effects of seeds.
     """
 
     law: Law
@@ -98,6 +99,7 @@ class Fit:
     draws: np.ndarray
     seed: int = 0
     warnings: tuple[str, ...] = ()
+    spent: int = 0
 
     def __repr__(self) -> str:
         return self.summary()
@@ -171,10 +173,28 @@ class Fit:
     @property
     def noise(self) -> float:
         """Returns the standard deviation of a run about the law, in the space of the fit loss."""
-        freedom = self.points - len(self.vector)
+        freedom = self.points - len(self.vector) - self.spent
         if freedom < 1:
             return float("nan")
         return float(np.sqrt(np.sum(self.residuals**2) / freedom))
+
+    @property
+    def noise_parts(self) -> tuple[float, float]:
+        """Returns the deviations of the law from the means of like runs, and of runs from those.
+
+        Like runs have the same inputs. Their squares add up to that of `noise`. Where no runs are
+        alike the two cannot be told apart, and all of it counts as the law's: no number of seeds
+        then averages it out.
+        """
+        inputs = np.stack([self.columns[name] for name in self.law.inputs], axis=1)
+        _, group, counts = np.unique(inputs, axis=0, return_inverse=True, return_counts=True)
+        freedom = self.points - len(counts) - self.spent
+        if freedom < 1:
+            return self.noise, 0.0
+        residuals, group = self.residuals, group.ravel()
+        own = residuals - (np.bincount(group, residuals) / counts)[group]
+        of_run = min(float(np.sqrt(np.sum(own**2) / freedom)), self.noise)
+        return float(np.sqrt(self.noise**2 - of_run**2)), of_run
 
     def predict(
         self,
@@ -229,22 +249,25 @@ class Fit:
     def noise_of_mean(self, shape: tuple[int, ...], seeds: int, stream: int = 1) -> np.ndarray:
         """Draws the distance of a mean of new runs from the law, in the space of the fit loss.
 
+        What a run's seed adds is averaged out over seeds, the law's own error is not.
+
         Args:
           shape: of the draws.
-          seeds: number of new runs in a mean.
+          seeds: number of new runs in a mean, of one size.
           stream: other numbers give other draws from the fit's seed.
 
         Raises:
           LawError: there are no runs beyond the law's parameters to estimate the noise from.
         """
-        freedom = self.points - len(self.vector)
+        freedom = self.points - len(self.vector) - self.spent
         if freedom < 1:
             raise LawError(
                 f"{self.name} was fitted to {self.points} points with {len(self.vector)} "
                 "parameters: none is left to estimate the noise of a run from; add runs."
             )
         random = np.random.default_rng([self.seed, stream])
-        return self.noise * random.standard_t(freedom, size=shape) / np.sqrt(seeds)
+        of_law, of_run = self.noise_parts
+        return np.sqrt(of_law**2 + of_run**2 / seeds) * random.standard_t(freedom, size=shape)
 
     def extrapolates(self, columns: Columns) -> np.ndarray:
         """Returns [points] bool, see `Prediction.is_extrapolated`."""

@@ -245,3 +245,24 @@ def test_two_steps(reference):
             fit.predict(target).values[0],
         ]
         np.testing.assert_allclose(found, [float(e[task]["Pred"]) for e in expected], atol=5e-5)
+
+
+@pytest.mark.slow
+def test_nine_of_ten_losses_of_the_large_models_are_in_their_intervals(reference):
+    """OLMo's 7B and 13B, on eight tasks and C4, from models of 190M to 1.3B."""
+    rows = reference("olmo_ladder/step1_points.csv")
+    series = {(row["task"], row["y_metric"]): [] for row in rows if row["y_metric"] == "rc_bpb"}
+    series[next(row["task"] for row in rows), "c4"] = []  # The same whatever the task.
+    inside = []
+    for task, metric in series:
+        mine = [row for row in rows if (row["task"], row["y_metric"]) == (task, metric)]
+        small = [row for row in mine if row["mode"] == "train"]
+        large = [row for row in mine if row["mode"] == "eval"]
+        table = Table(column(small, "N"), column(small, "D"), column(small, "y"))
+        fit = fit_chinchilla(table, Fitting(bootstraps=60, restarts=0))
+        at = {"parameters": column(large, "N"), "tokens": column(large, "D")}
+        found = fit.predict(at, level=0.9, of_new_run=True)
+        actual = column(large, "y")
+        inside += list((found.lower <= actual) & (actual <= found.upper))
+    assert len(inside) == 18
+    assert 0.85 <= np.mean(inside) <= 0.97
