@@ -17,6 +17,7 @@ import numpy as np
 from jaxgen.errors import StudyError
 from jaxgen.laws import Fit, LawError, Table
 from jaxgen.laws.fit import EXTRAPOLATION, NOISE_DRAWS
+from jaxgen.laws.seed_effects import without_seed_effects
 from jaxgen.studies.analyses.base import (
     LABELS,
     Analysis,
@@ -27,7 +28,7 @@ from jaxgen.studies.analyses.base import (
     warned_title,
 )
 from jaxgen.studies.formatting import between, count, fixed, number, percent
-from jaxgen.studies.law_selection import forecast_loss, select_law
+from jaxgen.studies.law_selection import LawChoice, forecast_loss, select_law
 from jaxgen.studies.plots import Axis, Block, Cell, DataTable, Figure, Plot, Sentence, line, points
 from jaxgen.studies.study_runs import Ladder, StudyRun, group_by_ladder, table_of
 
@@ -38,8 +39,10 @@ REACH = 3.0
 METHOD = (
     "Dense models and mixtures of experts are compared on the same data and by exact FLOPs, the "
     "router's included; memory and wall-clock time are not counted. The interval of a compute "
-    "multiplier comes from bootstraps of the dense law and from the noise of as many runs as the "
-    "rung has seeds, taken to be as large as the scatter of dense runs about their law."
+    "multiplier comes from bootstraps of the dense law, the misfit of dense sizes, and the noise "
+    "of as many runs as the rung has seeds, taken to be as large as that of dense runs. Where all "
+    "have the same seeds, what a seed adds at every dense size is no noise: both sides of "
+    "the comparison share it."
 )
 
 
@@ -97,6 +100,7 @@ def _comparison(dense: Sequence[StudyRun], sparse: Sequence[StudyRun]) -> dict[s
     choice = select_law(table)
     choice = dataclasses.replace(choice, axis="flops", formula=choice.formula.replace(" N^", " C^"))
     fit = choice.fit(table)
+    paired, seeds = _paired_fit(choice, table, fit), {run.seed for run in dense}
     rungs: dict[str, list[StudyRun]] = {}
     for run in sparse:
         rungs.setdefault(run.rung, []).append(run)
@@ -112,8 +116,23 @@ def _comparison(dense: Sequence[StudyRun], sparse: Sequence[StudyRun]) -> dict[s
             {"run": run.name, "flops": run.record["flops"], "loss": run.loss()} for run in dense
         ],
         "curve": {"x": x, "y": band.values, "low": band.lower, "high": band.upper},
-        "rungs": [_rung(name, seeds, fit) for name, seeds in rungs.items()],
+        "rungs": [
+            _rung(name, runs, paired if {run.seed for run in runs} == seeds else fit)
+            for name, runs in rungs.items()
+        ],
     }
+
+
+def _paired_fit(choice: LawChoice, table: Table, fit: Fit) -> Fit:
+    """Returns the fit to losses without what a seed adds at all dense sizes, if seeds are paired.
+
+    It is for the means over the same seeds: those share as much.
+    """
+    try:
+        own, spent = without_seed_effects(table)
+    except LawError:
+        return fit
+    return dataclasses.replace(choice.fit(own), spent=spent)
 
 
 def _rung(name: str, runs: Sequence[StudyRun], fit: Fit) -> dict[str, Any]:

@@ -108,3 +108,26 @@ def test_too_few_dense_sizes_are_said_to_be(tmp_path):
     write_experts_study(tmp_path, SIZES[:2], {1e5: 3.0})
     (found,) = analyse(tmp_path)
     assert found["why_not"].startswith("moe1.00e+05 beside dense models: too few for a law")
+
+
+def test_differences_within_seeds_are_tighter_than_between_them(tmp_path):
+    """Seeds that share a shift of 3 %, dense or sparse: it is no noise of their comparison."""
+    random, config = np.random.default_rng(0), config_text()
+    shift = {seed: float(np.exp(0.03 * random.standard_normal())) for seed in range(4)}
+    others = {seed: shift[seed - 1] for seed in range(1, 5)}
+    for name, seeds in (("same", shift), ("others", others)):
+        for size in (*SIZES, "moe"):
+            is_sparse = size == "moe"
+            gain, active = (2.0, 1e6) if is_sparse else (1.0, size)
+            for seed, factor in (seeds if is_sparse else shift).items():
+                loss = law(gain * active, 1e7) * factor * np.exp(random.normal(0, 0.001))
+                total = int(4 * active) if is_sparse else None
+                rung = f"{size}" if is_sparse else f"dense{size:.2e}"
+                write_run(tmp_path / name, rung, seed, active, 1e7, loss, {}, config, total)
+    widths = {}
+    for name in ("same", "others"):
+        ((rung,),) = (found["rungs"] for found in analyse(tmp_path / name))
+        low, high = rung["multiplier"]["interval"]
+        assert low < 2.0 < high
+        widths[name] = np.log(high / low)
+    assert widths["same"] < 0.5 * widths["others"]
