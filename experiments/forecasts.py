@@ -49,7 +49,7 @@ SWEEP = Sweep(
     "1",
     ladder(BASE, [rung(width) for width in WIDTHS], SEEDS),
     execution=ExecutionConfig(
-        scan_unroll=LAYERS, log_every="4%", checkpoint_every="20%", heldout_every="4%"
+        scan_unroll=LAYERS, log_every="4%", checkpoint_every="20%", heldout_every="20%"
     ),
     title="How well is a larger model forecast?",
     lead=(

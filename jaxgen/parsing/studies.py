@@ -45,6 +45,30 @@ def add_commands(commands: Any) -> None:
     study.add_argument("--lead", help="opening paragraph: the question of the study")
     study.set_defaults(function=("report", "report"))
 
+    tested = commands.add_parser(
+        "backtest", help="how well past ladders' larger sizes are forecast from their smaller ones"
+    )
+    tested.add_argument(
+        "studies", nargs="+", metavar="STUDY", help="folder of run directories, or a file of --csv"
+    )
+    tested.add_argument("--csv", metavar="FILE", help="also write the measurements, without runs")
+    tested.add_argument(
+        "--method",
+        choices=("drift", "law"),
+        default="drift",
+        help="a drifting power law, or the law that the runs can identify; default: drift",
+    )
+    tested.add_argument(
+        "--level", type=number(InnerFraction), default=0.9, help="level of the intervals"
+    )
+    tested.add_argument("--by_task", action="store_true", help="also a row for each task")
+    tested.add_argument(
+        "--half",
+        choices=("fixed", "judged"),
+        help="only tasks on which priors and rules were fixed, or only the others",
+    )
+    tested.set_defaults(function=("backtest", "backtest"))
+
     law = commands.add_parser("laws", help="fit a scaling law to a CSV file of anybody's runs")
     law.add_argument("file", help="CSV file with a row for each run, or each checkpoint of a run")
     law.add_argument(

@@ -259,8 +259,19 @@ def forecast_score(
     return Forecast(value, _pair(bounds[0]), _pair(bounds[1]))
 
 
-def fit_score(answer_loss: np.ndarray, exact_match: np.ndarray, bootstraps: int = 200) -> Fit:
-    """Fits exact match as a function of the answers' loss (nats/token), one point for each run.
+def fit_score(
+    answer_loss: np.ndarray,
+    exact_match: np.ndarray,
+    bootstraps: int = 200,
+    runs: np.ndarray | None = None,
+) -> Fit:
+    """Fits exact match as a function of the answers' loss (nats/token), over runs or checkpoints.
+
+    Args:
+      answer_loss: [points].
+      exact_match: [points].
+      bootstraps: resamples of runs.
+      runs: [points] names; by default each point is a run.
 
     Raises:
       StudyError: too few runs, or scores that hardly differ.
@@ -278,7 +289,7 @@ def fit_score(answer_loss: np.ndarray, exact_match: np.ndarray, bootstraps: int 
         )
     try:
         fitting = Fitting(LEAST_SQUARES, bootstraps=bootstraps)
-        return fit_task_accuracy(answer_loss, exact_match, fitting=fitting)
+        return fit_task_accuracy(answer_loss, exact_match, runs=runs, fitting=fitting)
     except LawError as error:
         raise StudyError(str(error)) from error
 

@@ -25,9 +25,9 @@ import numpy as np
 
 from jaxgen.errors import StudyError
 from jaxgen.files import write_atomically
-from jaxgen.laws import Fitting, LawError
+from jaxgen.laws import LawError
+from jaxgen.studies.forecasting import forecast_loss, forecast_score
 from jaxgen.studies.held_out_rung import HeldOutRung
-from jaxgen.studies.law_selection import fit_score, forecast_loss, forecast_score, select_law
 from jaxgen.studies.scored_answers import emergence_rows
 from jaxgen.studies.study_runs import (
     StudyRun,
@@ -37,9 +37,10 @@ from jaxgen.studies.study_runs import (
     rung_of,
     table_of,
 )
+from jaxgen.studies.task_forecasts import answers_of, table_of_ends
+from jaxgen.studies.task_runs import TaskRuns, task_runs_of
 
 FILE = "predictions.json"
-BOOTSTRAPS = 300
 
 
 def preregister(
@@ -202,56 +203,39 @@ def _predict(finished: Sequence[StudyRun], rung: HeldOutRung, level: float) -> d
             f"no finished {rung.ladder.kind} run on {rung.mixture!r} took less compute than rung "
             f"{rung.name!r}, so nothing can be predicted of it; train smaller ones first."
         )
+    scored = [task for task in task_runs_of("", runs) if task.is_scored]
+    left_out = emergence_rows(runs).left_out
     return {
         "held_out": dataclasses.asdict(rung),
         "loss": _predict_loss(runs, rung, level),
-        "scores": _predict_scores(runs, rung, level),
+        "scores": {task: {"why_not": reason} for task, reason in left_out.items()}
+        | {task.task: _predict_score(runs, task, rung, level) for task in scored},
         "points": [_point(run) for run in runs],
     }
 
 
 def _predict_loss(runs: Sequence[StudyRun], rung: HeldOutRung, level: float) -> dict[str, Any]:
+    """Returns a forecast of the mean loss over tasks."""
     table = table_of(runs)
-    choice = select_law(table)
     try:
-        fit = choice.fit(table, Fitting(bootstraps=BOOTSTRAPS))
-        forecast = forecast_loss(fit, rung.columns, len(rung.seeds), level)
+        forecast, law = forecast_loss(table, rung.columns, len(rung.seeds), level)
     except LawError as error:
         raise StudyError(f"no loss can be predicted: {error}") from error
-    law = {
-        "formula": choice.formula,
-        "why": choice.why,
-        "parameters": fit.parameters,
-        "warnings": list(fit.warnings),
-    }
     return dataclasses.asdict(forecast) | {"law": law}
 
 
-def _predict_scores(runs: Sequence[StudyRun], rung: HeldOutRung, level: float) -> dict[str, Any]:
-    """Returns by task a forecast of exact match, or "why_not"."""
-    scores = {}
-    answers = emergence_rows(runs)
-    for task, reason in answers.left_out.items():
-        scores[task] = {"why_not": reason}
-    for task in answers.tasks:
-        try:
-            loss, exact_match = answers.means(task, runs)
-            second = fit_score(loss, exact_match, BOOTSTRAPS)
-            table = dataclasses.replace(table_of(runs), loss=loss)
-            choice = select_law(table)
-            first = choice.fit(table, Fitting(bootstraps=BOOTSTRAPS))
-            forecast = forecast_score(first, second, rung.columns, len(rung.seeds), level)
-            scores[task] = dataclasses.asdict(forecast) | {
-                "law": {
-                    "formula": f"answer loss: {choice.formula}; "
-                    "exact match = ceiling - drop / (1 + exp(-k (L - L0)))",
-                    "parameters": {"loss": first.parameters, "score": second.parameters},
-                    "warnings": [*first.warnings, *second.warnings],
-                }
-            }
-        except (LawError, StudyError) as error:
-            scores[task] = {"why_not": str(error)}
-    return scores
+def _predict_score(
+    runs: Sequence[StudyRun], task: TaskRuns, rung: HeldOutRung, level: float
+) -> dict[str, Any]:
+    """Returns a forecast of exact match, or "why_not"."""
+    try:
+        losses = table_of_ends(task, "answer_loss").loss
+        table = dataclasses.replace(table_of(runs), loss=losses)
+        answers = answers_of(task)
+        forecast, law = forecast_score(table, answers, rung.columns, len(rung.seeds), level)
+    except (LawError, StudyError) as error:
+        return {"why_not": str(error)}
+    return dataclasses.asdict(forecast) | {"law": law}
 
 
 def _point(run: StudyRun) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import collections
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,14 @@ PAIRED = ("exact_match", "token_accuracy", "log_probability", "answer_tokens")
 OPTIONAL = ("choice_probability", "brier", "edit_distance")
 
 
+class AnswerMeans(NamedTuple):
+    """Means over answers: loss in nats/token, exact match; and how many answers there are."""
+
+    loss: float
+    exact_match: float
+    count: int
+
+
 @dataclasses.dataclass(frozen=True)
 class ScoredAnswers:
     """The scored answers of a study.
@@ -31,13 +39,13 @@ class ScoredAnswers:
     Attributes:
       tasks: task -> its rows.
       lines: task -> run -> instance -> line of the run's answers file, from 1.
-      by_run: task -> run -> loss of its answers (nats/token) and exact match.
+      by_run: task -> run -> means over its answers.
       left_out: task -> why its rows cannot be read as an ability.
     """
 
     tasks: Mapping[str, TaskRows]
     lines: Mapping[str, Mapping[str, Mapping[str, int]]]
-    by_run: Mapping[str, Mapping[str, tuple[float, float]]]
+    by_run: Mapping[str, Mapping[str, AnswerMeans]]
     left_out: Mapping[str, str]
 
     def means(self, task: str, runs: Sequence[StudyRun]) -> tuple[np.ndarray, np.ndarray]:
@@ -94,7 +102,7 @@ def emergence_rows(runs: Sequence[StudyRun]) -> ScoredAnswers:
         for row in rows[task]:
             by_run = lines.setdefault(task, {}).setdefault(row["run"], {})
             by_run[str(row["instance"])] = row["line"]
-    by_run = {task: _means(rows[task]) for task in tasks}
+    by_run = {task: means_by("run", rows[task]) for task in tasks}
     return ScoredAnswers(tasks, lines, by_run, left_out)
 
 
@@ -117,13 +125,21 @@ def read_answers(run: StudyRun) -> list[tuple[int, dict[str, Any]]]:
     return found
 
 
-def _means(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
-    """Returns by run the loss of all answers (nats/token) and the exact match."""
+def means_by(name: str, rows: Iterable[Mapping[str, Any]]) -> dict[str, AnswerMeans]:
+    """Returns the means over all answers by "run" or "task".
+
+    Rows without the paired metrics are left out.
+    """
     sums: dict[str, np.ndarray] = {}
     for row in rows:
+        if any(row.get(metric) is None for metric in PAIRED):
+            continue
         one = [-row["log_probability"], row["answer_tokens"], row["exact_match"], 1]
-        sums[row["run"]] = sums.get(row["run"], np.zeros(4)) + np.array(one)
-    return {run: (total[0] / total[1], total[2] / total[3]) for run, total in sums.items()}
+        sums[row[name]] = sums.get(row[name], np.zeros(4)) + np.array(one)
+    return {
+        key: AnswerMeans(total[0] / total[1], total[2] / total[3], int(total[3]))
+        for key, total in sums.items()
+    }
 
 
 def _missing(task: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -105,17 +105,22 @@ class StudyRun:
         """Returns the file with one row for each instance, from the evaluation of the last step."""
         return self.directory.evaluations / f"{self.record['steps']:08}.jsonl"
 
+    @property
+    def losses(self) -> dict[str, float]:
+        """Returns the held-out losses by task, of those that have one."""
+        return {
+            name: scores["loss"]
+            for name, scores in self.record["evaluation"].items()
+            if scores.get("loss") is not None
+        }
+
     def loss(self, task: str | None = None) -> float:
         """Returns the held-out loss of a task, or the mean over all tasks, in nats/token.
 
         Raises:
           StudyError: there is none, or it is no number.
         """
-        losses = {
-            name: scores["loss"]
-            for name, scores in self.record["evaluation"].items()
-            if scores.get("loss") is not None
-        }
+        losses = self.losses
         if task is not None and task not in losses:
             raise StudyError(
                 f"run {self.name} has no held-out loss of task {task!r}; it has those of "

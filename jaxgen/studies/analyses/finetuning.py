@@ -107,8 +107,7 @@ def _task(task: str, mixture: str, pairs: Sequence[FineTuned]) -> dict[str, Any]
 
 def _pretraining_loss(run: StudyRun, task: str) -> float:
     """Returns the mean held-out loss over the other tasks, in nats/token."""
-    evaluation = run.record["evaluation"]
-    others = [name for name in evaluation if name != task and evaluation[name].get("loss")]
+    others = [name for name in run.losses if name != task]
     return float(np.mean([run.loss(name) for name in others])) if others else run.loss()
 
 

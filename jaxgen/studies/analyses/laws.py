@@ -78,11 +78,7 @@ def analyse_laws(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
 
 def _tasks(runs: Sequence[StudyRun]) -> list[str]:
     """Returns the tasks whose held-out loss every run has."""
-    having = [
-        {name for name, scores in run.record["evaluation"].items() if scores.get("loss")}
-        for run in runs
-    ]
-    common = sorted(set.intersection(*having))
+    common = sorted(set.intersection(*({*run.losses} for run in runs)))
     return common if len(common) > 1 else []
 
 

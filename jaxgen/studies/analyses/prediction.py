@@ -22,9 +22,12 @@ from jaxgen.studies.preregistration import outcomes
 from jaxgen.studies.study_runs import StudyRun
 
 METHOD = (
-    "A score is predicted in two steps: from size to the loss of the answers, and from that loss "
-    "to exact match. Intervals combine bootstraps of the law with the scatter of runs about it; "
-    "they take the form of the law as given."
+    "A loss goes on as a power law whose exponent drifts with scale, by as much as it did over the "
+    "smaller sizes; where sizes and tokens vary independently, as the law of both. A score is "
+    "predicted in two steps: from size to the loss of the answers, and from that loss to exact "
+    "match, by the curve of all runs and their checkpoints. Intervals combine what is unknown of "
+    "the law, of its drift and of a run. The score of a task that no smaller size can do any of is "
+    "not predicted. How often such intervals held on past ladders is in docs/findings.md."
 )
 
 

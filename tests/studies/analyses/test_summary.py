@@ -5,7 +5,7 @@ from support.synthetic_study import write_ability_study
 
 from jaxgen.emergence import Design, simulate
 from jaxgen.studies.analysis import analyse, sections_of
-from jaxgen.studies.plots import Bullets, DataTable, figures_in
+from jaxgen.studies.plots import Bullets, DataTable, Plot, figures_in
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,8 @@ def test_verdicts_and_the_law_come_first(sections):
 
 def test_exact_match_is_shown_over_chance(sections):
     abilities = next(one for one in sections if one.key == "abilities")
-    panels = next(figures_in(abilities.blocks)).panels
+    panels = [one for one in next(figures_in(abilities.blocks)).panels if isinstance(one, Plot)]
+    assert len(panels) == 3
     (chance,) = [one for one in panels[0].series if one.label == "chance"]
     assert chance.is_open and set(chance.y) == {0.0}
     assert not any(one.label == "chance" for panel in panels[1:] for one in panel.series)
