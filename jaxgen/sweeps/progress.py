@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from jaxgen.runs.run_directory import RunDirectory, read_metrics
 from jaxgen.training.tracking import clock, si
 
@@ -77,28 +79,43 @@ def progress_display(runs: Sequence[TrackedRun]) -> Iterator[ProgressDisplay]:
 
 
 class Progress:
-    """The share of a sweep that is done, and the time for the rest at the speed so far."""
+    """The share of a sweep that is done, and the time for the rest at the speeds seen so far."""
 
     def __init__(self, runs: Sequence[TrackedRun]):
         self._runs = runs
         self._started = time.monotonic()
-        self._done_before: float | None = None
 
     def read(self) -> list[tuple[TrackedRun, dict[str, Any]]]:
         """Returns each run with its newest row."""
         return [(run, run.last_row()) for run in self._runs]
 
-    def summary(self, rows: list[tuple[TrackedRun, dict[str, Any]]]) -> str:
-        """Returns the percentage of the FLOPs, the time so far and the time left."""
+    def summary(self, rows: list[tuple[TrackedRun, dict[str, Any]]], jobs: int) -> str:
+        """Returns the percentage of the FLOPs, the time so far and the time left.
+
+        The rest goes on at the FLOP/s of the runs that are nearest in FLOPs, so many at a time;
+        what a start and an evaluation take is not in it.
+
+        Args:
+          rows: of each run its newest.
+          jobs: runs at a time.
+        """
         total = sum(run.flops for run, _ in rows)
         done = sum(run.flops * run.fraction(row) for run, row in rows)
-        if self._done_before is None:
-            self._done_before = done
         seconds = time.monotonic() - self._started
         parts = [f"{100 * done / total:3.0f} %", f"{clock(seconds)} elapsed"]
-        if done > self._done_before:
-            left = (total - done) * seconds / (done - self._done_before)
-            parts.append(f"{clock(left)} left")
+        speeds = {
+            run.flops: speed for run, row in rows if (speed := row.get("model_flops_per_second"))
+        }
+        if speeds and jobs:
+            sizes = np.log(sorted(speeds))
+            known = np.log([speeds[size] for size in sorted(speeds)])
+            left = sum(
+                run.flops
+                * (1 - run.fraction(row))
+                / np.exp(np.interp(np.log(run.flops), sizes, known))
+                for run, row in rows
+            )
+            parts.append(f"{clock(left / jobs)} left")
         return "  ".join(parts)
 
 
@@ -125,7 +142,7 @@ class ProgressLines:
                 state = state or ("done" if path in ended else "")
                 columns = run.columns(row, path in running)
                 print("  ".join(["   ", run.name, *columns, state]).rstrip())
-        print(self._progress.summary(rows), flush=True)
+        print(self._progress.summary(rows, len(running)), flush=True)
 
 
 class ProgressTable:
@@ -141,7 +158,7 @@ class ProgressTable:
         from rich.table import Table
 
         rows = self._progress.read()
-        table = Table(title=self._progress.summary(rows), title_justify="left")
+        table = Table(title=self._progress.summary(rows, len(running)), title_justify="left")
         for heading in ("run", "progress", "done", "training loss", "speed", "FLOP/s"):
             table.add_column(heading)
         for run, row in rows:

@@ -127,7 +127,7 @@ def _is_stale(entry: _Entry) -> bool:
 
 def _may_start(entry: _Entry) -> bool:
     parent = entry.parent
-    is_free = parent is None or (parent.is_done and parent.status.state == "finished")
+    is_free = parent is None or parent.status.state == "finished"
     return is_free and entry.handle is None and entry.status.state != "running"
 
 

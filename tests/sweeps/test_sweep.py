@@ -279,3 +279,21 @@ def test_live_lines_and_table_show_which_run_stopped_early(tmp_path, capsys):
     with Live(console=console) as live:
         ProgressTable(progress, live).show(running=set(), failed=set(), stopped={directory.path})
     assert "stopped" in console.export_text()
+
+
+def test_the_time_left_is_that_of_the_speeds_of_like_sizes(tmp_path):
+    """A large run at 100 FLOP/s and a small one at 10: FLOPs alone would say five times less."""
+    large, small, waiting = (RunDirectory(tmp_path / name) for name in ("large", "small", "next"))
+    for directory, speed in ((large, 100.0), (small, 10.0)):
+        directory.path.mkdir()
+        row = {"step": 2, "loss": 3.0, "tokens_per_second": 1.0, "model_flops_per_second": speed}
+        append_rows(directory.metrics_file, [row])
+    runs = [
+        TrackedRun("large", large, 4, 12000),
+        TrackedRun("small", small, 4, 1200),
+        TrackedRun("next", waiting, 4, 1200),
+    ]
+    progress = Progress(runs)
+    # 6000 / 100 + 600 / 10 + 1200 / 10 seconds, two at a time.
+    assert "2:00 left" in progress.summary(progress.read(), 2)
+    assert "left" not in progress.summary(progress.read(), 0)
