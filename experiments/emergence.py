@@ -6,7 +6,7 @@ a lookup of memorised symbols at one layer (the control: its exact match jumps, 
 and eight sparse parities in one task, of which four are also scored one by one. The largest size
 of each is predicted before it is trained. The criteria of the verdicts were fixed before anything
 was run, in jaxgen/emergence/verdict.py; the results are in docs/findings.md. About an hour on two
-CPU cores.
+cores (450 GFLOP/s).
 
     jaxgen sweep experiments/emergence.py          # shows the runs
     jaxgen sweep experiments/emergence.py --go     # the report is runs/emergence@2/report.html

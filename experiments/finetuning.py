@@ -6,7 +6,7 @@ that task alone. Models that cannot do the task can do it after fine-tuning if t
 loss is below a threshold, which rises with the number of instances. The law of the threshold,
 extrapolated to no instances, predicts at which loss models can do the task without fine-tuning; the
 better of the twenty models test the prediction (it failed: docs/findings.md). About fifteen minutes
-on two CPU cores.
+on two cores (450 GFLOP/s).
 
     jaxgen sweep experiments/finetuning.py         # shows the runs
     jaxgen sweep experiments/finetuning.py --go    # the report is runs/finetuning@1/report.html
@@ -41,10 +41,8 @@ TUNING_STEPS, TUNING_ROWS, TUNING_LENGTH = 60, 8, 64
 RATE, TUNING_RATE = 0.128, 0.06
 """Divided by the width."""
 BASE = load(
-    ["runs/quickstart.gin"],
+    ["runs/quickstart.gin", "mixtures/code_and_prose.gin"],
     [
-        "mixture.tasks=[@code/task(), @prose/task()]",
-        "mixture.weights={'code': 0.8, 'prose': 0.2}",
         "evaluation.num_batches=16",
         "evaluation.num_examples=500",
     ],

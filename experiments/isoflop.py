@@ -1,4 +1,4 @@
-"""Which size of model should a compute budget buy? Ten minutes on two CPU cores.
+"""Which size of model should a compute budget buy? Ten minutes on two cores (450 GFLOP/s).
 
 At each of five budgets of exact training FLOPs, models of six widths read as many tokens of
 Python's code and prose as the budget pays for. The report draws a parabola through each budget's

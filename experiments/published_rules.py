@@ -1,8 +1,8 @@
-"""Do published rules of learning rate and batch hold for tiny models? Ten minutes on two CPU cores.
+"""Do published rules of learning rate and batch hold for tiny models?
 
-Three sizes, each with twenty tokens for a parameter, are trained with the rate and batch of the
-Step Law (2503.04715), of DeepSeek's (2401.02954), and with one rate and batch for all. The rules
-were fitted to models a thousand times as large.
+Ten minutes on two cores (450 GFLOP/s). Three sizes, each with twenty tokens for a parameter, are
+trained with the rate and batch of the Step Law (2503.04715), of DeepSeek's (2401.02954), and with
+one rate and batch for all. The rules were fitted to models a thousand times as large.
 
     jaxgen sweep experiments/published_rules.py         # shows the runs
     jaxgen sweep experiments/published_rules.py --go    # report: runs/published_rules@1/report.html

@@ -1,4 +1,4 @@
-"""The first study: which abilities appear with scale, in minutes on two CPU cores.
+"""The first study: which abilities appear with scale, in minutes on two cores (450 GFLOP/s).
 
 A ladder of dense models and a mixture of experts is trained on one mixture of real code, real prose
 and four generated tasks, twice with different seeds. Start it again to continue it.

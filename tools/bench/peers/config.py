@@ -21,15 +21,3 @@ class PeerConfig:
     vocab_size: int = 512
     length: int = 256
     batch_size: int = 16
-
-    @property
-    def tokens_per_step(self) -> int:
-        return self.batch_size * self.length
-
-    @property
-    def flops_per_step(self) -> int:
-        """Matrix-product FLOPs of forward and backward, attention counted in full (not halved)."""
-        layer = 4 * self.embed_dim**2 + 2 * self.embed_dim * self.mlp_dim
-        attention = 2 * self.length * self.embed_dim
-        per_token = self.num_layers * (layer + attention) + self.embed_dim * self.vocab_size
-        return 6 * per_token * self.tokens_per_step
