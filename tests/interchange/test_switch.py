@@ -5,12 +5,6 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-
-pytest.importorskip("torch")
-pytest.importorskip("transformers")
-
-import torch
-import transformers
 from support.helpers import one_row, random_model, tiny_model
 
 from jaxgen.batch import EncoderInput
@@ -19,6 +13,9 @@ from jaxgen.interchange.exporting import tensors_of
 from jaxgen.interchange.families.t5 import T5
 from jaxgen.interchange.tables import row
 from jaxgen.models.parameters import named_parameters
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
 
 
 def peer_config(config):

@@ -4,6 +4,7 @@ import dataclasses
 from fractions import Fraction
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.compiled_flops import matrix_product_flops
@@ -175,9 +176,10 @@ def test_the_sparse_layers_of_switch_and_st_moe_are_in_both_stacks(name, sparse,
 def test_switchs_expert_is_weighted_by_its_probability_and_drops_what_it_has_no_room_for():
     """2101.03961, eq. 2 and 3, on one row: y = p_i(x) E_i(x), at most capacity tokens an expert."""
     config = tiny_model("switch")
+    assert config.moe is not None
     moe = dataclasses.replace(config.moe, capacity_factor=1.0)
     logits = np.random.default_rng(0).normal(size=(1, 16, 8)).astype(np.float32)
-    is_token = np.ones((1, 16), bool)
+    is_token = jnp.ones((1, 16), bool)
     routes, _ = jax.jit(lambda x: route(x, is_token, moe, limit_capacity=True))(logits)
     probabilities = np.exp(logits[0]) / np.exp(logits[0]).sum(-1, keepdims=True)
     room = [2] * 8  # 16 tokens over 8 experts.

@@ -182,7 +182,7 @@ def test_flops_are_those_of_the_compiled_program(monkeypatch):
     program = jax.jit(forward).lower(model, batch).compile().as_text()
     assert program is not None
     expected = 4 * 64 * training_flops_per_token(TWO, 64) / 3
-    assert abs(matrix_product_flops(program, 1) / expected - 1) < 0.01
+    assert abs(matrix_product_flops(program) / expected - 1) < 0.01
 
 
 def test_models_that_look_ahead_are_refused():
