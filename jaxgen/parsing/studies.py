@@ -65,7 +65,7 @@ def add_commands(commands: Any) -> None:
     tested.add_argument(
         "--half",
         choices=("fixed", "judged"),
-        help="only tasks on which priors and rules were fixed, or only the others",
+        help="only one half of the tasks, by a hash of their names; choose on one, judge on one",
     )
     tested.set_defaults(function=("backtest", "backtest"))
 

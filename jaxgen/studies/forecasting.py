@@ -6,8 +6,7 @@ match is read off the answers' loss, forecast in the same way, by the curve on w
 checkpoints lie. The score of what no size can do any of is not forecast: nothing tells when it will
 rise.
 
-The prior and the rules were fixed on half of the tasks of past ladders and judged on the others:
-docs/findings.md.
+The prior and the rules were set on a past ladder, see docs/findings.md.
 """
 
 from __future__ import annotations
