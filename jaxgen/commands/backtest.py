@@ -46,11 +46,11 @@ def backtest(arguments: argparse.Namespace) -> int:
             for task, of in names
         ]  # fmt: skip
         print("\n".join(["", *table_lines([COLUMNS, *mine])]))
-    most = max(len(trial.seeds) for trial in trials)
-    withheld = [trial for trial in trials if trial.why_not and len(trial.seeds) == most]
-    reasons = sorted({f"{trial.task}, {trial.rung}: {trial.why_not}" for trial in withheld})
-    if reasons and arguments.by_task:
-        print("\n".join(["", "withheld:", *(f"  {reason}" for reason in reasons)]))
+        most = max(len(trial.seeds) for trial in trials)
+        withheld = [trial for trial in trials if trial.why_not and len(trial.seeds) == most]
+        reasons = sorted({f"{trial.task}, {trial.rung}: {trial.why_not}" for trial in withheld})
+        if reasons:
+            print("\n".join(["", "withheld:", *(f"  {reason}" for reason in reasons)]))
     return 0
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from jaxgen.errors import StudyError
 from jaxgen.laws import DriftPrior, Fit, Fitting, Table, fit_drifting, interval
 from jaxgen.studies import law_selection
-from jaxgen.studies.law_selection import Forecast, fit_score, select_law
+from jaxgen.studies.law_selection import Forecast, draw_scores, fit_score, select_law
 
 PRIOR = DriftPrior()
 LEAST_RISE = 0.05
@@ -146,11 +146,7 @@ def check_begun(table: Table, answers: Answers) -> None:
 
 def _scores(curve: Fit, losses: np.ndarray, instances: float) -> np.ndarray:
     """Returns scores [draws] of losses [draws]: of so many answers, about an uncertain curve."""
-    which = np.arange(len(losses)) % len(curve.draws)
-    scores = np.empty(len(losses))
-    for draw in range(len(curve.draws)):
-        mine = which == draw
-        scores[mine] = curve.law.values({"loss": losses[mine]}, curve.draws[draw])
+    scores = draw_scores(curve, losses)
     # Runs of one size may all lie on one side of the curve: seeds do not average that out.
     scores = np.clip(scores + curve.noise_of_mean(scores.shape, 1, stream=2), 0, 1)
     count, random = round(instances), np.random.default_rng([curve.seed, 3])

@@ -249,14 +249,20 @@ def forecast_score(
     bounds = []
     for count in (seeds, 1):
         losses = loss.sample(inputs, count)[:, 0]
-        pairs = np.arange(len(losses)) % len(score.draws)
-        scores = np.empty(len(losses))
-        for draw in range(len(score.draws)):
-            mine = pairs == draw
-            scores[mine] = score.law.values({"loss": losses[mine]}, score.draws[draw])
+        scores = draw_scores(score, losses)
         scores += score.noise_of_mean(scores.shape, count, stream=2)
         bounds.append(interval(np.clip(scores, 0, 1), level))
     return Forecast(value, _pair(bounds[0]), _pair(bounds[1]))
+
+
+def draw_scores(curve: Fit, losses: np.ndarray) -> np.ndarray:
+    """Returns scores [draws] of losses [draws], each by one of a curve's resamples in turn."""
+    which = np.arange(len(losses)) % len(curve.draws)
+    scores = np.empty(len(losses))
+    for draw in range(len(curve.draws)):
+        mine = which == draw
+        scores[mine] = curve.law.values({"loss": losses[mine]}, curve.draws[draw])
+    return scores
 
 
 def fit_score(

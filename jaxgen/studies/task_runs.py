@@ -148,11 +148,8 @@ def _rows(run: StudyRun) -> list[dict[str, Any]]:
     rows = []
     for step in sorted({*scored, *curves, steps}):
         scores = means_by("task", read_rows(scored[step])) if step in scored else {}
-        if step == steps:
-            losses = run.losses
-        else:
-            losses = curves.get(step, {})
-        for task in sorted({*scores, *(name for name in losses)}):
+        losses = run.losses if step == steps else curves.get(step, {})
+        for task in sorted({*scores, *losses}):
             answers = scores.get(task, AnswerMeans(np.nan, np.nan, 0))
             rows.append(
                 {
