@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
+from jaxgen.commands.table import table_lines
 from jaxgen.configuration import load
 from jaxgen.configuration.files import library_folders
 from jaxgen.configuration.suggesting import did_you_mean, nearest
@@ -34,9 +35,7 @@ def listing(arguments: argparse.Namespace) -> int:
     rows = [header] + [(*_row(task), _share(shares.get(task.name))) for task in tasks]
     if not shares:
         rows = [row[:-1] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(map(str.ljust, row, widths)).rstrip())
+    print("\n".join(table_lines(rows, left=len(rows[0]))))
     return 0
 
 

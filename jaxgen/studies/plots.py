@@ -268,21 +268,12 @@ def axis_limits(plot: Plot, of: Literal["x", "y"]) -> tuple[float, float]:
     bands = [series for series in plot.series if series.mark == "line" and of == "y"]
     ends = [end for series in bands for end in (*series.low, *series.high) if end is not None]
     ends = [end for end in ends if math.isfinite(end) and (end > 0 or not is_log)]
+    lowest, highest = min([low, *ends]), max([high, *ends])
     if is_log:
-        most = high / low
-        low, high = (
-            max(min(ends, default=low), low / most),
-            min(max(ends, default=high), high * most),
-        )
-    else:
-        most = high - low
-        low, high = (
-            max(min(ends, default=low), low - most),
-            min(max(ends, default=high), high + most),
-        )
-    if is_log:
+        low, high = max(lowest, low**2 / high), min(highest, high**2 / low)
         spare = max(1.02, (high / low) ** MARGIN)
         return low / spare, high * spare
+    low, high = max(lowest, 2 * low - high), min(highest, 2 * high - low)
     spare = MARGIN * (high - low) or 0.5
     return low - spare, high + spare
 

@@ -66,6 +66,9 @@ def test_limits_hold_whiskers_and_of_a_wide_band_a_part():
     slim = dataclasses.replace(band, low=[1.5, 2.5], high=[3.5, 6.5])
     low, high = axis_limits(Plot(Axis("x"), Axis("y"), (slim, whiskers)), "y")
     assert 1.0 < low < 1.5 and 6.5 < high < 7.0
+    inner = dataclasses.replace(band, low=[3.0, 3.5], high=[4.0, 4.5])
+    low, high = axis_limits(Plot(Axis("x"), Axis("y"), (inner, whiskers)), "y")
+    assert 1.5 < low < 2.0 and 6.0 < high < 6.5  # a band within the points cuts none off
     low, high = axis_limits(Plot(Axis("x", "log"), Axis("y"), (band,)), "x")
     assert 0.9 < low < 1.0 and 2.0 < high < 2.2
 
