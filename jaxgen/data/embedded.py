@@ -9,10 +9,12 @@ out, so that no held-out loss rewards memorised licences.
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import inspect
 import sys
 import sysconfig
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +29,9 @@ SKIPPED_FOLDERS = {
     "lib2to3", "turtledemo", "pydoc_data", "_bundled",
 }  # fmt: skip
 LICENCE_WORDS = ("copyright", "licence", "license", "all rights reserved")
+
+PARSING_TRIES = 3
+_PARSING = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,13 +118,28 @@ def _split_of(key: str, text: str, heldout_fraction: float) -> Split:
 
 def _docstrings(text: str) -> Iterator[str]:
     try:
-        tree = ast.parse(text)
+        tree = _parse(text)
     except SyntaxError:
         return
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     for node in ast.walk(tree):
         if isinstance(node, kinds) and (docstring := ast.get_docstring(node, clean=True)):
             yield inspect.cleandoc(docstring)
+
+
+def _parse(text: str) -> ast.Module:
+    """Returns the syntax tree of a text, for any number of threads.
+
+    CPython before 3.11.8 and 3.12.2 counts the depth of a tree in one place for all threads: when
+    the collector lets another thread parse in the middle of a tree, either may end in a
+    SystemError that the text did nothing to deserve (github.com/python/cpython, gh-106905). The
+    lock keeps our own threads apart; a library that parses meanwhile is what the tries are for.
+    """
+    with _PARSING:
+        for _ in range(PARSING_TRIES - 1):
+            with contextlib.suppress(SystemError):
+                return ast.parse(text)
+        return ast.parse(text)
 
 
 def _digest(*settings: object) -> str:
