@@ -10,7 +10,6 @@ from jaxgen.interchange.tables import Family, Values
 _TEXT_TYPES = {
     "qwen2_5_vl": "qwen2", "qwen2_5_vl_text": "qwen2", "qwen2_vl": "qwen2",
     "qwen2_vl_text": "qwen2", "qwen3_vl": "qwen3", "qwen3_vl_text": "qwen3",
-    "qwen3_vl_moe_text": "qwen3_moe",
 }  # fmt: skip
 # What files leave out, since it is the default of the text model's own class.
 _DEFAULTS: dict[str, dict[str, Any]] = {
@@ -28,13 +27,13 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "num_hidden_layers": 32, "num_attention_heads": 32,
     },
 }  # fmt: skip
+_TIED = "tie_word_embeddings"
 _OF_THE_WHOLE = (
-    "bos_token_id", "dtype", "eos_token_id", "pad_token_id", "quantization_config",
-    "tie_word_embeddings", "torch_dtype",
+    "bos_token_id", "dtype", "eos_token_id", "pad_token_id", "quantization_config", "torch_dtype",
 )  # fmt: skip
 _RENAMES = (
     (r"^language_model\.(model|lm_head)\.", r"\1."),
-    (r"^model\.language_model\.", "model."),
+    (r"^model\.(language_model|text_model)\.", "model."),
 )
 _OTHERS = (
     r"(model\.)?(vision_tower|vision_model|vision_encoder|visual|multi_modal_projector|"
@@ -49,7 +48,10 @@ def text_part(values: Values) -> tuple[dict[str, Any], str | None]:
     """
     text, whole = values.get("text_config"), (values.get("architectures") or [None])[0]
     if isinstance(text, dict):
+        tied = [part[_TIED] for part in (values, text) if _TIED in part]
         text = {key: values[key] for key in _OF_THE_WHOLE if key in values} | text
+        if tied:  # One of both is the default of its class.
+            text[_TIED] = any(tied)
     elif "vision_config" in values:  # Of the first files of Qwen 2-VL, in which text is the rest.
         text = {key: value for key, value in values.items() if key != "vision_config"}
     else:

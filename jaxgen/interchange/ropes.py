@@ -15,7 +15,7 @@ ROPE_KEYS = ("rope_theta", "rope_scaling", "rope_parameters")
 _OF_ALL = ("rope_type", "type", "rope_theta", "factor", "partial_rotary_factor")
 _ORIGINAL = "original_max_position_embeddings"
 _OF_KIND = {
-    "default": ("mrope_section",),
+    "default": ("mrope_section", "mrope_interleaved"),
     "linear": (),
     "dynamic": (_ORIGINAL,),
     "llama3": ("low_freq_factor", "high_freq_factor", _ORIGINAL),

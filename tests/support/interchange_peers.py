@@ -15,15 +15,20 @@ transformers.logging.set_verbosity_error()
 
 
 def make_peer(name: str, seed: int = 0) -> Any:
-    """The family's model in transformers, every parameter and router bias drawn at random.
+    """The family's model in transformers, its parameters moved."""
+    values = {key: value for key, value in CONFIGS[name].items() if key != "architectures"}
+    config = transformers.AutoConfig.for_model(**values)
+    config._attn_implementation = "eager"
+    kind = getattr(transformers, CONFIGS[name]["architectures"][0])
+    return move_parameters(kind(config).float().eval(), seed)
+
+
+def move_parameters(model: Any, seed: int = 0) -> Any:
+    """The model, every parameter and router bias drawn at random.
 
     Matrices keep the scale that makes the logits of order one; norms' scales, biases and tables are
     moved off their beginnings, so that a forgotten one shows.
     """
-    values = {key: value for key, value in CONFIGS[name].items() if key != "architectures"}
-    config = transformers.AutoConfig.for_model(**values)
-    config._attn_implementation = "eager"
-    model = getattr(transformers, CONFIGS[name]["architectures"][0])(config).float().eval()
     generator = torch.Generator().manual_seed(seed)
     buffers = [pair for pair in model.named_buffers() if "correction_bias" in pair[0]]
     with torch.no_grad():
