@@ -23,7 +23,7 @@ FLOORS = (
     {"evaluation"},
     {"configuration"},
     {"runs"},
-    {"diagnostics", "studies", "launch"},
+    {"diagnostics", "studies", "planning", "launch"},
     {"sweeps"},
     {"commands"},
     {"parsing"},

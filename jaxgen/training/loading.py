@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 import typing
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -53,16 +54,25 @@ def put_batch(batch: Any, mesh: jax.sharding.Mesh, rules: Rules, accumulation: i
         sharding = jax.NamedSharding(mesh, spec)
         return jax.make_array_from_process_local_data(sharding, array)
 
-    def walk(node: Any, axes: tuple[str | None, ...] = ("batch",)) -> Any:
-        if not dataclasses.is_dataclass(node) or isinstance(node, type):
-            return jax.tree.map(functools.partial(put, axes), node)
-        changes = {
-            name: walk(getattr(node, name), *declared)
-            for name, declared in _declared_axes(type(node)).items()
-        }
-        return dataclasses.replace(node, **changes)
+    return map_batch(put, batch)
 
-    return walk(batch)
+
+def map_batch(
+    function: Callable[[tuple[str | None, ...], Any], Any],
+    batch: Any,
+    axes: tuple[str | None, ...] = ("batch",),
+) -> Any:
+    """Returns a batch of `function(axes, array)`; `axes` are logical ones that its fields declare.
+
+    Arrays outside of a dataclass have `axes` as they are given.
+    """
+    if not dataclasses.is_dataclass(batch) or isinstance(batch, type):
+        return jax.tree.map(functools.partial(function, axes), batch)
+    changes = {
+        name: map_batch(function, getattr(batch, name), *declared)
+        for name, declared in _declared_axes(type(batch)).items()
+    }
+    return dataclasses.replace(batch, **changes)
 
 
 @functools.cache

@@ -29,9 +29,9 @@ def check_memory(program: Program) -> None:
         return
     shards = program.mesh.size if _on_host(program.mesh) else 1
     state = program.abstract_state()
-    held = shards * sum(_bytes_of(leaf) for leaf in jax.tree.leaves(state))
+    held = shards * sum(bytes_of_shard(leaf) for leaf in jax.tree.leaves(state))
     gradient = shards * sum(
-        _bytes_of(parameter.get_value()) for _, parameter in named_parameters(state.model)
+        bytes_of_shard(parameter.get_value()) for _, parameter in named_parameters(state.model)
     )
     rows = shards * _rows(program) // program.mesh.size
     needed = held + gradient + rows
@@ -52,8 +52,8 @@ def _rows(program: Program) -> int:
     return 4 * program.microbatch_size * program.train.length * width * layers
 
 
-def _bytes_of(leaf: jax.ShapeDtypeStruct) -> int:
-    """Returns the bytes of one device's shard."""
+def bytes_of_shard(leaf: jax.ShapeDtypeStruct) -> int:
+    """Returns the bytes of one device's shard of an array."""
     shape = leaf.shape if leaf.sharding is None else leaf.sharding.shard_shape(leaf.shape)
     return math.prod(shape) * leaf.dtype.itemsize
 

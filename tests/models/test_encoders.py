@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.compiled_flops import matrix_product_flops
 from support.helpers import (
     MESHES,
     build,
@@ -33,6 +32,7 @@ from jaxgen.ops.attention.masks import Bidirectional
 from jaxgen.ops.experts import BLOCK_ROWS
 from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.ops.routing import route
+from jaxgen.planning.work import read_work
 from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.mesh import make_mesh
 from jaxgen.sharding.rules import Rules
@@ -83,7 +83,7 @@ def test_flops_are_those_of_the_compiled_program(name, monkeypatch):
     forward = jax.jit(lambda model, batch: model.logits(model(batch).hidden))
     program = forward.lower(build(config), batch).compile().as_text()
     assert program is not None
-    flops = matrix_product_flops(program, Fraction(4 * 64 * 2, BLOCK_ROWS))
+    flops = read_work(program, {}, Fraction(4 * 64 * 2, BLOCK_ROWS)).flops
     assert abs(flops / (4 * 64 * forward_flops_per_token(config, 64)) - 1) < 0.01
 
 

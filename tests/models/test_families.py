@@ -6,7 +6,6 @@ from pathlib import Path
 
 import jax
 import pytest
-from support.compiled_flops import matrix_product_flops
 from support.helpers import build, families, one_row, source_of, tiny_model
 from support.tiers import UNLIKE_FAMILIES, slow_but
 
@@ -15,6 +14,7 @@ from jaxgen.models.base import abstract_model
 from jaxgen.models.counting import count_parameters, forward_flops_per_token
 from jaxgen.models.parameters import number_of_parameters
 from jaxgen.ops.experts import BLOCK_ROWS
+from jaxgen.planning.work import read_work
 
 ROOT = Path(__file__).parents[2]
 
@@ -96,7 +96,7 @@ def test_flops_are_those_of_the_compiled_program(family, monkeypatch):
     assert program is not None
     # Experts' loops run once for each full block of rows; the rest of a block is not work.
     choices = config.moe.experts_per_token if config.moe else 1
-    flops = matrix_product_flops(program, Fraction(4 * 64 * choices, BLOCK_ROWS))
+    flops = read_work(program, {}, Fraction(4 * 64 * choices, BLOCK_ROWS)).flops
     assert abs(flops / (4 * 64 * forward_flops_per_token(config, 64)) - 1) < 0.01
 
 

@@ -6,7 +6,6 @@ import jax
 import numpy as np
 import pytest
 from models.test_papers import attention, rms_norm, rotate, swish
-from support.compiled_flops import matrix_product_flops
 from support.helpers import (
     MESHES,
     build,
@@ -30,6 +29,7 @@ from jaxgen.objectives.base import at_step
 from jaxgen.objectives.multi_token import MultiToken
 from jaxgen.objectives.next_token import NextToken
 from jaxgen.ops.attention.masks import BlockCausal
+from jaxgen.planning.work import read_work
 from jaxgen.sharding.mesh import make_mesh
 from jaxgen.training.config import TrainConfig
 from jaxgen.training.loading import put_batch
@@ -182,7 +182,7 @@ def test_flops_are_those_of_the_compiled_program(monkeypatch):
     program = jax.jit(forward).lower(model, batch).compile().as_text()
     assert program is not None
     expected = 4 * 64 * training_flops_per_token(TWO, 64) / 3
-    assert abs(matrix_product_flops(program) / expected - 1) < 0.01
+    assert abs(read_work(program, {}).flops / expected - 1) < 0.01
 
 
 def test_models_that_look_ahead_are_refused():

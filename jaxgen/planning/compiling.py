@@ -1,0 +1,134 @@
+"""Compiles a run's step ahead of time, for devices that need not be here."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from typing import Any
+
+import jax
+
+from jaxgen.sharding.rules import Rules
+from jaxgen.training.loading import map_batch
+from jaxgen.training.program import Program
+
+_SUFFIXES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+@dataclasses.dataclass(frozen=True)
+class Buffer:
+    """A buffer that the compiler names where a program does not fit.
+
+    Attributes:
+      bytes: its size.
+      shape: as HLO writes it.
+      operation: the operation of the program that makes it.
+    """
+
+    bytes: int
+    shape: str
+    operation: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """A compiled step, or what its compiler says of its memory if it does not fit.
+
+    Attributes:
+      seconds: that the compilation took.
+      text: of the optimised HLO module; None if it does not fit.
+      arguments: bytes of a device's arguments.
+      temporaries: bytes of what is there only while the step runs.
+      results: bytes of results that are in no argument's place.
+      code: bytes of the program itself.
+      needed: bytes of all that; None if the compiler does not say.
+      largest: the largest buffers of a program that does not fit.
+    """
+
+    seconds: float
+    text: str | None
+    arguments: int = 0
+    temporaries: int = 0
+    results: int = 0
+    code: int = 0
+    needed: int | None = None
+    largest: tuple[Buffer, ...] = ()
+
+
+def compile_train_step(program: Program, batch: Any, accumulation: int = 1) -> Compiled:
+    """Compiles a run's step.
+
+    Args:
+      program: on the devices to compile for.
+      batch: as `abstract_batch` lays it out.
+      accumulation: microbatches of the step.
+    """
+    step: Any = program.train_step(accumulation)
+    return compile_lowered(program.mesh, lambda: step.lower(program.abstract_state(), batch))
+
+
+def compile_lowered(mesh: jax.sharding.Mesh, lower: Any) -> Compiled:
+    """Compiles what `lower()` returns under the mesh's shape; nothing is put on its devices."""
+    begun = time.monotonic()
+    # The devices are described only: a mesh of them may not be set.
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        lowered = lower()
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        message = str(error)
+        if "RESOURCE_EXHAUSTED" not in message and "Ran out of memory" not in message:
+            raise
+        return Compiled(
+            time.monotonic() - begun,
+            None,
+            needed=needed_memory(message),
+            largest=tuple(largest_buffers(message)),
+        )
+    seconds = time.monotonic() - begun
+    memory = compiled.memory_analysis()
+    results = memory.output_size_in_bytes - memory.alias_size_in_bytes
+    parts = (memory.argument_size_in_bytes, memory.temp_size_in_bytes, results)
+    code = memory.generated_code_size_in_bytes
+    return Compiled(seconds, compiled.as_text(), *parts, code, needed=sum(parts) + code)
+
+
+def abstract_batch(batch: Any, mesh: jax.sharding.Mesh, rules: Rules, accumulation: int = 1) -> Any:
+    """Returns the shapes of a batch as `put_batch` lays it out over the mesh."""
+
+    def place(axes: tuple[str | None, ...], leaf: Any) -> jax.ShapeDtypeStruct:
+        shape = tuple(leaf.shape)
+        if accumulation > 1:
+            shape, axes = (accumulation, shape[0] // accumulation, *shape[1:]), (None, *axes)
+        spec = rules.activation(*axes, *[None] * (len(shape) - len(axes)))
+        return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=jax.NamedSharding(mesh, spec))
+
+    return map_batch(place, batch)
+
+
+def needed_memory(message: str) -> int | None:
+    """Returns the bytes that a program needs, from the compiler's message that it does not fit."""
+    found = re.search(r"Used ([\d.]+)([KMGT]?) of", message) or re.search(
+        r"\(([\d.]+)([KMGT]?)\) exceeds available", message
+    )
+    return None if found is None else _bytes(*found.groups())
+
+
+def largest_buffers(message: str) -> list[Buffer]:
+    """Returns the buffers that the compiler's message lists, the largest first."""
+    buffers = []
+    for entry in re.split(r"\n\s*\d+\. Size: ", message)[1:]:
+        size = re.match(r"([\d.]+)([KMGT]?)", entry)
+        shape = re.search(r"Shape: (\S+)", entry)
+        name = re.search(r'op_name="([^"]*)"', entry)
+        if size:
+            operation = name.group(1) if name else ""
+            buffers.append(
+                Buffer(_bytes(*size.groups()), shape.group(1) if shape else "", operation)
+            )
+    return sorted(buffers, key=lambda one: -one.bytes)
+
+
+def _bytes(number: str, suffix: str) -> int:
+    return round(float(number) * _SUFFIXES[suffix])

@@ -1,0 +1,158 @@
+"""The reader of HLO text, against text written by hand and against XLA's own count."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxgen.planning.hlo import arrays_in, parse_module
+from jaxgen.planning.operations import flops_of
+from jaxgen.planning.replica_groups import axes_of, first_group
+from jaxgen.planning.traffic import traffic_of
+from jaxgen.planning.work import read_work
+
+MESH = {"data": 1, "fsdp": 4, "tensor": 2}
+
+# As the compiler for TPU writes it: a loop of 5 runs that a condition counts, a gather that is
+# spread over two fusions, a scatter of a sum as a fusion, and arrays in the fast memory, S(1).
+TPU = """\
+HloModule jit_step, is_scheduled=true
+
+%gathered.1 (p0: bf16[256,128]) -> bf16[1024,128] {
+  %p0 = bf16[256,128]{1,0:T(8,128)(2,1)} parameter(0)
+  ROOT %all-gather.1 = bf16[1024,128]{1,0:T(8,128)(2,1)S(1)} all-gather(%p0), channel_id=7, \
+replica_groups=[2,4]<=[4,2]T(1,0), dimensions={0}, frontend_attributes={chain_id="0"}
+}
+
+%all-reduce-scatter.2 (p1: f32[1024,128]) -> f32[256,128] {
+  %p1 = f32[1024,128]{1,0} parameter(0)
+  %all-reduce.3 = f32[1024,128]{1,0} all-reduce(%p1), channel_id=1, \
+replica_groups={{0,2,4,6},{1,3,5,7}}, to_apply=%add
+  %zero = s32[] constant(0)
+  ROOT %piece = f32[256,128]{1,0} dynamic-slice(%all-reduce.3, %zero, %zero), \
+dynamic_slice_sizes={256,128}
+}
+
+%body (state: (s32[], bf16[256,128], f32[1024,128])) -> (s32[], bf16[256,128], f32[1024,128]) {
+  %state = (s32[], bf16[256,128], f32[1024,128]) parameter(0)
+  %i = s32[] get-tuple-element(%state), index=0
+  %one = s32[] constant(1)
+  %next = s32[] add(%i, %one)
+  %w = bf16[256,128]{1,0} get-tuple-element(%state), index=1
+  %g = f32[1024,128]{1,0} get-tuple-element(%state), index=2
+  %fusion.1 = bf16[1024,128]{1,0:S(1)} fusion(%w), kind=kLoop, calls=%gathered.1
+  %fusion.2 = bf16[1024,128]{1,0:S(1)} fusion(%w), kind=kLoop, calls=%gathered.1
+  %dot.1 = f32[128,128]{1,0:S(1)} dot(%fusion.1, %fusion.2), lhs_contracting_dims={0}, \
+rhs_contracting_dims={0}
+  %scattered = f32[256,128]{1,0} fusion(%g), kind=kCustom, calls=%all-reduce-scatter.2
+  ROOT %tuple.1 = (s32[], bf16[256,128], f32[1024,128]) tuple(%next, %w, %g)
+}
+
+%cond (state.2: (s32[], bf16[256,128], f32[1024,128])) -> pred[] {
+  %five = s32[]{:T(128)} constant(5)
+  %state.2 = (s32[], bf16[256,128], f32[1024,128]) parameter(0)
+  %i.2 = s32[] get-tuple-element(%state.2), index=0
+  ROOT %less = pred[] compare(%i.2, %five), direction=LT
+}
+
+ENTRY %main (a: bf16[256,128], b: f32[1024,128]) -> f32[1024,128] {
+  %a = bf16[256,128]{1,0} parameter(0)
+  %b = f32[1024,128]{1,0} parameter(1)
+  %start = s32[] constant(0)
+  %tuple.2 = (s32[], bf16[256,128], f32[1024,128]) tuple(%start, %a, %b)
+  %while.1 = (s32[], bf16[256,128], f32[1024,128]) while(%tuple.2), condition=%cond, body=%body
+  ROOT %result = f32[1024,128]{1,0} get-tuple-element(%while.1), index=2
+}
+"""
+
+
+def test_a_loop_counts_as_often_as_it_runs():
+    work = read_work(TPU, MESH)
+    assert work.flops == 5 * 2 * 1024 * 128 * 128
+    assert work.endless_loops == 0
+
+
+def test_a_collective_that_is_spread_over_fusions_counts_once():
+    found = {(one.kind, one.axes): one for one in read_work(TPU, MESH).collectives}
+    gather = found["all-gather", ("fsdp",)]
+    assert (gather.calls, gather.bytes, gather.group) == (5, 5 * 2 * 1024 * 128, (0, 2, 4, 6))
+    scatter = found["reduce-scatter", ("fsdp",)]
+    assert (scatter.calls, scatter.bytes) == (5, 5 * 4 * 1024 * 128)
+    assert len(found) == 2
+
+
+def test_traffic_leaves_out_fast_memory():
+    module = parse_module(TPU)
+    body = module.computations["body"]
+    size = 2 * 256 * 128
+    assert traffic_of(module, body, body.instructions["fusion.1"]) == size
+    assert traffic_of(module, body, body.instructions["dot.1"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "group", "axes"),
+    [
+        ("replica_groups={{0,1},{2,3},{4,5},{6,7}}", (0, 1), ("tensor",)),
+        ("replica_groups=[2,4]<=[4,2]T(1,0), x", (0, 2, 4, 6), ("fsdp",)),
+        ("replica_groups=[4,2]<=[8]", (0, 1), ("tensor",)),
+        ("replica_groups=[1,8]<=[8]", tuple(range(8)), ("fsdp", "tensor")),
+        ("replica_groups=mesh['a'=4,'b'=2] {'a'}", (0, 2, 4, 6), ("fsdp",)),
+        ("replica_groups=mesh['a'=8] {'a':(2)4}, y", (0, 1, 2, 3), ("fsdp", "tensor")),
+        (
+            "replica_groups=mesh['a'=2,'b'=4], device_ids=([4,2]T(1,0)) {'b'}",
+            (0, 2, 4, 6),
+            ("fsdp",),
+        ),
+        ("source_target_pairs={{0,2},{2,4},{4,6},{6,0}}", (0, 2), ("fsdp",)),
+        ("replica_groups={}", tuple(range(8)), ("fsdp", "tensor")),
+    ],
+)  # fmt: skip
+def test_replica_groups_in_every_form(text, group, axes):
+    assert first_group(text, 8) == group
+    assert axes_of(group, MESH) == axes
+
+
+def test_types_of_arrays():
+    bf16, token, flags = arrays_in("(bf16[4,8]{1,0:T(8,128)(2,1)S(1)}, token[], pred[3]{0})")
+    assert (bf16.bytes, bf16.in_hbm) == (64, False)
+    assert (token.bytes, flags.bytes) == (0, 3)
+    assert arrays_in("f8e4m3fn[16]{0}")[0].bytes == 16
+    assert arrays_in("s4[16]{0}")[0].bytes == 8
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"window_strides": (1, 1), "padding": "SAME"},
+        {"window_strides": (2, 2), "padding": ((3, 0), (0, 1))},
+        {"window_strides": (3, 3), "padding": ((0, 0), (0, 0)), "lhs_dilation": (4, 4)},
+        {"window_strides": (1, 1), "padding": ((2, 2), (2, 2)), "rhs_dilation": (2, 2)},
+        {"window_strides": (1, 1), "padding": "VALID", "feature_group_count": 2},
+    ],
+)
+def test_convolutions_count_as_xla_counts_them(options):
+    """XLA's own count covers a program without loops."""
+    groups = options.get("feature_group_count", 1)
+    x, w = jnp.ones((2, 4, 9, 10)), jnp.ones((6, 4 // groups, 3, 4))
+    lowered = jax.jit(lambda x, w: jax.lax.conv_general_dilated(x, w, **options)).lower(x, w)
+    text, cost = lowered.as_text("hlo"), lowered.cost_analysis()
+    module = parse_module(text)
+    entry = module.computations[module.entry]
+    counted = sum(flops_of(entry, one) or 0 for one in entry.instructions.values())
+    assert cost is not None and counted == cost["flops"]
+
+
+def test_kernels_that_do_not_say_their_operations_are_named():
+    text = """\
+HloModule kernels
+
+ENTRY %main (a: f32[8]) -> f32[8] {
+  %a = f32[8]{0} parameter(0)
+  %said = f32[8]{0} custom-call(%a), custom_call_target="tpu_custom_call", \
+backend_config={"custom_call_config":{"cost_estimate":{"flops":"1000","bytes_accessed":"64"}}}
+  ROOT %silent = f32[8]{0} custom-call(%said), custom_call_target="tpu_custom_call", \
+metadata={op_name="jit(step)/attend/splash_mha_fwd"}
+}
+"""
+    work = read_work(text, {})
+    assert work.flops == 1000
+    assert work.silent_kernels == {"splash_mha_fwd": 1}
