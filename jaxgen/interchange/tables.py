@@ -44,8 +44,8 @@ class TensorRow:
 
     Attributes:
       ours: the parameter's name; of several that share a tensor, in the order of "part".
-      theirs: the tensor's name; "{expert}" stands for the number of an expert, which is then the
-        parameter's first axis and no axis of the tensor.
+      theirs: the tensor's name; "{expert}" stands for a number of an expert or head, which is then
+        the parameter's first axis and no axis of the tensor.
       layout: that of one layer and one expert.
     """
 

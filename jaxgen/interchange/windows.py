@@ -21,7 +21,7 @@ LOCAL, GLOBAL = "sliding_attention", "full_attention"
 
 def rotary_layers(
     qk_norm: Any = None, scales_logits: bool = False, interleaved: bool | None = False,
-    base: float = 10_000.0, fraction: float | None = None,
+    base: float = 10_000.0, fraction: float | None = None, qk_norm_key: str | None = None,
 ) -> Linked:  # fmt: skip
     """Returns the entry of layers that all attend to everything before them.
 
@@ -31,24 +31,30 @@ def rotary_layers(
       interleaved: likewise; None reads the key `rope_interleave`, whose default is True.
       base: likewise.
       fraction: likewise.
+      qk_norm_key: the key that says whether queries and keys have norms, each head its own.
     """
 
     def read(values: Values) -> dict[str, Any]:
-        pairs = interleaved
+        pairs, normed = interleaved, qk_norm
         if pairs is None:
             found = values.get("rope_interleave")
             pairs = True if found is None else checked("rope_interleave", found, (bool,))
+        if qk_norm_key and checked(qk_norm_key, values.get(qk_norm_key) or False, (bool,)):
+            normed = "heads"
         rope = read_rope(values, pairs, scales_logits, base, fraction)
-        return {"layers": (LayerConfig(rope=rope, qk_norm=qk_norm),)}
+        return {"layers": (LayerConfig(rope=rope, qk_norm=normed),)}
 
     def write(config: TransformerConfig) -> dict[str, Any]:
         rope = config.layers[0].rope or Rope()
         written = write_rope(rope, scales_logits)
         if fraction is not None:
             written["partial_rotary_factor"] = rope.fraction
+        if qk_norm_key is not None:
+            written[qk_norm_key] = config.layers[0].qk_norm == "heads"
         return written | ({} if interleaved is not None else {"rope_interleave": rope.interleaved})
 
     keys = (*ROPE_KEYS, *(() if interleaved is not None else ("rope_interleave",)))
+    keys += () if qk_norm_key is None else (qk_norm_key,)
     keys += () if fraction is None else ("partial_rotary_factor",)
     return Linked(keys, read, write)
 

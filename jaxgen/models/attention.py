@@ -57,10 +57,11 @@ class Attention(nnx.Module):
         self.out_bias = bias((embed,), ("embed",), "attention_out")
 
         def norm(shape, axes):
-            if is_cross or self.layer.qk_norm in (None, "unit"):
+            kind = self.layer.qk_norm
+            if is_cross or kind in (None, "unit"):
                 return None
-            first = 1 if self.layer.qk_norm == "head" else 0
-            return Norm(config, rngs, shape[1:][first:], axes[1:][first:])
+            first, num_axes = 2 if kind == "head" else 1, None if kind == "width" else 1
+            return Norm(config, rngs, shape[first:], axes[first:], num_axes)
 
         self.query_norm = norm(shape, query)
         self.key_norm = norm(kv_shape, kv)

@@ -17,15 +17,15 @@ class LayerConfig:
     Attributes:
       mask: predicates that must all allow a key, beside its being of the same segment.
       rope: rotary positions, or None.
-      qk_norm: queries and keys are normalised over each head ("head", Qwen 3) or over all heads
-        together ("width", OLMo 2) before the rotation, or over each head, without a learned scale,
-        after ("unit", Llama 4).
+      qk_norm: queries and keys are normalised over each head, by one scale ("head", Qwen 3) or
+        each by its own ("heads", Command R+), or over all heads together ("width", OLMo 2), before
+        the rotation; or over each head, without a learned scale, after ("unit", Llama 4).
       temperature: growth of the queries with their position.
     """
 
     mask: tuple[Predicate, ...] = (Causal(),)
     rope: Rope | None = Rope()
-    qk_norm: Literal["head", "width", "unit"] | None = None
+    qk_norm: Literal["head", "heads", "width", "unit"] | None = None
     temperature: LogTemperature | None = None
 
 

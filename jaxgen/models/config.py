@@ -55,6 +55,8 @@ class TransformerConfig(StackConfig):
       num_encoder_layers: blocks of an encoder like the decoder but bidirectional and dense, whose
         output every block attends to; it shares the token table. 0: none.
       encoder: an encoder of its own form instead. One of another width has its own embedding.
+      table_dim: width of the token table, with matrices to the stream's width and back (None:
+        embed_dim, without) (ALBERT, 1909.11942; OPT-350M).
       embedding_norm: whether the embedding is normalised.
       embedding_positions: "learned" (needs max_length) or "sinusoidal", added to the embedding.
       max_length: learned positions; of other positions the longest text that the model is made to
@@ -77,6 +79,7 @@ class TransformerConfig(StackConfig):
     vocab_size: PositiveInt
     num_encoder_layers: NonNegativeInt = 0
     encoder: StackConfig | None = None
+    table_dim: PositiveInt | None = None
     embedding_norm: bool = False
     embedding_positions: Literal["learned", "sinusoidal"] | None = None
     max_length: PositiveInt | None = None
@@ -173,6 +176,8 @@ class TransformerConfig(StackConfig):
             )
 
     def _check_mtp(self) -> None:
+        if self.table_dim is not None:
+            raise ConfigError("model.mtp_depth needs model.table_dim=None.")
         if any(looks_ahead(layer.mask) for layer in self.layers) or self.has_encoder:
             raise ConfigError(
                 f"model.mtp_depth={self.mtp_depth} needs a causal model without an encoder: others "
@@ -183,6 +188,11 @@ class TransformerConfig(StackConfig):
     def has_encoder(self) -> bool:
         """Whether the blocks attend to an encoder's output."""
         return self.encoder is not None or self.num_encoder_layers > 0
+
+    @property
+    def table_width(self) -> int:
+        """Width of the token table, and of what the logits are made from."""
+        return self.embed_dim if self.table_dim is None else self.table_dim
 
     @property
     def encoder_stack(self) -> StackConfig | None:

@@ -44,7 +44,9 @@ def count_parameters(config: TransformerConfig) -> ParameterCount:
     embedding, other = _embedding(config, config)
     head = config.vocab_size if config.has_bias("logits") else 0
     if not config.tie_embeddings:
-        embedding += config.vocab_size * embed
+        embedding += config.vocab_size * config.table_width
+    if config.table_dim is not None:
+        head += config.table_dim * embed
     if config.output_transform:
         head += embed * embed + embed + norm
     if config.pooler:
@@ -79,11 +81,12 @@ def _module_weights(stack: StackConfig) -> _Matrices:
 
 
 def _embedding(config: TransformerConfig, stack: StackConfig) -> tuple[int, int]:
-    """Returns the tables that a stack reads from, and the norm after them."""
-    rows = config.vocab_size + config.num_token_types
+    """Returns the tables that a stack reads from, and what stands after them."""
+    rows, width = config.num_token_types, config.table_dim
     if config.embedding_positions == "learned":
         rows += (config.max_length or 0) + config.unused_positions
-    return rows * stack.embed_dim, _norm(stack) if config.embedding_norm else 0
+    tables = rows * stack.embed_dim + config.vocab_size * (width or stack.embed_dim)
+    return tables, (width or 0) * stack.embed_dim + _norm(stack) * config.embedding_norm
 
 
 def _norm(config: StackConfig) -> int:
@@ -120,7 +123,7 @@ def _attention(config: StackConfig, qk_norm: str | None = None) -> _Matrices:
         weights = 2 * embed * (heads + kv_heads) * width
         vectors = (heads + 2 * kv_heads) * width if config.has_bias("qkv") else 0
         vectors += embed if config.has_bias("attention_out") else 0
-        scales = {"head": 2 * width, "width": (heads + kv_heads) * width}.get(qk_norm or "", 0)
+        scales = {None: 0, "unit": 0, "head": 2}.get(qk_norm, heads + kv_heads) * width
         vectors += scales * config.norm_scale + heads * config.attention_sinks
         return _dense(weights, vectors)
     query_width = heads * (latent.nope_dim + latent.rope_dim)
@@ -180,7 +183,9 @@ def forward_flops_per_token(
         products += once * Fraction(source, length) + config.num_layers * source * cross
     if config.output_transform:
         products += config.embed_dim**2
-    return round(2 * (products + config.embed_dim * config.vocab_size))
+    if config.table_dim is not None:
+        products += 2 * config.embed_dim * config.table_dim
+    return round(2 * (products + config.table_width * config.vocab_size))
 
 
 def _scores(config: StackConfig) -> int:

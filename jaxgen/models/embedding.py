@@ -8,7 +8,7 @@ from flax import nnx
 
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.norms import Norm
-from jaxgen.models.parameters import gather, make_parameter
+from jaxgen.models.parameters import gather, kernel, make_parameter, project
 from jaxgen.models.stack_config import StackConfig
 from jaxgen.ops.dropout import dropout
 from jaxgen.ops.initializers import normal
@@ -25,12 +25,13 @@ class Embedding(nnx.Module):
         self.config = config
         self.stack = stack
 
-        def table(rows: int, axis: str | None, is_there: bool = True):
-            shape, start = (rows, stack.embed_dim), stack.initialization.embedding_stddev
+        def table(rows: int, axis: str | None, is_there: bool = True, width=stack.embed_dim):
+            shape, start = (rows, width), stack.initialization.embedding_stddev
             axes = (axis, "embed")
             return make_parameter(rngs, shape, axes, normal(start)) if is_there else None
 
-        self.table = table(config.vocab_size, "vocab")
+        self.table = table(config.vocab_size, "vocab", width=config.table_dim or stack.embed_dim)
+        self.widen = make_between(config, stack, rngs, to_table=False)
         learned = config.embedding_positions == "learned"
         self.positions = table((config.max_length or 0) + config.unused_positions, None, learned)
         self.types = table(config.num_token_types, None, config.num_token_types > 0)
@@ -53,6 +54,8 @@ class Embedding(nnx.Module):
             return lookup(gather(table, dtype), ids, axis)
 
         x = rows(self.table, tokens, "vocab")
+        if self.widen is not None:
+            x = project(x, self.widen)
         if config.scale_embeddings:
             x = x * (stack.embed_dim / stack.width_factor) ** 0.5
         if config.embedding_factor != 1:
@@ -65,3 +68,15 @@ class Embedding(nnx.Module):
             x = x + rows(self.types, jnp.zeros_like(tokens) if types is None else types)
         x = x if self.norm is None else self.norm(x)
         return report("embedding", dropout(x, stack.dropout, key))
+
+
+def make_between(
+    config: TransformerConfig, stack: StackConfig, rngs: nnx.Rngs, to_table: bool
+) -> nnx.Param | None:
+    """Returns the matrix from the token table's width to the stream's or back, if they differ."""
+    if config.table_dim is None:
+        return None
+    shape, axes = (config.table_dim, stack.embed_dim), (None, "embed")
+    if to_table:
+        shape, axes = shape[::-1], axes[::-1]
+    return make_parameter(rngs, shape, axes, kernel(stack, shape[0], shape[1], axes))

@@ -7,12 +7,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxgen.models.norms import Norm
-from jaxgen.models.parameters import gather, kernel, make_parameter
+from jaxgen.models.parameters import gather, kernel, make_parameter, project
 from jaxgen.models.stack_config import StackConfig
 from jaxgen.ops.activations import activation
 from jaxgen.ops.initializers import zeros
-from jaxgen.ops.linear import linear
-from jaxgen.sharding.layout import spec
 
 
 class _Dense(nnx.Module):
@@ -35,10 +33,7 @@ class Transform(_Dense):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, length, embed] to the same."""
-        weight, bias = (gather(p, x.dtype) for p in (self.weight, self.bias))
-        layout = spec("batch", "length", None)
-        x = linear("btd,de->bte", x, weight, layout) + bias
-        return self.norm(activation(self.kind)(x))
+        return self.norm(activation(self.kind)(project(x, self.weight, self.bias)))
 
 
 class PairHead(nnx.Module):
@@ -52,9 +47,7 @@ class PairHead(nnx.Module):
 
     def __call__(self, pooled: jax.Array) -> jax.Array:
         """Maps [batch, length, embed] to [batch, length, 2] float32."""
-        layout = spec("batch", "length", None)
-        logits = linear("btd,dc->btc", pooled, gather(self.weight, pooled.dtype), layout)
-        return logits.astype(jnp.float32) + gather(self.bias, jnp.float32)
+        return project(pooled, self.weight).astype(jnp.float32) + gather(self.bias, jnp.float32)
 
 
 class Pooler(_Dense):
@@ -62,5 +55,4 @@ class Pooler(_Dense):
 
     def __call__(self, hidden: jax.Array) -> jax.Array:
         """Maps [batch, length, embed] to the same."""
-        weight, bias = (gather(p, hidden.dtype) for p in (self.weight, self.bias))
-        return jnp.tanh(linear("btd,de->bte", hidden, weight, spec("batch", "length", None)) + bias)
+        return jnp.tanh(project(hidden, self.weight, self.bias))

@@ -11,7 +11,7 @@ from jaxgen.models.block_config import LatentConfig
 from jaxgen.models.cache import KeyValue
 from jaxgen.models.context import AttentionContext
 from jaxgen.models.norms import Norm
-from jaxgen.models.parameters import gather, kernel, make_parameter
+from jaxgen.models.parameters import gather, kernel, make_parameter, project
 from jaxgen.models.stack_config import BlockKind, StackConfig
 from jaxgen.ops.linear import linear
 from jaxgen.ops.slots import write_both
@@ -68,8 +68,8 @@ class LatentAttention(nnx.Module):
         if self.query_down is None or self.query_norm is None:
             query = self._heads(x, self.query)
         else:
-            query = self._heads(self.query_norm(self._down(x, self.query_down)), self.query_up)
-        joint = self._down(x, self.kv_down)
+            query = self._heads(self.query_norm(project(x, self.query_down)), self.query_up)
+        joint = project(x, self.kv_down)
         latents = self.kv_norm(joint[..., : latent.kv_rank])[:, None]
         shared_key = joint[:, None, :, latent.kv_rank :]
         if context.angles is not None and self.layer.rope is not None:
@@ -90,10 +90,6 @@ class LatentAttention(nnx.Module):
         keys = jnp.concatenate([keys, shared_key], axis=-1)
         mixed = attend_within(self.config, context, query, keys, values, self.relative, key)
         return report("attention", project_out(mixed, self.out, None)), key_value
-
-    def _down(self, x, weight):
-        layout = spec("batch", "length", None)
-        return linear("btd,dr->btr", x, gather(weight, x.dtype), layout)
 
     def _heads(self, x, weight, length: str | None = "length"):
         n_in, heads, width = weight.shape

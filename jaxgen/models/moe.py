@@ -10,12 +10,11 @@ from flax import nnx
 
 from jaxgen.errors import ConfigError, ShardingError
 from jaxgen.models.feedforward import FeedForward
-from jaxgen.models.parameters import gather, kernel, make_parameter
+from jaxgen.models.parameters import gather, kernel, make_parameter, project
 from jaxgen.models.stack_config import StackConfig
 from jaxgen.ops.activations import activation
 from jaxgen.ops.experts import ExpertWeights, SplitOver, run_experts
 from jaxgen.ops.initializers import zeros
-from jaxgen.ops.linear import linear
 from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.ops.routing import RouterStatistics
 from jaxgen.ops.taps import report
@@ -73,9 +72,7 @@ class MoE(nnx.Module):
         if self.shared is not None:
             shared = self.shared(x)
             if self.shared_gate is not None:
-                gate = gather(self.shared_gate, x.dtype)
-                gate = linear("btd,do->bto", x, gate, spec("batch", "length", None))
-                shared = jax.nn.sigmoid(gate) * shared
+                shared = jax.nn.sigmoid(project(x, self.shared_gate)) * shared
             y = y + shared
         return report("experts", y), statistics
 

@@ -14,10 +14,9 @@ from jaxgen.batch import Batch
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.context import make_contexts
 from jaxgen.models.norms import Norm
-from jaxgen.models.parameters import gather, kernel, make_parameter
+from jaxgen.models.parameters import kernel, make_parameter, project
 from jaxgen.models.stack import Stack, StackOutput
 from jaxgen.ops.attention.masks import attention_side
-from jaxgen.ops.linear import linear
 from jaxgen.sharding.layout import spec
 from jaxgen.sharding.rules import reshard
 
@@ -45,11 +44,8 @@ class MultiTokenModule(nnx.Module):
           batch: says which positions see each other.
           key: of a training pass.
         """
-        layout = spec("batch", "length", None)
-        hidden, embedded = self.hidden_norm(hidden), self.embedding_norm(embedded)
-        weights = [gather(one, hidden.dtype) for one in (self.from_hidden, self.from_embedding)]
-        x = linear("btd,de->bte", hidden, weights[0], layout)
-        x = x + linear("btd,de->bte", embedded, weights[1], layout)
+        x = project(self.hidden_norm(hidden), self.from_hidden)
+        x = x + project(self.embedding_norm(embedded), self.from_embedding)
         queries = attention_side(batch.positions, batch.segment_ids, batch.block_ids)
         keys = jax.tree.map(lambda one: reshard(one, spec("batch", None)), queries)
         contexts = make_contexts(self.stack.config, queries, keys, None, self.stack.relative)

@@ -22,18 +22,19 @@ class Norm(nnx.Module):
         rngs: nnx.Rngs,
         shape: tuple[int, ...] | None = None,
         axes: tuple[str | None, ...] = ("embed",),
+        num_axes: int | None = None,
     ):
-        """Normalises the stream, or without a bias the last axes of another `shape`."""
+        """Normalises the stream, or without a bias axes of another `shape`: all, or the last."""
         self.config = config
         has_bias = shape is None and config.has_bias("norm")
         shape = (config.embed_dim,) if shape is None else shape
         start = zeros if config.norm_unit_offset else ones
-        self.num_axes = len(shape)
+        self.num_axes = num_axes or len(shape)
         self.scale = make_parameter(rngs, shape, axes, start) if config.norm_scale else None
         self.bias = make_parameter(rngs, shape, axes, zeros) if has_bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Normalises the last axes of `x`, as many as the shape has, in the dtype of `x`."""
+        """Normalises the last axes of `x`, in the dtype of `x`."""
         x32 = x.astype(jnp.float32)
         if self.config.norm == "layer":
             x32 = x32 - jnp.mean(x32, axis=last_axes(self.num_axes), keepdims=True)

@@ -12,7 +12,8 @@ from flax import nnx
 from jaxgen.models.parametrization import Axes, grows
 from jaxgen.models.stack_config import StackConfig
 from jaxgen.ops.initializers import Initializer, normal
-from jaxgen.sharding.layout import current_layout
+from jaxgen.ops.linear import linear
+from jaxgen.sharding.layout import current_layout, spec
 from jaxgen.sharding.rules import mesh_is_set, reshard
 
 
@@ -84,6 +85,12 @@ def gather(parameter: nnx.Variable, dtype: Any) -> jax.Array:
     """
     axes = tuple(axis for axis in parameter.logical_axes if axis != "layers")
     return reshard(parameter[...].astype(dtype), current_layout().rules.gathered(axes))
+
+
+def project(x: jax.Array, weight: nnx.Variable, bias: nnx.Variable | None = None) -> jax.Array:
+    """Maps [batch, length, in] by a matrix [in, out] to [batch, length, out], whole over out."""
+    y = linear("btd,de->bte", x, gather(weight, x.dtype), spec("batch", "length", None))
+    return y if bias is None else y + gather(bias, x.dtype)
 
 
 def named_parameters(model: Any) -> Iterator[tuple[str, nnx.Variable]]:

@@ -136,6 +136,7 @@ def check(parametrization: Parametrization, config: Any) -> None:
     where = f"model.parametrization (kind={parametrization.kind!r})"
     for name, why in (
         ("latent", "no paper tells whether its ranks grow"),
+        ("table_dim", "no paper tells whether the table grows"),
         ("output_transform", "its matrix is of no kind that the axes tell"),
         ("pooler", "its matrix is of no kind that the axes tell"),
         ("mtp_depth", "no paper tells how its projection grows"),

@@ -14,11 +14,11 @@ from jaxgen.errors import DataError
 from jaxgen.models.cache import Cache
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.context import AttentionContext, EncoderOutput, make_contexts
-from jaxgen.models.embedding import Embedding
+from jaxgen.models.embedding import Embedding, make_between
 from jaxgen.models.head import PairHead, Pooler, Transform
 from jaxgen.models.moe import balance
 from jaxgen.models.multi_token import MultiTokenModule
-from jaxgen.models.parameters import gather, make_parameter
+from jaxgen.models.parameters import gather, make_parameter, project
 from jaxgen.models.stack import Stack
 from jaxgen.ops.attention.masks import AttentionMask, AttentionSide, attention_side
 from jaxgen.ops.dropout import split
@@ -58,7 +58,7 @@ class Transformer(nnx.Module):
     def __init__(self, config: TransformerConfig, rngs: nnx.Rngs, layout: Layout = Layout()):
         self.config = config
         self.layout = layout
-        embed, vocab = config.embed_dim, config.vocab_size
+        embed, vocab, width = config.embed_dim, config.vocab_size, config.table_width
         encoder = config.encoder_stack
         with using(layout):
             self.embedding = Embedding(config, config, rngs)
@@ -71,9 +71,10 @@ class Transformer(nnx.Module):
             self.stack = Stack(config, rngs, None if encoder is None else encoder.embed_dim)
             self.transform = Transform(config, rngs) if config.output_transform else None
             self.pooler = Pooler(config, rngs) if config.pooler else None
+            self.narrow = make_between(config, config, rngs, to_table=True)
             start, axes = _unembedding_start(config), ("vocab", "embed")
             self.unembedding = (
-                None if config.tie_embeddings else make_parameter(rngs, (vocab, embed), axes, start)
+                None if config.tie_embeddings else make_parameter(rngs, (vocab, width), axes, start)
             )
             self.logit_bias = (
                 make_parameter(rngs, (vocab,), ("vocab",), zeros)
@@ -215,6 +216,8 @@ class Transformer(nnx.Module):
         config = self.config
         if self.transform is not None:
             hidden = self.transform(hidden)
+        if self.narrow is not None:
+            hidden = project(hidden, self.narrow)
         if config.scale_logits:
             hidden = hidden * (config.embed_dim / config.width_factor) ** -0.5
         if config.logit_factor != 1:

@@ -27,7 +27,8 @@ ALIKE = {"mistral": ["llama"], "phi3": ["mistral", "llama"], "falcon": ["gpt_neo
 UNLIKE = (
     "bert_masked", "bert_pretraining", "bloom", "deepseek_v2", "deepseek_v3", "falcon_two_norms",
     "gemma2", "gpt2", "gpt_oss", "granite_moe", "llama4", "llama_tied_biases", "mixtral", "olmo2",
-    "opt", "phi3", "qwen3_moe", "starcoder2", "t5", "t5_v1_1",
+    "opt_narrow", "phi3", "qwen3_moe", "stablelm_heads", "starcoder2", "t5",
+    "t5_v1_1",
 )  # fmt: skip
 """Those whose tables together have nearly every kind of entry and row."""
 

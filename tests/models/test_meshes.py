@@ -23,6 +23,7 @@ from jaxgen.errors import ShardingError
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.parameters import named_parameters
 from jaxgen.objectives.next_token import NextToken
+from jaxgen.ops.attention.biases import Alibi
 from jaxgen.ops.attention.masks import BlockCausal, Causal, Chunked, Window
 from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.sharding.layout import Layout
@@ -48,6 +49,9 @@ AXES = {
     "dropout": tiny_gpt2(dropout=0.1, attention_dropout=0.1, feed_forward_dropout=0.1),
     "prefix": tiny_dense(layers=(LayerConfig((BlockCausal(),)),)),
     "either": tiny_dense(layers=(LayerConfig((Causal(), Chunked(4) | Window(3))),)),
+    "narrow_table": tiny_dense(
+        table_dim=16, layers=(LayerConfig(rope=None, qk_norm="heads"),), position_bias=Alibi(0.5)
+    ),
     "weighed_input": tiny_moe(
         moe=MoEConfig(8, 2, mlp_dim=32, weigh="input", capacity_factor=0.5, shared_mlp_dim=32),
         num_layers=2,

@@ -18,9 +18,14 @@ def make_peer(name: str, seed: int = 0) -> Any:
     """The family's model in transformers, its parameters moved."""
     values = {key: value for key, value in CONFIGS[name].items() if key != "architectures"}
     config = transformers.AutoConfig.for_model(**values)
-    config._attn_implementation = "eager"
+    config._attn_implementation = attention_of(name)
     kind = getattr(transformers, CONFIGS[name]["architectures"][0])
     return move_parameters(kind(config).float().eval(), seed)
+
+
+def attention_of(name: str) -> str:
+    """The implementation that is right: the eager one of Falcon adds ALiBi twice."""
+    return "sdpa" if name == "falcon_alibi" else "eager"
 
 
 def move_parameters(model: Any, seed: int = 0) -> Any:
@@ -51,7 +56,9 @@ def save_peer(model: Any, folder: pathlib.Path) -> None:
 def load_peer(name: str, folder: pathlib.Path) -> Any:
     """As users load it."""
     kind = getattr(transformers, CONFIGS[name]["architectures"][0])
-    return kind.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
+    return kind.from_pretrained(
+        folder, attn_implementation=attention_of(name), dtype=torch.float32
+    ).eval()
 
 
 def run_peer(model: Any, **arrays: np.ndarray) -> Any:
@@ -70,4 +77,6 @@ def shortened_peer(name: str, folder: pathlib.Path, num_layers: int) -> Any:
     if hasattr(config, "num_decoder_layers"):
         config.num_decoder_layers = num_layers
     kind = getattr(transformers, CONFIGS[name]["architectures"][0])
-    return kind.from_pretrained(folder, config=config, attn_implementation="eager").eval()
+    return kind.from_pretrained(
+        folder, config=config, attn_implementation=attention_of(name)
+    ).eval()

@@ -169,6 +169,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "OPTForCausalLM", "opt", vocab_size=96, hidden_size=64, num_hidden_layers=2, ffn_dim=112,
         num_attention_heads=4, max_position_embeddings=128,
     ),
+    "opt_narrow": _of(
+        "OPTForCausalLM", "opt", vocab_size=96, hidden_size=64, num_hidden_layers=2, ffn_dim=112,
+        num_attention_heads=4, max_position_embeddings=128, word_embed_proj_dim=32,
+        do_layer_norm_before=False,
+    ),
     "gpt_j": _of(
         "GPTJForCausalLM", "gptj", vocab_size=96, n_embd=64, n_layer=2, n_head=4, n_positions=128,
         rotary_dim=8, n_inner=112, tie_word_embeddings=False,
@@ -188,6 +193,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
         num_attention_heads=4, multi_query=False, parallel_attn=False, bias=True, alibi=False,
         new_decoder_architecture=False, ffn_hidden_size=112, tie_word_embeddings=False,
     ),
+    "falcon_alibi": _of(
+        "FalconForCausalLM", "falcon", vocab_size=96, hidden_size=64, num_hidden_layers=2,
+        num_attention_heads=4, multi_query=False, parallel_attn=False, bias=True, alibi=True,
+        new_decoder_architecture=False,
+    ),
     "falcon_two_norms": _of(
         "FalconForCausalLM", "falcon", vocab_size=96, hidden_size=64, num_hidden_layers=2,
         num_attention_heads=8, num_kv_heads=2, new_decoder_architecture=True, alibi=False,
@@ -206,6 +216,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
                        use_qkv_bias=True),
     "stablelm_parallel": _sized("StableLmForCausalLM", "stablelm", partial_rotary_factor=0.5,
                                 use_parallel_residual=True),
+    "stablelm_heads": _sized("StableLmForCausalLM", "stablelm", qk_layernorm=True,
+                             use_parallel_residual=True),
     "smollm3": _sized("SmolLM3ForCausalLM", "smollm3", num_hidden_layers=5, rope_theta=5e6,
                       tie_word_embeddings=True),
     "granite": _sized(
@@ -221,6 +233,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "glm4": _sized("Glm4ForCausalLM", "glm4", head_dim=16, partial_rotary_factor=0.5,
                    attention_bias=False),
     "cohere": _sized("CohereForCausalLM", "cohere", logit_scale=0.25, tie_word_embeddings=True),
+    "cohere_heads": _sized("CohereForCausalLM", "cohere", logit_scale=0.25, use_qk_norm=True,
+                           tie_word_embeddings=True),
     "cohere2": _sized("Cohere2ForCausalLM", "cohere2", logit_scale=0.25, sliding_window=7,
                       num_hidden_layers=5, tie_word_embeddings=True),
     "nemotron": _sized("NemotronForCausalLM", "nemotron", partial_rotary_factor=0.5, head_dim=12),

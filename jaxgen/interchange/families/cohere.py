@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from jaxgen.interchange.entries import Field, Fixed, Linked, checked, vocabulary
+from jaxgen.interchange.entries import Field, Linked, checked, vocabulary
 from jaxgen.interchange.families import rows
 from jaxgen.interchange.families.llama import ACTIVATION, ATTENTION_BIAS
 from jaxgen.interchange.ropes import ROPE_KEYS, read_rope, write_rope
-from jaxgen.interchange.tables import Entry, Family, StackTable, Values
+from jaxgen.interchange.tables import Entry, Family, StackTable, Values, row
 from jaxgen.interchange.windows import (
     GLOBAL,
     LOCAL,
@@ -35,8 +35,6 @@ _ENTRIES: tuple[Entry, ...] = (
     Field("logit_scale", "logit_factor", 0.0625, (float,)),
     ACTIVATION,
     ATTENTION_BIAS,
-    # Command R+ and Aya have norms of queries and keys with a scale for each head.
-    Fixed("use_qk_norm", False),
 )
 
 COHERE = Family(
@@ -44,10 +42,25 @@ COHERE = Family(
     architectures=("CohereForCausalLM",),
     model_types=("cohere",),
     constants={"norm": "layer", "parallel": True},
-    entries=(*_ENTRIES, rotary_layers(interleaved=True, base=500_000.0)),
+    entries=(
+        *_ENTRIES,
+        rotary_layers(interleaved=True, base=500_000.0, qk_norm_key="use_qk_norm"),
+    ),
     inert=rows.INERT,
     rows=rows.OUTSIDE,
-    stacks=(StackTable("stack", rows.LAYER, (*rows.NORMS, *rows.ATTENTION, *rows.FEED_FORWARD)),),
+    stacks=(
+        StackTable(
+            "stack",
+            rows.LAYER,
+            (
+                *rows.NORMS,
+                *rows.ATTENTION,
+                row("attention.query_norm.scale", "self_attn.q_norm.weight", "h w"),
+                row("attention.key_norm.scale", "self_attn.k_norm.weight", "h w"),
+                *rows.FEED_FORWARD,
+            ),
+        ),
+    ),
     unused=rows.UNUSED,
     copies=rows.COPIES,
 )

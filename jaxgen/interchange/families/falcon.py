@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from jaxgen.interchange.entries import Biases, Field, Fixed, Linked, activation, checked, vocabulary
+from jaxgen.interchange.entries import Biases, Field, Linked, activation, checked, vocabulary
 from jaxgen.interchange.families import rows
 from jaxgen.interchange.tables import Entry, Family, StackTable, Values, row
 from jaxgen.interchange.windows import rotary_layers
+from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.config import TransformerConfig
+from jaxgen.ops.attention.biases import Alibi
 
 
 def _read_heads(values: Values) -> dict[str, Any]:
@@ -28,6 +30,14 @@ def _has_two_norms(values: Values) -> bool:
 
 def _is_parallel(values: Values) -> bool:
     return values.get("parallel_attn") is not False
+
+
+def _read_alibi(values: Values) -> dict[str, Any]:
+    if not checked("alibi", values.get("alibi") or False, (bool,)):
+        return {}
+    heads = values.get("num_attention_heads") or values["n_head"]
+    bias = Alibi((values["hidden_size"] // heads) ** -0.5)  # Scaled as logits are, only here.
+    return {"layers": (LayerConfig(rope=None),), "position_bias": bias}
 
 
 def _entries(two_norms: bool) -> tuple[Entry, ...]:
@@ -53,9 +63,8 @@ def _entries(two_norms: bool) -> tuple[Entry, ...]:
             read_norms,
             lambda config: {},
         ),
-        # Of the models with ALiBi (falcon-rw) biases are scaled too, as nowhere else.
-        Fixed("alibi", False),
         rotary_layers(),
+        Linked(("alibi",), _read_alibi, lambda config: {"alibi": config.position_bias is not None}),
     )
 
 

@@ -10,7 +10,6 @@ from jaxgen.interchange.entries import (
     Fixed,
     Linked,
     activation,
-    among,
     checked,
     vocabulary,
 )
@@ -29,9 +28,8 @@ def _read_affine(values: Values) -> dict[str, Any]:
 
 def _read_width(values: Values) -> dict[str, Any]:
     # The model of 350 million has a table narrower than its stream, and norms after the parts.
-    width = values["hidden_size"]
-    among("word_embed_proj_dim", values.get("word_embed_proj_dim") or width, (width,))
-    return {}
+    width = values.get("word_embed_proj_dim")
+    return {"table_dim": None if width in (None, values["hidden_size"]) else width}
 
 
 OPT = Family(
@@ -59,14 +57,18 @@ OPT = Family(
         Linked(
             ("word_embed_proj_dim",),
             _read_width,
-            lambda config: {"word_embed_proj_dim": config.embed_dim},
+            lambda config: {"word_embed_proj_dim": config.table_width},
         ),
-        Fixed("do_layer_norm_before", True),
+        Field(
+            "do_layer_norm_before", "norm_placement", "pre", (bool,), {True: "pre", False: "post"}
+        ),
         Fixed("_remove_final_layer_norm", False),
     ),
     inert=("activation_dropout", "attention_dropout", "dropout", "init_std", "layerdrop"),
     rows=(
         row("embedding.table", "model.decoder.embed_tokens.weight", "v d"),
+        row("embedding.widen", "model.decoder.project_in.weight", "t d", "d t"),
+        row("narrow", "model.decoder.project_out.weight", "d t", "t d"),
         row("embedding.positions", "model.decoder.embed_positions.weight", "t d"),
         row("stack.final_norm.scale", "model.decoder.final_layer_norm.weight", "d"),
         row("stack.final_norm.bias", "model.decoder.final_layer_norm.bias", "d"),
@@ -79,11 +81,15 @@ OPT = Family(
             (
                 row("attention_norm.scale", "self_attn_layer_norm.weight", "d"),
                 row("attention_norm.bias", "self_attn_layer_norm.bias", "d"),
+                row("attention_post_norm.scale", "self_attn_layer_norm.weight", "d"),
+                row("attention_post_norm.bias", "self_attn_layer_norm.bias", "d"),
                 *(one for one in rows.ATTENTION if "o_proj" not in one.theirs),
                 row("attention.out", "self_attn.out_proj.weight", "h w d", "d (h w)"),
                 row("attention.out_bias", "self_attn.out_proj.bias", "d"),
                 row("feed_forward_norm.scale", "final_layer_norm.weight", "d"),
                 row("feed_forward_norm.bias", "final_layer_norm.bias", "d"),
+                row("feed_forward_post_norm.scale", "final_layer_norm.weight", "d"),
+                row("feed_forward_post_norm.bias", "final_layer_norm.bias", "d"),
                 row("feed_forward.up", "fc1.weight", "d f", "f d"),
                 row("feed_forward.up_bias", "fc1.bias", "f"),
                 row("feed_forward.down", "fc2.weight", "f d", "d f"),

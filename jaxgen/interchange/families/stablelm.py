@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from jaxgen.interchange.entries import Biases, Field, Fixed, vocabulary
+from jaxgen.interchange.entries import Biases, Field, vocabulary
 from jaxgen.interchange.families import rows
 from jaxgen.interchange.families.llama import ACTIVATION
 from jaxgen.interchange.tables import Family, StackTable, row
 from jaxgen.interchange.windows import rotary_layers
+
+_NORMS = "self_attn.{}_layernorm.norms.{{expert}}.weight"
 
 STABLELM = Family(
     name="stablelm",
@@ -24,8 +26,7 @@ STABLELM = Family(
         ACTIVATION,
         Biases("use_qkv_bias", ("qkv",)),
         Field("use_parallel_residual", "parallel", False, (bool,)),
-        Fixed("qk_layernorm", False),
-        rotary_layers(fraction=0.25),
+        rotary_layers(fraction=0.25, qk_norm_key="qk_layernorm"),
     ),
     inert=(*rows.INERT, "hidden_dropout", "rotary_scaling_factor"),
     rows=(*rows.OUTSIDE, row("stack.final_norm.bias", "model.norm.bias", "d")),
@@ -33,7 +34,16 @@ STABLELM = Family(
         StackTable(
             "stack",
             rows.LAYER,
-            (*rows.NORMS, *rows.NORM_BIASES, *rows.ATTENTION, *rows.FEED_FORWARD),
+            (
+                *rows.NORMS,
+                *rows.NORM_BIASES,
+                *rows.ATTENTION,
+                row(
+                    "attention.query_norm.scale", "self_attn.q_layernorm.norms.{expert}.weight", "w"
+                ),
+                row("attention.key_norm.scale", _NORMS.format("k"), "w"),
+                *rows.FEED_FORWARD,
+            ),
         ),
     ),
     unused=rows.UNUSED,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.domains import Domain, PositiveInt, check_domains
+from jaxgen.domains import Domain, PositiveFloat, PositiveInt, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.sharding.layout import spec
 from jaxgen.sharding.rules import mesh_is_set, reshard
@@ -49,17 +49,25 @@ class PositionBias(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Alibi:
-    """Logits fall off linearly with distance, at each head's own slope (2108.12409)."""
+    """Logits fall off linearly with distance, at each head's own slope (2108.12409).
 
-    num_rows = 0
-    per_layer = False
+    Attributes:
+      factor: on all slopes; of Falcon-RW, whose biases are scaled as its logits, head_dim^-0.5.
+    """
+
+    factor: PositiveFloat = 1.0
+    num_rows: ClassVar[int] = 0
+    per_layer: ClassVar[bool] = False
+
+    def __post_init__(self):
+        check_domains(self, "alibi")
 
     def slopes(self, num_heads: int) -> np.ndarray:
         """Returns [num_heads] float32; of other than powers of two as the authors' code."""
         closest = 2 ** math.floor(math.log2(num_heads))
         slopes = 2.0 ** (-8 / closest * np.arange(1, closest + 1))
         between = 2.0 ** (-4 / closest * np.arange(1, 2 * (num_heads - closest), 2))
-        return np.concatenate([slopes, between]).astype(np.float32)
+        return (self.factor * np.concatenate([slopes, between])).astype(np.float32)
 
     def logits(self, distances, num_heads, table, both_ways) -> jax.Array:
         del table, both_ways
