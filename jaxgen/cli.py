@@ -17,6 +17,7 @@ from jaxgen.parsing.arguments import GIN_HELP, ArgumentParser
 CONFIGURED = (
     "train",
     "extend",
+    "plan",
     "diagnose",
     "evaluate",
     "interchange",

@@ -37,6 +37,7 @@ __all__ = [
     "imported",
     "load",
     "load_recorded",
+    "load_recorded_run",
     "load_run",
     "load_text",
     "parse_flags",
@@ -118,6 +119,30 @@ def load_recorded(
     Raises:
       ConfigError: as `load`.
     """
+    return _build_recorded(path, gin_files, bindings, root, table)[0]
+
+
+def load_recorded_run(
+    path: Path, gin_files: Sequence[str] = (), bindings: Sequence[str] = ()
+) -> tuple[Any, Any]:
+    """As `load_run`, from the config.gin of a run directory, then more files and bindings.
+
+    The file has no execution: it is what the others say, or the default.
+
+    Raises:
+      ConfigError: as `load`.
+    """
+    run, execution = _build_recorded(path, gin_files, bindings, "run", None)
+    return run, execution
+
+
+def _build_recorded(
+    path: Path,
+    gin_files: Sequence[str],
+    bindings: Sequence[str],
+    root: str,
+    table: Table | None,
+) -> Sequence[Any]:
     recorded = read_text(read_gin_file(path), source=shown(path))
     migrated, notes = migrate(recorded.bindings)
     if notes:
@@ -125,14 +150,14 @@ def load_recorded(
         warnings.warn(
             f"a recorded configuration has names of an earlier jaxgen: {'; '.join(notes)}.",
             JaxgenWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     more = read_files(gin_files, bindings, after=len(migrated))
     files = {one["module"]: one["file"] for one in recorded_imports(path.parent)}
     imports = [*recorded.imports, *more.imports]
     names = available(_or_registered(table), imports, files)
     found = relocated(migrated, names, path.parent)
-    return build([*found, *more.bindings], (root, *_executed(root, names)), names)[0]
+    return build([*found, *more.bindings], (root, *_executed(root, names)), names)
 
 
 def recorded_imports(run_dir: Path) -> list[dict[str, str]]:

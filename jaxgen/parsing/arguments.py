@@ -11,7 +11,7 @@ from jaxgen.domains import NonNegativeInt, PositiveFloat, PositiveInt, Seed, num
 COUNT, WHOLE, AMOUNT = number(PositiveInt), number(NonNegativeInt), number(PositiveFloat)
 SEED = number(Seed)
 GIN_HELP = """\
-configuration flags of train, diagnose, evaluate, import, config, prepare, tasks and data:
+configuration flags of train, plan, diagnose, evaluate, import, config, prepare, tasks and data:
   --gin_file=FILE        a gin file; repeatable, later files override earlier ones
   --gin.NAME=VALUE       a binding, such as --gin.train.steps=200 or --gin.TEXT=my/folder;
                          `jaxgen config fields` lists what can be bound

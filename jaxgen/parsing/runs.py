@@ -8,6 +8,17 @@ from typing import Any
 from jaxgen.domains import NonNegativeFloat, PositiveFraction, number
 from jaxgen.parsing.arguments import AMOUNT, COUNT, GIN_HELP, SEED, WHOLE
 
+PLAN_HELP = """\
+topologies:
+  v4:4x4x8 v5p:8x8x16 7x:4x4x4   chips of a 3D torus; v5e:2x4 v6e:16x16: of a 2D torus
+  cpu:8                          a mesh of CPU devices, without times
+  TPUs need `pip install 'jaxgen[plan]'` (their compiler; no TPU)
+example:
+  jaxgen plan --topology=v6e:16x16 --gin_file=base.gin --gin_file=mixtures/quickstart.gin
+      --gin_file=models/llama/3_8b.gin --gin.train.steps=1000 --gin.train.batch_size=256
+      --gin.train.length=8192 --gin.mesh.data=1 --gin.mesh.fsdp=256 --gin.execution.remat=full
+"""
+
 
 def add_commands(commands: Any) -> None:
     """Adds the commands to those of a parser."""
@@ -16,6 +27,26 @@ def add_commands(commands: Any) -> None:
     )
     train.add_argument("--run_dir", required=True, help="directory of the run")
     train.set_defaults(function=("train", "train"))
+
+    plan = commands.add_parser(
+        "plan",
+        help="what a run needs of chips that are not here: memory, collectives, time, cost",
+        description="Compiles the train step of a run ahead of time for a topology, with nothing "
+        "but a CPU, and prints memory,\ncollectives, operations and the least time of a step. "
+        "Status 1 if the program does not fit.",
+        epilog=f"{PLAN_HELP}\n{GIN_HELP}",
+    )
+    plan.add_argument("run", nargs="?", metavar="RUN", help="run directory; or give --gin_file")
+    plan.add_argument(
+        "--topology", required=True, metavar="CHIP:SHAPE", help="such as v5p:8x8x16 or cpu:8"
+    )
+    plan.add_argument("--json", metavar="FILE", help="also write the plan as JSON")
+    plan.add_argument("--price_per_chip_hour", type=AMOUNT, help="in any currency")
+    plan.add_argument("--watts_per_chip", type=AMOUNT, help="of a chip with its share of the host")
+    plan.add_argument(
+        "--pue", type=AMOUNT, help="watts of the data centre for one of its machines; default: 1"
+    )
+    plan.set_defaults(function=("plan", "plan"))
 
     extend = commands.add_parser(
         "extend",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -93,6 +94,14 @@ def parse_topology(text: str) -> Topology:
             "not divide this shape."
         )
     return Topology(chip, shape)
+
+
+def offer_devices(topology: Topology) -> None:
+    """Prepares a process that has used no device yet: no accelerator is taken, and CPUs suffice."""
+    jax.config.update("jax_platforms", "cpu")
+    if topology.chip.platform == "cpu":
+        with contextlib.suppress(RuntimeError):  # Devices are in use: `devices` counts them.
+            jax.config.update("jax_num_cpu_devices", topology.chips)
 
 
 def _is_shape(text: str) -> bool:

@@ -1,0 +1,65 @@
+"""Programs that libtpu compiles for TPUs that are not here."""
+
+import importlib.util
+
+import pytest
+from support.helpers import tiny_dense
+
+from jaxgen.batch import token_batch_spec
+from jaxgen.planning.compiling import abstract_batch, compile_train_step
+from jaxgen.planning.roofline import roofline
+from jaxgen.planning.topology import parse_topology
+from jaxgen.planning.work import read_work
+from jaxgen.sharding.mesh import MeshConfig, make_mesh
+from jaxgen.sharding.rules import Rules
+from jaxgen.training.config import TrainConfig
+from jaxgen.training.program import build_program
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("libtpu") is None,
+        reason="libtpu, the compiler for TPU, is not installed: pip install 'jaxgen[plan]'",
+    ),
+]
+
+
+@pytest.mark.parametrize("name", ["v4:2x2x2", "v5e:2x4", "v5p:2x2x2", "v6e:2x4", "7x:2x2x1"])
+def test_devices_of_every_kind_of_chip(name):
+    topology = parse_topology(name)
+    assert len(topology.devices()) == topology.num_devices == 8
+
+
+def test_a_train_step_for_tpu_does_what_the_closed_form_says():
+    topology = parse_topology("v5e:2x4")
+    model = tiny_dense(
+        num_layers=3, embed_dim=256, num_heads=4, num_kv_heads=4, mlp_dim=512, vocab_size=512,
+        tie_embeddings=False, compute_dtype="bfloat16",
+    )  # fmt: skip
+    mesh = make_mesh(MeshConfig(data=1, fsdp=4, tensor=2), topology.devices())
+    program = build_program(model, TrainConfig(steps=1, length=128, batch_size=8), mesh)
+    batch = abstract_batch(token_batch_spec(8, 128), mesh, Rules())
+    compiled = compile_train_step(program, batch)
+    sizes = {axis: int(size) for axis, size in mesh.shape.items()}
+    assert compiled.text is not None and compiled.arguments > 0
+    work = read_work(compiled.text, sizes)
+    # Causal attention leaves out up to half of its products.
+    assert 0.8 < 8 * work.flops / (8 * 128 * model.flops(128)) < 1.02
+    found = {(one.kind, one.axes): one for one in work.collectives}
+    weights = 3 * 256 * (4 * 256 + 3 * 512) / 2  # a device's half of the blocks' matrices
+    assert found["all-gather", ("fsdp",)].bytes >= 2 * weights
+    assert found["reduce-scatter", ("fsdp",)].bytes >= 2 * weights
+    assert ("all-reduce", ("tensor",)) in found
+    times = roofline(work, topology, list(mesh.devices.flat))
+    assert times is not None and times.compute == work.flops / 197e12
+
+
+def test_a_program_that_does_not_fit_says_what_it_needs():
+    topology = parse_topology("v5e:1x1")
+    model = tiny_dense(num_layers=1, embed_dim=256, num_heads=4, num_kv_heads=4)
+    mesh = make_mesh(MeshConfig(), topology.devices())
+    program = build_program(model, TrainConfig(steps=1, length=4096, batch_size=128), mesh)
+    batch = abstract_batch(token_batch_spec(128, 4096), mesh, Rules())
+    compiled = compile_train_step(program, batch)
+    assert compiled.text is None
+    assert compiled.needed is not None and compiled.needed > 15.75 * 2**30
