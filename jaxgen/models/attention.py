@@ -13,7 +13,7 @@ from jaxgen.models.parameters import gather, kernel, kernel_stddev, make_paramet
 from jaxgen.models.parametrization import Axes
 from jaxgen.models.stack_config import BlockKind, StackConfig
 from jaxgen.ops.attention.attend import attend
-from jaxgen.ops.attention.dense import AttentionCall
+from jaxgen.ops.attention.call import AttentionCall
 from jaxgen.ops.initializers import normal, zeros
 from jaxgen.ops.linear import linear
 from jaxgen.ops.normalisation import rms_normalise

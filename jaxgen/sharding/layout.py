@@ -23,6 +23,9 @@ from jaxgen.errors import ShardingError
 from jaxgen.sharding.checks import axis_names
 from jaxgen.sharding.rules import Rules
 
+AttentionChoice = Literal["auto", "dense", "blockwise"]
+"""How attention is computed; see `jaxgen.ops.attention.attend`."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
@@ -33,11 +36,14 @@ class Layout:
       remat: what the backward pass recomputes: "none", "dots" (all but matrix products) or "full".
       scan_unroll: how many repeating units one iteration of the scan over layers holds; more
         compiles longer and can run faster.
+      attention: the implementation that computes it; "auto": the first that suits a call and the
+        platform that the program is compiled for.
     """
 
     rules: Rules = Rules()
     remat: Literal["none", "dots", "full"] = "none"
     scan_unroll: int = 1
+    attention: AttentionChoice = "auto"
 
     def __post_init__(self):
         if self.scan_unroll < 1:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from jaxgen.domains import NonNegativeInt, PositiveInt, check_domains
 from jaxgen.errors import ConfigError
-from jaxgen.sharding.layout import Layout
+from jaxgen.sharding.layout import AttentionChoice, Layout
 from jaxgen.sharding.mesh import MeshConfig
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.config import TrainConfig
@@ -28,6 +28,8 @@ class ExecutionConfig:
       remat: what the backward pass recomputes: "none", "dots" (all but matrix products) or "full".
       scan_unroll: how many repeating units one iteration of the scan over layers holds, at most all
         of them; more compiles longer and can run faster.
+      attention: the implementation of it, an error where it cannot compute the model's; "auto": the
+        first that suits an attention and the platform that the program is compiled for.
       accumulation: microbatches that a (full) batch is worked through in, to save memory.
       noise_scale: whether to measure the gradient noise scale, from how the gradients of a step's
         microbatches differ; it needs 2 or more of them in every step.
@@ -48,6 +50,7 @@ class ExecutionConfig:
     rules: Rules = Rules()
     remat: Literal["none", "dots", "full"] = "none"
     scan_unroll: PositiveInt = 1
+    attention: AttentionChoice = "auto"
     accumulation: PositiveInt = 1
     noise_scale: bool = False
     data_workers: NonNegativeInt = 0
@@ -64,7 +67,7 @@ class ExecutionConfig:
     @property
     def layout(self) -> Layout:
         """The layout that a model is built with."""
-        return Layout(self.rules, self.remat, self.scan_unroll)
+        return Layout(self.rules, self.remat, self.scan_unroll, self.attention)
 
     def microbatch_size(self, train: TrainConfig) -> int:
         """Returns the rows that are worked through at once.

@@ -9,9 +9,16 @@ from typing import NamedTuple
 
 import jax
 
-from jaxgen.ops.attention.dense import AttentionCall, dense_attention
+from jaxgen.errors import ConfigError
+from jaxgen.ops.attention.blockwise import blockwise_attention, blockwise_refusal
+from jaxgen.ops.attention.call import AttentionCall
+from jaxgen.ops.attention.dense import dense_attention
+from jaxgen.sharding.layout import current_layout
 
 _LOGGER = logging.getLogger(__name__)
+
+DENSE_UP_TO = 2048
+"""The length from which on blocks are faster than dense attention (`tools/bench/attention.py`)."""
 
 
 class Implementation(NamedTuple):
@@ -20,33 +27,78 @@ class Implementation(NamedTuple):
     Attributes:
       compute: gives [batch, heads, queries, value_dim].
       refusal: why it cannot compute a call, or None if it can.
+      slower: why another one should, or None; not asked where this one is demanded.
+      platform: the only one that it runs on, or None.
     """
 
     compute: Callable[[AttentionCall], jax.Array]
-    refusal: Callable[[AttentionCall], str | None]
+    refusal: Callable[[AttentionCall], str | None] = lambda call: None
+    slower: Callable[[AttentionCall], str | None] = lambda call: None
+    platform: str | None = None
+
+
+def _few_logits(call: AttentionCall) -> str | None:
+    queries, keys = call.query.shape[2], call.key.shape[2]
+    if queries * keys >= DENSE_UP_TO**2:
+        return None
+    return f"{queries} queries by {keys} keys are fewer than {DENSE_UP_TO} by {DENSE_UP_TO}"
 
 
 IMPLEMENTATIONS: dict[str, Implementation] = {
-    "dense": Implementation(dense_attention, lambda call: None),
+    "blockwise": Implementation(blockwise_attention, blockwise_refusal, _few_logits),
+    "dense": Implementation(dense_attention),
 }
-"""The implementations by name; the first that does not refuse a call computes it."""
+"""The implementations by name; the first that nothing speaks against computes a call."""
 
 
 def attend(call: AttentionCall) -> jax.Array:
-    """Computes an attention by the first implementation that can.
+    """Computes an attention by the implementation of the layout, or by the first that suits.
 
     Returns:
       [batch, heads, queries, value_dim].
+
+    Raises:
+      ConfigError: if the implementation that the layout demands cannot compute the call.
     """
-    refusals = {name: one.refusal(call) for name, one in IMPLEMENTATIONS.items()}
-    chosen = next(name for name, why in refusals.items() if why is None)
-    passed_over = [f"{name} ({why})" for name, why in refusals.items() if why is not None]
-    _log(chosen, ", ".join(passed_over))
+    demanded, platform = current_layout().attention, compiled_for()
+    if demanded != "auto":
+        why = _refusal(IMPLEMENTATIONS[demanded], call, platform)
+        if why is not None:
+            raise ConfigError(
+                f"execution.attention={demanded!r} cannot compute an attention of this run: {why}. "
+                "Set execution.attention='auto'."
+            )
+        chosen, reason = demanded, "demanded"
+    else:
+        against = {
+            name: _refusal(one, call, platform) or one.slower(call)
+            for name, one in IMPLEMENTATIONS.items()
+            if one.platform in (None, platform)
+        }
+        chosen = next(name for name, why in against.items() if why is None)
+        passed_over = [f"{name} ({why})" for name, why in against.items() if why is not None]
+        reason = f"not {', '.join(passed_over)}" if passed_over else f"the first for {platform}"
+    _log(chosen, reason)
     with jax.named_scope("attend"):
         return IMPLEMENTATIONS[chosen].compute(call)
 
 
+def compiled_for() -> str:
+    """Returns the platform that the program being traced is for: "cpu", "gpu" or "tpu".
+
+    It is that of the mesh in force, which may be of devices that are not here (a program compiled
+    ahead of time); without a mesh it is that of this process.
+    """
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() if device is None else device.platform
+
+
+def _refusal(one: Implementation, call: AttentionCall, platform: str) -> str | None:
+    if one.platform not in (None, platform):
+        return f"it runs on {one.platform}, and the program is compiled for {platform}"
+    return one.refusal(call)
+
+
 @functools.cache
-def _log(chosen: str, passed_over: str) -> None:
-    reason = f"not {passed_over}" if passed_over else "the first of the table"
+def _log(chosen: str, reason: str) -> None:
     _LOGGER.info("attention is computed by %r: %s.", chosen, reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import Annotated, Any, ClassVar, Protocol
 
@@ -126,6 +127,11 @@ class RelativeBias:
         return first + jnp.where(distances < exact, distances, far)
 
 
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("queries", "keys", "table"),
+    meta_fields=("kind", "num_heads", "both_ways", "consecutive"),
+)
 @dataclasses.dataclass(frozen=True)
 class AttentionBias:
     """The biases of one attention, not yet evaluated.
@@ -157,13 +163,18 @@ class AttentionBias:
         columns = range(*keys.indices(self.keys.shape[1]))
         # Each distance once, then laid along the diagonals, in gradients too.
         distances = jnp.arange(columns[0] - rows[-1], columns[-1] - rows[0] + 1, dtype=jnp.int32)
-        return _toeplitz(self._of(distances[None, None])[:, :, 0], len(rows))
+        return toeplitz(self._of(distances[None, None])[:, :, 0], len(rows))
+
+    def by_distance(self, count: int) -> jax.Array:
+        """Returns [heads, 2 * count - 1], for distances from -(count - 1) to count - 1."""
+        distances = jnp.arange(1 - count, count, dtype=jnp.int32)
+        return self._of(distances[None, None])[0, :, 0]
 
     def _of(self, distances: jax.Array) -> jax.Array:
         return self.kind.logits(distances, self.num_heads, self.table, self.both_ways)
 
 
-def _toeplitz(values: jax.Array, rows: int) -> jax.Array:
+def toeplitz(values: jax.Array, rows: int) -> jax.Array:
     """Maps [..., n] to [..., rows, n - rows + 1]: row i begins at value rows - 1 - i."""
     n = values.shape[-1]
     padded = jnp.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, 1)])

@@ -2,51 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxgen.ops.attention.biases import AttentionBias
-from jaxgen.ops.attention.masks import AttentionMask
+from jaxgen.ops.attention.call import AttentionCall
 from jaxgen.ops.dropout import dropout
 
 QUERY_CHUNKS = 4
 """Pieces of the queries; rows are packed in order, so each piece needs no key after its end."""
-
-
-@dataclasses.dataclass(frozen=True)
-class AttentionCall:
-    """A call of attention: its operands, head-major throughout.
-
-    Attributes:
-      query: [batch, heads, queries, head_dim], already scaled.
-      key: [batch, kv_heads, keys, head_dim]; heads is a multiple of kv_heads.
-      value: [batch, kv_heads, keys, value_dim].
-      mask: which keys a query attends to.
-      bias: added to the logits, or None.
-      soft_cap: logits become cap * tanh(logits / cap), before the bias.
-      dropout_rate: of the weights.
-      dropout_key: None leaves the dropout out.
-      sinks: [heads] float32, logits of no key that weights are normalised with, or None.
-    """
-
-    query: Any
-    key: Any
-    value: Any
-    mask: AttentionMask
-    bias: AttentionBias | None = None
-    soft_cap: float | None = None
-    dropout_rate: float = 0.0
-    dropout_key: Any = None
-    sinks: Any = None
-
-    @property
-    def drops(self) -> bool:
-        """Whether weights are dropped."""
-        return self.dropout_rate > 0 and self.dropout_key is not None
 
 
 def dense_attention(call: AttentionCall) -> jax.Array:

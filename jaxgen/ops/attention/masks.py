@@ -8,10 +8,11 @@ always so. Nothing of [queries, keys] exists until an implementation of attentio
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Protocol
+import functools
+from typing import Any, Protocol, runtime_checkable
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from jaxgen.domains import PositiveInt, check_domains
 
@@ -67,6 +68,20 @@ class Predicate(Protocol):
         ...
 
 
+@runtime_checkable
+class Bounded(Protocol):
+    """A predicate that says which distances it rules out, so that no work is done for those."""
+
+    def may_allow(self, behind: Any) -> Any:
+        """Returns, for each of an array of distances, whether some key there may be allowed.
+
+        Args:
+          behind: how many places of a row a key lies behind its query, below 0 after it. Inside a
+            segment the places are as far apart as the positions.
+        """
+        ...
+
+
 class _Composable:
     """A predicate that `|` joins to another."""
 
@@ -76,22 +91,33 @@ class _Composable:
         return Either((self, other))  # pyright: ignore[reportArgumentType]
 
 
+class DistancePredicate(_Composable):
+    """A predicate of the distance from query to key alone: what it may allow, it allows."""
+
+    def may_allow(self, behind: Any) -> Any:
+        """Returns bool of the shape of `behind`; by operators alone, of whatever array that is."""
+        raise NotImplementedError
+
+    def allows(self, queries: AttentionSide, keys: AttentionSide) -> jax.Array:
+        return self.may_allow(_distance(queries, keys))
+
+
 @dataclasses.dataclass(frozen=True)
-class Causal(_Composable):
+class Causal(DistancePredicate):
     """Keys up to the query's own position."""
 
     looks_ahead = False
 
-    def allows(self, queries: AttentionSide, keys: AttentionSide) -> jax.Array:
-        return _distance(queries, keys) >= 0
+    def may_allow(self, behind: Any) -> Any:
+        return behind >= 0
 
 
 @dataclasses.dataclass(frozen=True)
-class Bidirectional(_Composable):
+class Bidirectional(DistancePredicate):
     """Every key."""
 
-    def allows(self, queries: AttentionSide, keys: AttentionSide) -> jax.Array:
-        return _distance(queries, keys) == _distance(queries, keys)
+    def may_allow(self, behind: Any) -> Any:
+        return behind == behind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +133,7 @@ class BlockCausal(_Composable):
 
 
 @dataclasses.dataclass(frozen=True)
-class Window(_Composable):
+class Window(DistancePredicate):
     """Keys less than `size` positions behind the query, itself among them (Mistral, 2310.06825)."""
 
     size: PositiveInt
@@ -115,12 +141,12 @@ class Window(_Composable):
     def __post_init__(self):
         check_domains(self, "window")
 
-    def allows(self, queries: AttentionSide, keys: AttentionSide) -> jax.Array:
-        return _distance(queries, keys) < self.size
+    def may_allow(self, behind: Any) -> Any:
+        return behind < self.size
 
 
 @dataclasses.dataclass(frozen=True)
-class Banded(_Composable):
+class Banded(DistancePredicate):
     """Keys at most `width` positions away on either side (Longformer, 2004.05150)."""
 
     width: PositiveInt
@@ -128,8 +154,8 @@ class Banded(_Composable):
     def __post_init__(self):
         check_domains(self, "banded")
 
-    def allows(self, queries: AttentionSide, keys: AttentionSide) -> jax.Array:
-        return jnp.abs(_distance(queries, keys)) <= self.width
+    def may_allow(self, behind: Any) -> Any:
+        return abs(behind) <= self.width
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,9 +167,15 @@ class Chunked(_Composable):
     def __post_init__(self):
         check_domains(self, "chunked")
 
+    def may_allow(self, behind: Any) -> Any:
+        return abs(behind) < self.size
+
+    def groups(self, side: AttentionSide) -> jax.Array:
+        """Returns the chunk of each token, [batch, length] int32."""
+        return side.positions // self.size
+
     def allows(self, queries: AttentionSide, keys: AttentionSide) -> jax.Array:
-        chunk = queries.positions // self.size
-        return chunk[:, :, None] == (keys.positions // self.size)[:, None, :]
+        return self.groups(queries)[:, :, None] == self.groups(keys)[:, None, :]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,6 +188,12 @@ class Either(_Composable):
     def looks_ahead(self) -> bool:
         return any(predicate.looks_ahead for predicate in self.predicates)
 
+    def may_allow(self, behind: Any) -> Any:
+        allowed = may_allow(self.predicates[:1], behind)
+        for predicate in self.predicates[1:]:
+            allowed = allowed | may_allow((predicate,), behind)
+        return allowed
+
     def allows(self, queries: AttentionSide, keys: AttentionSide) -> jax.Array:
         allowed = self.predicates[0].allows(queries, keys)
         for predicate in self.predicates[1:]:
@@ -163,6 +201,11 @@ class Either(_Composable):
         return allowed
 
 
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("queries", "keys"),
+    meta_fields=("predicates", "same_tokens"),
+)
 @dataclasses.dataclass(frozen=True)
 class AttentionMask:
     """The keys that each query attends to, not yet evaluated.
@@ -185,6 +228,13 @@ class AttentionMask:
         """Whether no query attends to a key that lies after it in the row."""
         return self.same_tokens and not looks_ahead(self.predicates)
 
+    def may_allow(self, behind: np.ndarray) -> np.ndarray:
+        """Returns whether a key so many places behind its query may be attended to.
+
+        Any may where queries and keys are not the same tokens.
+        """
+        return may_allow(self.predicates if self.same_tokens else (), behind)
+
     def dense(self, queries: slice = slice(None), keys: slice = slice(None)) -> jax.Array:
         """Returns the block of these queries and keys, [batch, queries, keys] bool."""
         queried, attended = self.queries[queries], self.keys[keys]
@@ -197,6 +247,22 @@ class AttentionMask:
 def looks_ahead(predicates: tuple[Predicate, ...]) -> bool:
     """Returns whether a query may attend to a later key."""
     return all(predicate.looks_ahead for predicate in predicates)
+
+
+def may_allow(predicates: tuple[Predicate, ...], behind: Any) -> Any:
+    """Returns whether all predicates may allow a key so many places behind its query."""
+    allowed = behind == behind
+    for predicate in predicates:
+        if isinstance(predicate, Bounded):
+            allowed = allowed & predicate.may_allow(behind)
+    return allowed
+
+
+def is_by_distance(predicate: Predicate) -> bool:
+    """Returns whether a predicate depends on nothing but the distance from query to key."""
+    if isinstance(predicate, Either):
+        return all(is_by_distance(part) for part in predicate.predicates)
+    return isinstance(predicate, DistancePredicate)
 
 
 def _distance(queries: AttentionSide, keys: AttentionSide) -> jax.Array:

@@ -7,27 +7,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.attention_calls import EveryOther
 from support.helpers import build, one_row, source_of, tiny_dense
 
+from jaxgen.errors import ConfigError
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.objectives.next_token import NextToken
+from jaxgen.ops.attention import attend as attend_module
 from jaxgen.ops.attention.attend import IMPLEMENTATIONS, Implementation, attend
 from jaxgen.ops.attention.biases import Alibi, AttentionBias, RelativeBias
-from jaxgen.ops.attention.dense import AttentionCall, dense_attention
+from jaxgen.ops.attention.call import AttentionCall
+from jaxgen.ops.attention.dense import dense_attention
 from jaxgen.ops.attention.masks import AttentionMask, Causal, Window, attention_side
 from jaxgen.sharding.layout import Layout, using
 
 LENGTH = 37  # No other size of the models below, nor a part or a product of them.
-
-
-@dataclasses.dataclass(frozen=True)
-class EveryOther:
-    """A predicate of one's own: keys an even number of positions back."""
-
-    looks_ahead = True
-
-    def allows(self, queries, keys):
-        return (queries.positions[:, :, None] - keys.positions[:, None, :]) % 2 == 0
 
 
 def call(predicates, same_tokens=True, bias=None, soft_cap=None, length=11):
@@ -74,7 +68,7 @@ def test_the_choice_is_said_once_with_its_reason(monkeypatch, caplog):
         return None if call.bias is None else "it knows no bias"
 
     fast = Implementation(lambda call: 2 * dense_attention(call), refusal)
-    table = {"fast": fast, **IMPLEMENTATIONS}
+    table = {"fast": fast, "dense": IMPLEMENTATIONS["dense"]}
     monkeypatch.setattr("jaxgen.ops.attention.attend.IMPLEMENTATIONS", table)
     places = jnp.arange(11)[None]
     bias = AttentionBias(Alibi(), 4, False, places, places, consecutive=True)
@@ -86,6 +80,28 @@ def test_the_choice_is_said_once_with_its_reason(monkeypatch, caplog):
     said = [record.getMessage() for record in caplog.records if "attention" in record.getMessage()]
     assert said[-1] == "attention is computed by 'dense': not fast (it knows no bias)."
     assert len(set(said)) == len(said)
+
+
+def chosen_for(call, caplog, layout=None):
+    """What the log says of the choice, without computing anything."""
+    attend_module._log.cache_clear()
+    caplog.clear()
+    with using(layout or Layout()), caplog.at_level(logging.INFO):
+        jax.eval_shape(lambda call: attend(call), call)
+    return caplog.records[-1].getMessage().removeprefix("attention is computed by ")
+
+
+def test_long_rows_go_block_by_block(caplog):
+    short, long = (call((Causal(),), length=length) for length in (1024, 2048))
+    few = "1024 queries by 1024 keys are fewer than 2048 by 2048"
+    assert chosen_for(short, caplog) == f"'dense': not blockwise ({few})."
+    assert chosen_for(long, caplog) == "'blockwise': the first for cpu."
+    drops = dataclasses.replace(long, dropout_rate=0.1, dropout_key=jax.random.key(0))
+    assert chosen_for(drops, caplog).startswith("'dense': not blockwise (which weights are dropped")
+    assert chosen_for(short, caplog, Layout(attention="blockwise")) == "'blockwise': demanded."
+    assert chosen_for(long, caplog, Layout(attention="dense")) == "'dense': demanded."
+    with using(Layout(attention="blockwise")), pytest.raises(ConfigError, match="depend on the bl"):
+        attend(drops)
 
 
 def equations(jaxpr, scopes=""):
