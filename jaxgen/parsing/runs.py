@@ -40,6 +40,19 @@ def add_commands(commands: Any) -> None:
     plan.add_argument(
         "--topology", required=True, metavar="CHIP:SHAPE", help="such as v5p:8x8x16 or cpu:8"
     )
+    plan.add_argument(
+        "--decode",
+        action="store_true",
+        help="a step of decoding: train.batch_size sequences, a cache of train.length tokens",
+    )
+    plan.add_argument(
+        "--search",
+        action="store_true",
+        help="try meshes, remat policies and microbatches by arithmetic, and compile the best",
+    )
+    plan.add_argument(
+        "--compile", type=COUNT, default=3, help="layouts that --search compiles; default: 3"
+    )
     plan.add_argument("--json", metavar="FILE", help="also write the plan as JSON")
     plan.add_argument("--price_per_chip_hour", type=AMOUNT, help="in any currency")
     plan.add_argument("--watts_per_chip", type=AMOUNT, help="of a chip with its share of the host")

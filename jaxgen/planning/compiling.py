@@ -9,26 +9,12 @@ from typing import Any
 
 import jax
 
+from jaxgen.planning.buffers import Buffer, largest_values, saved_activations
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.loading import map_batch
 from jaxgen.training.program import Program
 
 _SUFFIXES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-
-
-@dataclasses.dataclass(frozen=True)
-class Buffer:
-    """A buffer that the compiler names where a program does not fit.
-
-    Attributes:
-      bytes: its size.
-      shape: as HLO writes it.
-      operation: the operation of the program that makes it.
-    """
-
-    bytes: int
-    shape: str
-    operation: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +29,8 @@ class Compiled:
       results: bytes of results that are in no argument's place.
       code: bytes of the program itself.
       needed: bytes of all that; None if the compiler does not say.
-      largest: the largest buffers of a program that does not fit.
+      activations: bytes that scans over layers keep for the backward pass; among the temporaries.
+      largest: the largest arrays of a program that does not fit.
     """
 
     seconds: float
@@ -53,6 +40,7 @@ class Compiled:
     results: int = 0
     code: int = 0
     needed: int | None = None
+    activations: int = 0
     largest: tuple[Buffer, ...] = ()
 
 
@@ -65,33 +53,34 @@ def compile_train_step(program: Program, batch: Any, accumulation: int = 1) -> C
       accumulation: microbatches of the step.
     """
     step: Any = program.train_step(accumulation)
-    return compile_lowered(program.mesh, lambda: step.lower(program.abstract_state(), batch))
+    return compile_step(program.mesh, step, program.abstract_state(), batch)
 
 
-def compile_lowered(mesh: jax.sharding.Mesh, lower: Any) -> Compiled:
-    """Compiles what `lower()` returns under the mesh's shape; nothing is put on its devices."""
+def compile_step(mesh: jax.sharding.Mesh, step: Any, *arguments: Any) -> Compiled:
+    """Compiles a jitted function for arguments of these shapes; nothing is put on the devices."""
     begun = time.monotonic()
     # The devices are described only: a mesh of them may not be set.
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-        lowered = lower()
+        traced = step.trace(*arguments)
+        activations = saved_activations(traced.jaxpr, mesh)
+        lowered = traced.lower()
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         message = str(error)
         if "RESOURCE_EXHAUSTED" not in message and "Ran out of memory" not in message:
             raise
-        return Compiled(
-            time.monotonic() - begun,
-            None,
-            needed=needed_memory(message),
-            largest=tuple(largest_buffers(message)),
-        )
+        listed = listed_buffers(message) or largest_values(traced.jaxpr, mesh)
+        seconds = time.monotonic() - begun
+        said = memory_in(message)
+        return Compiled(seconds, None, activations=activations, largest=listed, **said)
     seconds = time.monotonic() - begun
     memory = compiled.memory_analysis()
     results = memory.output_size_in_bytes - memory.alias_size_in_bytes
     parts = (memory.argument_size_in_bytes, memory.temp_size_in_bytes, results)
     code = memory.generated_code_size_in_bytes
-    return Compiled(seconds, compiled.as_text(), *parts, code, needed=sum(parts) + code)
+    needed = sum(parts) + code
+    return Compiled(seconds, compiled.as_text(), *parts, code, needed, activations)
 
 
 def abstract_batch(batch: Any, mesh: jax.sharding.Mesh, rules: Rules, accumulation: int = 1) -> Any:
@@ -107,16 +96,21 @@ def abstract_batch(batch: Any, mesh: jax.sharding.Mesh, rules: Rules, accumulati
     return map_batch(place, batch)
 
 
-def needed_memory(message: str) -> int | None:
-    """Returns the bytes that a program needs, from the compiler's message that it does not fit."""
-    found = re.search(r"Used ([\d.]+)([KMGT]?) of", message) or re.search(
-        r"\(([\d.]+)([KMGT]?)\) exceeds available", message
-    )
-    return None if found is None else _bytes(*found.groups())
+def memory_in(message: str) -> dict[str, int]:
+    """Returns what a compiler's message says that a program that does not fit needs, in bytes.
+
+    It is all of it ("needed"), or what is there only while the program runs ("temporaries").
+    """
+    forms = {
+        "needed": r"Used ([\d.]+)([KMGT]?) of",
+        "temporaries": r"HLO temporaries \(([\d.]+)([KMGT]?)\) exceeds",
+    }
+    found = {name: re.search(form, message) for name, form in forms.items()}
+    return {name: _bytes(*one.groups()) for name, one in found.items() if one is not None}
 
 
-def largest_buffers(message: str) -> list[Buffer]:
-    """Returns the buffers that the compiler's message lists, the largest first."""
+def listed_buffers(message: str) -> tuple[Buffer, ...]:
+    """Returns the buffers that the compiler's message lists, the largest first; () of none."""
     buffers = []
     for entry in re.split(r"\n\s*\d+\. Size: ", message)[1:]:
         size = re.match(r"([\d.]+)([KMGT]?)", entry)
@@ -127,7 +121,7 @@ def largest_buffers(message: str) -> list[Buffer]:
             buffers.append(
                 Buffer(_bytes(*size.groups()), shape.group(1) if shape else "", operation)
             )
-    return sorted(buffers, key=lambda one: -one.bytes)
+    return tuple(sorted(buffers, key=lambda one: -one.bytes))
 
 
 def _bytes(number: str, suffix: str) -> int:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 import jax
 
 from jaxgen.errors import ConfigError
-from jaxgen.planning.compiling import Buffer, Compiled, abstract_batch, compile_train_step
+from jaxgen.planning.buffers import Buffer
+from jaxgen.planning.compiling import Compiled, abstract_batch, compile_train_step
+from jaxgen.planning.decoding import abstract_cache, compile_decode_step
 from jaxgen.planning.roofline import Roofline, roofline
 from jaxgen.planning.topology import Topology
 from jaxgen.planning.work import Work, read_work
@@ -30,9 +33,11 @@ class Memory:
       parameters: the parameters, as they are kept between steps.
       optimizer_state: what the optimiser keeps.
       averages: moving averages of the parameters.
-      batch: what a step reads.
-      temporaries: what is there only while a step runs: gradients, activations, gathered weights;
-        None where the program does not fit.
+      batch: what a step of training reads.
+      cache: keys and values of decoding.
+      activations: what the scans over layers keep for the backward pass, part of the temporaries.
+      temporaries: what is there only while a step runs: activations, gradients, gathered weights;
+        None where the program does not fit and the compiler does not say.
       code: the program itself.
       needed: all together, as the compiler says.
       limit: what a device has; None: no limit is known.
@@ -43,6 +48,8 @@ class Memory:
     optimizer_state: int
     averages: int
     batch: int
+    cache: int
+    activations: int
     temporaries: int | None
     code: int
     needed: int
@@ -79,6 +86,7 @@ class Plan:
     """A run's step, compiled for a topology.
 
     Attributes:
+      step: "train" or "decode".
       topology: such as "v5p:8x8x16".
       chips: how many there are.
       devices: how many JAX devices they are.
@@ -86,7 +94,7 @@ class Plan:
       remat: the policy of rematerialisation.
       accumulation: microbatches of a step.
       microbatch: rows of a microbatch on all devices.
-      tokens_per_step: of a global batch, padding included.
+      tokens_per_step: of a global batch, padding included; of decoding one a sequence.
       total_steps: of the run.
       compile_seconds: that the compilation took.
       memory: of one device.
@@ -95,6 +103,7 @@ class Plan:
       roofline: the times of that work; None without a work, or without figures of the chip.
     """
 
+    step: str
     topology: str
     chips: int
     devices: int
@@ -151,10 +160,19 @@ class Expense:
     energy_kwh: float | None
 
 
-def make_plan(config: RunConfig, execution: ExecutionConfig, topology: Topology) -> Plan:
+def make_plan(
+    config: RunConfig, execution: ExecutionConfig, topology: Topology, decode: bool = False
+) -> Plan:
     """Compiles the train step of a run for a topology, and returns what it needs.
 
     Nothing is allocated but the compiler's own memory.
+
+    Args:
+      config: the run.
+      execution: its mesh, rematerialisation, microbatches.
+      topology: the devices.
+      decode: plan a step of decoding instead, of `train.batch_size` sequences with a cache of
+        `train.length` tokens.
 
     Raises:
       ShardingError: if the mesh does not fit the topology, the model or the batch.
@@ -165,28 +183,35 @@ def make_plan(config: RunConfig, execution: ExecutionConfig, topology: Topology)
     if program.total_steps < 1:
         raise ConfigError(f"train.steps={config.train.steps} makes no step to plan for.")
     train = config.train
-    accumulation = program.accumulation_at(program.total_steps - 1)
-    spec = config.mixture.batch_spec(
-        batch_size=train.batch_size, length=train.length, source_length=train.source_length
-    )
-    batch = abstract_batch(spec, mesh, execution.rules, accumulation)
-    compiled = compile_train_step(program, batch, accumulation)
+    accumulation = 1 if decode else program.accumulation_at(program.total_steps - 1)
+    tokens, passes = train.batch_size * train.length, Fraction(1)
+    if decode:
+        tokens, passes = train.batch_size, Fraction(1, 3)
+        read = abstract_cache(program, train.batch_size, train.length)
+        compiled = compile_decode_step(program, read)
+    else:
+        spec = config.mixture.batch_spec(
+            batch_size=train.batch_size, length=train.length, source_length=train.source_length
+        )
+        read = abstract_batch(spec, mesh, execution.rules, accumulation)
+        compiled = compile_train_step(program, read, accumulation)
     sizes = {axis: int(size) for axis, size in mesh.shape.items()}
     work = None if compiled.text is None else read_work(compiled.text, sizes)
-    tokens = train.batch_size * train.length
+    flops = config.model.flops(train.length, train.source_length)
     return Plan(
+        step="decode" if decode else "train",
         topology=str(topology),
         chips=topology.chips,
         devices=topology.num_devices,
         mesh=sizes,
         remat=execution.remat,
         accumulation=accumulation,
-        microbatch=program.microbatch_size,
+        microbatch=train.batch_size if decode else program.microbatch_size,
         tokens_per_step=tokens,
         total_steps=program.total_steps,
         compile_seconds=compiled.seconds,
-        memory=_memory(program, batch, compiled, topology),
-        model_flops=tokens * config.model.flops(train.length, train.source_length) / mesh.size,
+        memory=_memory(program, read, compiled, topology, decode),
+        model_flops=float(passes * tokens * flops / mesh.size),
         work=work,
         roofline=work and roofline(work, topology, list(mesh.devices.flat)),
     )
@@ -208,7 +233,7 @@ def expense_of(
       watts_per_chip: with its share of the host.
       pue: watts of the data centre over those of its machines; None: 1.
     """
-    if plan.speed is None:
+    if plan.speed is None or plan.step != "train":
         return None
     tokens = config.train.tokens_before(plan.total_steps)
     seconds = tokens / plan.speed.tokens_per_second
@@ -223,23 +248,30 @@ def expense_of(
     )
 
 
-def _memory(program: Program, batch: Any, compiled: Compiled, topology: Topology) -> Memory:
+def _memory(
+    program: Program, read: Any, compiled: Compiled, topology: Topology, decode: bool
+) -> Memory:
     state = program.abstract_state()
-    model, optimizer, averages = (
+    optimizer_state, averages = (None, None) if decode else (state.optimizer_state, state.ema)
+    model, optimizer, average, arguments = (
         sum(map(bytes_of_shard, jax.tree.leaves(part)))
-        for part in (state.model, state.optimizer_state, state.ema)
+        for part in (state.model, optimizer_state, averages, read)
     )
-    held = model + optimizer + averages
-    read = sum(map(bytes_of_shard, jax.tree.leaves(batch)))
+    held = model + optimizer + average + arguments
     limit = topology.chip.hbm_bytes
+    known = compiled.text is not None or compiled.temporaries
+    temporaries = compiled.temporaries + compiled.results if known else None
+    needed = compiled.needed or held + (temporaries or compiled.activations)
     return Memory(
         parameters=model,
         optimizer_state=optimizer,
-        averages=averages,
-        batch=read,
-        temporaries=None if compiled.text is None else compiled.temporaries + compiled.results,
+        averages=average,
+        batch=0 if decode else arguments,
+        cache=arguments if decode else 0,
+        activations=compiled.activations,
+        temporaries=temporaries,
         code=compiled.code,
-        needed=held + read if compiled.needed is None else max(compiled.needed, held + read),
+        needed=max(needed, held),
         limit=None if limit is None else limit // topology.chip.devices,
         largest=compiled.largest,
     )

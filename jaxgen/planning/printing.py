@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from jaxgen.planning.changes import Change
 from jaxgen.planning.plan import Expense, Memory, Plan
+from jaxgen.planning.search import Search
 
 _NAME = 17
 
@@ -13,16 +15,43 @@ def plan_lines(plan: Plan, expense: Expense | None) -> list[str]:
     """Returns what a person needs to know of a plan."""
     lines = [
         _line("topology", f"{plan.topology}, {_devices(plan)}; mesh {_mesh(plan)}"),
-        _line(
-            "step",
-            f"{plan.tokens_per_step:,} tokens in {plan.accumulation} microbatch(es) of "
-            f"{plan.microbatch} rows, remat {plan.remat}; compiled in {plan.compile_seconds:.0f} s",
-        ),
+        _line("step", f"{_step(plan)}; compiled in {plan.compile_seconds:.0f} s"),
         *_memory_lines(plan.memory),
         *_work_lines(plan),
         *_speed_lines(plan),
     ]
     return lines + list(_expense_lines(expense))
+
+
+def changes_lines(changes: Sequence[Change]) -> list[str]:
+    """Returns what would let a plan fit that does not."""
+    if not changes:
+        return [
+            _line("what would fit", "no microbatch, rematerialisation or fsdp: take more chips")
+        ]
+    lines = [_line("would fit", f"{gib(one.needed)}: {one.flags}") for one in changes[:4]]
+    return [*lines, _line("", "by arithmetic; plan again to be sure")]
+
+
+def search_lines(search: Search) -> list[str]:
+    """Returns how many layouts were tried, and a line for each that was compiled."""
+    lines = [f"{search.tried:,} layouts, {len(search.possible):,} that may fit; compiled:"]
+    for number, plan in enumerate(search.plans, 1):
+        speed = plan.speed
+        fits = f"{gib(plan.memory.needed)}" + ("" if plan.fits else " DOES NOT FIT")
+        bounds = "" if speed is None else f", MFU {speed.mfu_in_turn:.1%} to {speed.mfu:.1%}"
+        flags = f"remat {plan.remat}, accumulation {plan.accumulation}"
+        lines.append(f"{number}. {_mesh(plan)}, {flags}: {fits}{bounds}")
+    return lines
+
+
+def _step(plan: Plan) -> str:
+    if plan.step == "decode":
+        return f"decoding a token of each of {plan.tokens_per_step:,} sequences"
+    return (
+        f"{plan.tokens_per_step:,} tokens in {plan.accumulation} microbatch(es) of "
+        f"{plan.microbatch} rows, remat {plan.remat}"
+    )
 
 
 def _devices(plan: Plan) -> str:
@@ -43,7 +72,9 @@ def _memory_lines(memory: Memory) -> Iterator[str]:
         ("optimizer state", memory.optimizer_state),
         ("averages", memory.averages),
         ("batch", memory.batch),
+        ("cache", memory.cache),
         ("temporaries", memory.temporaries),
+        ("  activations", memory.activations),
         ("program", memory.code),
     ]
     for name, size in parts:

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from jaxgen.planning.plan import Expense, Plan
+from jaxgen.planning.search import Search
 
 
 def plan_record(plan: Plan, expense: Expense | None) -> dict[str, Any]:
@@ -25,6 +26,15 @@ def plan_record(plan: Plan, expense: Expense | None) -> dict[str, Any]:
     record["speed"] = _value(plan.speed)
     record["expense"] = _value(expense)
     return record
+
+
+def search_record(search: Search) -> dict[str, Any]:
+    """Returns a search as JSON values: the numbers of choices, and the plans in their order."""
+    return {
+        "tried": search.tried,
+        "possible": len(search.possible),
+        "plans": [plan_record(one, None) for one in search.plans],
+    }
 
 
 def _value(value: Any) -> Any:

@@ -62,6 +62,18 @@ def test_a_run_directory_is_planned_for(tmp_path, capsys):
     assert "mesh data=4 x fsdp=2" in capsys.readouterr().out
 
 
+def test_a_step_of_decoding_does_a_third_of_a_training_token(tmp_path):
+    path = tmp_path / "plan.json"
+    decode = ["plan", "--topology=cpu:8", "--decode", f"--json={path}", *RUN]
+    assert main([*decode, "--gin.mesh.data=2", "--gin.mesh.tensor=4"]) == 0
+    made = json.loads(path.read_text())
+    assert (made["step"], made["tokens_per_step"]) == ("decode", 16)
+    assert made["work"]["flops"] == made["model_flops"]
+    # Keys and values of 8 sequences and a head on each device, and which slots are filled.
+    cache = 3 * 2 * 8 * 1 * 64 * 16 * 4 + 8 * 64 * (1 + 4)
+    assert made["memory"]["cache"] == cache
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -70,6 +82,7 @@ def test_a_run_directory_is_planned_for(tmp_path, capsys):
         (["--topology=cpu:8"], "--gin_file=FILE"),
         (["nowhere", "--topology=cpu:8"], "nowhere is not a run directory"),
         (["--topology=cpu:8", *RUN, "--pue=1.1"], "give that too"),
+        (["--topology=cpu:8", *RUN, "--search", "--decode"], "leave out --decode"),
         (["--topology=cpu:8", *RUN, "--gin.train.batch_size=12"], "not divided by the mesh axes"),
     ],
 )
