@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import shutil
+from typing import Any
 
 import jax
 
@@ -67,7 +68,7 @@ def import_checkpoint(arguments: argparse.Namespace) -> int:
         )
     prepare_process()
     try:
-        config, execution = _make_run(checkpoint, directory, arguments)
+        config, execution = make_run(checkpoint, directory, arguments)
         mesh = make_mesh(execution.mesh)
         program = build_program(config.model, config.train, mesh, execution)
         with jax.set_mesh(mesh), Checkpoints(directory.checkpoints) as checkpoints:
@@ -100,29 +101,16 @@ def export_checkpoint(arguments: argparse.Namespace) -> int:
         restored = restore(
             arguments.run_dir, mesh, arguments.step, ema=arguments.ema, average=arguments.average
         )
-        model, run_dir = restored.transformer, restored.directory.path
-        original = original_config(run_dir)
-        family = choose_family(model, arguments.family, original)
-        longest = readable_length(model, restored.config.train.length)
-        files, more = write_codec(
-            restored.config.mixture.codec, model.has_encoder, _is_bidirectional(model), longest
-        )
-        files = original_files(run_dir) or files
-        if model.has_encoder:
-            more["decoder_start_token_id"] = more["bos_token_id"]
-        if LONGEST in family.inert and LONGEST not in write_config(family, model):
-            more[LONGEST] = longest
-        export_model(
+        model = restored.transformer
+        settings = export_settings(restored.config, model, restored.directory, arguments.family)
+        family = export_model(
             restored.model,
             arguments.output,
-            family,
-            arguments.dtype,
-            arguments.max_shard_bytes,
-            files,
-            more,
-            original,
+            dtype=arguments.dtype,
+            max_shard_bytes=arguments.max_shard_bytes,
+            **settings,
         )
-    if TOKENIZER not in files:
+    if TOKENIZER not in settings["files"]:
         print(
             f"no {TOKENIZER}: {type(restored.config.mixture.codec).__name__} cannot be written as "
             "one; give transformers the tokenizer that the model was trained with."
@@ -136,10 +124,35 @@ def export_checkpoint(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _make_run(
+def export_settings(
+    config: RunConfig, model: TransformerConfig, directory: RunDirectory, name: str | None = None
+) -> dict[str, Any]:
+    """Returns what an export writes beside the tensors, as arguments of `export_model`.
+
+    Args:
+      config: the run's.
+      model: that of its parameters.
+      directory: the run's, which has the files that an import was given.
+      name: of the family to write; None: the import's own, or the first that can.
+    """
+    original = original_config(directory.path)
+    family = choose_family(model, name, original)
+    longest = readable_length(model, config.train.length)
+    files, more = write_codec(
+        config.mixture.codec, model.has_encoder, _is_bidirectional(model), longest
+    )
+    if model.has_encoder:
+        more["decoder_start_token_id"] = more["bos_token_id"]
+    if LONGEST in family.inert and LONGEST not in write_config(family, model):
+        more[LONGEST] = longest
+    files = original_files(directory.path) or files
+    return {"family": family, "files": files, "more": more, "original": original}
+
+
+def make_run(
     checkpoint: Checkpoint, directory: RunDirectory, arguments: argparse.Namespace
 ) -> tuple[RunConfig, ExecutionConfig]:
-    """Makes the directory with its tokenizer and config.gin."""
+    """Makes the directory of an import, with its tokenizer, config.gin and the files given."""
     directory.prepare()
     codec = None
     if (checkpoint.folder / TOKENIZER).exists():

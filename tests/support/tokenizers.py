@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+from collections.abc import Sequence
 
 from tokenizers import (
     Tokenizer,
@@ -23,14 +24,14 @@ TEXTS = [
 SPECIAL = ["<unk>", "<s>", "</s>", "<|user|>", "<|assistant|>"]
 
 
-def prefix_space(path: pathlib.Path, begins: bool = True) -> str:
+def prefix_space(path: pathlib.Path, begins: bool = True, special: Sequence[str] = SPECIAL) -> str:
     """Writes a tokenizer like Llama 2's: a space before the first word, texts begin with <s>."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
     )
     byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
-    trainer = trainers.BpeTrainer(vocab_size=420, special_tokens=[*SPECIAL, *byte_tokens])
+    trainer = trainers.BpeTrainer(vocab_size=420, special_tokens=[*special, *byte_tokens])
     # Trained on words and punctuation, as SentencePiece trains, and used without.
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split("▁", "merged_with_next"), pre_tokenizers.Punctuation()]
@@ -47,7 +48,7 @@ def prefix_space(path: pathlib.Path, begins: bool = True) -> str:
         )
     written = json.loads(tokenizer.to_str())
     # Bytes are tokens like others, though only special ones can be told to the trainer.
-    written["added_tokens"] = written["added_tokens"][: len(SPECIAL)]
+    written["added_tokens"] = written["added_tokens"][: len(special)]
     path.write_text(json.dumps(written))
     return str(path)
 

@@ -102,7 +102,7 @@ COHERE2 = dataclasses.replace(
             (*ROPE_KEYS, "layer_types", "sliding_window", *_PATTERN), _read_layers, _write_layers
         ),
     ),
-    inert=(*rows.INERT, "cache_implementation", "order_of_interleaved_layers", "rotary_pct",
-           "position_embedding_type", "use_embedding_sharing", "use_gated_activation",
-           "use_parallel_block", "use_parallel_embedding"),
+    inert=(*rows.INERT, "cache_implementation", "layer_switch", "order_of_interleaved_layers",
+           "rotary_pct", "position_embedding_type", "use_embedding_sharing",
+           "use_gated_activation", "use_parallel_block", "use_parallel_embedding"),
 )  # fmt: skip

@@ -1,0 +1,129 @@
+"""Files of published checkpoints come back from an import and an export with every field."""
+
+import argparse
+import functools
+import json
+import pathlib
+import tempfile
+
+import pytest
+from support.published import PUBLISHED, TOKENIZERS, write_published
+from support.tiers import slow_but
+
+from jaxgen.codecs.joint import adds_begin, stop_ids
+from jaxgen.commands.interchange import export_settings, make_run
+from jaxgen.interchange.configs import find_family
+from jaxgen.interchange.exporting import export_model
+from jaxgen.interchange.families import FAMILIES
+from jaxgen.interchange.importing import load_model, open_checkpoint
+from jaxgen.runs.run_directory import RunDirectory
+
+FILES = ("config.json", "tokenizer_config.json", "generation_config.json", "tokenizer.json")
+TYPES = "the tensors exported are float32"
+DIFFERENCES = {
+    ("*", "config.json", "torch_dtype"): TYPES,
+    ("*", "config.json", "dtype"): TYPES,
+    ("gpt_oss", "config.json", "quantization_config"): "the tensors exported are whole",
+}
+"""All that differs, by (family, file, field), and why."""
+FAST = ("gpt2", "Llama-3.1-8B", "t5-small", "bert-base-uncased", "gpt-oss-20b", "glm-4-9b-hf")
+TEXTS = ["Once upon a time", "Answer: Paris", "user: hello there, 12 + 34", "the"]
+
+
+@functools.cache
+def returned(name):
+    """The folders of a checkpoint as published, and of its import's export; the run's codec."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="jaxgen-published-"))
+    write_published(name, folder / "given")
+    checkpoint = open_checkpoint(folder / "given")
+    directory = RunDirectory(folder / "run")
+    arguments = argparse.Namespace(gin_files=[], bindings=[])
+    config, _ = make_run(checkpoint, directory, arguments)
+    settings = export_settings(config, checkpoint.config, directory)
+    export_model(load_model(checkpoint), folder / "back", **settings)
+    return folder / "given", folder / "back", config.mixture.codec
+
+
+def family_of(name):
+    return find_family(FAMILIES, PUBLISHED[name]["config"]).name
+
+
+def differing(name):
+    """(file, field) of all that an export has otherwise."""
+    given, back, _ = returned(name)
+    found = set()
+    for file in FILES:
+        read = [
+            json.loads((place / file).read_text()) if (place / file).exists() else {}
+            for place in (given, back)
+        ]
+        fields = read[0] | read[1]
+        found |= {(file, key) for key in fields if any(key not in one for one in read)}
+        found |= {(file, key) for key in fields if read[0].get(key) != read[1].get(key)}
+    return found
+
+
+def allowed(name, found):
+    return {
+        (file, key)
+        for family, file, key in DIFFERENCES
+        if family == family_of(name) or (family == "*" and (file, key) in found)
+    }
+
+
+@pytest.mark.parametrize("name", slow_but(FAST, sorted(PUBLISHED)))
+def test_every_field_comes_back(name):
+    found = differing(name)
+    assert found == allowed(name, found)
+    given, back, _ = returned(name)
+    assert {path.name for path in given.iterdir()} == {path.name for path in back.iterdir()}
+
+
+def test_every_family_is_published_here():
+    tested = {family_of(name) for name in PUBLISHED}
+    assert {family.name for family in FAMILIES} - tested == set()
+    assert {model["tokenizer"] for model in PUBLISHED.values()} == set(TOKENIZERS)
+    assert {family for family, _, _ in DIFFERENCES} - tested == {"*"}
+    of_all = {(file, key) for family, file, key in DIFFERENCES if family == "*"}
+    assert of_all == differing("gpt2") | differing("Llama-3.1-8B")
+
+
+TWO_TOKENS = {"glm": "a codec begins texts with one token, and GLM's has two"}
+"""Tokenizers whose texts begin otherwise in transformers, and why."""
+OF_TOKENIZER = {PUBLISHED[name]["tokenizer"]: name for name in sorted(PUBLISHED)}
+
+
+@pytest.mark.parametrize("tokenizer", sorted(TOKENIZERS))
+def test_transformers_makes_the_same_ids_and_masks(tokenizer):
+    transformers = pytest.importorskip("transformers")
+    given, back, codec = returned(OF_TOKENIZER[tokenizer])
+    before, after = (transformers.AutoTokenizer.from_pretrained(str(f)) for f in (given, back))
+    for text in TEXTS:
+        assert before(text) == after(text), text
+        ids = after(text, add_special_tokens=False)["input_ids"]
+        assert ids == codec.encode(text).tolist(), text
+        assert after.decode(ids, skip_special_tokens=True) == codec.decode(codec.encode(text))
+        begin = [codec.begin_id] if adds_begin(codec) else []
+        has_begin = after(text)["input_ids"][: len(begin)] == begin
+        assert has_begin and (after(text)["input_ids"][len(begin) :][: len(ids)] == ids) == (
+            tokenizer not in TWO_TOKENS
+        )
+    assert after.eos_token_id in (None, *stop_ids(codec)) or tokenizer == "bert"
+    if before.pad_token is None:
+        before.pad_token = after.pad_token = before.eos_token
+    both = [one(TEXTS, padding=True) for one in (before, after)]
+    assert both[0]["input_ids"] == both[1]["input_ids"]
+    assert both[0]["attention_mask"] == both[1]["attention_mask"]
+
+
+@pytest.mark.parametrize("name", slow_but(FAST, sorted(PUBLISHED)))
+def test_transformers_reads_the_same_configuration(name):
+    transformers = pytest.importorskip("transformers")
+    read = [
+        transformers.AutoConfig.from_pretrained(str(place)).to_dict()
+        for place in returned(name)[:2]
+    ]
+    for one in read:
+        for key in ("dtype", "_name_or_path", "quantization_config"):
+            one.pop(key, None)
+    assert read[0] == read[1]
