@@ -17,7 +17,7 @@ def plan(arguments: argparse.Namespace) -> int:
     """Compiles a run's step for a topology and prints what it needs. Returns 1 if it does not fit.
 
     Args:
-      arguments: `run`, a run directory or None; `gin_files`, `bindings`; `topology`, `decode`,
+      arguments: `run_dir`, a run directory or None; `gin_files`, `bindings`; `topology`, `decode`,
         `search`, `compile`, `json`, `price_per_chip_hour`, `watts_per_chip`, `pue`.
     """
     if arguments.pue is not None and arguments.watts_per_chip is None:
@@ -65,15 +65,15 @@ def _report(what: str) -> None:
 
 def _load(arguments: argparse.Namespace) -> tuple[Any, Any]:
     gin_files, bindings = arguments.gin_files, arguments.bindings
-    if arguments.run is None:
+    if arguments.run_dir is None:
         if not gin_files:
             raise ConfigError("name a run directory to plan for, or give --gin_file=FILE.")
         return load_run(gin_files, bindings)
-    config_file = Path(arguments.run) / "config.gin"
+    config_file = Path(arguments.run_dir) / "config.gin"
     if not config_file.is_file():
         raise ConfigError(
-            f"{arguments.run} is not a run directory: it has no config.gin. A gin file is given as "
-            f"--gin_file={arguments.run}."
+            f"{arguments.run_dir} is not a run directory: it has no config.gin. "
+            f"A gin file is given as --gin_file={arguments.run_dir}."
         )
     return load_recorded_run(
         config_file, gin_files, ["execution.mesh=@mesh()", "execution.rules=@rules()", *bindings]

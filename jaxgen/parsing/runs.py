@@ -36,7 +36,7 @@ def add_commands(commands: Any) -> None:
         "Status 1 if the program does not fit.",
         epilog=f"{PLAN_HELP}\n{GIN_HELP}",
     )
-    plan.add_argument("run", nargs="?", metavar="RUN", help="run directory; or give --gin_file")
+    plan.add_argument("run_dir", nargs="?", metavar="RUN", help="run directory; or give --gin_file")
     plan.add_argument(
         "--topology", required=True, metavar="CHIP:SHAPE", help="such as v5p:8x8x16 or cpu:8"
     )

@@ -8,6 +8,9 @@ import re
 
 from jaxgen.planning.hlo import Computation, Instruction
 
+_SPLASH_PRODUCTS = {"fwd": 2, "dq": 3, "dkv": 4}
+"""Products of each query with each key: forward, and in the backward pass that of each gradient."""
+
 
 def flops_of(computation: Computation, one: Instruction) -> int | None:
     """Returns 2 m n k of a product, 0 of what is none, and None of a kernel that does not say.
@@ -21,8 +24,23 @@ def flops_of(computation: Computation, one: Instruction) -> int | None:
         return _convolution(computation, one)
     if one.opcode == "custom-call" and one.attribute(r'custom_call_target="(tpu_custom_call)"'):
         said = one.attribute(r'"cost_estimate":\{[^}]*"flops":"?(\d+)')
-        return None if said is None else int(said)
+        return _splash(computation, one) if said is None else int(said)
     return 0
+
+
+def _splash(computation: Computation, one: Instruction) -> int | None:
+    """Returns the operations of Splash attention, every query against every key; None of others.
+
+    The kernels say nothing of their cost, but their names say which pass they are.
+    """
+    phase = one.attribute(r"splash_m[hq]a_(fwd|dq|dkv)_")
+    operands = (computation.instructions[name].arrays for name in one.operands)
+    tensors = [arrays[0] for arrays in operands if len(arrays) == 1]
+    tensors = [array for array in tensors if len(array.sizes) > 2 and "f" in array.dtype]
+    if phase is None or len(tensors) < 2:
+        return None
+    query, key = tensors[:2]
+    return 2 * _SPLASH_PRODUCTS[phase] * query.elements * key.sizes[-2]
 
 
 def _contracted(computation: Computation, one: Instruction) -> int:

@@ -191,4 +191,6 @@ def _collective_bytes(one: Instruction, inner: Computation, is_start: bool) -> i
 
 def _kernel_name(one: Instruction) -> str:
     named = one.attribute(r'op_name="([^"]*)"')
-    return one.name.split(".")[0] if named is None else named.rsplit("/", 1)[-1]
+    if named is None:
+        return one.name.split(".")[0]
+    return named.removesuffix("/pallas_call").rsplit("/", 1)[-1]

@@ -150,9 +150,27 @@ ENTRY %main (a: f32[8]) -> f32[8] {
   %said = f32[8]{0} custom-call(%a), custom_call_target="tpu_custom_call", \
 backend_config={"custom_call_config":{"cost_estimate":{"flops":"1000","bytes_accessed":"64"}}}
   ROOT %silent = f32[8]{0} custom-call(%said), custom_call_target="tpu_custom_call", \
-metadata={op_name="jit(step)/attend/splash_mha_fwd"}
+metadata={op_name="jit(step)/mixed/pallas_call"}
 }
 """
     work = read_work(text, {})
     assert work.flops == 1000
-    assert work.silent_kernels == {"splash_mha_fwd": 1}
+    assert work.silent_kernels == {"mixed": 1}
+
+
+@pytest.mark.parametrize(("phase", "products"), [("fwd", 2), ("dq", 3), ("dkv", 4)])
+def test_splash_counts_every_query_against_every_key(phase, products):
+    """Of 2 rows and 4 heads, 128 queries against 256 keys of width 64."""
+    text = f"""\
+HloModule splash
+
+ENTRY %main (m: s32[1,2], q: bf16[2,4,128,64], k: bf16[2,2,256,64]) -> bf16[2,4,128,64] {{
+  %m = s32[1,2]{{1,0}} parameter(0)
+  %q = bf16[2,4,128,64]{{3,2,1,0}} parameter(1)
+  %k = bf16[2,2,256,64]{{3,2,1,0}} parameter(2)
+  ROOT %kernel = bf16[2,4,128,64]{{3,2,1,0}} custom-call(%m, %q, %k, %k), \
+custom_call_target="tpu_custom_call", \
+metadata={{op_name="attend/splash_mha_{phase}_segmented_no_residuals/pallas_call"}}
+}}
+"""
+    assert read_work(text, {}).flops == products * 2 * 2 * 4 * 128 * 256 * 64

@@ -1,0 +1,127 @@
+"""Plans of published models: runs `jaxgen plan` for each, and writes docs/plans.md's table.
+
+    python tools/bench/plans.py --folder=plans llama_8b gpt3   # compiles those two, in turn
+    python tools/bench/plans.py --folder=plans                 # prints the table of what is there
+
+A plan that is in the folder is not made again. It needs libtpu: pip install 'jaxgen[plan]'.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+COMMON = "--gin_file=base.gin --gin_file=mixtures/quickstart.gin --gin.train.steps=1000"
+COMMON += " --gin.model.compute_dtype=bfloat16 --gin.execution.remat=full --gin.mesh.data=1"
+
+PLANS = {
+    "llama_8b": "--topology=v6e:16x16 --gin_file=models/llama/3_1_8b.gin --gin.mesh.fsdp=256 "
+    "--gin.train.batch_size=1024 --gin.train.length=8192",
+    "llama_70b": "--topology=v6e:16x16 --gin_file=models/llama/3_1_70b.gin --gin.mesh.fsdp=256 "
+    "--gin.train.batch_size=256 --gin.train.length=8192",
+    "gpt3_175b": "--topology=v5p:8x8x16 --gin_file=models/gpt3/175b.gin --gin.mesh.fsdp=1024 "
+    "--gin.train.batch_size=1024 --gin.train.length=2048",
+    "palm_540b": "--topology=v4:12x16x16 --gin_file=models/palm/540b.gin --gin.mesh.fsdp=256 "
+    "--gin.mesh.tensor=12 --gin.rules.vocab=None --gin.train.batch_size=2048 "
+    "--gin.train.length=2048 --gin.execution.accumulation=8",
+    "glam_64b_64e": "--topology=v5p:8x8x16 --gin_file=models/glam/64b_64e.gin --gin.mesh.fsdp=16 "
+    "--gin.mesh.expert=64 --gin.train.batch_size=1024 --gin.train.length=1024",
+    "mixtral_8x22b": "--topology=v5p:8x8x8 --gin_file=models/mixtral/8x22b.gin --gin.mesh.fsdp=64 "
+    "--gin.mesh.expert=8 --gin.train.batch_size=512 --gin.train.length=8192",
+    "mt_nlg_530b": "--topology=v5p:8x8x16 --gin_file=models/mt_nlg/530b.gin --gin.mesh.fsdp=1024 "
+    "--gin.train.batch_size=1024 --gin.train.length=2048",
+}  # fmt: skip
+
+
+def main() -> None:
+    """Makes the plans that are named, or prints a table of those that are there."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(PLANS))
+    parser.add_argument("--folder", type=Path, required=True, help="where plans are kept as JSON")
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    if unknown := set(arguments.names) - PLANS.keys():
+        parser.error(f"there are no plans {sorted(unknown)}")
+    for name in arguments.names:
+        if not _file(arguments.folder, name).exists():
+            _make(arguments.folder, name)
+    if not arguments.names:
+        print("\n".join(table(arguments.folder)))
+
+
+def command(name: str) -> str:
+    """Returns the command of a plan."""
+    return f"jaxgen plan {COMMON} {PLANS[name]}"
+
+
+def table(folder: Path) -> list[str]:
+    """Returns the lines of a table of the plans in a folder."""
+    lines = [
+        "| plan | topology | mesh | tokens a step | memory a chip, GiB: all (state + temporaries) "
+        "| MFU at most, none overlapping | tokens/s/chip | bound by: compute, memory, links, s "
+        "| compile, s | peak, GiB |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name in PLANS:
+        if _file(folder, name).exists():
+            lines.append(_row(name, json.loads(_file(folder, name).read_text())))
+    return lines
+
+
+def _row(name: str, plan: dict[str, Any]) -> str:
+    memory, times, speed = plan["memory"], plan["roofline"], plan["speed"]
+    state = memory["parameters"] + memory["optimizer_state"] + memory["averages"]
+    mesh = " x ".join(f"{axis} {size}" for axis, size in plan["mesh"].items() if size > 1)
+    fits = "" if plan["fits"] else f"**{_gib(memory['excess'])} too much**: "
+    cells = [
+        name,
+        plan["topology"],
+        f"{mesh}, {plan['accumulation']} microbatches" if plan["accumulation"] > 1 else mesh,
+        f"{plan['tokens_per_step']:,}",
+        f"{fits}{_gib(memory['needed'])} ({_gib(state)} + {_gib(memory['temporaries'] or 0)}) "
+        f"of {_gib(memory['limit'])}",
+    ]
+    if speed is None:
+        cells += ["", "", ""]
+    else:
+        cells += [
+            f"{speed['mfu']:.0%}, {speed['mfu_in_turn']:.0%}",
+            f"{speed['tokens_per_second_per_chip']:,.0f}",
+            f"{times['bound']}: {times['compute']:.2f}, {times['memory']:.2f}, "
+            f"{times['interconnect']:.2f}",
+        ]
+    cells += [f"{plan['compile_seconds']:.0f}", _gib(plan["peak_bytes"])]
+    return f"| {' | '.join(cells)} |"
+
+
+def _make(folder: Path, name: str) -> None:
+    unfinished = folder / f"{name}.unfinished.json"
+    words = shlex.split(command(name))[1:]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jaxgen", *words, f"--json={unfinished}"],
+        stdout=(folder / f"{name}.txt").open("w"),
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    if not unfinished.exists():
+        raise SystemExit(f"{name}: status {os.waitstatus_to_exitcode(status)}")
+    plan = json.loads(unfinished.read_text()) | {"peak_bytes": 1024 * usage.ru_maxrss}
+    _file(folder, name).write_text(json.dumps(plan, indent=1) + "\n")
+    unfinished.unlink()
+
+
+def _file(folder: Path, name: str) -> Path:
+    return folder / f"{name}.json"
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.1f}"
+
+
+if __name__ == "__main__":
+    main()
