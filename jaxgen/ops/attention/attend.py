@@ -13,6 +13,7 @@ from jaxgen.errors import ConfigError
 from jaxgen.ops.attention.blockwise import blockwise_attention, blockwise_refusal
 from jaxgen.ops.attention.call import AttentionCall
 from jaxgen.ops.attention.dense import dense_attention
+from jaxgen.ops.attention.splash import splash_attention, splash_refusal
 from jaxgen.sharding.layout import current_layout
 
 _LOGGER = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ def _few_logits(call: AttentionCall) -> str | None:
 
 
 IMPLEMENTATIONS: dict[str, Implementation] = {
+    "splash": Implementation(splash_attention, splash_refusal, platform="tpu"),
     "blockwise": Implementation(blockwise_attention, blockwise_refusal, _few_logits),
     "dense": Implementation(dense_attention),
 }
@@ -70,14 +72,7 @@ def attend(call: AttentionCall) -> jax.Array:
             )
         chosen, reason = demanded, "demanded"
     else:
-        against = {
-            name: _refusal(one, call, platform) or one.slower(call)
-            for name, one in IMPLEMENTATIONS.items()
-            if one.platform in (None, platform)
-        }
-        chosen = next(name for name, why in against.items() if why is None)
-        passed_over = [f"{name} ({why})" for name, why in against.items() if why is not None]
-        reason = f"not {', '.join(passed_over)}" if passed_over else f"the first for {platform}"
+        chosen, reason = _first_that_suits(call, platform)
     _log(chosen, reason)
     with jax.named_scope("attend"):
         return IMPLEMENTATIONS[chosen].compute(call)
@@ -91,6 +86,21 @@ def compiled_for() -> str:
     """
     device = jax.sharding.get_abstract_mesh().abstract_device
     return jax.default_backend() if device is None else device.platform
+
+
+def _first_that_suits(call: AttentionCall, platform: str) -> tuple[str, str]:
+    """Returns a name and why it is that one."""
+    passed_over = []
+    for name, one in IMPLEMENTATIONS.items():
+        if one.platform not in (None, platform):
+            continue
+        why = one.refusal(call) or one.slower(call)
+        if why is None:
+            break
+        passed_over.append(f"{name} ({why})")
+    else:
+        raise AssertionError("dense attention refuses nothing")
+    return name, f"not {', '.join(passed_over)}" if passed_over else f"the first for {platform}"
 
 
 def _refusal(one: Implementation, call: AttentionCall, platform: str) -> str | None:

@@ -82,6 +82,15 @@ class Bounded(Protocol):
         ...
 
 
+@runtime_checkable
+class Grouped(Protocol):
+    """A predicate that allows the keys of a query's own group of tokens, and no other."""
+
+    def groups(self, side: AttentionSide) -> Any:
+        """Returns the group of each token, [batch, length] int32, from 0 to the length."""
+        ...
+
+
 class _Composable:
     """A predicate that `|` joins to another."""
 
@@ -170,8 +179,7 @@ class Chunked(_Composable):
     def may_allow(self, behind: Any) -> Any:
         return abs(behind) < self.size
 
-    def groups(self, side: AttentionSide) -> jax.Array:
-        """Returns the chunk of each token, [batch, length] int32."""
+    def groups(self, side: AttentionSide) -> Any:
         return side.positions // self.size
 
     def allows(self, queries: AttentionSide, keys: AttentionSide) -> jax.Array:
