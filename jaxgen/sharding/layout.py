@@ -23,7 +23,7 @@ from jaxgen.errors import ShardingError
 from jaxgen.sharding.checks import axis_names
 from jaxgen.sharding.rules import Rules
 
-AttentionChoice = Literal["auto", "dense", "blockwise", "splash"]
+AttentionChoice = Literal["auto", "dense", "blockwise", "splash", "cudnn"]
 """How attention is computed; see `jaxgen.ops.attention.attend`."""
 
 

@@ -12,6 +12,7 @@ import jax
 from jaxgen.errors import ConfigError
 from jaxgen.ops.attention.blockwise import blockwise_attention, blockwise_refusal
 from jaxgen.ops.attention.call import AttentionCall
+from jaxgen.ops.attention.cudnn import cudnn_attention, cudnn_refusal
 from jaxgen.ops.attention.dense import dense_attention
 from jaxgen.ops.attention.splash import splash_attention, splash_refusal
 from jaxgen.sharding.layout import current_layout
@@ -47,6 +48,7 @@ def _few_logits(call: AttentionCall) -> str | None:
 
 IMPLEMENTATIONS: dict[str, Implementation] = {
     "splash": Implementation(splash_attention, splash_refusal, platform="tpu"),
+    "cudnn": Implementation(cudnn_attention, cudnn_refusal, platform="gpu"),
     "blockwise": Implementation(blockwise_attention, blockwise_refusal, _few_logits),
     "dense": Implementation(dense_attention),
 }

@@ -44,19 +44,19 @@ def blockwise_attention(call: AttentionCall) -> jax.Array:
     Returns:
       [batch, heads, queries, value_dim].
     """
-    settings, bias, places = _Settings(call.soft_cap), None, None
+    settings, bias, places = Settings(call.soft_cap), None, None
     if call.bias is not None:
         count = max(call.query.shape[2], call.key.shape[2]) + BLOCK
         bias = call.bias.by_distance(count)
         places = (call.bias.queries, call.bias.keys)
-        settings = _Settings(call.soft_cap, call.bias.consecutive, call.bias.table is not None)
+        settings = Settings(call.soft_cap, call.bias.consecutive, call.bias.table is not None)
     operands = (call.key, call.value, call.sinks, bias)
-    compute = functools.partial(_on_device, settings)
+    compute = functools.partial(blockwise_on_device, settings)
     return on_each_device(compute, call.query, operands, call.mask, places)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Settings:
+class Settings:
     """What is known of a call when it is traced.
 
     Attributes:
@@ -96,8 +96,18 @@ class _Tokens(NamedTuple):
     keys: Any
 
 
-def _on_device(settings: _Settings, query, operands, mask: AttentionMask, places) -> jax.Array:
-    """Fills up the blocks of one device's parts and computes."""
+def blockwise_on_device(
+    settings: Settings, query, operands, mask: AttentionMask, places
+) -> jax.Array:
+    """Returns what `blockwise_attention` does, of one device's parts.
+
+    Args:
+      settings: of the call.
+      query: [batch, heads, queries, head_dim].
+      operands: key, value, sinks and the bias by distance, the last two perhaps None.
+      mask: of these queries and keys.
+      places: positions of queries and of keys that the bias is by, or None.
+    """
     key, value, sinks, bias = operands
     batch, heads, queries, head_dim = query.shape
     kv_heads = key.shape[1]
@@ -112,11 +122,11 @@ def _on_device(settings: _Settings, query, operands, mask: AttentionMask, places
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attend(settings: _Settings, operands: _Operands, tokens: _Tokens) -> jax.Array:
+def _attend(settings: Settings, operands: _Operands, tokens: _Tokens) -> jax.Array:
     return _forward(settings, operands, tokens)[0]
 
 
-def _forward(settings: _Settings, operands: _Operands, tokens: _Tokens):
+def _forward(settings: Settings, operands: _Operands, tokens: _Tokens):
     query, key, value, sinks, bias = operands
 
     def step(running: RunningSoftmax, pair):
@@ -138,7 +148,7 @@ def _forward(settings: _Settings, operands: _Operands, tokens: _Tokens):
     return out, (operands, tokens, out, log_total)
 
 
-def _backward(settings: _Settings, saved, gradient: jax.Array):
+def _backward(settings: Settings, saved, gradient: jax.Array):
     operands, tokens, out, log_total = saved
     query, key, value, sinks, bias = operands
     inner = jnp.sum(out.astype(jnp.float32) * gradient, axis=-1)
@@ -197,7 +207,7 @@ def _allowed(mask: AttentionMask, i, j) -> jax.Array:
     return dataclasses.replace(mask, queries=queries, keys=keys).dense()[:, None, None]
 
 
-def _bias(settings: _Settings, bias, tokens: _Tokens, shape, i, j) -> jax.Array | None:
+def _bias(settings: Settings, bias, tokens: _Tokens, shape, i, j) -> jax.Array | None:
     """Returns a block of the bias, [1 or batch, kv_heads, group, queries, keys], or None."""
     if bias is None:
         return None
