@@ -11,6 +11,7 @@ from jaxgen.parsing.arguments import AMOUNT, COUNT, GIN_HELP, SEED, WHOLE
 PLAN_HELP = """\
 topologies:
   v4:4x4x8 v5p:8x8x16 7x:4x4x4   chips of a 3D torus; v5e:2x4 v6e:16x16: of a 2D torus
+  2xv6e:16x16                    two slices along mesh.data, joined by the data centre's network
   cpu:8                          a mesh of CPU devices, without times
   TPUs need `pip install 'jaxgen[plan]'` (their compiler; no TPU)
 example:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from jaxgen.planning.changes import Change
 from jaxgen.planning.plan import Expense, Memory, Plan
+from jaxgen.planning.roofline import PARTS
 from jaxgen.planning.search import Search
 
 _NAME = 17
@@ -26,9 +27,8 @@ def plan_lines(plan: Plan, expense: Expense | None) -> list[str]:
 def changes_lines(changes: Sequence[Change]) -> list[str]:
     """Returns what would let a plan fit that does not."""
     if not changes:
-        return [
-            _line("what would fit", "no microbatch, rematerialisation or fsdp: take more chips")
-        ]
+        none = "no microbatch, rematerialisation or fsdp: split the largest, or take more chips"
+        return [_line("what would fit", none)]
     lines = [_line("would fit", f"{gib(one.needed)}: {one.flags}") for one in changes[:4]]
     return [*lines, _line("", "by arithmetic; plan again to be sure")]
 
@@ -98,7 +98,8 @@ def _work_lines(plan: Plan) -> Iterator[str]:
     for one in work.collectives:
         if one.bytes >= 2**20:
             over = " x ".join(one.axes)
-            yield _line("  " + one.kind, f"{over}: {one.calls:,} calls, {gib(one.bytes)}")
+            between = " between slices" if one.between_slices else ""
+            yield _line("  " + one.kind, f"{over}{between}: {one.calls:,} calls, {gib(one.bytes)}")
     for name, calls in work.silent_kernels.items():
         yield _line("  not counted", f"operations of {calls:,} calls of the kernel {name}")
     if work.endless_loops:
@@ -113,9 +114,8 @@ def _speed_lines(plan: Plan) -> Iterator[str]:
         return
     yield _line(
         "roofline",
-        f"{speed.seconds:.4g} s a step at least, bound by {times.bound}: compute "
-        f"{times.compute:.4g} s, memory {times.memory:.4g} s, interconnect "
-        f"{times.interconnect:.4g} s",
+        f"{speed.seconds:.4g} s a step at least, bound by {times.bound}: "
+        + ", ".join(f"{name} {getattr(times, name):.4g} s" for name in PARTS),
     )
     for axes, seconds in times.by_axes.items():
         if seconds >= 0.001 * speed.seconds:

@@ -1,14 +1,17 @@
-"""The least time of a step: what computing, memory and links would each take alone."""
+"""The least time of a step: what computing, memory, links and network would each take alone."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxgen.planning.topology import Topology
 from jaxgen.planning.work import Collective, Work
+
+PARTS = ("compute", "memory", "interconnect", "network")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,28 +24,30 @@ class Roofline:
       compute: at the peak rate of the chip.
       memory: at the bandwidth of its memory.
       interconnect: of the dimension of the torus that is busy longest.
+      network: of the network between slices; 0 where its bandwidth is not known.
       by_axes: of the collectives over each set of mesh axes, one after the other.
     """
 
     compute: float
     memory: float
     interconnect: float
+    network: float
     by_axes: Mapping[tuple[str, ...], float]
 
     @property
     def seconds(self) -> float:
-        """The time of a step if all three overlap entirely: no step is faster."""
-        return max(self.compute, self.memory, self.interconnect)
+        """The time of a step if all of these overlap entirely: no step is faster."""
+        return max(getattr(self, name) for name in PARTS)
 
     @property
     def seconds_in_turn(self) -> float:
         """The time of a step if nothing overlaps."""
-        return self.compute + self.memory + self.interconnect
+        return sum(getattr(self, name) for name in PARTS)
 
     @property
     def bound(self) -> str:
-        """What takes longest: "compute", "memory" or "interconnect"."""
-        return max(("compute", "memory", "interconnect"), key=lambda name: getattr(self, name))
+        """What takes longest, one of PARTS."""
+        return max(PARTS, key=lambda name: getattr(self, name))
 
 
 def roofline(work: Work, topology: Topology, devices: Sequence[Any]) -> Roofline | None:
@@ -57,8 +62,15 @@ def roofline(work: Work, topology: Topology, devices: Sequence[Any]) -> Roofline
     if chip.peak_flops is None or chip.hbm_bandwidth is None or chip.link_bandwidth is None:
         return None
     by_axes: dict[tuple[str, ...], float] = collections.defaultdict(float)
-    busy = [0.0] * len(topology.shape)
+    busy, network = [0.0] * len(topology.shape), 0.0
     for one in work.collectives:
+        if one.between_slices:
+            apart = {0: Spanned(len(one.group), False)}
+            bandwidth = (chip.dcn_bandwidth or math.inf) / chip.devices
+            seconds = collective_seconds(one, apart, bandwidth)
+            by_axes[one.axes] += seconds
+            network += seconds
+            continue
         spanned = _spanned(topology, [devices[number].coords for number in one.group])
         seconds = collective_seconds(one, spanned, chip.link_bandwidth / chip.devices)
         by_axes[one.axes] += seconds
@@ -68,6 +80,7 @@ def roofline(work: Work, topology: Topology, devices: Sequence[Any]) -> Roofline
         compute=work.flops / (chip.peak_flops / chip.devices),
         memory=work.traffic / (chip.hbm_bandwidth / chip.devices),
         interconnect=max(busy),
+        network=network,
         by_axes=dict(by_axes),
     )
 

@@ -1,4 +1,4 @@
-"""A topology: a kind of chip and the shape that a number of them are linked in."""
+"""A topology: a kind of chip, the shape that they are linked in, and how many slices of it."""
 
 from __future__ import annotations
 
@@ -26,23 +26,26 @@ _OFFLINE = {
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """Chips of one kind in a mesh or torus.
+    """Chips of one kind in a mesh or torus, or in several that a slower network joins.
 
     Attributes:
       chip: the kind.
-      shape: chips along each dimension, such as (8, 8, 16).
+      shape: chips along each dimension of a slice, such as (8, 8, 16).
+      slices: how many there are.
     """
 
     chip: Chip
     shape: tuple[int, ...]
+    slices: int = 1
 
     def __str__(self) -> str:
-        return f"{self.chip.name}:{'x'.join(map(str, self.shape))}"
+        slices = f"{self.slices}x" if self.slices > 1 else ""
+        return f"{slices}{self.chip.name}:{'x'.join(map(str, self.shape))}"
 
     @property
     def chips(self) -> int:
-        """The number of chips."""
-        return math.prod(self.shape)
+        """The number of chips of all slices."""
+        return self.slices * math.prod(self.shape)
 
     @property
     def num_devices(self) -> int:
@@ -66,17 +69,19 @@ class Topology:
 
 
 def parse_topology(text: str) -> Topology:
-    """Returns the topology of a name such as "v5p:8x8x16" or "cpu:8".
+    """Returns the topology of a name such as "v5p:8x8x16", "2xv4:12x16x16" or "cpu:8".
 
     Raises:
       ConfigError: if there is no such chip, or the shape is none of its kind.
     """
     known = ", ".join(CHIPS)
-    name, _, numbers = text.partition(":")
+    several = re.match(r"([1-9]\d*)x(?=[^:])", text)
+    slices = int(several.group(1)) if several else 1
+    name, _, numbers = text[several.end() if several else 0 :].partition(":")
     if name not in CHIPS:
         raise ConfigError(
             f"--topology={text}: there is no chip {name!r}; known are {known}. Write a chip and a "
-            "shape, such as v5e:2x4, v5p:8x8x16 or cpu:8."
+            "shape, such as v5e:2x4, v5p:8x8x16 or cpu:8; several slices as 2xv4:4x4x4."
         )
     chip = CHIPS[name]
     shape = tuple(int(size) for size in numbers.split("x")) if _is_shape(numbers) else ()
@@ -93,7 +98,9 @@ def parse_topology(text: str) -> Topology:
             f"--topology={text}: a slice of {name} is made of hosts of {bounds} chips, which do "
             "not divide this shape."
         )
-    return Topology(chip, shape)
+    if slices > 1 and chip.platform == "cpu":
+        raise ConfigError(f"--topology={text}: CPU devices are in no slices; write cpu:{numbers}.")
+    return Topology(chip, shape, slices)
 
 
 def offer_devices(topology: Topology) -> None:
@@ -126,6 +133,8 @@ def _described(topology: Topology) -> Any:
     options: dict[str, Any] = {}
     if topology.chip.name == "v4":
         options["chip_config_name"] = "megacore"  # Both cores of a chip are one device.
+    if topology.slices > 1:
+        options["num_slices"] = topology.slices
     shape = topology.shape
     if all(s <= b for s, b in zip(shape, topology.chip.host_bounds, strict=True)):
         options["chips_per_host_bounds"] = (*shape, 1)[:3]

@@ -27,6 +27,8 @@ _FREE = frozenset(
         "async-update",
         "add-dependency",
         "domain",
+        "send-done",
+        "recv",
     )
 )
 _PARTS = ("dynamic-slice", "slice", "gather")

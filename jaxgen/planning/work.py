@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from typing import Any
 
 from jaxgen.planning.hlo import Computation, Instruction, Module, parse_module
 from jaxgen.planning.operations import flops_of
@@ -32,6 +33,7 @@ class Collective:
       calls: how often a step calls one.
       bytes: of all calls of a device: of what is gathered the whole, of what is reduced and
         scattered the whole, otherwise what the device gives.
+      between_slices: whether it goes over the network between slices, not over links of chips.
     """
 
     kind: str
@@ -39,6 +41,7 @@ class Collective:
     axes: tuple[str, ...]
     calls: int
     bytes: int
+    between_slices: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,14 +92,25 @@ def read_work(text: str, mesh: Mapping[str, int], unknown_trips: Fraction = Frac
     """
     module = parse_module(text)
     sums = _Reader(module, mesh, unknown_trips).of(module.entry)
-    found = [
-        Collective(kind, group, axes_of(group, mesh), round(sums.calls[kind, group]), round(size))
-        for (kind, group), size in sums.bytes.items()
-        if len(group) > 1
-    ]
-    found.sort(key=lambda one: -one.bytes)
+    found = sorted(_collectives(sums, mesh), key=lambda one: -one.bytes)
     silent = {name: round(calls) for name, calls in sums.silent.items()}
     return Work(round(sums.flops), round(sums.traffic), tuple(found), silent, sums.endless)
+
+
+def _collectives(sums: _Sums, mesh: Mapping[str, int]) -> list[Collective]:
+    """Returns one for each kind, axes and size of groups; its group is the first that was met."""
+    found: dict[tuple[Any, ...], Collective] = {}
+    for (kind, group, far), size in sums.bytes.items():
+        axes, calls = axes_of(group, mesh), sums.calls[kind, group, far]
+        if len(group) > 1:
+            one = Collective(kind, group, axes, round(calls), round(size), far)
+            known = found.setdefault((kind, axes, len(group), far), one)
+            if known is not one:
+                calls, total = known.calls + one.calls, known.bytes + one.bytes
+                found[kind, axes, len(group), far] = dataclasses.replace(
+                    known, calls=calls, bytes=total
+                )
+    return list(found.values())
 
 
 class _Reader:
@@ -139,6 +153,16 @@ class _Reader:
         if flops is None:
             sums.silent[_kernel_name(one)] += 1
         sums.flops += flops or 0
+        far = one.attribute(r'_xla_megascale_transfer_type="(\w+)"')
+        if far is not None and one.opcode == "send":
+            # The compiler has summed what is on a slice; a device sends its part to the others.
+            slices = one.attribute(r'_xla_megascale_target="\{([\d,]+)\}') or ""
+            count = slices.count(",") + 1
+            group = tuple(range(0, self.devices, self.devices // count))
+            key = far.lower().replace("_", "-"), group, True
+            sums.calls[key] += 1
+            sums.bytes[key] += inner.operand(one, 0).bytes
+            return
         kind = _COLLECTIVE.fullmatch(one.opcode)
         if kind is None:
             return
@@ -155,8 +179,8 @@ class _Reader:
             size *= len(group)
         if name == "all-reduce" and "all-reduce-scatter" in inner.name:
             name = "reduce-scatter"
-        sums.calls[name, group] += 1
-        sums.bytes[name, group] += size
+        sums.calls[name, group, False] += 1
+        sums.bytes[name, group, False] += size
 
 
 def _parts(

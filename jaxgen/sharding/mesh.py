@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import jax
-from jax.experimental.mesh_utils import create_device_mesh
+from jax.experimental.mesh_utils import create_device_mesh, create_hybrid_device_mesh
 from jax.sharding import AxisType, Mesh
 
 from jaxgen.domains import Domain, check_domains
@@ -27,7 +27,8 @@ class MeshConfig:
     """Sizes of the mesh axes; at most one may be -1, which takes the devices that are left.
 
     Attributes:
-      data: replicas of the model, each on its share of the batch.
+      data: replicas of the model, each on its share of the batch; the axis that slices of TPUs,
+        joined by the data centre's network, are placed along.
       fsdp: like data, with parameters and optimiser state split as well.
       expert: like data for dense layers; splits the experts of sparse ones.
       sequence: splits the length of the activations.
@@ -86,10 +87,24 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     """Returns a mesh with all of MESH_AXES, explicit, over `devices` (all devices by default).
 
     Raises:
-      ShardingError: if the axis sizes do not multiply to the number of devices.
+      ShardingError: if the axis sizes do not multiply to the number of devices, or `data` is no
+        multiple of their slices.
     """
     devices = jax.devices() if devices is None else devices
     sizes = config.sizes(len(devices))
-    # An axis may lie along a part of a dimension of the torus, which `jax.make_mesh` refuses.
-    placed = create_device_mesh(tuple(sizes.values()), devices, allow_split_physical_axes=True)
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if devices[0].platform != "tpu" or slices == 1:
+        # An axis may lie along a part of a dimension of the torus, which `jax.make_mesh` refuses.
+        placed = create_device_mesh(tuple(sizes.values()), devices, allow_split_physical_axes=True)
+    elif sizes["data"] % slices:
+        raise ShardingError(
+            f"mesh.data={sizes['data']} must be a multiple of the {slices} slices: the network "
+            "between them is slow, and the sum of gradients is what it is for."
+        )
+    else:
+        inside = {**sizes, "data": sizes["data"] // slices}
+        across = [slices if axis == "data" else 1 for axis in sizes]
+        placed = create_hybrid_device_mesh(
+            tuple(inside.values()), across, devices, allow_split_physical_axes=True
+        )
     return Mesh(placed, tuple(sizes), axis_types=(AxisType.Explicit,) * len(sizes))

@@ -158,6 +158,41 @@ metadata={op_name="jit(step)/mixed/pallas_call"}
     assert work.silent_kernels == {"mixed": 1}
 
 
+def test_permutations_of_an_axis_are_one_line():
+    text = """\
+HloModule permutations
+
+ENTRY %main (a: f32[256,8]) -> f32[256,8] {
+  %a = f32[256,8]{1,0} parameter(0)
+  %b = f32[256,8]{1,0} collective-permute(%a), source_target_pairs={{0,2},{2,4},{4,6},{6,0}}
+  ROOT %c = f32[256,8]{1,0} collective-permute(%b), source_target_pairs={{0,4},{4,0}}
+}
+"""
+    (found,) = read_work(text, MESH).collectives
+    assert (found.axes, found.group, found.calls) == (("fsdp",), (0, 2), 2)
+    assert found.bytes == 2 * 4 * 256 * 8
+
+
+def test_what_goes_between_slices_is_told_apart():
+    text = """\
+HloModule slices
+
+ENTRY %main (a: f32[256,8]) -> f32[256,8] {
+  %a = f32[256,8]{1,0} parameter(0)
+  %token = token[] after-all()
+  %send = (f32[256,8]{1,0}, u32[], token[]) send(%a, %token), channel_id=2, \
+is_host_transfer=true, frontend_attributes={_xla_megascale_target="{1,2}x{0:3}",\
+_xla_megascale_transfer_type="ALL_REDUCE"}
+  %recv = (f32[256,8]{1,0}, u32[], token[]) recv(%token), channel_id=1, is_host_transfer=true
+  %done = (f32[256,8]{1,0}, token[]) recv-done(%recv), channel_id=1, is_host_transfer=true
+  ROOT %b = f32[256,8]{1,0} get-tuple-element(%done), index=0
+}
+"""
+    (found,) = read_work(text, {"data": 2, "fsdp": 4}).collectives
+    assert (found.kind, found.axes, found.group) == ("all-reduce", ("data",), (0, 4))
+    assert (found.bytes, found.between_slices) == (4 * 256 * 8, True)
+
+
 @pytest.mark.parametrize(("phase", "products"), [("fwd", 2), ("dq", 3), ("dkv", 4)])
 def test_splash_counts_every_query_against_every_key(phase, products):
     """Of 2 rows and 4 heads, 128 queries against 256 keys of width 64."""

@@ -89,9 +89,18 @@ def test_axes_on_different_dimensions_do_not_wait_for_each_other():
     assert found.interconnect == pytest.approx(15 / 16)
 
 
+def test_a_sum_between_slices_waits_for_the_network():
+    """A chip of v5e has 6.4 Tb/s / 256 of it; of 3 slices two thirds of a sum go out, twice."""
+    between = Collective("all-reduce", (0, 16, 32), ("data",), 1, 6_400_000_000, True)
+    found = times("3xv5e:4x4", between)
+    assert found.network == pytest.approx(2 * 2 / 3 * 6.4e9 / (6.4e12 / 8 / 256))
+    assert (found.interconnect, found.bound) == (0, "network")
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        ("2xcpu:8", "CPU devices are in no slices; write cpu:8"),
         ("v9:2x2", "known are v4, v5e, v5p, v6e, 7x, cpu"),
         ("v5p:8x8", r"3 dimension\(s\); write it as v5p:4x4x4"),
         ("v5e:two", r"2 dimension\(s\)"),
@@ -108,4 +117,6 @@ def test_sizes_of_topologies():
         1024,
         16,
     )
-    assert str(parse_topology("v5e:2x4")) == "v5e:2x4"
+    for name in ("v5e:2x4", "2x7x:4x4x4", "2xv4:12x16x16", "7x:2x2x1"):
+        assert str(parse_topology(name)) == name
+    assert parse_topology("2xv4:12x16x16").chips == 6144

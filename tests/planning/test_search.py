@@ -143,7 +143,7 @@ def test_the_expense_of_a_run():
     config, _ = small_run("train.steps=36")
     topology = parse_topology("v5e:2x2")
     work = Work(1970 * 10**12, 0, (), {}, 0)
-    times = Roofline(10.0, 1.0, 1.0, {})
+    times = Roofline(10.0, 1.0, 1.0, 0.0, {})
     plan = dataclasses.replace(
         out_of_memory(topology, (4, 1, 1, 1, 1, 1), 0),
         work=work, roofline=times, tokens_per_step=8 * 32, total_steps=36, model_flops=985e12,
