@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jaxgen
+from jaxgen.distributed import is_main, is_shared, leave
 from jaxgen.errors import ConfigError, JaxgenError, JaxgenWarning
-from jaxgen.parsing import data, runs, studies
+from jaxgen.parsing import data, launch, runs, studies
 from jaxgen.parsing.arguments import GIN_HELP, ArgumentParser
 
 CONFIGURED = (
@@ -37,13 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return _run(arguments)
         except JaxgenError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
+            shared = is_shared(error)
+            if is_main() or not shared:
+                print(f"error: {error}", file=sys.stderr)
+            return 1 if shared else leave(1)
         except BrokenPipeError:
-            return 1
+            return leave(1)
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
-            return 130
+            return leave(130)
 
 
 def _show_warning(usual: Callable[..., None], message: Warning, *details: Any) -> None:
@@ -77,7 +80,7 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"jaxgen {jaxgen.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (runs, studies, data):
+    for group in (runs, launch, studies, data):
         group.add_commands(commands)
     return parser
 

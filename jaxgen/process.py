@@ -9,6 +9,8 @@ import sys
 
 import jax
 
+from jaxgen import distributed
+
 
 def cache_folder() -> pathlib.Path:
     """Returns the folder of compiled programs: $JAXGEN_CACHE/xla, or ~/.cache/jaxgen/xla."""
@@ -17,11 +19,12 @@ def cache_folder() -> pathlib.Path:
 
 
 def prepare_process() -> None:
-    """Keeps compiled programs on disk, and freed memory in the process.
+    """Joins the other processes, keeps compiled programs on disk, and freed memory in the process.
 
     XLA on CPU allocates its temporaries anew at each step; glibc would return such large blocks to
     the kernel each time, which zeroes them again (docs/benchmarks.md has the cost).
     """
+    distributed.start()
     keep_freed_memory()
     if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder()))

@@ -13,8 +13,10 @@ PACKAGE = ROOT / "jaxgen"
 # A room is a folder or file directly under jaxgen/. Lowest floor first; rooms of one floor do not
 # know each other, but for the pairs below.
 FLOORS = (
-    {"errors", "process", "laws", "emergence"},
-    {"domains"},
+    {"errors", "laws", "emergence"},
+    {"clusters", "domains"},
+    {"distributed"},
+    {"process"},
     {"files", "batch", "sharding", "slurm"},
     {"ops"},
     {"codecs", "data", "models"},

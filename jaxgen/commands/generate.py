@@ -8,6 +8,7 @@ import sys
 import jax
 import numpy as np
 
+from jaxgen import distributed
 from jaxgen.codecs.joint import decode_continued
 from jaxgen.data.text_files import as_text
 from jaxgen.generation.continuing import continue_prompts, readable_length
@@ -15,6 +16,8 @@ from jaxgen.generation.policies import SamplingPolicy
 from jaxgen.process import prepare_process
 from jaxgen.runs.run import Restored, restore
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
+from jaxgen.sharding.rules import Rules
+from jaxgen.training.execution import ExecutionConfig
 
 
 def generate(arguments: argparse.Namespace) -> int:
@@ -27,11 +30,19 @@ def generate(arguments: argparse.Namespace) -> int:
     policy = SamplingPolicy(arguments.temperature, arguments.top_k, arguments.top_p)
     prompts = arguments.prompt or [as_text(sys.stdin.buffer.read(), "standard input")]
     prepare_process()
-    # One sequence cannot be split over devices by batch, so each device computes all of it.
-    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    # A few sequences are not split over devices: one computes them, or all of them the same, with
+    # the parameters split, where there are several processes.
+    execution = ExecutionConfig(mesh=MeshConfig(1, fsdp=-1), rules=Rules(batch=None))
+    alone = distributed.process_count() == 1
+    mesh = make_mesh(execution.mesh, jax.devices()[:1] if alone else None)
     with jax.set_mesh(mesh):
         restored = restore(
-            arguments.run_dir, mesh, arguments.step, ema=arguments.ema, average=arguments.average
+            arguments.run_dir,
+            mesh,
+            arguments.step,
+            execution,
+            ema=arguments.ema,
+            average=arguments.average,
         )
         codec = restored.config.mixture.codec
         has_encoder = restored.transformer.has_encoder

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 from pathlib import Path
 
 import jax
 
+from jaxgen.distributed import on_main
 from jaxgen.evaluation.harness import HarnessModel, run_harness
 from jaxgen.evaluation.likelihood import Scorer
 from jaxgen.files import write_atomically
@@ -48,6 +50,7 @@ def harness(arguments: argparse.Namespace) -> int:
         )
     default = restored.directory.evaluations / f"{restored.step:08}.harness.json"
     path = Path(arguments.output or default)
-    write_atomically(path, json.dumps(results, indent=1, default=str) + "\n")
+    text = json.dumps(results, indent=1, default=str) + "\n"
+    on_main(functools.partial(write_atomically, path, text))
     print(f"results: {path}")
     return 0

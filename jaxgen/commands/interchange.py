@@ -17,6 +17,7 @@ from jaxgen.data.features import Text
 from jaxgen.data.mixtures import Mixture
 from jaxgen.data.protocols import Denoising
 from jaxgen.data.tasks import Task
+from jaxgen.distributed import is_main, on_main
 from jaxgen.errors import InterchangeError
 from jaxgen.generation.continuing import readable_length
 from jaxgen.interchange.configs import LONGEST, write_config
@@ -56,17 +57,17 @@ def import_checkpoint(arguments: argparse.Namespace) -> int:
     Args:
       arguments: `source`, `revision`, `ignore_keys`, `output`, `gin_files` and `bindings`.
     """
+    prepare_process()
     source, revision = local_checkpoint(arguments.source, arguments.revision)
     checkpoint = open_checkpoint(source, arguments.ignore_keys, revision)
     directory = RunDirectory(arguments.output)
-    if directory.path.exists():
+    if on_main(directory.path.exists):
         raise InterchangeError(f"{directory.path} exists; import to a folder that does not.")
     if not (checkpoint.folder / TOKENIZER).exists() and not arguments.gin_files:
         raise InterchangeError(
             f"{checkpoint.folder} has no {TOKENIZER}. Put it there, or name a --gin_file whose "
             "tasks use the codec that the model was trained with."
         )
-    prepare_process()
     try:
         config, execution = make_run(checkpoint, directory, arguments)
         mesh = make_mesh(execution.mesh)
@@ -77,9 +78,11 @@ def import_checkpoint(arguments: argparse.Namespace) -> int:
             checkpoints.save(0, state, {"step": 0, "window": WindowSums().to_record()})
         record = {"name": config.name, "version": config.version, "finished": False}
         record |= {"fingerprint": fingerprint(config), "imported_from": str(checkpoint.folder)}
-        directory.write_record(record | provenance(config, program) | environment(program))
+        record |= provenance(config, program) | environment(program)
+        on_main(lambda: directory.write_record(record))
     except BaseException:
-        shutil.rmtree(directory.path, ignore_errors=True)  # It was not there before.
+        if is_main():
+            shutil.rmtree(directory.path, ignore_errors=True)  # It was not there before.
         raise
     part = f", the text part of {checkpoint.part_of}" if checkpoint.part_of else ""
     if method := check_method(checkpoint.values):
@@ -153,12 +156,10 @@ def make_run(
     checkpoint: Checkpoint, directory: RunDirectory, arguments: argparse.Namespace
 ) -> tuple[RunConfig, ExecutionConfig]:
     """Makes the directory of an import, with its tokenizer, config.gin and the files given."""
-    directory.prepare()
+    on_main(lambda: _keep_files(checkpoint, directory))
     codec = None
     if (checkpoint.folder / TOKENIZER).exists():
-        shutil.copyfile(checkpoint.folder / TOKENIZER, directory.path / TOKENIZER)
         codec = read_codec(checkpoint, str(directory.path / TOKENIZER))
-    keep_originals(checkpoint.folder, directory.path)
     model = checkpoint.config
     if arguments.gin_files:
         config, execution = load_run(arguments.gin_files, arguments.bindings)
@@ -169,9 +170,20 @@ def make_run(
     else:
         assert codec is not None
         config, execution = _default_run(checkpoint, codec), ExecutionConfig()
+    on_main(lambda: _keep_config(config, directory))
+    return config, execution
+
+
+def _keep_files(checkpoint: Checkpoint, directory: RunDirectory) -> None:
+    directory.prepare()
+    if (checkpoint.folder / TOKENIZER).exists():
+        shutil.copyfile(checkpoint.folder / TOKENIZER, directory.path / TOKENIZER)
+    keep_originals(checkpoint.folder, directory.path)
+
+
+def _keep_config(config: RunConfig, directory: RunDirectory) -> None:
     config.mixture.codec.keep_in(directory.path)
     directory.check_config(to_gin(config), lambda: [])
-    return config, execution
 
 
 def _default_run(checkpoint: Checkpoint, codec: TokenizerCodec) -> RunConfig:

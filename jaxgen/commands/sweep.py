@@ -9,7 +9,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from jaxgen import distributed
 from jaxgen.errors import ConfigError
+from jaxgen.process import prepare_process
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.costs import cost_of
 from jaxgen.runs.run_directory import RunDirectory
@@ -25,6 +27,7 @@ from jaxgen.sweeps.run_sweep import run_sweep
 from jaxgen.sweeps.slurm import render
 from jaxgen.sweeps.status import RunStatus, refusal, status_of
 from jaxgen.sweeps.sweep import Sweep, load_sweep
+from jaxgen.sweeps.together_engine import TogetherEngine
 from jaxgen.training.tracking import clock, si
 
 
@@ -36,6 +39,8 @@ def sweep(arguments: argparse.Namespace) -> int:
         `lease_timeout`, `only`, `parent`, `dry_run`, `sbatch`, `measure`.
     """
     _check(arguments)
+    if arguments.go and arguments.engine == "local" and arguments.only is None:
+        distributed.start()
     file = Path(arguments.file).resolve()
     declared = load_sweep(file)
     folder = Path(arguments.run_dir or Path("runs") / declared.identity).expanduser().absolute()
@@ -46,6 +51,8 @@ def sweep(arguments: argparse.Namespace) -> int:
     if not arguments.go:
         _show(declared, folder, arguments.measure)
         return 0
+    if distributed.process_count() > 1:
+        return _sweep_together(declared, folder, arguments)
     if arguments.engine == "ray":
         from jaxgen.sweeps.ray_engine import RayEngine
 
@@ -57,6 +64,27 @@ def sweep(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("stopped; run the same command to continue.", file=sys.stderr)
         return 130
+
+
+def _sweep_together(declared: Sweep, folder: Path, arguments: argparse.Namespace) -> int:
+    """Runs a sweep whose every run takes all processes of this program."""
+    if arguments.jobs is not None:
+        raise ConfigError(
+            f"--jobs={arguments.jobs} runs at a time need processes of their own, and these "
+            f"{distributed.process_count()} train each run together; leave --jobs out."
+        )
+    prepare_process()
+    engine = TogetherEngine(declared, folder)
+    if not distributed.is_main():
+        engine.follow()
+        return 0
+    try:
+        return run_sweep(declared, folder, engine, arguments.retries, arguments.lease_timeout)
+    except KeyboardInterrupt:
+        print("stopped; run the same command to continue.", file=sys.stderr)
+        return 130
+    finally:
+        engine.close()
 
 
 def _check(arguments: argparse.Namespace) -> None:

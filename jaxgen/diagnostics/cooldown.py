@@ -26,7 +26,6 @@ from typing import Any, Protocol, runtime_checkable
 
 from jaxgen.configuration import load_recorded, to_gin
 from jaxgen.errors import CheckpointError, ConfigError
-from jaxgen.runs.checkpoints import Checkpoints
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.training.durations import DurationLike, parse_duration
@@ -134,8 +133,7 @@ def branch_off(trunk_dir: str | os.PathLike, config: RunConfig, run_dir: str | o
             "cooldown, so its checkpoints are not the branch's; make the branch with "
             "`branch(trunk, total)` from its config.gin."
         )
-    with Checkpoints(source.checkpoints) as checkpoints:
-        steps = checkpoints.steps()
+    steps = source.saved_steps()
     if step not in steps:
         raise CheckpointError(
             f"{source.path} has no checkpoint of step {step}, only of {steps}; train the trunk "

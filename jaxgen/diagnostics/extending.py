@@ -20,9 +20,10 @@ import jax
 
 from jaxgen.configuration import fingerprint, load_recorded
 from jaxgen.diagnostics.cooldown import copy_checkpoint, schedule_of
+from jaxgen.distributed import on_main
 from jaxgen.errors import CheckpointError, ConfigError
 from jaxgen.interchange.originals import FOLDER
-from jaxgen.runs.checkpoints import Checkpoints, flatten
+from jaxgen.runs.checkpoints import flatten
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
@@ -69,8 +70,7 @@ def extend(
         last = total
     else:
         config, last = _longer(old, total, steps)
-    with Checkpoints(source.checkpoints) as checkpoints:
-        kept = checkpoints.steps()
+    kept = source.saved_steps()
     before = [step for step in kept if step <= last]
     if not kept:
         raise CheckpointError(f"{source.path} has no checkpoint; train it first.")
@@ -82,11 +82,15 @@ def extend(
         )
     step = before[-1]
     _check_continues(old, config, step)
-    copy_checkpoint(source, step, target)
-    if (source.path / FOLDER).exists():
-        shutil.copytree(source.path / FOLDER, target.path / FOLDER, dirs_exist_ok=True)
     told = {"directory": str(source.path), "fingerprint": fingerprint(old), "step": step}
-    target.write_record({"extended_from": told})
+
+    def hand_on() -> None:
+        copy_checkpoint(source, step, target)
+        if (source.path / FOLDER).exists():
+            shutil.copytree(source.path / FOLDER, target.path / FOLDER, dirs_exist_ok=True)
+        target.write_record({"extended_from": told})
+
+    on_main(hand_on)
     return config, step
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from jaxgen import distributed
 from jaxgen.data.base import DataConfig
 from jaxgen.data.packing import RowShape, check_longest
 from jaxgen.data.segments import example_segment, sizes_of
@@ -86,7 +88,8 @@ def evaluate(
         numbers = {name for row in found for name, value in row.items() if _is_metric(name, value)}
         summary.setdefault(evaluator.name, {}).update(summarise(found, sorted(numbers)))
         rows.extend(found)
-    write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    distributed.on_main(functools.partial(write_atomically, path, text))
     return summary
 
 

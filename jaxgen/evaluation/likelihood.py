@@ -14,6 +14,7 @@ from jaxgen.batch import Batch
 from jaxgen.data.loading import as_batch, stack
 from jaxgen.data.packing import RowShape, check_longest, pack_row
 from jaxgen.data.segments import Segment, sizes_of
+from jaxgen.distributed import fetch
 from jaxgen.errors import ConfigError
 from jaxgen.generation.sampling import log_probability
 from jaxgen.models.transformer import Transformer
@@ -102,7 +103,7 @@ class Scorer:
             arrays = stack([pack_row(part, layout, pad_id) for part in parts])
             batch = as_batch(arrays | {"task_ids": np.zeros_like(arrays["tokens"])})
             placed = put_batch(batch, jax.sharding.get_mesh(), self.model.layout.rules)
-            found, predicted = map(np.asarray, _score_batch(self.model, placed))
+            found, predicted = fetch(_score_batch(self.model, placed))
             for index in range(len(chosen)):
                 in_loss = batch.loss_weights[index] > 0
                 scored.append(

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxgen.codecs.codec import Codec
 from jaxgen.codecs.joint import adds_begin, stop_ids
+from jaxgen.distributed import fetch
 from jaxgen.errors import ConfigError
 from jaxgen.generation.policies import SamplingPolicy
 from jaxgen.generation.sampling import pad_prompts, pad_sources, sample
@@ -72,7 +73,7 @@ def continue_prompts(
             stop_ids=stop_ids(codec),
             source=source,
         )
-        rows, ends = np.asarray(samples.tokens)[:count], np.asarray(samples.lengths)[:count]
+        rows, ends = (x[:count] for x in fetch((samples.tokens, samples.lengths)))
         for row, end in zip(rows, ends, strict=True):
             ids = row[:end]
             completions.append(ids[:-1] if len(ids) and ids[-1] in stop_ids(codec) else ids)

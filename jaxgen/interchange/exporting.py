@@ -13,8 +13,8 @@ from typing import Any, Literal
 import jax
 import ml_dtypes
 import numpy as np
-from jax.experimental import multihost_utils
 
+from jaxgen.distributed import fetch, is_main
 from jaxgen.errors import InterchangeError
 from jaxgen.interchange.configs import (
     differences,
@@ -115,7 +115,7 @@ def export_model(
     placements = place(family, model.config, shapes)
     tensors = _tensors(placements, DTYPES[dtype])
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    if jax.process_index() != 0:
+    if not is_main():
         for _ in _values(placements, parameters):
             pass  # Every process takes part in the gathering.
         return family
@@ -199,6 +199,4 @@ def gathered(array: jax.Array, layer: int | None) -> np.ndarray:
         if isinstance(sharding, jax.NamedSharding) and sharding.spec[:1] not in ((), (None,)):
             array = jax.reshard(array, jax.P(None, *sharding.spec[1:]))  # Layers over stages.
         array = array[layer]
-    if array.is_fully_addressable:
-        return np.asarray(array)
-    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+    return fetch(array)

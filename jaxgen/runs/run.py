@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxgen import distributed
 from jaxgen.configuration import (
     describe_imports,
     difference,
@@ -79,35 +81,33 @@ def run(
     execution = ExecutionConfig() if execution is None else execution
     execution.microbatch_size(config.train)  # Refused before anything is written.
     directory = RunDirectory(run_dir)
-    directory.prepare()
-    with directory.lock(lock_timeout):
-        directory.forget_failed_start(getattr(config.mixture.codec, "path", ""))
-        directory.check_config(
-            to_gin(config), lambda: difference(load_recorded(directory.config_file), config)
-        )
-        config.mixture.codec.keep_in(directory.path)
-        if directory.is_finished():
-            return RunRecord(directory, directory.read_record())
+    distributed.on_main(directory.prepare)
+    with distributed.held_by_main(lambda: directory.lock(lock_timeout)):
+        distributed.check_same("configuration", fingerprint(config))
+        before = distributed.on_main(functools.partial(_enter, directory, config))
+        if before.get("finished"):
+            return RunRecord(directory, before)
         mesh = make_mesh(execution.mesh, devices)
         program = build_program(config.model, config.train, mesh, execution, config.objective)
         check_memory(program)
         start = environment(program)
         record = {"name": config.name, "version": config.version, "finished": False}
         record |= {"fingerprint": fingerprint(config)} | provenance(config, program) | start
-        before = directory.read_record() if directory.run_file.exists() else {}
         record["first_started"] = before.get("first_started", record["started"])
         record["started_in"] = before.get("started_in", started_in(directory.path))
         record |= imports_record(describe_imports(config), before.get("imports", []))
-        has_begun = directory.has_begun()
+        has_begun = distributed.on_main(directory.has_begun)
         # A run that has begun needs its parent no more, wherever either was moved to.
         parent = None if has_begun else open_parent(config, directory, program)
         if parent is not None:
             record["initialized_from"] = parent.describe()
-            parent.hand_on(directory)
+            distributed.on_main(functools.partial(parent.hand_on, directory))
         origins = ("initialized_from", "extended_from") if parent is None else ()
         record |= {name: before[name] for name in origins if name in before}
         tasks, accepts = tasks_of(config.mixture), execution.accept_changed_data
-        changes = check_data(directory.data_file, tasks, not has_begun, accepts)
+        changes = distributed.on_main(
+            functools.partial(check_data, directory.data_file, tasks, not has_begun, accepts)
+        )
         train = config.train
         heldout = HeldoutLosses(
             config.objective, config.mixture, config.evaluation, train.length, train.source_length
@@ -117,12 +117,13 @@ def run(
         data = open_data(config.mixture, config.train, program.total_steps)
         num_rows = config.train.batch_sizes.rows_before(program.total_steps)
         record |= data.seen(num_rows)
-        directory.write_record(record)
-        trackers: list[Tracker] = [MetricsFile(directory.metrics_file)]
-        trackers += [tracker.open(directory.path) for tracker in execution.trackers]
-        trackers += more_trackers
-        if show_progress:
-            trackers.append(progress(config.name, program.total_steps))
+        distributed.on_main(functools.partial(directory.write_record, record))
+        trackers: list[Tracker] = [*more_trackers]
+        if distributed.is_main():
+            trackers.insert(0, MetricsFile(directory.metrics_file))
+            trackers += [tracker.open(directory.path) for tracker in execution.trackers]
+            if show_progress:
+                trackers.append(progress(config.name, program.total_steps))
 
         def scored(state: TrainState) -> Any:
             return state.averaged_model if config.evaluation.ema else state.model
@@ -152,7 +153,11 @@ def run(
             keep = execution.keep_checkpoints
             with jax.set_mesh(mesh), Checkpoints(directory.checkpoints, keep) as checkpoints:
                 step = checkpoints.latest_step() or 0
-                append_start(directory.history_file, program, step, start, changes)
+                distributed.on_main(
+                    functools.partial(
+                        append_start, directory.history_file, program, step, start, changes
+                    )
+                )
                 begin = Program.fresh_state if parent is None else parent.initial_state
                 state = fit(program, data, checkpoints, trackers, at_checkpoint, begin, measure)
                 summary = score(program.total_steps, state)
@@ -160,8 +165,18 @@ def run(
             for tracker in trackers:
                 tracker.close()
         record |= {"finished": True, "evaluation": summary}
-        directory.write_record(record)
+        distributed.on_main(functools.partial(directory.write_record, record))
         return RunRecord(directory, record)
+
+
+def _enter(directory: RunDirectory, config: RunConfig) -> dict[str, Any]:
+    """Returns what run.json says already, of a directory that takes this configuration."""
+    directory.forget_failed_start(getattr(config.mixture.codec, "path", ""))
+    directory.check_config(
+        to_gin(config), lambda: difference(load_recorded(directory.config_file), config)
+    )
+    config.mixture.codec.keep_in(directory.path)
+    return directory.read_record() if directory.run_file.exists() else {}
 
 
 @dataclasses.dataclass(frozen=True)

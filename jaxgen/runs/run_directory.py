@@ -106,6 +106,10 @@ class RunDirectory:
         has_rows = self.metrics_file.exists() and self.metrics_file.stat().st_size > 0
         return has_rows or any(self.checkpoints.glob("[0-9]*"))
 
+    def saved_steps(self) -> list[int]:
+        """Returns the steps of the whole checkpoints, ascending, as their folders are named."""
+        return sorted(int(one.name) for one in self.checkpoints.glob("*") if one.name.isdecimal())
+
     def forget_failed_start(self, *used: str) -> None:
         """Removes what a start left that failed before anything was trained.
 

@@ -47,7 +47,7 @@ def run_one(
         lease = acquire(directory, status.newest)
         if lease is None:
             break
-        with _output_to(log_file(directory)):
+        with output_to(log_file(directory)):
             exit_status = run_job(job_of(sweep, config, folder), lease)
         if exit_status == 0:
             break
@@ -55,7 +55,8 @@ def run_one(
 
 
 @contextlib.contextmanager
-def _output_to(path: Path) -> Iterator[None]:
+def output_to(path: Path) -> Iterator[None]:
+    """Sends what this process prints to the end of a file."""
     kept = [(number, os.dup(number)) for number in (1, 2)]
     with open(path, "a") as log:
         _flush()

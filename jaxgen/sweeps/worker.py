@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import os
 import signal
 import sys
@@ -11,8 +13,10 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from jaxgen.diagnostics.cooldown import branch_off, keep_branching_points
+from jaxgen.distributed import is_shared, leave, on_main
 from jaxgen.errors import (
     EarlyStoppingError,
     InterruptedTrainingError,
@@ -21,15 +25,27 @@ from jaxgen.errors import (
 )
 from jaxgen.process import prepare_process
 from jaxgen.runs.config import RunConfig
-from jaxgen.runs.run import run
+from jaxgen.runs.run import RunRecord, run
 from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.sweeps.early_stopping import EarlyStopping, EarlyStoppingTracker, comparable_runs
-from jaxgen.sweeps.leases import Lease
+from jaxgen.sweeps.leases import Outcome
 from jaxgen.sweeps.sweep import Sweep
 from jaxgen.training.execution import ExecutionConfig
 
 LOCK_WAIT_SECONDS = 60.0
 """A run whose sweep was killed saves its state before it leaves the directory."""
+
+
+class Held(Protocol):
+    """A lease that is held for an attempt, such as `leases.Lease`."""
+
+    def release(self, outcome: Outcome, why: str = "") -> None:
+        """Records how the attempt ended."""
+        ...
+
+    def heartbeat(self) -> contextlib.AbstractContextManager[None]:
+        """Says that the process is alive, while it is entered."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,14 +96,14 @@ def log_file(directory: RunDirectory) -> Path:
     return directory.path / "log.txt"
 
 
-def run_job(job: Job, lease: Lease) -> int:
+def run_job(job: Job, lease: Held) -> int:
     """Trains the run and records the outcome in its lease. Returns an exit status."""
     rule, peers = job.early_stopping, [RunDirectory(peer) for peer in job.peers]
     trackers = [EarlyStoppingTracker(rule, peers)] if rule else []
     with lease.heartbeat():
         try:
             if job.trunk is not None:
-                branch_off(job.trunk, job.config, job.run_dir)
+                on_main(functools.partial(_branch_off, job))
             finished = run(
                 job.config,
                 job.run_dir,
@@ -96,10 +112,7 @@ def run_job(job: Job, lease: Lease) -> int:
                 lock_timeout=LOCK_WAIT_SECONDS,
                 more_trackers=trackers,
             )
-            if job.is_trunk:
-                finished.directory.write_record(finished.record | {"is_trunk": True})
-            if job.after is not None:
-                job.after(finished.directory)
+            on_main(functools.partial(_finish, job, finished))
         except EarlyStoppingError as error:
             return _stop(job, lease, error)
         except NotFiniteError as error:
@@ -111,30 +124,43 @@ def run_job(job: Job, lease: Lease) -> int:
             lease.release("interrupted", str(error))
             return 0
         except JaxgenError as error:
-            return _fail(lease, error)
+            status = _fail(lease, error)
+            return status if is_shared(error) else leave(status)
         except Exception as error:
             traceback.print_exc()
             lease.release("failed", f"{type(error).__name__}: {error}")
-            return 1
+            return 1 if is_shared(error) else leave(1)
         lease.release("finished")
         return 0
 
 
-def _fail(lease: Lease, error: JaxgenError) -> int:
+def _branch_off(job: Job) -> None:
+    assert job.trunk is not None
+    branch_off(job.trunk, job.config, job.run_dir)
+
+
+def _finish(job: Job, finished: RunRecord) -> None:
+    if job.is_trunk:
+        finished.directory.write_record(finished.record | {"is_trunk": True})
+    if job.after is not None:
+        job.after(finished.directory)
+
+
+def _fail(lease: Held, error: JaxgenError) -> int:
     print(f"error: {error}", file=sys.stderr)
     lease.release("failed", str(error))
     return 1
 
 
-def _stop(job: Job, lease: Lease, error: JaxgenError) -> int:
+def _stop(job: Job, lease: Held, error: JaxgenError) -> int:
     print(f"stopped early: {error}", file=sys.stderr)
     directory = RunDirectory(job.run_dir)
-    directory.write_record(directory.read_record() | {"stopped": str(error)})
+    on_main(lambda: directory.write_record(directory.read_record() | {"stopped": str(error)}))
     lease.release("stopped", str(error))
     return 0
 
 
-def worker_main(job: Job, lease: Lease, cores: list[int], parent: int) -> None:
+def worker_main(job: Job, lease: Held, cores: list[int], parent: int) -> None:
     """Runs a job in a worker's process, with output to the run's log and threads on some cores.
 
     Args:

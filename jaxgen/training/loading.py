@@ -36,14 +36,28 @@ def open_data(mixture: DataConfig, train: TrainConfig, num_steps: int) -> Data:
     return data
 
 
-def put_batch(batch: Any, mesh: jax.sharding.Mesh, rules: Rules, accumulation: int = 1) -> Any:
+def put_batch(
+    batch: Any,
+    mesh: jax.sharding.Mesh,
+    rules: Rules,
+    accumulation: int = 1,
+    rows: ProcessRows | None = None,
+) -> Any:
     """Lays a host's batch out over the mesh: any pytree of arrays [batch, ...].
 
     The fields of a dataclass say how their arrays are split (see `jaxgen.batch.TokenArray`); other
-    arrays are split by rows alone. Where there are several processes, each gives its own rows, as
-    `process_rows` says. With `accumulation` above 1 the arrays become
+    arrays are split by rows alone. With `accumulation` above 1 the arrays become
     [accumulation, batch / accumulation, ...].
+
+    Args:
+      batch: all rows of the global batch, or those that `rows` chose.
+      mesh: of any number of processes.
+      rules: of the mesh.
+      accumulation: microbatches of the batch.
+      rows: which rows of the global batch this process has; None: every process has all.
     """
+
+    own, parts = ((0,), 1) if rows is None else (rows.own, rows.parts)
 
     def put(axes: tuple[str | None, ...], array: Any) -> jax.Array:
         array = np.asarray(array)
@@ -52,7 +66,18 @@ def put_batch(batch: Any, mesh: jax.sharding.Mesh, rules: Rules, accumulation: i
             axes = (None, *axes)
         spec = rules.activation(*axes, *[None] * (array.ndim - len(axes)))
         sharding = jax.NamedSharding(mesh, spec)
-        return jax.make_array_from_process_local_data(sharding, array)
+        if sharding.is_fully_addressable:
+            return jax.make_array_from_process_local_data(sharding, array)
+        at = axes.index("batch")
+        stretch = array.shape[at] // len(own)
+
+        def shard(index: Any) -> np.ndarray:
+            start, stop, _ = index[at].indices(stretch * parts)
+            first = own.index(start // stretch) * stretch + start % stretch
+            return array[(*index[:at], slice(first, first + stop - start), *index[at + 1 :])]
+
+        shape = (*array.shape[:at], stretch * parts, *array.shape[at + 1 :])
+        return jax.make_array_from_callback(shape, sharding, shard)
 
     return map_batch(put, batch)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from jaxgen.data.base import Data
+from jaxgen.distributed import Agreement
 from jaxgen.errors import InterruptedTrainingError
 from jaxgen.training.loading import process_rows, put_batch
 from jaxgen.training.metrics import WindowSums
@@ -75,26 +76,28 @@ def fit(
     recorder = Recorder(program, trackers, window)
     rows = process_rows(program.mesh, execution.rules, program.microbatch_size)
     batches = data.iterate(start, rows=rows, num_workers=execution.data_workers)
-    with StopSignal() as stop:
+    with StopSignal() as signal:
+        agreement = Agreement()
         for step in range(start + 1, total + 1):
             accumulation = program.accumulation_at(step - 1)
-            batch = put_batch(next(batches), program.mesh, execution.rules, accumulation)
+            batch = put_batch(next(batches), program.mesh, execution.rules, accumulation, rows)
             state, metrics = step_of(accumulation)(state, batch)
             recorder.add(step, metrics)
             last = step == total
+            stopped_by = agreement.reason(step, signal.received)
             if step % program.log_every == 0 or last:
                 further = functools.partial(_measured, program, step, measure, state)
                 recorder.write_row(step, further)
-            if step % program.checkpoint_every == 0 or last or stop.received:
+            if step % program.checkpoint_every == 0 or last or stopped_by:
                 recorder.settle()
                 record = {"step": step, "window": recorder.window.to_record()}
                 checkpoints.save(step, state, record)
-                if at_checkpoint is not None and not stop.received:
+                if at_checkpoint is not None and not stopped_by:
                     at_checkpoint(step, state)
-            if stop.received and not last:
+            if stopped_by and not last:
                 checkpoints.wait()
                 raise InterruptedTrainingError(
-                    f"stopped at step {step} of {total} by {stop.received}; the state is "
+                    f"stopped at step {step} of {total} by {stopped_by}; the state is "
                     "saved: give the same command to go on."
                 )
     checkpoints.wait()

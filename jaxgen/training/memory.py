@@ -27,7 +27,7 @@ def check_memory(program: Program) -> None:
     available, what = _available(program.mesh)
     if available is None:
         return
-    shards = program.mesh.size if _on_host(program.mesh) else 1
+    shards = len(program.mesh.local_devices) if _on_host(program.mesh) else 1
     state = program.abstract_state()
     held = shards * sum(bytes_of_shard(leaf) for leaf in jax.tree.leaves(state))
     gradient = shards * sum(

@@ -1,0 +1,133 @@
+"""A command in several processes of this machine, which find one another as those of a pod do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, Literal
+
+GRACE_SECONDS = 10.0
+"""How long the others may take to end by themselves after one has failed, and after SIGTERM."""
+
+
+def run_processes(
+    command: Sequence[str],
+    processes: int,
+    devices_per_process: int,
+    platform: Literal["cpu", "gpu"] = "cpu",
+) -> int:
+    """Runs a command in several processes and waits for all.
+
+    The first process prints as it would alone; lines of the others go to standard error with their
+    number before them. SIGINT and SIGTERM are passed on to each. When one fails, the others are
+    ended.
+
+    Args:
+      command: its words.
+      processes: how many.
+      devices_per_process: on "cpu" devices that are simulated, on "gpu" those with the numbers
+        that follow those of the process before.
+      platform: of the devices.
+
+    Returns:
+      The exit status: 0, or that of the first process that failed.
+    """
+    address = f"127.0.0.1:{free_port()}"
+    children = []
+    for index in range(processes):
+        group = {
+            "JAX_COORDINATOR_ADDRESS": address,
+            "JAX_NUM_PROCESSES": str(processes),
+            "JAX_PROCESS_ID": str(index),
+        }
+        devices = range(index * devices_per_process, (index + 1) * devices_per_process)
+        if platform == "cpu":
+            group |= {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices_per_process)}
+        else:
+            group |= {"JAX_LOCAL_DEVICE_IDS": ",".join(map(str, devices))}
+        children.append(_start(command, os.environ | group, index))
+    with _Forwarding(children):
+        return _wait(children)
+
+
+def _start(
+    command: Sequence[str], environment: dict[str, str], index: int
+) -> subprocess.Popen[str]:
+    into: dict[str, Any] = {}
+    if index:
+        into = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    child = subprocess.Popen(
+        command,
+        env=environment,
+        text=True,
+        errors="replace",
+        start_new_session=True,  # Ctrl-C reaches it once: from here.
+        **into,
+    )
+    if index:
+        threading.Thread(target=_pass_on, args=(child, index), daemon=True).start()
+    return child
+
+
+def _pass_on(child: subprocess.Popen[str], index: int) -> None:
+    assert child.stdout is not None
+    for line in child.stdout:
+        print(f"[{index}] {line}", end="", file=sys.stderr, flush=True)
+
+
+def _wait(children: list[subprocess.Popen[str]]) -> int:
+    """Returns the first status that is not 0, or 0 when all have ended."""
+    failed: int | None = None
+    deadline = float("inf")
+    while any(child.poll() is None for child in children):
+        statuses = [child.returncode for child in children if child.returncode]
+        if failed is None and statuses:
+            failed, deadline = statuses[0], time.monotonic() + GRACE_SECONDS
+        if time.monotonic() > deadline:
+            for child in children:
+                child.send_signal(signal.SIGTERM)
+            deadline = time.monotonic() + GRACE_SECONDS
+            for child in children:
+                try:
+                    child.wait(max(0.0, deadline - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    child.kill()
+        time.sleep(0.05)
+    status = next((child.returncode for child in children if child.returncode), 0)
+    status = failed if failed is not None else status
+    return 128 - status if status < 0 else status
+
+
+class _Forwarding:
+    """Passes SIGINT and SIGTERM on to children, while it is entered."""
+
+    def __init__(self, children: list[subprocess.Popen[str]]):
+        self._children = children
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._forward)
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _forward(self, number: int, frame: Any) -> None:
+        del frame
+        for child in self._children:
+            child.send_signal(number)
+
+
+def free_port() -> int:
+    """Returns a port of this machine that nothing listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
