@@ -63,8 +63,10 @@ def test_they_run_in_order_with_small_lengths(tmp_path, monkeypatch, capsys):
         words = words_of(command)
         if any(word in command for word in LONG):
             continue
-        if words[0] == "train":
+        if words[0] in ("train", "launch"):
             words += SHORT
+            if "profile_steps" in command:
+                words.append("--gin.execution.profile_steps=(2, 3)")
             if "poems" in command:
                 words.append("--gin.train.length=64")
         elif words[0] == "generate":

@@ -83,6 +83,13 @@ def add_commands(commands: Any) -> None:
     watch.add_argument("--once", action="store_true", help="draw it once, and stop")
     watch.set_defaults(function=("runs", "watch"))
 
+    profile = commands.add_parser(
+        "profile", help="time of traced steps by kind of operation (execution.profile_steps)"
+    )
+    profile.add_argument("run_dir", metavar="RUN_DIR")
+    profile.add_argument("--longest", type=COUNT, default=10, help="instructions to list")
+    profile.set_defaults(function=("profile", "profile"))
+
     diagnose = commands.add_parser("diagnose", help="examine training: activations, batch sizes")
     of_diagnose = diagnose.add_subparsers(
         required=True, metavar="coordinates|noise_scale|critical_batch"

@@ -36,6 +36,7 @@ from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.loading import open_data
 from jaxgen.training.loop import fit
 from jaxgen.training.memory import check_memory
+from jaxgen.training.profiling import StepTrace
 from jaxgen.training.program import Program, build_program
 from jaxgen.training.state import TrainState, trained, with_trained
 from jaxgen.training.tracking import MetricsFile, Tracker, progress
@@ -92,6 +93,7 @@ def run(
         check_memory(program)
         start = environment(program)
         record = {"name": config.name, "version": config.version, "finished": False}
+        trace = StepTrace(execution.profile_steps, directory.path, program.total_steps)
         record |= {"fingerprint": fingerprint(config)} | provenance(config, program) | start
         record["first_started"] = before.get("first_started", record["started"])
         record["started_in"] = before.get("started_in", started_in(directory.path))
@@ -159,7 +161,9 @@ def run(
                     )
                 )
                 begin = Program.fresh_state if parent is None else parent.initial_state
-                state = fit(program, data, checkpoints, trackers, at_checkpoint, begin, measure)
+                state = fit(
+                    program, data, checkpoints, trackers, at_checkpoint, begin, measure, trace
+                )
                 summary = score(program.total_steps, state)
         finally:
             for tracker in trackers:

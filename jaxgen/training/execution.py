@@ -40,6 +40,8 @@ class ExecutionConfig:
       checkpoint_every: between checkpoints, likewise; `evaluation.at_checkpoints` scores each.
       heldout_every: between held-out losses of every task, in rows and on the progress line,
         likewise, as of the next row; None: only at the end.
+      profile_steps: the first and the last of the steps, counted from 1, that are traced for
+        `jaxgen profile`, xprof and Perfetto; None: none.
       keep_checkpoints: how many of the newest are kept.
       trackers: receive the rows too, beside metrics.jsonl.
       accept_changed_data: whether a run may go on with files that have changed since it was
@@ -57,6 +59,7 @@ class ExecutionConfig:
     log_every: PositiveDuration = 10
     checkpoint_every: PositiveDuration = 100
     heldout_every: PositiveDuration | None = None
+    profile_steps: tuple[PositiveInt, PositiveInt] | None = None
     keep_checkpoints: PositiveInt = 2
     trackers: tuple[TrackerConfig, ...] = (TensorBoard(),)
     accept_changed_data: bool = False

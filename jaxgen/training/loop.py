@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ from jaxgen.distributed import Agreement
 from jaxgen.errors import InterruptedTrainingError
 from jaxgen.training.loading import process_rows, put_batch
 from jaxgen.training.metrics import WindowSums
+from jaxgen.training.profiling import NO_TRACE, StepTrace
 from jaxgen.training.program import Program
 from jaxgen.training.recorder import Recorder
 from jaxgen.training.state import TrainState
@@ -46,6 +48,7 @@ def fit(
     at_checkpoint: Callable[[int, TrainState], object] | None = None,
     begin: Callable[[Program], TrainState] = Program.fresh_state,
     measure: Callable[[TrainState], dict[str, float]] | None = None,
+    trace: StepTrace = NO_TRACE,
 ) -> TrainState:
     """Trains to the end, from the newest checkpoint if there is one.
 
@@ -60,6 +63,7 @@ def fit(
       begin: makes the state before the first step, where there is no checkpoint.
       measure: returns columns of the first row of each `program.heldout_every` steps, such as
         held-out losses.
+      trace: records some of the steps.
 
     Returns:
       The final state.
@@ -76,12 +80,15 @@ def fit(
     recorder = Recorder(program, trackers, window)
     rows = process_rows(program.mesh, execution.rules, program.microbatch_size)
     batches = data.iterate(start, rows=rows, num_workers=execution.data_workers)
-    with StopSignal() as signal:
+    with StopSignal() as signal, contextlib.closing(trace):
         agreement = Agreement()
         for step in range(start + 1, total + 1):
             accumulation = program.accumulation_at(step - 1)
-            batch = put_batch(next(batches), program.mesh, execution.rules, accumulation, rows)
-            state, metrics = step_of(accumulation)(state, batch)
+            train_step = step_of(accumulation)
+            with trace.step(step, state):
+                batch = put_batch(next(batches), program.mesh, execution.rules, accumulation, rows)
+                state, metrics = train_step(state, batch)
+            trace.end(step, metrics, functools.partial(_text_of, train_step, state, batch))
             recorder.add(step, metrics)
             last = step == total
             stopped_by = agreement.reason(step, signal.received)
@@ -102,6 +109,11 @@ def fit(
                 )
     checkpoints.wait()
     return state
+
+
+def _text_of(train_step: Any, state: TrainState, batch: Any) -> str | None:
+    """Returns the text of the compiled step, which the cache of programs mostly has."""
+    return train_step.lower(state, batch).compile().as_text()
 
 
 def _measured(

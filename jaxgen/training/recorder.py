@@ -58,7 +58,7 @@ class Recorder:
         row: dict[str, Any] = {"step": step, "tokens": self._program.train.tokens_before(step)}
         row |= self.window.row()
         row["learning_rate"] = float(self._program.schedule(step - 1))
-        row |= self._speed(step)
+        row |= self._speed(step) | _memory(self._program.mesh.local_devices)
         row |= measure()
         self._clock = time.monotonic()
         self.window = WindowSums()
@@ -96,6 +96,18 @@ class Recorder:
             "model_flops_per_second": tokens_per_second * flops_per_token,
             "seconds_left": left / tokens_per_second,
         }
+
+
+def _memory(devices: Sequence[Any]) -> dict[str, int]:
+    """Returns the most memory that a device has used so far, where devices tell: not on CPU."""
+    told = [stats for device in devices if (stats := device.memory_stats())]
+    if not told:
+        return {}
+    peaks = [stats["peak_bytes_in_use"] for stats in told if "peak_bytes_in_use" in stats]
+    limits = [stats["bytes_limit"] for stats in told if "bytes_limit" in stats]
+    return ({"peak_memory_bytes": max(peaks)} if peaks else {}) | (
+        {"memory_limit_bytes": min(limits)} if limits else {}
+    )
 
 
 def _not_finite(step: int, figures: StepMetrics) -> str:
