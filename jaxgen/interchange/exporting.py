@@ -14,7 +14,7 @@ import jax
 import ml_dtypes
 import numpy as np
 
-from jaxgen.distributed import fetch, is_main
+from jaxgen.distributed import fetch, is_main, on_main
 from jaxgen.errors import InterchangeError
 from jaxgen.interchange.configs import (
     differences,
@@ -103,7 +103,7 @@ def export_model(
         the model; then nothing is written.
     """
     folder = pathlib.Path(folder).expanduser().absolute()
-    if folder.exists():
+    if on_main(folder.exists):  # The main process may be done before another begins.
         raise InterchangeError(f"{folder} exists; export to a folder that does not, or remove it.")
     family = choose_family(model.config) if family is None else family
     values = write_config(family, model.config) | dict(more or {})

@@ -39,7 +39,7 @@ def run_processes(
       The exit status: 0, or that of the first process that failed.
     """
     address = f"127.0.0.1:{free_port()}"
-    children = []
+    children, readers = [], []
     for index in range(processes):
         group = {
             "JAX_COORDINATOR_ADDRESS": address,
@@ -51,28 +51,33 @@ def run_processes(
             group |= {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices_per_process)}
         else:
             group |= {"JAX_LOCAL_DEVICE_IDS": ",".join(map(str, devices))}
-        children.append(_start(command, os.environ | group, index))
+        child = _start(command, os.environ | group, is_main=index == 0)
+        children.append(child)
+        if index:
+            reader = threading.Thread(target=_pass_on, args=(child, index), daemon=True)
+            reader.start()
+            readers.append(reader)
     with _Forwarding(children):
-        return _wait(children)
+        status = _wait(children)
+    for reader in readers:
+        reader.join(GRACE_SECONDS)  # A grandchild may hold the pipe open for longer.
+    return status
 
 
 def _start(
-    command: Sequence[str], environment: dict[str, str], index: int
+    command: Sequence[str], environment: dict[str, str], is_main: bool
 ) -> subprocess.Popen[str]:
-    into: dict[str, Any] = {}
-    if index:
-        into = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    child = subprocess.Popen(
+    piped: dict[str, Any] = (
+        {} if is_main else {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    )
+    return subprocess.Popen(
         command,
         env=environment,
         text=True,
         errors="replace",
         start_new_session=True,  # Ctrl-C reaches it once: from here.
-        **into,
+        **piped,
     )
-    if index:
-        threading.Thread(target=_pass_on, args=(child, index), daemon=True).start()
-    return child
 
 
 def _pass_on(child: subprocess.Popen[str], index: int) -> None:
@@ -85,8 +90,8 @@ def _wait(children: list[subprocess.Popen[str]]) -> int:
     """Returns the first status that is not 0, or 0 when all have ended."""
     failed: int | None = None
     deadline = float("inf")
-    while any(child.poll() is None for child in children):
-        statuses = [child.returncode for child in children if child.returncode]
+    while None in (found := [child.poll() for child in children]):
+        statuses = [status for status in found if status]
         if failed is None and statuses:
             failed, deadline = statuses[0], time.monotonic() + GRACE_SECONDS
         if time.monotonic() > deadline:
