@@ -115,7 +115,9 @@ def _speed_lines(plan: Plan) -> Iterator[str]:
     yield _line(
         "roofline",
         f"{speed.seconds:.4g} s a step at least, bound by {times.bound}: "
-        + ", ".join(f"{name} {getattr(times, name):.4g} s" for name in PARTS),
+        + ", ".join(
+            f"{name} {getattr(times, name):.4g} s" for name in PARTS if getattr(times, name)
+        ),
     )
     for axes, seconds in times.by_axes.items():
         if seconds >= 0.001 * speed.seconds:

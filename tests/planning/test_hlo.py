@@ -89,6 +89,57 @@ def test_traffic_leaves_out_fast_memory():
 
 
 @pytest.mark.parametrize(
+    ("start", "copied", "moved"),
+    [
+        ("(f32[16,256]{1,0}, f32[16,256]{1,0:S(1)}, u32[]) copy-start(%a)", "S(1)", 16 * 1024),
+        ("(f32[16,256]{1,0}, f32[16,256]{1,0}, u32[]) copy-start(%a)", "", 2 * 16 * 1024),
+        ("((f32[16,256]{1,0}), f32[2,256]{1,0:S(1)}, s32[]) slice-start(%a)", "S(1)", 2 * 1024),
+        ("(f32[16,256]{1,0}, u32[], token[]) send(%a)", "", 16 * 1024),
+    ],
+)
+def test_what_is_copied_in_the_background_moves_once(start, copied, moved):
+    text = f"""\
+HloModule copies
+
+ENTRY %main (a: f32[16,256]) -> f32[16,256] {{
+  %a = f32[16,256]{{1,0}} parameter(0)
+  %start = {start}
+  ROOT %done = f32[16,256]{{1,0:{copied}}} copy-done(%start)
+}}
+"""
+    assert read_work(text, {}).traffic == moved
+
+
+def test_a_fusion_reads_what_it_slices_and_writes_what_it_updates():
+    """Also where the slice and the update are in fusions of its own."""
+    text = """\
+HloModule slices
+
+%sliced (s: f32[16,256], i: s32[]) -> f32[1,256] {
+  %s = f32[16,256]{1,0} parameter(0)
+  %i = s32[] parameter(1)
+  %zero = s32[] constant(0)
+  ROOT %slice = f32[1,256]{1,0} dynamic-slice(%s, %i, %zero), dynamic_slice_sizes={1,256}
+}
+
+%updated (s.2: f32[16,256], i.2: s32[]) -> f32[16,256] {
+  %s.2 = f32[16,256]{1,0} parameter(0)
+  %i.2 = s32[] parameter(1)
+  %zero.2 = s32[] constant(0)
+  %part = f32[1,256]{1,0} fusion(%s.2, %i.2), kind=kLoop, calls=%sliced
+  ROOT %update = f32[16,256]{1,0} dynamic-update-slice(%s.2, %part, %i.2, %zero.2)
+}
+
+ENTRY %main (a: f32[16,256], n: s32[]) -> f32[16,256] {
+  %a = f32[16,256]{1,0} parameter(0)
+  %n = s32[]{:S(6)} parameter(1)
+  ROOT %fusion = f32[16,256]{1,0} fusion(%a, %n), kind=kLoop, calls=%updated
+}
+"""
+    assert read_work(text, {}).traffic == 2 * 4 * 256
+
+
+@pytest.mark.parametrize(
     ("text", "group", "axes"),
     [
         ("replica_groups={{0,1},{2,3},{4,5},{6,7}}", (0, 1), ("tensor",)),

@@ -27,16 +27,18 @@ PLANS = {
     "--gin.train.batch_size=256 --gin.train.length=8192",
     "gpt3_175b": "--topology=v5p:8x8x16 --gin_file=models/gpt3/175b.gin --gin.mesh.fsdp=1024 "
     "--gin.train.batch_size=1024 --gin.train.length=2048",
+    "gpt3_175b_aligned": "--topology=v5p:8x8x16 --gin_file=models/gpt3/175b.gin "
+    "--gin.mesh.data=4 --gin.mesh.fsdp=256 --gin.train.batch_size=1024 --gin.train.length=2048",
+    # 12 parts of heads and width, and 4 of the vocabulary, which 12 does not divide.
     "palm_540b": "--topology=v4:12x16x16 --gin_file=models/palm/540b.gin --gin.mesh.fsdp=256 "
-    "--gin.mesh.tensor=12 --gin.rules.vocab=None --gin.train.batch_size=2048 "
-    "--gin.train.length=2048 --gin.execution.accumulation=8",
-    "glam_64b_64e": "--topology=v5p:8x8x16 --gin_file=models/glam/64b_64e.gin --gin.mesh.fsdp=16 "
-    "--gin.mesh.expert=64 --gin.train.batch_size=1024 --gin.train.length=1024",
-    "mixtral_8x22b": "--topology=v5p:8x8x8 --gin_file=models/mixtral/8x22b.gin --gin.mesh.fsdp=64 "
-    "--gin.mesh.expert=8 --gin.train.batch_size=512 --gin.train.length=8192",
-    "mt_nlg_530b": "--topology=v5p:8x8x16 --gin_file=models/mt_nlg/530b.gin --gin.mesh.fsdp=1024 "
-    "--gin.train.batch_size=1024 --gin.train.length=2048",
-}  # fmt: skip
+    "--gin.mesh.tensor=4 --gin.mesh.expert=3 --gin.rules.heads=\"('tensor', 'expert')\" "
+    "--gin.rules.mlp=\"('tensor', 'expert')\" --gin.rules.batch=\"('data', 'fsdp')\" "
+    "--gin.train.batch_size=2048 --gin.train.length=2048 --gin.execution.accumulation=8",
+    "glam_64b_64e": "--topology=v5p:8x8x16 --gin_file=models/glam/64b_64e.gin --gin.mesh.fsdp=128 "
+    "--gin.mesh.expert=8 --gin.train.batch_size=1024 --gin.train.length=1024",
+    "mixtral_8x22b": "--topology=v5p:8x8x8 --gin_file=models/mixtral/8x22b.gin "
+    "--gin.mesh.fsdp=256 --gin.mesh.tensor=2 --gin.train.batch_size=256 --gin.train.length=8192",
+}
 
 
 def main() -> None:
