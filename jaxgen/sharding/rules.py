@@ -77,6 +77,16 @@ def mesh_is_set() -> bool:
     return not jax.sharding.get_abstract_mesh().empty
 
 
+def compiled_for() -> str:
+    """Returns the platform that the program being traced is for: "cpu", "gpu" or "tpu".
+
+    It is that of the mesh in force, which may be of devices that are not here (a program compiled
+    ahead of time); without a mesh it is that of this process.
+    """
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() if device is None else device.platform
+
+
 def reshard(array: jax.Array, spec: PartitionSpec) -> jax.Array:
     """Returns `jax.reshard`, or the array itself where no mesh is set."""
     return jax.reshard(array, spec) if mesh_is_set() else array

@@ -16,6 +16,7 @@ from jaxgen.ops.attention.cudnn import cudnn_attention, cudnn_refusal
 from jaxgen.ops.attention.dense import dense_attention
 from jaxgen.ops.attention.splash import splash_attention, splash_refusal
 from jaxgen.sharding.layout import current_layout
+from jaxgen.sharding.rules import compiled_for
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -78,16 +79,6 @@ def attend(call: AttentionCall) -> jax.Array:
     _log(chosen, reason)
     with jax.named_scope("attend"):
         return IMPLEMENTATIONS[chosen].compute(call)
-
-
-def compiled_for() -> str:
-    """Returns the platform that the program being traced is for: "cpu", "gpu" or "tpu".
-
-    It is that of the mesh in force, which may be of devices that are not here (a program compiled
-    ahead of time); without a mesh it is that of this process.
-    """
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    return jax.default_backend() if device is None else device.platform
 
 
 def _first_that_suits(call: AttentionCall, platform: str) -> tuple[str, str]:

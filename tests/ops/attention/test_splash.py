@@ -15,7 +15,7 @@ from support.attention_calls import EveryOther, assert_as_dense, make_call, pack
 from jaxgen.errors import ConfigError
 from jaxgen.ops.attention import attend as attend_module
 from jaxgen.ops.attention import splash_kernel
-from jaxgen.ops.attention.attend import attend, compiled_for
+from jaxgen.ops.attention.attend import attend
 from jaxgen.ops.attention.biases import Alibi
 from jaxgen.ops.attention.masks import (
     AttentionMask,
@@ -30,6 +30,7 @@ from jaxgen.ops.attention.splash import splash_attention, splash_refusal
 from jaxgen.planning.topology import parse_topology
 from jaxgen.sharding.layout import Layout, using
 from jaxgen.sharding.mesh import MESH_AXES, MeshConfig, make_mesh
+from jaxgen.sharding.rules import compiled_for
 
 INTERPRETED = functools.partial(splash_attention, interpret=True)
 
