@@ -13,8 +13,9 @@ from jaxgen.models.parametrization import Axes, grows
 from jaxgen.models.stack_config import StackConfig
 from jaxgen.ops.initializers import Initializer, normal
 from jaxgen.ops.linear import linear
+from jaxgen.sharding import padding
 from jaxgen.sharding.layout import current_layout, spec
-from jaxgen.sharding.rules import mesh_is_set, reshard
+from jaxgen.sharding.rules import mesh_is_set
 
 
 def kernel(
@@ -55,7 +56,9 @@ def make_parameter(
     initializer: Initializer,
 ) -> nnx.Param:
     """Returns a float32 parameter, made in its layout, that remembers its logical axes."""
-    out_sharding = current_layout().rules.stored(logical_axes) if mesh_is_set() else None
+    out_sharding = None
+    if mesh_is_set():
+        out_sharding = padding.stored(shape, logical_axes, current_layout().rules)
     value = initializer(rngs.params(), shape, out_sharding)
     return nnx.Param(value, logical_axes=logical_axes)
 
@@ -81,10 +84,11 @@ def is_variable(node: Any) -> bool:
 def gather(parameter: nnx.Variable, dtype: Any) -> jax.Array:
     """Returns a parameter ready to compute: cast, so that fewer bytes travel, then whole over fsdp.
 
-    A leading "layers" axis has been scanned away by the time a block computes.
+    Rows of a vocabulary that the mesh does not divide are padded; see `sharding.padding`. A leading
+    "layers" axis has been scanned away by the time a block computes.
     """
     axes = tuple(axis for axis in parameter.logical_axes if axis != "layers")
-    return reshard(parameter[...].astype(dtype), current_layout().rules.gathered(axes))
+    return padding.gathered(parameter[...].astype(dtype), axes, current_layout().rules)
 
 
 def project(x: jax.Array, weight: nnx.Variable, bias: nnx.Variable | None = None) -> jax.Array:

@@ -27,6 +27,7 @@ from jaxgen.ops.look_ahead import look_ahead
 from jaxgen.ops.routing import Auxiliary, RouterStatistics, router_losses
 from jaxgen.ops.slots import mark
 from jaxgen.sharding.layout import Layout, spec, under_layout, using
+from jaxgen.sharding.padding import without_padding
 from jaxgen.sharding.rules import einsum, reshard
 
 
@@ -261,7 +262,10 @@ class Transformer(nnx.Module):
 
     @under_layout
     def unembedding_table(self, dtype: Any) -> jax.Array:
-        """Returns the table that turns hidden into logits, [vocab, embed], whole over fsdp."""
+        """Returns the table that turns hidden into logits, [vocab, embed], whole over fsdp.
+
+        There may be rows of padding beyond the vocabulary, and so in `unembedding_bias`.
+        """
         parameter: Any = self.embedding.table if self.unembedding is None else self.unembedding
         return gather(parameter, dtype)
 
@@ -279,7 +283,8 @@ class Transformer(nnx.Module):
         logits = einsum("btd,vd->btv", hidden, table, out=layout).astype(jnp.float32)
         logits = logits if bias is None else logits + bias
         cap = self.config.logit_soft_cap
-        return logits if cap is None else cap * jnp.tanh(logits / cap)
+        logits = logits if cap is None else cap * jnp.tanh(logits / cap)
+        return without_padding(logits, self.config.vocab_size, spec("batch", "length", None))
 
 
 def _unembedding_start(config: TransformerConfig) -> Initializer:

@@ -29,6 +29,8 @@ class _Settings:
     soft_cap: float | None
     vocab_axes: tuple[str, ...]
     chunk: int
+    vocab_size: int
+    is_padded: bool
 
 
 class TokenLosses(NamedTuple):
@@ -49,6 +51,7 @@ def cross_entropy(
     z_loss: float = 0.0,
     label_smoothing: float = 0.0,
     soft_cap: float | None = None,
+    vocab_size: int | None = None,
     logits_at_a_time: int = LOGITS_AT_A_TIME,
 ) -> tuple[jax.Array, TokenLosses]:
     """Returns the weighted sum of negative log-likelihoods, and each position's own.
@@ -64,6 +67,8 @@ def cross_entropy(
       label_smoothing: share of the target's probability that is spread over the whole vocabulary in
         what is minimised (1512.00567, 7); the positions' own figures do without.
       soft_cap: logits become cap * tanh(logits / cap).
+      vocab_size: rows of the table before those that only pad it (None: all); the padding has no
+        probability.
       logits_at_a_time: bound on the float32 logits held by a device.
 
     Returns:
@@ -73,13 +78,16 @@ def cross_entropy(
     """
     batch_axes = axis_names(rules.batch) + axis_names(rules.length)
     vocab_axes = axis_names(rules.vocab)
+    size = table.shape[0] if vocab_size is None else vocab_size
+    is_padded = size < table.shape[0]
 
     def local(hidden, table, targets, weights, bias):
         rows, length = targets.shape
         chunk = max(1, min(length, logits_at_a_time // (rows * table.shape[0])))
         settings = _Settings(
-            z_loss, label_smoothing, soft_cap, vocab_axes if mesh_is_set() else (), chunk
-        )
+            z_loss, label_smoothing, soft_cap, vocab_axes if mesh_is_set() else (), chunk, size,
+            is_padded,
+        )  # fmt: skip
         if mesh_is_set():
             # Cast here, each gradient is summed over the other axes once, after the chunks.
             table, bias = (None if x is None else _varying(x, batch_axes) for x in (table, bias))
@@ -191,7 +199,12 @@ def _chunk(settings, table, bias, hidden, targets, weights):
         bent = jnp.tanh(logits / settings.soft_cap)
         logits, slope = settings.soft_cap * bent, 1 - jnp.square(bent)
     first = jax.lax.axis_index(axes) * table.shape[0] if axes else 0
-    is_target = jnp.arange(table.shape[0]) == (targets - first)[..., None]
+    columns = jnp.arange(table.shape[0])
+    held = None
+    if settings.is_padded:
+        held = columns + first < settings.vocab_size
+        logits = jnp.where(held, logits, -jnp.inf)
+    is_target = columns == (targets - first)[..., None]
     largest = jnp.max(logits, axis=-1)
     target_logit = jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1)
     if axes:
@@ -205,17 +218,17 @@ def _chunk(settings, table, bias, hidden, targets, weights):
     nll = log_normaliser - target_logit
     smoothing = settings.label_smoothing
     penalty = settings.z_loss * jnp.square(log_normaliser)
-    vocab_size = logits.shape[-1] * (jax.lax.psum(1, axes) if axes else 1)
     if smoothing:
-        total = jnp.sum(logits, axis=-1)
+        total = jnp.sum(logits, axis=-1, where=held)
         total = jax.lax.psum(total, axes) if axes else total
-        penalty += smoothing * (target_logit - total / vocab_size)
+        penalty += smoothing * (target_logit - total / settings.vocab_size)
     loss = jnp.sum(weights * (nll + penalty))
     factor = weights * (1 + 2 * settings.z_loss * log_normaliser)
     gradient = exponentials * (factor / normaliser)[..., None]
     gradient = gradient - jnp.where(is_target, (1 - smoothing) * weights[..., None], 0.0)
     if smoothing:
-        gradient = gradient - smoothing / vocab_size * weights[..., None]
+        even = smoothing / settings.vocab_size * weights[..., None]
+        gradient = gradient - (even if held is None else jnp.where(held, even, 0.0))
     if slope is not None:
         gradient = gradient * slope
     correct = (target_logit >= largest).astype(jnp.float32)

@@ -50,6 +50,7 @@ class NextToken:
             z_loss=self.z_loss,
             label_smoothing=self.label_smoothing,
             soft_cap=model.config.logit_soft_cap,
+            vocab_size=model.config.vocab_size,
         )
         weight = jnp.sum(batch.loss_weights)
         metrics = _by_task(batch, token_losses)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from jaxgen.errors import ShardingError
-from jaxgen.sharding.rules import MeshAxes, Rules
+from jaxgen.sharding.rules import PADDED, MeshAxes, Rules
 
 
 def axis_names(axes: MeshAxes) -> tuple[str, ...]:
@@ -57,7 +57,7 @@ def check_layout(
     rules: Rules,
     mesh_sizes: Mapping[str, int],
 ) -> None:
-    """Checks that the mesh divides every dimension that a rule splits.
+    """Checks that the mesh divides every dimension that a rule splits, unless it may be padded.
 
     Args:
       arrays: (name, shape, logical axes) of each array.
@@ -73,7 +73,7 @@ def check_layout(
         for size, logical_axis in zip(shape, logical_axes, strict=True):
             axes = axis_names(rules.mesh_axes(logical_axis))
             parts = math.prod(mesh_sizes[axis] for axis in axes)
-            if size % parts:
+            if size % parts and logical_axis not in PADDED:
                 joined = " x ".join(f"{axis}={mesh_sizes[axis]}" for axis in axes)
                 fitting = [d for d in range(1, parts + 1) if size % d == 0]
                 raise ShardingError(

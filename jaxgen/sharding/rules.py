@@ -15,6 +15,8 @@ from jax.sharding import PartitionSpec
 from jaxgen.errors import ShardingError
 
 MeshAxes = str | tuple[str, ...] | None
+PADDED = ("vocab",)
+"""Logical axes that a mesh need not divide; see `sharding.padding`."""
 
 
 @dataclasses.dataclass(frozen=True)

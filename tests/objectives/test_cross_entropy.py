@@ -57,6 +57,31 @@ def test_chunks_give_the_loss_and_gradients_of_the_direct_form(
         np.testing.assert_allclose(got, want, rtol=2e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("soft_cap", [None, 5.0])
+def test_rows_that_pad_a_table_have_no_probability_and_no_gradient(soft_cap):
+    """However large their logits would be."""
+    keys = jax.random.split(jax.random.key(0), 4)
+    hidden, table = jax.random.normal(keys[0], (3, 10, 16)), jax.random.normal(keys[1], (56, 16))
+    table = table.at[50:].multiply(10)
+    targets = jax.random.randint(keys[2], (3, 10), 0, 50)
+    bias, weights = jax.random.normal(keys[3], (56,)), jnp.ones((3, 10))
+
+    def loss(hidden, table, bias, vocab_size=None):
+        return cross_entropy(
+            hidden, table, targets, weights, bias=bias, rules=Rules(), z_loss=1e-2,
+            label_smoothing=0.1, soft_cap=soft_cap, vocab_size=vocab_size,
+        )  # fmt: skip
+
+    differentiate = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)
+    (value, tokens), gradients = differentiate(hidden, table, bias, 50)
+    (expected, expected_tokens), wanted = differentiate(hidden, table[:50], bias[:50])
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    for got, want in zip((*tokens, *gradients), (*expected_tokens, *wanted), strict=True):
+        got = got[:50] if got.shape[0] == 56 else got
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+    assert not gradients[1][50:].any() and not gradients[2][50:].any()
+
+
 def test_no_array_of_the_whole_logits_exists_in_either_pass():
     batch, length, embed, vocab = 4, 64, 8, 512
     hidden, table = jnp.ones((batch, length, embed)), jnp.ones((vocab, embed))
