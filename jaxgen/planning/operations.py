@@ -33,14 +33,14 @@ def _splash(computation: Computation, one: Instruction) -> int | None:
 
     The kernels say nothing of their cost, but their names say which pass they are.
     """
-    phase = one.attribute(r"splash_m[hq]a_(fwd|dq|dkv)_")
+    phase = re.search(r"splash_m[hq]a_(fwd|dq|dkv)_", f"{one.name} {one.attributes}")
     operands = (computation.instructions[name].arrays for name in one.operands)
     tensors = [arrays[0] for arrays in operands if len(arrays) == 1]
     tensors = [array for array in tensors if len(array.sizes) > 2 and "f" in array.dtype]
     if phase is None or len(tensors) < 2:
         return None
     query, key = tensors[:2]
-    return 2 * _SPLASH_PRODUCTS[phase] * query.elements * key.sizes[-2]
+    return 2 * _SPLASH_PRODUCTS[phase[1]] * query.elements * key.sizes[-2]
 
 
 def _contracted(computation: Computation, one: Instruction) -> int:

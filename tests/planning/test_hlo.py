@@ -254,9 +254,8 @@ ENTRY %main (m: s32[1,2], q: bf16[2,4,128,64], k: bf16[2,2,256,64]) -> bf16[2,4,
   %m = s32[1,2]{{1,0}} parameter(0)
   %q = bf16[2,4,128,64]{{3,2,1,0}} parameter(1)
   %k = bf16[2,2,256,64]{{3,2,1,0}} parameter(2)
-  ROOT %kernel = bf16[2,4,128,64]{{3,2,1,0}} custom-call(%m, %q, %k, %k), \
-custom_call_target="tpu_custom_call", \
-metadata={{op_name="attend/splash_mha_{phase}_segmented_no_residuals/pallas_call"}}
+  ROOT %splash_mha_{phase}_segmented_no_residuals.2 = bf16[2,4,128,64]{{3,2,1,0}} \
+custom-call(%m, %q, %k, %k), custom_call_target="tpu_custom_call"
 }}
 """
     assert read_work(text, {}).flops == products * 2 * 2 * 4 * 128 * 256 * 64
