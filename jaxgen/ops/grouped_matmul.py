@@ -14,6 +14,8 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxgen.ops.attention.attend import compiled_for
+
 Implementation = Literal["blocks", "ragged_dot"]
 
 
@@ -52,8 +54,8 @@ def make_row_blocks(group_sizes: jax.Array, max_rows: int, block_rows: int) -> R
 
 
 def default_implementation() -> Implementation:
-    """Returns the faster one of the platform that JAX computes on."""
-    return "blocks" if jax.default_backend() == "cpu" else "ragged_dot"
+    """Returns the faster one of the platform that the program being traced is for."""
+    return "blocks" if compiled_for() == "cpu" else "ragged_dot"
 
 
 def grouped_matmul(
