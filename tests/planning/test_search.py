@@ -51,7 +51,8 @@ def test_the_state_of_an_estimate_is_exact():
 
 
 def test_what_is_refused_is_what_a_run_refuses():
-    config, execution = small_run("model.num_heads=6", "model.head_dim=8", "model.mlp_dim=96")
+    sizes = ("model.num_heads=6", "model.head_dim=8", "model.mlp_dim=96", "model.vocab_size=322")
+    config, execution = small_run(*sizes)
     estimator = Estimator(config, parse_topology("cpu:8"), Rules())
     refused = 0
     for sizes in meshes(8):
