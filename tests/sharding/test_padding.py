@@ -16,9 +16,11 @@ from support.tiers import slow_but
 from jaxgen.generation.policies import SamplingPolicy
 from jaxgen.generation.sampling import pad_prompts, sample
 from jaxgen.interchange.exporting import export_model
+from jaxgen.interchange.importing import load_model, open_checkpoint
 from jaxgen.models.parameters import named_parameters
 from jaxgen.objectives.next_token import NextToken
 from jaxgen.runs.checkpoints import Checkpoints, flatten
+from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.config import TrainConfig
@@ -130,11 +132,14 @@ def test_an_export_and_the_counts_know_of_no_padding(tmp_path):
     with jax.set_mesh(make_mesh(MESHES["tensor8"])):
         model = build(CONFIGS["tied"])
         export_model(model, tmp_path / "out")
+        again = dict(named_parameters(load_model(open_checkpoint(tmp_path / "out"), Layout())))
     assert json.loads((tmp_path / "out" / "config.json").read_text())["vocab_size"] == SIZE
     table = load_file(tmp_path / "out" / "model.safetensors")["model.embed_tokens.weight"]
     assert table.shape == (SIZE, 32)
     parameters = {name: np.asarray(parameter[...]) for name, parameter in named_parameters(model)}
     np.testing.assert_array_equal(table, parameters["embedding.table"])
+    for name, array in parameters.items():
+        np.testing.assert_array_equal(array, np.asarray(again[name][...]), err_msg=name)
     assert sum(array.size for array in parameters.values()) == CONFIGS["tied"].count().total
 
 
