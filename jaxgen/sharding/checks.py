@@ -29,6 +29,17 @@ def check_rules(rules: Rules, mesh_sizes: Mapping[str, int]) -> None:
                     f"rules.{logical_axis} names the mesh axis {axis!r}; "
                     f"the mesh has: {', '.join(mesh_sizes)}."
                 )
+    _check_activations(rules)
+
+
+def _check_activations(rules: Rules) -> None:
+    batch = set(axis_names(rules.batch))
+    for wide in ("vocab", "heads", "kv_heads", "mlp"):
+        if shared := batch & set(axis_names(rules.mesh_axes(wide))):
+            raise ShardingError(
+                f"activations [batch, length, {wide}] would be split twice over the mesh axis "
+                f"{min(shared)!r}: by rules.batch and by rules.{wide}. Leave it to one of them."
+            )
 
 
 def check_all_axes_split(

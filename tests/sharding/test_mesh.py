@@ -61,6 +61,9 @@ def test_an_axis_used_twice_or_unknown_is_refused():
         Rules().stored(("width",))
     with pytest.raises(ShardingError, match=r"rules\.layers='data'"):
         check_layout(arrays, Rules(layers="data"), sizes)
+    for axis in ("vocab", "heads", "mlp"):
+        with pytest.raises(ShardingError, match=rf"'fsdp': by rules.batch and by rules.{axis}"):
+            check_layout([], Rules(embed=None, **{axis: ("tensor", "fsdp")}), sizes)
 
 
 @pytest.mark.parametrize(
