@@ -27,8 +27,8 @@ PLANS = {
     "--gin.train.batch_size=256 --gin.train.length=8192",
     "gpt3_175b": "--topology=v5p:8x8x16 --gin_file=models/gpt3/175b.gin --gin.mesh.fsdp=1024 "
     "--gin.train.batch_size=1024 --gin.train.length=2048",
-    "gpt3_175b_aligned": "--topology=v5p:8x8x16 --gin_file=models/gpt3/175b.gin "
-    "--gin.mesh.data=4 --gin.mesh.fsdp=256 --gin.train.batch_size=1024 --gin.train.length=2048",
+    "gpt3_175b_tensor": "--topology=v5p:8x8x16 --gin_file=models/gpt3/175b.gin "
+    "--gin.mesh.fsdp=128 --gin.mesh.tensor=8 --gin.train.batch_size=1024 --gin.train.length=2048",
     # 12 parts of heads and width, and 4 of the vocabulary, which 12 does not divide.
     "palm_540b": "--topology=v4:12x16x16 --gin_file=models/palm/540b.gin --gin.mesh.fsdp=256 "
     "--gin.mesh.tensor=4 --gin.mesh.expert=3 --gin.rules.heads=\"('tensor', 'expert')\" "
