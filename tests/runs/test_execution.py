@@ -26,7 +26,7 @@ EXECUTIONS = [
     ONE,
     dataclasses.replace(ONE, mesh=MeshConfig(data=1, fsdp=4), accumulation=2),
     dataclasses.replace(ONE, mesh=MeshConfig(data=2, tensor=2), remat="full"),
-    dataclasses.replace(ONE, scan_unroll=2, checkpoint_every="50%"),
+    dataclasses.replace(ONE, scan_unroll=2, checkpoint_every="50%", attention="blockwise"),
 ]
 STOPS = (4, 7, 10, None)
 
@@ -105,6 +105,7 @@ def test_every_start_is_a_line_of_the_history(trained):
     } <= {*lines[1]["changed"]}  # fmt: skip
     assert "execution.remat: none -> full" in lines[2]["changed"]
     assert "execution.checkpoint_every: 3 -> 50%" in lines[3]["changed"]
+    assert "execution.attention: auto -> blockwise" in lines[3]["changed"]
     # What the run is knows nothing of it.
     records = [one.read_record() for one in (stayed, moved)]
     assert records[0]["fingerprint"] == records[1]["fingerprint"]

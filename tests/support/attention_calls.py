@@ -97,7 +97,7 @@ def assert_as_dense(call: AttentionCall, attention, tolerance=1e-5):
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         assert one.dtype == other.dtype
         one, other = np.asarray(one, np.float32), np.asarray(other, np.float32)
-        largest = max(np.abs(other).max(), 1e-3)
+        largest = max(np.abs(other).max(), 1)
         np.testing.assert_allclose(one / largest, other / largest, rtol=0, atol=tolerance)
 
 

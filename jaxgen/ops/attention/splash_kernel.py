@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -42,11 +43,18 @@ class PlaceMask(splash_attention_mask.Mask):
         return may_allow(self.predicates, queries - keys)
 
     def __getitem__(self, idx) -> np.ndarray:
-        """Returns a block, as a view of its distances."""
+        """Returns a block; Splash reads every one of them, more than once."""
         rows, columns = (range(*part.indices(n)) for part, n in zip(idx, self.size, strict=True))
         behind = np.arange(rows[0] - columns[-1], rows[-1] - columns[0] + 1)
         allowed = may_allow(self.predicates, behind)
+        if allowed.all() or not allowed.any():
+            return _uniform(len(rows), len(columns), bool(allowed[0]))
         return np.lib.stride_tricks.sliding_window_view(allowed, len(columns))[:, ::-1]
+
+
+@functools.lru_cache(maxsize=16)
+def _uniform(rows: int, columns: int, value: bool) -> np.ndarray:
+    return np.full((rows, columns), value)
 
 
 def run_kernel(

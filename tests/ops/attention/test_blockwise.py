@@ -76,7 +76,7 @@ def test_it_is_dense_attention_with_its_gradients(predicates, settings):
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_blocks")
 @settings(
-    max_examples=40,
+    max_examples=25,
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],

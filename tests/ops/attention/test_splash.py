@@ -132,7 +132,7 @@ def test_its_kernels_are_in_the_program_of_a_tpu(dims, kv_heads):
     call = make_call(
         (Causal(), Window(700)), [[1000, 1048]] * 4, 4, kv_heads, dims, dtype=jnp.bfloat16
     )
-    mesh = make_mesh(MeshConfig(data=2, tensor=4), parse_topology("v5e:2x4").devices())
+    mesh = make_mesh(MeshConfig(data=4, tensor=2), parse_topology("v5e:2x4").devices())
 
     def place(spec, tree):
         sharding = jax.NamedSharding(mesh, spec)
@@ -144,8 +144,8 @@ def test_its_kernels_are_in_the_program_of_a_tpu(dims, kv_heads):
     placed = dataclasses.replace(
         call,
         query=place(heads, call.query),
-        key=place(heads if kv_heads == 4 else rows, call.key),
-        value=place(heads if kv_heads == 4 else rows, call.value),
+        key=place(rows if kv_heads == 1 else heads, call.key),
+        value=place(rows if kv_heads == 1 else heads, call.value),
         mask=place(rows, call.mask),
     )
 
