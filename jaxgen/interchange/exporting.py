@@ -139,7 +139,10 @@ def _given_back(
     family: Family, config: TransformerConfig, original: Mapping[str, Any], ours: dict[str, Any]
 ) -> dict[str, Any]:
     """Returns the config.json of a model that was imported with another."""
-    original = {key: value for key, value in original.items() if key != "quantization_config"}
+    original, part_of = text_part(original)
+    if part_of is not None:
+        original["architectures"] = ours["architectures"]
+    original.pop("quantization_config", None)
     try:
         if find_family(FAMILIES, original) is not family:
             return ours

@@ -193,6 +193,14 @@ def test_the_text_part_of_a_larger_model(tmp_path, prefix):
     assert checkpoint.part_of == "Gemma3ForConditionalGeneration"
     assert checkpoint.values["eos_token_id"] == [1, 106]
     assert_equal(model, load_model(checkpoint))
+    # Exported, it is a text model that gives back all that was said of the text.
+    text |= {"use_cache": False, "attention_dropout": 0.25}
+    family = choose_family(checkpoint.config, original=whole)
+    export_model(model, tmp_path / "again", family, original=whole | {"text_config": text})
+    again = json.loads((tmp_path / "again" / "config.json").read_text())
+    expected = text | {"architectures": ["Gemma3ForCausalLM"], "tie_word_embeddings": True}
+    assert again == expected | {"eos_token_id": [1, 106]}
+    assert_equal(model, load_model(open_checkpoint(tmp_path / "again")))
 
 
 def test_published_text_parts_leave_defaults_out(tmp_path):
