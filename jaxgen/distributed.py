@@ -189,6 +189,27 @@ class Agreement:
         return self._at[1] if self._at is not None and step >= self._at[0] else None
 
 
+def meet(mesh: jax.sharding.Mesh) -> None:
+    """Connects the processes along all axes of a mesh, at one time.
+
+    Gloo, which CPU devices communicate by, gives a process thirty seconds to appear when devices
+    communicate for the first time. Later, when one has compiled a large program and another found
+    it in its cache, they may not be there as near together.
+    """
+    if process_count() == 1 or mesh.devices.flat[0].platform != "cpu":
+        return
+    axes = [axis for axis, size in mesh.shape.items() if size > 1]
+    sharding = jax.NamedSharding(mesh, jax.P(axes))
+    ones = jax.make_array_from_callback((mesh.size,), sharding, lambda index: np.ones(1))
+    _client().wait_at_barrier(f"jaxgen/meet/{next(_CALLS)}", FOREVER)
+    for count in range(1, len(axes) + 1):
+        for some in itertools.combinations(axes, count):
+            total = functools.partial(jax.lax.psum, axis_name=some)
+            rest = jax.P(tuple(axis for axis in axes if axis not in some))
+            add = jax.shard_map(total, mesh=mesh, in_specs=jax.P(axes), out_specs=rest)
+            jax.block_until_ready(jax.jit(add)(ones))
+
+
 def fetch(tree: Any) -> Any:
     """Returns a pytree of arrays as whole numpy arrays, on every process."""
     return jax.tree.map(_fetched, tree)

@@ -69,11 +69,10 @@ found = None
 
 
 def tiny_run():
-    """Returns a run of three steps."""
-    return load(
-        ["runs/quickstart.gin"],
-        [*BINDINGS, "train.steps=3", "train.batch_size=8", "evaluation.batch_size=8"],
-    )
+    """Returns a run of three steps, of a model that every mesh divides."""
+    sizes = ["model.embed_dim=16", "model.num_heads=8", "model.mlp_dim=16"]
+    batches = ["train.steps=3", "train.batch_size=8", "evaluation.batch_size=8"]
+    return load(["runs/quickstart.gin"], [*BINDINGS, *sizes, *batches])
 
 
 def trained_alone(folder: Path, name: str) -> RunDirectory:
@@ -123,6 +122,28 @@ def test_every_axis_may_cross_processes(tmp_path, processes):
     together(tmp_path, script, processes, 8 // processes)
     for name in EXECUTIONS:
         check_equal(RunDirectory(tmp_path / name), trained_alone(tmp_path, name))
+
+
+LATE = """
+import time
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxgen import distributed
+from jaxgen.sharding.mesh import MeshConfig, make_mesh
+mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+time.sleep(35 if distributed.is_main() else 0)
+with jax.set_mesh(mesh):
+    sharding = jax.NamedSharding(mesh, jax.P(("data", "fsdp"), "tensor"))
+    ones = jax.make_array_from_callback((8, 4), sharding, lambda index: np.ones((2, 2)))
+    found = float(jax.jit(jnp.sum)(ones))
+"""
+
+
+@pytest.mark.slow
+def test_a_process_may_be_later_than_gloo_waits_for(tmp_path):
+    """It compiles, for example, what the others had in their cache."""
+    assert together(tmp_path, LATE, 2, 4) == 32.0
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ import jax
 from jax.experimental.mesh_utils import create_device_mesh, create_hybrid_device_mesh
 from jax.sharding import AxisType, Mesh
 
+from jaxgen.distributed import meet
 from jaxgen.domains import Domain, check_domains
 from jaxgen.errors import ShardingError
 
@@ -107,4 +108,6 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
         placed = create_hybrid_device_mesh(
             tuple(inside.values()), across, devices, allow_split_physical_axes=True
         )
-    return Mesh(placed, tuple(sizes), axis_types=(AxisType.Explicit,) * len(sizes))
+    mesh = Mesh(placed, tuple(sizes), axis_types=(AxisType.Explicit,) * len(sizes))
+    meet(mesh)
+    return mesh
