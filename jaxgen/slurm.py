@@ -51,7 +51,7 @@ class JobArray:
             f"--array={index_ranges(self.indices)}{limit}",
             "--ntasks=1",
             f"--cpus-per-task={self.cpus}",
-            f"--time={_time(self.hours)}",
+            f"--time={time_limit(self.hours)}",
             f"--output={self.logs}/slurm-%A_%a.log",
             # A task that runs out of time or is preempted saves its state first.
             "--signal=B:TERM@120",
@@ -110,6 +110,7 @@ def _word(word: str) -> str:
     return '"$SLURM_ARRAY_TASK_ID"'.join(pieces) or "''"
 
 
-def _time(hours: float) -> str:
+def time_limit(hours: float) -> str:
+    """Returns hours as Slurm writes a limit of time."""
     minutes = max(1, round(hours * 60))
     return f"{minutes // 60}:{minutes % 60:02}:00"

@@ -113,7 +113,7 @@ def _row(directory: RunDirectory, folder: Path) -> tuple[str, ...]:
     speed = last.get("tokens_per_second")
     return (
         os.path.relpath(directory.path, folder),
-        _state(directory, record, bool(rows)),
+        state_of(directory, record, bool(rows)),
         f"{step}/{total}",
         "" if last.get("loss") is None else f"{last['loss']:.4f}",
         f"{sum(losses) / len(losses):.4f}" if losses else "",
@@ -122,11 +122,14 @@ def _row(directory: RunDirectory, folder: Path) -> tuple[str, ...]:
     )
 
 
-def _state(directory: RunDirectory, record: dict[str, Any], has_rows: bool) -> str:
+def state_of(directory: RunDirectory, record: dict[str, Any], has_rows: bool) -> str:
+    """Returns what a run is doing: finished, running, imported, failed, stopped or not begun."""
     if record.get("finished"):
         return "finished"
     if directory.is_locked():
         return "running"
+    if "failed" in record:
+        return "failed"
     if "imported_from" in record and not has_rows:
         return "imported"
     return "stopped" if has_rows else "not begun"

@@ -98,6 +98,14 @@ def stamp_of(path: str) -> str:
     return f"{info.get('size')} {[str(info[mark]) for mark in marks if mark in info]}"
 
 
+def modified_at(path: str) -> float:
+    """Returns when a file was written, in seconds since 1970."""
+    if not is_remote(path):
+        return os.stat(path).st_mtime
+    fs, inner = _filesystem(path)
+    return _patiently(path, lambda: fs.modified(inner)).timestamp()
+
+
 def digest_of(files: Sequence[str]) -> str:
     """Returns a digest of the bytes of files, one after another."""
     digest = hashlib.blake2b(digest_size=16)

@@ -76,6 +76,14 @@ def add_commands(commands: Any) -> None:
     runs.add_argument("folder", nargs="?", default="runs", help="default: runs")
     runs.set_defaults(function=("runs", "listing"))
 
+    status = commands.add_parser(
+        "status", help="what runs are doing, how fast, since when, and what failed"
+    )
+    status.add_argument(
+        "run_dirs", nargs="+", metavar="RUN", help="run directory; gs:// and s3:// too"
+    )
+    status.set_defaults(function=("status", "status"))
+
     watch = commands.add_parser("watch", help="show the curves of a run on a page as it trains")
     watch.add_argument("run_dir", metavar="RUN_DIR")
     watch.add_argument("--output", help="default: watch.html in the run's directory")

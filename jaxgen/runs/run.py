@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -20,7 +21,13 @@ from jaxgen.configuration import (
     to_gin,
 )
 from jaxgen.data.tasks import tasks_of
-from jaxgen.errors import CheckpointError, ConfigError
+from jaxgen.errors import (
+    CheckpointError,
+    ConfigError,
+    EarlyStoppingError,
+    InterruptedTrainingError,
+    JaxgenError,
+)
 from jaxgen.evaluation.evaluate import check_heldout, evaluate
 from jaxgen.evaluation.heldout import HeldoutLosses
 from jaxgen.models.config import TransformerConfig
@@ -165,6 +172,13 @@ def run(
                     program, data, checkpoints, trackers, at_checkpoint, begin, measure, trace
                 )
                 summary = score(program.total_steps, state)
+        except (InterruptedTrainingError, EarlyStoppingError):
+            raise
+        except JaxgenError as error:
+            if distributed.is_main():
+                with contextlib.suppress(CheckpointError):  # The disk may be what failed.
+                    directory.write_record(record | {"failed": str(error)})
+            raise
         finally:
             for tracker in trackers:
                 tracker.close()

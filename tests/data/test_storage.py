@@ -32,50 +32,6 @@ def quick(monkeypatch, tmp_path):
     monkeypatch.setenv("JAXGEN_CACHE", str(tmp_path / "cache"))
 
 
-@pytest.fixture(scope="module")
-def s3():
-    """The endpoint of an S3 server in this process, with a bucket `corpus`."""
-    server_module = pytest.importorskip("moto.server")
-    s3fs = pytest.importorskip("s3fs")
-    server = server_module.ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "key")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        s3fs.S3FileSystem.clear_instance_cache()
-        s3fs.S3FileSystem().mkdir("corpus")
-        yield server
-        s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def gs():
-    """A server of Google Cloud Storage's interface in this process, with a bucket `corpus`."""
-    gcsfs = pytest.importorskip("gcsfs")
-    server_module = pytest.importorskip("gcp_storage_emulator.server")
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port = found.getsockname()[1]
-    server = server_module.create_server("127.0.0.1", port, in_memory=True, default_bucket="corpus")
-    server.start()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
-        patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # Another interface, by gRPC.
-        gcsfs.GCSFileSystem.clear_instance_cache()
-        yield server
-        gcsfs.GCSFileSystem.clear_instance_cache()
-    server.stop()
-
-
-@pytest.fixture(params=["s3", "gs"])
-def store(request):
-    """The scheme of a store whose server runs."""
-    request.getfixturevalue(request.param)
-    return request.param
-
-
 def put(folder, name, store="s3"):
     """Copies a file of this machine to the bucket."""
     fsspec.filesystem(store).put_file(str(folder / name), f"corpus/{folder.name}/{name}")

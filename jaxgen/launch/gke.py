@@ -1,0 +1,148 @@
+"""A job of Google Kubernetes Engine: the manifest of a JobSet, as JSON, which kubectl reads too."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from typing import Any
+
+from jaxgen.errors import ConfigError
+from jaxgen.launch.job import Job
+
+PORT = 61440
+"""Of the coordinator, where pods have no TPU whose environment names one."""
+
+CHIPS = {
+    "v4": "tpu-v4-podslice",
+    "v5e": "tpu-v5-lite-podslice",
+    "v5p": "tpu-v5p-slice",
+    "v6e": "tpu-v6e-slice",
+    "7x": "tpu7x",
+}
+"""Names of accelerators, cloud.google.com/kubernetes-engine/docs/concepts/tpus."""
+SINGLE_HOST = {"v5e": ("1x1", "2x2", "2x4"), "v6e": ("1x1", "2x2", "2x4")}
+CHIPS_PER_HOST = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class GkeJob:
+    """Where the pods of a job run.
+
+    Attributes:
+      job: what is run.
+      image: of the container; jaxgen is installed in it.
+      topology: of a TPU slice, such as "v5p:8x8x16"; None: GPUs.
+      slices: how many such slices.
+      nodes: with GPUs, how many.
+      gpus_per_node: with GPUs.
+      queue: Kueue's local queue; None: the cluster has no Kueue.
+      namespace: of Kubernetes.
+    """
+
+    job: Job
+    image: str
+    topology: str | None = None
+    slices: int = 1
+    nodes: int = 1
+    gpus_per_node: int = 0
+    queue: str | None = None
+    namespace: str = "default"
+
+    def manifest(self) -> str:
+        """Returns the manifest.
+
+        Raises:
+          ConfigError: if the topology is none of GKE's, or both kinds of chip are asked for.
+        """
+        if (self.topology is None) == (self.gpus_per_node == 0):
+            raise ConfigError("give --topology for TPUs, or --nodes and --gpus_per_node for GPUs.")
+        hosts, selector, chips = self._hosts()
+        job = self.job
+        labels = {} if self.queue is None else {"kueue.x-k8s.io/queue-name": self.queue}
+        # A slice is a node pool of its own, which no other job shares.
+        exclusive = "alpha.jobset.sigs.k8s.io/exclusive-topology"
+        annotations = {exclusive: "cloud.google.com/gke-nodepool"} if self.topology else {}
+        container = {
+            "name": "jaxgen",
+            "image": self.image,
+            "command": job.words,
+            "env": [{"name": name, "value": value} for name, value in self._environment(hosts)],
+            "ports": [{"containerPort": PORT}],
+            "resources": {"limits": chips},
+        }
+        pod = {
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": job.grace_seconds,
+            "nodeSelector": selector,
+            "containers": [container],
+        }
+        pods = {
+            "parallelism": hosts,
+            "completions": hosts,
+            "completionMode": "Indexed",
+            "backoffLimit": 0,  # The set starts all of them again, or none.
+            "template": {"spec": pod},
+        }
+        manifest: dict[str, Any] = {
+            "apiVersion": "jobset.x-k8s.io/v1alpha2",
+            "kind": "JobSet",
+            "metadata": {
+                "name": job.name,
+                "namespace": self.namespace,
+                "labels": labels,
+                "annotations": annotations,
+            },
+            "spec": {
+                "failurePolicy": {"maxRestarts": job.retries},
+                "replicatedJobs": [
+                    {"name": "slice", "replicas": self.slices, "template": {"spec": pods}}
+                ],
+            },
+        }
+        return json.dumps(manifest, indent=2) + "\n"
+
+    def _hosts(self) -> tuple[int, dict[str, str], dict[str, int]]:
+        """Returns the hosts of a slice, what selects their nodes, and the chips of a host."""
+        if self.topology is None:
+            return self.nodes, {}, {"nvidia.com/gpu": self.gpus_per_node}
+        kind, shape = split_topology(self.topology)
+        selector = {
+            "cloud.google.com/gke-tpu-accelerator": CHIPS[kind],
+            "cloud.google.com/gke-tpu-topology": shape,
+        }
+        chips = math.prod(int(size) for size in shape.split("x"))
+        if shape in SINGLE_HOST.get(kind, ()):
+            return 1, selector, {"google.com/tpu": chips}
+        if chips % CHIPS_PER_HOST:
+            raise ConfigError(
+                f"--topology={self.topology} has {chips} chips, and hosts have {CHIPS_PER_HOST}."
+            )
+        return chips // CHIPS_PER_HOST, selector, {"google.com/tpu": CHIPS_PER_HOST}
+
+    def _environment(self, hosts: int) -> list[tuple[str, str]]:
+        """Returns the variables; on TPUs, GKE itself adds those by which processes meet."""
+        own = list(self.job.environment)
+        if self.topology is None and hosts > 1:
+            first = f"{self.job.name}-slice-0-0.{self.job.name}"
+            own += [
+                ("JAX_COORDINATOR_ADDRESS", f"{first}:{PORT}"),
+                ("JAX_NUM_PROCESSES", str(hosts)),
+            ]
+        return own
+
+
+def split_topology(topology: str) -> tuple[str, str]:
+    """Returns the kind of chip and the shape of a topology such as "v5p:8x8x16".
+
+    Raises:
+      ConfigError: if it is none.
+    """
+    kind, _, shape = topology.partition(":")
+    if kind not in CHIPS or not re.fullmatch(r"\d+(x\d+){1,2}", shape):
+        raise ConfigError(
+            f"--topology={topology} is no CHIP:SHAPE such as v5p:8x8x16; chips are "
+            f"{', '.join(CHIPS)}."
+        )
+    return kind, shape
