@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 
 from jaxgen.planning.estimate import Choice, Estimator
@@ -46,7 +47,7 @@ def fitting_changes(plan: Plan, estimator: Estimator, batch_size: int) -> list[C
 
 
 def _choices(now: Choice, batch_size: int) -> Iterator[Choice]:
-    """Yields single changes first, then those of two and three settings."""
+    """Yields single changes first, then those of more settings; last, rows that devices share."""
     mesh = now.mesh
     mesh |= {"fsdp": mesh["fsdp"] * mesh["data"], "data": 1}
     split = dataclasses.replace(now, sizes=tuple(mesh.values()))
@@ -57,3 +58,8 @@ def _choices(now: Choice, batch_size: int) -> Iterator[Choice]:
     for start in (now, full, split, both):
         yield start
         yield from (dataclasses.replace(start, accumulation=count) for count in counts)
+    for parts, axis in itertools.product((2, 4, 8), ("tensor", "sequence")):
+        if mesh["fsdp"] % parts == 0:
+            shared = {"fsdp": mesh["fsdp"] // parts, axis: parts * mesh[axis]}
+            sizes = tuple((mesh | shared).values())
+            yield dataclasses.replace(both, sizes=sizes, accumulation=parts * now.accumulation)

@@ -30,7 +30,8 @@ class Compiled:
       code: bytes of the program itself.
       needed: bytes of all that; None if the compiler does not say.
       activations: bytes that scans over layers keep for the backward pass; among the temporaries.
-      largest: the largest arrays of a program that does not fit.
+      largest: the largest arrays: those that the compiler lists of a program that it refuses, else
+        those of the traced program.
     """
 
     seconds: float
@@ -63,6 +64,7 @@ def compile_step(mesh: jax.sharding.Mesh, step: Any, *arguments: Any) -> Compile
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         traced = step.trace(*arguments)
         activations = saved_activations(traced.jaxpr, mesh)
+        largest = largest_values(traced.jaxpr, mesh)
         lowered = traced.lower()
     try:
         compiled = lowered.compile()
@@ -70,17 +72,16 @@ def compile_step(mesh: jax.sharding.Mesh, step: Any, *arguments: Any) -> Compile
         message = str(error)
         if "RESOURCE_EXHAUSTED" not in message and "Ran out of memory" not in message:
             raise
-        listed = listed_buffers(message) or largest_values(traced.jaxpr, mesh)
         seconds = time.monotonic() - begun
-        said = memory_in(message)
-        return Compiled(seconds, None, activations=activations, largest=listed, **said)
+        largest, said = listed_buffers(message) or largest, memory_in(message)
+        return Compiled(seconds, None, activations=activations, largest=largest, **said)
     seconds = time.monotonic() - begun
     memory = compiled.memory_analysis()
     results = memory.output_size_in_bytes - memory.alias_size_in_bytes
     parts = (memory.argument_size_in_bytes, memory.temp_size_in_bytes, results)
     code = memory.generated_code_size_in_bytes
     needed = sum(parts) + code
-    return Compiled(seconds, compiled.as_text(), *parts, code, needed, activations)
+    return Compiled(seconds, compiled.as_text(), *parts, code, needed, activations, largest)
 
 
 def abstract_batch(batch: Any, mesh: jax.sharding.Mesh, rules: Rules, accumulation: int = 1) -> Any:

@@ -71,7 +71,7 @@ class Estimate:
 
     Attributes:
       state: bytes of parameters, optimiser state and averages.
-      temporaries: bytes of gradients, activations and gathered weights.
+      temporaries: bytes of gradients, activations, gathered weights and the loss's table.
       compute: seconds of the operations, recomputed ones included.
       by_axis: seconds of the collectives over each mesh axis.
     """
@@ -140,6 +140,7 @@ class Estimator:
             _SINGLE * stored * (2 if choice.accumulation > 1 else 1)
             + layers * stream * _KEPT_OF_A_BLOCK[choice.remat]
             + 2 * _HALF * gathered / layers
+            + (_HALF + _SINGLE) * width * getattr(model, "vocab_size", 0) / mesh["tensor"]
             + 4 * (stream + inner)
         )
         again = 1 if choice.remat == "full" else 0

@@ -41,7 +41,7 @@ class Memory:
       code: the program itself.
       needed: all together, as the compiler says.
       limit: what a device has; None: no limit is known.
-      largest: the largest buffers where the program does not fit.
+      largest: the largest arrays; see `Compiled`.
     """
 
     parameters: int

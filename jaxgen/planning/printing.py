@@ -27,7 +27,7 @@ def plan_lines(plan: Plan, expense: Expense | None) -> list[str]:
 def changes_lines(changes: Sequence[Change]) -> list[str]:
     """Returns what would let a plan fit that does not."""
     if not changes:
-        none = "no microbatch, rematerialisation or fsdp: split the largest, or take more chips"
+        none = "no microbatch, rematerialisation, fsdp, tensor or sequence: take more chips"
         return [_line("what would fit", none)]
     lines = [_line("would fit", f"{gib(one.needed)}: {one.flags}") for one in changes[:4]]
     return [*lines, _line("", "by arithmetic; plan again to be sure")]
@@ -82,7 +82,7 @@ def _memory_lines(memory: Memory) -> Iterator[str]:
             yield _line(f"  {name}", gib(size))
     if memory.excess:
         yield _line("does not fit", f"{gib(memory.excess)} too much")
-    for buffer in memory.largest[:8]:
+    for buffer in memory.largest[:8] if memory.excess else ():
         yield _line(f"  {gib(buffer.bytes)}", f"{buffer.shape}  {buffer.operation}")
 
 

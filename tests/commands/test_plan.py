@@ -37,6 +37,7 @@ def test_a_plan_as_json(planned):
     # Rows of 7 fields of 4 bytes, split over data and fsdp.
     assert memory["batch"] == 7 * 4 * 16 * 64 / 4
     assert (planned["speed"], planned["expense"]) == (None, None)
+    assert memory["largest"][0]["bytes"] > 0 and memory["activations"] < memory["temporaries"]
 
 
 def test_operations_and_collectives_of_a_plan(planned):

@@ -113,6 +113,17 @@ def test_changes_that_would_fit_come_smallest_first():
     assert {one.flags for one in changes} > {"--gin.execution.accumulation=4"}
 
 
+def test_a_row_that_is_too_much_for_a_device_is_shared():
+    """Llama 3.1 70B on 256 chips of v6e, a row of 8,192 each: the compiler needed 34.3 GiB."""
+    config, execution = published("llama/3_1_70b", 256, 8192)
+    topology = parse_topology("v6e:16x16")
+    estimator = Estimator(config, topology, execution.rules)
+    plan = out_of_memory(topology, (1, 256, 1, 1, 1, 1), 34.28 * 2**30, "full")
+    first = fitting_changes(plan, estimator, 256)[0]
+    shared = "--gin.mesh.fsdp=128 --gin.mesh.tensor=2 --gin.execution.accumulation=2"
+    assert first.flags == shared
+
+
 def test_no_change_fits_where_there_is_none():
     config, execution = published("llama/3_1_70b", 16, 4096)
     topology = parse_topology("v5e:4x4")
