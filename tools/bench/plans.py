@@ -25,6 +25,8 @@ PLANS = {
     "--gin.train.batch_size=1024 --gin.train.length=8192",
     "llama_70b": "--topology=v6e:16x16 --gin_file=models/llama/3_1_70b.gin --gin.mesh.fsdp=256 "
     "--gin.train.batch_size=256 --gin.train.length=8192",
+    "llama_70b_tensor": "--topology=v6e:16x16 --gin_file=models/llama/3_1_70b.gin "
+    "--gin.mesh.fsdp=128 --gin.mesh.tensor=2 --gin.train.batch_size=128 --gin.train.length=8192",
     "gpt3_175b": "--topology=v5p:8x8x16 --gin_file=models/gpt3/175b.gin --gin.mesh.fsdp=1024 "
     "--gin.train.batch_size=1024 --gin.train.length=2048",
     "gpt3_175b_tensor": "--topology=v5p:8x8x16 --gin_file=models/gpt3/175b.gin "
