@@ -14,7 +14,7 @@ PACKAGE = ROOT / "jaxgen"
 # know each other, but for the pairs below.
 FLOORS = (
     {"errors", "laws", "emergence"},
-    {"clusters", "domains"},
+    {"chips", "clusters", "domains"},
     {"distributed"},
     {"process"},
     {"files", "batch", "sharding", "slurm"},

@@ -11,8 +11,8 @@ from typing import Any
 
 import jax
 
+from jaxgen.chips import CHIPS, Chip
 from jaxgen.errors import ConfigError
-from jaxgen.planning.chips import CHIPS, Chip
 
 INSTALL = "pip install 'jaxgen[plan]'"
 _OFFLINE = {

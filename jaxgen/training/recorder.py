@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from jaxgen.chips import peak_of
 from jaxgen.errors import NotFiniteError
 from jaxgen.training.metrics import WindowSums
 from jaxgen.training.program import Program
@@ -91,10 +92,15 @@ class Recorder:
         tokens_per_second = tokens / seconds
         left = program.train.tokens_before(program.total_steps) - program.train.tokens_before(step)
         flops_per_token = program.model.flops(program.train.length)
+        peak = peak_of(program.mesh.devices.flat[0].device_kind)
+        used = {}
+        if peak is not None:
+            used["mfu"] = tokens_per_second * flops_per_token / (peak * program.mesh.size)
         return {
             "tokens_per_second": tokens_per_second,
             "model_flops_per_second": tokens_per_second * flops_per_token,
             "seconds_left": left / tokens_per_second,
+            **used,
         }
 
 

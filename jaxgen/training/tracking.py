@@ -168,6 +168,8 @@ def describe(row: dict[str, Any], total_steps: int) -> str:
     if row.get("tokens_per_second"):
         parts.append(f"{si(row['tokens_per_second'])} tokens/s")
         parts.append(f"{si(row['model_flops_per_second'])}FLOP/s")
+        if row.get("mfu"):
+            parts.append(f"MFU {100 * row['mfu']:.1f} %")
         parts.append(f"{clock(row['seconds_left'])} left")
     return "  ".join(parts)
 

@@ -4,8 +4,8 @@ import collections
 
 import pytest
 
+from jaxgen.chips import CHIPS
 from jaxgen.errors import ConfigError
-from jaxgen.planning.chips import CHIPS
 from jaxgen.planning.roofline import roofline
 from jaxgen.planning.topology import parse_topology
 from jaxgen.planning.work import Collective, Work

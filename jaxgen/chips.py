@@ -1,4 +1,4 @@
-"""The chips that plans are made for: a table of published figures, each with its source."""
+"""The chips that plans are made for, and the peaks of those that runs meet, with their sources."""
 
 from __future__ import annotations
 
@@ -189,3 +189,28 @@ CHIPS = {
         ),
     )
 }
+
+
+PEAKS = {
+    "TPU v4": CHIPS["v4"].peak_flops,
+    "TPU v5 lite": CHIPS["v5e"].peak_flops,
+    "TPU v5e": CHIPS["v5e"].peak_flops,
+    "TPU v5": CHIPS["v5p"].peak_flops,
+    "TPU v5p": CHIPS["v5p"].peak_flops,
+    "TPU v6 lite": CHIPS["v6e"].peak_flops,
+    "TPU v6e": CHIPS["v6e"].peak_flops,
+    "TPU7x": 2307e12 / 2,  # Of one of the two devices of a chip.
+    "NVIDIA A100": 312e12,
+    "NVIDIA H100 PCIe": 756e12,
+    "NVIDIA H100": 989e12,
+    "NVIDIA H200": 989e12,
+    "NVIDIA B200": 2250e12,
+}
+"""Dense bf16 operations per second of a device, by the beginning of the name that JAX has for its
+kind; of GPUs as NVIDIA's data sheets state them, without sparsity."""
+
+
+def peak_of(device_kind: str) -> float | None:
+    """Returns the peak of a device by `jax.Device.device_kind`; None if it is not in the table."""
+    fitting = [name for name in PEAKS if device_kind.startswith(name)]
+    return PEAKS[max(fitting, key=len)] if fitting else None
