@@ -96,6 +96,9 @@ def test_long_rows_go_block_by_block(caplog):
     few = "1024 queries by 1024 keys are fewer than 2048 by 2048"
     assert chosen_for(short, caplog) == f"'dense': not blockwise ({few})."
     assert chosen_for(long, caplog) == "'blockwise': the first for cpu."
+    unordered = dataclasses.replace(long.mask, predicates=(EveryOther(),))
+    both_ways = dataclasses.replace(long, mask=unordered)
+    assert chosen_for(both_ways, caplog).endswith("are fewer than 8192 by 8192).")
     drops = dataclasses.replace(long, dropout_rate=0.1, dropout_key=jax.random.key(0))
     assert chosen_for(drops, caplog).startswith("'dense': not blockwise (which weights are dropped")
     assert chosen_for(short, caplog, Layout(attention="blockwise")) == "'blockwise': demanded."

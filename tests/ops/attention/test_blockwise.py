@@ -58,13 +58,17 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(blockwise, "BLOCK", 16)
 
 
+def slow(*case):
+    return pytest.param(*case, marks=pytest.mark.slow)
+
+
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize(
     ("predicates", "settings"),
     [
         ((Causal(),), {"sinks": True, "soft_cap": 2.0}),
         ((Causal(), Window(9)), {"bias": RelativeBias(8, 20), "dims": (8, 4)}),
-        ((Banded(6),), {"bias": Alibi(), "heads": 2, "soft_cap": 2.0}),
+        slow((Banded(6),), {"bias": Alibi(), "heads": 2, "soft_cap": 2.0}),
         ((BlockCausal(),), {"blocks": 5, "dtype": jnp.bfloat16}),
     ],
 )

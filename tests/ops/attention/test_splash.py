@@ -43,7 +43,7 @@ def slow(*case):
     ("predicates", "settings"),
     [
         ((Causal(), Window(50)), {"sinks": True, "soft_cap": 2.0}),
-        ((Causal(), Chunked(40)), {"kv_heads": 1, "dims": (8, 16)}),
+        slow((Causal(), Chunked(40)), {"kv_heads": 1, "dims": (8, 16)}),
         slow((Causal(),), {"soft_cap": 2.0, "kv_heads": 4}),
         slow((Causal(), Window(20) | Banded(50)), {}),
         slow((Banded(30),), {"sinks": True}),
