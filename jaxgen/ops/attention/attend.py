@@ -22,9 +22,10 @@ from jaxgen.sharding.rules import compiled_for
 _LOGGER = logging.getLogger(__name__)
 
 DENSE_UP_TO = 2048
-"""The length from which on blocks are faster, where some are left out (`tools/bench/attention.py`).
+"""The length from which on attention goes block by block.
 
-Where none is, they are slower on idle cores, and taken for their memory from 4 times that on.
+On CPU blocks run on one core, and are faster only where a window leaves most of them out; others
+are taken for their memory alone, from 4 times that on (`tools/bench/attention.py`).
 """
 
 
@@ -46,8 +47,9 @@ class Implementation(NamedTuple):
 
 def _few_logits(call: AttentionCall) -> str | None:
     queries, keys = call.query.shape[2], call.key.shape[2]
-    every_block = call.mask.may_allow(np.arange(1 - keys, queries)).all()
-    least = 4 * DENSE_UP_TO if every_block else DENSE_UP_TO
+    # Causality leaves out half of the distances, of which dense attention computes little as well.
+    most = call.mask.may_allow(np.arange(1 - keys, queries)).mean() >= 0.5
+    least = 4 * DENSE_UP_TO if most and compiled_for() == "cpu" else DENSE_UP_TO
     if queries * keys >= least**2:
         return None
     return f"{queries} queries by {keys} keys are fewer than {least} by {least}"
