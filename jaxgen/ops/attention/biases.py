@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import Annotated, Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -57,11 +57,19 @@ class Alibi:
     """
 
     factor: PositiveFloat = 1.0
-    num_rows: ClassVar[int] = 0
-    per_layer: ClassVar[bool] = False
 
     def __post_init__(self):
         check_domains(self, "alibi")
+
+    @property
+    def num_rows(self) -> int:
+        """Nothing is learned."""
+        return 0
+
+    @property
+    def per_layer(self) -> bool:
+        """There is nothing to learn."""
+        return False
 
     def slopes(self, num_heads: int) -> np.ndarray:
         """Returns [num_heads] float32; of other than powers of two as the authors' code."""
