@@ -17,6 +17,7 @@ from jaxgen.ops.attention.call import AttentionCall
 from jaxgen.ops.initializers import normal, zeros
 from jaxgen.ops.linear import linear
 from jaxgen.ops.normalisation import rms_normalise
+from jaxgen.ops.rematerialisation import named
 from jaxgen.ops.slots import write_both
 from jaxgen.ops.taps import report
 from jaxgen.sharding.layout import spec
@@ -103,12 +104,13 @@ class Attention(nnx.Module):
                 epsilon = self.config.norm_epsilon
                 query, keys = rms_normalise(query, epsilon), rms_normalise(keys, epsilon)
             whole = spec("batch", kv_axis, None, None)
-            key_value = reshard(keys, whole), reshard(values, whole)
+            key_value = named(reshard(keys, whole), "key"), named(reshard(values, whole), "value")
             if cached is not None:
                 key_value = write_both(cached, key_value, context.slots)
         else:
             key_value = cached
         sinks = None if self.sinks is None else gather(self.sinks, jnp.float32)
+        query = named(query, "query")
         mixed = attend_within(self.config, context, query, *key_value, self.relative, key, sinks)
         return report("attention", project_out(mixed, self.out, self.out_bias)), key_value
 
@@ -170,7 +172,7 @@ def attend_within(
     scale = attention_scale(config, query.shape[-1]) * context.logit_factor
     if context.temperature is not None:
         query = (query * context.temperature[:, None, :, None]).astype(query.dtype)
-    return attend(
+    mixed = attend(
         AttentionCall(
             query * scale,
             keys,
@@ -183,6 +185,7 @@ def attend_within(
             sinks,
         )
     )
+    return named(mixed, "attention")
 
 
 def attention_scale(config: StackConfig, head_dim: int) -> float:

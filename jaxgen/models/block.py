@@ -14,6 +14,7 @@ from jaxgen.models.moe import MoE
 from jaxgen.models.norms import Norm
 from jaxgen.models.stack_config import BlockKind, StackConfig
 from jaxgen.ops.dropout import dropout, split
+from jaxgen.ops.rematerialisation import named
 from jaxgen.ops.routing import RouterStatistics
 from jaxgen.ops.taps import report
 
@@ -76,10 +77,11 @@ class Block(nnx.Module):
         keys = split(key, 6)
         normed = x if self.attention_norm is None else self.attention_norm(x)
         mixed, cached = self.attention(normed, context, cached, key=keys[0])
+        mixed = named(mixed, "attention_out")
         if self.config.parallel:
             normed = normed if self.feed_forward_norm is None else self.feed_forward_norm(x)
             fed, statistics = self.feed_forward.feed(normed, segment_ids, keys[1])
-            x = self._add(x, mixed + fed, None, keys[2])
+            x = self._add(x, mixed + named(fed, "feed_forward"), None, keys[2])
             return report("stream", x), statistics, cached, None
         x = self._add(x, mixed, self.attention_post_norm, keys[2])
         if self.cross_attention is not None and encoder is not None:
@@ -90,6 +92,7 @@ class Block(nnx.Module):
             x = self._add(x, mixed, self.cross_post_norm, keys[4])
         normed = x if self.feed_forward_norm is None else self.feed_forward_norm(x)
         fed, statistics = self.feed_forward.feed(normed, segment_ids, keys[1])
+        fed = named(fed, "feed_forward")
         x = self._add(x, fed, self.feed_forward_post_norm, keys[5])
         return report("stream", x), statistics, cached, cross_cached
 

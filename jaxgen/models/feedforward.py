@@ -11,6 +11,7 @@ from jaxgen.ops.activations import activation
 from jaxgen.ops.dropout import dropout
 from jaxgen.ops.initializers import zeros
 from jaxgen.ops.linear import linear
+from jaxgen.ops.rematerialisation import named
 from jaxgen.ops.taps import report
 from jaxgen.sharding.layout import spec
 
@@ -48,11 +49,11 @@ class FeedForward(nnx.Module):
         """Maps [batch, length, embed] to the same; `key` is of the dropout, None leaves it out."""
         wide = spec("batch", "length", "mlp")
         nonlinear = activation(self.config.activation)
-        hidden = self._linear("btd,df->btf", x, self.up, self.up_bias, wide)
+        hidden = named(self._linear("btd,df->btf", x, self.up, self.up_bias, wide), "up")
         if self.gate is None:
             hidden = nonlinear(hidden)
         else:
-            gate = self._linear("btd,df->btf", x, self.gate, self.gate_bias, wide)
+            gate = named(self._linear("btd,df->btf", x, self.gate, self.gate_bias, wide), "gate")
             hidden = nonlinear(gate) * hidden
         hidden = dropout(hidden, self.config.feed_forward_dropout, key)
         narrow = spec("batch", "length", None)

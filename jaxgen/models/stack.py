@@ -105,7 +105,7 @@ class Stack(nnx.Module):
                 return x, (reports, _stacked(statistics), *ys)
 
             x, (reports, statistics, *new) = jax.lax.scan(
-                rematerialised(run_unit, layout.remat),
+                rematerialised(run_unit, layout.remat, layout.remat_saved),
                 x,
                 scanned,
                 unroll=min(layout.scan_unroll, repeats),

@@ -2,15 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
+from jax.ad_checkpoint import checkpoint_name
+
+NAMES = (
+    "query",
+    "key",
+    "value",
+    "attention",
+    "attention_out",
+    "up",
+    "gate",
+    "feed_forward",
+)
+"""Values of a block that may be kept by name: queries, keys and values as they are attended with,
+what attention takes from the values before and after its projection, the products up (and of the
+gate) before the non-linearity, and what the feed-forward or the experts add to the stream."""
 
 
-def rematerialised(function, policy: str):
-    """Returns the function, whose backward pass recomputes what the policy names."""
+def named(x: jax.Array, name: str) -> jax.Array:
+    """Returns a value of a block under one of NAMES, by which a backward pass may keep it."""
+    assert name in NAMES, name
+    return checkpoint_name(x, name)
+
+
+def rematerialised(function, policy: str, saved: Sequence[str] = ()):
+    """Returns the function, whose backward pass recomputes what the policy does not keep.
+
+    Args:
+      function: to be differentiated.
+      policy: "none" keeps all, "dots" the matrix products without a batch, "full" nothing.
+      saved: of NAMES, values that are kept beside those.
+    """
     if policy == "none":
         return function
-    policies = {
-        "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-        "full": jax.checkpoint_policies.nothing_saveable,
-    }
-    return jax.checkpoint(function, policy=policies[policy], prevent_cse=False)
+    policies = jax.checkpoint_policies
+    keep = {
+        "dots": policies.dots_with_no_batch_dims_saveable,
+        "full": policies.nothing_saveable,
+    }[policy]
+    if saved:
+        keep = policies.save_from_both_policies(keep, policies.save_only_these_names(*saved))
+    return jax.checkpoint(function, policy=keep, prevent_cse=False)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from jaxgen.domains import NonNegativeInt, PositiveInt, check_domains
 from jaxgen.errors import ConfigError
+from jaxgen.ops.rematerialisation import NAMES
 from jaxgen.sharding.layout import AttentionChoice, Layout
 from jaxgen.sharding.mesh import MeshConfig
 from jaxgen.sharding.rules import Rules
@@ -26,6 +27,8 @@ class ExecutionConfig:
       mesh: sizes of the mesh axes.
       rules: which logical axis is split over which mesh axis.
       remat: what the backward pass recomputes: "none", "dots" (all but matrix products) or "full".
+      remat_saved: values that it keeps nevertheless: of "query", "key", "value", "attention",
+        "attention_out", "up", "gate" and "feed_forward".
       scan_unroll: how many repeating units one iteration of the scan over layers holds, at most all
         of them; more compiles longer and can run faster.
       attention: the implementation of it, an error where it cannot compute the model's; "auto": the
@@ -51,6 +54,7 @@ class ExecutionConfig:
     mesh: MeshConfig = MeshConfig()
     rules: Rules = Rules()
     remat: Literal["none", "dots", "full"] = "none"
+    remat_saved: tuple[str, ...] = ()
     scan_unroll: PositiveInt = 1
     attention: AttentionChoice = "auto"
     accumulation: PositiveInt = 1
@@ -66,11 +70,21 @@ class ExecutionConfig:
 
     def __post_init__(self):
         check_domains(self, "execution")
+        unknown = [name for name in self.remat_saved if name not in NAMES]
+        if unknown:
+            raise ConfigError(
+                f"execution.remat_saved has {unknown}; a block's values are {', '.join(NAMES)}."
+            )
+        if self.remat_saved and self.remat == "none":
+            raise ConfigError(
+                "execution.remat_saved keeps what would be computed again, and with "
+                "execution.remat='none' nothing is: set it to 'full' or 'dots'."
+            )
 
     @property
     def layout(self) -> Layout:
         """The layout that a model is built with."""
-        return Layout(self.rules, self.remat, self.scan_unroll, self.attention)
+        return Layout(self.rules, self.remat, self.remat_saved, self.scan_unroll, self.attention)
 
     def microbatch_size(self, train: TrainConfig) -> int:
         """Returns the rows that are worked through at once.

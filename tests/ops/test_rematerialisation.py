@@ -2,14 +2,18 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from support.helpers import build, random_batch, tiny_dense
 
+from jaxgen.errors import ConfigError
 from jaxgen.objectives.next_token import NextToken
+from jaxgen.ops.attention.dense import QUERY_CHUNKS
 from jaxgen.ops.linear import linear
-from jaxgen.ops.rematerialisation import rematerialised
+from jaxgen.ops.rematerialisation import NAMES, rematerialised
 from jaxgen.planning.hlo import parse_module
 from jaxgen.sharding.layout import Layout
+from jaxgen.training.execution import ExecutionConfig
 
 
 def products(function, *arguments) -> int:
@@ -34,18 +38,46 @@ def test_only_full_rematerialisation_computes_products_again(policy, expected):
     assert products(jax.grad(loss, argnums=(0, 1)), *arguments) == expected
 
 
-def test_a_model_keeps_its_products_where_it_is_told_to():
-    model_of = {
-        remat: build(tiny_dense(), Layout(remat=remat)) for remat in ("none", "dots", "full")
-    }
+def gradient(layout: Layout):
+    """Returns a model's gradient as a function, and the model."""
     batch = random_batch()
+    model = build(tiny_dense(), layout)
+    return jax.grad(lambda m: NextToken()(m, batch, None).total, allow_int=True), model
 
-    def count(remat: str) -> int:
-        model = model_of[remat]
-        return products(
-            jax.grad(lambda m: NextToken()(m, batch, None).total, allow_int=True), model
-        )
 
-    counts = {remat: count(remat) for remat in model_of}
+def test_a_model_keeps_its_products_where_it_is_told_to():
+    counts = {remat: products(*gradient(Layout(remat=remat))) for remat in ("none", "dots", "full")}
     # Scores and what attention reads have a batch, and are computed again.
     assert counts["none"] < counts["dots"] < counts["full"]
+
+
+def test_values_are_kept_by_name():
+    """Of the products that "full" computes again, each name spares those that lead to it alone."""
+    full = products(*gradient(Layout(remat="full")))
+    assert full - products(*gradient(Layout(remat="full", remat_saved=("up",)))) == 1
+    some = ("query", "key", "value")
+    assert full - products(*gradient(Layout(remat="full", remat_saved=some))) == 3
+    function, model = gradient(Layout(remat="full", remat_saved=NAMES))
+    # What is left are the scores of attention, which have no name: they are what is too large.
+    scores = products(function, model) - products(*gradient(Layout(remat="none")))
+    assert scores == QUERY_CHUNKS
+    plain, same = gradient(Layout(remat="none"))
+    for found, expected in zip(
+        jax.tree.leaves(jax.jit(function)(model)),
+        jax.tree.leaves(jax.jit(plain)(same)),
+        strict=True,
+    ):
+        if jnp.issubdtype(found.dtype, jnp.floating):
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "settings, named",
+    [
+        ({"remat": "full", "remat_saved": ("keys",)}, "query, key"),
+        ({"remat_saved": ("up",)}, "none"),
+    ],
+)
+def test_names_that_keep_nothing_are_refused(settings, named):
+    with pytest.raises(ConfigError, match=named):
+        ExecutionConfig(**settings)
