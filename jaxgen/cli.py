@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jaxgen
-from jaxgen.distributed import is_main, is_shared, leave
 from jaxgen.errors import ConfigError, JaxgenError, JaxgenWarning
 from jaxgen.parsing import data, launch, runs, studies
 from jaxgen.parsing.arguments import GIN_HELP, ArgumentParser
@@ -28,6 +27,8 @@ CONFIGURED = (
     "data",
 )
 """The modules of commands that read a configuration."""
+DISTRIBUTED = "jaxgen.distributed"
+"""It loads JAX, which takes a second: only a command that has loaded it has other processes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,15 +39,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return _run(arguments)
         except JaxgenError as error:
-            shared = is_shared(error)
-            if is_main() or not shared:
-                print(f"error: {error}", file=sys.stderr)
-            return 1 if shared else leave(1)
+            return _end_after(error)
         except BrokenPipeError:
-            return leave(1)
+            return _leave(1)
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
-            return leave(130)
+            return _leave(130)
+
+
+def _end_after(error: JaxgenError) -> int:
+    """Prints an error, once if all processes have it; returns the status."""
+    others = sys.modules.get(DISTRIBUTED)
+    if others is None or not others.is_shared(error):
+        print(f"error: {error}", file=sys.stderr)
+        return _leave(1)
+    if others.is_main():
+        print(f"error: {error}", file=sys.stderr)
+    return 1
+
+
+def _leave(status: int) -> int:
+    """Ends this process before others wait for it, if there are any; returns the status."""
+    others = sys.modules.get(DISTRIBUTED)
+    return status if others is None else others.leave(status)
 
 
 def _show_warning(usual: Callable[..., None], message: Warning, *details: Any) -> None:
