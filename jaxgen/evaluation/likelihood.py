@@ -120,10 +120,13 @@ class Scorer:
 def _score_batch(model: Transformer, batch: Batch) -> tuple[Any, Any]:
     """Returns log-probabilities of the targets and the likeliest tokens, both [batch, length]."""
     whole = model.layout.rules.activation("batch", None)
+    # A single position is not split where the length is.
+    rules = dataclasses.replace(model.layout.rules, length=None)
+    head = model.with_layout(dataclasses.replace(model.layout, rules=rules))
 
     def score_position(position: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         hidden, target = position
-        logits = reshard(model.logits(hidden[:, None])[:, 0], whole)
+        logits = reshard(head.logits(hidden[:, None])[:, 0], whole)
         return log_probability(logits, target), jnp.argmax(logits, axis=-1)
 
     # A position at a time, as the logits of all would not fit.

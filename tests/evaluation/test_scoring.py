@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.helpers import build, one_device_mesh, tiny_dense
+from support.helpers import MESHES, build, one_device_mesh, tiny_dense
 
 from jaxgen.batch import Batch
 from jaxgen.codecs.bytes import ByteCodec
@@ -24,6 +24,7 @@ from jaxgen.generation.policies import SamplingPolicy
 from jaxgen.generation.sampling import pad_prompts, sample
 from jaxgen.objectives.next_token import NextToken
 from jaxgen.ops.initializers import Initialization
+from jaxgen.sharding.mesh import make_mesh
 
 CODEC = ByteCodec()
 
@@ -92,6 +93,18 @@ def test_log_probabilities_are_those_of_the_softmax(model):
             expected += float(log_p[len(text), CODEC.end_id])
             assert np.isclose(row["log_probability"], expected, rtol=1e-4)
             assert row["answer_tokens"] == 3 and row["instance"] == record["key"]
+
+
+def test_scores_do_not_depend_on_how_the_mesh_splits_rows():
+    """Over length, rows, heads and vocabulary at once, as a run's own evaluation is scored."""
+    records = tuple({"prompt": f"{i}+{i}=", "answer": str(2 * i)} for i in range(12))
+    task = Task("t", InMemory(records), PromptAnswer())
+    found = []
+    for mesh in (one_device_mesh(), make_mesh(MESHES["sequence"])):
+        with jax.set_mesh(mesh):
+            scorer = Scorer(build(tiny_dense(vocab_size=320)), batch_size=8, length=32)
+            found.append([row["log_probability"] for row in Answers().score(scorer, task, records)])
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
 
 
 def test_the_summary_is_the_mean_of_the_rows():
