@@ -23,7 +23,9 @@ EXECUTIONS = {
     "data": ExecutionConfig(MeshConfig(data=4, fsdp=2), log_every=1),
     "tensor": ExecutionConfig(MeshConfig(data=1, tensor=8), log_every=1),
     "sequence": ExecutionConfig(MeshConfig(data=1, fsdp=2, sequence=4), log_every=1),
-    "microbatches": ExecutionConfig(MeshConfig(fsdp=-1, data=2), accumulation=2, log_every=1),
+    "microbatches": ExecutionConfig(
+        MeshConfig(data=2, fsdp=2, tensor=2), accumulation=2, log_every=1
+    ),
 }
 
 BATCHES = """
