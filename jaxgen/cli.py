@@ -50,18 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _end_after(error: JaxgenError) -> int:
     """Prints an error, once if all processes have it; returns the status."""
     others = sys.modules.get(DISTRIBUTED)
-    if others is None or not others.is_shared(error):
+    if others is None or others.is_main() or not others.is_shared(error):
         print(f"error: {error}", file=sys.stderr)
-        return _leave(1)
-    if others.is_main():
-        print(f"error: {error}", file=sys.stderr)
-    return 1
+    return _leave(1, error)
 
 
-def _leave(status: int) -> int:
+def _leave(status: int, error: JaxgenError | None = None) -> int:
     """Ends this process before others wait for it, if there are any; returns the status."""
     others = sys.modules.get(DISTRIBUTED)
-    return status if others is None else others.leave(status)
+    return status if others is None else others.leave(status, error)
 
 
 def _show_warning(usual: Callable[..., None], message: Warning, *details: Any) -> None:

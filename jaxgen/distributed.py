@@ -105,18 +105,19 @@ def process_count() -> int:
     return _state().num_processes or 1
 
 
-def on_main(function: Callable[[], Result]) -> Result:
+def on_main(function: Callable[..., Result], *arguments: Any) -> Result:
     """Calls a function on the main process alone, and returns its result on all.
 
     Args:
       function: returns what JSON can hold, where there are other processes.
+      *arguments: of the function.
 
     Raises:
       Exception: whatever the function raises on the main process, and on the others a JaxgenError
         of that kind and message.
     """
     if process_count() == 1:
-        return function()
+        return function(*arguments)
     name = f"jaxgen/on_main/{next(_CALLS)}"
     if not is_main():
         said = json.loads(_client().blocking_key_value_get(name, FOREVER))
@@ -124,7 +125,7 @@ def on_main(function: Callable[[], Result]) -> Result:
             raise _told(*said["error"])
         return said["result"]
     try:
-        result = function()
+        result = function(*arguments)
     except Exception as error:
         error.told = True  # pyright: ignore[reportAttributeAccessIssue]
         _client().key_value_set(name, json.dumps({"error": [type(error).__name__, str(error)]}))
@@ -230,13 +231,17 @@ def _replicated(mesh: Any) -> Any:
     return jax.jit(lambda array: array, out_shardings=jax.NamedSharding(mesh, jax.P()))
 
 
-def leave(status: int) -> int:
+def leave(status: int, error: BaseException | None = None) -> int:
     """Ends this process at once if there are others, which then do not wait for it for ever.
 
+    Args:
+      status: to end with.
+      error: why; one that all processes have ends them together, each in its own time.
+
     Returns:
-      The status, if there are none.
+      The status, if this process need not end at once.
     """
-    if process_count() > 1:
+    if process_count() > 1 and not (error is not None and is_shared(error)):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

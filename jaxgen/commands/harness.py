@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 from pathlib import Path
 
@@ -51,6 +50,6 @@ def harness(arguments: argparse.Namespace) -> int:
     default = restored.directory.evaluations / f"{restored.step:08}.harness.json"
     path = Path(arguments.output or default)
     text = json.dumps(results, indent=1, default=str) + "\n"
-    on_main(functools.partial(write_atomically, path, text))
+    on_main(write_atomically, path, text)
     print(f"results: {path}")
     return 0

@@ -79,7 +79,7 @@ def import_checkpoint(arguments: argparse.Namespace) -> int:
         record = {"name": config.name, "version": config.version, "finished": False}
         record |= {"fingerprint": fingerprint(config), "imported_from": str(checkpoint.folder)}
         record |= provenance(config, program) | environment(program)
-        on_main(lambda: directory.write_record(record))
+        on_main(directory.write_record, record)
     except BaseException:
         if is_main():
             shutil.rmtree(directory.path, ignore_errors=True)  # It was not there before.
@@ -156,7 +156,7 @@ def make_run(
     checkpoint: Checkpoint, directory: RunDirectory, arguments: argparse.Namespace
 ) -> tuple[RunConfig, ExecutionConfig]:
     """Makes the directory of an import, with its tokenizer, config.gin and the files given."""
-    on_main(lambda: _keep_files(checkpoint, directory))
+    on_main(_keep_files, checkpoint, directory)
     codec = None
     if (checkpoint.folder / TOKENIZER).exists():
         codec = read_codec(checkpoint, str(directory.path / TOKENIZER))
@@ -170,7 +170,7 @@ def make_run(
     else:
         assert codec is not None
         config, execution = _default_run(checkpoint, codec), ExecutionConfig()
-    on_main(lambda: _keep_config(config, directory))
+    on_main(_keep_config, config, directory)
     return config, execution
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -89,7 +88,7 @@ def evaluate(
         summary.setdefault(evaluator.name, {}).update(summarise(found, sorted(numbers)))
         rows.extend(found)
     text = "".join(json.dumps(row) + "\n" for row in rows)
-    distributed.on_main(functools.partial(write_atomically, path, text))
+    distributed.on_main(write_atomically, path, text)
     return summary
 
 

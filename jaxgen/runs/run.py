@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -92,7 +91,7 @@ def run(
     distributed.on_main(directory.prepare)
     with distributed.held_by_main(lambda: directory.lock(lock_timeout)):
         distributed.check_same("configuration", fingerprint(config))
-        before = distributed.on_main(functools.partial(_enter, directory, config))
+        before = distributed.on_main(_enter, directory, config)
         if before.get("finished"):
             return RunRecord(directory, before)
         mesh = make_mesh(execution.mesh, devices)
@@ -110,12 +109,12 @@ def run(
         parent = None if has_begun else open_parent(config, directory, program)
         if parent is not None:
             record["initialized_from"] = parent.describe()
-            distributed.on_main(functools.partial(parent.hand_on, directory))
+            distributed.on_main(parent.hand_on, directory)
         origins = ("initialized_from", "extended_from") if parent is None else ()
         record |= {name: before[name] for name in origins if name in before}
         tasks, accepts = tasks_of(config.mixture), execution.accept_changed_data
         changes = distributed.on_main(
-            functools.partial(check_data, directory.data_file, tasks, not has_begun, accepts)
+            check_data, directory.data_file, tasks, not has_begun, accepts
         )
         train = config.train
         heldout = HeldoutLosses(
@@ -126,7 +125,7 @@ def run(
         data = open_data(config.mixture, config.train, program.total_steps)
         num_rows = config.train.batch_sizes.rows_before(program.total_steps)
         record |= data.seen(num_rows)
-        distributed.on_main(functools.partial(directory.write_record, record))
+        distributed.on_main(directory.write_record, record)
         trackers: list[Tracker] = [*more_trackers]
         if distributed.is_main():
             trackers.insert(0, MetricsFile(directory.metrics_file))
@@ -163,9 +162,7 @@ def run(
             with jax.set_mesh(mesh), Checkpoints(directory.checkpoints, keep) as checkpoints:
                 step = checkpoints.latest_step() or 0
                 distributed.on_main(
-                    functools.partial(
-                        append_start, directory.history_file, program, step, start, changes
-                    )
+                    append_start, directory.history_file, program, step, start, changes
                 )
                 begin = Program.fresh_state if parent is None else parent.initial_state
                 state = fit(
@@ -183,7 +180,7 @@ def run(
             for tracker in trackers:
                 tracker.close()
         record |= {"finished": True, "evaluation": summary}
-        distributed.on_main(functools.partial(directory.write_record, record))
+        distributed.on_main(directory.write_record, record)
         return RunRecord(directory, record)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import os
 import signal
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from jaxgen.diagnostics.cooldown import branch_off, keep_branching_points
-from jaxgen.distributed import is_shared, leave, on_main
+from jaxgen.distributed import leave, on_main
 from jaxgen.errors import (
     EarlyStoppingError,
     InterruptedTrainingError,
@@ -103,7 +102,7 @@ def run_job(job: Job, lease: Held) -> int:
     with lease.heartbeat():
         try:
             if job.trunk is not None:
-                on_main(functools.partial(_branch_off, job))
+                on_main(branch_off, job.trunk, job.config, job.run_dir)
             finished = run(
                 job.config,
                 job.run_dir,
@@ -112,7 +111,7 @@ def run_job(job: Job, lease: Held) -> int:
                 lock_timeout=LOCK_WAIT_SECONDS,
                 more_trackers=trackers,
             )
-            on_main(functools.partial(_finish, job, finished))
+            on_main(_finish, job, finished)
         except EarlyStoppingError as error:
             return _stop(job, lease, error)
         except NotFiniteError as error:
@@ -124,19 +123,13 @@ def run_job(job: Job, lease: Held) -> int:
             lease.release("interrupted", str(error))
             return 0
         except JaxgenError as error:
-            status = _fail(lease, error)
-            return status if is_shared(error) else leave(status)
+            return leave(_fail(lease, error), error)
         except Exception as error:
             traceback.print_exc()
             lease.release("failed", f"{type(error).__name__}: {error}")
-            return 1 if is_shared(error) else leave(1)
+            return leave(1, error)
         lease.release("finished")
         return 0
-
-
-def _branch_off(job: Job) -> None:
-    assert job.trunk is not None
-    branch_off(job.trunk, job.config, job.run_dir)
 
 
 def _finish(job: Job, finished: RunRecord) -> None:
