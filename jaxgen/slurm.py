@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxgen.errors import ConfigError
+from jaxgen.cluster_tools import check_tool, run_tool
 
 TASK = "<task>"
 """Stands in a command for the index of the task."""
@@ -80,17 +78,10 @@ def submit(script: str, path: Path, options: Sequence[str] = ()) -> str:
     Raises:
       ConfigError: if there is no sbatch, or it refuses.
     """
-    if shutil.which("sbatch") is None:
-        raise ConfigError(
-            "--engine=slurm needs sbatch, which is not on PATH: run the command on a login node of "
-            "the cluster."
-        )
+    check_tool("sbatch")  # Before anything is written.
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(script)
-    found = subprocess.run(["sbatch", *options, str(path)], capture_output=True, text=True)
-    if found.returncode != 0:
-        raise ConfigError(f"sbatch refused {path}: {found.stderr.strip() or 'no reason given'}")
-    return found.stdout.strip()
+    return run_tool(["sbatch", *options, str(path)])
 
 
 def index_ranges(indices: Sequence[int]) -> str:

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "jaxgen"
 # know each other, but for the pairs below.
 FLOORS = (
     {"errors", "laws", "emergence"},
-    {"chips", "clusters", "domains"},
+    {"chips", "cluster_tools", "clusters", "domains"},
     {"distributed"},
     {"process"},
     {"files", "batch", "sharding", "slurm"},

@@ -7,9 +7,10 @@ import shlex
 import sys
 from pathlib import Path
 
+from jaxgen.cluster_tools import run_tool
 from jaxgen.errors import ConfigError
 from jaxgen.launch.gke import GkeJob
-from jaxgen.launch.job import Job, run_tool
+from jaxgen.launch.job import Job
 from jaxgen.launch.local import run_processes
 from jaxgen.launch.ray import RayJob
 from jaxgen.launch.slurm import SlurmJob

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import shlex
-import shutil
-import subprocess
-from collections.abc import Sequence
 
 from jaxgen.errors import ConfigError
 
@@ -44,25 +40,3 @@ class Job:
     def words(self) -> list[str]:
         """The command as a cluster's Python runs it."""
         return ["python", "-m", "jaxgen", *self.command]
-
-
-def run_tool(words: Sequence[str], text: str | None = None) -> str:
-    """Runs a cluster's own tool, and returns what it prints.
-
-    Args:
-      words: the command.
-      text: for its standard input.
-
-    Raises:
-      ConfigError: if there is no such tool, or it refuses.
-    """
-    if shutil.which(words[0]) is None:
-        raise ConfigError(
-            f"--submit needs {words[0]}, which is not on PATH: run it where the cluster is used "
-            "from, or leave --submit out and take what is printed there."
-        )
-    done = subprocess.run(words, input=text, capture_output=True, text=True)
-    if done.returncode != 0:
-        reason = done.stderr.strip() or done.stdout.strip() or "no reason given"
-        raise ConfigError(f"`{shlex.join(words)}` failed: {reason}")
-    return done.stdout.strip()
