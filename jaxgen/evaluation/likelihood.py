@@ -120,9 +120,7 @@ class Scorer:
 def _score_batch(model: Transformer, batch: Batch) -> tuple[Any, Any]:
     """Returns log-probabilities of the targets and the likeliest tokens, both [batch, length]."""
     whole = model.layout.rules.activation("batch", None)
-    # A single position is not split where the length is.
-    rules = dataclasses.replace(model.layout.rules, length=None)
-    head = model.with_layout(dataclasses.replace(model.layout, rules=rules))
+    head = model.with_layout(model.layout.with_whole_length())
 
     def score_position(position: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         hidden, target = position

@@ -92,8 +92,8 @@ def sample(
     """
     batch_size, prompt_length = prompts.shape
     # What is read is any number of tokens, mostly one: no mesh splits it.
-    rules = dataclasses.replace(model.layout.rules, length=None)
-    model = model.with_layout(dataclasses.replace(model.layout, rules=rules))
+    model = model.with_layout(model.layout.with_whole_length())
+    rules = model.layout.rules
     whole = rules.activation("batch", None)
     prompts = reshard(prompts, whole)
     lengths = reshard(lengths, rules.activation("batch"))
@@ -102,7 +102,7 @@ def sample(
     positions = reshard(positions, whole)
     is_prompt = (positions < lengths[:, None]).astype(jnp.int32)
     blocks = jnp.maximum(positions, lengths[:, None] - 1)
-    read = _batch(prompts, positions, is_prompt)
+    read = tokens_to_read(prompts, positions, is_prompt)
     read = dataclasses.replace(read, block_ids=blocks, encoder=source)
     output = model(read, cache)
     last = (positions == lengths[:, None] - 1).astype(output.hidden.dtype)
@@ -115,7 +115,7 @@ def sample(
         chosen = log_probability(logits, token)
         is_stop = functools.reduce(operator.or_, [token == stop for stop in stop_ids])
         output = model(
-            _batch(token[:, None], position[:, None], jnp.ones_like(token)[:, None]), cache
+            tokens_to_read(token[:, None], position[:, None], jnp.ones_like(token)[:, None]), cache
         )
         carry = (output.cache, output.hidden[:, 0], position + 1, ended | is_stop)
         return carry, (token, jnp.where(ended, 0.0, chosen), ended)
@@ -127,7 +127,8 @@ def sample(
     return Samples(tokens.T, log_probabilities.T, jnp.sum(~ended, axis=0, dtype=jnp.int32))
 
 
-def _batch(tokens, positions, segment_ids) -> Batch:
+def tokens_to_read(tokens: Any, positions: Any, segment_ids: Any) -> Batch:
+    """Returns the batch of tokens [batch, length] that are read, for no loss of theirs."""
     return Batch(
         tokens=tokens,
         targets=tokens,

@@ -11,7 +11,7 @@ import jax
 
 from jaxgen.planning.buffers import Buffer, largest_values, saved_activations
 from jaxgen.sharding.rules import Rules
-from jaxgen.training.loading import map_batch
+from jaxgen.training.loading import batch_sharding, map_batch
 from jaxgen.training.program import Program
 
 _SUFFIXES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -91,8 +91,8 @@ def abstract_batch(batch: Any, mesh: jax.sharding.Mesh, rules: Rules, accumulati
         shape = tuple(leaf.shape)
         if accumulation > 1:
             shape, axes = (accumulation, shape[0] // accumulation, *shape[1:]), (None, *axes)
-        spec = rules.activation(*axes, *[None] * (len(shape) - len(axes)))
-        return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=jax.NamedSharding(mesh, spec))
+        sharding = batch_sharding(mesh, rules, axes, len(shape))
+        return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=sharding)
 
     return map_batch(place, batch)
 

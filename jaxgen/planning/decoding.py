@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxgen.batch import Batch
 from jaxgen.errors import ConfigError
+from jaxgen.generation.sampling import tokens_to_read
 from jaxgen.models.cache import Cache, empty_cache
 from jaxgen.models.config import TransformerConfig
 from jaxgen.planning.compiling import Compiled, compile_step
-from jaxgen.sharding.layout import Layout
 from jaxgen.training.program import Program
 
 
@@ -24,18 +22,11 @@ def compile_decode_step(program: Program, cache: Any) -> Compiled:
       program: on the devices to compile for.
       cache: as `abstract_cache` lays it out; its memory is used again.
     """
-    layout = _layout(program)
+    layout = program.layout.with_whole_length()
 
     def step(model: Any, cache: Cache, tokens: jax.Array, positions: jax.Array) -> Any:
         ones = jnp.ones_like(tokens)[:, None]
-        batch = Batch(
-            tokens=tokens[:, None],
-            targets=tokens[:, None],
-            loss_weights=ones.astype(jnp.float32),
-            positions=positions[:, None],
-            segment_ids=ones,
-            task_ids=ones,
-        )
+        batch = tokens_to_read(tokens[:, None], positions[:, None], ones)
         model = model.with_layout(layout)
         output = model(batch, cache)
         return jnp.argmax(model.logits(output.hidden)[:, 0], axis=-1), output.cache
@@ -57,17 +48,5 @@ def abstract_cache(program: Program, sequences: int, capacity: int) -> Any:
     if not isinstance(config, TransformerConfig) or config.has_encoder:
         raise ConfigError("--decode is for decoder-only transformers (run.model = @model()).")
 
-    def on_devices(leaf: Any) -> jax.ShapeDtypeStruct:
-        sharding = jax.NamedSharding(program.mesh, leaf.sharding.spec)
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-    layout = _layout(program)
-    with jax.set_mesh(program.mesh):
-        shapes = jax.eval_shape(lambda: empty_cache(config, sequences, capacity, layout))
-    return jax.tree.map(on_devices, shapes)
-
-
-def _layout(program: Program) -> Layout:
-    # One token a sequence: no mesh splits the length.
-    rules = dataclasses.replace(program.layout.rules, length=None)
-    return dataclasses.replace(program.layout, rules=rules)
+    layout = program.layout.with_whole_length()
+    return program.shapes_of(lambda: empty_cache(config, sequences, capacity, layout))

@@ -51,6 +51,10 @@ class Layout:
         if self.scan_unroll < 1:
             raise ShardingError(f"scan_unroll={self.scan_unroll} must be 1 or more.")
 
+    def with_whole_length(self) -> Layout:
+        """Returns the layout in which no mesh axis splits the length, as of single tokens."""
+        return dataclasses.replace(self, rules=dataclasses.replace(self.rules, length=None))
+
 
 _CURRENT: contextvars.ContextVar[Layout | None] = contextvars.ContextVar("layout", default=None)
 

@@ -64,8 +64,7 @@ def put_batch(
         if accumulation > 1:
             array = array.reshape(accumulation, -1, *array.shape[1:])
             axes = (None, *axes)
-        spec = rules.activation(*axes, *[None] * (array.ndim - len(axes)))
-        sharding = jax.NamedSharding(mesh, spec)
+        sharding = batch_sharding(mesh, rules, axes, array.ndim)
         if sharding.is_fully_addressable:
             return jax.make_array_from_process_local_data(sharding, array)
         at = axes.index("batch")
@@ -80,6 +79,14 @@ def put_batch(
         return jax.make_array_from_callback(shape, sharding, shard)
 
     return map_batch(put, batch)
+
+
+def batch_sharding(
+    mesh: jax.sharding.Mesh, rules: Rules, axes: tuple[str | None, ...], num_axes: int
+) -> jax.NamedSharding:
+    """Returns how an array of a batch is split whose first axes are these logical ones."""
+    spec = rules.activation(*axes, *[None] * (num_axes - len(axes)))
+    return jax.NamedSharding(mesh, spec)
 
 
 def map_batch(

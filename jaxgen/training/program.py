@@ -67,6 +67,10 @@ class Program:
 
     def abstract_state(self) -> TrainState:
         """Returns the state's shapes, types and layouts on the mesh's devices."""
+        return self.shapes_of(self._initial_state)
+
+    def shapes_of(self, function: Callable[[], Any]) -> Any:
+        """Returns the shapes, types and layouts of what a function makes on the mesh's devices."""
 
         def on_devices(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
             # Counters that optax makes have no layout of their own: they are whole everywhere.
@@ -75,7 +79,7 @@ class Program:
             return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
         with jax.set_mesh(self.mesh):
-            return jax.tree.map(on_devices, jax.eval_shape(self._initial_state))
+            return jax.tree.map(on_devices, jax.eval_shape(function))
 
     def train_step(
         self, accumulation: int = 1
