@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -87,26 +88,26 @@ def _pass_on(child: subprocess.Popen[str], index: int) -> None:
 
 
 def _wait(children: list[subprocess.Popen[str]]) -> int:
-    """Returns the first status that is not 0, or 0 when all have ended."""
-    failed: int | None = None
-    deadline = float("inf")
-    while None in (found := [child.poll() for child in children]):
-        statuses = [status for status in found if status]
-        if failed is None and statuses:
-            failed, deadline = statuses[0], time.monotonic() + GRACE_SECONDS
-        if time.monotonic() > deadline:
-            for child in children:
-                child.send_signal(signal.SIGTERM)
-            deadline = time.monotonic() + GRACE_SECONDS
-            for child in children:
-                try:
-                    child.wait(max(0.0, deadline - time.monotonic()))
-                except subprocess.TimeoutExpired:
-                    child.kill()
+    """Returns 0 when all have ended, or the status of the first that failed, having ended all."""
+    failed = 0
+    while not failed and None in (found := [child.poll() for child in children]):
+        failed = next((status for status in found if status), 0)
         time.sleep(0.05)
-    status = next((child.returncode for child in children if child.returncode), 0)
-    status = failed if failed is not None else status
-    return 128 - status if status < 0 else status
+    _end(children)
+    failed = failed or next((child.returncode for child in children if child.returncode), 0)
+    return 128 - failed if failed < 0 else failed
+
+
+def _end(children: list[subprocess.Popen[str]]) -> None:
+    """Waits for all to end by themselves, then after SIGTERM, then kills those that are left."""
+    for ask in (None, subprocess.Popen.terminate, subprocess.Popen.kill):
+        deadline = time.monotonic() + GRACE_SECONDS
+        for child in children:
+            if ask is not None:
+                ask(child)
+        for child in children:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(max(0.0, deadline - time.monotonic()))
 
 
 class _Forwarding:
