@@ -191,15 +191,21 @@ CHIPS = {
 }
 
 
+def _peak_of_a_device(name: str) -> float:
+    chip = CHIPS[name]
+    assert chip.peak_flops is not None
+    return chip.peak_flops / chip.devices
+
+
 PEAKS = {
-    "TPU v4": CHIPS["v4"].peak_flops,
-    "TPU v5 lite": CHIPS["v5e"].peak_flops,
-    "TPU v5e": CHIPS["v5e"].peak_flops,
-    "TPU v5": CHIPS["v5p"].peak_flops,
-    "TPU v5p": CHIPS["v5p"].peak_flops,
-    "TPU v6 lite": CHIPS["v6e"].peak_flops,
-    "TPU v6e": CHIPS["v6e"].peak_flops,
-    "TPU7x": 2307e12 / 2,  # Of one of the two devices of a chip.
+    "TPU v4": _peak_of_a_device("v4"),
+    "TPU v5 lite": _peak_of_a_device("v5e"),
+    "TPU v5e": _peak_of_a_device("v5e"),
+    "TPU v5": _peak_of_a_device("v5p"),
+    "TPU v5p": _peak_of_a_device("v5p"),
+    "TPU v6 lite": _peak_of_a_device("v6e"),
+    "TPU v6e": _peak_of_a_device("v6e"),
+    "TPU7x": _peak_of_a_device("7x"),
     "NVIDIA A100": 312e12,
     "NVIDIA H100 PCIe": 756e12,
     "NVIDIA H100": 989e12,

@@ -16,6 +16,7 @@ from jaxgen.data.storage import is_remote, matching_files, modified_at, open_bin
 from jaxgen.errors import CheckpointError, DataError
 from jaxgen.files import read_rows
 from jaxgen.runs.run_directory import RunDirectory, read_metrics
+from jaxgen.sharding.mesh import split_axes
 from jaxgen.training.tracking import clock, si
 
 FILES = ("config.gin", "run.json", "metrics.jsonl", "history.jsonl")
@@ -32,7 +33,7 @@ def status(arguments: argparse.Namespace) -> int:
         with _local(name) as directory:
             record = directory.read_record()
             print("\n".join(_lines(name, directory, record)))
-            failed = failed or _failure(record) is not None
+            failed = failed or "failed" in record
     return int(failed)
 
 
@@ -81,8 +82,8 @@ def _lines(name: str, directory: RunDirectory, record: dict[str, Any]) -> Iterat
         yield f"  {_start(starts)}"
     if steps := directory.saved_steps():
         yield f"  checkpoints of steps {', '.join(f'{one:,}' for one in steps)}"
-    if (why := _failure(record)) is not None:
-        yield f"  failed: {why}"
+    if "failed" in record:
+        yield f"  failed: {record['failed']}"
 
 
 def _goodput(record: dict[str, Any], rows: list[dict[str, Any]], at: float) -> str:
@@ -100,13 +101,8 @@ def _goodput(record: dict[str, Any], rows: list[dict[str, Any]], at: float) -> s
 
 def _start(starts: list[dict[str, Any]]) -> str:
     last = starts[-1]
-    mesh = " x ".join(f"{axis}={size}" for axis, size in last.get("mesh", {}).items() if size > 1)
     times = "started once" if len(starts) == 1 else f"started {len(starts)} times, last"
     return (
         f"{times} at {last.get('started')} from step {last.get('step')} on {last.get('host')}: "
-        f"{last.get('num_devices')} device(s), {mesh or 'not split'}"
+        f"{last.get('num_devices')} device(s), {split_axes(last.get('mesh', {})) or 'not split'}"
     )
-
-
-def _failure(record: dict[str, Any]) -> str | None:
-    return record.get("failed")

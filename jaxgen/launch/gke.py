@@ -8,13 +8,14 @@ import math
 import re
 from typing import Any
 
+from jaxgen.chips import CHIPS
 from jaxgen.errors import ConfigError
 from jaxgen.launch.job import Job
 
 PORT = 61440
 """Of the coordinator, where pods have no TPU whose environment names one."""
 
-CHIPS = {
+ACCELERATORS = {
     "v4": "tpu-v4-podslice",
     "v5e": "tpu-v5-lite-podslice",
     "v5p": "tpu-v5p-slice",
@@ -23,7 +24,7 @@ CHIPS = {
 }
 """Names of accelerators, cloud.google.com/kubernetes-engine/docs/concepts/tpus."""
 SINGLE_HOST = {"v5e": ("1x1", "2x2", "2x4"), "v6e": ("1x1", "2x2", "2x4")}
-CHIPS_PER_HOST = 4
+"""Slices of one machine, which has 1, 4 or 8 chips (the same page)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,19 +108,19 @@ class GkeJob:
         """Returns the hosts of a slice, what selects their nodes, and the chips of a host."""
         if self.topology is None:
             return self.nodes, {}, {"nvidia.com/gpu": self.gpus_per_node}
-        kind, shape = split_topology(self.topology)
+        kind, shape, chips = split_topology(self.topology)
         selector = {
-            "cloud.google.com/gke-tpu-accelerator": CHIPS[kind],
+            "cloud.google.com/gke-tpu-accelerator": ACCELERATORS[kind],
             "cloud.google.com/gke-tpu-topology": shape,
         }
-        chips = math.prod(int(size) for size in shape.split("x"))
+        of_a_host = math.prod(CHIPS[kind].host_bounds)
         if shape in SINGLE_HOST.get(kind, ()):
             return 1, selector, {"google.com/tpu": chips}
-        if chips % CHIPS_PER_HOST:
+        if chips % of_a_host:
             raise ConfigError(
-                f"--topology={self.topology} has {chips} chips, and hosts have {CHIPS_PER_HOST}."
+                f"--topology={self.topology} has {chips} chips, and hosts have {of_a_host}."
             )
-        return chips // CHIPS_PER_HOST, selector, {"google.com/tpu": CHIPS_PER_HOST}
+        return chips // of_a_host, selector, {"google.com/tpu": of_a_host}
 
     def _environment(self, hosts: int) -> list[tuple[str, str]]:
         """Returns the variables; on TPUs, GKE itself adds those by which processes meet."""
@@ -133,16 +134,16 @@ class GkeJob:
         return own
 
 
-def split_topology(topology: str) -> tuple[str, str]:
-    """Returns the kind of chip and the shape of a topology such as "v5p:8x8x16".
+def split_topology(topology: str) -> tuple[str, str, int]:
+    """Returns the kind, the shape and the number of the chips of one such as "v5p:8x8x16".
 
     Raises:
       ConfigError: if it is none.
     """
     kind, _, shape = topology.partition(":")
-    if kind not in CHIPS or not re.fullmatch(r"\d+(x\d+){1,2}", shape):
+    if kind not in ACCELERATORS or not re.fullmatch(r"\d+(x\d+){1,2}", shape):
         raise ConfigError(
             f"--topology={topology} is no CHIP:SHAPE such as v5p:8x8x16; chips are "
-            f"{', '.join(CHIPS)}."
+            f"{', '.join(ACCELERATORS)}."
         )
-    return kind, shape
+    return kind, shape, math.prod(int(size) for size in shape.split("x"))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import shlex
 
 from jaxgen.errors import ConfigError
 from jaxgen.launch.gke import split_topology
 from jaxgen.launch.job import Job
 
-ACCELERATORS = {"v4": ("v4", 2), "v5e": ("v5litepod", 1), "v5p": ("v5p", 2), "v6e": ("v6e", 1)}
+TYPES = {"v4": ("v4", 2), "v5e": ("v5litepod", 1), "v5p": ("v5p", 2), "v6e": ("v6e", 1)}
 """Prefix of an accelerator type, and what it counts of a chip: its cores on v4 and v5p
 (cloud.google.com/tpu/docs/v4, v5p, v5e, v6e)."""
 RUNTIMES = {
@@ -44,20 +43,19 @@ class TpuJob:
         Raises:
           ConfigError: if there are no such machines.
         """
-        kind, shape = split_topology(self.topology)
-        if kind not in ACCELERATORS:
+        kind, _, chips = split_topology(self.topology)
+        if kind not in TYPES:
             raise ConfigError(
                 f"--topology={self.topology}: `jaxgen launch tpu` knows machines with "
-                f"{', '.join(ACCELERATORS)}; use `jaxgen launch gke`."
+                f"{', '.join(TYPES)}; use `jaxgen launch gke`."
             )
-        prefix, cores = ACCELERATORS[kind]
-        count = math.prod(int(size) for size in shape.split("x")) * cores
+        prefix, cores = TYPES[kind]
         name, zone = self.job.name, f"--zone={self.zone}"
         request = ["gcloud", "compute", "tpus", "queued-resources"]
         machines = ["gcloud", "compute", "tpus", "tpu-vm"]
         on_all = ["ssh", name, zone, "--worker=all", "--command"]
         accelerator = [
-            f"--accelerator-type={prefix}-{count}",
+            f"--accelerator-type={prefix}-{chips * cores}",
             f"--runtime-version={RUNTIMES[kind]}",
         ]
         return [

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from jaxgen.planning.estimate import Choice, Estimator
 from jaxgen.planning.plan import Plan
+from jaxgen.sharding.mesh import divisors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +55,7 @@ def _choices(now: Choice, batch_size: int) -> Iterator[Choice]:
     full = dataclasses.replace(now, remat="full")
     both = dataclasses.replace(split, remat="full")
     yield from (full, split)
-    counts = [n for n in range(now.accumulation + 1, batch_size + 1) if batch_size % n == 0]
+    counts = [count for count in divisors(batch_size) if count > now.accumulation]
     for start in (now, full, split, both):
         yield start
         yield from (dataclasses.replace(start, accumulation=count) for count in counts)

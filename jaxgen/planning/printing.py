@@ -8,6 +8,7 @@ from jaxgen.planning.changes import Change
 from jaxgen.planning.plan import Expense, Memory, Plan
 from jaxgen.planning.roofline import PARTS
 from jaxgen.planning.search import Search
+from jaxgen.sharding.mesh import split_axes
 
 _NAME = 17
 
@@ -61,7 +62,7 @@ def _devices(plan: Plan) -> str:
 
 
 def _mesh(plan: Plan) -> str:
-    return " x ".join(f"{axis}={size}" for axis, size in plan.mesh.items() if size > 1) or "of one"
+    return split_axes(plan.mesh) or "of one"
 
 
 def _memory_lines(memory: Memory) -> Iterator[str]:

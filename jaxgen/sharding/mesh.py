@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import jax
@@ -63,7 +63,7 @@ class MeshConfig:
         if free and num_devices % fixed == 0:
             sizes[free[0]] = num_devices // fixed
         elif free or fixed != num_devices:
-            described = " x ".join(f"{a}={s}" for a, s in sizes.items() if s != 1) or "all axes 1"
+            described = split_axes(sizes) or "all axes 1"
             raise ShardingError(
                 f"the mesh {described} covers {fixed} device(s) but {num_devices} are here. "
                 f"The product of the axes must be {num_devices}: an axis may be any of "
@@ -77,6 +77,11 @@ class MeshConfig:
                 "the devices to another axis."
             )
         return sizes
+
+
+def split_axes(sizes: Mapping[str, int]) -> str:
+    """Returns the axes of a mesh that split anything, such as "data=2 x tensor=4"; "" of none."""
+    return " x ".join(f"{axis}={size}" for axis, size in sizes.items() if size != 1)
 
 
 def divisors(number: int) -> list[int]:
