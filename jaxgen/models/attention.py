@@ -103,8 +103,8 @@ class Attention(nnx.Module):
             if self.has_unit_norm:
                 epsilon = self.config.norm_epsilon
                 query, keys = rms_normalise(query, epsilon), rms_normalise(keys, epsilon)
-            whole = spec("batch", kv_axis, None, None)
-            key_value = named(reshard(keys, whole), "key"), named(reshard(values, whole), "value")
+            split = spec("batch", kv_axis, context.keys_length, None)
+            key_value = named(reshard(keys, split), "key"), named(reshard(values, split), "value")
             if cached is not None:
                 key_value = write_both(cached, key_value, context.slots)
         else:

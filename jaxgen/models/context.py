@@ -15,7 +15,7 @@ from jaxgen.models.parameters import gather
 from jaxgen.models.stack_config import StackConfig
 from jaxgen.ops.attention.biases import AttentionBias
 from jaxgen.ops.attention.masks import AttentionMask, AttentionSide, looks_ahead
-from jaxgen.sharding.layout import length_is_whole, spec
+from jaxgen.sharding.layout import keys_length, length_is_whole, spec
 from jaxgen.sharding.rules import reshard
 
 
@@ -30,6 +30,7 @@ class AttentionContext:
       temperature: [batch, queries] float32 on the queries, or None.
       logit_factor: on the logits.
       slots: [batch, queries] int32, where the new keys go in a cache, or None.
+      keys_length: the logical axis of the keys' length; None: each device has them all.
     """
 
     mask: AttentionMask
@@ -38,6 +39,7 @@ class AttentionContext:
     temperature: Any = None
     logit_factor: float = 1.0
     slots: Any = None
+    keys_length: str | None = None
 
 
 class EncoderOutput(NamedTuple):
@@ -66,7 +68,7 @@ def make_contexts(
     Args:
       config: of the stack.
       queries: of the tokens that are new.
-      keys: of all tokens, whole along their length.
+      keys: of all tokens, split as `keys_length` says.
       slots: where the queries' keys go in a cache, or None.
       relative: the stack's own table of biases, if it has one.
     """
@@ -90,6 +92,7 @@ def make_contexts(
                 layer.rope.scaling.logit_factor() if layer.rope and layer.rope.scaling else 1.0
             ),
             slots=slots,
+            keys_length=None if slots is not None else keys_length(),
         )
         for layer in layers
     }
@@ -111,4 +114,5 @@ def _bias(config, queries, keys, is_cached: bool, both_ways: bool) -> AttentionB
     # Inside a segment the places of a row are as far apart as the positions.
     places = jnp.arange(keys.positions.shape[1], dtype=jnp.int32)[None]
     split = reshard(places, spec(None, "length"))
-    return AttentionBias(kind, heads, both_ways, split, places, length_is_whole())
+    keyed = reshard(places, spec(None, keys_length()))
+    return AttentionBias(kind, heads, both_ways, split, keyed, length_is_whole())

@@ -77,15 +77,15 @@ class LatentAttention(nnx.Module):
             turned = self.layer.rope.rotate(turned, context.angles)
             query = jnp.concatenate([nope, turned], axis=-1)
             shared_key = self.layer.rope.rotate(shared_key, context.angles)
-        whole = spec("batch", None, None, None)
-        key_value = reshard(latents, whole), reshard(shared_key, whole)
+        split = spec("batch", None, context.keys_length, None)
+        key_value = reshard(latents, split), reshard(shared_key, split)
         if cached is not None:
             key_value = write_both(cached, key_value, context.slots)
         latents, shared_key = key_value
-        both = self._heads(latents[:, 0], self.kv_up, length=None)
+        both = self._heads(latents[:, 0], self.kv_up, context.keys_length)
         keys, values = both[..., : latent.nope_dim], both[..., latent.nope_dim :]
         per_head = (*keys.shape[:3], latent.rope_dim)
-        layout = spec("batch", "heads", None, None)
+        layout = spec("batch", "heads", context.keys_length, None)
         shared_key = reshard(jnp.broadcast_to(shared_key, per_head), layout)
         keys = jnp.concatenate([keys, shared_key], axis=-1)
         mixed = attend_within(self.config, context, query, keys, values, self.relative, key)

@@ -17,7 +17,7 @@ from jaxgen.models.norms import Norm
 from jaxgen.models.parameters import kernel, make_parameter, project
 from jaxgen.models.stack import Stack, StackOutput
 from jaxgen.ops.attention.masks import attention_side
-from jaxgen.sharding.layout import spec
+from jaxgen.sharding.layout import keys_length, spec
 from jaxgen.sharding.rules import reshard
 
 
@@ -47,6 +47,6 @@ class MultiTokenModule(nnx.Module):
         x = project(self.hidden_norm(hidden), self.from_hidden)
         x = x + project(self.embedding_norm(embedded), self.from_embedding)
         queries = attention_side(batch.positions, batch.segment_ids, batch.block_ids)
-        keys = jax.tree.map(lambda one: reshard(one, spec("batch", None)), queries)
+        keys = jax.tree.map(lambda one: reshard(one, spec("batch", keys_length())), queries)
         contexts = make_contexts(self.stack.config, queries, keys, None, self.stack.relative)
         return self.stack(x, batch.segment_ids, contexts, key=key)

@@ -26,7 +26,7 @@ from jaxgen.ops.initializers import Initializer, normal, zeros
 from jaxgen.ops.look_ahead import look_ahead
 from jaxgen.ops.routing import Auxiliary, RouterStatistics, router_losses
 from jaxgen.ops.slots import mark
-from jaxgen.sharding.layout import Layout, spec, under_layout, using
+from jaxgen.sharding.layout import Layout, keys_length, spec, under_layout, using
 from jaxgen.sharding.padding import without_padding
 from jaxgen.sharding.rules import einsum, reshard
 
@@ -128,7 +128,7 @@ class Transformer(nnx.Module):
         queries = attention_side(batch.positions, batch.segment_ids, batch.block_ids)
         slots, whole = None, spec("batch", None)
         if cache is None:
-            keys = jax.tree.map(lambda x: reshard(x, whole), queries)
+            keys = jax.tree.map(lambda x: reshard(x, spec("batch", keys_length())), queries)
         else:
             slots = jnp.where(batch.segment_ids > 0, batch.positions, cache.capacity)
             slots = reshard(slots, whole)
@@ -232,15 +232,15 @@ class Transformer(nnx.Module):
     ) -> tuple[EncoderOutput, RouterStatistics | None]:
         assert self.encoder is not None
         queries = attention_side(read.positions, read.segment_ids)
-        whole = spec("batch", None)
-        attended = jax.tree.map(lambda x: reshard(x, whole), queries)
+        attended = jax.tree.map(lambda x: reshard(x, spec("batch", keys_length())), queries)
         contexts = make_contexts(
             self.encoder.config, queries, attended, None, self.encoder.relative
         )
         embedding = self.embedding if self.encoder_embedding is None else self.encoder_embedding
         x = embedding(read.tokens, read.positions, None, keys[0])
         result = self.encoder(x, read.segment_ids, contexts, key=keys[1])
-        context = _cross_context(batch.segment_ids, attended.segment_ids)
+        segment_ids = reshard(read.segment_ids, spec("batch", None))
+        context = _cross_context(batch.segment_ids, segment_ids)
         return EncoderOutput(result.hidden, context), result.router
 
     def after_update(self, metrics: dict[str, Any]) -> Transformer:

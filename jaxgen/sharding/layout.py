@@ -23,7 +23,7 @@ from jaxgen.errors import ShardingError
 from jaxgen.sharding.checks import axis_names
 from jaxgen.sharding.rules import Rules
 
-AttentionChoice = Literal["auto", "dense", "blockwise", "splash", "cudnn"]
+AttentionChoice = Literal["auto", "dense", "blockwise", "splash", "cudnn", "ring"]
 """How attention is computed; see `jaxgen.ops.attention.attend`."""
 
 
@@ -38,7 +38,8 @@ class Layout:
       scan_unroll: how many repeating units one iteration of the scan over layers holds; more
         compiles longer and can run faster.
       attention: the implementation that computes it; "auto": the first that suits a call and the
-        platform that the program is compiled for.
+        platform that the program is compiled for; "ring": keys and values go round the devices that
+        split the length, and are never gathered (where each device has them all, as "auto").
     """
 
     rules: Rules = Rules()
@@ -104,3 +105,8 @@ def length_is_whole() -> bool:
     """Returns whether no device holds only a part of the length of an activation."""
     sizes = jax.sharding.get_abstract_mesh().shape
     return all(sizes.get(axis, 1) == 1 for axis in axis_names(current_layout().rules.length))
+
+
+def keys_length() -> str | None:
+    """Returns the logical axis of the length of a row's keys: None where devices gather them."""
+    return "length" if current_layout().attention == "ring" and not length_is_whole() else None

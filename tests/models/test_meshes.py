@@ -20,7 +20,7 @@ from support.helpers import (
 from support.tiers import slow_but
 
 from jaxgen.errors import ShardingError
-from jaxgen.models.block_config import LayerConfig
+from jaxgen.models.block_config import LatentConfig, LayerConfig
 from jaxgen.models.parameters import named_parameters
 from jaxgen.objectives.next_token import NextToken
 from jaxgen.ops.attention.biases import Alibi
@@ -39,7 +39,12 @@ CONFIGS = {
     "untied": tiny_dense(tie_embeddings=False, gated=False),
     "moe": tiny_moe(),
 }  # fmt: skip
-LAYOUTS = {"untied": Layout(remat="full"), "moe": Layout(remat="dots")}
+LAYOUTS = {
+    "untied": Layout(remat="full"),
+    "moe": Layout(remat="dots"),
+    "ring": Layout(attention="ring", remat="full"),
+    "ring_latent": Layout(attention="ring"),
+}
 
 # Axes that no family's tiny member has; these run on the meshes that split most.
 AXES = {
@@ -59,8 +64,18 @@ AXES = {
 }
 
 
+RINGS = {
+    "ring": tiny_dense(
+        layers=(LayerConfig((Causal(),)), LayerConfig((Causal(), Window(3)))),
+        attention_soft_cap=20.0,
+        attention_sinks=True,
+    ),
+    "ring_latent": tiny_dense(latent=LatentConfig(16, 8, 4, 8), num_kv_heads=8),
+}
+
+
 def loss_and_gradients(name, mesh):
-    config = (CONFIGS | AXES)[name]
+    config = (CONFIGS | AXES | RINGS)[name]
     with jax.set_mesh(mesh):
         model = build(config, LAYOUTS.get(name))
         batch = random_batch()
@@ -93,7 +108,7 @@ def on_one_device(name):
             itertools.product(CONFIGS, MESHES),
         ),
         *itertools.product(AXES, ["mixed"]),
-        *itertools.product(["dropout", "prefix", "either"], ["sequence"]),
+        *itertools.product(["dropout", "prefix", "either", *RINGS], ["sequence"]),
     ],
 )
 def test_loss_and_gradients_do_not_depend_on_the_mesh(name, mesh):

@@ -15,6 +15,7 @@ from jaxgen.ops.attention.blockwise import blockwise_attention, blockwise_refusa
 from jaxgen.ops.attention.call import AttentionCall
 from jaxgen.ops.attention.cudnn import cudnn_attention, cudnn_refusal
 from jaxgen.ops.attention.dense import dense_attention
+from jaxgen.ops.attention.ring import ring_attention, ring_refusal
 from jaxgen.ops.attention.splash import splash_attention, splash_refusal
 from jaxgen.sharding.layout import current_layout
 from jaxgen.sharding.rules import compiled_for
@@ -60,8 +61,12 @@ IMPLEMENTATIONS: dict[str, Implementation] = {
     "cudnn": Implementation(cudnn_attention, cudnn_refusal, platform="gpu"),
     "blockwise": Implementation(blockwise_attention, blockwise_refusal, _few_logits),
     "dense": Implementation(dense_attention),
+    "ring": Implementation(ring_attention, ring_refusal),
 }
-"""The implementations by name; the first that nothing speaks against computes a call."""
+"""The implementations by name; the first that nothing speaks against computes a call.
+
+"ring" comes last: keys are split along their length only where it is demanded.
+"""
 
 
 def attend(call: AttentionCall) -> jax.Array:
@@ -74,6 +79,8 @@ def attend(call: AttentionCall) -> jax.Array:
       ConfigError: if the implementation that the layout demands cannot compute the call.
     """
     demanded, platform = current_layout().attention, compiled_for()
+    if demanded == "ring" and not call.key_axes:
+        demanded = "auto"  # Such as of single tokens to a cache, which every device has whole.
     if demanded != "auto":
         why = _refusal(IMPLEMENTATIONS[demanded], call, platform)
         if why is not None:

@@ -1,31 +1,35 @@
 """Attention a block of queries and a block of keys at a time: memory is linear in the length.
 
-Blocks that the mask's predicates rule out by distance alone are left out. The backward pass
-computes the logits again, so that nothing of a block outlives it.
+Blocks that the mask's predicates rule out by distance alone are left out.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.ops.attention.biases import toeplitz
+from jaxgen.ops.attention.blocks import (
+    Operands,
+    Outcome,
+    Settings,
+    Tokens,
+    add_block,
+    block,
+    differentiate_block,
+    fold_block,
+    put_block,
+    settings_and_bias,
+    sink_gradients,
+    zeros_like,
+)
 from jaxgen.ops.attention.call import AttentionCall
 from jaxgen.ops.attention.masks import AttentionMask, AttentionSide
 from jaxgen.ops.attention.on_devices import on_each_device
-from jaxgen.ops.attention.online import (
-    RunningSoftmax,
-    block_gradients,
-    block_logits,
-    finish,
-    fold,
-    start,
-)
+from jaxgen.ops.attention.online import RunningSoftmax, finish, start
 
 BLOCK = 256
 """Queries and keys of a block; its logits should stay in a core's cache."""
@@ -44,56 +48,11 @@ def blockwise_attention(call: AttentionCall) -> jax.Array:
     Returns:
       [batch, heads, queries, value_dim].
     """
-    settings, bias, places = Settings(call.soft_cap), None, None
-    if call.bias is not None:
-        count = max(call.query.shape[2], call.key.shape[2]) + BLOCK
-        bias = call.bias.by_distance(count)
-        places = (call.bias.queries, call.bias.keys)
-        settings = Settings(call.soft_cap, call.bias.consecutive, call.bias.table is not None)
+    farthest = max(call.query.shape[2], call.key.shape[2]) + BLOCK
+    settings, bias, places = settings_and_bias(call, farthest)
     operands = (call.key, call.value, call.sinks, bias)
     compute = functools.partial(blockwise_on_device, settings)
     return on_each_device(compute, call.query, operands, call.mask, places)
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What is known of a call when it is traced.
-
-    Attributes:
-      soft_cap: see `AttentionCall`.
-      consecutive: whether biases are by the places of a row.
-      learned: whether biases have a gradient.
-    """
-
-    soft_cap: float | None
-    consecutive: bool = True
-    learned: bool = False
-
-
-class _Operands(NamedTuple):
-    """Arrays with gradients, in whole blocks.
-
-    Attributes:
-      query: [batch, kv_heads, group, queries, head_dim].
-      key: [batch, kv_heads, keys, head_dim].
-      value: [batch, kv_heads, keys, value_dim].
-      sinks: [kv_heads, group], or None.
-      bias: [heads, distances] with distance 0 in the middle, or None.
-    """
-
-    query: Any
-    key: Any
-    value: Any
-    sinks: Any
-    bias: Any
-
-
-class _Tokens(NamedTuple):
-    """Which tokens the queries and keys are: for the mask, and [1 or batch, ...] for the bias."""
-
-    mask: AttentionMask
-    queries: Any
-    keys: Any
 
 
 def blockwise_on_device(
@@ -111,73 +70,48 @@ def blockwise_on_device(
     key, value, sinks, bias = operands
     batch, heads, queries, head_dim = query.shape
     kv_heads = key.shape[1]
+    settings = dataclasses.replace(settings, sizes=(_size(queries), _size(key.shape[2])))
     query, key, value = (_fill(x, 2) for x in (query, key, value))
     query = query.reshape(batch, kv_heads, heads // kv_heads, -1, head_dim)
     sinks = None if sinks is None else sinks.reshape(kv_heads, -1)
     sides = _fill_side(mask.queries, _NO_QUERY), _fill_side(mask.keys, _NO_KEY)
     mask = dataclasses.replace(mask, queries=sides[0], keys=sides[1])
-    tokens = _Tokens(mask, *(None, None) if places is None else (_fill(x, 1) for x in places))
-    out: jax.Array = _attend(settings, _Operands(query, key, value, sinks, bias), tokens)
+    tokens = Tokens(mask, *(None, None) if places is None else (_fill(x, 1) for x in places))
+    out: jax.Array = _attend(settings, Operands(query, key, value, sinks, bias), tokens)
     return out.reshape(batch, heads, -1, value.shape[-1])[:, :, :queries]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attend(settings: Settings, operands: _Operands, tokens: _Tokens) -> jax.Array:
+def _attend(settings: Settings, operands: Operands, tokens: Tokens) -> jax.Array:
     return _forward(settings, operands, tokens)[0]
 
 
-def _forward(settings: Settings, operands: _Operands, tokens: _Tokens):
-    query, key, value, sinks, bias = operands
-
+def _forward(settings: Settings, operands: Operands, tokens: Tokens):
     def step(running: RunningSoftmax, pair):
         i, j = pair
-        part = jax.tree.map(lambda x: _block(x, i, 3), running)
-        logits = block_logits(
-            _block(query, i, 3),
-            _block(key, j, 2),
-            _allowed(tokens.mask, i, j),
-            _bias(settings, bias, tokens, query.shape, i, j),
-            settings.soft_cap,
-        )
-        part = fold(part, logits.masked, _block(value, j, 2))
-        return jax.tree.map(lambda x, new: _put(x, new, i, 3), running, part), None
+        part = jax.tree.map(lambda x: block(x, i, settings.sizes[0], 3), running)
+        part = fold_block(settings, operands, tokens, part, i, j)
+        return jax.tree.map(lambda x, new: put_block(x, new, i, 3), running, part), None
 
-    running, _ = jax.lax.scan(step, start(query, value.shape[-1]), _pairs(tokens.mask))
-    out, log_total = finish(running, sinks)
-    out = out.astype(value.dtype)
+    begun = start(operands.query, operands.value.shape[-1])
+    running, _ = jax.lax.scan(step, begun, _pairs(tokens.mask))
+    out, log_total = finish(running, operands.sinks)
+    out = out.astype(operands.value.dtype)
     return out, (operands, tokens, out, log_total)
 
 
 def _backward(settings: Settings, saved, gradient: jax.Array):
     operands, tokens, out, log_total = saved
-    query, key, value, sinks, bias = operands
     inner = jnp.sum(out.astype(jnp.float32) * gradient, axis=-1)
+    outcome = Outcome(log_total, gradient, inner)
 
-    def step(sums: _Operands, pair):
-        i, j = pair
-        rows = [_block(x, i, 3) for x in (query, log_total, gradient, inner)]
-        columns = _block(key, j, 2), _block(value, j, 2)
-        bias_of = functools.partial(_bias, settings, tokens=tokens, shape=query.shape, i=i, j=j)
-        biased, to_bias = jax.vjp(bias_of, bias)
-        allowed = _allowed(tokens.mask, i, j)
-        logits = block_logits(rows[0], columns[0], allowed, biased, settings.soft_cap)
-        parts = block_gradients(rows[0], *columns, logits, settings.soft_cap, *rows[1:])
-        sums = sums._replace(
-            query=_add(sums.query, parts.query, i, 3),
-            key=_add(sums.key, parts.key, j, 2),
-            value=_add(sums.value, parts.value, j, 2),
-        )
-        if settings.learned and biased is not None:
-            over_batch = parts.bias if biased.shape[0] > 1 else parts.bias.sum(0, keepdims=True)
-            sums = sums._replace(bias=sums.bias + to_bias(over_batch)[0])
-        return sums, None
+    def step(sums: Operands, pair):
+        parts = differentiate_block(settings, operands, tokens, outcome, *pair)
+        return add_block(settings, sums, parts, *pair), None
 
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), operands)
-    sums, _ = jax.lax.scan(step, zeros, _pairs(tokens.mask))
-    if sinks is not None:
-        # A sink takes the weight exp(sink - log_total), and gives nothing.
-        shares = jnp.exp(sinks[..., None] - log_total)
-        sums = sums._replace(sinks=-jnp.sum(shares * inner, axis=(0, 3)))
+    sums, _ = jax.lax.scan(step, zeros_like(operands), _pairs(tokens.mask))
+    if operands.sinks is not None:
+        sums = sums._replace(sinks=sink_gradients(operands.sinks, outcome))
     return jax.tree.map(lambda total, x: total.astype(x.dtype), sums, operands), None
 
 
@@ -198,47 +132,8 @@ def _pairs(mask: AttentionMask) -> tuple[np.ndarray, np.ndarray]:
     return pairs[:, 0], pairs[:, 1]
 
 
-def _allowed(mask: AttentionMask, i, j) -> jax.Array:
-    """Returns a block of the mask, [batch, 1, 1, queries, keys]."""
-    queries, keys = (
-        jax.tree.map(lambda x, n=n: _block(x, n, 1), side)
-        for side, n in ((mask.queries, i), (mask.keys, j))
-    )
-    return dataclasses.replace(mask, queries=queries, keys=keys).dense()[:, None, None]
-
-
-def _bias(settings: Settings, bias, tokens: _Tokens, shape, i, j) -> jax.Array | None:
-    """Returns a block of the bias, [1 or batch, kv_heads, group, queries, keys], or None."""
-    if bias is None:
-        return None
-    middle = bias.shape[1] // 2
-    queries, keys = _size(tokens.queries.shape[1]), _size(tokens.keys.shape[1])
-    if settings.consecutive:
-        start = middle + j * keys - i * queries - (queries - 1)
-        values = jax.lax.dynamic_slice_in_dim(bias, start, queries + keys - 1, 1)
-        block = toeplitz(values, queries)[None]
-    else:
-        distances = _block(tokens.keys, j, 1)[:, None, :] - _block(tokens.queries, i, 1)[:, :, None]
-        # Farther ones are of different segments.
-        block = bias[:, jnp.clip(distances + middle, 0, bias.shape[1] - 1)].swapaxes(0, 1)
-    return block.reshape(block.shape[0], *shape[1:3], queries, keys)
-
-
 def _size(length: int) -> int:
     return min(length, BLOCK)
-
-
-def _block(x: jax.Array, index, axis: int) -> jax.Array:
-    size = _size(x.shape[axis])
-    return jax.lax.dynamic_slice_in_dim(x, index * size, size, axis)
-
-
-def _put(x: jax.Array, part: jax.Array, index, axis: int) -> jax.Array:
-    return jax.lax.dynamic_update_slice_in_dim(x, part, index * part.shape[axis], axis)
-
-
-def _add(x: jax.Array, part: jax.Array, index, axis: int) -> jax.Array:
-    return _put(x, _block(x, index, axis) + part, index, axis)
 
 
 def _fill(x: jax.Array, axis: int) -> jax.Array:

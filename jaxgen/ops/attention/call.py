@@ -10,6 +10,8 @@ import jax
 
 from jaxgen.ops.attention.biases import AttentionBias
 from jaxgen.ops.attention.masks import AttentionMask
+from jaxgen.sharding.checks import axis_names
+from jaxgen.sharding.rules import mesh_is_set
 
 
 @functools.partial(
@@ -42,6 +44,13 @@ class AttentionCall:
     dropout_rate: float = 0.0
     dropout_key: Any = None
     sinks: Any = None
+
+    @property
+    def key_axes(self) -> tuple[str, ...]:
+        """The mesh axes that split the length of the keys; none where each device has them all."""
+        if not mesh_is_set():
+            return ()
+        return axis_names(jax.typeof(self.key).sharding.spec[2])
 
     @property
     def drops(self) -> bool:
