@@ -18,14 +18,12 @@ class Dispatch(NamedTuple):
     """A dispatch tells which token is in which row.
 
     Attributes:
-      blocks: of the rows.
       row_of: [tokens, experts_per_token] int32, the row of each assignment; past the last row for
-        those whose expert is not here.
+        those that have none here.
       assignment_of: [rows] int32, the assignment (token * experts_per_token + choice) in each row;
         past the last assignment for padding.
     """
 
-    blocks: RowBlocks
     row_of: Any
     assignment_of: Any
 
@@ -36,8 +34,8 @@ def make_dispatch(
     num_experts: int,
     block_rows: int,
     max_assignments: int | None = None,
-) -> Dispatch:
-    """Sorts assignments by expert into blocks.
+) -> tuple[Dispatch, RowBlocks]:
+    """Sorts assignments by expert into blocks of rows.
 
     Args:
       experts: [tokens, experts_per_token] int32.
@@ -46,23 +44,49 @@ def make_dispatch(
       block_rows: rows of a block.
       max_assignments: a bound on those to any expert; None: all.
     """
-    local = experts.reshape(-1) - first_expert
+    local = experts - first_expert
     local = jnp.where((local >= 0) & (local < num_experts), local, num_experts)
-    num_assignments = local.shape[0]
-    counts = jnp.sum(local[:, None] == jnp.arange(num_experts), axis=0, dtype=jnp.int32)
-    blocks = make_row_blocks(counts, max_assignments or num_assignments, block_rows)
+    ranks, counts = count_ranks(local, num_experts)
+    blocks = make_row_blocks(counts, max_assignments or local.size, block_rows)
     num_rows = blocks.block_groups.shape[0] * block_rows
-    order = jnp.argsort(local, stable=True)
-    sorted_experts = local[order]
-    first_sorted = jnp.concatenate([jnp.cumsum(counts) - counts, jnp.zeros(1, jnp.int32)])
     first_row = jnp.cumsum(blocks.group_rows) - blocks.group_rows
-    first_row = jnp.concatenate([first_row, jnp.full(1, num_rows, first_row.dtype)])
-    rank = jnp.arange(num_assignments) - first_sorted[sorted_experts]
-    rows = jnp.where(sorted_experts < num_experts, first_row[sorted_experts] + rank, num_rows)
-    row_of = jnp.zeros(num_assignments, jnp.int32).at[order].set(rows.astype(jnp.int32))
-    assignment_of = jnp.full(num_rows, num_assignments, jnp.int32)
-    assignment_of = assignment_of.at[rows].set(order.astype(jnp.int32), mode="drop")
-    return Dispatch(blocks, row_of.reshape(experts.shape), assignment_of)
+    first_row = jnp.append(first_row, num_rows)
+    is_here = local < num_experts
+    dispatch = place(jnp.where(is_here, first_row[local] + ranks, num_rows), num_rows)
+    return dispatch, blocks
+
+
+def count_ranks(labels: jax.Array, num_labels: int) -> tuple[jax.Array, jax.Array]:
+    """Returns how many entries before each one, in order, have its label, and each label's count.
+
+    Args:
+      labels: int32 of any shape; `num_labels` stands for none.
+      num_labels: how many there are.
+
+    Returns:
+      int32 like `labels`, of no meaning where there is no label, and [num_labels] int32.
+    """
+    flat = labels.reshape(-1)
+    counts = jnp.sum(flat[:, None] == jnp.arange(num_labels), axis=0, dtype=jnp.int32)
+    order = jnp.argsort(flat, stable=True)
+    first = jnp.append(jnp.cumsum(counts) - counts, 0)
+    ranks = jnp.arange(flat.shape[0], dtype=jnp.int32) - first[flat[order]]
+    ranks = jnp.zeros_like(flat).at[order].set(ranks, unique_indices=True)
+    return ranks.reshape(labels.shape), counts
+
+
+def place(row_of: jax.Array, num_rows: int) -> Dispatch:
+    """Returns the dispatch of assignments to rows, each row of at most one assignment.
+
+    Args:
+      row_of: as in `Dispatch`.
+      num_rows: how many rows there are.
+    """
+    row_of = row_of.astype(jnp.int32)
+    assignments = jnp.arange(row_of.size, dtype=jnp.int32)
+    assignment_of = jnp.full(num_rows, row_of.size, jnp.int32)
+    assignment_of = assignment_of.at[row_of.reshape(-1)].set(assignments, mode="drop")
+    return Dispatch(row_of, assignment_of)
 
 
 def to_rows(x: jax.Array, dispatch: Dispatch) -> jax.Array:
@@ -71,12 +95,24 @@ def to_rows(x: jax.Array, dispatch: Dispatch) -> jax.Array:
     return gather_rows(x, dispatch.assignment_of // choices, dispatch.row_of)
 
 
-def weighted_rows(x: jax.Array, weights: jax.Array, dispatch: Dispatch) -> jax.Array:
-    """Returns `to_rows`, each row times the weight [tokens, choices] of its assignment."""
+def pack_rows(
+    x: jax.Array, weights: jax.Array, dispatch: Dispatch, weigh: str
+) -> tuple[jax.Array, jax.Array]:
+    """Returns `to_rows`, and the weights [tokens, choices] with which they come back.
+
+    Args:
+      x: [tokens, width].
+      weights: [tokens, choices] of the assignments.
+      dispatch: of the tokens.
+      weigh: "output", or "input": the rows are multiplied now, and come back as they are.
+    """
+    rows = to_rows(x, dispatch)
+    if weigh == "output":
+        return rows, weights
     of_assignment = gather_rows(
         weights.reshape(-1, 1), dispatch.assignment_of, dispatch.row_of.reshape(-1, 1)
     )
-    return to_rows(x, dispatch) * of_assignment.astype(x.dtype)
+    return rows * of_assignment.astype(x.dtype), jnp.ones_like(weights)
 
 
 def from_rows(rows: jax.Array, weights: jax.Array, dispatch: Dispatch) -> jax.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,10 +10,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgen.ops.dispatch import from_rows, make_dispatch, to_rows, weighted_rows
-from jaxgen.ops.grouped_matmul import default_implementation, grouped_matmul
+from jaxgen.ops.dispatch import from_rows, make_dispatch, pack_rows
+from jaxgen.ops.expert_exchange import choose_exchange, exchange_and_compute
+from jaxgen.ops.grouped_matmul import Implementation, default_implementation, grouped_matmul
 from jaxgen.ops.moe_config import MoEConfig
-from jaxgen.ops.routing import RouterStatistics, capacity, route
+from jaxgen.ops.routing import RouterStatistics, most_assignments, route
+from jaxgen.sharding.layout import current_layout
 
 CLIPPED_SLOPE = 1.702
 BLOCK_ROWS = 128
@@ -76,23 +79,12 @@ def run_experts(
     Returns:
       [batch, length, embed], and the router's statistics of all tokens.
     """
-    # Cast here, the gradients of the weights are summed over tokens once, after the loops.
-    other = tuple(axis for axis in axes.tokens if axis not in axes.experts)
-    router = _varying(weights.router, axes.tokens)
-    up, down = _varying(weights.up, other), _varying(weights.down, other)
-    gate = None if weights.gate is None else _varying(weights.gate, other)
-    up_bias, gate_bias, down_bias = (
-        None if bias is None else _varying(bias, other)
-        for bias in (weights.up_bias, weights.gate_bias, weights.down_bias)
-    )
-    if down_bias is not None:  # Of a width that is split, each part adds its share of it.
-        parts = math.prod(jax.lax.axis_size(axis) for axis in axes.mlp)
-        down_bias = _varying(down_bias, axes.mlp) / parts
     shape = x.shape
-    logits = jnp.matmul(x.astype(jnp.float32), router, precision=jax.lax.Precision.HIGHEST)
+    weights = _ready(weights, axes)
+    logits = jnp.matmul(x.astype(jnp.float32), weights.router, precision=jax.lax.Precision.HIGHEST)
     if weights.router_shift is not None:
-        logits = logits + _varying(weights.router_shift, axes.tokens)
-    routes, statistics = route(
+        logits = logits + weights.router_shift
+    (experts, shares), statistics = route(
         logits,
         segment_ids > 0,
         moe,
@@ -100,58 +92,92 @@ def run_experts(
         limit_capacity=is_training,
         axes=axes.tokens,
     )
-    x = x.reshape(-1, shape[-1])
-    experts, shares = routes
+    x, shares = _varying(x.reshape(-1, shape[-1]), axes.mlp), _varying(shares, axes.mlp)
+    own = weights._replace(router=None, router_bias=None, router_shift=None)
+    limits = moe.limits_capacity(is_training)
+    sizes = {axis: jax.lax.axis_size(axis) for axis in axes.experts}
+    exchange = choose_exchange(
+        current_layout().expert_exchange, moe, shape[0], shape[1], limits, sizes, axes.tokens
+    )
+    feed = functools.partial(_feed, moe, nonlinear, default_implementation())
+    if exchange is not None:
+
+        def compute(rows, ids, own):
+            whole = jnp.ones_like(shares, shape=(len(ids), 1))
+            return feed("output", rows, ids[:, None], whole, own, 0, len(ids))
+
+        y = exchange_and_compute(x, experts, shares, own, exchange, moe.weigh, compute)
+        return _summed(y, axes.mlp).reshape(shape), statistics
     # Devices that share tokens' replicas hold different experts: they see each other's tokens.
     shared = tuple(axis for axis in axes.experts if axis in axes.tokens)
     if shared:
         x, experts, shares = (
             jax.lax.all_gather(array, shared, tiled=True) for array in (x, experts, shares)
         )
-    x = _varying(x, axes.mlp)
-    shares = _varying(shares, axes.mlp)
-    num_here = up.shape[0]
+    num_here = weights.up.shape[0]
     first = jax.lax.axis_index(axes.experts) * num_here if axes.experts else 0
-    most = _max_assignments(moe, experts, shape[1])
-    dispatch = make_dispatch(experts, first, num_here, BLOCK_ROWS, most)
-    if moe.weigh == "input":
-        rows = weighted_rows(x, shares, dispatch)
-        shares = (experts < moe.num_experts).astype(shares.dtype)
-    else:
-        rows = to_rows(x, dispatch)
-    implementation = default_implementation()
-
-    def product(rows, matrices, bias):
-        y = grouped_matmul(rows, matrices, dispatch.blocks, implementation)
-        if bias is None:
-            return y
-        of_block = bias[dispatch.blocks.block_groups]
-        return (y.reshape(-1, BLOCK_ROWS, y.shape[-1]) + of_block[:, None]).reshape(y.shape)
-
-    hidden = product(rows, up, up_bias)
-    if gate is None:
-        hidden = nonlinear(hidden)
-    elif moe.clip is None:
-        hidden *= nonlinear(product(rows, gate, gate_bias))
-    else:
-        gates = jnp.minimum(product(rows, gate, gate_bias), moe.clip)
-        hidden = jnp.clip(hidden, -moe.clip, moe.clip) + 1
-        hidden *= gates * jax.nn.sigmoid(CLIPPED_SLOPE * gates)
-    rows = product(hidden, down, down_bias)
-    y = from_rows(rows, shares, dispatch)
-    if axes.mlp:
-        y = jax.lax.psum(y, axes.mlp)
+    most = most_assignments(moe, len(x) // shape[1], shape[1], num_here, limits)
+    y = _summed(feed(moe.weigh, x, experts, shares, own, first, most), axes.mlp)
     if shared:
         y = jax.lax.psum_scatter(y, shared, tiled=True)
     return y.reshape(shape), statistics
 
 
-def _max_assignments(moe: MoEConfig, experts: jax.Array, length: int) -> int:
-    """Returns a bound on the assignments of [tokens, choices] experts in rows of `length`."""
-    tokens, choices = experts.shape
-    if moe.router == "expert_choice":
-        return tokens // length * moe.num_experts * capacity(moe, length)
-    return tokens * choices
+def _ready(weights: ExpertWeights, axes: SplitOver) -> ExpertWeights:
+    """Returns the weights as differing over all axes that what they multiply differs over.
+
+    Cast here, their gradients are summed over tokens once, after the loops.
+    """
+    other = tuple(axis for axis in axes.tokens if axis not in axes.experts)
+
+    def ready(name, weight):
+        if weight is None or name == "router_bias":
+            return weight
+        if name == "down_bias":  # Of a width that is split, each part adds its share of it.
+            parts = math.prod(jax.lax.axis_size(axis) for axis in axes.mlp)
+            weight = _varying(weight, axes.mlp) / parts
+        return _varying(weight, axes.tokens if name.startswith("router") else other)
+
+    return ExpertWeights(*map(ready, weights._fields, weights))
+
+
+def _feed(
+    moe: MoEConfig,
+    nonlinear: Callable[[jax.Array], jax.Array],
+    implementation: Implementation,
+    weigh: str,
+    x: jax.Array,
+    experts: jax.Array,
+    shares: jax.Array,
+    weights: ExpertWeights,
+    first: jax.Array | int,
+    most: int,
+) -> jax.Array:
+    """Runs the experts that are here, from `first` on, for at most `most` assignments to them."""
+    dispatch, blocks = make_dispatch(experts, first, weights.up.shape[0], BLOCK_ROWS, most)
+    rows, shares = pack_rows(x, shares, dispatch, weigh)
+
+    def product(rows, matrices, bias):
+        y = grouped_matmul(rows, matrices, blocks, implementation)
+        if bias is None:
+            return y
+        of_block = bias[blocks.block_groups]
+        return (y.reshape(-1, BLOCK_ROWS, y.shape[-1]) + of_block[:, None]).reshape(y.shape)
+
+    hidden = product(rows, weights.up, weights.up_bias)
+    if weights.gate is None:
+        hidden = nonlinear(hidden)
+    elif moe.clip is None:
+        hidden *= nonlinear(product(rows, weights.gate, weights.gate_bias))
+    else:
+        gates = jnp.minimum(product(rows, weights.gate, weights.gate_bias), moe.clip)
+        hidden = jnp.clip(hidden, -moe.clip, moe.clip) + 1
+        hidden *= gates * jax.nn.sigmoid(CLIPPED_SLOPE * gates)
+    return from_rows(product(hidden, weights.down, weights.down_bias), shares, dispatch)
+
+
+def _summed(y, axes):
+    return jax.lax.psum(y, axes) if axes else y
 
 
 def _varying(x, axes):

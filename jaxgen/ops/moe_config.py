@@ -107,6 +107,10 @@ class MoEConfig:
         """Which layer of each `every` is sparse."""
         return self.every - 1 if self.offset is None else self.offset
 
+    def limits_capacity(self, is_training: bool) -> bool:
+        """Returns whether an expert takes no more of a row's tokens than its capacity."""
+        return self.capacity_factor is not None and (is_training or self.router == "expert_choice")
+
     def is_sparse(self, layer: int) -> bool:
         """Returns whether the layer, counted from 0, is sparse."""
         return layer >= self.first and (layer - self.first) % self.every == self.place

@@ -119,7 +119,7 @@ def route(
         experts, weights = _tokens_choose(scores, moe, bias)
     assigned = (experts < num_experts) & is_token[..., None]
     kept = assigned
-    if limit_capacity and moe.capacity_factor is not None and moe.router == "top_k":
+    if moe.limits_capacity(limit_capacity) and moe.router == "top_k":
         kept &= _has_room(jnp.where(assigned, experts, num_experts), num_experts, moe)
     chosen = (experts[..., None] == jnp.arange(num_experts)) & assigned[..., None]
     real = is_token.astype(jnp.float32)
@@ -149,6 +149,15 @@ def capacity(moe: MoEConfig, length: int) -> int:
     """Returns how many tokens of a row one expert takes."""
     even = length * moe.experts_per_token / moe.num_experts
     return min(length, math.ceil((moe.capacity_factor or 0) * even))
+
+
+def most_assignments(
+    moe: MoEConfig, rows: int, length: int, num_experts: int, limits_capacity: bool
+) -> int:
+    """Returns a bound on the assignments of `rows` rows of tokens to any `num_experts` experts."""
+    if limits_capacity:
+        return rows * num_experts * capacity(moe, length)
+    return rows * length * min(moe.experts_per_token, num_experts)
 
 
 def _tokens_choose(scores, moe: MoEConfig, bias):

@@ -26,6 +26,9 @@ from jaxgen.sharding.rules import Rules
 AttentionChoice = Literal["auto", "dense", "blockwise", "splash", "cudnn", "ring"]
 """How attention is computed; see `jaxgen.ops.attention.attend`."""
 
+ExpertExchange = Literal["auto", "gather", "all_to_all"]
+"""How tokens reach experts on other devices; see `jaxgen.ops.expert_exchange`."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
@@ -40,6 +43,7 @@ class Layout:
       attention: the implementation that computes it; "auto": the first that suits a call and the
         platform that the program is compiled for; "ring": keys and values go round the devices that
         split the length, and are never gathered (where each device has them all, as "auto").
+      expert_exchange: how tokens reach experts on other devices; "auto": what sends fewer rows.
     """
 
     rules: Rules = Rules()
@@ -47,6 +51,7 @@ class Layout:
     remat_saved: tuple[str, ...] = ()
     scan_unroll: int = 1
     attention: AttentionChoice = "auto"
+    expert_exchange: ExpertExchange = "auto"
 
     def __post_init__(self):
         if self.scan_unroll < 1:

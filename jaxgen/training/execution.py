@@ -8,7 +8,7 @@ from typing import Literal
 from jaxgen.domains import NonNegativeInt, PositiveInt, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.ops.rematerialisation import NAMES
-from jaxgen.sharding.layout import AttentionChoice, Layout
+from jaxgen.sharding.layout import AttentionChoice, ExpertExchange, Layout
 from jaxgen.sharding.mesh import MeshConfig
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.config import TrainConfig
@@ -33,6 +33,8 @@ class ExecutionConfig:
         of them; more compiles longer and can run faster.
       attention: the implementation of it, an error where it cannot compute the model's; "auto": the
         first that suits an attention and the platform that the program is compiled for.
+      expert_exchange: how tokens reach experts on other devices: "all_to_all" sends each to the
+        devices of its experts, "gather" sends all to all; "auto": what sends fewer rows.
       accumulation: microbatches that a (full) batch is worked through in, to save memory.
       noise_scale: whether to measure the gradient noise scale, from how the gradients of a step's
         microbatches differ; it needs 2 or more of them in every step.
@@ -57,6 +59,7 @@ class ExecutionConfig:
     remat_saved: tuple[str, ...] = ()
     scan_unroll: PositiveInt = 1
     attention: AttentionChoice = "auto"
+    expert_exchange: ExpertExchange = "auto"
     accumulation: PositiveInt = 1
     noise_scale: bool = False
     data_workers: NonNegativeInt = 0
@@ -84,7 +87,14 @@ class ExecutionConfig:
     @property
     def layout(self) -> Layout:
         """The layout that a model is built with."""
-        return Layout(self.rules, self.remat, self.remat_saved, self.scan_unroll, self.attention)
+        return Layout(
+            self.rules,
+            self.remat,
+            self.remat_saved,
+            self.scan_unroll,
+            self.attention,
+            self.expert_exchange,
+        )
 
     def microbatch_size(self, train: TrainConfig) -> int:
         """Returns the rows that are worked through at once.

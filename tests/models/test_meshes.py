@@ -44,6 +44,8 @@ LAYOUTS = {
     "moe": Layout(remat="dots"),
     "ring": Layout(attention="ring", remat="full"),
     "ring_latent": Layout(attention="ring"),
+    "expert_choice": Layout(expert_exchange="all_to_all"),
+    "weighed_input": Layout(remat="full", expert_exchange="all_to_all"),
 }
 
 # Axes that no family's tiny member has; these run on the meshes that split most.

@@ -74,12 +74,12 @@ def test_no_token_is_dropped_when_all_choose_one_expert():
     first=st.sampled_from([0, 2, 4]),
 )
 def test_rows_hold_the_tokens_of_their_experts(experts, first):
-    dispatch = make_dispatch(jnp.array(experts), first, 2, block_rows=4)
+    dispatch, blocks = make_dispatch(jnp.array(experts), first, 2, block_rows=4)
     tokens = jnp.arange(1.0, 8.0)[:, None]
     rows = np.asarray(to_rows(tokens, dispatch))[:, 0]
-    for block, group in enumerate(np.asarray(dispatch.blocks.block_groups)):
+    for block, group in enumerate(np.asarray(blocks.block_groups)):
         held = rows[4 * block : 4 * block + 4]
-        if block < dispatch.blocks.num_blocks:
+        if block < blocks.num_blocks:
             assert all(first + group in experts[int(token) - 1] for token in held if token)
     here = sum(expert in (first, first + 1) for pair in experts for expert in pair)
     assert (rows > 0).sum() == here

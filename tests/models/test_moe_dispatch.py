@@ -1,7 +1,8 @@
 """The sparse layer's outputs, losses and gradients: against all experts on all tokens, and on every
-mesh."""
+mesh, its tokens gathered or exchanged."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +10,15 @@ import numpy as np
 import pytest
 from flax import nnx
 from support.helpers import one_device_mesh, tiny_moe
+from support.tiers import slow_but
 
+from jaxgen.errors import ConfigError
 from jaxgen.models.moe import MoE
-from jaxgen.sharding.layout import Layout, using
+from jaxgen.ops import expert_exchange
+from jaxgen.ops.expert_exchange import choose_exchange
+from jaxgen.ops.moe_config import MoEConfig
+from jaxgen.planning.work import read_work
+from jaxgen.sharding.layout import ExpertExchange, Layout, using
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.sharding.rules import Rules
 
@@ -20,6 +27,8 @@ MESHES = {
     "expert": MeshConfig(data=1, expert=8),
     "fsdp, tensor, expert": MeshConfig(data=1, fsdp=2, tensor=2, expert=2),
     "expert, sequence, tensor": MeshConfig(data=1, expert=2, sequence=2, tensor=2),
+    "data, expert": MeshConfig(data=2, expert=4),
+    "expert, sequence": MeshConfig(data=1, expert=4, sequence=2),
 }
 SHAPE = (8, 16, 32)
 ACTIVATIONS = {"swiglu": "silu", "gelu": "gelu_tanh"}
@@ -117,14 +126,15 @@ def test_equals_all_experts_on_all_tokens(kind, implementation, monkeypatch):
         close(got[name], value, name)
 
 
-def check_mesh(kind, mesh):
+def check_mesh(kind, mesh, exchange: ExpertExchange = "gather"):
     _, expected = on_one_device(kind)
-    _, got = layer_gradients(kind, make_mesh(MESHES[mesh]))
+    with using(Layout(expert_exchange=exchange)):
+        _, got = layer_gradients(kind, make_mesh(MESHES[mesh]))
     for name, value in expected.items():
         close(got[name], value, name)
 
 
-@pytest.mark.parametrize("mesh", MESHES)
+@pytest.mark.parametrize("mesh", list(MESHES)[:4])
 def test_does_not_depend_on_the_mesh(mesh):
     check_mesh("swiglu", mesh)
 
@@ -137,3 +147,99 @@ def test_ragged_dot_on_a_mesh_equals_blocks_on_one_device(monkeypatch):
     on_one_device("swiglu")
     monkeypatch.setattr("jaxgen.ops.experts.default_implementation", lambda: "ragged_dot")
     check_mesh("swiglu", "fsdp, tensor, expert")
+
+
+@pytest.mark.parametrize(
+    ("mesh", "spare"),
+    slow_but(
+        [("expert", 1.5), ("fsdp, tensor, expert", 0.3)],
+        itertools.product(list(MESHES)[1:], [1.5, 0.3]),
+    ),
+)
+def test_exchanging_equals_one_device(mesh, spare, monkeypatch):
+    """Also with slots for a third of what goes to each device: the rest takes further rounds."""
+    monkeypatch.setattr(expert_exchange, "SPARE", spare)
+    check_mesh("swiglu", mesh, "all_to_all")
+
+
+def ragged_by_gathering(
+    operand, output, input_offsets, send_sizes, output_offsets, recv_sizes, *, axis_name
+):
+    """`jax.lax.ragged_all_to_all` as its documentation defines it; wrong sizes give NaN."""
+    here, place = jax.lax.axis_index(axis_name), jnp.arange(len(output))
+    operands, starts, sizes, targets = (
+        jax.lax.all_gather(x, axis_name)
+        for x in (operand, input_offsets, send_sizes, output_offsets)
+    )
+    for source in range(len(operands)):
+        size, target = sizes[source, here], targets[source, here]
+        rows = operands[source][(place - target + starts[source, here]) % len(operand)]
+        rows = jnp.where(size == recv_sizes[source], rows, jnp.nan)
+        is_theirs = (place >= target) & (place < target + size)
+        output = jnp.where(is_theirs[:, None], rows, output)
+    return output
+
+
+def test_sending_filled_slots_only_equals_one_device(monkeypatch):
+    """As on TPU and GPU; the collective does not run on CPU."""
+    on_one_device("swiglu")
+    monkeypatch.setattr(expert_exchange, "compiled_for", lambda: "tpu")
+    monkeypatch.setattr(expert_exchange, "SPARE", 0.5)
+    monkeypatch.setattr(jax.lax, "ragged_all_to_all", ragged_by_gathering)
+    check_mesh("swiglu", "data, expert", "all_to_all")
+
+
+def test_a_compiled_exchange_sends_each_assignment_to_one_device_and_gathers_no_tokens():
+    moe = MoEConfig(8, 2, mlp_dim=32, capacity_factor=1.0)
+    mesh = make_mesh(MESHES["data, expert"])
+
+    def loss(layer, x):
+        y, _ = layer(x, jnp.ones(x.shape[:2], jnp.int32, out_sharding=segments), is_training=True)
+        return jnp.sum(y * y)
+
+    with jax.set_mesh(mesh), using(Layout(expert_exchange="all_to_all")):
+        segments = Rules().activation("batch", "length")
+        layer = jax.jit(lambda: MoE(tiny_moe(moe=moe), nnx.Rngs(0)))()
+        x = jax.reshard(jnp.ones(SHAPE), Rules().activation("batch", "length", None))
+        text = jax.jit(jax.grad(loss, (0, 1))).lower(layer, x).compile().as_text()
+    work = read_work(text or "", {axis: int(size) for axis, size in mesh.shape.items()})
+    found = {(one.kind, one.axes): one for one in work.collectives if "expert" in one.axes}
+    exchanged = found.pop(("all-to-all", ("expert",)))
+    # Rows go there and back, gradients too, and the numbers of the experts there.
+    rows = (
+        2 * SHAPE[0] * SHAPE[1] // 8
+    )  # a device's assignments, which a factor of 1 makes room for
+    assert exchanged.calls == 5
+    assert exchanged.bytes == 4 * rows * SHAPE[2] * 4 + rows * 4
+    # The router's figures and the gradient of its matrix remain.
+    assert {kind for kind, _ in found} == {"all-reduce"}
+    assert sum(one.bytes for one in found.values()) < 2 * 4 * SHAPE[2] * 8
+
+
+@pytest.mark.parametrize(
+    ("platform", "choices", "parts", "expected"),
+    [
+        # Times of exchanging over gathering on CPU, tools/bench/expert_exchange.py:
+        ("cpu", 2, 2, "gather"),  # 1.09
+        ("cpu", 4, 2, "gather"),  # 1.11
+        ("cpu", 2, 4, "all_to_all"),  # 0.82
+        ("cpu", 4, 4, "all_to_all"),  # 0.85
+        ("cpu", 2, 8, "all_to_all"),  # 0.53
+        ("cpu", 4, 8, "all_to_all"),  # 0.75
+        # By bytes: choices of a token against devices that all tokens go to.
+        ("tpu", 8, 4, "gather"),
+        ("tpu", 8, 16, "all_to_all"),
+        ("gpu", 2, 4, "all_to_all"),
+    ],
+)
+def test_the_way_that_costs_less_is_taken(platform, choices, parts, expected, monkeypatch):
+    monkeypatch.setattr(expert_exchange, "compiled_for", lambda: platform)
+    moe = MoEConfig(16, choices, mlp_dim=1)
+    found = choose_exchange("auto", moe, 4, 128, False, {"expert": parts}, ("data", "expert"))
+    assert ("gather" if found is None else "all_to_all") == expected
+
+
+def test_an_exchange_between_devices_of_the_same_tokens_is_refused():
+    moe = MoEConfig(16, 2, mlp_dim=1)
+    with pytest.raises(ConfigError, match=r"expert_exchange='all_to_all' needs tokens.*'gather'"):
+        choose_exchange("all_to_all", moe, 4, 128, False, {"tensor": 2}, ("data",))
