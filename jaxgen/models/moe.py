@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import Any
 
 import jax
@@ -14,6 +16,7 @@ from jaxgen.models.parameters import gather, kernel, make_parameter, project
 from jaxgen.models.stack_config import StackConfig
 from jaxgen.ops.activations import activation
 from jaxgen.ops.experts import ExpertWeights, SplitOver, run_experts
+from jaxgen.ops.grouped_matmul import KERNELS, default_implementation
 from jaxgen.ops.initializers import zeros
 from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.ops.routing import RouterStatistics
@@ -95,21 +98,27 @@ class MoE(nnx.Module):
         weights = ExpertWeights(
             **{name: p if p is None else gather(p, dtypes[name]) for name, p in parameters.items()}
         )
-        nonlinear = activation(self.activation)
+        sizes = jax.sharding.get_abstract_mesh().shape
+        parts = math.prod(sizes.get(axis, 1) for axis in axis_names(rules.mlp))
+        run = functools.partial(
+            run_experts,
+            moe=moe,
+            nonlinear=activation(self.activation),
+            is_training=is_training,
+            implementation=default_implementation((x.shape[-1], moe.mlp_dim // parts), x.dtype),
+        )
         if not mesh_is_set():
-            return run_experts(x, segment_ids, weights, moe, nonlinear, is_training, SplitOver())
+            return run(x, segment_ids, weights, axes=SplitOver())
         token_axes = axis_names(rules.batch) + axis_names(rules.length)
         axes = SplitOver(token_axes, axis_names(rules.experts), axis_names(rules.mlp))
-
-        def local(x, segment_ids, weights):
-            return run_experts(x, segment_ids, weights, moe, nonlinear, is_training, axes)
-
         activations = spec("batch", "length", None)
         weights_split = jax.tree.map(lambda weight: jax.typeof(weight).sharding.spec, weights)
         return jax.shard_map(
-            local,
+            functools.partial(run, axes=axes),
             in_specs=(activations, spec("batch", "length"), weights_split),
             out_specs=(activations, RouterStatistics(*[jax.P()] * 4)),
+            # Kernels do not say of their results over which axes they differ.
+            check_vma=run.keywords["implementation"] not in KERNELS,
         )(x, segment_ids, weights)
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxgen.ops.dispatch import from_rows, make_dispatch, pack_rows
 from jaxgen.ops.expert_exchange import choose_exchange, exchange_and_compute
-from jaxgen.ops.grouped_matmul import Implementation, default_implementation, grouped_matmul
+from jaxgen.ops.grouped_matmul import KERNELS, Implementation, grouped_matmul
 from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.ops.routing import RouterStatistics, most_assignments, route
 from jaxgen.sharding.layout import current_layout
@@ -64,6 +64,7 @@ def run_experts(
     nonlinear: Callable[[jax.Array], jax.Array],
     is_training: bool,
     axes: SplitOver,
+    implementation: Implementation,
 ) -> tuple[jax.Array, RouterStatistics]:
     """Computes one device's part: its tokens, its experts, its share of their width.
 
@@ -75,6 +76,7 @@ def run_experts(
       nonlinear: the activation.
       is_training: whether what an expert has no room for is dropped.
       axes: inside shard_map, what is split over which mesh axes.
+      implementation: of the experts' products.
 
     Returns:
       [batch, length, embed], and the router's statistics of all tokens.
@@ -99,7 +101,8 @@ def run_experts(
     exchange = choose_exchange(
         current_layout().expert_exchange, moe, shape[0], shape[1], limits, sizes, axes.tokens
     )
-    feed = functools.partial(_feed, moe, nonlinear, default_implementation())
+    feed = functools.partial(_feed, moe, nonlinear, implementation)
+    add_up: Any = _sum_for_kernels if implementation in KERNELS else jax.lax.psum
     if exchange is not None:
 
         def compute(rows, ids, own):
@@ -107,7 +110,8 @@ def run_experts(
             return feed("output", rows, ids[:, None], whole, own, 0, len(ids))
 
         y = exchange_and_compute(x, experts, shares, own, exchange, moe.weigh, compute)
-        return _summed(y, axes.mlp).reshape(shape), statistics
+        y = add_up(y, axes.mlp) if axes.mlp else y
+        return y.reshape(shape), statistics
     # Devices that share tokens' replicas hold different experts: they see each other's tokens.
     shared = tuple(axis for axis in axes.experts if axis in axes.tokens)
     if shared:
@@ -117,7 +121,8 @@ def run_experts(
     num_here = weights.up.shape[0]
     first = jax.lax.axis_index(axes.experts) * num_here if axes.experts else 0
     most = most_assignments(moe, len(x) // shape[1], shape[1], num_here, limits)
-    y = _summed(feed(moe.weigh, x, experts, shares, own, first, most), axes.mlp)
+    y = feed(moe.weigh, x, experts, shares, own, first, most)
+    y = add_up(y, axes.mlp) if axes.mlp else y
     if shared:
         y = jax.lax.psum_scatter(y, shared, tiled=True)
     return y.reshape(shape), statistics
@@ -176,8 +181,19 @@ def _feed(
     return from_rows(product(hidden, weights.down, weights.down_bias), shares, dispatch)
 
 
-def _summed(y, axes):
-    return jax.lax.psum(y, axes) if axes else y
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _sum_for_kernels(y, axes):
+    """Returns `jax.lax.psum` where axes are not checked: its own gradient would be a sum as well.
+
+    What comes back is the same on all devices, and of each the share that shard_map gives it.
+    """
+    return jax.lax.psum(y, axes)
+
+
+_sum_for_kernels.defvjp(
+    lambda y, axes: (jax.lax.psum(y, axes), None),
+    lambda axes, _, gradient: (gradient * math.prod(jax.lax.axis_size(axis) for axis in axes),),
+)
 
 
 def _varying(x, axes):

@@ -2,21 +2,28 @@
 
 Rows lie in blocks of a fixed size, each block of one group, padded with zeros; groups follow one
 another. On CPU the blocks that hold rows are worked through one by one, each with its group's
-matrix: dropless, and no product is larger than it must be. Elsewhere `jax.lax.ragged_dot`, which
-is also the reference for the tests.
+matrix: dropless, and no product is larger than it must be. On TPU and GPU Pallas kernels do that;
+what they refuse is left to `jax.lax.ragged_dot`, which is also the reference for the tests.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxgen.ops.attention.attend import compiled_for
+from jaxgen.ops.grouped_kernels import Kernel, hopper_refusal, kernel_matmul
+from jaxgen.sharding.rules import compiled_for
 
-Implementation = Literal["blocks", "ragged_dot"]
+_LOGGER = logging.getLogger(__name__)
+
+Implementation = Literal["blocks", "ragged_dot"] | Kernel
+KERNELS = ("megablox", "hopper")
+_BLOCKS_AT_ONCE = 4
+"""What the number of blocks is a multiple of: a kernel can take so many as one part of the rows."""
 
 
 class RowBlocks(NamedTuple):
@@ -43,6 +50,7 @@ def make_row_blocks(group_sizes: jax.Array, max_rows: int, block_rows: int) -> R
     """
     groups = group_sizes.shape[0]
     max_blocks = -(-max_rows // block_rows) + groups
+    max_blocks += -max_blocks % _BLOCKS_AT_ONCE
     blocks_of_group = -(-group_sizes // block_rows)
     ends = jnp.cumsum(blocks_of_group)
     block_groups = jnp.sum(jnp.arange(max_blocks)[:, None] >= ends, axis=1)
@@ -53,9 +61,24 @@ def make_row_blocks(group_sizes: jax.Array, max_rows: int, block_rows: int) -> R
     )
 
 
-def default_implementation() -> Implementation:
-    """Returns the faster one of the platform that the program being traced is for."""
-    return "blocks" if compiled_for() == "cpu" else "ragged_dot"
+def default_implementation(widths: tuple[int, ...], dtype: Any) -> Implementation:
+    """Returns the fastest one of the platform that the program being traced is for.
+
+    Args:
+      widths: of a device's part of the matrices.
+      dtype: of the products.
+    """
+    platform = compiled_for()
+    refusal = hopper_refusal(widths, dtype) if platform == "gpu" else None
+    choice: dict[str, Implementation] = {"cpu": "blocks", "tpu": "megablox", "gpu": "hopper"}
+    chosen = choice[platform] if refusal is None else "ragged_dot"
+    _log(chosen, f"the first for {platform}" if refusal is None else f"not 'hopper' ({refusal})")
+    return chosen
+
+
+@functools.cache
+def _log(chosen: str, reason: str) -> None:
+    _LOGGER.info("products of experts are computed by %r: %s.", chosen, reason)
 
 
 def grouped_matmul(
@@ -67,13 +90,16 @@ def grouped_matmul(
       rows: [blocks * block_rows, in]; rows of blocks that hold none give zeros.
       matrices: [groups, in, out].
       blocks: of the rows.
-      implementation: "blocks" or "ragged_dot".
+      implementation: how.
 
     Returns:
       [blocks * block_rows, out] in the dtype of `rows`.
     """
     if implementation == "ragged_dot":
         return jax.lax.ragged_dot(rows, matrices, blocks.group_rows)
+    if implementation != "blocks":
+        interpret = compiled_for() == "cpu"
+        return kernel_matmul(implementation, interpret, rows, matrices, blocks.group_rows)
     return _blocks_matmul(rows, matrices, blocks)
 
 

@@ -107,10 +107,10 @@ def close(got, expected, name):
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5 * scale, err_msg=name)
 
 
-@pytest.mark.parametrize("implementation", ["blocks", "ragged_dot"])
+@pytest.mark.parametrize("implementation", ["blocks", "ragged_dot", "megablox"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_equals_all_experts_on_all_tokens(kind, implementation, monkeypatch):
-    monkeypatch.setattr("jaxgen.ops.experts.default_implementation", lambda: implementation)
+    monkeypatch.setattr("jaxgen.models.moe.default_implementation", lambda *_: implementation)
     weights, got = layer_gradients(kind, one_device_mesh())
     x, cotangent, segment_ids = inputs()
 
@@ -143,10 +143,12 @@ def test_without_a_gate_does_not_depend_on_the_mesh():
     check_mesh("gelu", "fsdp, tensor, expert")
 
 
-def test_ragged_dot_on_a_mesh_equals_blocks_on_one_device(monkeypatch):
+@pytest.mark.parametrize("exchange", ["gather", "all_to_all"])
+@pytest.mark.parametrize("implementation", ["ragged_dot", "megablox"])
+def test_other_products_on_a_mesh_equal_blocks_on_one_device(implementation, exchange, monkeypatch):
     on_one_device("swiglu")
-    monkeypatch.setattr("jaxgen.ops.experts.default_implementation", lambda: "ragged_dot")
-    check_mesh("swiglu", "fsdp, tensor, expert")
+    monkeypatch.setattr("jaxgen.models.moe.default_implementation", lambda *_: implementation)
+    check_mesh("swiglu", "fsdp, tensor, expert", exchange)
 
 
 @pytest.mark.parametrize(

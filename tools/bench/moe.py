@@ -69,7 +69,7 @@ def build(kind: Kind, implementation: Implementation | None) -> Callable[[], obj
         return jnp.vdot(y, cotangent) + statistics.load_balance_loss + statistics.z_loss
 
     differentiate = jax.jit(jax.grad(loss, (0, 1)))
-    with mock.patch("jaxgen.ops.experts.default_implementation", return_value=implementation):
+    with mock.patch("jaxgen.models.moe.default_implementation", return_value=implementation):
         jax.block_until_ready(differentiate(layer, x))
     return lambda: jax.block_until_ready(differentiate(layer, x))
 
