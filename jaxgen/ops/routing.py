@@ -15,20 +15,52 @@ from jaxgen.ops.moe_config import MoEConfig
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class RouterStatistics:
-    """Statistics of a sparse layer over the tokens that are not padding; float32.
+    """Sums over the tokens of a sparse layer that are not padding, and what follows from them.
+
+    Sums of parts of a batch add to those of the batch. All are float32, [...] for several layers.
 
     Attributes:
-      load: [experts], the share of the assignments that each expert got; they sum to 1.
-      load_balance_loss: scalar, experts * sum(load * mean probability), 1 when even (Switch
-        Transformer, 2101.03961, eq. 4, with assignments for tokens where there are several each).
-      z_loss: scalar, the mean of log(Z)^2 of the router's logits (ST-MoE, 2202.08906, eq. 5).
-      dropped: scalar, the share of the assignments for which an expert had no room.
+      tokens: [...], their number.
+      assigned: [..., experts], assignments to each expert.
+      probability: [..., experts], the router's of each expert.
+      squares: [...], of log(Z) of the router's logits.
+      unplaced: [...], assignments for which an expert had no room.
     """
 
-    load: Any
-    load_balance_loss: Any
-    z_loss: Any
-    dropped: Any
+    tokens: Any
+    assigned: Any
+    probability: Any
+    squares: Any
+    unplaced: Any
+
+    @property
+    def load(self) -> jax.Array:
+        """The share of the assignments that each expert got, [..., experts]; they sum to 1."""
+        return self.assigned / self._assignments[..., None]
+
+    @property
+    def load_balance_loss(self) -> jax.Array:
+        """Experts * sum(load * mean probability), [...], 1 when even.
+
+        That is Switch Transformer's (2101.03961, eq. 4), with assignments for tokens where there
+        are several each.
+        """
+        mean = self.probability / jnp.maximum(self.tokens, 1.0)[..., None]
+        return self.assigned.shape[-1] * jnp.sum(self.load * mean, axis=-1)
+
+    @property
+    def z_loss(self) -> jax.Array:
+        """The mean of log(Z)^2 of the router's logits, [...] (ST-MoE, 2202.08906, eq. 5)."""
+        return self.squares / jnp.maximum(self.tokens, 1.0)
+
+    @property
+    def dropped(self) -> jax.Array:
+        """The share of the assignments for which an expert had no room, [...]."""
+        return self.unplaced / self._assignments
+
+    @property
+    def _assignments(self) -> jax.Array:
+        return jnp.maximum(jnp.sum(self.assigned, axis=-1), 1.0)
 
 
 class Routes(NamedTuple):
@@ -124,22 +156,15 @@ def route(
     chosen = (experts[..., None] == jnp.arange(num_experts)) & assigned[..., None]
     real = is_token.astype(jnp.float32)
     probabilities = scores / jnp.sum(scores, axis=-1, keepdims=True) if sigmoid else scores
-    sums = (
+    statistics = RouterStatistics(
         jnp.sum(real),
         jnp.sum(chosen.astype(jnp.float32), axis=(0, 1, 2)),
         jnp.sum(real[..., None] * probabilities, axis=(0, 1)),
         jnp.sum(real * jnp.square(jax.nn.logsumexp(logits, axis=-1))),
         jnp.sum((assigned & ~kept).astype(jnp.float32)),
     )
-    tokens, counts, probability, squares, dropped = jax.lax.psum(sums, axes) if axes else sums
-    tokens, assignments = jnp.maximum(tokens, 1.0), jnp.maximum(jnp.sum(counts), 1.0)
-    load = counts / assignments
-    statistics = RouterStatistics(
-        load=load,
-        load_balance_loss=num_experts * jnp.sum(load * probability / tokens),
-        z_loss=squares / tokens,
-        dropped=dropped / assignments,
-    )
+    if axes:
+        statistics = jax.lax.psum(statistics, axes)
     experts = jnp.where(kept, experts, num_experts).astype(jnp.int32)
     flat = (batch * length, -1)
     return Routes(experts.reshape(flat), weights.reshape(flat)), statistics

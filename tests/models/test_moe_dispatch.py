@@ -71,7 +71,9 @@ def layer_gradients(kind, mesh):
         (layer_gradient, x_gradient), (y, statistics) = differentiate(layer, x)
     weights = {name: getattr(layer, name)[...] for name in KINDS[kind]}
     gradients = {name: getattr(layer_gradient, name)[...] for name in KINDS[kind]}
-    results = {"y": y, "x": x_gradient, **gradients, **vars(statistics)}
+    names = ("load", "load_balance_loss", "z_loss", "dropped")
+    figures = {name: getattr(statistics, name) for name in names}
+    results = {"y": y, "x": x_gradient, **gradients, **figures}
     return jax.tree.map(np.asarray, (weights, results))
 
 
