@@ -1,5 +1,6 @@
 """Several processes: real ones on this machine, which find one another as those of a pod do."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from support.tiny_sweep import BINDINGS, steps_logged
 
 from jaxgen.configuration import load
 from jaxgen.launch.local import free_port
+from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.runs.run import run
 from jaxgen.runs.run_directory import RunDirectory, read_metrics
 from jaxgen.sharding.mesh import MeshConfig
@@ -23,6 +25,9 @@ EXECUTIONS = {
     "data": ExecutionConfig(MeshConfig(data=4, fsdp=2), log_every=1),
     "tensor": ExecutionConfig(MeshConfig(data=1, tensor=8), log_every=1),
     "sequence": ExecutionConfig(MeshConfig(data=1, fsdp=2, sequence=4), log_every=1),
+    "ring": ExecutionConfig(MeshConfig(data=1, sequence=8), attention="ring", log_every=1),
+    "stage": ExecutionConfig(MeshConfig(data=1, fsdp=2, tensor=2, stage=2), log_every=1),
+    "expert": ExecutionConfig(MeshConfig(data=2, expert=4), log_every=1),
     "microbatches": ExecutionConfig(
         MeshConfig(data=2, fsdp=2, tensor=2), accumulation=2, log_every=1
     ),
@@ -65,22 +70,26 @@ RUNS = """
 from jaxgen.runs.run import run
 from test_distributed import EXECUTIONS, tiny_run
 for name in NAMES:
-    run(tiny_run(), f"{FOLDER}/{name}", EXECUTIONS[name], show_progress=False)
+    run(tiny_run(name), f"{FOLDER}/{name}", EXECUTIONS[name], show_progress=False)
 found = None
 """
 
 
-def tiny_run():
-    """Returns a run of three steps, of a model that every mesh divides."""
-    sizes = ["model.embed_dim=16", "model.num_heads=8", "model.mlp_dim=16"]
+def tiny_run(name: str):
+    """Returns a run of three steps, of a model that the mesh of an execution divides."""
+    sizes = ["model.num_layers=2", "model.embed_dim=16", "model.num_heads=8", "model.mlp_dim=16"]
     batches = ["train.steps=3", "train.batch_size=8", "evaluation.batch_size=8"]
-    return load(["runs/quickstart.gin"], [*BINDINGS, *sizes, *batches])
+    run = load(["runs/quickstart.gin"], [*BINDINGS, *sizes, *batches])
+    if name != "expert":
+        return run
+    moe = MoEConfig(num_experts=4, experts_per_token=2, mlp_dim=16)
+    return dataclasses.replace(run, model=dataclasses.replace(run.model, moe=moe))
 
 
 def trained_alone(folder: Path, name: str) -> RunDirectory:
     """Trains the run in this process, with all its devices."""
     alone = folder / f"{name}_alone"
-    return run(tiny_run(), alone, EXECUTIONS[name], show_progress=False).directory
+    return run(tiny_run(name), alone, EXECUTIONS[name], show_progress=False).directory
 
 
 def check_equal(together: RunDirectory, alone: RunDirectory) -> None:

@@ -218,7 +218,7 @@ def difference(a: Any, b: Any) -> list[str]:
 def _refuse_unheard(bindings: Sequence[Binding]) -> None:
     """Raises for a binding of the caller's own that a RunConfig does not have."""
     for binding in bindings:
-        if binding.name in ("execution", "mesh", "rules"):
+        if binding.name in ("execution", "mesh", "pipeline", "rules"):
             raise ConfigError(
                 f"`{binding}` says how a run is executed, and what is built here is the run alone; "
                 "leave it out, or build both by jaxgen.configuration.load_run."

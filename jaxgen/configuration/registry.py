@@ -46,6 +46,7 @@ def registered() -> Table:
     from jaxgen.preparation.scrubbing import Scrub
     from jaxgen.runs.config import RunConfig
     from jaxgen.sharding.mesh import MeshConfig
+    from jaxgen.sharding.pipeline import PipelineConfig
     from jaxgen.sharding.rules import Rules
     from jaxgen.training.batch_sizes import LinearRamp, SteppedRamp
     from jaxgen.training.config import TrainConfig
@@ -119,6 +120,7 @@ def registered() -> Table:
         "sampling": SamplingPolicy,
         **registered_models(),
         "mesh": MeshConfig,
+        "pipeline": PipelineConfig,
         "rules": Rules,
         "train": TrainConfig,
         "execution": ExecutionConfig,

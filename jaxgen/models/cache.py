@@ -56,7 +56,7 @@ def empty_cache(config: StackConfig, batch_size: int, capacity: int, layout: Lay
         heads, widths, axis = config.kv_heads, (config.width_of_head,) * 2, config.kv_axis
         if config.latent is not None:
             heads, widths, axis = 1, (config.latent.kv_rank, config.latent.rope_dim), None
-        shape, axes = (group.repeats, batch_size, heads, capacity), ("layers", "batch", axis, None)
+        shape, axes = (group.repeats, batch_size, heads, capacity), (None, "batch", axis, None)
         key, value = (zeros((*shape, w), config.compute_dtype, *axes, None) for w in widths)
         return key, value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +20,11 @@ from jaxgen.sharding.layout import keys_length, length_is_whole, spec
 from jaxgen.sharding.rules import reshard
 
 
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("mask", "bias", "angles", "temperature", "slots"),
+    meta_fields=("logit_factor", "keys_length"),
+)
 @dataclasses.dataclass(frozen=True)
 class AttentionContext:
     """A context is all that a kind of layer attends by, beside queries, keys and values.

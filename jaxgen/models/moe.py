@@ -23,7 +23,7 @@ from jaxgen.ops.routing import RouterStatistics
 from jaxgen.ops.taps import report
 from jaxgen.sharding.checks import axis_names
 from jaxgen.sharding.layout import current_layout, length_is_whole, spec
-from jaxgen.sharding.rules import mesh_is_set
+from jaxgen.sharding.rules import free_axes, mesh_is_set
 
 
 class MoE(nnx.Module):
@@ -116,7 +116,8 @@ class MoE(nnx.Module):
         return jax.shard_map(
             functools.partial(run, axes=axes),
             in_specs=(activations, spec("batch", "length"), weights_split),
-            out_specs=(activations, RouterStatistics(*[jax.P()] * 4)),
+            out_specs=(activations, jax.P()),
+            axis_names=free_axes(),
             # Kernels do not say of their results over which axes they differ.
             check_vma=run.keywords["implementation"] not in KERNELS,
         )(x, segment_ids, weights)

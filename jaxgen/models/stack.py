@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxgen.errors import ShardingError
 from jaxgen.models.attention import make_relative
 from jaxgen.models.block import Block
 from jaxgen.models.block_config import LayerConfig
@@ -18,7 +21,19 @@ from jaxgen.models.stack_config import Group, StackConfig
 from jaxgen.ops.rematerialisation import rematerialised
 from jaxgen.ops.routing import RouterStatistics
 from jaxgen.ops.taps import collected, report_scanned
-from jaxgen.sharding.layout import current_layout
+from jaxgen.sharding.checks import axis_names
+from jaxgen.sharding.layout import current_layout, is_split_over_stages, spec, using
+from jaxgen.sharding.pipeline import (
+    Microbatch,
+    from_microbatches,
+    in_microbatches,
+    layer_of_stages,
+    log_schedule,
+    make_schedule,
+    num_stages,
+    run_pipeline,
+)
+from jaxgen.sharding.rules import axis_sizes, mesh_is_set, reshard
 
 
 class StackOutput(NamedTuple):
@@ -28,6 +43,14 @@ class StackOutput(NamedTuple):
     router: RouterStatistics | None
     key_values: KeyValues | None
     cross: KeyValues | None
+
+
+class _Read(NamedTuple):
+    """What the blocks read beside the stream; contexts are in the order of `config.layers`."""
+
+    segment_ids: jax.Array
+    contexts: tuple[AttentionContext, ...]
+    encoder: EncoderOutput | None
 
 
 class Unit(nnx.Module):
@@ -74,44 +97,21 @@ class Stack(nnx.Module):
           encoder: of an encoder-decoder.
           key: of a training pass.
         """
-        keeps, layout = cached is not None, current_layout()
+        keeps = cached is not None
         cross = None if encoder is None else encoder.key_values
+        read = _Read(segment_ids, tuple(contexts[layer] for layer in self.config.layers), encoder)
         written, router = [], []
         for index, (unit, repeats) in enumerate(zip(self.groups, self.repeats, strict=True)):
             keys = None
             if key is not None:
                 keys = jax.random.split(jax.random.fold_in(key, index), repeats)
-            own = None if cached is None else cached[index]
-            scanned = (unit, own, None if cross is None else cross[index], keys)
-
-            def run_unit(x, scanned):
-                unit, own, cross, unit_key = scanned
-                statistics, new, new_cross = [], [], []
-                with collected() as reports:
-                    for place, block in enumerate(unit.blocks):
-                        x, statistic, key_value, cross_key_value = block(
-                            x,
-                            segment_ids,
-                            contexts[block.layer],
-                            None if own is None else own[place],
-                            encoder,
-                            None if cross is None else cross[place],
-                            None if unit_key is None else jax.random.fold_in(unit_key, place),
-                        )
-                        statistics += [] if statistic is None else [statistic]
-                        new.append(key_value)
-                        new_cross.append(cross_key_value)
-                ys = (tuple(new), tuple(new_cross)) if keeps else (None, None)
-                return x, (reports, _stacked(statistics), *ys)
-
-            x, (reports, statistics, *new) = jax.lax.scan(
-                rematerialised(run_unit, layout.remat, layout.remat_saved),
-                x,
-                scanned,
-                unroll=min(layout.scan_unroll, repeats),
-            )
-            report_scanned(reports, repeats)
-            written.append(new)
+            if is_split_over_stages() and not keeps:
+                x, statistics = self._pipelined(unit, x, read, keys)
+            else:
+                own = None if cached is None else cached[index]
+                caches = own, None if cross is None else cross[index]
+                x, (statistics, *new) = self._scanned(unit, repeats, x, read, caches, keys, keeps)
+                written.append(new)
             if statistics is not None:
                 router.append(jax.tree.map(jnp.concatenate, statistics))
         hidden = x if self.final_norm is None else self.final_norm(x)
@@ -121,14 +121,111 @@ class Stack(nnx.Module):
         key_values, cross = (tuple(column) for column in zip(*written, strict=True))
         return StackOutput(hidden, all_router, key_values, None if encoder is None else cross)
 
+    def _scanned(self, unit: Unit, repeats: int, x, read: _Read, caches, keys, keeps: bool):
+        """Returns the stream after a group, and of its units the routers' statistics and caches."""
+        layout, is_split = current_layout(), is_split_over_stages()
+        if mesh_is_set() and not is_split:
+            # Split over a single stage, by a name that a scan would not have.
+            layers = jax.tree.map(lambda x: jax.P(None, *jax.typeof(x).sharding.spec[1:]), unit)
+            unit = jax.tree.map(reshard, unit, layers)
+        numbers = jnp.arange(repeats) if is_split else None
+
+        def run_unit(x, scanned):
+            one, number, (own, cross), unit_key = scanned
+            one = layer_of_stages(unit, number) if is_split else one
+            x, reports, statistics, new, new_cross = self._run(one, x, read, own, cross, unit_key)
+            ys = (new, new_cross) if keeps else (None, None)
+            return x, (reports, statistics, *ys)
+
+        x, (reports, *of_units) = jax.lax.scan(
+            rematerialised(run_unit, layout.remat, layout.remat_saved),
+            x,
+            (None if is_split else unit, numbers, caches, keys),
+            unroll=min(layout.scan_unroll, repeats),
+        )
+        report_scanned(reports, repeats)
+        return x, of_units
+
+    def _pipelined(self, unit: Unit, x: jax.Array, read: _Read, keys):
+        """Returns the stream after a group, and the routers' statistics [units, ...]."""
+        layout = current_layout()
+        inner = layout.within_stage()
+        batch = inner.rules.mesh_axes("batch")
+
+        def whole(x):
+            return reshard(x, jax.P(batch, *jax.typeof(x).sharding.spec[1:]))
+
+        biases = tuple(context.bias for context in read.contexts)
+        contexts = tuple(dataclasses.replace(one, bias=None) for one in read.contexts)
+        rows = jax.tree.map(whole, (x, read._replace(contexts=contexts)))
+        sharing = math.prod(axis_sizes()[axis] for axis in axis_names(batch))
+        units = jax.tree.leaves(unit)[0].shape[0]
+        schedule = make_schedule(layout.pipeline, num_stages(), x.shape[0] // sharing, units)
+        log_schedule(schedule)
+        stream, rows = in_microbatches(rows, schedule.microbatches)
+
+        def run(x, units, microbatch: Microbatch):
+            read, (biases, keys) = microbatch.rows, microbatch.shared
+            contexts = zip(read.contexts, biases, strict=True)
+            read = read._replace(
+                contexts=tuple(dataclasses.replace(one, bias=bias) for one, bias in contexts)
+            )
+
+            def run_unit(x, scanned):
+                unit, number = scanned
+                key = None
+                if keys is not None:
+                    key = jax.random.fold_in(keys[number], microbatch.number)
+                x, reports, statistics, *_ = self._run(unit, x, read, None, None, key)
+                if reports:
+                    raise ShardingError(
+                        "values inside a model cannot be looked at in pipeline stages; "
+                        "set mesh.stage=1."
+                    )
+                return x, statistics
+
+            count = jax.tree.leaves(units)[0].shape[0]
+            return jax.lax.scan(
+                rematerialised(run_unit, layout.remat, layout.remat_saved),
+                x,
+                (units, microbatch.first_unit + jnp.arange(count)),
+                unroll=min(layout.scan_unroll, count),
+            )
+
+        with using(inner):
+            x, statistics = run_pipeline(run, schedule, unit, stream, rows, (biases, keys))
+        return reshard(from_microbatches(x), spec("batch", "length", None)), statistics
+
+    def _run(self, unit: Unit, x: jax.Array, read: _Read, own, cross, key):
+        """Returns the stream after a unit, its reports, statistics and caches."""
+        contexts = dict(zip(self.config.layers, read.contexts, strict=True))
+        statistics, new, new_cross = [], [], []
+        with collected() as reports:
+            for place, block in enumerate(unit.blocks):
+                x, statistic, key_value, cross_key_value = block(
+                    x,
+                    read.segment_ids,
+                    contexts[block.layer],
+                    None if own is None else own[place],
+                    read.encoder,
+                    None if cross is None else cross[place],
+                    None if key is None else jax.random.fold_in(key, place),
+                )
+                statistics += [] if statistic is None else [statistic]
+                new.append(key_value)
+                new_cross.append(cross_key_value)
+        return x, reports, _stacked(statistics), tuple(new), tuple(new_cross)
+
 
 def _stacked(statistics: list[RouterStatistics]) -> RouterStatistics | None:
     return jax.tree.map(lambda *s: jnp.stack(s), *statistics) if statistics else None
 
 
 def _repeat(group: Group, config, key: jax.Array, attended_dim: int | None) -> Unit:
-    """Returns the unit with parameters [repeats, ...]."""
+    """Returns the unit with parameters [repeats, ...], made on the stages that keep them."""
     keys = jax.random.split(key, group.repeats)
+    if mesh_is_set():
+        keys = reshard(keys, current_layout().rules.stored(("layers",)))
 
     def make(key):
         return Unit(group, config, nnx.Rngs(params=key), attended_dim)

@@ -117,7 +117,7 @@ class Estimator:
         if (train.batch_size // choice.accumulation) % rows or train.length % places:
             return "the mesh does not divide a microbatch"
         if mesh["stage"] > 1:
-            return "no stages"
+            return "the arithmetic knows no pipeline stages"
         try:
             check_layout(self.arrays, self.rules, mesh)
             check_all_axes_split([axes for *_, axes in self.arrays], self.rules, mesh)

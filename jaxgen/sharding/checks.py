@@ -17,10 +17,11 @@ def axis_names(axes: MeshAxes) -> tuple[str, ...]:
 
 
 def check_rules(rules: Rules, mesh_sizes: Mapping[str, int]) -> None:
-    """Raises ShardingError if a rule names an axis that the mesh lacks, or is not followed yet."""
-    if rules.layers is not None:
+    """Raises ShardingError if a rule names an axis that the mesh lacks or it cannot have."""
+    if axis_names(rules.layers) not in ((), ("stage",)):
         raise ShardingError(
-            f"rules.layers={rules.layers!r}: layers are not split over a mesh yet; leave it None."
+            f'rules.layers={rules.layers!r}: layers are split over pipeline stages, "stage", or '
+            "over nothing, None."
         )
     for logical_axis, axes in vars(rules).items():
         for axis in axis_names(axes):

@@ -21,6 +21,7 @@ from jax.sharding import PartitionSpec
 
 from jaxgen.errors import ShardingError
 from jaxgen.sharding.checks import axis_names
+from jaxgen.sharding.pipeline import STAGE, PipelineConfig, num_stages
 from jaxgen.sharding.rules import Rules
 
 AttentionChoice = Literal["auto", "dense", "blockwise", "splash", "cudnn", "ring"]
@@ -44,6 +45,7 @@ class Layout:
         platform that the program is compiled for; "ring": keys and values go round the devices that
         split the length, and are never gathered (where each device has them all, as "auto").
       expert_exchange: how tokens reach experts on other devices; "auto": what sends fewer rows.
+      pipeline: how a batch goes through the stages of a mesh that has them.
     """
 
     rules: Rules = Rules()
@@ -52,10 +54,17 @@ class Layout:
     scan_unroll: int = 1
     attention: AttentionChoice = "auto"
     expert_exchange: ExpertExchange = "auto"
+    pipeline: PipelineConfig = PipelineConfig()
 
     def __post_init__(self):
         if self.scan_unroll < 1:
             raise ShardingError(f"scan_unroll={self.scan_unroll} must be 1 or more.")
+
+    def within_stage(self) -> Layout:
+        """Returns the layout inside a stage, whose devices share the rows of a microbatch."""
+        batch = tuple(axis for axis in axis_names(self.rules.batch) if axis != STAGE)
+        rules = dataclasses.replace(self.rules, batch=batch or None, layers=None)
+        return dataclasses.replace(self, rules=rules)
 
     def with_whole_length(self) -> Layout:
         """Returns the layout in which no mesh axis splits the length, as of single tokens."""
@@ -115,3 +124,8 @@ def length_is_whole() -> bool:
 def keys_length() -> str | None:
     """Returns the logical axis of the length of a row's keys: None where devices gather them."""
     return "length" if current_layout().attention == "ring" and not length_is_whole() else None
+
+
+def is_split_over_stages() -> bool:
+    """Returns whether the layers of a stack are split over pipeline stages."""
+    return current_layout().rules.layers is not None and num_stages() > 1

@@ -34,7 +34,7 @@ class MeshConfig:
       expert: like data for dense layers; splits the experts of sparse ones.
       sequence: splits the length of the activations.
       tensor: splits heads, feed-forward width and vocabulary.
-      stage: pipeline stages, which are not built yet: 1.
+      stage: pipeline stages, each with a share of the layers; see `sharding.pipeline`.
     """
 
     data: MeshSize = -1
@@ -69,12 +69,6 @@ class MeshConfig:
                 f"The product of the axes must be {num_devices}: an axis may be any of "
                 f"{divisors(num_devices)}, or -1 to take what is left "
                 "(on CPU, jax_num_cpu_devices simulates more devices)."
-            )
-        if sizes["stage"] > 1:
-            raise ShardingError(
-                f"mesh.stage={sizes['stage']}: pipeline stages are not built yet, and the devices "
-                "of a second one would repeat the work of the first; set mesh.stage=1 and give "
-                "the devices to another axis."
             )
         return sizes
 

@@ -24,10 +24,11 @@ class Rules:
     """The mesh axis (or axes, or None) over which each logical axis is split.
 
     `batch` and `length` are axes of activations, the others of parameters; the width of
-    activations (`embed` of a parameter) is never split.
+    activations (`embed` of a parameter) is never split. Pipeline stages share the rows of a batch
+    outside of the stack, and inside it pass them on.
     """
 
-    batch: str | tuple[str, ...] | None = ("data", "fsdp", "expert")
+    batch: str | tuple[str, ...] | None = ("data", "fsdp", "expert", "stage")
     length: str | tuple[str, ...] | None = "sequence"
     embed: str | tuple[str, ...] | None = "fsdp"
     vocab: str | tuple[str, ...] | None = "tensor"
@@ -37,7 +38,7 @@ class Rules:
     rank: str | tuple[str, ...] | None = None
     mlp: str | tuple[str, ...] | None = "tensor"
     experts: str | tuple[str, ...] | None = "expert"
-    layers: str | tuple[str, ...] | None = None
+    layers: str | tuple[str, ...] | None = "stage"
 
     def mesh_axes(self, logical_axis: str | None) -> MeshAxes:
         """Returns the mesh axes of one logical axis; None stays None.
@@ -77,6 +78,17 @@ def _without_fsdp(axes: MeshAxes) -> MeshAxes:
 def mesh_is_set() -> bool:
     """Returns whether a mesh, abstract or not, is in force; without one, layouts are ignored."""
     return not jax.sharding.get_abstract_mesh().empty
+
+
+def axis_sizes() -> dict[str, int]:
+    """Returns the size of every axis of the mesh in force; nothing without one."""
+    return dict(jax.sharding.get_abstract_mesh().shape)
+
+
+def free_axes() -> set[str]:
+    """Returns the axes of the mesh in force that no `jax.shard_map` around has mapped."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return set(mesh.axis_names) - set(mesh.manual_axes)
 
 
 def compiled_for() -> str:

@@ -10,6 +10,7 @@ from jaxgen.errors import ConfigError
 from jaxgen.ops.rematerialisation import NAMES
 from jaxgen.sharding.layout import AttentionChoice, ExpertExchange, Layout
 from jaxgen.sharding.mesh import MeshConfig
+from jaxgen.sharding.pipeline import PipelineConfig
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.config import TrainConfig
 from jaxgen.training.durations import PositiveDuration
@@ -21,7 +22,8 @@ class ExecutionConfig:
     """Settings that move nothing but the last bits of a run's losses; its data stays the same.
 
     One exception: dropout, and what a router learns of its balance, are drawn and computed for each
-    microbatch, so there `accumulation` changes the noise of the gradient as well.
+    microbatch, so there `accumulation` changes the noise of the gradient as well; a pipeline does
+    so where there is dropout.
 
     Attributes:
       mesh: sizes of the mesh axes.
@@ -32,9 +34,11 @@ class ExecutionConfig:
       scan_unroll: how many repeating units one iteration of the scan over layers holds, at most all
         of them; more compiles longer and can run faster.
       attention: the implementation of it, an error where it cannot compute the model's; "auto": the
-        first that suits an attention and the platform that the program is compiled for.
+        first that suits an attention and the platform that the program is compiled for; "ring":
+        where devices split the length, keys and values go round and are never gathered.
       expert_exchange: how tokens reach experts on other devices: "all_to_all" sends each to the
         devices of its experts, "gather" sends all to all; "auto": what sends fewer rows.
+      pipeline: how a batch goes through the stages of a mesh that has them.
       accumulation: microbatches that a (full) batch is worked through in, to save memory.
       noise_scale: whether to measure the gradient noise scale, from how the gradients of a step's
         microbatches differ; it needs 2 or more of them in every step.
@@ -60,6 +64,7 @@ class ExecutionConfig:
     scan_unroll: PositiveInt = 1
     attention: AttentionChoice = "auto"
     expert_exchange: ExpertExchange = "auto"
+    pipeline: PipelineConfig = PipelineConfig()
     accumulation: PositiveInt = 1
     noise_scale: bool = False
     data_workers: NonNegativeInt = 0
@@ -94,6 +99,7 @@ class ExecutionConfig:
             self.scan_unroll,
             self.attention,
             self.expert_exchange,
+            self.pipeline,
         )
 
     def microbatch_size(self, train: TrainConfig) -> int:

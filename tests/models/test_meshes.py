@@ -23,11 +23,12 @@ from jaxgen.errors import ShardingError
 from jaxgen.models.block_config import LatentConfig, LayerConfig
 from jaxgen.models.parameters import named_parameters
 from jaxgen.objectives.next_token import NextToken
-from jaxgen.ops.attention.biases import Alibi
+from jaxgen.ops.attention.biases import Alibi, RelativeBias
 from jaxgen.ops.attention.masks import BlockCausal, Causal, Chunked, Window
 from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.mesh import make_mesh
+from jaxgen.sharding.pipeline import PipelineConfig
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.loading import put_batch
 
@@ -42,6 +43,7 @@ CONFIGS = {
 LAYOUTS = {
     "untied": Layout(remat="full"),
     "moe": Layout(remat="dots"),
+    "in_rounds": Layout(remat="full", pipeline=PipelineConfig(4, rounds=2)),
     "ring": Layout(attention="ring", remat="full"),
     "ring_latent": Layout(attention="ring"),
     "expert_choice": Layout(expert_exchange="all_to_all"),
@@ -66,6 +68,12 @@ AXES = {
 }
 
 
+STAGED = {
+    "in_rounds": tiny_dense(num_layers=8),
+    "with_bias": tiny_dense(
+        layers=(LayerConfig(rope=None),), position_bias=RelativeBias(8, 20, per_layer=False)
+    ),
+}
 RINGS = {
     "ring": tiny_dense(
         layers=(LayerConfig((Causal(),)), LayerConfig((Causal(), Window(3)))),
@@ -77,7 +85,7 @@ RINGS = {
 
 
 def loss_and_gradients(name, mesh):
-    config = (CONFIGS | AXES | RINGS)[name]
+    config = (CONFIGS | AXES | STAGED | RINGS)[name]
     with jax.set_mesh(mesh):
         model = build(config, LAYOUTS.get(name))
         batch = random_batch()
@@ -106,10 +114,11 @@ def on_one_device(name):
     ("name", "mesh"),
     [
         *slow_but(
-            [*itertools.product(CONFIGS, ["mixed"]), ("moe", "sequence")],
+            [*itertools.product(CONFIGS, ["mixed"]), ("moe", "sequence"), ("moe", "stage")],
             itertools.product(CONFIGS, MESHES),
         ),
         *itertools.product(AXES, ["mixed"]),
+        *itertools.product(STAGED, ["stage"]),
         *itertools.product(["dropout", "prefix", "either", *RINGS], ["sequence"]),
     ],
 )

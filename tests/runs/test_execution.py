@@ -25,7 +25,7 @@ ONE = ExecutionConfig(MeshConfig(data=1), log_every=1, checkpoint_every=3, track
 EXECUTIONS = [
     ONE,
     dataclasses.replace(ONE, mesh=MeshConfig(data=1, fsdp=4), accumulation=2),
-    dataclasses.replace(ONE, mesh=MeshConfig(data=2, tensor=2), remat="full"),
+    dataclasses.replace(ONE, mesh=MeshConfig(data=1, tensor=2, stage=2), remat="full"),
     dataclasses.replace(ONE, scan_unroll=2, checkpoint_every="50%", attention="blockwise"),
 ]
 STOPS = (4, 7, 10, None)
@@ -60,7 +60,7 @@ def trained(tmp_path_factory):
 
     def start(name, execution, stop=None):
         digests.append([])
-        devices = jax.devices()[: 1 if execution.mesh.data * execution.mesh.fsdp == 1 else 4]
+        devices = jax.devices()[: 1 if execution.mesh == ONE.mesh else 4]
         trackers = [] if stop is None else [StopAfter(stop)]
         return run(CONFIG, folder / name, execution, devices, False, more_trackers=trackers)
 

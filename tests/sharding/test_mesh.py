@@ -29,8 +29,6 @@ def test_a_free_axis_takes_the_devices_that_are_left():
         (MeshConfig(data=3), ["data=3", "3 device", "8 are here", "[1, 2, 4, 8]"]),
         (MeshConfig(data=-1, tensor=3), ["tensor=3", "8"]),
         (MeshConfig(data=-1, fsdp=-1), ["'data', 'fsdp'"]),
-        (MeshConfig(data=4, stage=2), ["mesh.stage=2", "mesh.stage=1"]),
-        (MeshConfig(data=4, stage=-1), ["mesh.stage=2"]),
     ],
 )
 def test_a_mesh_that_does_not_fit_says_what_would(config, words):

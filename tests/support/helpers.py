@@ -28,6 +28,7 @@ MESHES = {
     "tensor": MeshConfig(data=2, tensor=4),
     "mixed": MeshConfig(data=1, fsdp=2, tensor=2, expert=2),
     "sequence": MeshConfig(data=2, sequence=2, tensor=2),
+    "stage": MeshConfig(data=1, fsdp=2, tensor=2, stage=2),
 }
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxgen.domains import Domain, PositiveFloat, PositiveInt, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.sharding.layout import spec
-from jaxgen.sharding.rules import mesh_is_set, reshard
+from jaxgen.sharding.rules import free_axes, mesh_is_set, reshard
 
 
 class PositionBias(Protocol):
@@ -116,8 +116,15 @@ class RelativeBias:
         buckets = self.buckets(distances, both_ways)
         if not mesh_is_set():
             return table[buckets].transpose(0, 3, 1, 2)
-        split = jax.P(*jax.typeof(buckets).sharding.spec, *spec("heads"))
-        return table.at[buckets].get(out_sharding=split).transpose(0, 3, 1, 2)
+        rows, heads = jax.typeof(buckets).sharding.spec, spec("heads")
+        look_up = jax.shard_map(
+            lambda table, buckets: table[buckets],
+            in_specs=(jax.P(None, *heads), rows),
+            out_specs=jax.P(*rows, *heads),
+            axis_names=free_axes(),
+            check_vma=False,
+        )
+        return look_up(table, buckets).transpose(0, 3, 1, 2)
 
     def buckets(self, distances: jax.Array, both_ways: bool) -> jax.Array:
         """Maps key position minus query position to int32 buckets of the same shape."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from jaxgen.sharding.rules import mesh_is_set
+from jaxgen.sharding.rules import free_axes, mesh_is_set
 
 
 def on_each_device(compute: Callable[..., jax.Array], query: jax.Array, *others: Any) -> jax.Array:
@@ -26,5 +26,7 @@ def on_each_device(compute: Callable[..., jax.Array], query: jax.Array, *others:
     operands = (query, *others)
     split = jax.tree.map(lambda array: jax.typeof(array).sharding.spec, operands)
     # Kernels do not say of their results over which axes they differ, so it is not checked.
-    mapped = jax.shard_map(compute, in_specs=split, out_specs=split[0], check_vma=False)
+    mapped = jax.shard_map(
+        compute, in_specs=split, out_specs=split[0], axis_names=free_axes(), check_vma=False
+    )
     return mapped(*operands)
