@@ -39,6 +39,7 @@ OF_TRAINING = (
 """Fields that a finished model does not depend on."""
 OF_TRAINING_EXPERTS = (
     "balance_rate", "capacity_factor", "load_balance_weight", "router_z_weight",
+    "sequence_balance_weight",
 )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from jaxgen.ops.routing import RouterStatistics
 from jaxgen.ops.taps import report
 from jaxgen.sharding.checks import axis_names
 from jaxgen.sharding.layout import current_layout, length_is_whole, spec
-from jaxgen.sharding.rules import free_axes, mesh_is_set
+from jaxgen.sharding.rules import axis_sizes, free_axes, mesh_is_set
 
 
 class MoE(nnx.Module):
@@ -59,19 +59,19 @@ class MoE(nnx.Module):
         self.shared_gate = parameter((embed, 1), column, start, moe.shared_gate)
 
     def __call__(
-        self, x: jax.Array, segment_ids: jax.Array, is_training: bool = False
+        self, x: jax.Array, segment_ids: jax.Array, key: jax.Array | None = None
     ) -> tuple[jax.Array, RouterStatistics]:
         """Maps [batch, length, embed] to the same, and the router's statistics.
 
         Args:
           x: the normed stream.
           segment_ids: [batch, length] int32; tokens of segment 0 are padding and no expert's.
-          is_training: whether what an expert has no room for is dropped.
+          key: of a training pass, in which what an expert has no room for is dropped.
 
         Raises:
           ShardingError: if experts count the tokens of rows that are split over devices.
         """
-        y, statistics = self._routed(x, segment_ids, is_training)
+        y, statistics = self._routed(x, segment_ids, key)
         if self.shared is not None:
             shared = self.shared(x)
             if self.shared_gate is not None:
@@ -82,10 +82,10 @@ class MoE(nnx.Module):
     def feed(
         self, x: jax.Array, segment_ids: jax.Array, key: jax.Array | None
     ) -> tuple[jax.Array, RouterStatistics]:
-        """Computes as a block asks for it; a key is of a training pass."""
-        return self(x, segment_ids, is_training=key is not None)
+        """Computes as a block asks for it."""
+        return self(x, segment_ids, key)
 
-    def _routed(self, x, segment_ids, is_training):
+    def _routed(self, x, segment_ids, key):
         rules, moe = current_layout().rules, self.moe
         if moe.capacity_factor is not None and not length_is_whole():
             raise ShardingError(
@@ -98,29 +98,32 @@ class MoE(nnx.Module):
         weights = ExpertWeights(
             **{name: p if p is None else gather(p, dtypes[name]) for name, p in parameters.items()}
         )
-        sizes = jax.sharding.get_abstract_mesh().shape
-        parts = math.prod(sizes.get(axis, 1) for axis in axis_names(rules.mlp))
+        parts = math.prod(axis_sizes().get(axis, 1) for axis in axis_names(rules.mlp))
         run = functools.partial(
             run_experts,
             moe=moe,
             nonlinear=activation(self.activation),
-            is_training=is_training,
+            is_training=key is not None,
             implementation=default_implementation((x.shape[-1], moe.mlp_dim // parts), x.dtype),
         )
+        draws = None
+        if key is not None and moe.second_threshold is not None:
+            layout = jax.typeof(segment_ids).sharding if mesh_is_set() else None
+            draws = jax.random.uniform(key, segment_ids.shape, out_sharding=layout)
         if not mesh_is_set():
-            return run(x, segment_ids, weights, axes=SplitOver())
-        token_axes = axis_names(rules.batch) + axis_names(rules.length)
-        axes = SplitOver(token_axes, axis_names(rules.experts), axis_names(rules.mlp))
-        activations = spec("batch", "length", None)
+            return run(x, segment_ids, weights, draws, axes=SplitOver())
+        split = rules.batch, rules.length, rules.experts, rules.mlp
+        axes = SplitOver(*map(axis_names, split))
+        activations, tokens = spec("batch", "length", None), spec("batch", "length")
         weights_split = jax.tree.map(lambda weight: jax.typeof(weight).sharding.spec, weights)
         return jax.shard_map(
             functools.partial(run, axes=axes),
-            in_specs=(activations, spec("batch", "length"), weights_split),
+            in_specs=(activations, tokens, weights_split, tokens),
             out_specs=(activations, jax.P()),
             axis_names=free_axes(),
             # Kernels do not say of their results over which axes they differ.
             check_vma=run.keywords["implementation"] not in KERNELS,
-        )(x, segment_ids, weights)
+        )(x, segment_ids, weights, draws)
 
 
 def balance(stack: Any, load: jax.Array) -> None:

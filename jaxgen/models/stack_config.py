@@ -171,7 +171,7 @@ class StackConfig:
     def differs_in_training(self) -> bool:
         """Whether a training pass differs from use: by dropout, or by what experts drop."""
         rates = self.dropout, self.attention_dropout, self.feed_forward_dropout
-        return any(rates) or (self.moe is not None and self.moe.capacity_factor is not None)
+        return any(rates) or (self.moe is not None and self.moe.differs_in_training)
 
     def has_bias(self, group: BiasGroup) -> bool:
         """Returns whether parameters of this group have biases."""

@@ -49,17 +49,24 @@ class ExpertWeights(NamedTuple):
 
 
 class SplitOver(NamedTuple):
-    """The mesh axes over which tokens, experts and an expert's width are split."""
+    """The mesh axes over which rows, their length, experts and an expert's width are split."""
 
-    tokens: tuple[str, ...] = ()
+    batch: tuple[str, ...] = ()
+    length: tuple[str, ...] = ()
     experts: tuple[str, ...] = ()
     mlp: tuple[str, ...] = ()
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """Those over which tokens are split."""
+        return self.batch + self.length
 
 
 def run_experts(
     x: jax.Array,
     segment_ids: jax.Array,
     weights: ExpertWeights,
+    draws: jax.Array | None,
     moe: MoEConfig,
     nonlinear: Callable[[jax.Array], jax.Array],
     is_training: bool,
@@ -72,6 +79,7 @@ def run_experts(
       x: [batch, length, embed].
       segment_ids: [batch, length] int32; tokens of segment 0 are padding and no expert's.
       weights: of the experts that are here.
+      draws: [batch, length], uniform from 0 to 1, where the second expert is random.
       moe: how tokens are routed.
       nonlinear: the activation.
       is_training: whether what an expert has no room for is dropped.
@@ -91,8 +99,10 @@ def run_experts(
         segment_ids > 0,
         moe,
         weights.router_bias,
-        limit_capacity=is_training,
-        axes=axes.tokens,
+        is_training=is_training,
+        draws=draws,
+        batch_axes=axes.batch,
+        length_axes=axes.length,
     )
     x, shares = _varying(x.reshape(-1, shape[-1]), axes.mlp), _varying(shares, axes.mlp)
     own = weights._replace(router=None, router_bias=None, router_shift=None)

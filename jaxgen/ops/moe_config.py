@@ -44,10 +44,15 @@ class MoEConfig:
       capacity_factor: an expert takes at most this many times its even share of a row's
         assignments, first choices first; the others are dropped (GShard, 2006.16668). None drops
         nothing. With "expert_choice", how much each expert takes.
+      second_threshold: in training the second expert of a token is used with a probability: its
+        share of both weights over this, at most 1. 0.5 is GShard's (algorithm 1), 0.2 Mesh
+        TensorFlow's. None: it is always used.
       bias_balancing: a bias for each expert, added where experts are chosen only, is moved by
         `balance_rate` after each step towards an even load (2408.15664).
       balance_rate: see `bias_balancing`.
       load_balance_weight: weight of the load-balance loss (Switch Transformer, 2101.03961, eq. 4).
+      sequence_balance_weight: weight of the load-balance loss of each row by itself, averaged over
+        rows (DeepSeek-V3, 2412.19437, eqs. 17-20).
       router_z_weight: weight of the router z-loss (ST-MoE, 2202.08906, eq. 5).
     """
 
@@ -70,9 +75,11 @@ class MoEConfig:
     groups: PositiveInt = 1
     groups_per_token: PositiveInt = 1
     capacity_factor: PositiveFloat | None = None
+    second_threshold: PositiveFloat | None = None
     bias_balancing: bool = False
     balance_rate: NonNegativeFloat = 0.001
     load_balance_weight: NonNegativeFloat = 0.01
+    sequence_balance_weight: NonNegativeFloat = 0.0
     router_z_weight: NonNegativeFloat = 0.001
 
     def __post_init__(self):
@@ -91,6 +98,11 @@ class MoEConfig:
                 f"moe.groups={self.groups} must divide moe.num_experts={self.num_experts} and be "
                 f"no fewer than moe.groups_per_token={self.groups_per_token}."
             )
+        if self.second_threshold and (self.router, self.experts_per_token) != ("top_k", 2):
+            raise ConfigError(
+                f"moe.second_threshold={self.second_threshold} is about tokens that choose two "
+                "experts: set moe.router='top_k' and moe.experts_per_token=2, or leave it out."
+            )
         if self.router == "expert_choice" and self.capacity_factor is None:
             raise ConfigError(
                 "moe.router='expert_choice' needs moe.capacity_factor: 1 lets the experts "
@@ -106,6 +118,11 @@ class MoEConfig:
     def place(self) -> int:
         """Which layer of each `every` is sparse."""
         return self.every - 1 if self.offset is None else self.offset
+
+    @property
+    def differs_in_training(self) -> bool:
+        """Whether tokens visit other experts in a training pass than when the model is used."""
+        return not (self.capacity_factor is None and self.second_threshold is None)
 
     def limits_capacity(self, is_training: bool) -> bool:
         """Returns whether an expert takes no more of a row's tokens than its capacity."""

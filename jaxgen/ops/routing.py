@@ -25,6 +25,9 @@ class RouterStatistics:
       probability: [..., experts], the router's of each expert.
       squares: [...], of log(Z) of the router's logits.
       unplaced: [...], assignments for which an expert had no room.
+      surprise: [...], entropies of the router's probabilities, in nats.
+      rows: [...], the number of rows with tokens.
+      imbalance: [...], the sum of the rows' own load-balance losses.
     """
 
     tokens: Any
@@ -32,6 +35,9 @@ class RouterStatistics:
     probability: Any
     squares: Any
     unplaced: Any
+    surprise: Any
+    rows: Any
+    imbalance: Any
 
     @property
     def load(self) -> jax.Array:
@@ -49,6 +55,11 @@ class RouterStatistics:
         return self.assigned.shape[-1] * jnp.sum(self.load * mean, axis=-1)
 
     @property
+    def sequence_balance_loss(self) -> jax.Array:
+        """The mean over rows of their own load-balance loss, [...] (DeepSeek-V3, eqs. 17-20)."""
+        return self.imbalance / jnp.maximum(self.rows, 1.0)
+
+    @property
     def z_loss(self) -> jax.Array:
         """The mean of log(Z)^2 of the router's logits, [...] (ST-MoE, 2202.08906, eq. 5)."""
         return self.squares / jnp.maximum(self.tokens, 1.0)
@@ -57,6 +68,16 @@ class RouterStatistics:
     def dropped(self) -> jax.Array:
         """The share of the assignments for which an expert had no room, [...]."""
         return self.unplaced / self._assignments
+
+    @property
+    def max_violation(self) -> jax.Array:
+        """How far the largest load is above an even one, as a share of that (2408.15664, eq. 4)."""
+        return self.assigned.shape[-1] * jnp.max(self.load, axis=-1) - 1
+
+    @property
+    def entropy(self) -> jax.Array:
+        """The mean entropy of the router's probabilities for a token, [...] nats."""
+        return self.surprise / jnp.maximum(self.tokens, 1.0)
 
     @property
     def _assignments(self) -> jax.Array:
@@ -105,11 +126,11 @@ def router_losses(
             continue
         loss = moe.load_balance_weight * jnp.sum(statistics.load_balance_loss)
         loss += moe.router_z_weight * jnp.sum(statistics.z_loss)
-        means = {
-            f"{name}/load_balance_loss": statistics.load_balance_loss,
-            f"{name}/z_loss": statistics.z_loss,
-            f"{name}/dropped": statistics.dropped,
-        }
+        figures = ["load_balance_loss", "z_loss", "dropped", "max_violation", "entropy"]
+        if moe.sequence_balance_weight:
+            loss += moe.sequence_balance_weight * jnp.sum(statistics.sequence_balance_loss)
+            figures.append("sequence_balance_loss")
+        means = {f"{name}/{figure}": getattr(statistics, figure) for figure in figures}
         one = Auxiliary(loss, means, {f"{name}/load": statistics.load})
         total = (
             one
@@ -125,8 +146,10 @@ def route(
     moe: MoEConfig,
     bias: jax.Array | None = None,
     *,
-    limit_capacity: bool = False,
-    axes: tuple[str, ...] = (),
+    is_training: bool = False,
+    draws: jax.Array | None = None,
+    batch_axes: tuple[str, ...] = (),
+    length_axes: tuple[str, ...] = (),
 ) -> tuple[Routes, RouterStatistics]:
     """Sends tokens to experts.
 
@@ -135,9 +158,11 @@ def route(
       is_token: [batch, length] bool, False for padding.
       moe: how.
       bias: [experts] float32, added to the scores where experts are chosen only.
-      limit_capacity: whether `moe.capacity_factor` applies.
-      axes: inside shard_map, the mesh axes over which tokens are split; statistics are then of all
-        tokens, so that they do not depend on the mesh.
+      is_training: whether `moe.capacity_factor` applies.
+      draws: [batch, length], uniform from 0 to 1, of a training pass with `moe.second_threshold`.
+      batch_axes: inside shard_map, the mesh axes over which rows are split; statistics are then of
+        all tokens, so that they do not depend on the mesh.
+      length_axes: those over which the length of a row is split.
 
     Returns:
       Routes of the batch * length tokens, and the statistics.
@@ -149,25 +174,50 @@ def route(
         experts, weights = _experts_choose(scores, is_token, moe)
     else:
         experts, weights = _tokens_choose(scores, moe, bias)
+        if draws is not None:
+            experts = _with_random_second(experts, weights, draws, moe)
     assigned = (experts < num_experts) & is_token[..., None]
     kept = assigned
-    if moe.limits_capacity(limit_capacity) and moe.router == "top_k":
+    if moe.limits_capacity(is_training) and moe.router == "top_k":
         kept &= _has_room(jnp.where(assigned, experts, num_experts), num_experts, moe)
     chosen = (experts[..., None] == jnp.arange(num_experts)) & assigned[..., None]
     real = is_token.astype(jnp.float32)
     probabilities = scores / jnp.sum(scores, axis=-1, keepdims=True) if sigmoid else scores
-    statistics = RouterStatistics(
-        jnp.sum(real),
-        jnp.sum(chosen.astype(jnp.float32), axis=(0, 1, 2)),
-        jnp.sum(real[..., None] * probabilities, axis=(0, 1)),
-        jnp.sum(real * jnp.square(jax.nn.logsumexp(logits, axis=-1))),
-        jnp.sum((assigned & ~kept).astype(jnp.float32)),
+    by_row = (
+        jnp.sum(real, axis=1),
+        jnp.sum(chosen.astype(jnp.float32), axis=(1, 2)),
+        jnp.sum(real[..., None] * probabilities, axis=1),
     )
-    if axes:
-        statistics = jax.lax.psum(statistics, axes)
+    entropies = -jnp.sum(jax.scipy.special.xlogy(probabilities, probabilities), axis=-1)
+    log_z = jax.nn.logsumexp(logits, axis=-1)
+    dropped = (assigned & ~kept).astype(jnp.float32)
+    sums = tuple(jnp.sum(x) for x in (real * jnp.square(log_z), dropped, real * entropies))
+    if length_axes:
+        by_row, sums = jax.lax.psum((by_row, sums), length_axes)
+    squares, unplaced, surprise = sums
+    tokens, counts, probability = (jnp.sum(x, axis=0) for x in by_row)
+    statistics = RouterStatistics(
+        tokens, counts, probability, squares, unplaced, surprise, *_of_rows(*by_row)
+    )
+    if batch_axes:
+        statistics = jax.lax.psum(statistics, batch_axes)
     experts = jnp.where(kept, experts, num_experts).astype(jnp.int32)
     flat = (batch * length, -1)
     return Routes(experts.reshape(flat), weights.reshape(flat)), statistics
+
+
+def _of_rows(tokens, assigned, probability) -> tuple[jax.Array, jax.Array]:
+    """Returns how many rows have tokens, and the sum of the rows' load-balance losses."""
+    share = assigned / jnp.maximum(jnp.sum(assigned, axis=-1, keepdims=True), 1.0)
+    mean = probability / jnp.maximum(tokens, 1.0)[:, None]
+    return jnp.sum((tokens > 0).astype(jnp.float32)), share.shape[-1] * jnp.sum(share * mean)
+
+
+def _with_random_second(experts, weights, draws, moe: MoEConfig):
+    """Leaves second experts out at random; see `MoEConfig.second_threshold`."""
+    share = weights[..., 1] / (jnp.sum(weights, axis=-1) + 1e-20)
+    is_used = draws * moe.second_threshold < share
+    return experts.at[..., 1].set(jnp.where(is_used, experts[..., 1], moe.num_experts))
 
 
 def capacity(moe: MoEConfig, length: int) -> int:

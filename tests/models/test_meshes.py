@@ -62,7 +62,16 @@ AXES = {
         table_dim=16, layers=(LayerConfig(rope=None, qk_norm="heads"),), position_bias=Alibi(0.5)
     ),
     "weighed_input": tiny_moe(
-        moe=MoEConfig(8, 2, mlp_dim=32, weigh="input", capacity_factor=0.5, shared_mlp_dim=32),
+        moe=MoEConfig(
+            8,
+            2,
+            mlp_dim=32,
+            weigh="input",
+            capacity_factor=0.5,
+            shared_mlp_dim=32,
+            second_threshold=0.5,
+            sequence_balance_weight=0.1,
+        ),
         num_layers=2,
     ),
 }

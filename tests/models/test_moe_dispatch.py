@@ -32,6 +32,7 @@ MESHES = {
 }
 SHAPE = (8, 16, 32)
 ACTIVATIONS = {"swiglu": "silu", "gelu": "gelu_tanh"}
+FIGURES = ("load", "load_balance_loss", "sequence_balance_loss", "z_loss", "dropped", "entropy")
 KINDS = {"swiglu": ("router", "up", "gate", "down"), "gelu": ("router", "up", "down")}
 
 
@@ -65,14 +66,14 @@ def layer_gradients(kind, mesh):
         def loss(layer, x):
             y, statistics = layer(x, segment_ids)
             auxiliary = 3 * statistics.load_balance_loss + 2 * statistics.z_loss
+            auxiliary += 5 * statistics.sequence_balance_loss
             return jnp.sum(y * cotangent) + auxiliary, (y, statistics)
 
         differentiate = jax.jit(jax.grad(loss, (0, 1), has_aux=True))
         (layer_gradient, x_gradient), (y, statistics) = differentiate(layer, x)
     weights = {name: getattr(layer, name)[...] for name in KINDS[kind]}
     gradients = {name: getattr(layer_gradient, name)[...] for name in KINDS[kind]}
-    names = ("load", "load_balance_loss", "z_loss", "dropped")
-    figures = {name: getattr(statistics, name) for name in names}
+    figures = {name: getattr(statistics, name) for name in FIGURES}
     results = {"y": y, "x": x_gradient, **gradients, **figures}
     return jax.tree.map(np.asarray, (weights, results))
 
@@ -100,7 +101,12 @@ def all_experts(weights, x, segment_ids, kind):
     load = chosen.sum((0, 1)) / (2 * tokens)
     balance = load.size * jnp.vdot(load, jnp.einsum("bte,bt->e", p, is_token) / tokens)
     z = jnp.sum(is_token * jax.nn.logsumexp(logits, -1) ** 2) / tokens
-    return y, {"load": load, "load_balance_loss": balance, "z_loss": z, "dropped": 0.0}
+    by_row = is_token.sum(1)[:, None]
+    shares = chosen.sum(1) / (2 * by_row), jnp.einsum("bte,bt->be", p, is_token) / by_row
+    by_row = load.size * jnp.sum(shares[0] * shares[1], -1)
+    entropy = -jnp.sum(is_token * jnp.sum(p * jnp.log(p), -1)) / tokens
+    figures = load, balance, by_row.mean(), z, 0.0, entropy
+    return y, dict(zip(FIGURES, figures, strict=True))
 
 
 def close(got, expected, name):
@@ -119,6 +125,7 @@ def test_equals_all_experts_on_all_tokens(kind, implementation, monkeypatch):
     def loss(weights, x):
         y, statistics = all_experts(weights, x, segment_ids, kind)
         auxiliary = 3 * statistics["load_balance_loss"] + 2 * statistics["z_loss"]
+        auxiliary += 5 * statistics["sequence_balance_loss"]
         return jnp.vdot(y, cotangent) + auxiliary, {"y": y, **statistics}
 
     gradients, results = jax.grad(loss, (0, 1), has_aux=True)(weights, x)
@@ -198,7 +205,7 @@ def test_a_compiled_exchange_sends_each_assignment_to_one_device_and_gathers_no_
     mesh = make_mesh(MESHES["data, expert"])
 
     def loss(layer, x):
-        y, _ = layer(x, jnp.ones(x.shape[:2], jnp.int32, out_sharding=segments), is_training=True)
+        y, _ = layer(x, jnp.ones(x.shape[:2], jnp.int32, out_sharding=segments), jax.random.key(0))
         return jnp.sum(y * y)
 
     with jax.set_mesh(mesh), using(Layout(expert_exchange="all_to_all")):

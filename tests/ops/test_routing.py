@@ -1,9 +1,13 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from jaxgen.errors import ConfigError
 from jaxgen.ops.moe_config import MoEConfig
-from jaxgen.ops.routing import route
+from jaxgen.ops.routing import route, router_losses
 
 
 def route_row(logits, is_token, k, normalize=True):
@@ -69,7 +73,7 @@ def test_a_full_expert_drops_what_comes_later_and_first_choices_go_first():
         [1.5, 0, 0, 0], np.float32
     )
     is_token = random.random((3, 10)) < 0.9
-    routes, statistics = route(jnp.array(logits), jnp.array(is_token), moe, limit_capacity=True)
+    routes, statistics = route(jnp.array(logits), jnp.array(is_token), moe, is_training=True)
     free, _ = route(jnp.array(logits), jnp.array(is_token), moe)
     expected, dropped = np.full((3, 10, 2), 4), 0
     for row in range(3):
@@ -142,3 +146,74 @@ def test_a_choosing_bias_has_no_gradient():
         return route(logits, jnp.ones((1, 9), bool), moe, bias)[0].weights.sum()
 
     assert not jax.grad(total)(jnp.ones(4)).any()
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.2])
+def test_a_second_expert_is_used_with_a_probability_that_grows_with_its_share(threshold):
+    """GShard, 2006.16668, algorithm 1: where twice its share exceeds a uniform number."""
+    moe = MoEConfig(4, 2, mlp_dim=1, second_threshold=threshold)
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(4, 30, 4)).astype(np.float32) * 2
+    draws = random.random((4, 30)).astype(np.float32)
+    is_token = random.random((4, 30)) < 0.9
+    inputs = jnp.array(logits), jnp.array(is_token), moe
+    routes, statistics = route(*inputs, is_training=True, draws=jnp.array(draws))
+    always, _ = route(*inputs)
+    probabilities = np.exp(logits.astype(np.float64))
+    ordered = -np.sort(-probabilities, axis=-1).reshape(-1, 4)
+    share = ordered[:, 1] / (ordered[:, 0] + ordered[:, 1])
+    is_used = share / threshold > draws.reshape(-1)
+    expected = np.where(is_used, np.asarray(always.experts)[:, 1], 4)
+    np.testing.assert_array_equal(routes.experts[:, 0], always.experts[:, 0])
+    np.testing.assert_array_equal(routes.experts[:, 1], expected)
+    np.testing.assert_allclose(routes.weights, always.weights)
+    assert 0 < is_used.mean() < 1
+    used = is_token.sum() + (is_used & is_token.reshape(-1)).sum()
+    assert float(statistics.assigned.sum()) == used
+
+
+def test_a_second_expert_that_is_left_out_takes_no_room():
+    moe = MoEConfig(2, 2, mlp_dim=1, capacity_factor=0.5, second_threshold=0.5)
+    logits = jnp.array([[[1.0, 0.0]] * 2 + [[0.0, 1.0]]])  # room for two of a row's three tokens
+    inputs = logits, jnp.ones((1, 3), bool), moe
+    always, _ = route(*inputs, is_training=True)
+    assert always.experts.tolist() == [[0, 1], [0, 2], [1, 2]]
+    never, _ = route(*inputs, is_training=True, draws=jnp.ones((1, 3)))
+    assert never.experts.tolist() == [[0, 2], [0, 2], [1, 2]]
+
+
+def test_the_second_threshold_is_for_two_choices():
+    with pytest.raises(ConfigError, match=r"second_threshold=0.5.*experts_per_token=2"):
+        MoEConfig(4, 1, mlp_dim=1, second_threshold=0.5)
+
+
+def test_the_balance_loss_of_sequences():
+    """DeepSeek-V3, 2412.19437, eqs. 17-20, of each row by itself, and the figures of rows."""
+    moe = MoEConfig(6, 2, mlp_dim=1, scores="sigmoid", sequence_balance_weight=0.1)
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(3, 20, 6)).astype(np.float32)
+    is_token = random.random((3, 20)) < 0.8
+    is_token[2] = False
+    _, statistics = route(jnp.array(logits), jnp.array(is_token), moe)
+    losses, entropies, counts = [], [], np.zeros(6)
+    for row in range(2):
+        tokens = np.flatnonzero(is_token[row])
+        scores = 1 / (1 + np.exp(-logits[row, tokens].astype(np.float64)))
+        chosen = np.zeros_like(scores)
+        np.put_along_axis(chosen, np.argsort(-scores, axis=1)[:, :2], 1.0, axis=1)
+        normed = scores / scores.sum(axis=1, keepdims=True)
+        f = 6 / (2 * len(tokens)) * chosen.sum(axis=0)
+        losses.append((f * normed.sum(axis=0) / len(tokens)).sum())
+        entropies += (-normed * np.log(normed)).sum(axis=1).tolist()
+        counts += chosen.sum(axis=0)
+    np.testing.assert_allclose(statistics.sequence_balance_loss, np.mean(losses), rtol=1e-5)
+    np.testing.assert_allclose(statistics.entropy, np.mean(entropies), rtol=1e-5)
+    violation = counts.max() / counts.mean() - 1
+    np.testing.assert_allclose(statistics.max_violation, violation, rtol=1e-5)
+    without = MoEConfig(6, 2, mlp_dim=1, load_balance_weight=0.01, router_z_weight=0.0)
+    weights = [dataclasses.replace(without, sequence_balance_weight=w) for w in (0.0, 0.1)]
+    bare, weighed = (router_losses({"router": (one, statistics)}) for one in weights)
+    assert bare is not None and weighed is not None
+    assert "router/sequence_balance_loss" not in bare.means
+    added = weighed.loss - bare.loss
+    np.testing.assert_allclose(added, 0.1 * np.mean(losses), rtol=1e-5)
