@@ -14,6 +14,8 @@ from typing import Any
 import jax
 from jax.extend import core
 
+from jaxgen.sharding.pipeline import STAGE
+
 
 @dataclasses.dataclass(frozen=True)
 class Buffer:
@@ -42,18 +44,23 @@ def largest_values(jaxpr: Any, mesh: jax.sharding.Mesh, count: int = 8) -> tuple
     return tuple(sorted(found.values(), key=lambda one: -one.bytes)[:count])
 
 
-def saved_activations(jaxpr: Any, mesh: jax.sharding.Mesh) -> int:
-    """Returns the bytes of a device that the scans over layers keep for the backward pass."""
+def saved_activations(jaxpr: Any, mesh: jax.sharding.Mesh, outer: str = "") -> int:
+    """Returns the bytes of a device that the scans over layers keep for the backward pass.
+
+    Args:
+      jaxpr: of the traced program.
+      mesh: whose axes split the arrays.
+      outer: the names of what is around it.
+    """
     here, deeper = 0, 0
-    for equation in _equations(jaxpr):
-        name = str(equation.source_info.name_stack)
+    for name, equation in _equations(jaxpr, outer):
         if equation.primitive.name != "scan":
             continue
         body = equation.params["jaxpr"]
         if "jvp" in name and "transpose" not in name:
             stacked = equation.outvars[equation.params["num_carry"] :]
             here += sum(bytes_of_type(one.aval, mesh) for one in stacked)
-        deeper = max(deeper, saved_activations(body, mesh))
+        deeper = max(deeper, saved_activations(body, mesh, name))
     return max(here, deeper)
 
 
@@ -76,13 +83,16 @@ def _values(jaxpr: Any, mesh: jax.sharding.Mesh, outer: str) -> Iterator[Buffer]
                 yield Buffer(bytes_of_type(aval, mesh), f"{aval.dtype}[{shape}]", made)
 
 
-def _equations(jaxpr: Any) -> Iterator[Any]:
-    """Yields the equations of a program, and of what it calls outside of scans."""
+def _equations(jaxpr: Any, outer: str) -> Iterator[tuple[str, Any]]:
+    """Yields the equations of a program, and of what it calls outside of scans, named."""
     for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
-        yield equation
+        name = f"{outer}/{equation.source_info.name_stack}"
+        yield name, equation
         if equation.primitive.name != "scan":
+            # Names begin anew inside a shard_map; that of a pipeline holds the scans over layers.
+            is_pipeline = equation.params.get("manual_axes") == {STAGE}
             for one in core.jaxprs_in_params(equation.params):
-                yield from _equations(one)
+                yield from _equations(one, name if is_pipeline else "")
 
 
 def _local_shape(aval: Any, mesh: jax.sharding.Mesh) -> tuple[int, ...]:

@@ -43,6 +43,9 @@ CONFIGS = {
 LAYOUTS = {
     "untied": Layout(remat="full"),
     "moe": Layout(remat="dots"),
+    "vocabulary_over_stages": Layout(
+        Rules(batch=("data", "fsdp", "expert"), vocab=("tensor", "stage"))
+    ),
     "in_rounds": Layout(remat="full", pipeline=PipelineConfig(4, rounds=2)),
     "ring": Layout(attention="ring", remat="full"),
     "ring_latent": Layout(attention="ring"),
@@ -79,6 +82,7 @@ AXES = {
 
 STAGED = {
     "in_rounds": tiny_dense(num_layers=8),
+    "vocabulary_over_stages": tiny_dense(vocab_size=67),
     "with_bias": tiny_dense(
         layers=(LayerConfig(rope=None),), position_bias=RelativeBias(8, 20, per_layer=False)
     ),
@@ -100,7 +104,7 @@ def loss_and_gradients(name, mesh):
         batch = random_batch()
         # The first tokens of a segment see one another where the model lets blocks do so.
         batch = dataclasses.replace(batch, block_ids=np.maximum(batch.positions, 5))
-        batch = put_batch(batch, mesh, Rules())
+        batch = put_batch(batch, mesh, model.layout.rules)
         key = jax.random.key(3) if config.differs_in_training else None
 
         def objective(model):
