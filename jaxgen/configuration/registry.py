@@ -55,6 +55,7 @@ def registered() -> Table:
     from jaxgen.training.optimizers.adamw import AdamW
     from jaxgen.training.optimizers.lion import Lion
     from jaxgen.training.optimizers.muon import Muon
+    from jaxgen.training.optimizers.narrow_state import NarrowState
     from jaxgen.training.schedules import (
         InverseSquareRoot,
         RatePhase,
@@ -129,6 +130,7 @@ def registered() -> Table:
         "adafactor": Adafactor,
         "lion": Lion,
         "muon": Muon,
+        "narrow_state": NarrowState,
         "linear_ramp": LinearRamp,
         "stepped_ramp": SteppedRamp,
         "warmup_cosine": WarmupCosine,
