@@ -49,7 +49,7 @@ def test_importing_the_room_loads_neither_jax_nor_gin():
 
 def test_protocols_tell_the_parts_of_one_kind_from_the_others():
     table = registered()
-    assert set(fitting(Optimizer, table)) == {"adamw", "adafactor", "lion", "muon"}
+    assert set(fitting(Optimizer, table)) == {"adamw", "adafactor", "lion", "muon", "narrow_state"}
     schedules = {"warmup_cosine", "warmup_stable_decay", "inverse_square_root", "rate_phases"}
     assert set(fitting(Schedule, table)) == schedules
     assert set(fitting(BatchRamp, table)) == {"linear_ramp", "stepped_ramp"}
