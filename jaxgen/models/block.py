@@ -15,6 +15,7 @@ from jaxgen.models.norms import Norm
 from jaxgen.models.stack_config import BlockKind, StackConfig
 from jaxgen.ops.dropout import dropout, split
 from jaxgen.ops.rematerialisation import named
+from jaxgen.ops.routed_tokens import RoutedTokens
 from jaxgen.ops.routing import RouterStatistics
 from jaxgen.ops.taps import report
 
@@ -56,7 +57,7 @@ class Block(nnx.Module):
     def __call__(
         self,
         x: jax.Array,
-        segment_ids: jax.Array,
+        tokens: RoutedTokens,
         context: AttentionContext,
         cached: KeyValue | None = None,
         encoder: EncoderOutput | None = None,
@@ -67,7 +68,7 @@ class Block(nnx.Module):
 
         Args:
           x: the stream.
-          segment_ids: [batch, length] int32; 0 is padding, which no expert takes.
+          tokens: what a router knows of them.
           context: of self-attention.
           cached: keys and values of a cache for it.
           encoder: what cross-attention attends to.
@@ -80,7 +81,7 @@ class Block(nnx.Module):
         mixed = named(mixed, "attention_out")
         if self.config.parallel:
             normed = normed if self.feed_forward_norm is None else self.feed_forward_norm(x)
-            fed, statistics = self.feed_forward.feed(normed, segment_ids, keys[1])
+            fed, statistics = self.feed_forward.feed(normed, tokens, keys[1])
             x = self._add(x, mixed + named(fed, "feed_forward"), None, keys[2])
             return report("stream", x), statistics, cached, None
         x = self._add(x, mixed, self.attention_post_norm, keys[2])
@@ -91,7 +92,7 @@ class Block(nnx.Module):
             )
             x = self._add(x, mixed, self.cross_post_norm, keys[4])
         normed = x if self.feed_forward_norm is None else self.feed_forward_norm(x)
-        fed, statistics = self.feed_forward.feed(normed, segment_ids, keys[1])
+        fed, statistics = self.feed_forward.feed(normed, tokens, keys[1])
         fed = named(fed, "feed_forward")
         x = self._add(x, fed, self.feed_forward_post_norm, keys[5])
         return report("stream", x), statistics, cached, cross_cached

@@ -12,6 +12,7 @@ from jaxgen.ops.dropout import dropout
 from jaxgen.ops.initializers import zeros
 from jaxgen.ops.linear import linear
 from jaxgen.ops.rematerialisation import named
+from jaxgen.ops.routed_tokens import RoutedTokens
 from jaxgen.ops.taps import report
 from jaxgen.sharding.layout import spec
 
@@ -61,10 +62,10 @@ class FeedForward(nnx.Module):
         return report("feed_forward", y)
 
     def feed(
-        self, x: jax.Array, segment_ids: jax.Array, key: jax.Array | None
+        self, x: jax.Array, tokens: RoutedTokens, key: jax.Array | None
     ) -> tuple[jax.Array, None]:
         """Computes as a block asks for it; a dense layer has no router to tell of."""
-        del segment_ids
+        del tokens
         return self(x, key), None
 
     def _linear(self, equation, x, weight, bias, layout):

@@ -19,6 +19,7 @@ from jaxgen.ops.experts import ExpertWeights, SplitOver, run_experts
 from jaxgen.ops.grouped_matmul import KERNELS, default_implementation
 from jaxgen.ops.initializers import zeros
 from jaxgen.ops.moe_config import MoEConfig
+from jaxgen.ops.routed_tokens import RoutedTokens
 from jaxgen.ops.routing import RouterStatistics
 from jaxgen.ops.taps import report
 from jaxgen.sharding.checks import axis_names
@@ -59,19 +60,19 @@ class MoE(nnx.Module):
         self.shared_gate = parameter((embed, 1), column, start, moe.shared_gate)
 
     def __call__(
-        self, x: jax.Array, segment_ids: jax.Array, key: jax.Array | None = None
+        self, x: jax.Array, tokens: RoutedTokens, key: jax.Array | None = None
     ) -> tuple[jax.Array, RouterStatistics]:
         """Maps [batch, length, embed] to the same, and the router's statistics.
 
         Args:
           x: the normed stream.
-          segment_ids: [batch, length] int32; tokens of segment 0 are padding and no expert's.
+          tokens: what the router knows of them.
           key: of a training pass, in which what an expert has no room for is dropped.
 
         Raises:
           ShardingError: if experts count the tokens of rows that are split over devices.
         """
-        y, statistics = self._routed(x, segment_ids, key)
+        y, statistics = self._routed(x, tokens, key)
         if self.shared is not None:
             shared = self.shared(x)
             if self.shared_gate is not None:
@@ -80,12 +81,12 @@ class MoE(nnx.Module):
         return report("experts", y), statistics
 
     def feed(
-        self, x: jax.Array, segment_ids: jax.Array, key: jax.Array | None
+        self, x: jax.Array, tokens: RoutedTokens, key: jax.Array | None
     ) -> tuple[jax.Array, RouterStatistics]:
         """Computes as a block asks for it."""
-        return self(x, segment_ids, key)
+        return self(x, tokens, key)
 
-    def _routed(self, x, segment_ids, key):
+    def _routed(self, x, tokens, key):
         rules, moe = current_layout().rules, self.moe
         if moe.capacity_factor is not None and not length_is_whole():
             raise ShardingError(
@@ -108,22 +109,22 @@ class MoE(nnx.Module):
         )
         draws = None
         if key is not None and moe.second_threshold is not None:
-            layout = jax.typeof(segment_ids).sharding if mesh_is_set() else None
-            draws = jax.random.uniform(key, segment_ids.shape, out_sharding=layout)
+            layout = jax.typeof(tokens.segment_ids).sharding if mesh_is_set() else None
+            draws = jax.random.uniform(key, x.shape[:2], out_sharding=layout)
         if not mesh_is_set():
-            return run(x, segment_ids, weights, draws, axes=SplitOver())
+            return run(x, tokens, weights, draws, axes=SplitOver())
         split = rules.batch, rules.length, rules.experts, rules.mlp
         axes = SplitOver(*map(axis_names, split))
-        activations, tokens = spec("batch", "length", None), spec("batch", "length")
+        activations, of_tokens = spec("batch", "length", None), spec("batch", "length")
         weights_split = jax.tree.map(lambda weight: jax.typeof(weight).sharding.spec, weights)
         return jax.shard_map(
             functools.partial(run, axes=axes),
-            in_specs=(activations, tokens, weights_split, tokens),
+            in_specs=(activations, of_tokens, weights_split, of_tokens),
             out_specs=(activations, jax.P()),
             axis_names=free_axes(),
             # Kernels do not say of their results over which axes they differ.
             check_vma=run.keywords["implementation"] not in KERNELS,
-        )(x, segment_ids, weights, draws)
+        )(x, tokens, weights, draws)
 
 
 def balance(stack: Any, load: jax.Array) -> None:

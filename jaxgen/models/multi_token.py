@@ -17,6 +17,7 @@ from jaxgen.models.norms import Norm
 from jaxgen.models.parameters import kernel, make_parameter, project
 from jaxgen.models.stack import Stack, StackOutput
 from jaxgen.ops.attention.masks import attention_side
+from jaxgen.ops.routed_tokens import RoutedTokens
 from jaxgen.sharding.layout import keys_length, spec
 from jaxgen.sharding.rules import reshard
 
@@ -49,4 +50,4 @@ class MultiTokenModule(nnx.Module):
         queries = attention_side(batch.positions, batch.segment_ids, batch.block_ids)
         keys = jax.tree.map(lambda one: reshard(one, spec("batch", keys_length())), queries)
         contexts = make_contexts(self.stack.config, queries, keys, None, self.stack.relative)
-        return self.stack(x, batch.segment_ids, contexts, key=key)
+        return self.stack(x, RoutedTokens(batch.segment_ids), contexts, key=key)

@@ -19,6 +19,7 @@ from jaxgen.models.context import AttentionContext, EncoderOutput
 from jaxgen.models.norms import Norm
 from jaxgen.models.stack_config import Group, StackConfig
 from jaxgen.ops.rematerialisation import rematerialised
+from jaxgen.ops.routed_tokens import RoutedTokens
 from jaxgen.ops.routing import RouterStatistics
 from jaxgen.ops.taps import collected, report_scanned
 from jaxgen.sharding.checks import axis_names
@@ -48,7 +49,7 @@ class StackOutput(NamedTuple):
 class _Read(NamedTuple):
     """What the blocks read beside the stream; contexts are in the order of `config.layers`."""
 
-    segment_ids: jax.Array
+    tokens: RoutedTokens
     contexts: tuple[AttentionContext, ...]
     encoder: EncoderOutput | None
 
@@ -81,7 +82,7 @@ class Stack(nnx.Module):
     def __call__(
         self,
         x: jax.Array,
-        segment_ids: jax.Array,
+        tokens: RoutedTokens,
         contexts: dict[LayerConfig, AttentionContext],
         cached: KeyValues | None = None,
         encoder: EncoderOutput | None = None,
@@ -91,7 +92,7 @@ class Stack(nnx.Module):
 
         Args:
           x: [batch, length, embed].
-          segment_ids: [batch, length] int32.
+          tokens: what routers know of them.
           contexts: of every kind of layer.
           cached: keys and values of a cache; the written ones are returned.
           encoder: of an encoder-decoder.
@@ -99,7 +100,7 @@ class Stack(nnx.Module):
         """
         keeps = cached is not None
         cross = None if encoder is None else encoder.key_values
-        read = _Read(segment_ids, tuple(contexts[layer] for layer in self.config.layers), encoder)
+        read = _Read(tokens, tuple(contexts[layer] for layer in self.config.layers), encoder)
         written, router = [], []
         for index, (unit, repeats) in enumerate(zip(self.groups, self.repeats, strict=True)):
             keys = None
@@ -204,7 +205,7 @@ class Stack(nnx.Module):
             for place, block in enumerate(unit.blocks):
                 x, statistic, key_value, cross_key_value = block(
                     x,
-                    read.segment_ids,
+                    read.tokens,
                     contexts[block.layer],
                     None if own is None else own[place],
                     read.encoder,

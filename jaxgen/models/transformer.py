@@ -24,6 +24,7 @@ from jaxgen.ops.attention.masks import AttentionMask, AttentionSide, attention_s
 from jaxgen.ops.dropout import split
 from jaxgen.ops.initializers import Initializer, normal, zeros
 from jaxgen.ops.look_ahead import look_ahead
+from jaxgen.ops.routed_tokens import RoutedTokens, routed_tokens
 from jaxgen.ops.routing import Auxiliary, RouterStatistics, router_losses
 from jaxgen.ops.slots import mark
 from jaxgen.sharding.layout import Layout, keys_length, spec, under_layout, using
@@ -143,7 +144,7 @@ class Transformer(nnx.Module):
         x = self.embedding(batch.tokens, batch.positions, batch.token_types, embedding_key)
         result = self.stack(
             x,
-            batch.segment_ids,
+            routed_tokens(batch, config.moe, config.num_layers),
             contexts,
             None if cache is None else cache.key_values,
             encoder,
@@ -238,7 +239,7 @@ class Transformer(nnx.Module):
         )
         embedding = self.embedding if self.encoder_embedding is None else self.encoder_embedding
         x = embedding(read.tokens, read.positions, None, keys[0])
-        result = self.encoder(x, read.segment_ids, contexts, key=keys[1])
+        result = self.encoder(x, RoutedTokens(read.segment_ids), contexts, key=keys[1])
         segment_ids = reshard(read.segment_ids, spec("batch", None))
         context = _cross_context(batch.segment_ids, segment_ids)
         return EncoderOutput(result.hidden, context), result.router

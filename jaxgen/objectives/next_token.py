@@ -59,17 +59,26 @@ class NextToken:
         return Loss(
             token_sum + weight * output.auxiliary.loss,
             weight,
-            metrics | _auxiliary(output.auxiliary, weight),
+            metrics | _auxiliary(output.auxiliary, weight, batch.task_names),
         )
 
 
-def _auxiliary(auxiliary: Any, weight: jax.Array) -> dict[str, Sum]:
-    """Returns the figures of a model's auxiliary losses, a mean over the tokens in the loss."""
+def _auxiliary(auxiliary: Any, weight: jax.Array, task_names: tuple[str, ...]) -> dict[str, Sum]:
+    """Returns the figures of a model's auxiliary losses, a mean over the tokens in the loss.
+
+    Those of a task are a mean over its tokens.
+    """
     means = {
         name: Sum(weight * layers, jnp.broadcast_to(weight, layers.shape))
         for name, layers in auxiliary.means.items()
     }
-    return means | {name: Sum(weight * x, weight) for name, x in auxiliary.arrays.items()}
+    figures = means | {name: Sum(weight * x, weight) for name, x in auxiliary.arrays.items()}
+    for name, counts in auxiliary.by_task.items():
+        for task, of_task in zip(task_names, counts.swapaxes(0, 1), strict=True):
+            share = of_task / jnp.maximum(jnp.sum(of_task, axis=-1, keepdims=True), 1.0)
+            assignments = jnp.sum(of_task)
+            figures[f"{name}/{task}"] = Sum(assignments * share, assignments)
+    return figures
 
 
 def _by_task(batch: Batch, token_losses: TokenLosses) -> dict[str, Sum]:

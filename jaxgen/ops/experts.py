@@ -14,6 +14,7 @@ from jaxgen.ops.dispatch import from_rows, make_dispatch, pack_rows
 from jaxgen.ops.expert_exchange import choose_exchange, exchange_and_compute
 from jaxgen.ops.grouped_matmul import KERNELS, Implementation, grouped_matmul
 from jaxgen.ops.moe_config import MoEConfig
+from jaxgen.ops.routed_tokens import RoutedTokens
 from jaxgen.ops.routing import RouterStatistics, most_assignments, route
 from jaxgen.sharding.layout import current_layout
 
@@ -64,7 +65,7 @@ class SplitOver(NamedTuple):
 
 def run_experts(
     x: jax.Array,
-    segment_ids: jax.Array,
+    tokens: RoutedTokens,
     weights: ExpertWeights,
     draws: jax.Array | None,
     moe: MoEConfig,
@@ -77,7 +78,7 @@ def run_experts(
 
     Args:
       x: [batch, length, embed].
-      segment_ids: [batch, length] int32; tokens of segment 0 are padding and no expert's.
+      tokens: what the router knows of them.
       weights: of the experts that are here.
       draws: [batch, length], uniform from 0 to 1, where the second expert is random.
       moe: how tokens are routed.
@@ -96,7 +97,7 @@ def run_experts(
         logits = logits + weights.router_shift
     (experts, shares), statistics = route(
         logits,
-        segment_ids > 0,
+        tokens,
         moe,
         weights.router_bias,
         is_training=is_training,

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.ops.moe_config import MoEConfig
+from jaxgen.ops.routed_tokens import RoutedTokens
 
 
 @jax.tree_util.register_dataclass
@@ -28,6 +29,7 @@ class RouterStatistics:
       surprise: [...], entropies of the router's probabilities, in nats.
       rows: [...], the number of rows with tokens.
       imbalance: [...], the sum of the rows' own load-balance losses.
+      by_task: [..., tasks, experts], assignments of each task's tokens; None if not counted.
     """
 
     tokens: Any
@@ -38,6 +40,7 @@ class RouterStatistics:
     surprise: Any
     rows: Any
     imbalance: Any
+    by_task: Any = None
 
     @property
     def load(self) -> jax.Array:
@@ -104,11 +107,13 @@ class Auxiliary(NamedTuple):
       loss: scalar, added for each unit of the objective's weight.
       means: [layers] each, reported by their mean over the layers.
       arrays: reported whole.
+      by_task: assignments [layers, tasks, experts], reported for each task by the expert's share.
     """
 
     loss: Any
     means: dict[str, Any]
     arrays: dict[str, Any]
+    by_task: dict[str, Any]
 
 
 def router_losses(
@@ -131,18 +136,24 @@ def router_losses(
             loss += moe.sequence_balance_weight * jnp.sum(statistics.sequence_balance_loss)
             figures.append("sequence_balance_loss")
         means = {f"{name}/{figure}": getattr(statistics, figure) for figure in figures}
-        one = Auxiliary(loss, means, {f"{name}/load": statistics.load})
+        counted = {} if statistics.by_task is None else {f"{name}/load": statistics.by_task}
+        one = Auxiliary(loss, means, {f"{name}/load": statistics.load}, counted)
         total = (
             one
             if total is None
-            else Auxiliary(total.loss + loss, total.means | means, total.arrays | one.arrays)
+            else Auxiliary(
+                total.loss + loss,
+                total.means | means,
+                total.arrays | one.arrays,
+                total.by_task | counted,
+            )
         )
     return total
 
 
 def route(
     logits: jax.Array,
-    is_token: jax.Array,
+    tokens: RoutedTokens,
     moe: MoEConfig,
     bias: jax.Array | None = None,
     *,
@@ -155,7 +166,7 @@ def route(
 
     Args:
       logits: [batch, length, experts] float32.
-      is_token: [batch, length] bool, False for padding.
+      tokens: which are padding, and of which tasks they are.
       moe: how.
       bias: [experts] float32, added to the scores where experts are chosen only.
       is_training: whether `moe.capacity_factor` applies.
@@ -168,6 +179,7 @@ def route(
       Routes of the batch * length tokens, and the statistics.
     """
     batch, length, num_experts = logits.shape
+    is_token = tokens.segment_ids > 0
     sigmoid = moe.scores == "sigmoid"
     scores = jax.nn.sigmoid(logits) if sigmoid else jax.nn.softmax(logits, axis=-1)
     if moe.router == "expert_choice":
@@ -195,15 +207,26 @@ def route(
     if length_axes:
         by_row, sums = jax.lax.psum((by_row, sums), length_axes)
     squares, unplaced, surprise = sums
-    tokens, counts, probability = (jnp.sum(x, axis=0) for x in by_row)
+    number, counts, probability = (jnp.sum(x, axis=0) for x in by_row)
+    by_task = _by_task(chosen, tokens, length_axes)
     statistics = RouterStatistics(
-        tokens, counts, probability, squares, unplaced, surprise, *_of_rows(*by_row)
+        number, counts, probability, squares, unplaced, surprise, *_of_rows(*by_row), by_task
     )
     if batch_axes:
         statistics = jax.lax.psum(statistics, batch_axes)
     experts = jnp.where(kept, experts, num_experts).astype(jnp.int32)
     flat = (batch * length, -1)
     return Routes(experts.reshape(flat), weights.reshape(flat)), statistics
+
+
+def _by_task(chosen, tokens: RoutedTokens, length_axes) -> jax.Array | None:
+    """Returns [tasks, experts], how many assignments of each task's tokens go to each expert."""
+    if tokens.task_ids is None:
+        return None
+    is_task = tokens.task_ids[..., None] == jnp.arange(tokens.num_tasks)
+    counts = jnp.sum(chosen.astype(jnp.float32), axis=2)
+    found = jnp.einsum("blt,ble->te", is_task.astype(jnp.float32), counts)
+    return jax.lax.psum(found, length_axes) if length_axes else found
 
 
 def _of_rows(tokens, assigned, probability) -> tuple[jax.Array, jax.Array]:

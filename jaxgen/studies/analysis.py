@@ -22,6 +22,7 @@ import numpy as np
 from jaxgen.studies.analyses.abilities import ABILITIES
 from jaxgen.studies.analyses.allocation import ALLOCATION
 from jaxgen.studies.analyses.base import Tree
+from jaxgen.studies.analyses.expert_use import EXPERT_USE
 from jaxgen.studies.analyses.experts import EXPERTS
 from jaxgen.studies.analyses.finetuning import FINETUNING
 from jaxgen.studies.analyses.laws import LAWS
@@ -39,6 +40,7 @@ ANALYSES = (
     LAWS,
     ALLOCATION,
     EXPERTS,
+    EXPERT_USE,
     PREDICTION,
     ABILITIES,
     FINETUNING,

@@ -110,7 +110,8 @@ def _paint_cells(axes: Any, cells: CellMap) -> None:
 
     values = np.array([_floats(row) for row in cells.values])
     colors = LinearSegmentedColormap.from_list("cells", ["white", COLORS[cells.color]])
-    axes.imshow(values, aspect="auto", cmap=colors, vmin=0, vmax=1, interpolation="nearest")
+    look = {"cmap": colors, "vmin": 0, "vmax": cells.strongest, "interpolation": "nearest"}
+    axes.imshow(values, aspect="auto", **look)
     axes.set_xticks(range(len(cells.columns)), cells.columns)
     axes.tick_params("x", labelrotation=60)
     axes.set(xlabel=cells.x_label, ylabel=cells.y_label)

@@ -109,7 +109,8 @@ class CellMap:
       values: [rows][columns] from 0 to 1; None: there is none.
       column_notes: shown when a cell of the column is pointed at.
       row_notes: shown when a cell of the row is pointed at.
-      color: of 1.
+      color: of the strongest.
+      strongest: the value that has the full color.
     """
 
     title: str
@@ -121,6 +122,7 @@ class CellMap:
     column_notes: Sequence[str]
     row_notes: Sequence[str]
     color: Color = "dense"
+    strongest: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from jaxgen.models.moe import MoE
 from jaxgen.ops.attention.masks import Causal, Window
 from jaxgen.ops.dispatch import from_rows, gather_rows, make_dispatch, to_rows
 from jaxgen.ops.moe_config import MoEConfig
+from jaxgen.ops.routed_tokens import RoutedTokens
 from jaxgen.sharding.layout import Layout, using
 
 
@@ -48,7 +49,7 @@ def test_against_a_loop_over_tokens_and_experts():
     layer = MoE(tiny_moe(), nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(0), (2, 12, 32))
     segment_ids = np.array([[1] * 9 + [0] * 3, [1] * 12], np.int32)
-    y, statistics = layer(x, jnp.array(segment_ids))
+    y, statistics = layer(x, RoutedTokens(jnp.array(segment_ids)))
     np.testing.assert_allclose(y, numpy_moe(layer, x, segment_ids), rtol=1e-4, atol=1e-5)
     assert np.isclose(statistics.load.sum(), 1.0)
     assert (np.asarray(y)[segment_ids == 0] == 0).all()
@@ -61,7 +62,7 @@ def test_no_token_is_dropped_when_all_choose_one_expert():
         jnp.zeros((32, 8)).at[:, 0].set(1.0).at[:, 1].set(0.5), logical_axes=("embed", None)
     )
     x = jnp.ones((1, 200, 32))
-    y, statistics = layer(x, jnp.ones((1, 200), jnp.int32))
+    y, statistics = layer(x, RoutedTokens(jnp.ones((1, 200), jnp.int32)))
     assert statistics.load.tolist() == [0.5, 0.5] + [0.0] * 6
     np.testing.assert_allclose(y[0, -1], numpy_moe(layer, x[:, :1], np.ones((1, 1)))[0, 0],
                                rtol=1e-4, atol=1e-5)  # fmt: skip

@@ -17,6 +17,7 @@ from jaxgen.models.moe import MoE
 from jaxgen.ops import expert_exchange
 from jaxgen.ops.expert_exchange import choose_exchange
 from jaxgen.ops.moe_config import MoEConfig
+from jaxgen.ops.routed_tokens import RoutedTokens
 from jaxgen.planning.work import read_work
 from jaxgen.sharding.layout import ExpertExchange, Layout, using
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
@@ -64,7 +65,7 @@ def layer_gradients(kind, mesh):
         segment_ids = jax.reshard(segment_ids, rules.activation("batch", "length"))
 
         def loss(layer, x):
-            y, statistics = layer(x, segment_ids)
+            y, statistics = layer(x, RoutedTokens(segment_ids))
             auxiliary = 3 * statistics.load_balance_loss + 2 * statistics.z_loss
             auxiliary += 5 * statistics.sequence_balance_loss
             return jnp.sum(y * cotangent) + auxiliary, (y, statistics)
@@ -205,7 +206,8 @@ def test_a_compiled_exchange_sends_each_assignment_to_one_device_and_gathers_no_
     mesh = make_mesh(MESHES["data, expert"])
 
     def loss(layer, x):
-        y, _ = layer(x, jnp.ones(x.shape[:2], jnp.int32, out_sharding=segments), jax.random.key(0))
+        tokens = RoutedTokens(jnp.ones(x.shape[:2], jnp.int32, out_sharding=segments))
+        y, _ = layer(x, tokens, jax.random.key(0))
         return jnp.sum(y * y)
 
     with jax.set_mesh(mesh), using(Layout(expert_exchange="all_to_all")):

@@ -51,6 +51,21 @@ def test_a_routers_losses_weigh_as_much_as_the_tokens():
     assert loss.metrics["router/load"].total.shape == (2, 8)
 
 
+def test_loads_of_experts_are_told_by_task():
+    """Those of the tasks, weighed by their assignments, make that of all tokens."""
+    model, batch = build(tiny_moe()), random_batch()
+    loss = NextToken()(model, batch)
+    parts = [loss.metrics[f"router/load/{task}"] for task in batch.task_names]
+    tokens = [(batch.segment_ids == segment).sum() for segment in (1, 2)]
+    # Two experts for each token in each of two sparse layers.
+    assert [float(one.weight) for one in parts] == [4 * number for number in tokens]
+    for one in parts:
+        np.testing.assert_allclose(one.total.sum(axis=-1), one.weight, rtol=1e-5)
+    load, whole = loss.metrics["router/load"], sum(one.weight for one in parts)
+    expected = load.total / load.weight
+    np.testing.assert_allclose(sum(one.total for one in parts) / whole, expected, rtol=1e-5)
+
+
 @dataclasses.dataclass(frozen=True)
 class Contrastive:
     adds_over_microbatches = False

@@ -7,13 +7,18 @@ import pytest
 
 from jaxgen.errors import ConfigError
 from jaxgen.ops.moe_config import MoEConfig
+from jaxgen.ops.routed_tokens import RoutedTokens
 from jaxgen.ops.routing import route, router_losses
+
+
+def tokens_of(is_token):
+    return RoutedTokens(jnp.array(is_token, jnp.int32))
 
 
 def route_row(logits, is_token, k, normalize=True):
     """Routes of one row of tokens."""
     moe = MoEConfig(logits.shape[-1], k, mlp_dim=1, normalize_top_k=normalize)
-    return route(jnp.array(logits)[None], jnp.array(is_token)[None], moe)
+    return route(jnp.array(logits)[None], tokens_of(jnp.array(is_token)[None]), moe)
 
 
 def numpy_route(logits, is_token, k, normalize):
@@ -73,8 +78,8 @@ def test_a_full_expert_drops_what_comes_later_and_first_choices_go_first():
         [1.5, 0, 0, 0], np.float32
     )
     is_token = random.random((3, 10)) < 0.9
-    routes, statistics = route(jnp.array(logits), jnp.array(is_token), moe, is_training=True)
-    free, _ = route(jnp.array(logits), jnp.array(is_token), moe)
+    routes, statistics = route(jnp.array(logits), tokens_of(is_token), moe, is_training=True)
+    free, _ = route(jnp.array(logits), tokens_of(is_token), moe)
     expected, dropped = np.full((3, 10, 2), 4), 0
     for row in range(3):
         room = np.full(4, 5)  # 10 tokens * 2 choices / 4 experts.
@@ -101,7 +106,7 @@ def test_experts_choose_their_best_tokens():
     logits = np.random.default_rng(0).normal(size=(2, 12, 4)).astype(np.float32)
     is_token = np.ones((2, 12), bool)
     is_token[1, 9:] = False
-    routes, statistics = route(jnp.array(logits), jnp.array(is_token), moe)
+    routes, statistics = route(jnp.array(logits), tokens_of(is_token), moe)
     scores = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     experts = np.asarray(routes.experts).reshape(2, 12, 4)
     weights = np.asarray(routes.weights).reshape(2, 12, 4)
@@ -123,7 +128,7 @@ def test_sigmoid_scores_with_a_bias_that_only_chooses_within_groups():
     logits = random.normal(size=(40, 8)).astype(np.float32)
     bias = random.normal(size=8).astype(np.float32)
     everything = jnp.ones((1, 40), bool)
-    routes, _ = route(jnp.array(logits)[None], everything, moe, jnp.array(bias))
+    routes, _ = route(jnp.array(logits)[None], tokens_of(everything), moe, jnp.array(bias))
     changed = 0
     for token in range(40):
         score = 1 / (1 + np.exp(-logits[token].astype(np.float64)))
@@ -143,7 +148,7 @@ def test_a_choosing_bias_has_no_gradient():
     logits = jnp.array(np.random.default_rng(0).normal(size=(1, 9, 4)), jnp.float32)
 
     def total(bias):
-        return route(logits, jnp.ones((1, 9), bool), moe, bias)[0].weights.sum()
+        return route(logits, tokens_of(jnp.ones((1, 9), bool)), moe, bias)[0].weights.sum()
 
     assert not jax.grad(total)(jnp.ones(4)).any()
 
@@ -156,7 +161,7 @@ def test_a_second_expert_is_used_with_a_probability_that_grows_with_its_share(th
     logits = random.normal(size=(4, 30, 4)).astype(np.float32) * 2
     draws = random.random((4, 30)).astype(np.float32)
     is_token = random.random((4, 30)) < 0.9
-    inputs = jnp.array(logits), jnp.array(is_token), moe
+    inputs = jnp.array(logits), tokens_of(is_token), moe
     routes, statistics = route(*inputs, is_training=True, draws=jnp.array(draws))
     always, _ = route(*inputs)
     probabilities = np.exp(logits.astype(np.float64))
@@ -175,7 +180,7 @@ def test_a_second_expert_is_used_with_a_probability_that_grows_with_its_share(th
 def test_a_second_expert_that_is_left_out_takes_no_room():
     moe = MoEConfig(2, 2, mlp_dim=1, capacity_factor=0.5, second_threshold=0.5)
     logits = jnp.array([[[1.0, 0.0]] * 2 + [[0.0, 1.0]]])  # room for two of a row's three tokens
-    inputs = logits, jnp.ones((1, 3), bool), moe
+    inputs = logits, tokens_of(np.ones((1, 3), bool)), moe
     always, _ = route(*inputs, is_training=True)
     assert always.experts.tolist() == [[0, 1], [0, 2], [1, 2]]
     never, _ = route(*inputs, is_training=True, draws=jnp.ones((1, 3)))
@@ -194,7 +199,7 @@ def test_the_balance_loss_of_sequences():
     logits = random.normal(size=(3, 20, 6)).astype(np.float32)
     is_token = random.random((3, 20)) < 0.8
     is_token[2] = False
-    _, statistics = route(jnp.array(logits), jnp.array(is_token), moe)
+    _, statistics = route(jnp.array(logits), tokens_of(is_token), moe)
     losses, entropies, counts = [], [], np.zeros(6)
     for row in range(2):
         tokens = np.flatnonzero(is_token[row])
@@ -217,3 +222,18 @@ def test_the_balance_loss_of_sequences():
     assert "router/sequence_balance_loss" not in bare.means
     added = weighed.loss - bare.loss
     np.testing.assert_allclose(added, 0.1 * np.mean(losses), rtol=1e-5)
+
+
+def test_assignments_are_counted_by_task():
+    moe = MoEConfig(4, 2, mlp_dim=1)
+    random = np.random.default_rng(0)
+    logits = jnp.array(random.normal(size=(2, 15, 4)), jnp.float32)
+    segments, tasks = random.integers(0, 3, (2, 15)), random.integers(0, 3, (2, 15))
+    tokens = RoutedTokens(jnp.array(segments), jnp.array(tasks), num_tasks=3)
+    routes, statistics = route(logits, tokens, moe)
+    expected = np.zeros((3, 4))
+    for task, experts in zip(tasks.reshape(-1), np.asarray(routes.experts), strict=True):
+        for expert in experts[experts < 4]:
+            expected[task, expert] += 1
+    np.testing.assert_array_equal(statistics.by_task, expected)
+    np.testing.assert_array_equal(statistics.by_task.sum(axis=0), statistics.assigned)

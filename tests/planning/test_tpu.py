@@ -13,6 +13,7 @@ from jaxgen.batch import token_batch_spec
 from jaxgen.errors import ShardingError
 from jaxgen.models.moe import MoE
 from jaxgen.ops.moe_config import MoEConfig
+from jaxgen.ops.routed_tokens import RoutedTokens
 from jaxgen.planning.compiling import abstract_batch, compile_train_step
 from jaxgen.planning.roofline import roofline
 from jaxgen.planning.topology import parse_topology
@@ -75,7 +76,7 @@ def test_a_sparse_layer_for_tpu_exchanges_tokens_and_visits_each_row_once():
         return jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=sharding)
 
     def loss(layer, x, segment_ids):
-        return jnp.sum(jnp.square(layer(x, segment_ids)[0].astype(jnp.float32)))
+        return jnp.sum(jnp.square(layer(x, RoutedTokens(segment_ids))[0].astype(jnp.float32)))
 
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh), using(Layout()):
         layer = jax.eval_shape(lambda: MoE(model, nnx.Rngs(0)))

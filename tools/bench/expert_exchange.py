@@ -20,6 +20,7 @@ from timing import print_table, time_interleaved
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.moe import MoE
 from jaxgen.ops.moe_config import MoEConfig
+from jaxgen.ops.routed_tokens import RoutedTokens
 from jaxgen.planning.work import read_work
 from jaxgen.process import prepare_process
 from jaxgen.sharding.layout import ExpertExchange, Layout, using
@@ -51,7 +52,7 @@ def build(experts_per_token: int, size: int, kind: ExpertExchange) -> Callable[[
     mesh = make_mesh(MeshConfig(data=-1, expert=size))
 
     def loss(layer, x):
-        y, statistics = layer(x, jnp.ones_like(x[..., 0], jnp.int32))
+        y, statistics = layer(x, RoutedTokens(jnp.ones_like(x[..., 0], jnp.int32)))
         return jnp.sum(jnp.square(y)) + statistics.load_balance_loss + statistics.z_loss
 
     with jax.set_mesh(mesh), using(Layout(expert_exchange=kind)):

@@ -22,6 +22,7 @@ from jaxgen.models.feedforward import FeedForward
 from jaxgen.models.moe import MoE
 from jaxgen.ops.grouped_matmul import Implementation
 from jaxgen.ops.moe_config import MoEConfig
+from jaxgen.ops.routed_tokens import RoutedTokens
 from jaxgen.process import prepare_process
 from jaxgen.sharding.layout import Layout, using
 
@@ -65,7 +66,7 @@ def build(kind: Kind, implementation: Implementation | None) -> Callable[[], obj
         with using(Layout()):
             if isinstance(layer, FeedForward):
                 return jnp.vdot(layer(x), cotangent)
-            y, statistics = layer(x, segment_ids)
+            y, statistics = layer(x, RoutedTokens(segment_ids))
         return jnp.vdot(y, cotangent) + statistics.load_balance_loss + statistics.z_loss
 
     differentiate = jax.jit(jax.grad(loss, (0, 1)))

@@ -115,10 +115,12 @@ function paintCells(cells, box, width) {
   const svg = drawn(box, "svg", { width, height: height + BOTTOM, role: "img", "aria-label": cells.title, style: shaded(cells) });
   drawn(svg, "rect", { class: "frame", x: 0.5, y: 0.5, width: width - 1, height: height - 1 });
   cells.values.forEach((row, r) => row.forEach((value, c) => {
-    if (value) drawn(svg, "rect", { class: "cell mark", x: c * wide, y: r * tall, width: wide, height: tall, style: `fill-opacity: ${value}` });
+    if (value) drawn(svg, "rect", { class: "cell mark", x: c * wide, y: r * tall, width: wide, height: tall, style: `fill-opacity: ${value / cells.strongest}` });
   }));
   let last = -Infinity;
-  cells.columns.forEach((name, c) => {
+  const fits = Math.floor((wide - 4) / FONT);
+  cells.columns.forEach((whole, c) => {
+    const name = whole.length > fits && fits > 3 ? `${whole.slice(0, fits - 1)}…` : whole;
     const middle = (c + 0.5) * wide, half = (name.length * FONT) / 2;
     if (middle - half < Math.max(0, last + 4) || middle + half > width) return;
     last = middle + half;
