@@ -90,6 +90,6 @@ def test_the_cache_is_split_like_the_heads():
         output = model(put_batch(batch, mesh, Rules()), cache)
         assert output.cache is not None
         assert output.cache.key_values[0][0][0].sharding.spec[:3] == (
-            None, ("data", "fsdp", "expert"), "tensor",
+            None, ("data", "fsdp", "expert", "stage"), "tensor",
         )  # fmt: skip
     np.testing.assert_allclose(output.hidden, expected, rtol=1e-4, atol=1e-5)

@@ -31,6 +31,7 @@ from jaxgen.ops.attention.biases import RelativeBias
 from jaxgen.ops.attention.masks import Bidirectional
 from jaxgen.ops.experts import BLOCK_ROWS
 from jaxgen.ops.moe_config import MoEConfig
+from jaxgen.ops.routed_tokens import RoutedTokens
 from jaxgen.ops.routing import route
 from jaxgen.planning.work import read_work
 from jaxgen.sharding.layout import Layout
@@ -179,8 +180,8 @@ def test_switchs_expert_is_weighted_by_its_probability_and_drops_what_it_has_no_
     assert config.moe is not None
     moe = dataclasses.replace(config.moe, capacity_factor=1.0)
     logits = np.random.default_rng(0).normal(size=(1, 16, 8)).astype(np.float32)
-    is_token = jnp.ones((1, 16), bool)
-    routes, _ = jax.jit(lambda x: route(x, is_token, moe, limit_capacity=True))(logits)
+    tokens = RoutedTokens(jnp.ones((1, 16), jnp.int32))
+    routes, _ = jax.jit(lambda x: route(x, tokens, moe, is_training=True))(logits)
     probabilities = np.exp(logits[0]) / np.exp(logits[0]).sum(-1, keepdims=True)
     room = [2] * 8  # 16 tokens over 8 experts.
     for token, p in enumerate(probabilities):

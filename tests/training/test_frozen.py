@@ -20,6 +20,7 @@ from jaxgen.runs.checkpoints import Checkpoints, flatten
 from jaxgen.runs.run import restore, run
 from jaxgen.sharding.layout import Layout, using
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
+from jaxgen.sharding.rules import Rules
 from jaxgen.training.config import TrainConfig
 from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.loading import put_batch
@@ -60,7 +61,7 @@ class ProbeConfig:
 
 def regression(model, batch, key):
     """The head is to undo the features."""
-    rows = jax.P(("data", "fsdp", "expert"))
+    rows = jax.P(Rules().batch)
     features, head = model.features.kernel[...], model.head.kernel[...]
     hidden = jnp.einsum("be,em->bm", batch["x"], features, out_sharding=rows)
     out = jnp.einsum("be,em->bm", hidden, head, out_sharding=rows)
