@@ -1,5 +1,7 @@
 """Published layouts: the devices that they were published for, and the models that they split."""
 
+from typing import Any
+
 import jax
 import pytest
 
@@ -25,7 +27,7 @@ def split(preset, model, num_devices):
     files = ["base.gin", "mixtures/quickstart.gin", f"models/{model}.gin", f"meshes/{preset}.gin"]
     run, execution = load_run(files, ["train.steps=1"])
     sizes = execution.mesh.sizes(num_devices)
-    mesh = jax.sharding.AbstractMesh(tuple(sizes.values()), tuple(sizes))
+    mesh: Any = jax.sharding.AbstractMesh(tuple(sizes.values()), tuple(sizes))
     check_model_fits(run.model, execution.layout, mesh)
     return {axis: size for axis, size in sizes.items() if size > 1}
 

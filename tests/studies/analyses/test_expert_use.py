@@ -1,6 +1,7 @@
 """Loads of experts by task that are known."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +51,8 @@ def test_the_heat_map_is_in_the_report(study, tmp_path):
     found = plain(analyse_expert_use(study))
     section = EXPERT_USE.section({"runs": [describe_run(r) for r in study], "expert_use": found})
     assert section is not None
-    _, figure, table, _ = section.blocks
+    blocks: Any = section.blocks
+    _, figure, table, _ = blocks
     assert [panel.title for panel in figure.panels] == [
         "sparse layer 1 of 2",
         "sparse layer 2 of 2",
