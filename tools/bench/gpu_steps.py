@@ -19,33 +19,18 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from peers.config import DecoderConfig
+
 SECONDS = 110
 """For one candidate, compilation included; four models in two frameworks are 8 minutes at most."""
 STEPS = 20
 
 
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """A decoder and its batch, as both frameworks are given it."""
-
-    style: str
-    num_layers: int
-    embed_dim: int
-    num_heads: int
-    kv_heads: int
-    mlp_dim: int
-    vocab_size: int
-    length: int
-    rows: int
-    experts: int = 0
-    per_token: int = 2
-
-
 CASES = {
-    "GPT-2 small": Case("gpt2", 12, 768, 12, 12, 3072, 50_304, 1024, 32),
-    "Llama 1B": Case("llama", 16, 2048, 32, 8, 8192, 128_256, 4096, 4),
-    "8 experts": Case("llama", 16, 1024, 16, 4, 2816, 32_000, 2048, 16, experts=8),
-    "dense as 2 experts": Case("llama", 16, 1024, 16, 4, 5632, 32_000, 2048, 16),
+    "GPT-2 small": DecoderConfig("gpt2", 12, 768, 12, 12, 3072, 50_304, 1024, 32),
+    "Llama 1B": DecoderConfig("llama", 16, 2048, 32, 8, 8192, 128_256, 4096, 4),
+    "8 experts": DecoderConfig("llama", 16, 1024, 16, 4, 2816, 32_000, 2048, 16, experts=8),
+    "dense as 2 experts": DecoderConfig("llama", 16, 1024, 16, 4, 5632, 32_000, 2048, 16),
 }
 TINY = {
     name: dataclasses.replace(
@@ -62,6 +47,7 @@ TINY = {
     for name, case in CASES.items()
 }
 FRAMEWORKS = ("jaxgen", "PyTorch")
+Functions = tuple[Callable[[], Any], Callable[[], Any], Callable[[], Any]]
 
 
 def main() -> None:
@@ -127,7 +113,7 @@ def _in_process(words: list[str]) -> dict[str, Any]:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def measure(case: Case, framework: str, steps: int) -> dict[str, Any]:
+def measure(case: DecoderConfig, framework: str, steps: int) -> dict[str, Any]:
     """Returns tokens/s over `steps` after three that do not count, the MFU, and the memory."""
     model = model_of(case)
     build = jaxgen_step if framework == "jaxgen" else torch_step
@@ -152,7 +138,7 @@ def measure(case: Case, framework: str, steps: int) -> dict[str, Any]:
     }
 
 
-def model_of(case: Case) -> Any:
+def model_of(case: DecoderConfig) -> Any:
     """Returns jaxgen's configuration of a case."""
     from jaxgen.models.block_config import LayerConfig
     from jaxgen.models.config import TransformerConfig
@@ -183,12 +169,11 @@ def model_of(case: Case) -> Any:
     )
 
 
-def jaxgen_step(case: Case, model: Any) -> tuple[Callable[[], Any], Callable[[], Any], Any]:
+def jaxgen_step(case: DecoderConfig, model: Any) -> Functions:
     """Returns a step, a function that waits for it, and one that tells of the device."""
     import jax
-    import numpy as np
+    from batches import full_rows
 
-    from jaxgen.batch import Batch
     from jaxgen.chips import peak_of
     from jaxgen.sharding.mesh import MeshConfig, make_mesh
     from jaxgen.training.config import TrainConfig
@@ -200,11 +185,7 @@ def jaxgen_step(case: Case, model: Any) -> tuple[Callable[[], Any], Callable[[],
     train = TrainConfig(steps=1000, batch_size=case.rows, length=case.length)
     execution = ExecutionConfig(MeshConfig(data=1), scan_unroll=case.num_layers)
     program = build_program(model, train, mesh, execution)
-    shape = (case.rows, case.length)
-    tokens = np.random.default_rng(0).integers(0, case.vocab_size, (shape[0], shape[1] + 1))
-    tokens, ones = tokens.astype(np.int32), np.ones(shape, np.int32)
-    positions = np.broadcast_to(np.arange(shape[1], dtype=np.int32), shape)
-    batch = Batch(tokens[:, :-1], tokens[:, 1:], ones.astype(np.float32), positions, ones, 0 * ones)
+    batch = full_rows(case.rows, case.length, case.vocab_size)
     with jax.set_mesh(mesh):
         state: Any = program.fresh_state()
         on_device = put_batch(batch, mesh, execution.rules)
@@ -224,16 +205,16 @@ def jaxgen_step(case: Case, model: Any) -> tuple[Callable[[], Any], Callable[[],
     return step, lambda: jax.block_until_ready(loss), device
 
 
-def torch_step(case: Case, model: Any) -> tuple[Callable[[], Any], Callable[[], Any], Any]:
+def torch_step(case: DecoderConfig, model: Any) -> Functions:
     """Returns the same of PyTorch; MFU is by the same FLOPs of the same device."""
     del model
     if importlib.util.find_spec("torch") is None:
         raise SystemExit("PyTorch is not installed here")
-    from peers.torch_decoder import DecoderSizes, build
+    from peers.torch_decoder import build
 
     from jaxgen.chips import peak_of
 
-    step, wait, describe = build(DecoderSizes(**dataclasses.asdict(case)))
+    step, wait, describe = build(case)
 
     def device() -> tuple[float | None, int | None]:
         name, peak_bytes = describe()

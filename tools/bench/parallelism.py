@@ -10,7 +10,6 @@ tables.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import functools
 import itertools
@@ -25,6 +24,7 @@ os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 
 import jax
 import numpy as np
+from kept import make_or_print
 
 from jaxgen.batch import Batch, EncoderInput
 from jaxgen.models.config import TransformerConfig
@@ -62,22 +62,17 @@ RINGS = ({"sequence": 8}, {"sequence": 4, "tensor": 2}, {"sequence": 4, "stage":
 
 def main() -> None:
     """Trains the models that are named, or prints tables of what is there."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("names", nargs="*", metavar="MODEL", help=", ".join(MODELS))
-    parser.add_argument("--folder", type=Path, required=True, help="where results are, as JSON")
-    arguments = parser.parse_args()
-    arguments.folder.mkdir(parents=True, exist_ok=True)
-    if unknown := set(arguments.names) - MODELS.keys():
-        parser.error(f"there are no models {sorted(unknown)}")
-    for name in arguments.names:
-        for split, attention in _cases():
-            file = _file(arguments.folder, name, split, attention)
-            if not file.exists():
-                result = measure(MODELS[name], split, attention)
-                file.write_text(json.dumps(result) + "\n")
-                print(file.stem, f"{result['seconds']:.0f} s", flush=True)
-    if not arguments.names:
-        print("\n".join(tables(arguments.folder)))
+    make_or_print(__doc__, MODELS, make, tables)
+
+
+def make(folder: Path, name: str) -> None:
+    """Trains a model in every way that is not in the folder."""
+    for split, attention in _cases():
+        file = _file(folder, name, split, attention)
+        if not file.exists():
+            result = measure(MODELS[name], split, attention)
+            file.write_text(json.dumps(result) + "\n")
+            print(file.stem, f"{result['seconds']:.0f} s", flush=True)
 
 
 def measure(model: TransformerConfig, split: dict[str, int], attention: Any) -> dict[str, Any]:

@@ -8,7 +8,6 @@ A plan that is in the folder is not made again. It needs libtpu: pip install 'ja
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shlex
@@ -16,6 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from kept import make_or_print
 
 COMMON = "--gin_file=base.gin --gin_file=mixtures/quickstart.gin --gin.train.steps=1000"
 COMMON += " --gin.model.compute_dtype=bfloat16 --gin.execution.remat=full --gin.mesh.data=1"
@@ -45,18 +46,7 @@ PLANS = {
 
 def main() -> None:
     """Makes the plans that are named, or prints a table of those that are there."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(PLANS))
-    parser.add_argument("--folder", type=Path, required=True, help="where plans are kept as JSON")
-    arguments = parser.parse_args()
-    arguments.folder.mkdir(parents=True, exist_ok=True)
-    if unknown := set(arguments.names) - PLANS.keys():
-        parser.error(f"there are no plans {sorted(unknown)}")
-    for name in arguments.names:
-        if not _file(arguments.folder, name).exists():
-            _make(arguments.folder, name)
-    if not arguments.names:
-        print("\n".join(table(arguments.folder)))
+    make_or_print(__doc__, PLANS, _make, table)
 
 
 def command(name: str) -> str:
@@ -105,6 +95,8 @@ def _row(name: str, plan: dict[str, Any]) -> str:
 
 
 def _make(folder: Path, name: str) -> None:
+    if _file(folder, name).exists():
+        return
     unfinished = folder / f"{name}.unfinished.json"
     words = shlex.split(command(name))[1:]
     process = subprocess.Popen(

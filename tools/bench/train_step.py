@@ -17,10 +17,10 @@ from typing import Literal
 
 import jax
 import numpy as np
+from batches import full_rows
 from peers.config import PeerConfig
 from timing import print_table, time_interleaved
 
-from jaxgen.batch import Batch
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.counting import training_flops_per_token
@@ -109,12 +109,7 @@ def jaxgen_step(config: PeerConfig, dtype: Dtype, unroll: int) -> Callable[[], o
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
     train = TrainConfig(steps=1000, batch_size=config.batch_size, length=config.length)
     program = build_program(model, train, mesh, ExecutionConfig(scan_unroll=unroll))
-    shape = (config.batch_size, config.length)
-    random = np.random.default_rng(0)
-    tokens = random.integers(0, config.vocab_size, (shape[0], shape[1] + 1), dtype=np.int32)
-    ones = np.ones(shape, np.int32)
-    positions = np.broadcast_to(np.arange(shape[1], dtype=np.int32), shape)
-    batch = Batch(tokens[:, :-1], tokens[:, 1:], ones.astype(np.float32), positions, ones, 0 * ones)
+    batch = full_rows(config.batch_size, config.length, config.vocab_size)
     with jax.set_mesh(mesh):
         state = program.fresh_state()
         train_step = make_train_step(program.objective, program.optimizer, train.clip_norm)

@@ -1,4 +1,4 @@
-"""The sizes of a benchmarked model, shared by every peer."""
+"""The sizes of benchmarked models, shared by every peer."""
 
 from __future__ import annotations
 
@@ -21,3 +21,24 @@ class PeerConfig:
     vocab_size: int = 512
     length: int = 256
     batch_size: int = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+    """A decoder and the batch it is trained on, in GPT-2's style or Llama's.
+
+    "gpt2" is as the paper has it, with biases; "llama" has rotary positions, RMSNorm, SwiGLU and
+    shared key heads. With `experts`, each token visits `per_token` of them; 0 is a dense decoder.
+    """
+
+    style: str
+    num_layers: int
+    embed_dim: int
+    num_heads: int
+    kv_heads: int
+    mlp_dim: int
+    vocab_size: int
+    length: int
+    rows: int
+    experts: int = 0
+    per_token: int = 2

@@ -7,33 +7,16 @@ key heads), the latter also with experts, of which each token visits the best fe
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from peers.config import DecoderConfig
 from torch import nn
 from torch.nn import functional
 
 
-@dataclasses.dataclass(frozen=True)
-class DecoderSizes:
-    """Sizes of a decoder and of its batch; `experts` 0 is a dense one."""
-
-    style: str
-    num_layers: int
-    embed_dim: int
-    num_heads: int
-    kv_heads: int
-    mlp_dim: int
-    vocab_size: int
-    length: int
-    rows: int
-    experts: int = 0
-    per_token: int = 2
-
-
-def build(sizes: DecoderSizes) -> tuple[Callable[[], Any], Callable[[], None], Callable[[], Any]]:
+def build(sizes: DecoderConfig) -> tuple[Callable[[], Any], Callable[[], None], Callable[[], Any]]:
     """Returns three functions: a step that gives its loss without waiting for it, one that waits,
     and one that gives the device's name and the most bytes of it that were in use.
     """
@@ -74,7 +57,7 @@ def build(sizes: DecoderSizes) -> tuple[Callable[[], Any], Callable[[], None], C
 class Decoder(nn.Module):
     """Token table, blocks, norm, and the table again."""
 
-    def __init__(self, sizes: DecoderSizes):
+    def __init__(self, sizes: DecoderConfig):
         super().__init__()
         self.sizes = sizes
         self.tokens = nn.Embedding(sizes.vocab_size, sizes.embed_dim)
@@ -101,7 +84,7 @@ class Decoder(nn.Module):
 class Block(nn.Module):
     """Attention and a feed-forward, each added to the stream."""
 
-    def __init__(self, sizes: DecoderSizes):
+    def __init__(self, sizes: DecoderConfig):
         super().__init__()
         self.sizes, self.is_gpt2 = sizes, sizes.style == "gpt2"
         self.head_dim = sizes.embed_dim // sizes.num_heads
@@ -130,7 +113,7 @@ class Block(nn.Module):
 class FeedForward(nn.Module):
     """GELU, or SwiGLU."""
 
-    def __init__(self, sizes: DecoderSizes):
+    def __init__(self, sizes: DecoderConfig):
         super().__init__()
         self.is_gpt2 = sizes.style == "gpt2"
         wide = sizes.mlp_dim if self.is_gpt2 else 2 * sizes.mlp_dim
@@ -147,7 +130,7 @@ class FeedForward(nn.Module):
 class Experts(nn.Module):
     """Every token visits its best experts, one expert after another; nothing is dropped."""
 
-    def __init__(self, sizes: DecoderSizes):
+    def __init__(self, sizes: DecoderConfig):
         super().__init__()
         self.per_token = sizes.per_token
         self.router = nn.Linear(sizes.embed_dim, sizes.experts, bias=False)
@@ -165,7 +148,7 @@ class Experts(nn.Module):
         return out.view_as(x)
 
 
-def _norm(sizes: DecoderSizes) -> nn.Module:
+def _norm(sizes: DecoderConfig) -> nn.Module:
     return (nn.LayerNorm if sizes.style == "gpt2" else nn.RMSNorm)(sizes.embed_dim, eps=1e-5)
 
 
