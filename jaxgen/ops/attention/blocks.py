@@ -75,6 +75,11 @@ class Outcome(NamedTuple):
     inner: jax.Array
 
 
+def outcome_of(out: jax.Array, log_total: jax.Array, gradient: jax.Array) -> Outcome:
+    """Returns what the backward pass needs, of an output and its gradient."""
+    return Outcome(log_total, gradient, jnp.sum(out.astype(jnp.float32) * gradient, axis=-1))
+
+
 def settings_and_bias(call: AttentionCall, farthest: int) -> tuple[Settings, Any, Any]:
     """Returns settings, the bias by distance and the positions it is by, the last two perhaps None.
 
@@ -132,10 +137,13 @@ def add_block(settings: Settings, sums: Operands, parts: Operands, i, j) -> Oper
     )
 
 
-def sink_gradients(sinks: jax.Array, outcome: Outcome) -> jax.Array:
-    """Returns the gradients of sinks, which take the weight exp(sink - log_total)."""
-    shares = jnp.exp(sinks[..., None] - outcome.log_total)
-    return -jnp.sum(shares * outcome.inner, axis=(0, 3))
+def as_gradients(sums: Operands, operands: Operands, outcome: Outcome) -> Operands:
+    """Returns the gradients of the operands, of the sums over all blocks."""
+    if operands.sinks is not None:
+        # A sink takes the weight exp(sink - log_total), and gives nothing.
+        shares = jnp.exp(operands.sinks[..., None] - outcome.log_total)
+        sums = sums._replace(sinks=-jnp.sum(shares * outcome.inner, axis=(0, 3)))
+    return jax.tree.map(lambda total, x: total.astype(x.dtype), sums, operands)
 
 
 def zeros_like(operands: Operands) -> Operands:

@@ -14,16 +14,16 @@ import numpy as np
 
 from jaxgen.ops.attention.blocks import (
     Operands,
-    Outcome,
     Settings,
     Tokens,
     add_block,
+    as_gradients,
     block,
     differentiate_block,
     fold_block,
+    outcome_of,
     put_block,
     settings_and_bias,
-    sink_gradients,
     zeros_like,
 )
 from jaxgen.ops.attention.call import AttentionCall
@@ -102,17 +102,14 @@ def _forward(settings: Settings, operands: Operands, tokens: Tokens):
 
 def _backward(settings: Settings, saved, gradient: jax.Array):
     operands, tokens, out, log_total = saved
-    inner = jnp.sum(out.astype(jnp.float32) * gradient, axis=-1)
-    outcome = Outcome(log_total, gradient, inner)
+    outcome = outcome_of(out, log_total, gradient)
 
     def step(sums: Operands, pair):
         parts = differentiate_block(settings, operands, tokens, outcome, *pair)
         return add_block(settings, sums, parts, *pair), None
 
     sums, _ = jax.lax.scan(step, zeros_like(operands), _pairs(tokens.mask))
-    if operands.sinks is not None:
-        sums = sums._replace(sinks=sink_gradients(operands.sinks, outcome))
-    return jax.tree.map(lambda total, x: total.astype(x.dtype), sums, operands), None
+    return as_gradients(sums, operands, outcome), None
 
 
 _attend.defvjp(_forward, _backward)

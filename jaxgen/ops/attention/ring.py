@@ -21,16 +21,16 @@ import numpy as np
 
 from jaxgen.ops.attention.blocks import (
     Operands,
-    Outcome,
     Settings,
     Tokens,
     add_block,
+    as_gradients,
     block,
     differentiate_block,
     fold_block,
+    outcome_of,
     put_block,
     settings_and_bias,
-    sink_gradients,
     zeros_like,
 )
 from jaxgen.ops.attention.call import AttentionCall
@@ -61,7 +61,6 @@ def ring_attention(call: AttentionCall) -> jax.Array:
       [batch, heads, queries, value_dim], split as the queries are.
     """
     settings, bias, places = settings_and_bias(call, call.key.shape[2])
-    settings = dataclasses.replace(settings, consecutive=False)
     operands = (call.key, call.value, call.sinks, bias)
     compute = functools.partial(_ring_on_device, settings, call.key_axes)
     return on_each_device(compute, call.query, operands, call.mask, places)
@@ -171,8 +170,7 @@ def _forward(ring: _Ring, operands: Operands, tokens: Tokens):
 
 def _backward(ring: _Ring, saved, gradient: jax.Array):
     operands, tokens, out, log_total = saved
-    inner = jnp.sum(out.astype(jnp.float32) * gradient, axis=-1)
-    outcome = Outcome(log_total, gradient, inner)
+    outcome = outcome_of(out, log_total, gradient)
 
     def add(sums: Operands, passed: _Passed, turn) -> Operands:
         near = _near(ring, turn)
@@ -200,9 +198,7 @@ def _backward(ring: _Ring, saved, gradient: jax.Array):
     (sums, passed), _ = jax.lax.scan(turn, (zeros_like(operands), passed), jnp.arange(last))
     # The last turn brings the gradients home.
     sums = _with_turned(ring, add(sums, passed, last))
-    if operands.sinks is not None:
-        sums = sums._replace(sinks=sink_gradients(operands.sinks, outcome))
-    return jax.tree.map(lambda total, x: total.astype(x.dtype), sums, operands), None
+    return as_gradients(sums, operands, outcome), None
 
 
 _attend.defvjp(_forward, _backward)
