@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any
 
 import jax
@@ -24,7 +23,7 @@ from jaxgen.ops.routing import RouterStatistics
 from jaxgen.ops.taps import report
 from jaxgen.sharding.checks import axis_names
 from jaxgen.sharding.layout import current_layout, length_is_whole, spec
-from jaxgen.sharding.rules import axis_sizes, free_axes, mesh_is_set
+from jaxgen.sharding.rules import free_axes, mesh_is_set, num_parts
 
 
 class MoE(nnx.Module):
@@ -99,13 +98,14 @@ class MoE(nnx.Module):
         weights = ExpertWeights(
             **{name: p if p is None else gather(p, dtypes[name]) for name, p in parameters.items()}
         )
-        parts = math.prod(axis_sizes().get(axis, 1) for axis in axis_names(rules.mlp))
+        width = moe.mlp_dim // num_parts(axis_names(rules.mlp))
+        implementation = default_implementation((x.shape[-1], width), x.dtype)
         run = functools.partial(
             run_experts,
             moe=moe,
             nonlinear=activation(self.activation),
             is_training=key is not None,
-            implementation=default_implementation((x.shape[-1], moe.mlp_dim // parts), x.dtype),
+            implementation=implementation,
         )
         draws = None
         if key is not None and moe.second_threshold is not None:
@@ -123,7 +123,7 @@ class MoE(nnx.Module):
             out_specs=(activations, jax.P()),
             axis_names=free_axes(),
             # Kernels do not say of their results over which axes they differ.
-            check_vma=run.keywords["implementation"] not in KERNELS,
+            check_vma=implementation not in KERNELS,
         )(x, tokens, weights, draws)
 
 

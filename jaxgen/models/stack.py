@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import NamedTuple
 
 import jax
@@ -34,7 +33,7 @@ from jaxgen.sharding.pipeline import (
     num_stages,
     run_pipeline,
 )
-from jaxgen.sharding.rules import axis_sizes, mesh_is_set, reshard
+from jaxgen.sharding.rules import mesh_is_set, num_parts, reshard
 
 
 class StackOutput(NamedTuple):
@@ -107,7 +106,7 @@ class Stack(nnx.Module):
             if key is not None:
                 keys = jax.random.split(jax.random.fold_in(key, index), repeats)
             if is_split_over_stages() and not keeps:
-                x, statistics = self._pipelined(unit, x, read, keys)
+                x, statistics = self._pipelined(unit, repeats, x, read, keys)
             else:
                 own = None if cached is None else cached[index]
                 caches = own, None if cross is None else cross[index]
@@ -124,7 +123,7 @@ class Stack(nnx.Module):
 
     def _scanned(self, unit: Unit, repeats: int, x, read: _Read, caches, keys, keeps: bool):
         """Returns the stream after a group, and of its units the routers' statistics and caches."""
-        layout, is_split = current_layout(), is_split_over_stages()
+        is_split = is_split_over_stages()
         if mesh_is_set() and not is_split:
             # Split over a single stage, by a name that a scan would not have.
             layers = jax.tree.map(lambda x: jax.P(None, *jax.typeof(x).sharding.spec[1:]), unit)
@@ -138,16 +137,12 @@ class Stack(nnx.Module):
             ys = (new, new_cross) if keeps else (None, None)
             return x, (reports, statistics, *ys)
 
-        x, (reports, *of_units) = jax.lax.scan(
-            rematerialised(run_unit, layout.remat, layout.remat_saved),
-            x,
-            (None if is_split else unit, numbers, caches, keys),
-            unroll=min(layout.scan_unroll, repeats),
-        )
+        scanned = None if is_split else unit, numbers, caches, keys
+        x, (reports, *of_units) = _scan(run_unit, x, scanned, repeats)
         report_scanned(reports, repeats)
         return x, of_units
 
-    def _pipelined(self, unit: Unit, x: jax.Array, read: _Read, keys):
+    def _pipelined(self, unit: Unit, repeats: int, x: jax.Array, read: _Read, keys):
         """Returns the stream after a group, and the routers' statistics [units, ...]."""
         layout = current_layout()
         inner = layout.within_stage()
@@ -159,9 +154,8 @@ class Stack(nnx.Module):
         biases = tuple(context.bias for context in read.contexts)
         contexts = tuple(dataclasses.replace(one, bias=None) for one in read.contexts)
         rows = jax.tree.map(whole, (x, read._replace(contexts=contexts)))
-        sharing = math.prod(axis_sizes()[axis] for axis in axis_names(batch))
-        units = jax.tree.leaves(unit)[0].shape[0]
-        schedule = make_schedule(layout.pipeline, num_stages(), x.shape[0] // sharing, units)
+        here = x.shape[0] // num_parts(axis_names(batch))
+        schedule = make_schedule(layout.pipeline, num_stages(), here, repeats)
         log_schedule(schedule)
         stream, rows = in_microbatches(rows, schedule.microbatches)
 
@@ -186,12 +180,8 @@ class Stack(nnx.Module):
                 return x, statistics
 
             count = jax.tree.leaves(units)[0].shape[0]
-            return jax.lax.scan(
-                rematerialised(run_unit, layout.remat, layout.remat_saved),
-                x,
-                (units, microbatch.first_unit + jnp.arange(count)),
-                unroll=min(layout.scan_unroll, count),
-            )
+            numbers = microbatch.first_unit + jnp.arange(count)
+            return _scan(run_unit, x, (units, numbers), count)
 
         with using(inner):
             x, statistics = run_pipeline(run, schedule, unit, stream, rows, (biases, keys))
@@ -216,6 +206,13 @@ class Stack(nnx.Module):
                 new.append(key_value)
                 new_cross.append(cross_key_value)
         return x, reports, _stacked(statistics), tuple(new), tuple(new_cross)
+
+
+def _scan(run_unit, x: jax.Array, scanned, count: int):
+    """Scans over units as the layout says: what is computed again, how many at once."""
+    layout = current_layout()
+    body = rematerialised(run_unit, layout.remat, layout.remat_saved)
+    return jax.lax.scan(body, x, scanned, unroll=min(layout.scan_unroll, count))
 
 
 def _stacked(statistics: list[RouterStatistics]) -> RouterStatistics | None:

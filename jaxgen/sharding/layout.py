@@ -16,13 +16,12 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
-import jax
 from jax.sharding import PartitionSpec
 
 from jaxgen.errors import ShardingError
 from jaxgen.sharding.checks import axis_names
 from jaxgen.sharding.pipeline import STAGE, PipelineConfig, num_stages
-from jaxgen.sharding.rules import Rules
+from jaxgen.sharding.rules import Rules, num_parts
 
 AttentionChoice = Literal["auto", "dense", "blockwise", "splash", "cudnn", "ring"]
 """How attention is computed; see `jaxgen.ops.attention.attend`."""
@@ -117,8 +116,7 @@ def spec(*logical_axes: str | None) -> PartitionSpec:
 
 def length_is_whole() -> bool:
     """Returns whether no device holds only a part of the length of an activation."""
-    sizes = jax.sharding.get_abstract_mesh().shape
-    return all(sizes.get(axis, 1) == 1 for axis in axis_names(current_layout().rules.length))
+    return num_parts(axis_names(current_layout().rules.length)) == 1
 
 
 def keys_length() -> str | None:

@@ -9,14 +9,12 @@ padded table leaves out what is beyond the vocabulary.
 
 from __future__ import annotations
 
-import math
-
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from jaxgen.sharding.checks import axis_names
-from jaxgen.sharding.rules import PADDED, Rules, reshard
+from jaxgen.sharding.rules import PADDED, Rules, num_parts, reshard
 
 Shape = tuple[int, ...]
 Axes = tuple[str | None, ...]
@@ -40,7 +38,7 @@ def gathered(array: jax.Array, logical_axes: Axes, rules: Rules) -> jax.Array:
     columns = layout[0] if _has_columns(array.shape, rules) else None
     further = array.ndim - 1
     array = reshard(array, PartitionSpec(None, *[columns] * further))
-    rows = -array.shape[0] % _parts(axis_names(layout[0]))
+    rows = -array.shape[0] % num_parts(axis_names(layout[0]))
     return reshard(jnp.pad(array, [(0, rows), *[(0, 0)] * further]), layout)
 
 
@@ -51,20 +49,15 @@ def without_padding(logits: jax.Array, size: int, layout: PartitionSpec) -> jax.
 
 def _is_uneven(shape: Shape, logical_axes: Axes, rules: Rules) -> bool:
     first = logical_axes[0] if logical_axes else None
-    return first in PADDED and shape[0] % _parts(axis_names(rules.mesh_axes(first))) > 0
+    return first in PADDED and shape[0] % num_parts(axis_names(rules.mesh_axes(first))) > 0
 
 
 def _has_columns(shape: Shape, rules: Rules) -> bool:
     """Returns whether a parameter has a width, and the axes of rows and width divide it."""
-    return len(shape) > 1 and shape[1] % _parts(_axes_of_columns(rules)) == 0
+    return len(shape) > 1 and shape[1] % num_parts(_axes_of_columns(rules)) == 0
 
 
 def _axes_of_columns(rules: Rules) -> tuple[str, ...]:
     # Those of the rows first: whole over fsdp, the width is then split over them alone.
     width = axis_names(rules.embed)
     return *(axis for axis in axis_names(rules.vocab) if axis not in width), *width
-
-
-def _parts(axes: tuple[str, ...]) -> int:
-    sizes = jax.sharding.get_abstract_mesh().shape
-    return math.prod(sizes.get(axis, 1) for axis in axes)

@@ -23,7 +23,7 @@ import numpy as np
 
 from jaxgen.domains import PositiveInt, check_domains
 from jaxgen.errors import ShardingError
-from jaxgen.sharding.rules import axis_sizes, compiled_for, free_axes
+from jaxgen.sharding.rules import compiled_for, free_axes, num_parts
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -273,7 +273,7 @@ def log_schedule(schedule: Schedule) -> None:
 
 def num_stages() -> int:
     """Returns the stages of the mesh in force."""
-    return axis_sizes().get(STAGE, 1)
+    return num_parts((STAGE,))
 
 
 def _of(x: jax.Array, index) -> jax.Array:

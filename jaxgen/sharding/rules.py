@@ -7,6 +7,7 @@ expert parallel changes the table (or only the mesh) and no model code.
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -80,9 +81,10 @@ def mesh_is_set() -> bool:
     return not jax.sharding.get_abstract_mesh().empty
 
 
-def axis_sizes() -> dict[str, int]:
-    """Returns the size of every axis of the mesh in force; nothing without one."""
-    return dict(jax.sharding.get_abstract_mesh().shape)
+def num_parts(axes: tuple[str, ...]) -> int:
+    """Returns into how many parts these axes of the mesh in force split; 1 without a mesh."""
+    sizes = jax.sharding.get_abstract_mesh().shape
+    return math.prod(sizes.get(axis, 1) for axis in axes)
 
 
 def free_axes() -> set[str]:
