@@ -8,7 +8,9 @@ of it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ from jaxgen.codecs.codec import Codec
 
 Piece = tuple[str, bool]
 """A piece of a text, and whether names of control tokens in it are those tokens."""
+Encoded = tuple[np.ndarray, np.ndarray]
+"""Ids, [length] int32, and of each the first character and the one after its last, [length, 2]."""
 
 
 def stop_ids(codec: Codec) -> tuple[int, ...]:
@@ -34,15 +38,56 @@ def joins_pieces(codec: Codec) -> bool:
     return hasattr(codec, "encode_pieces")
 
 
-def encode_pieces(codec: Codec, pieces: Sequence[Piece]) -> tuple[np.ndarray, np.ndarray]:
+def encode_pieces(codec: Codec, pieces: Sequence[Piece]) -> Encoded:
     """Encodes the pieces of one text as that text.
 
     Returns:
-      Its ids, [length] int32, and of each id the first character and the one after the last,
-      [length, 2] int32. No id of a control token lies in a piece that names none.
+      Its ids and their characters. No id of a control token lies in a piece that names none.
     """
     own: Any = codec
-    return own.encode_pieces(pieces) if joins_pieces(codec) else encode_apart(codec, pieces)
+    return own.encode_pieces(pieces) if joins_pieces(codec) else _encode_apart(codec, pieces)
+
+
+def encode_pieces_after(codec: Codec, pieces: Sequence[Piece]) -> Encoded:
+    """Encodes the pieces of a text that goes on from another, no token of which may join them.
+
+    A tokenizer that writes a space before the first word of a text writes none here. The text
+    before is a mark that is cut off again: the first that the tokenizer joins with nothing.
+    """
+    for mark in ("\n", "."):
+        ids, offsets = encode_pieces(codec, [(mark, False), *pieces])
+        after = offsets[:, 1] > len(mark)
+        if (offsets[after, 0] >= len(mark)).all():
+            return ids[after], offsets[after] - len(mark)
+    return encode_pieces(codec, pieces)
+
+
+def encode_sections(
+    pieces: Sequence[Piece], controls: Mapping[str, int], encode: Callable[[str], Encoded]
+) -> Encoded:
+    """Encodes the text between control tokens, section by section, whatever pieces it is of.
+
+    Args:
+      pieces: of one text.
+      controls: the id of each control token by its name.
+      encode: encodes a text in which no name is a control token.
+    """
+    names = re.compile("|".join(map(re.escape, sorted(controls, key=len, reverse=True))))
+    text, start, cuts = "".join(piece for piece, _ in pieces), 0, [(0, 0)]
+    for piece, is_control in pieces:
+        if is_control:
+            cuts += [(start + m.start(), start + m.end()) for m in names.finditer(piece)]
+        start += len(piece)
+    ids, offsets = [np.zeros(0, np.int32)], [np.zeros((0, 2), np.int32)]
+    for (first, last), (following, _) in itertools.pairwise([*cuts, (start, start)]):
+        if last > first:
+            ids.append(np.array([controls[text[first:last]]], np.int32))
+            offsets.append(np.array([[first, last]], np.int32))
+        if following > last:
+            section, characters = encode(text[last:following])
+            ids.append(section)
+            offsets.append(characters + last)
+    return np.concatenate(ids), np.concatenate(offsets)
 
 
 def piece_of(offsets: np.ndarray, texts: Sequence[str]) -> np.ndarray:
@@ -83,8 +128,7 @@ def decode_continued(codec: Codec, prompt: np.ndarray, completion: np.ndarray) -
     return whole[len(before) :] if whole.startswith(before) else codec.decode(completion)
 
 
-def encode_apart(codec: Codec, pieces: Sequence[Piece]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what `encode_pieces` returns, each piece encoded by itself."""
+def _encode_apart(codec: Codec, pieces: Sequence[Piece]) -> Encoded:
     ids, offsets, start = [np.zeros(0, np.int32)], [np.zeros((0, 2), np.int32)], 0
     for text, is_control in pieces:
         ids.append(codec.encode(text, parse_special=is_control))

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxgen.codecs.bytes import visible
 from jaxgen.codecs.codec import check_characters
-from jaxgen.codecs.joint import Piece, encode_apart
+from jaxgen.codecs.joint import Encoded, Piece, encode_sections
 from jaxgen.codecs.special import BEGIN, END, PAD, SpecialTokens, find_special
 from jaxgen.errors import DataError
 
@@ -110,21 +110,18 @@ class SentencePieceCodec:
 
     def encode(self, text: str, *, parse_special: bool = False) -> np.ndarray:
         """Returns the ids [length] int32 of a text, without begin and end."""
-        if parse_special and text in self._special_ids:
-            return np.array([self._special_ids[text]], np.int32)
+        if parse_special:
+            return self.encode_pieces([(text, True)])[0]
         return np.array(self._processor.encode(check_characters(text)), np.int32)
 
-    def encode_pieces(self, pieces: Sequence[Piece]) -> tuple[np.ndarray, np.ndarray]:
+    def encode_pieces(self, pieces: Sequence[Piece]) -> Encoded:
         """Encodes the pieces of one text; see `codecs.joint`."""
-        if any(is_control for _, is_control in pieces):
-            return encode_apart(self, pieces)
-        text = check_characters("".join(piece for piece, _ in pieces))
-        found = self._processor.encode(text, out_type="immutable_proto").pieces
-        offsets = [(piece.begin, piece.end) for piece in found]
-        return (
-            np.array([piece.id for piece in found], np.int32),
-            np.array(offsets, np.int32).reshape(-1, 2),
-        )
+        return encode_sections(pieces, self._special_ids, self._located)
+
+    def _located(self, text: str) -> Encoded:
+        found = self._processor.encode(check_characters(text), return_type="offset_mapping")
+        offsets = np.array(found["offsets"], np.int32).reshape(-1, 2)
+        return np.array(found["ids"], np.int32), offsets
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Encodes each text, on all cores."""

@@ -15,7 +15,7 @@ from tokenizers import Encoding, Tokenizer
 
 from jaxgen.codecs.bytes import visible
 from jaxgen.codecs.codec import check_characters
-from jaxgen.codecs.joint import Piece, encode_apart
+from jaxgen.codecs.joint import Encoded, Piece, encode_sections
 from jaxgen.codecs.special import BEGIN, END, PAD, find_special
 from jaxgen.errors import DataError
 
@@ -139,19 +139,23 @@ class TokenizerCodec:
         """Returns the ids [length] int32 of a text."""
         return np.array(self._encoded(text, parse_special).ids, np.int32)
 
-    def encode_pieces(self, pieces: Sequence[Piece]) -> tuple[np.ndarray, np.ndarray]:
+    def encode_pieces(self, pieces: Sequence[Piece]) -> Encoded:
         """Encodes the pieces of one text; see `codecs.joint`."""
         text = "".join(piece for piece, _ in pieces)
-        encoded = self._encoded(text, any(is_control for _, is_control in pieces))
-        ids = np.array(encoded.ids, np.int32)
-        offsets = np.array(encoded.offsets, np.int32).reshape(-1, 2)
+        ids, offsets = self._located(text, any(is_control for _, is_control in pieces))
         controls = np.isin(ids, self._control_ids, kind="table")
         is_control = np.repeat(
             [is_control for _, is_control in pieces], [len(p) for p, _ in pieces]
         )
         if not is_control[offsets[controls, 0]].all():
-            return encode_apart(self, pieces)  # A message writes the name of a control token.
+            # A message writes the name of a control token.
+            return encode_sections(pieces, self._special_ids, self._located)
         return ids, offsets
+
+    def _located(self, text: str, parse_special: bool = False) -> Encoded:
+        encoded = self._encoded(text, parse_special)
+        offsets = np.array(encoded.offsets, np.int32).reshape(-1, 2)
+        return np.array(encoded.ids, np.int32), offsets
 
     def _encoded(self, text: str, parse_special: bool) -> Encoding:
         tokenizer = self._parsing_tokenizer if parse_special else self._tokenizer

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
-from jaxgen.codecs.joint import encode_pieces, joins_pieces, piece_of
+from jaxgen.codecs.joint import encode_pieces, encode_pieces_after, joins_pieces, piece_of
 from jaxgen.errors import DataError
 
 PARTS = "jaxgen.parts"
@@ -73,11 +73,13 @@ def encode_parts(parts: Sequence[Part], codec: Codec, has_source: bool = False) 
     """
     parts = [part for part in parts if part.text]
     answers = [place for place, part in enumerate(parts) if part.is_answer]
-    cuts = {place for place, part in enumerate(parts) if place and part.is_apart}
-    if has_source:
-        cuts |= {place for place in answers[:1] if place}
-    runs = [0, *sorted(cuts), len(parts)]
-    examples = [_encode_run(parts[a:b], codec) for a, b in itertools.pairwise(runs) if b > a]
+    begins = {0, *(answers[:1] if has_source else ())}
+    cuts = begins | {place for place, part in enumerate(parts) if part.is_apart}
+    examples = [
+        _encode_run(parts[a:b], codec, goes_on=a not in begins)
+        for a, b in itertools.pairwise([*sorted(cuts), len(parts)])
+        if b > a
+    ]
     if not examples:
         raise DataError("a record has no text: every part of it is empty.")
     ids, flags = examples[0]
@@ -92,20 +94,26 @@ def encode_parts(parts: Sequence[Part], codec: Codec, has_source: bool = False) 
     return Example(ids.astype(np.int32, copy=False), flags)
 
 
-def _encode_run(parts: Sequence[Part], codec: Codec) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the ids and flags of parts that are one text."""
+def _encode_run(
+    parts: Sequence[Part], codec: Codec, goes_on: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the ids and flags of parts that are one text, or the rest of one that goes on."""
     flags = [IN_LOSS * part.in_loss + ANSWER * part.is_answer for part in parts]
     if not joins_pieces(codec):
         each = [codec.encode(part.text, parse_special=part.is_control) for part in parts]
         sizes = [len(one) for one in each]
         return np.concatenate(each), np.repeat(np.array(flags, np.uint8), sizes)
-    ids, offsets = encode_pieces(codec, [(part.text, part.is_control) for part in parts])
+    encode = encode_pieces_after if goes_on else encode_pieces
+    ids, offsets = encode(codec, [(part.text, part.is_control) for part in parts])
     ends = np.cumsum([len(part.text) for part in parts])
     for place, (part, after) in enumerate(itertools.pairwise(parts), start=1):
         is_joined = (offsets[:, 0] < ends[place - 1]) & (offsets[:, 1] > ends[place - 1])
         if part.is_answer and not after.is_answer and is_joined.any():
-            halves = [_encode_run(some, codec) for some in (parts[:place], parts[place:])]
-            return tuple(np.concatenate(both) for both in zip(*halves, strict=True))  # pyright: ignore[reportReturnType]
+            (ids, flags), (more_ids, more_flags) = (
+                _encode_run(parts[:place], codec, goes_on),
+                _encode_run(parts[place:], codec, goes_on=True),
+            )
+            return np.concatenate([ids, more_ids]), np.concatenate([flags, more_flags])
     owner = piece_of(offsets, [part.text for part in parts])
     return ids, np.array(flags, np.uint8)[owner]
 

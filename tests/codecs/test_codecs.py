@@ -171,6 +171,9 @@ def test_sentencepiece_is_the_librarys(sentencepiece_model, tmp_path):
     both = [*codec.encode("the cat"), codec.special_id("<|mask|>"), *codec.encode("sat")]
     assert codec.decode(both, keep_special=True) == "the cat<|mask|>sat"
     assert lost(codec)  # It normalises; `jaxgen tokenizer show` says so.
+    pieces = [("the", False), (" cat", False), ("<|mask|>sa", True), ("t", False)]
+    assert codec.encode_pieces(pieces)[0].tolist() == both
+    assert codec.encode("the cat<|mask|>sat", parse_special=True).tolist() == both
     copy = pickle.loads(pickle.dumps(codec))
     assert copy == codec and copy.encode("the").tolist() == codec.encode("the").tolist()
     codec.keep_in(tmp_path)

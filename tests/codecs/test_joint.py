@@ -12,6 +12,7 @@ from jaxgen.codecs.joint import decode_continued, encode_continued
 from jaxgen.codecs.tokenizer import TokenizerCodec
 from jaxgen.data.chat import Chat
 from jaxgen.data.features import PromptAnswer
+from jaxgen.data.infilling import FillInTheMiddle
 from jaxgen.data.parts import ANSWER, Part, encode_parts
 from jaxgen.errors import DataError
 
@@ -74,6 +75,31 @@ def test_an_answer_is_not_swallowed_by_the_next_prompt(tmp_path):
     assert len(codec.encode("46")) < len(codec.encode("4")) + len(codec.encode("6"))
     example = PromptAnswer().encode([{"turns": [["1 =", "4"], ["6 + 1 =", "7"]]}], codec)[0]
     assert codec.decode(example.ids[is_answer(example)]) == "47"
+
+
+def test_what_follows_an_answer_goes_on_without_a_space_of_its_own(tmp_path):
+    codec = TokenizerCodec(prefix_space(tmp_path / "t.json"), pad="</s>", begin="<s>", end="</s>")
+    # The tokenizer would join "a" and "r", so that the answer's end cannot be told.
+    record = {"turns": [["", "a"], ["r", ""]]}
+    example = PromptAnswer().encode([record], codec)[0]
+    assert codec.decode(example.ids) == "ar"
+    assert is_answer(example).tolist() == [True] * len(codec.encode("a")) + [False]
+
+
+def test_the_middle_of_a_word_is_filled_in_without_a_space(codec):
+    parts = FillInTheMiddle(rate=1.0, spm_rate=1.0).spm("The ans", "wer: Par", "is is")
+    example = encode_parts(parts[-2:], codec)
+    assert codec.decode(example.ids) == "The answer: Par"
+    # None of its tokens is of both: the prefix is as it is by itself.
+    before = codec.encode("The ans").tolist()
+    assert example.ids[: len(before)].tolist() == before
+
+
+def test_a_name_in_a_message_changes_no_other_piece(tmp_path):
+    codec = TokenizerCodec(prefix_space(tmp_path / "t.json"), pad="</s>", begin="<s>", end="</s>")
+    ids = codec.encode_pieces([("<|user|>The ans", True), ("wer: </s>", False), ("Par", True)])[0]
+    assert codec.decode(ids, keep_special=True) == "<|user|> The answer: </s>Par"
+    assert codec.end_id not in ids and ids[0] == codec.special_id("<|user|>")
 
 
 def test_an_encoder_and_a_decoder_read_texts_of_their_own(tmp_path):
