@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import sys
@@ -63,7 +64,8 @@ def _leave(status: int, error: JaxgenError | None = None) -> int:
 
 def _show_warning(usual: Callable[..., None], message: Warning, *details: Any) -> None:
     if isinstance(message, JaxgenWarning):
-        print(f"note: {message}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # A full disk is no reason to end what goes on.
+            print(f"note: {message}", file=sys.stderr)
     else:
         usual(message, *details)
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pathlib
 from typing import Any
 
 from jaxgen.errors import CheckpointError
+from jaxgen.json_values import check_shape, parse_json
+
+BLOCK = 2**16
 
 
 def write_atomically(path: pathlib.Path, text: str) -> None:
     """Writes a file whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
@@ -23,25 +25,85 @@ def write_atomically(path: pathlib.Path, text: str) -> None:
 
 
 def append_rows(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
-    """Appends JSON lines; a line that a crash cut short before is closed first."""
-    text = "".join(json.dumps(row) + "\n" for row in rows)
+    """Appends JSON lines in one write, all of them or none.
+
+    A row that a crash cut short before is removed, see `close_cut_row`.
+    """
+    data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    close_cut_row(path)
     try:
-        with open(path, "a+b") as handle:
-            handle.seek(0, os.SEEK_END)
-            if handle.tell() > 0:
-                handle.seek(-1, os.SEEK_END)
-                if handle.read(1) != b"\n":
-                    text = "\n" + text
-            handle.write(text.encode())
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            size = os.fstat(file).st_size
+            if os.write(file, data) < len(data):  # The disk had room for a part.
+                os.ftruncate(file, size)
+                raise CheckpointError(f"cannot append to {path}: the disk is full.")
+        finally:
+            os.close(file)
     except OSError as error:
         raise CheckpointError(f"cannot append to {path}: {error.strerror}.") from error
 
 
-def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
-    """Returns all whole rows of a JSON-lines file, without lines that a crash cut short."""
+def close_cut_row(path: pathlib.Path) -> None:
+    """Ends the last line of a file of rows: removes what a crash left of a row that is not whole.
+
+    Raises:
+      CheckpointError: if the file cannot be written.
+    """
+    try:
+        with open(path, "r+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            start, tail = size, b""
+            while start and b"\n" not in tail:
+                begin = max(0, start - BLOCK)
+                file.seek(begin)
+                tail, start = file.read(start - begin) + tail, begin
+            cut = tail.rpartition(b"\n")[2]
+            if not cut:
+                return
+            if _row_of(cut) is None:
+                file.truncate(size - len(cut))
+            else:  # Whole, but for the end of its line.
+                file.write(b"\n")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise CheckpointError(f"cannot append to {path}: {error.strerror}.") from error
+
+
+def read_rows(path: pathlib.Path, shape: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    """Returns all whole rows of a JSON-lines file, without lines that a crash cut short.
+
+    Args:
+      path: of the file; without it there are no rows.
+      shape: what a row must be like, see `check_shape`.
+
+    Raises:
+      CheckpointError: if the file cannot be read, or a row is of another shape.
+    """
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
     rows = []
-    if path.exists():
-        for line in path.read_text().splitlines():
-            with contextlib.suppress(json.JSONDecodeError):
-                rows.append(json.loads(line))
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        row = _row_of(line) if line else None
+        if row is None:
+            continue
+        try:
+            check_shape(row, shape or {})
+        except ValueError as error:
+            raise CheckpointError(f"{path}:{number}: {error}; mend or remove the line.") from error
+        rows.append(row)
     return rows
+
+
+def _row_of(line: bytes) -> dict[str, Any] | None:
+    """Returns a line's object; None if it is none, as no part of an object is."""
+    try:
+        row = parse_json(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None

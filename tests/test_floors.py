@@ -17,6 +17,7 @@ FLOORS = (
     {"chips", "cluster_tools", "clusters", "domains"},
     {"distributed"},
     {"process"},
+    {"json_values"},
     {"files", "batch", "sharding", "slurm"},
     {"ops"},
     {"codecs", "data", "models"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -45,6 +46,7 @@ from jaxgen.training.memory import check_memory
 from jaxgen.training.profiling import StepTrace
 from jaxgen.training.program import Program, build_program
 from jaxgen.training.state import TrainState, trained, with_trained
+from jaxgen.training.tracker_thread import TrackerThread
 from jaxgen.training.tracking import MetricsFile, Tracker, progress
 
 
@@ -129,9 +131,13 @@ def run(
         trackers: list[Tracker] = [*more_trackers]
         if distributed.is_main():
             trackers.insert(0, MetricsFile(directory.metrics_file))
-            trackers += [tracker.open(directory.path) for tracker in execution.trackers]
+            trackers += [
+                TrackerThread(type(one).__name__, functools.partial(one.open, directory.path))
+                for one in execution.trackers
+            ]
             if show_progress:
-                trackers.append(progress(config.name, program.total_steps))
+                bar = functools.partial(progress, config.name, program.total_steps)
+                trackers.append(TrackerThread("progress", bar))
 
         def scored(state: TrainState) -> Any:
             return state.averaged_model if config.evaluation.ema else state.model
@@ -177,8 +183,9 @@ def run(
                     directory.write_record(record | {"failed": str(error)})
             raise
         finally:
-            for tracker in trackers:
-                tracker.close()
+            with contextlib.ExitStack() as closing:
+                for tracker in trackers:
+                    closing.callback(tracker.close)
         record |= {"finished": True, "evaluation": summary}
         distributed.on_main(directory.write_record, record)
         return RunRecord(directory, record)

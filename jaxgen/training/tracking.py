@@ -1,11 +1,11 @@
 """Trackers take the rows of a run: metrics.jsonl, TensorBoard, and the terminal.
 
-A tracker of one's own is a frozen dataclass with `open`, bound in `execution.trackers`.
+A tracker of one's own is a frozen dataclass with `open`, bound in `execution.trackers`. It runs in
+a thread of its own (`tracker_thread`): its errors and delays are no concern of training.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import pathlib
 import sys
@@ -13,8 +13,11 @@ import time
 import warnings
 from typing import Any, Protocol, runtime_checkable
 
-from jaxgen.errors import JaxgenWarning
-from jaxgen.files import append_rows
+from jaxgen.errors import CheckpointError, JaxgenWarning
+from jaxgen.files import append_rows, close_cut_row
+
+MOST_UNWRITTEN = 10_000
+"""Rows that are kept in memory while a disk refuses them."""
 
 
 class Tracker(Protocol):
@@ -39,17 +42,46 @@ class TrackerConfig(Protocol):
 
 
 class MetricsFile:
-    """Appends to metrics.jsonl."""
+    """Appends to metrics.jsonl, each row in one piece.
+
+    Rows that a full disk refuses are kept and written with a later one.
+    """
 
     def __init__(self, path: pathlib.Path):
+        """Removes what a kill left of a row that it cut short."""
         self._path = path
+        self._unwritten: list[dict[str, Any]] = []
+        close_cut_row(path)
 
     def log(self, row: dict[str, Any]) -> None:
-        """Appends the row."""
-        append_rows(self._path, [row])
+        """Appends the row.
+
+        Raises:
+          CheckpointError: if so many rows could not be written that memory must be spared.
+        """
+        self._unwritten.append(row)
+        try:
+            self._flush()
+        except CheckpointError as error:
+            if len(self._unwritten) >= MOST_UNWRITTEN:
+                raise
+            if len(self._unwritten) == 1:
+                warnings.warn(
+                    f"{error} The rows are kept until there is room.", JaxgenWarning, stacklevel=2
+                )
 
     def close(self) -> None:
-        """Does nothing: no file is open between rows."""
+        """Appends the rows that could not be written before.
+
+        Raises:
+          CheckpointError: if they still cannot.
+        """
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._unwritten:
+            append_rows(self._path, self._unwritten)
+            self._unwritten = []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,10 +100,9 @@ class TensorBoard:
 
 
 class TensorBoardWriter:
-    """Writes every number of a row as a TensorBoard scalar.
+    """Writes every number of a row as a TensorBoard scalar, at once, in the caller's thread.
 
-    It writes at once, in this thread: what goes wrong is one note and ends nothing, as
-    metrics.jsonl has every row.
+    The library's own writer has a thread that a full disk ends, and its queue then blocks.
     """
 
     def __init__(self, folder: pathlib.Path):
@@ -85,29 +116,16 @@ class TensorBoardWriter:
         from tensorboardX.proto import event_pb2
         from tensorboardX.summary import scalar
 
-        if self._writer is None:
-            return
-        try:
-            for name, value in row.items():
-                if isinstance(value, int | float) and name != "step":
-                    event: Any = event_pb2.Event(wall_time=time.time(), summary=scalar(name, value))  # pyright: ignore[reportAttributeAccessIssue]
-                    event.step = int(row["step"])
-                    self._writer.write_event(event)
-            self._writer.flush()
-        except OSError as error:
-            self._writer = None
-            warnings.warn(
-                f"TensorBoard's file cannot be written ({error.strerror}) and gets no more rows; "
-                "metrics.jsonl has them all.",
-                JaxgenWarning,
-                stacklevel=2,
-            )
+        for name, value in row.items():
+            if isinstance(value, int | float) and name != "step":
+                event: Any = event_pb2.Event(wall_time=time.time(), summary=scalar(name, value))  # pyright: ignore[reportAttributeAccessIssue]
+                event.step = int(row["step"])
+                self._writer.write_event(event)
+        self._writer.flush()
 
     def close(self) -> None:
         """Flushes."""
-        if self._writer is not None:
-            with contextlib.suppress(OSError):
-                self._writer.close()
+        self._writer.close()
 
 
 class PlainProgress:
