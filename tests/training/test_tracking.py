@@ -184,7 +184,7 @@ def test_a_reader_finds_whole_lines_while_they_are_written(tmp_path):
             except ValueError as error:
                 faults.append(error)
             else:
-                reads.append(len(steps))
+                reads.append(steps[-1:])
                 if text and (not text.endswith(b"\n") or steps != sorted(steps)):
                     faults.append(text[-80:])
 
@@ -194,7 +194,7 @@ def test_a_reader_finds_whole_lines_while_they_are_written(tmp_path):
         append_rows(path, [{"step": step} | {f"loss/{task}": step + 0.125 for task in range(20)}])
     is_written.set()
     reader.join()
-    assert not faults and len(set(reads)) > 1
+    assert not faults and reads[0] != reads[-1]
     assert [row["step"] for row in whole_rows(path)] == list(range(1500))
 
 
