@@ -15,6 +15,7 @@ from jaxgen.models.parametrization import Parametrization
 from jaxgen.sharding.mesh import make_mesh
 from jaxgen.training.optimizers.adafactor import Adafactor
 from jaxgen.training.optimizers.adamw import AdamW
+from jaxgen.training.optimizers.int8_blocks import LEVELS, POWER, decode, encode
 from jaxgen.training.optimizers.lion import Lion
 from jaxgen.training.optimizers.narrow_state import NarrowState
 from jaxgen.training.optimizers.parametrized import build_optimizer
@@ -54,6 +55,67 @@ def test_what_bfloat16_holds_stays_what_it_is(value):
     _, state = transformation.update(jnp.full(64, value) * 100, state, jnp.zeros(64))
     (momentum,) = [leaf for leaf in jax.tree.leaves(state) if leaf.dtype == jnp.bfloat16]
     np.testing.assert_allclose(momentum.astype(jnp.float32), value, rtol=2**-7)
+
+
+def test_eight_bits_hold_a_block_of_unlike_sizes_and_are_right_on_average():
+    sizes = 10.0 ** np.random.default_rng(0).uniform(-12, 0, (5, 300))
+    x = jnp.asarray(sizes * np.where(np.arange(300) % 2, 1, -1), jnp.float32).at[:, 7].set(0)
+    keys = jax.random.split(jax.random.key(0), 500)
+    codes, scales = jax.vmap(lambda key: encode(x, key))(keys)
+    assert codes.dtype == jnp.int8 and codes.shape == (500, *x.shape)
+    np.testing.assert_array_equal(scales[0], jnp.abs(x).max(-1, keepdims=True))
+    found = np.asarray(jax.vmap(decode)(codes, scales))
+    # What is not 0 stays so, with its sign, however small it is beside the rest.
+    np.testing.assert_array_equal(np.sign(found), np.broadcast_to(np.sign(x), found.shape))
+    # Each is one of the codes on both sides, with chances that make the mean exact.
+    share = np.abs(np.asarray(x, np.float64)) / np.asarray(scales[0])
+    below = np.clip(np.floor(LEVELS * share ** (1 / POWER)), 1, LEVELS - 1)
+    is_large = share > 2 * LEVELS**-POWER
+    added = np.abs(np.asarray(codes, np.int32)) - below
+    assert set(np.unique(added[:, is_large])) == {0, 1}
+    low, high = (below / LEVELS) ** POWER, ((below + 1) / LEVELS) ** POWER
+    chance = np.clip((share - low) / (high - low), 0, 1)
+    spread = (high - low) * (np.sqrt(chance * (1 - chance) / len(keys)) + 2**-15)
+    mean = np.abs(found).mean(0, dtype=np.float64) / np.asarray(scales[0])
+    allowed = 5 * spread + 1e-5 * share
+    np.testing.assert_array_less(np.abs(mean - share)[is_large], allowed[is_large])
+
+
+@pytest.mark.parametrize("value", [jnp.nan, jnp.inf])
+def test_a_moment_that_is_not_finite_is_not_hidden(value):
+    x = jnp.ones((2, 32)).at[0, 3].set(value)
+    found = decode(*encode(x, jax.random.key(0)))
+    assert not np.isfinite(found[0, 3]) and np.all(np.isfinite(found[1]))
+
+
+def test_eight_bits_train_as_32_do_where_some_entries_are_never_updated():
+    """Adam on a matrix whose columns' gradients differ by 10**4, and of which some are 0."""
+    size = 10.0 ** jnp.linspace(-4, 0, 64) * (jnp.arange(64) % 8 > 0)
+    goal = jax.random.normal(jax.random.key(1), (4, 64))
+
+    def final(optimizer):
+        transformation = optimizer.build(lambda count: 0.05 * 0.99**count)
+
+        def step(carry, key):
+            x, state = carry
+            noise = jax.random.normal(key, x.shape)
+            updates, state = transformation.update(size * (x - goal + 0.1 * noise), state, x)
+            return (optax.apply_updates(x, updates), state), None
+
+        start = jnp.zeros_like(goal)
+        keys = jax.random.split(jax.random.key(2), 400)
+        (x, state), _ = jax.lax.scan(step, (start, transformation.init(start)), keys)
+        held = sum(leaf.nbytes for leaf in jax.tree.leaves(state) if leaf.ndim)
+        return np.asarray(x), held
+
+    adam = AdamW(beta2=0.999, weight_decay=0.0, epsilon=1e-15)
+    wide, wide_bytes = final(adam)
+    narrow, narrow_bytes = final(NarrowState(adam, "int8"))
+    np.testing.assert_array_equal(narrow[:, size == 0], 0)
+    moved = np.asarray(size) > 0
+    assert np.abs(wide - goal)[:, moved].mean() < 0.05
+    assert np.abs(narrow - goal)[:, moved].mean() < 0.05
+    assert (wide_bytes, narrow_bytes) == (2 * 4 * 4 * 64, 2 * 4 * (64 + 4))
 
 
 @pytest.mark.parametrize("optimizer", [AdamW(), Adafactor()], ids=lambda one: type(one).__name__)

@@ -18,7 +18,7 @@ from jaxgen.training.program import build_program
 RECIPES = sorted(path.stem for path in Path(__file__).parents[2].glob("gin/optimizers/*.gin"))
 FAMILY = {
     "llama1": "llama", "llama2": "llama", "llama3": "llama", "muon": "palm", "lion": "gpt2",
-    "narrow_state": "gpt2",
+    "narrow_state": "gpt2", "int8_state": "gpt2",
     "deepseek_v3": "deepseek", "llama3_long": "llama", "deepseek_v3_long": "deepseek",
 }  # fmt: skip
 REQUIRED = {
@@ -40,7 +40,8 @@ def run_of(recipe: str, model: str = "tiny", *bindings: str) -> Any:
         f"optimizers/{recipe}.gin",
     ]
     # Another recipe has been read before one that only changes the optimiser.
-    lengths = ["train.steps = 100"] if recipe in ("muon", "lion", "narrow_state") else []
+    changes = ("muon", "lion", "narrow_state", "int8_state")
+    lengths = ["train.steps = 100"] if recipe in changes else []
     return load(files, [*lengths, *REQUIRED.get(recipe, ()), *bindings])
 
 
