@@ -1,18 +1,21 @@
 """JSON that anybody may have written: bounded, and checked to be of the expected shape.
 
-A shape is a type (`float` takes whole numbers too, and neither takes a bool), None for null, a
-tuple of shapes one of which fits, [SHAPE] for a list, {str: SHAPE} for an object with any names, or
+A shape is a type (`float` is a finite number, whole ones too; `Real` may be infinite or none; no
+number is a bool), None for null, `object` for anything, a function that raises ValueError, a tuple
+of shapes one of which fits, [SHAPE] for a list, {str: SHAPE} for an object with any names, or
 {"name": SHAPE, "other?": SHAPE} for one with these, where a name with a question mark may be
 missing and further names may be there.
 """
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import Any
 
 from jaxgen.errors import CheckpointError, JaxgenError
@@ -21,25 +24,29 @@ MOST_BYTES = 2**28
 """Of a JSON file that is read as one value; its Python objects take up to 30 times as much."""
 MOST_DEPTH = 64
 """Brackets within brackets."""
-MOST_DIGITS = 300
-"""Of a whole number, so that it is a float as well."""
+MOST_DIGITS = 60
+"""Of a whole number, so that products of a few are floats as well."""
 NAMES = {str: "text", bool: "true or false", int: "a whole number", float: "a finite number",
-         dict: "an object", list: "a list", None: "null"}  # fmt: skip
+         Real: "a number", dict: "an object", list: "a list", None: "null"}  # fmt: skip
 
 
-def parse_json(data: bytes | str, most_depth: int = MOST_DEPTH) -> Any:
+def parse_json(data: bytes | str, parse_int: Callable[[str], int] | None = None) -> Any:
     """Returns a JSON value.
+
+    Args:
+      data: the text, or its UTF-8.
+      parse_int: makes a whole number of its digits; by default, one of at most MOST_DIGITS.
 
     Raises:
       ValueError: if it is none, or one that is nested too deep or has a number of too many digits.
     """
     text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
     try:
-        value = json.loads(text, parse_int=_whole_number)
+        value = json.loads(text, parse_int=parse_int or _whole_number)
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
-    if text.count("[") + text.count("{") > most_depth:
-        _check_depth(value, most_depth)
+    if text.count("[") + text.count("{") > MOST_DEPTH:
+        _check_depth(value)
     return value
 
 
@@ -66,7 +73,7 @@ def read_json(
     try:
         if (size := os.stat(path).st_size) > most_bytes:
             raise ValueError(f"it has {size} bytes, and at most {most_bytes} are read")
-        value = parse_json(path.read_bytes())
+        value = _parsed(path.read_bytes())
         check_shape(value, shape)
     except (FileNotFoundError, NotADirectoryError):
         raise
@@ -74,6 +81,13 @@ def read_json(
         why = wrong.strerror if isinstance(wrong, OSError) else wrong
         raise error(f"{path} cannot be read ({why}); {fix}.") from wrong
     return value
+
+
+def _parsed(data: bytes) -> Any:
+    try:
+        return parse_json(data)
+    except ValueError as error:
+        raise ValueError(f"it is not JSON: {error}") from error
 
 
 def check_shape(value: Any, shape: Any, place: str = "it") -> None:
@@ -102,8 +116,34 @@ def check_shape(value: Any, shape: Any, place: str = "it") -> None:
         check_shape(value, list, place)
         for number, one in enumerate(value):
             check_shape(one, shape[0], f"{place}[{number}]")
+    elif shape is not None and not isinstance(shape, type):
+        try:
+            shape(value)
+        except ValueError as error:
+            raise ValueError(f"{place} is {_short(value)}, and {error}") from error
     elif not _is_of(value, shape):
         raise ValueError(f"{place} is {_short(value)}, and must be {_name(shape)}")
+
+
+def is_finite(value: Any) -> bool:
+    """Returns whether a JSON value is a finite number."""
+    return _is_of(value, float)
+
+
+def check_time(value: Any) -> None:
+    """Raises ValueError unless a value is a time in ISO form with its zone."""
+    try:
+        if datetime.datetime.fromisoformat(value).tzinfo is not None:
+            return
+    except (TypeError, ValueError):
+        pass
+    raise ValueError("must be a time such as 2026-11-28T06:00:00+00:00")
+
+
+def check_file_name(value: Any) -> None:
+    """Raises ValueError unless a value names a file in a folder, and none outside."""
+    if not isinstance(value, str) or value in ("", ".", "..") or {*"/\\\0"} & {*value}:
+        raise ValueError("must be the name of a file in the folder")
 
 
 def _fits(value: Any, shape: Any) -> bool:
@@ -115,8 +155,10 @@ def _fits(value: Any, shape: Any) -> bool:
 
 
 def _is_of(value: Any, kind: Any) -> bool:
-    if kind is None or isinstance(value, bool):
-        return value is None if kind is None else kind is bool
+    if kind is None:
+        return value is None
+    if isinstance(value, bool):
+        return kind in (bool, object)
     if kind is float:
         return isinstance(value, int | float) and math.isfinite(value)
     return isinstance(value, kind)
@@ -125,6 +167,8 @@ def _is_of(value: Any, kind: Any) -> bool:
 def _name(shape: Any) -> str:
     if isinstance(shape, tuple):
         return " or ".join(_name(one) for one in shape)
+    if callable(shape) and not isinstance(shape, type):
+        return "as above"
     kind = dict if isinstance(shape, Mapping) else list if isinstance(shape, list) else shape
     return NAMES[kind]
 
@@ -139,9 +183,9 @@ def _whole_number(text: str) -> int:
     return int(text)
 
 
-def _check_depth(value: Any, most: int) -> None:
+def _check_depth(value: Any) -> None:
     level = [value]
-    for _ in range(most + 1):
+    for _ in range(MOST_DEPTH):
         level = [
             inner
             for one in level
@@ -150,4 +194,4 @@ def _check_depth(value: Any, most: int) -> None:
         ]
         if not level:
             return
-    raise ValueError(f"it is nested deeper than {most}")
+    raise ValueError(f"it is nested deeper than {MOST_DEPTH}")

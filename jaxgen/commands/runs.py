@@ -13,6 +13,7 @@ from typing import Any
 from jaxgen.commands.table import table_lines
 from jaxgen.errors import CheckpointError
 from jaxgen.files import write_atomically
+from jaxgen.json_values import is_finite
 from jaxgen.runs.run_directory import RunDirectory, read_metrics
 from jaxgen.studies.plots import Axis, Figure, Plot, Section, line
 from jaxgen.studies.report import page_of
@@ -84,7 +85,7 @@ def _figure(rows: Sequence[dict[str, Any]], title: str, unit: str, names: Sequen
     )  # fmt: skip
     series = []
     for place, column in enumerate(found):
-        points = [row for row in rows if row.get(column) is not None]
+        points = [row for row in rows if is_finite(row.get(column))]
         curve = {"x": [row["step"] for row in points], "y": [row[column] for row in points]}
         color = "accent" if column.startswith("heldout") else "dense"
         shade = 1.0 - 0.6 * place / max(1, len(found))
@@ -107,7 +108,8 @@ def _row(directory: RunDirectory, folder: Path) -> tuple[str, ...]:
     last = rows[-1] if rows else {}
     losses = [one.get("loss") for one in record.get("evaluation", {}).values()]
     losses = [one for one in losses if one is not None]
-    losses = losses or [value for name, value in last.items() if name.startswith("heldout_loss/")]
+    heldout = {name: value for name, value in last.items() if name.startswith("heldout_loss/")}
+    losses = losses or [value for value in heldout.values() if is_finite(value)]
     step, total = last.get("step", 0), record.get("steps", "?")
     when = "" if not rows else _when(directory.metrics_file.stat().st_mtime)
     speed = last.get("tokens_per_second")

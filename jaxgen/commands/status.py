@@ -15,6 +15,7 @@ from jaxgen.commands.runs import state_of
 from jaxgen.data.storage import is_remote, matching_files, modified_at, open_binary
 from jaxgen.errors import CheckpointError, DataError
 from jaxgen.files import read_rows
+from jaxgen.runs.history import START
 from jaxgen.runs.run_directory import RunDirectory, read_metrics
 from jaxgen.sharding.mesh import split_axes
 from jaxgen.training.tracking import clock, si
@@ -77,7 +78,7 @@ def _lines(name: str, directory: RunDirectory, record: dict[str, Any]) -> Iterat
     if rows:
         at = directory.metrics_file.stat().st_mtime
         yield f"  last row {clock(max(0.0, time.time() - at))} ago{_goodput(record, rows, at)}"
-    starts = read_rows(directory.history_file)
+    starts = read_rows(directory.history_file, START)
     if starts:
         yield f"  {_start(starts)}"
     if steps := directory.saved_steps():
@@ -94,8 +95,8 @@ def _goodput(record: dict[str, Any], rows: list[dict[str, Any]], at: float) -> s
     seconds, tokens = 0.0, 0
     for row in rows:
         if row.get("tokens_per_second"):
-            seconds += (row["tokens"] - tokens) / row["tokens_per_second"]
-        tokens = row["tokens"]
+            seconds += (row.get("tokens", tokens) - tokens) / row["tokens_per_second"]
+        tokens = row.get("tokens", tokens)
     return f"; goodput {100 * min(1.0, seconds / whole):.0f} %" if whole > 0 else ""
 
 

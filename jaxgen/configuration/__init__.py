@@ -8,7 +8,6 @@ macros and references mean what they mean to gin itself, but no name is silently
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from jaxgen.configuration.renamed import migrate
 from jaxgen.configuration.rendering import digest, render
 from jaxgen.configuration.table import Table
 from jaxgen.errors import ConfigError, JaxgenWarning
+from jaxgen.json_values import read_json
 
 __all__ = [
     "Table",
@@ -160,10 +160,14 @@ def _build_recorded(
     return build([*found, *more.bindings], (root, *_executed(root, names)), names)
 
 
+IMPORTS = {"imports?": [{"module": str, "file": str}]}
+FIX = "restore it from a copy"
+
+
 def recorded_imports(run_dir: Path) -> list[dict[str, str]]:
     """Returns what run.json says of modules that a run has parts of; nothing if it is not there."""
     try:
-        return json.loads((run_dir / "run.json").read_text()).get("imports", [])
+        return read_json(run_dir / "run.json", IMPORTS, FIX, ConfigError).get("imports", [])
     except (FileNotFoundError, NotADirectoryError):
         return []
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import glob
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,10 @@ from typing import Any
 
 from jaxgen.configuration.bindings import Binding
 from jaxgen.configuration.table import Table
+from jaxgen.errors import ConfigError
+from jaxgen.json_values import read_json
+
+STARTED = {"started_in?": {"folder?": str, "from_run?": str}}
 
 
 def relocated(bindings: Sequence[Binding], table: Table, run_dir: Path) -> list[Binding]:
@@ -60,8 +63,9 @@ def _relocated(binding: Binding, table: Table, run_dir: Path) -> Binding:
 def _folders(run_dir: Path) -> list[Path]:
     """Returns where the folder that a run was first started in may be now."""
     started: dict[str, Any] = {}
-    with contextlib.suppress(OSError, ValueError):
-        started = json.loads((run_dir / "run.json").read_text()).get("started_in", {})
+    with contextlib.suppress(OSError, ConfigError):
+        record = read_json(run_dir / "run.json", STARTED, "restore it from a copy", ConfigError)
+        started = record.get("started_in", {})
     found = [started.get("from_run"), started.get("folder")]
     return [(run_dir / name).resolve() for name in found if name]
 

@@ -15,11 +15,15 @@ from jaxgen.data.storage import digest_of
 from jaxgen.data.token_files import read_token_file
 from jaxgen.data.token_store import TokenStore
 from jaxgen.errors import DataError
+from jaxgen.json_values import check_file_name, check_shape, read_json
 
 FORMAT = 2
 MANIFEST = "manifest.json"
 DIGESTED = ("tokens", "offsets")
 """The kinds of files that the digest of a shard covers."""
+FILES = [{"name": check_file_name, "tokens": int, "documents": int, "digest": str}]
+SHAPE = {"codec": str, "splits": {"train": FILES, "heldout": FILES}, "settings": {"files": dict}}
+"""The shape of a manifest."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,21 +47,23 @@ class PreparedCorpus:
         """
         path = Path(self.folder) / MANIFEST
         try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
+            found = read_json(path, {}, "prepare the corpus again", DataError)
         except FileNotFoundError as error:
             begun = (Path(self.folder) / "work").exists()
             what = (
                 "was not finished: run its command again" if begun else "is not a prepared corpus"
             )
             raise DataError(f"{self.folder} {what} (it has no {MANIFEST}).") from error
-        except (OSError, json.JSONDecodeError) as error:
-            raise DataError(f"{path} cannot be read: {error}.") from error
-        if manifest.get("format") != FORMAT:
+        if found.get("format") != FORMAT:
             raise DataError(
-                f"{path} is of format {manifest.get('format')}, and this jaxgen reads {FORMAT}; "
+                f"{path} is of format {found.get('format')!r:.40}, and this jaxgen reads {FORMAT}; "
                 "prepare the corpus again."
             )
-        return manifest
+        try:
+            check_shape(found, SHAPE)
+        except ValueError as error:
+            raise DataError(f"{path}: {error}; prepare the corpus again.") from error
+        return found
 
     def tokens(self, split: Split, codec: Codec) -> TokenStore:
         """Opens the documents of a split; see `TokenSource`.

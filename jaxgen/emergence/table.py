@@ -186,7 +186,7 @@ def _numbers(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
                 f"row {place} (task {row.get('task')!r}, instance {row.get('instance')!r}) has no "
                 f"{name!r}: paired metrics and scales are needed of every row."
             ) from None
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise EmergenceError(f"row {place} has {name}={row[name]!r}: not a number.") from None
     return values
 
@@ -217,7 +217,8 @@ def _check_values(
 
 
 def _chance_of(task: str, rows: Sequence[Mapping[str, Any]], chance: Mapping[str, float]) -> float:
-    given = {float(row["chance"]) for row in rows if "chance" in row}
+    levels = [row for row in rows if "chance" in row]
+    given = set(_numbers(levels, "chance").tolist())
     if len(given) > 1:
         raise EmergenceError(f"task {task!r} has several chance levels, {sorted(given)}: give one.")
     level = given.pop() if given else float(chance.get(task, 0.0))

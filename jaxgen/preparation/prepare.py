@@ -14,9 +14,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxgen.data.prepared import FORMAT, MANIFEST
+from jaxgen.data.prepared import FORMAT, MANIFEST, PreparedCorpus
 from jaxgen.data.storage import stamp_of
 from jaxgen.errors import DataError
+from jaxgen.json_values import read_json
 from jaxgen.preparation.bands import DuplicatesFound, Hashed, Run, mark_duplicates
 from jaxgen.preparation.config import Preparation
 from jaxgen.preparation.decontamination import make_index, read_index
@@ -120,7 +121,7 @@ def _finished(output: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     """Returns the manifest, if it is there and has these settings."""
     if not (output / MANIFEST).exists():
         return None
-    manifest = json.loads((output / MANIFEST).read_text())
+    manifest = PreparedCorpus(str(output)).manifest
     _check_same(manifest["settings"], settings, output)
     return manifest
 
@@ -135,7 +136,8 @@ def _prepare(
     work = output / WORK
     recorded = work / SETTINGS
     if recorded.exists():
-        _check_same(json.loads(recorded.read_text()), settings, output)
+        fix = f"remove {work} to begin anew"
+        _check_same(read_json(recorded, {"files": dict}, fix, DataError), settings, output)
     else:
         save_json(recorded, settings)
     index_file = None

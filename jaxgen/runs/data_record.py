@@ -15,6 +15,7 @@ from jaxgen.data.storage import root_of, sampled_digest, stamp_of
 from jaxgen.data.tasks import Task
 from jaxgen.errors import DataError
 from jaxgen.files import write_atomically
+from jaxgen.json_values import read_json
 
 Files = dict[str, list[str]]
 """Name below the pattern's folder to its stamp (size and time) and the digest of its content."""
@@ -48,7 +49,7 @@ def check_data(
     Raises:
       DataError: if there are any, unless they are accepted.
     """
-    before = json.loads(path.read_text()) if path.exists() and not is_new else {}
+    before = {} if is_new else _recorded(path)
     now = describe_data(tasks, before)
     changes = [
         f"{task}: {line}" for task in before for line in _changes(before[task], now.get(task, {}))
@@ -64,6 +65,19 @@ def check_data(
         )
     write_atomically(path, json.dumps(now, indent=1) + "\n")
     return changes
+
+
+def _recorded(path: pathlib.Path) -> dict[str, Files]:
+    fix = "restore it from a copy, or remove it to take the data as they are now"
+    try:
+        return read_json(path, {str: {str: _check_stamp}}, fix, DataError)
+    except FileNotFoundError:
+        return {}
+
+
+def _check_stamp(value: Any) -> None:
+    if not (isinstance(value, list) and len(value) == 2 and all(isinstance(v, str) for v in value)):
+        raise ValueError("must be a stamp and a digest")
 
 
 def _files_of(source: Any, before: Files) -> Files:

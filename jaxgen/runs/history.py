@@ -17,6 +17,8 @@ from jaxgen.files import append_rows, read_rows
 from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.program import Program
 
+START = {"step?": int, "mesh?": {str: int}}
+"""The shape of a line."""
 CHANGING = ("started", "step", "process_id", "changed")
 """What differs from start to start by itself."""
 

@@ -95,7 +95,7 @@ def run(
         distributed.check_same("configuration", fingerprint(config))
         before = distributed.on_main(_enter, directory, config)
         if before.get("finished"):
-            return RunRecord(directory, before)
+            return RunRecord(directory, distributed.on_main(directory.read_finished))
         mesh = make_mesh(execution.mesh, devices)
         program = build_program(config.model, config.train, mesh, execution, config.objective)
         check_memory(program)

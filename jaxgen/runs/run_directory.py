@@ -20,11 +20,36 @@ import pathlib
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from numbers import Real
 from typing import Any
 
 from jaxgen.errors import CheckpointError
 from jaxgen.files import read_rows, write_atomically
 from jaxgen.interchange.originals import FOLDER
+from jaxgen.json_values import check_shape, check_time, read_json
+
+NUMBER = (Real, None)
+COUNTS = {"total": int, "embedding": int, "active": int}
+SCORES = {str: {"loss?": NUMBER, "exact_match?": NUMBER, "chance?": (float, None)}}
+FINISHED = {
+    "name": str, "fingerprint": str, "seed": int, "steps": int, "tokens": int,
+    "flops": float, "flops_per_token": float, "parameters": COUNTS, "evaluation": SCORES,
+    "started": check_time, "versions": {str: str}, "git_revision": (str, None),
+}  # fmt: skip
+"""The shape of what run.json says of a finished run, beside RECORD."""
+RECORD = {f"{name}?": shape for name, shape in FINISHED.items()} | {
+    "finished?": bool, "codec_digest?": str, "failed?": str, "is_trunk?": bool,
+    "first_started?": check_time, "started_in?": {"folder?": str, "from_run?": str},
+    "imported_from?": str, "imports?": [{"module": str, "file": str, "digest": str}],
+    "shares?": {str: float}, "epochs?": {str: float}, "examples?": {str: int}, "tasks?": [str],
+    "initialized_from?": ({"name": str, "fingerprint": str}, None),
+}  # fmt: skip
+"""The shape of run.json."""
+ROW = {
+    "step": int, "tokens?": int, "loss?": NUMBER, "tokens_per_second?": (float, None),
+    "model_flops_per_second?": (float, None), "seconds_left?": (float, None),
+}  # fmt: skip
+"""The shape of a row of metrics.jsonl."""
 
 
 class RunDirectory:
@@ -139,7 +164,7 @@ class RunDirectory:
         if not self.config_file.exists():
             write_atomically(self.config_file, config_text)
             return
-        recorded = self.config_file.read_text()
+        recorded = self.config_file.read_text(encoding="utf-8", errors="replace")
         if recorded == config_text:
             return
         differences = describe_difference()
@@ -156,6 +181,21 @@ class RunDirectory:
         """Returns whether the run came to its end and was evaluated."""
         return self.run_file.exists() and bool(self.read_record().get("finished"))
 
+    def read_finished(self) -> dict[str, Any]:
+        """Returns the content of run.json of a finished run.
+
+        Raises:
+          CheckpointError: if it lacks what a finished run has; or as `read_record`.
+        """
+        record = self.read_record()
+        try:
+            check_shape(record, FINISHED)
+        except ValueError as error:
+            raise CheckpointError(
+                f"{self.run_file} is not whole ({error}); restore it from a copy."
+            ) from error
+        return record
+
     def write_record(self, record: dict[str, Any]) -> None:
         """Replaces run.json."""
         write_atomically(self.run_file, json.dumps(record, indent=2) + "\n")
@@ -164,10 +204,10 @@ class RunDirectory:
         """Returns the content of run.json.
 
         Raises:
-          CheckpointError: if the directory holds no run.
+          CheckpointError: if the directory holds no run, or its record is damaged.
         """
         try:
-            return json.loads(self.run_file.read_text())
+            return read_json(self.run_file, RECORD, "restore it from a copy")
         except (FileNotFoundError, NotADirectoryError) as error:
             raise CheckpointError(
                 f"{self.path} is not a run directory: it has no run.json."
@@ -176,5 +216,5 @@ class RunDirectory:
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
     """Returns the rows of metrics.jsonl by step; of a step logged twice the last counts."""
-    by_step = {row["step"]: row for row in read_rows(path)}
+    by_step = {row["step"]: row for row in read_rows(path, ROW)}
     return [by_step[step] for step in sorted(by_step)]

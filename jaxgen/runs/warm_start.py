@@ -12,12 +12,17 @@ import jax
 from jaxgen.configuration import difference, load_recorded
 from jaxgen.errors import CheckpointError, ConfigError
 from jaxgen.interchange.originals import FOLDER
+from jaxgen.json_values import check_shape
 from jaxgen.runs.checkpoints import Checkpoints, flatten
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.training.optimizers.parametrized import build_optimizer
 from jaxgen.training.program import Program
 from jaxgen.training.state import TrainState
+
+NEEDED = {"name": str, "fingerprint": str, "codec_digest": str, "finished": bool,
+          "steps": int, "flops": float}  # fmt: skip
+"""The shape of what is read of a parent's run.json."""
 
 
 def parent_of(config: RunConfig, directory: RunDirectory) -> RunDirectory | None:
@@ -93,6 +98,12 @@ def open_parent(config: RunConfig, directory: RunDirectory, program: Program) ->
             "relative one is seen from the run's own directory, so ../NAME is a run beside it."
         )
     record = source.read_record()
+    try:
+        check_shape(record, NEEDED)
+    except ValueError as error:
+        raise CheckpointError(
+            f"{subject}: {source.run_file} is not whole ({error}); restore it from a copy."
+        ) from error
     if not record.get("finished") and "imported_from" not in record:
         raise CheckpointError(
             f"{subject}: the run in {source.path} has not finished; finish it first."

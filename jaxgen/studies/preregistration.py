@@ -25,6 +25,7 @@ import numpy as np
 
 from jaxgen.errors import StudyError
 from jaxgen.files import write_atomically
+from jaxgen.json_values import check_time, read_json
 from jaxgen.laws import LawError
 from jaxgen.studies.forecasting import forecast_loss, forecast_score
 from jaxgen.studies.held_out_rung import HeldOutRung
@@ -41,6 +42,17 @@ from jaxgen.studies.task_forecasts import answers_of, table_of_ends
 from jaxgen.studies.task_runs import TaskRuns, task_runs_of
 
 FILE = "predictions.json"
+
+FORECAST = {"value": float, "seed_mean": [float], "new_run": [float]}
+REGISTERED = {
+    "level": float, "time": check_time, "digest": str, "versions": {str: str},
+    "revision": (str, None),
+    "predictions": [{
+        "held_out": {"name": str, "seeds": [int]}, "loss": FORECAST,
+        "scores": {str: {f"{name}?": shape for name, shape in FORECAST.items()}},
+    }],
+}  # fmt: skip
+"""The shape of the file."""
 
 
 def preregister(
@@ -64,7 +76,7 @@ def preregister(
     folder = Path(study_folder)
     names = {rung.name for rung in rungs}
     for one in find_directories(folder):
-        if one.is_finished() and (name := rung_of(one.read_record()["name"])) in names:
+        if one.is_finished() and (name := rung_of(one.read_finished()["name"])) in names:
             raise StudyError(
                 f"{one.path.name} of rung {name!r} has already finished, so nothing can be "
                 "predicted of it any more; pre-register before it is trained."
@@ -96,12 +108,10 @@ def read_preregistration(study_folder: str | os.PathLike) -> dict[str, Any] | No
       StudyError: the file was changed since, or cannot be read.
     """
     path = Path(study_folder) / FILE
-    if not path.exists():
-        return None
     try:
-        content = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise StudyError(f"{path} is not JSON ({error}); restore the original file.") from error
+        content = read_json(path, REGISTERED, "restore the original file", StudyError)
+    except FileNotFoundError:
+        return None
     found = digest_of(content)
     if content.get("digest") != found:
         raise StudyError(

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
+from jaxgen.errors import StudyError
 from jaxgen.files import write_atomically
+from jaxgen.json_values import read_json
 from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.studies.analyses.base import Tree
 from jaxgen.studies.analysis import analyse_runs, sections_of
@@ -29,7 +31,10 @@ def write_heading(folder: Path, title: str, lead: str) -> None:
 def read_heading(folder: Path) -> dict[str, str]:
     """Returns the "title" and the "lead" that a folder keeps, or nothing."""
     path = folder / HEADING
-    return json.loads(path.read_text()) if path.exists() else {}
+    try:
+        return read_json(path, {"title?": str, "lead?": str}, "mend or remove it", StudyError)
+    except FileNotFoundError:
+        return {}
 
 
 def write_report(

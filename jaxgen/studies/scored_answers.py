@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,10 +17,15 @@ import numpy as np
 
 from jaxgen.emergence import EmergenceError, TaskRows, read_rows
 from jaxgen.errors import StudyError
+from jaxgen.json_values import check_shape, parse_json
 from jaxgen.studies.study_runs import StudyRun
 
 PAIRED = ("exact_match", "token_accuracy", "log_probability", "answer_tokens")
 OPTIONAL = ("choice_probability", "brier", "edit_distance")
+ANSWER = {"task": str, "instance": object, "chance?": float} | {
+    f"{name}?": (float, None) for name in (*PAIRED, *OPTIONAL)
+}
+"""The shape of a row of evals/STEP.jsonl."""
 
 
 class AnswerMeans(NamedTuple):
@@ -115,13 +119,18 @@ def read_answers(run: StudyRun) -> list[tuple[int, dict[str, Any]]]:
             "makes it."
         )
     found = []
-    for line, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for line, text in enumerate(path.read_bytes().splitlines(), start=1):
         try:
-            found.append((line, json.loads(text)))
-        except json.JSONDecodeError as error:
+            row = parse_json(text)
+        except ValueError as error:
             raise StudyError(
                 f"{path}:{line} is not JSON ({error}); evaluate the run again."
             ) from error
+        try:
+            check_shape(row, ANSWER)
+        except ValueError as error:
+            raise StudyError(f"{path}:{line}: {error}; evaluate the run again.") from error
+        found.append((line, row))
     return found
 
 

@@ -154,7 +154,7 @@ def unique_tokens(tokens: float, shares: Mapping[str, float], epochs: Mapping[st
       shares: of the tokens, by task.
       epochs: over each task's data; up to 1, nothing is repeated.
     """
-    again = sum(share * (1 - 1 / max(1.0, epochs[task])) for task, share in shares.items())
+    again = sum(s * (1 - 1 / max(1.0, epochs.get(task, 1.0))) for task, s in shares.items())
     return tokens * (1 - again)
 
 
@@ -199,9 +199,9 @@ def check_runs(directories: Sequence[RunDirectory]) -> tuple[StudyRun, ...]:
     """
     runs = []
     for directory in directories:
-        record = directory.read_record()
-        if not record.get("finished"):
+        if not directory.is_finished():
             raise StudyError(f"{directory.path} is not finished; start its run again first.")
+        record = directory.read_finished()
         config = load_recorded(directory.config_file)
         runs.append(StudyRun(directory, record, config.mixture.name, config.evaluation.seed))
     first: dict[tuple[str, int], StudyRun] = {}

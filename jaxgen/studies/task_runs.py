@@ -18,7 +18,8 @@ import numpy as np
 
 from jaxgen.errors import StudyError
 from jaxgen.files import read_rows
-from jaxgen.studies.scored_answers import AnswerMeans, means_by
+from jaxgen.runs.run_directory import ROW
+from jaxgen.studies.scored_answers import ANSWER, AnswerMeans, means_by
 from jaxgen.studies.study_runs import StudyRun, group_by_ladder, read_runs
 
 NUMBERS = ("seed", "step", "steps", "parameters", "tokens", "flops", "loss", "answer_loss")
@@ -112,8 +113,17 @@ def read_csv(path: str | os.PathLike) -> list[TaskRuns]:
     Raises:
       StudyError: the file has other columns, or a cell is no number.
     """
+    try:
+        return _read_csv(path)
+    except OSError as error:
+        raise StudyError(f"{path} cannot be read: {error.strerror}.") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise StudyError(f"{path} is not a table of values: {error}.") from error
+
+
+def _read_csv(path: str | os.PathLike) -> list[TaskRuns]:
     with open(path, newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
+        reader = csv.DictReader(file, restval="")
         if missing := {*LABELS, *NUMBERS, *SCORES} - {*(reader.fieldnames or ())}:
             raise StudyError(
                 f"{path} has no column {', '.join(sorted(missing))}; it must be a file of "
@@ -144,10 +154,11 @@ def _rows(run: StudyRun) -> list[dict[str, Any]]:
     record = run.record
     steps = int(record["steps"])
     curves = _curves(run)
-    scored = {int(path.stem): path for path in sorted(run.directory.evaluations.glob("*.jsonl"))}
+    scored = {int(path.stem): path for path in run.directory.evaluations.glob("[0-9]*.jsonl")
+              if path.stem.isdecimal()}  # fmt: skip
     rows = []
     for step in sorted({*scored, *curves, steps}):
-        scores = means_by("task", read_rows(scored[step])) if step in scored else {}
+        scores = means_by("task", read_rows(scored[step], ANSWER)) if step in scored else {}
         losses = run.losses if step == steps else curves.get(step, {})
         for task in sorted({*scores, *losses}):
             answers = scores.get(task, AnswerMeans(np.nan, np.nan, 0))
@@ -175,8 +186,12 @@ def _curves(run: StudyRun) -> dict[int, dict[str, float]]:
     """Returns by step the held-out losses of each task that were measured during training."""
     prefix = "heldout_loss/"
     found = {}
-    for row in read_rows(run.directory.metrics_file):
-        losses = {n.removeprefix(prefix): v for n, v in row.items() if n.startswith(prefix)}
+    for row in read_rows(run.directory.metrics_file, ROW):
+        losses = {
+            name.removeprefix(prefix): loss
+            for name, loss in row.items()
+            if name.startswith(prefix) and isinstance(loss, int | float)
+        }
         if losses:
             found[int(row["step"])] = losses
     return found

@@ -75,7 +75,11 @@ class EarlyStoppingTracker:
 
 def loss_at(directory: RunDirectory, tokens: int) -> float | None:
     """Returns a run's loss at its last row up to so many tokens; None before it got so far."""
-    rows = [row for row in read_metrics(directory.metrics_file) if row.get("loss") is not None]
+    rows = [
+        row
+        for row in read_metrics(directory.metrics_file)
+        if row.get("loss") is not None and "tokens" in row
+    ]
     if not rows or rows[-1]["tokens"] < tokens:
         return None
     place = bisect.bisect_right([row["tokens"] for row in rows], tokens)

@@ -15,16 +15,19 @@ import datetime
 import json
 import os
 import platform
+import re
 import secrets
 import signal
 import threading
 import time
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from jaxgen.errors import CheckpointError
 from jaxgen.files import write_atomically
+from jaxgen.json_values import check_time, read_json
 from jaxgen.runs.run_directory import RunDirectory
 
 HEARTBEAT_SECONDS = 5.0
@@ -32,6 +35,7 @@ TIMEOUT_SECONDS = 60.0
 """How long a lease of another host may go without a heartbeat before it counts as lost."""
 
 Outcome = Literal["finished", "failed", "stopped", "interrupted"]
+FIX = "if nobody works on the run, delete it"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +64,23 @@ class Attempt:
     outcome: Outcome | None = None
     why: str = ""
     seconds: float | None = None
+
+
+def _check_process(value: Any) -> None:
+    if not isinstance(value, str) or not re.fullmatch("[0-9]{1,9}(:[0-9]+)?", value):
+        raise ValueError("must be the number of a process and its start")
+
+
+def _check_outcome(value: Any) -> None:
+    if value is not None and value not in typing.get_args(Outcome):
+        raise ValueError(f"must be null or one of {', '.join(typing.get_args(Outcome))}")
+
+
+SHAPE = {
+    "number": int, "host": str, "process": _check_process, "machine": str, "begun": check_time,
+    "beat?": int, "outcome?": _check_outcome, "why?": str, "seconds?": (float, None),
+}  # fmt: skip
+"""The shape of an attempt's file."""
 
 
 @dataclasses.dataclass
@@ -152,7 +173,8 @@ def read_attempts(directory: RunDirectory) -> list[Attempt]:
     """Returns every attempt so far, oldest first."""
     folder = _folder(directory)
     try:
-        numbers = sorted(int(name[:-5]) for name in os.listdir(folder) if name[:-5].isdigit())
+        found = [re.fullmatch(r"([0-9]{4,9})\.json", name) for name in os.listdir(folder)]
+        numbers = sorted(int(one[1]) for one in found if one)
     except FileNotFoundError:
         return []
     return [read_attempt(folder, number) for number in numbers]
@@ -166,11 +188,9 @@ def read_attempt(folder: Path, number: int) -> Attempt:
     """
     path = _path(folder, number)
     try:
-        return Attempt(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read as an attempt ({error}); if nobody works on the run, delete it."
-        ) from error
+        return Attempt(**read_json(path, SHAPE, FIX))
+    except (FileNotFoundError, NotADirectoryError, TypeError) as error:
+        raise CheckpointError(f"{path} cannot be read as an attempt ({error}); {FIX}.") from error
 
 
 class LeaseMonitor:

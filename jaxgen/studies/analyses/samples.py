@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
+from jaxgen.errors import StudyError
+from jaxgen.json_values import read_json
 from jaxgen.studies.analyses.base import Analysis, Tree
 from jaxgen.studies.plots import Block, Cell, DataTable, Sentence, menu_of
 from jaxgen.studies.samples import samples_file
 from jaxgen.studies.study_runs import StudyRun
 
+SAMPLE = {"task": str, "prompt": str, "completion?": str, "said?": str,
+          "reference?": (str, None), "right?": (str, None)}  # fmt: skip
+"""The shape of a row of samples.json."""
 SHOWN = 2
 """Samples of a run and task in the page."""
 
@@ -19,8 +23,10 @@ def read_samples(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
     """Returns the rows of every run's samples.json, each with the name of its "run"."""
     found = []
     for run in runs:
-        path = samples_file(run.directory)
-        rows = json.loads(path.read_text()) if path.exists() else []
+        try:
+            rows = read_json(samples_file(run.directory), [SAMPLE], "remove it", StudyError)
+        except FileNotFoundError:
+            continue
         found += [{"run": run.name} | row for row in rows]
     return found
 
