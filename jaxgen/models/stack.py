@@ -32,6 +32,7 @@ from jaxgen.sharding.pipeline import (
     make_schedule,
     num_stages,
     run_pipeline,
+    with_whole_layers,
 )
 from jaxgen.sharding.rules import mesh_is_set, num_parts, reshard
 
@@ -125,9 +126,7 @@ class Stack(nnx.Module):
         """Returns the stream after a group, and of its units the routers' statistics and caches."""
         is_split = is_split_over_stages()
         if mesh_is_set() and not is_split:
-            # Split over a single stage, by a name that a scan would not have.
-            layers = jax.tree.map(lambda x: jax.P(None, *jax.typeof(x).sharding.spec[1:]), unit)
-            unit = jax.tree.map(reshard, unit, layers)
+            unit = jax.tree.map(with_whole_layers, unit)
         numbers = jnp.arange(repeats) if is_split else None
 
         def run_unit(x, scanned):

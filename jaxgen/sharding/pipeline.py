@@ -276,6 +276,17 @@ def num_stages() -> int:
     return num_parts((STAGE,))
 
 
+def with_whole_layers(x: jax.Array) -> jax.Array:
+    """Returns stacked layers as a scan takes them, which are split over no axis, not even of 1."""
+    layers, *rest = jax.typeof(x).sharding.spec
+    return x if layers is None else jax.reshard(x, jax.P(None, *rest))
+
+
+def is_over_one_stage(x: jax.Array) -> bool:
+    """Returns whether an array is of stacked layers, for pipeline stages, of which there is one."""
+    return jax.typeof(x).sharding.spec[:1] == (STAGE,) and num_stages() == 1
+
+
 def _of(x: jax.Array, index) -> jax.Array:
     return jax.lax.dynamic_index_in_dim(x, index, keepdims=False)
 

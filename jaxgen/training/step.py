@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxgen.objectives.base import Loss, Objective, Sum, at_step
+from jaxgen.training.accumulation import sum_in_place
 from jaxgen.training.noise_scale import gradient_noise
 from jaxgen.training.state import TrainState, trained, with_trained
 
@@ -71,6 +72,15 @@ def make_train_step(
         if accumulation == 1:
             return of_microbatch(model, batch, key_of(0), step)
 
+        if not noise_scale:
+
+            def loss_fn(parameters: Any, index: Any, microbatch: Any) -> Loss:
+                whole = with_trained(model, parameters)
+                return at_step(objective, step)(whole, microbatch, key_of(index))
+
+            return *sum_in_place(loss_fn, trained(model), batch, accumulation), None
+
+        # The noise is how gradients differ, so a microbatch's must be there by itself.
         def add(carry, scanned):
             index, microbatch = scanned
             part = of_microbatch(model, microbatch, key_of(index), step)
