@@ -50,7 +50,7 @@ def plan(arguments: argparse.Namespace) -> int:
         from jaxgen.planning.estimate import Estimator
         from jaxgen.planning.printing import changes_lines
 
-        estimator = Estimator(config, topology, execution.rules)
+        estimator = Estimator(config, topology, execution)
         changes = fitting_changes(made, estimator, config.train.batch_size)
         print("\n".join(changes_lines(changes)))
         record["changes"] = [{"flags": one.flags, "needed": one.needed} for one in changes]

@@ -21,7 +21,7 @@ from jaxgen.planning.topology import Topology
 from jaxgen.runs.config import RunConfig
 from jaxgen.sharding.checks import axis_names, check_all_axes_split, check_layout
 from jaxgen.sharding.mesh import MESH_AXES
-from jaxgen.sharding.rules import Rules
+from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.optimizers.parametrized import build_optimizer
 from jaxgen.training.state import trained
 
@@ -91,15 +91,16 @@ class Estimate:
 class Estimator:
     """Estimates a run's step for choices on one topology."""
 
-    def __init__(self, config: RunConfig, topology: Topology, rules: Rules):
-        self.config, self.topology, self.rules = config, topology, rules
+    def __init__(self, config: RunConfig, topology: Topology, execution: ExecutionConfig):
+        self.config, self.topology, self.rules = config, topology, execution.rules
         with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
             model = abstract_model(config.model)
             optimizer = build_optimizer(config.train.optimizer, lambda step: 1e-3, config.model)
             moments = jax.eval_shape(optimizer.init, trained(model))
         self.arrays = [(name, p.shape, p.logical_axes) for name, p in named_parameters(model)]
         total = sum(math.prod(shape) for _, shape, _ in self.arrays)
-        kept = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(moments))
+        on_devices = [] if execution.offload_optimizer else jax.tree.leaves(moments)
+        kept = sum(math.prod(x.shape) * x.dtype.itemsize for x in on_devices)
         self.state_bytes = _SINGLE * (2 if config.train.ema_decay else 1) + kept / total
 
     @property
@@ -137,7 +138,7 @@ class Estimator:
         stream = _HALF * tokens * width
         inner = _HALF * tokens * getattr(model, "mlp_dim", 0) / mesh["tensor"]
         temporaries = (
-            _SINGLE * stored * (2 if choice.accumulation > 1 else 1)
+            _SINGLE * stored
             + layers * stream * _KEPT_OF_A_BLOCK[choice.remat]
             + 2 * _HALF * gathered / layers
             + (_HALF + _SINGLE) * width * getattr(model, "vocab_size", 0) / mesh["tensor"]

@@ -20,6 +20,7 @@ from jaxgen.runs.config import RunConfig
 from jaxgen.sharding.mesh import make_mesh
 from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.memory import bytes_of_shard
+from jaxgen.training.offloading import is_on_host
 from jaxgen.training.program import Program, build_program
 
 SECONDS_PER_DAY = 86_400
@@ -31,7 +32,7 @@ class Memory:
 
     Attributes:
       parameters: the parameters, as they are kept between steps.
-      optimizer_state: what the optimiser keeps.
+      optimizer_state: what the optimiser keeps there.
       averages: moving averages of the parameters.
       batch: what a step of training reads.
       cache: keys and values of decoding.
@@ -42,6 +43,8 @@ class Memory:
       needed: all together, as the compiler says.
       limit: what a device has; None: no limit is known.
       largest: the largest arrays; see `Compiled`.
+      on_host: what the optimiser keeps in the memory of the host, of a run that offloads it; not
+        part of what is needed.
     """
 
     parameters: int
@@ -55,6 +58,7 @@ class Memory:
     needed: int
     limit: int | None
     largest: tuple[Buffer, ...] = ()
+    on_host: int = 0
 
     @property
     def excess(self) -> int:
@@ -253,10 +257,13 @@ def _memory(
 ) -> Memory:
     state = program.abstract_state()
     optimizer_state, averages = (None, None) if decode else (state.optimizer_state, state.ema)
-    model, optimizer, average, arguments = (
+    moments = jax.tree.leaves(optimizer_state)
+    offloaded = [leaf for leaf in moments if is_on_host(leaf)]
+    model, optimizer, on_host, average, arguments = (
         sum(map(bytes_of_shard, jax.tree.leaves(part)))
-        for part in (state.model, optimizer_state, averages, read)
+        for part in (state.model, moments, offloaded, averages, read)
     )
+    optimizer -= on_host
     held = model + optimizer + average + arguments
     limit = topology.chip.hbm_bytes
     known = compiled.text is not None or compiled.temporaries
@@ -274,4 +281,5 @@ def _memory(
         needed=max(needed, held),
         limit=None if limit is None else limit // topology.chip.devices,
         largest=compiled.largest,
+        on_host=on_host,
     )

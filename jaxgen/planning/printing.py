@@ -81,6 +81,8 @@ def _memory_lines(memory: Memory) -> Iterator[str]:
     for name, size in parts:
         if size:
             yield _line(f"  {name}", gib(size))
+    if memory.on_host:
+        yield _line("on the host", f"{gib(memory.on_host)} of optimizer state a device")
     if memory.excess:
         yield _line("does not fit", f"{gib(memory.excess)} too much")
     for buffer in memory.largest[:8] if memory.excess else ():

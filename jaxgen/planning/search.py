@@ -61,7 +61,7 @@ def search(
     Raises:
       ConfigError: if no choice can be split or may fit.
     """
-    estimator = Estimator(config, topology, execution.rules)
+    estimator = Estimator(config, topology, execution)
     choices = _choices(topology.num_devices, config.train.batch_size, estimator.has_experts)
     possible = [
         Candidate(choice, estimator.of(choice))

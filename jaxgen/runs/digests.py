@@ -17,6 +17,7 @@ _MIX = 0x9E3779B1  # 2^32 over the golden ratio: spreads neighbouring indices.
 
 def digest(array: jax.Array) -> jax.Array:
     """Returns the uint32 digest of one array of any shape, of 8, 16 or 32-bit elements."""
+    array = jax.device_put(array, jax.memory.Space.Device)  # It may be in the host's memory.
     if array.dtype == jnp.bool_:
         array = array.astype(jnp.uint8)
     unsigned = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[array.dtype.itemsize]

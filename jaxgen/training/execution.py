@@ -40,6 +40,8 @@ class ExecutionConfig:
         devices of its experts, "gather" sends all to all; "auto": what sends fewer rows.
       pipeline: how a batch goes through the stages of a mesh that has them.
       accumulation: microbatches that a (full) batch is worked through in, to save memory.
+      offload_optimizer: whether the optimizer's state is kept in the memory of the devices' host,
+        and on them only while parameters are updated; a step takes longer by the copies.
       noise_scale: whether to measure the gradient noise scale, from how the gradients of a step's
         microbatches differ; it needs 2 or more of them in every step.
       data_workers: processes that make batches; 0: a thread does, which is enough for small models
@@ -66,6 +68,7 @@ class ExecutionConfig:
     expert_exchange: ExpertExchange = "auto"
     pipeline: PipelineConfig = PipelineConfig()
     accumulation: PositiveInt = 1
+    offload_optimizer: bool = False
     noise_scale: bool = False
     data_workers: NonNegativeInt = 0
     log_every: PositiveDuration = 10

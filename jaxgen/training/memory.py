@@ -10,6 +10,7 @@ import jax
 
 from jaxgen.errors import ConfigError
 from jaxgen.models.parameters import named_parameters
+from jaxgen.training.offloading import is_on_host
 from jaxgen.training.program import Program
 from jaxgen.training.tracking import si
 
@@ -29,7 +30,10 @@ def check_memory(program: Program) -> None:
         return
     shards = len(program.mesh.local_devices) if _on_host(program.mesh) else 1
     state = program.abstract_state()
-    held = shards * sum(bytes_of_shard(leaf) for leaf in jax.tree.leaves(state))
+    # What is offloaded takes memory only where the devices' is the host's.
+    leaves = jax.tree.leaves(state)
+    counted = leaves if _on_host(program.mesh) else [x for x in leaves if not is_on_host(x)]
+    held = shards * sum(map(bytes_of_shard, counted))
     gradient = shards * sum(
         bytes_of_shard(parameter.get_value()) for _, parameter in named_parameters(state.model)
     )

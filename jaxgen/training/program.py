@@ -18,6 +18,7 @@ from jaxgen.training.config import TrainConfig
 from jaxgen.training.durations import DurationLike, parse_duration
 from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.loading import check_batch_fits
+from jaxgen.training.offloading import abstract_on_host, check_host_memory, kept_on_host
 from jaxgen.training.optimizers.parametrized import build_optimizer
 from jaxgen.training.state import TrainState, state_with
 from jaxgen.training.step import StepMetrics, make_train_step
@@ -67,7 +68,10 @@ class Program:
 
     def abstract_state(self) -> TrainState:
         """Returns the state's shapes, types and layouts on the mesh's devices."""
-        return self.shapes_of(self._initial_state)
+        state = self.shapes_of(self._initial_state)
+        if not self.execution.offload_optimizer:
+            return state
+        return dataclasses.replace(state, optimizer_state=abstract_on_host(state.optimizer_state))
 
     def shapes_of(self, function: Callable[[], Any]) -> Any:
         """Returns the shapes, types and layouts of what a function makes on the mesh's devices."""
@@ -120,8 +124,8 @@ def build_program(
     Raises:
       ShardingError: if the mesh does not divide a parameter or the batch.
       ConfigError: if the model cannot hold rows of this length, if its parametrisation has no rule
-        for the optimiser, if the objective does not add over microbatches and there are several,
-        or if the batch does not divide into them.
+        for the optimiser, if the devices cannot offload its state, if the objective does not add
+        over microbatches and there are several, or if the batch does not divide into them.
     """
     execution = ExecutionConfig() if execution is None else execution
     objective = NextToken() if objective is None else objective
@@ -152,6 +156,9 @@ def build_program(
 
     schedule = train.schedule.build(total_steps, steps)
     optimizer = build_optimizer(train.optimizer, schedule, model)
+    if execution.offload_optimizer:
+        check_host_memory(mesh)
+        optimizer = kept_on_host(optimizer)
     return Program(
         model=model,
         train=train,

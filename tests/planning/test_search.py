@@ -15,8 +15,8 @@ from jaxgen.planning.search import Candidate, search, with_choice
 from jaxgen.planning.topology import parse_topology
 from jaxgen.planning.work import Work
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
-from jaxgen.sharding.rules import Rules
 from jaxgen.training.memory import bytes_of_shard
+from jaxgen.training.offloading import is_on_host
 from jaxgen.training.program import build_program
 
 SMALL = ["model.num_layers=1", "execution.scan_unroll=1", "train.batch_size=8", "train.length=32"]
@@ -39,13 +39,15 @@ def meshes(number, count=5):
     return [(first, *rest) for first in factors for rest in meshes(number // first, count - 1)]
 
 
-def test_the_state_of_an_estimate_is_exact():
-    config, execution = small_run("train.ema_decay=0.9")
+@pytest.mark.parametrize("offload", [False, True])
+def test_the_state_of_an_estimate_is_exact(offload):
+    config, execution = small_run("train.ema_decay=0.9", f"execution.offload_optimizer={offload}")
     mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
     state = build_program(config.model, config.train, mesh, execution).abstract_state()
     held = (state.model, state.optimizer_state, state.ema)
-    exact = sum(map(bytes_of_shard, jax.tree.leaves(held)))
-    estimator = Estimator(config, parse_topology("cpu:8"), Rules())
+    leaves = [leaf for leaf in jax.tree.leaves(held) if not is_on_host(leaf)]
+    exact = sum(map(bytes_of_shard, leaves))
+    estimator = Estimator(config, parse_topology("cpu:8"), execution)
     # But for two counters that optax keeps.
     assert estimator.of(Choice((2, 2, 1, 1, 2, 1), "full", 1)).state == pytest.approx(exact, abs=16)
 
@@ -53,7 +55,7 @@ def test_the_state_of_an_estimate_is_exact():
 def test_what_is_refused_is_what_a_run_refuses():
     sizes = ("model.num_heads=6", "model.head_dim=8", "model.mlp_dim=96", "model.vocab_size=322")
     config, execution = small_run(*sizes)
-    estimator = Estimator(config, parse_topology("cpu:8"), Rules())
+    estimator = Estimator(config, parse_topology("cpu:8"), execution)
     refused = 0
     for sizes in meshes(8):
         choice = Choice((*sizes, 1), "none", 2)
@@ -71,7 +73,7 @@ def test_what_is_refused_is_what_a_run_refuses():
 def test_estimates_of_an_8b_model_prefer_what_is_done_in_practice():
     """MaxText's recipe for Llama 3.1 8B on 256 chips of v6e is fsdp over all of them."""
     config, execution = published("llama/3_1_8b", 1024, 8192)
-    estimator = Estimator(config, parse_topology("v6e:16x16"), execution.rules)
+    estimator = Estimator(config, parse_topology("v6e:16x16"), execution)
     fsdp = estimator.of(Choice((1, 256, 1, 1, 1, 1), "full", 4))
     tensor = estimator.of(Choice((1, 16, 1, 1, 16, 1), "full", 4))
     data = estimator.of(Choice((256, 1, 1, 1, 1, 1), "full", 4))
@@ -100,7 +102,7 @@ def out_of_memory(topology, sizes, needed, remat="none"):
 def test_changes_that_would_fit_come_smallest_first():
     config, execution = published("llama/3_1_8b", 256, 4096)
     topology = parse_topology("v6e:8x8")
-    estimator = Estimator(config, topology, execution.rules)
+    estimator = Estimator(config, topology, execution)
     now = Choice((1, 64, 1, 1, 1, 1), "none", 1)
     estimate = estimator.of(now)
     # The arithmetic was right: 4 rows a chip without rematerialisation are too many.
@@ -117,7 +119,7 @@ def test_a_row_that_is_too_much_for_a_device_is_shared():
     """Llama 3.1 70B on 256 chips of v6e, a row of 8,192 each: the compiler needed 34.3 GiB."""
     config, execution = published("llama/3_1_70b", 256, 8192)
     topology = parse_topology("v6e:16x16")
-    estimator = Estimator(config, topology, execution.rules)
+    estimator = Estimator(config, topology, execution)
     plan = out_of_memory(topology, (1, 256, 1, 1, 1, 1), 34.28 * 2**30, "full")
     first = fitting_changes(plan, estimator, 256)[0]
     shared = "--gin.mesh.fsdp=128 --gin.mesh.tensor=2 --gin.execution.accumulation=2"
@@ -127,7 +129,7 @@ def test_a_row_that_is_too_much_for_a_device_is_shared():
 def test_no_change_fits_where_there_is_none():
     config, execution = published("llama/3_1_70b", 16, 4096)
     topology = parse_topology("v5e:4x4")
-    estimator = Estimator(config, topology, execution.rules)
+    estimator = Estimator(config, topology, execution)
     plan = out_of_memory(topology, (1, 16, 1, 1, 1, 1), 200 * 2**30)
     assert fitting_changes(plan, estimator, 16) == []
 

@@ -120,6 +120,26 @@ def test_slices_lie_along_the_data_axis_and_sum_gradients():
     assert times is not None and times.network > 0
 
 
+def test_moments_on_the_host_leave_the_memory_of_a_chip():
+    """They come back for the update, when activations are gone."""
+    model = tiny_dense(
+        num_layers=2, embed_dim=512, num_heads=4, num_kv_heads=4, head_dim=128, mlp_dim=2048,
+        compute_dtype="bfloat16",
+    )  # fmt: skip
+    mesh = make_mesh(MeshConfig(), parse_topology("v5e:1x1").devices())
+    batch = abstract_batch(token_batch_spec(16, 512), mesh, Rules())
+    on_chip, on_host = (
+        compile_train_step(
+            build_program(model, TrainConfig(1, 16, length=512), mesh, execution), batch
+        )
+        for execution in (ExecutionConfig(), ExecutionConfig(offload_optimizer=True))
+    )
+    moments = 8 * model.count().total
+    assert on_chip.temporaries > 2 * moments
+    assert on_chip.arguments - on_host.arguments == pytest.approx(moments, rel=0.01)
+    assert (on_chip.needed or 0) - (on_host.needed or 0) > moments / 2
+
+
 def test_a_program_that_does_not_fit_says_what_it_needs():
     topology = parse_topology("v5e:1x1")
     model = tiny_dense(num_layers=1, embed_dim=256, num_heads=4, num_kv_heads=4)
