@@ -210,7 +210,7 @@ class Stack(nnx.Module):
 def _scan(run_unit, x: jax.Array, scanned, count: int):
     """Scans over units as the layout says: what is computed again, how many at once."""
     layout = current_layout()
-    body = rematerialised(run_unit, layout.remat, layout.remat_saved)
+    body = rematerialised(run_unit, layout.remat, layout.remat_saved, layout.remat_offloaded)
     return jax.lax.scan(body, x, scanned, unroll=min(layout.scan_unroll, count))
 
 

@@ -38,6 +38,7 @@ class Layout:
       rules: which logical axis is split over which mesh axis.
       remat: what the backward pass recomputes: "none", "dots" (all but matrix products) or "full".
       remat_saved: values that it keeps nevertheless, of `ops.rematerialisation.NAMES`.
+      remat_offloaded: values that it keeps in the memory of the host, likewise.
       scan_unroll: how many repeating units one iteration of the scan over layers holds; more
         compiles longer and can run faster.
       attention: the implementation that computes it; "auto": the first that suits a call and the
@@ -50,6 +51,7 @@ class Layout:
     rules: Rules = Rules()
     remat: Literal["none", "dots", "full"] = "none"
     remat_saved: tuple[str, ...] = ()
+    remat_offloaded: tuple[str, ...] = ()
     scan_unroll: int = 1
     attention: AttentionChoice = "auto"
     expert_exchange: ExpertExchange = "auto"

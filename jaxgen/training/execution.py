@@ -31,6 +31,8 @@ class ExecutionConfig:
       remat: what the backward pass recomputes: "none", "dots" (all but matrix products) or "full".
       remat_saved: values that it keeps nevertheless: of "query", "key", "value", "attention",
         "attention_out", "up", "gate" and "feed_forward".
+      remat_offloaded: values that it keeps in the memory of the devices' host instead, likewise,
+        with remat="full".
       scan_unroll: how many repeating units one iteration of the scan over layers holds, at most all
         of them; more compiles longer and can run faster.
       attention: the implementation of it, an error where it cannot compute the model's; "auto": the
@@ -63,6 +65,7 @@ class ExecutionConfig:
     rules: Rules = Rules()
     remat: Literal["none", "dots", "full"] = "none"
     remat_saved: tuple[str, ...] = ()
+    remat_offloaded: tuple[str, ...] = ()
     scan_unroll: PositiveInt = 1
     attention: AttentionChoice = "auto"
     expert_exchange: ExpertExchange = "auto"
@@ -81,15 +84,27 @@ class ExecutionConfig:
 
     def __post_init__(self):
         check_domains(self, "execution")
-        unknown = [name for name in self.remat_saved if name not in NAMES]
-        if unknown:
-            raise ConfigError(
-                f"execution.remat_saved has {unknown}; a block's values are {', '.join(NAMES)}."
-            )
+        for setting in ("remat_saved", "remat_offloaded"):
+            unknown = [name for name in getattr(self, setting) if name not in NAMES]
+            if unknown:
+                raise ConfigError(
+                    f"execution.{setting} has {unknown}; a block's values are {', '.join(NAMES)}."
+                )
         if self.remat_saved and self.remat == "none":
             raise ConfigError(
                 "execution.remat_saved keeps what would be computed again, and with "
                 "execution.remat='none' nothing is: set it to 'full' or 'dots'."
+            )
+        if self.remat_offloaded and self.remat != "full":
+            raise ConfigError(
+                "execution.remat_offloaded sends to the host what would be computed again, and "
+                f"works with execution.remat='full', not {self.remat!r}."
+            )
+        twice = sorted(set(self.remat_saved) & set(self.remat_offloaded))
+        if twice:
+            raise ConfigError(
+                f"execution.remat_saved and execution.remat_offloaded both have {twice}; keep a "
+                "value on the devices or on the host."
             )
 
     @property
@@ -99,6 +114,7 @@ class ExecutionConfig:
             self.rules,
             self.remat,
             self.remat_saved,
+            self.remat_offloaded,
             self.scan_unroll,
             self.attention,
             self.expert_exchange,

@@ -8,8 +8,7 @@ import jax
 import optax
 
 from jaxgen.errors import ConfigError
-
-HOST = "pinned_host"
+from jaxgen.ops.rematerialisation import HOST
 
 
 def kept_on_host(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
@@ -41,8 +40,8 @@ def is_on_host(leaf: jax.ShapeDtypeStruct) -> bool:
     return getattr(leaf.sharding, "memory_kind", None) == HOST
 
 
-def check_host_memory(mesh: jax.sharding.Mesh) -> None:
-    """Checks that a program on these devices can keep arrays in host memory.
+def check_host_memory(mesh: jax.sharding.Mesh, setting: str) -> None:
+    """Checks that a program on these devices can keep arrays in host memory, as a setting asks.
 
     Raises:
       ConfigError: if they cannot.
@@ -51,9 +50,8 @@ def check_host_memory(mesh: jax.sharding.Mesh) -> None:
     kinds = [memory.kind for memory in device.addressable_memories()]
     if HOST not in kinds:
         raise ConfigError(
-            f"execution.offload_optimizer=True keeps moments in memory of the kind {HOST!r}, and "
-            f"{device.device_kind} ({device.platform}) has {', '.join(kinds) or 'none'}; set it "
-            "to False."
+            f"{setting} keeps arrays in memory of the kind {HOST!r}, and {device.device_kind} "
+            f"({device.platform}) has {', '.join(kinds) or 'none'}; leave the setting out."
         )
 
 

@@ -124,7 +124,7 @@ def build_program(
     Raises:
       ShardingError: if the mesh does not divide a parameter or the batch.
       ConfigError: if the model cannot hold rows of this length, if its parametrisation has no rule
-        for the optimiser, if the devices cannot offload its state, if the objective does not add
+        for the optimiser, if the devices cannot offload, if the objective does not add
         over microbatches and there are several, or if the batch does not divide into them.
     """
     execution = ExecutionConfig() if execution is None else execution
@@ -156,8 +156,10 @@ def build_program(
 
     schedule = train.schedule.build(total_steps, steps)
     optimizer = build_optimizer(train.optimizer, schedule, model)
+    if execution.remat_offloaded:
+        check_host_memory(mesh, f"execution.remat_offloaded={execution.remat_offloaded}")
     if execution.offload_optimizer:
-        check_host_memory(mesh)
+        check_host_memory(mesh, "execution.offload_optimizer=True")
         optimizer = kept_on_host(optimizer)
     return Program(
         model=model,

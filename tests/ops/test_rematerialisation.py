@@ -71,11 +71,31 @@ def test_values_are_kept_by_name():
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_values_are_sent_to_the_host_by_name():
+    full = products(*gradient(Layout(remat="full")))
+    function, model = gradient(Layout(remat="full", remat_offloaded=("up",)))
+    assert full - products(function, model) == 1
+    program = str(jax.make_jaxpr(function)(model))
+    up = f"f32[2,{','.join(map(str, random_batch().tokens.shape))},64]"
+    assert up.replace("f32", "f32<host>") in program and up not in program
+    plain, same = gradient(Layout(remat="full"))
+    for found, expected in zip(
+        jax.tree.leaves(jax.jit(function)(model)),
+        jax.tree.leaves(jax.jit(plain)(same)),
+        strict=True,
+    ):
+        if jnp.issubdtype(found.dtype, jnp.floating):
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "settings, named",
     [
         ({"remat": "full", "remat_saved": ("keys",)}, "query, key"),
         ({"remat_saved": ("up",)}, "none"),
+        ({"remat": "full", "remat_offloaded": ("keys",)}, "query, key"),
+        ({"remat": "dots", "remat_offloaded": ("up",)}, "not 'dots'"),
+        ({"remat": "full", "remat_saved": ("up",), "remat_offloaded": ("up",)}, "both"),
     ],
 )
 def test_names_that_keep_nothing_are_refused(settings, named):

@@ -30,7 +30,8 @@ def test_the_state_stays_on_the_host_and_changes_nothing(tmp_path):
     train = TrainConfig(10, 8, length=32, optimizer=NarrowState(dtype="int8"))
     losses = {}
     for offload in (True, False):
-        execution = ExecutionConfig(offload_optimizer=offload)
+        names = ("up", "attention") if offload else ()
+        execution = ExecutionConfig(remat="full", remat_offloaded=names, offload_optimizer=offload)
         program = build_program(tiny_moe(), train, mesh, execution)
         step = program.train_step()
         with jax.set_mesh(mesh):
@@ -64,4 +65,4 @@ def test_devices_without_such_memory_are_named():
     with pytest.raises(
         ConfigError, match=r"offload_optimizer=True .*'pinned_host'.*toy.*has device"
     ):
-        check_host_memory(mesh)
+        check_host_memory(mesh, "execution.offload_optimizer=True")
