@@ -143,7 +143,7 @@ def check_time(value: Any) -> None:
 def check_file_name(value: Any) -> None:
     """Raises ValueError unless a value names a file in a folder, and none outside."""
     if not isinstance(value, str) or value in ("", ".", "..") or {*"/\\\0"} & {*value}:
-        raise ValueError("must be the name of a file in the folder")
+        raise ValueError("must be the name of a file in the folder, none outside")
 
 
 def _fits(value: Any, shape: Any) -> bool:

@@ -23,9 +23,10 @@ def registered() -> Table:
     from jaxgen.data.preprocessors import Choices, Keep, Rename, Template
     from jaxgen.data.sentence_pairs import SentencePairs
     from jaxgen.data.sources import InMemory
-    from jaxgen.data.tables import ArrayRecord, HuggingFaceDataset, Parquet, WebDataset
+    from jaxgen.data.tables import ArrayRecord, HuggingFaceDataset, Parquet
     from jaxgen.data.tasks import Task
     from jaxgen.data.text_files import Jsonl, TextFiles
+    from jaxgen.data.web_dataset import WebDataset
     from jaxgen.evaluation.answers import Answers
     from jaxgen.evaluation.choices import MultipleChoice
     from jaxgen.evaluation.config import EvaluationConfig, EvaluationTask

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import json
 import re
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from jaxgen.codecs.codec import Codec
+from jaxgen.data.chat_templates import compiled, fill, read_template
 from jaxgen.data.parts import Example, Part, encode_parts, parts_of
 from jaxgen.data.protocols import Record
-from jaxgen.errors import ConfigError, DataError
+from jaxgen.errors import DataError
 
 TEMPLATE = (
     "{% for message in messages %}"
@@ -77,7 +75,7 @@ class Chat:
 
     def identity(self) -> tuple[object, ...]:
         """Returns all that the tokens depend on: the template itself, wherever it lies."""
-        return self, _read(self.template)
+        return self, read_template(self.template)
 
     def encode(
         self, records: Iterable[Record], codec: Codec, has_source: bool = False
@@ -105,16 +103,15 @@ class Chat:
         held = [
             m | {"content": f"{_SPACE}{_OPEN}{i}{_CLOSE}{_SPACE}"} for i, m in enumerate(messages)
         ]
-        template = _compiled(_read(self.template))
+        template = compiled(read_template(self.template))
         try:
-            text = template.render(
-                messages=held, add_generation_prompt=add_generation_prompt,
+            return fill(
+                template, messages=held, add_generation_prompt=add_generation_prompt,
                 tools=None, documents=None, bos_token=self.begin, eos_token=self.end,
             )  # fmt: skip
-        except Exception as error:  # Whatever the template's own code raises, `_Refused` too.
+        except Exception as error:  # Whatever the template's own code raises.
             roles = [message["role"] for message in messages]
             raise DataError(f"the chat template refuses the roles {roles}: {error}.") from error
-        return text
 
     def _split(self, text: str, messages: list[dict[str, Any]], is_answer: bool) -> list[Part]:
         """Splits a filled template into its own control text and the messages' plain text."""
@@ -131,60 +128,3 @@ class Chat:
         if end < len(text):
             parts.append(Part(text[end:], is_answer, is_answer, True))
         return parts
-
-
-class _Refused(Exception):
-    """The error that a template raises with `raise_exception`."""
-
-
-@functools.lru_cache(maxsize=16)
-def _compiled(template: str):
-    import jinja2
-    from jinja2.ext import Extension
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    class GenerationTag(Extension):
-        """The tag by which some templates mark the assistant's text; it writes nothing."""
-
-        tags: ClassVar[set[str]] = {"generation"}
-
-        def parse(self, parser):
-            next(parser.stream)
-            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-    # No strftime_now: templates that ask for it have a fixed date for where there is none, and what
-    # a model sees must not depend on the day.
-    def raise_exception(message: str):
-        raise _Refused(message)
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", GenerationTag]
-    )
-    environment.globals["raise_exception"] = raise_exception
-    environment.filters["tojson"] = lambda value, **options: json.dumps(
-        value, ensure_ascii=False, **options
-    )
-    try:
-        return environment.from_string(template)
-    except jinja2.TemplateSyntaxError as error:
-        raise ConfigError(f"chat.template is not a Jinja template: {error}.") from error
-
-
-def _read(template: str) -> str:
-    if not template.endswith((".json", ".jinja")):
-        return template
-    try:
-        text = Path(template).read_text(encoding="utf-8")
-        if template.endswith(".jinja"):
-            return text
-        found = json.loads(text)["chat_template"]
-        if isinstance(found, list):
-            found = {one["name"]: one["template"] for one in found}["default"]
-        return found
-    except OSError as error:
-        raise ConfigError(f"chat.template: {template} cannot be read: {error.strerror}.") from error
-    except (json.JSONDecodeError, KeyError) as error:
-        raise ConfigError(
-            f"chat.template: {template} is not a tokenizer_config.json with a chat_template (or "
-            "none of several is named default); name a .jinja file."
-        ) from error

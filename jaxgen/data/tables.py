@@ -1,24 +1,21 @@
-"""Tables and archives: Parquet, ArrayRecord, Hugging Face `datasets` on disk, WebDataset."""
+"""Tables: Parquet, ArrayRecord, Hugging Face `datasets` on disk."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import itertools
-import os
-import tarfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, ClassVar
 
-from jaxgen.data.protocols import Record
 from jaxgen.data.sources import Entry, Extent, FileSource, OnError
 from jaxgen.data.storage import is_remote, local_copy, open_binary
-from jaxgen.data.text_files import as_text, json_record, open_decompressed, parse_json
+from jaxgen.data.text_files import json_record, parse_json
 from jaxgen.data.token_store import cache_folder
 from jaxgen.domains import UnitFraction
 from jaxgen.errors import DataError
+from jaxgen.json_values import check_file_name, check_shape
 
 ROWS_AT_ONCE = 1024
 ARRAY_RECORD_ERRORS = (ValueError, IndexError, RuntimeError, OSError)
@@ -82,11 +79,12 @@ class Parquet(FileSource):
                     raise DataError(f"{file} has no column {sorted(missing)}; it has {names}.")
                 columns = None if self.columns is None else list(self.columns)
                 for batch in table.iter_batches(ROWS_AT_ONCE, groups, columns):
+                    batch.validate(full=True)
                     for record in batch.to_pylist():
                         yield f"{file}, row {before + count}", record
                         count += 1
             except (ArrowException, OSError) as error:
-                raise _cut_off(file, "Parquet", count, error) from error
+                raise cut_off(file, "Parquet", count, error) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +133,7 @@ class ArrayRecord(FileSource):
                         count += 1
                         yield place, json_record(data, place)
         except ARRAY_RECORD_ERRORS as error:
-            raise _cut_off(file, "ArrayRecord", count, error) from error
+            raise cut_off(file, "ArrayRecord", count, error) from error
 
 
 @contextlib.contextmanager
@@ -176,10 +174,10 @@ class HuggingFaceDataset(FileSource):
         folder = self.pattern.rstrip("/")
         parts = _read_json(f"{folder}/dataset_dict.json", optional=True)
         if parts is not None:
-            if self.part not in parts["splits"]:
+            if self.part not in (parts.get("splits") or []):
                 raise DataError(
-                    f"{folder} holds the datasets {parts['splits']}; set hf_dataset.part to one "
-                    f"of them (it is {self.part!r})."
+                    f"{folder} holds the datasets {parts.get('splits')}; set hf_dataset.part to "
+                    f"one of them (it is {self.part!r})."
                 )
             folder = f"{folder}/{self.part}"
         elif self.part is not None:
@@ -191,6 +189,10 @@ class HuggingFaceDataset(FileSource):
                 f"{folder} was saved with an index over its rows; save it again after "
                 "flatten_indices()."
             )
+        try:
+            check_shape(state, {"_data_files": [{"filename": check_file_name}]})
+        except ValueError as error:
+            raise DataError(f"{folder}/state.json: {error}.") from error
         return tuple(f"{folder}/{file['filename']}" for file in state["_data_files"])
 
     def entries(self, file: str) -> Iterator[Entry]:
@@ -207,6 +209,7 @@ class HuggingFaceDataset(FileSource):
                         f"{file} has no column {sorted(missing)}; it has {reader.schema.names}."
                     )
                 for batch in reader:
+                    batch.validate(full=True)  # Offsets that lead elsewhere would be followed.
                     if self.columns is not None:
                         batch = batch.select(list(self.columns))
                     for start in range(0, batch.num_rows, ROWS_AT_ONCE):
@@ -214,84 +217,7 @@ class HuggingFaceDataset(FileSource):
                             yield f"{file}, row {count}", record
                             count += 1
         except (pyarrow.ArrowException, OSError) as error:
-            raise _cut_off(file, "Arrow", count, error) from error
-
-
-@dataclasses.dataclass(frozen=True)
-class WebDataset(FileSource):
-    """Reads one record per sample of tar archives: the members that share a name but its ending.
-
-    A member's ending names the field: "txt" and its like are text, "json" is parsed, "cls" is a
-    number, others are bytes. The field "__key__" is the shared name.
-
-    Attributes:
-      pattern: see `FileSource`.
-      key_field: likewise.
-      heldout_fraction: likewise.
-      on_error: likewise; a sample that cannot be decoded, or the rest of an archive that is cut
-        off.
-    """
-
-    pattern: str
-    key_field: str | None = "__key__"
-    heldout_fraction: UnitFraction = 0.01
-    on_error: OnError = "raise"
-
-    ENDINGS: ClassVar[tuple[str, ...]] = (".tar", ".tar.gz", ".tgz", ".tar.zst")
-    TEXT: ClassVar[tuple[str, ...]] = ("txt", "text", "caption", "transcript")
-
-    def entries(self, file: str) -> Iterator[Entry]:
-        """Yields the samples, in the order of the archive."""
-        count = 0
-        sample: Record = {}
-        error: DataError | None = None
-        with open_decompressed(file) as stream:
-            has_end = _has_end(stream) if file.endswith(".tar") else True
-            try:
-                with tarfile.open(fileobj=stream, mode="r|") as archive:
-                    for member in archive:
-                        if not member.isfile():
-                            continue
-                        folder, _, name = member.name.rpartition("/")
-                        stem, _, ending = name.partition(".")
-                        key = f"{folder}/{stem}" if folder else stem
-                        if sample and sample["__key__"] != key:
-                            yield f"{file}, {sample['__key__']}", error or sample
-                            sample, error, count = {}, None, count + 1
-                        sample["__key__"] = key
-                        inside = archive.extractfile(member)
-                        assert inside is not None
-                        place = f"{file}, {member.name}"
-                        try:
-                            sample[ending] = _decoded(inside.read(), ending, self.TEXT, place)
-                        except DataError as wrong:
-                            error = wrong
-                if not has_end:
-                    raise EOFError("the archive has no end")
-            except (tarfile.TarError, EOFError, OSError, zlib.error) as wrong:
-                raise _cut_off(file, "tar", count, wrong) from wrong
-        if sample:
-            yield f"{file}, {sample['__key__']}", error or sample
-
-
-def _has_end(stream: BinaryIO) -> bool:
-    """Returns whether an archive ends with two empty blocks, as one cut off may not."""
-    size = stream.seek(0, os.SEEK_END)
-    stream.seek(max(0, size - 1024))
-    is_empty = stream.read() == bytes(1024)
-    stream.seek(0)
-    return is_empty
-
-
-def _decoded(data: bytes, ending: str, text: tuple[str, ...], place: str) -> Any:
-    if ending in text:
-        return as_text(data, place)
-    try:
-        if ending == "json":
-            return parse_json(data, place)
-        return int(data) if ending == "cls" else data
-    except ValueError as error:
-        raise DataError(f"{place}: not a valid .{ending} ({error}).") from error
+            raise cut_off(file, "Arrow", count, error) from error
 
 
 def _read_json(path: str, optional: bool) -> dict[str, Any] | None:
@@ -299,7 +225,10 @@ def _read_json(path: str, optional: bool) -> dict[str, Any] | None:
         return None
     try:
         with open_binary(path) as stream:
-            return parse_json(stream.read(), path)
+            found = parse_json(stream.read(), path)
+        if not isinstance(found, dict):
+            raise DataError(f"{path} is no JSON object.")
+        return found
     except DataError as error:
         if optional:
             return None
@@ -308,7 +237,8 @@ def _read_json(path: str, optional: bool) -> dict[str, Any] | None:
         ) from error
 
 
-def _cut_off(file: str, kind: str, count: int, error: Exception) -> DataError:
+def cut_off(file: str, kind: str, count: int, error: Exception) -> DataError:
+    """Returns the error about a file that is not whole."""
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return DataError(
         f"{file} is not a whole {kind} file: cut off or damaged after {count} whole records "

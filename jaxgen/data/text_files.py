@@ -6,11 +6,11 @@ import contextlib
 import dataclasses
 import gzip
 import io
-import json
 import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO, ClassVar
 
+from jaxgen import json_values
 from jaxgen.data.hashing import hash64, is_heldout
 from jaxgen.data.protocols import Record, Split
 from jaxgen.data.sources import Entry, Extent, FileSource, OnError, Skipped, some
@@ -173,11 +173,10 @@ def parse_json(data: bytes, place: str) -> Any:
     """
     text = as_text(data, place, with_line=False)
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        what = str(error) if isinstance(error, ValueError) else "it is nested too deep"
+        return json_values.parse_json(text, parse_int=int)
+    except ValueError as error:
         raise DataError(
-            f'{place}: not JSON ({what}). Mend or remove it, or set on_error="skip" to leave out '
+            f'{place}: not JSON ({error}). Mend or remove it, or set on_error="skip" to leave out '
             "and count such records."
         ) from error
 
@@ -228,7 +227,8 @@ class _Zstandard(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         while not self._ready:
-            data = self._stream.read(2**17)
+            # A frame may be 30,000 times as long as its bytes: little is decompressed at a time.
+            data = self._stream.read(512)
             if not data:
                 if self._is_open:
                     raise EOFError("a compressed frame has no end")

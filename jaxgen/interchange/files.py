@@ -6,7 +6,6 @@ Only headers are read until a slice is asked for.
 from __future__ import annotations
 
 import contextlib
-import json
 import pathlib
 import re
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ import ml_dtypes  # noqa: F401 - numpy then knows bfloat16
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from jaxgen import json_values
 from jaxgen.errors import InterchangeError
 from jaxgen.interchange.layouts import Fetch
 from jaxgen.interchange.mapped import FLOAT8, float8_tensor
@@ -38,14 +38,9 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
       InterchangeError: if it cannot be read or is no object.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
+        return json_values.read_json(path, {}, "fetch it again", InterchangeError)
     except OSError as error:
         raise InterchangeError(f"{path} cannot be read ({error.strerror}).") from error
-    except ValueError as error:
-        raise InterchangeError(f"{path} is not JSON: {error}.") from error
-    if not isinstance(found, dict):
-        raise InterchangeError(f"{path} should be a JSON object, not {type(found).__name__}.")
-    return found
 
 
 def find_revision(folder: pathlib.Path, revision: str | None) -> pathlib.Path:
@@ -62,7 +57,12 @@ def find_revision(folder: pathlib.Path, revision: str | None) -> pathlib.Path:
         return folder
     name = revision or "main"
     if (refs / name).is_file():
-        return snapshots / (refs / name).read_text().strip()
+        commit = (refs / name).read_text(encoding="utf-8", errors="replace").strip()
+        try:
+            json_values.check_file_name(commit)
+        except ValueError as error:
+            raise InterchangeError(f"{refs / name} says {commit!r:.40}, and {error}.") from error
+        return snapshots / commit
     for place in (folder / name, snapshots / name):
         if (place / CONFIG).exists():
             return place
@@ -216,13 +216,13 @@ def _files(folder: pathlib.Path) -> dict[str, set[str] | None]:
 
 
 def _indexed(index: pathlib.Path) -> dict[str, set[str] | None]:
-    places = read_json(index).get("weight_map")
-    if not isinstance(places, dict) or not places:
-        raise InterchangeError(f"{index} has no weight_map.")
+    found = read_json(index)
+    try:
+        json_values.check_shape(found, {"weight_map": {str: json_values.check_file_name}})
+    except ValueError as error:
+        raise InterchangeError(f"{index}: {error}.") from error
     files: dict[str, set[str] | None] = {}
-    for name, file in places.items():
-        if pathlib.PurePath(file).name != file:
-            raise InterchangeError(f"{index} places {name} outside: {file!r}.")
+    for name, file in found["weight_map"].items():
         listed = files.setdefault(file, set())
         assert listed is not None
         listed.add(name)

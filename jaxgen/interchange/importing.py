@@ -31,6 +31,7 @@ from jaxgen.interchange.layouts import Range
 from jaxgen.interchange.parts import of_a_part, text_part
 from jaxgen.interchange.placing import Placement, place
 from jaxgen.interchange.tables import Family, Values
+from jaxgen.json_values import check_shape
 from jaxgen.models.base import abstract_model
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.parameters import named_parameters
@@ -38,6 +39,8 @@ from jaxgen.models.transformer import Transformer
 from jaxgen.sharding.layout import Layout
 
 ROWS_COMPARED = 4096
+NAMES = {"architectures?": ([str], None), "model_type?": (str, None)}
+"""The shape of what a config.json says of its family."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +76,12 @@ def open_checkpoint(
       InterchangeError: if there is no config.json, or it says something unsupported.
     """
     folder = find_revision(pathlib.Path(folder).expanduser(), revision)
-    values, part_of = text_part(read_json(folder / CONFIG))
+    found = read_json(folder / CONFIG)
+    try:
+        check_shape(found, NAMES)
+    except ValueError as error:
+        raise InterchangeError(f"{folder / CONFIG}: {error}.") from error
+    values, part_of = text_part(found)
     family = find_family(FAMILIES, values)
     config = read_config(family, values, ignored)
     family = family if part_of is None else of_a_part(family)

@@ -10,6 +10,8 @@ import collections
 import io
 import pathlib
 import pickle
+import pickletools
+import struct
 import zipfile
 from collections.abc import Mapping
 from typing import Any
@@ -32,6 +34,11 @@ _DTYPES = {
     "LongStorage": ("I64", np.dtype(np.int64)),
     "ShortStorage": ("I16", np.dtype(np.int16)),
 }
+DAMAGED = (
+    zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, LookupError, EOFError,
+    OSError, TypeError, AttributeError, OverflowError, struct.error, MemoryError,
+)  # fmt: skip
+"""What zipfile and pickle raise at damaged files."""
 _LOCAL_HEADER = 30  # Bytes before the name in an entry of a zip archive.
 
 
@@ -46,8 +53,12 @@ def read_torch(path: pathlib.Path) -> Mapping[str, MappedTensor]:
             entries = {entry.filename: entry for entry in archive.infolist()}
             (pickled,) = (name for name in entries if name.endswith("/data.pkl"))
             folder = pickled.removesuffix("data.pkl")
-            found = _Reader(path, entries, folder, archive.read(pickled)).load()
-    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError, TypeError) as error:
+            if entries[pickled].compress_type != zipfile.ZIP_STORED:
+                raise ValueError("it is compressed")
+            data = archive.read(pickled)
+            _check_opcodes(data)
+            found = _Reader(path, entries, folder, data).load()
+    except DAMAGED as error:
         raise InterchangeError(
             f"{path} is not a whole file of PyTorch 1.6 or later ({error}); fetch it anew, or save "
             "the model with save_pretrained."
@@ -60,6 +71,14 @@ def read_torch(path: pathlib.Path) -> Mapping[str, MappedTensor]:
     ):
         raise InterchangeError(f"{path} holds more than tensors by name.")
     return found
+
+
+def _check_opcodes(data: bytes) -> None:
+    """Refuses what needs more memory than a pickle has bytes, or makes what no tensor needs."""
+    for opcode, argument, _ in pickletools.genops(data):
+        is_far = "PUT" in opcode.name and argument is not None and argument > len(data)
+        if is_far or opcode.name.startswith(("EXT", "BYTEARRAY")):
+            raise pickle.UnpicklingError(f"it has {opcode.name} {argument}, as no tensor does.")
 
 
 class _Storage:
@@ -105,4 +124,8 @@ def _tensor(storage, offset: int, shape, strides, *_: Any) -> MappedTensor:
     path, name, first = storage
     kind, dtype = _DTYPES[name]
     steps = tuple(step * dtype.itemsize for step in strides)
-    return MappedTensor(path, kind, dtype, first + offset * dtype.itemsize, tuple(shape), steps)
+    begin = first + offset * dtype.itemsize
+    last = begin + sum((n - 1) * step for n, step in zip(shape, steps, strict=True) if n > 0)
+    if min((offset, *shape, *strides)) < 0 or last + dtype.itemsize > path.stat().st_size:
+        raise ValueError("a tensor lies outside of the file")
+    return MappedTensor(path, kind, dtype, begin, tuple(shape), steps)

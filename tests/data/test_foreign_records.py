@@ -20,9 +20,10 @@ from jaxgen.data.features import PromptAnswer, Text
 from jaxgen.data.few_shot import FewShot
 from jaxgen.data.infilling import FillInTheMiddle
 from jaxgen.data.preprocessors import Choices, Keep, Rename, Template
-from jaxgen.data.tables import Parquet, WebDataset
+from jaxgen.data.tables import Parquet
 from jaxgen.data.tasks import Task
 from jaxgen.data.text_files import Jsonl
+from jaxgen.data.web_dataset import WebDataset
 from jaxgen.errors import JaxgenError
 
 TEXTS = st.text(max_size=8) | st.sampled_from(["\ud83d", "\x00", "", "{a}", "<|end|>"])

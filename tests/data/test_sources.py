@@ -26,8 +26,9 @@ from support.data_writers import (
 
 from jaxgen.data.embedded import LICENCE_WORDS, StandardLibraryCode, StandardLibraryProse
 from jaxgen.data.sources import InMemory, Skipped
-from jaxgen.data.tables import ArrayRecord, HuggingFaceDataset, Parquet, WebDataset
+from jaxgen.data.tables import ArrayRecord, HuggingFaceDataset, Parquet
 from jaxgen.data.text_files import Jsonl, TextFiles
+from jaxgen.data.web_dataset import WebDataset
 from jaxgen.errors import DataError
 
 

@@ -18,8 +18,9 @@ from support.data_writers import write_array_record, write_parquet, write_webdat
 
 from jaxgen.data.sources import Skipped
 from jaxgen.data.storage import matching_files, open_binary, size_of, stamp_of
-from jaxgen.data.tables import ArrayRecord, Parquet, WebDataset
+from jaxgen.data.tables import ArrayRecord, Parquet
 from jaxgen.data.text_files import Jsonl, TextFiles
+from jaxgen.data.web_dataset import WebDataset
 from jaxgen.errors import DataError
 
 RECORDS = [{"text": f"document {i} " * 20, "id": str(i)} for i in range(300)]

@@ -7,8 +7,9 @@ import tarfile
 
 import zstandard
 
-from jaxgen.data.tables import ArrayRecord, HuggingFaceDataset, Parquet, WebDataset
+from jaxgen.data.tables import ArrayRecord, HuggingFaceDataset, Parquet
 from jaxgen.data.text_files import Jsonl, TextFiles
+from jaxgen.data.web_dataset import WebDataset
 
 RECORDS = [{"text": f"document {i}", "id": str(i)} for i in range(200)]
 

@@ -1,0 +1,406 @@
+"""Every reader of files from outside, with a valid file for it and what a user does with it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from jaxgen.cli import main
+from jaxgen.codecs.bytes import ByteCodec
+from jaxgen.codecs.sentencepiece import SentencePieceCodec
+from jaxgen.codecs.tokenizer import TokenizerCodec
+from jaxgen.configuration import load_text
+from jaxgen.data.bigbench import BigBench
+from jaxgen.data.chat import Chat
+from jaxgen.data.prepared import DIGESTED, MANIFEST, PreparedCorpus
+from jaxgen.data.storage import digest_of as digest_of_files
+from jaxgen.data.token_files import TokenWriter
+from jaxgen.errors import JaxgenError
+from jaxgen.interchange.files import TensorFiles, find_revision
+from jaxgen.interchange.importing import open_checkpoint
+from jaxgen.laws import Table
+from jaxgen.runs.data_record import check_data
+from jaxgen.runs.run_directory import RunDirectory
+from jaxgen.studies.analyses.samples import read_samples
+from jaxgen.studies.preregistration import digest_of, outcomes
+from jaxgen.studies.report import read_heading
+from jaxgen.studies.scored_answers import emergence_rows
+from jaxgen.studies.study_runs import read_runs, table_of
+from jaxgen.studies.task_runs import read_csv, task_runs_of, write_csv
+from jaxgen.sweeps.leases import LeaseMonitor, acquire, read_attempts
+from support import data_writers
+from support.interchange_tiny import CONFIGS
+from support.mutations import json_files, json_lines, mutated_bytes, mutated_json
+from support.synthetic_study import config_text, write_run
+
+TEXTS = ["plain words", "1 + 1 = 2", "ünïcode \U0001f642"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """A file of a folder that others may have written, and how it is read.
+
+    Attributes:
+      file: its name in the folder.
+      prepare: writes the folder with a valid file.
+      read: reads the folder as a user would.
+      draw: from the valid file's bytes, a strategy of damaged ones; bytes at random by default.
+      examples: how many files of the fast tier.
+    """
+
+    file: str
+    prepare: Callable[[Path], Any]
+    read: Callable[[Path], Any]
+    draw: Callable[[bytes], st.SearchStrategy[bytes]] = mutated_bytes
+    examples: int = 30
+
+
+def as_json(data: bytes) -> Any:
+    return json_files(json.loads(data))
+
+
+def as_lines(data: bytes) -> Any:
+    return json_lines([json.loads(line) for line in data.splitlines()])
+
+
+def command(*arguments: str) -> Callable[[Path], Any]:
+    """Returns what runs a command, whose errors are printed, on a folder in place of FOLDER."""
+
+    def read(folder: Path) -> None:
+        filled = [argument.replace("FOLDER", str(folder)) for argument in arguments]
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            main(filled)
+
+    return read
+
+
+@functools.cache
+def config() -> str:
+    return config_text()
+
+
+def a_run(folder: Path, name: str = "run") -> RunDirectory:
+    rows = [
+        {"task": "add", "instance": str(i), "exact_match": i % 2, "token_accuracy": 0.5,
+         "log_probability": -1.0, "answer_tokens": 2}
+        for i in range(4)
+    ]  # fmt: skip
+    more = {"first_started": "2099-01-01T00:00:00+00:00", "shares": {"text": 1.0},
+            "epochs": {"text": 2.0}, "examples": {"text": 9},
+            "started_in": {"folder": "/", "from_run": "../.."}, "mesh": {"data": 1},
+            "imports": [], "initialized_from": None}  # fmt: skip
+    directory = write_run(folder, name, 0, 1e4, 1e6, 3.0, {"add": rows}, config(), **more)
+    line = {"step": 0, "mesh": {"data": 2, "fsdp": 1}, "host": "h", "num_devices": 2,
+            "started": "2099-01-01T00:00:00+00:00"}  # fmt: skip
+    directory.history_file.write_text(json.dumps(line) + "\n" + json.dumps(line) + "\n")
+    sample = {"task": "add", "prompt": "1+1", "completion": "2", "reference": "2"}
+    (directory.path / "samples.json").write_text(json.dumps([sample, sample]))
+    (directory.path / "data.json").write_text('{"add": {"a.txt": ["1 2", "ab"]}}')
+    lease = acquire(directory, 0)
+    assert lease is not None
+    lease.release("finished")
+    return directory
+
+
+def a_study(folder: Path) -> None:
+    for name in ("a", "b"):
+        a_run(folder, name)
+    forecast = {"value": 2.0, "seed_mean": [1.0, 3.0], "new_run": [1.0, 3.0], "law": "x"}
+    content = {
+        "level": 0.9, "time": "2026-01-01T00:00:00+00:00", "versions": {"a": "1"},
+        "revision": None, "predictions": [{
+            "held_out": {"name": "a", "seeds": [0, 1], "mixture": "quickstart"},
+            "loss": forecast, "scores": {"add": forecast, "sub": {"why_not": "few"}}, "points": [],
+        }],
+    }  # fmt: skip
+    content["digest"] = digest_of(content)
+    (folder / "predictions.json").write_text(json.dumps(content))
+    (folder / "study.json").write_text(json.dumps({"title": "t", "lead": "l"}))
+    write_csv(folder / "runs.csv", task_runs_of("s", read_runs(folder)))
+
+
+def read_study(folder: Path) -> None:
+    runs = read_runs(folder)
+    with contextlib.suppress(JaxgenError):
+        table_of(runs)
+    with contextlib.suppress(JaxgenError):
+        emergence_rows(runs)
+    with contextlib.suppress(JaxgenError):
+        read_samples(runs)
+    task_runs_of("s", runs)
+
+
+def resigned(data: bytes) -> Any:
+    """Draws predictions whose digest is right."""
+    value = json.loads(data)
+
+    def sign(found: Any) -> bytes:
+        if isinstance(found, dict):
+            with contextlib.suppress(ValueError):
+                found["digest"] = digest_of(found)
+        return json.dumps(found).encode()
+
+    return st.one_of(mutated_json(value).map(sign), json_files(value))
+
+
+def read_leases(folder: Path) -> None:
+    directory = RunDirectory(folder / "run-seed0")
+    for attempt in read_attempts(directory):
+        LeaseMonitor().is_alive(directory, attempt)
+
+
+def a_corpus(folder: Path) -> None:
+    files = {}
+    for split in ("train", "heldout"):
+        with TokenWriter(folder, f"{split}-0", 300) as writer:
+            for text in TEXTS:
+                writer.add(ByteCodec().encode(text))
+        count = writer.offsets[-1]
+        digest = digest_of_files([f"{folder}/{split}-0.{kind}" for kind in DIGESTED])
+        files[split] = [
+            {"name": f"{split}-0", "documents": 3, "tokens": count, "bytes": 9, "digest": digest}
+        ]
+    manifest = {"format": 2, "codec": ByteCodec().digest, "vocab_size": 300, "splits": files,
+                "settings": {"files": {"a": "1"}}}  # fmt: skip
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
+def read_corpus(folder: Path) -> None:
+    corpus = PreparedCorpus(str(folder))
+    corpus.content_digest()
+    store = corpus.tokens("train", ByteCodec())
+    for index in range(len(store.lengths)):
+        store.example(index)
+    corpus.check_digests()
+
+
+def a_tokenizer(folder: Path) -> None:
+    from jaxgen.codecs.training import train_tokenizer
+
+    train_tokenizer(TEXTS * 20, 330, folder / "tokenizer.json")
+
+
+def use_codec(codec: Any) -> None:
+    assert codec.vocab_size > 0
+    for text in TEXTS:
+        ids = codec.encode(text)
+        codec.decode(ids)
+        codec.pieces(ids)
+    codec.encode_batch(TEXTS)
+    codec.encode_pieces([("<|end|>", True), ("words", False)])
+
+
+def a_sentencepiece(folder: Path) -> None:
+    import sentencepiece
+
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXTS * 40), model_writer=model, vocab_size=60,
+        hard_vocab_limit=False, minloglevel=2,
+    )  # fmt: skip
+    (folder / "tokenizer.model").write_bytes(model.getvalue())
+
+
+def a_checkpoint(folder: Path) -> None:
+    from safetensors.numpy import save_file
+
+    tensors = {f"w{i}": np.ones((4, 3), np.float32) for i in range(3)}
+    save_file(tensors, folder / "one.safetensors")
+    places = dict.fromkeys(tensors, "one.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("abc\n")
+    (folder / "snapshots" / "abc").mkdir(parents=True)
+
+
+def read_tensors(folder: Path) -> None:
+    with TensorFiles(folder) as files:
+        for name, shape in files.shapes.items():
+            if np.prod(shape, dtype=float) < 1e6:
+                files.fetch(name)(tuple(slice(0, size) for size in shape))
+
+
+PICKLED = (
+    b"\x80\x02ccollections\nOrderedDict\nq\x00)Rq\x01(X\x01\x00\x00\x00actorch._utils\n"
+    b"_rebuild_tensor_v2\nq\x02((X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00"
+    b"\x000X\x03\x00\x00\x00cpuK\x06tQK\x00K\x02K\x03\x86K\x03K\x01\x86\x89h\x00)RtRu."
+)
+"""What torch.save writes of {"a": a matrix of 2 x 3}."""
+
+
+def a_torch_file(folder: Path) -> None:
+    with zipfile.ZipFile(folder / "pytorch_model.bin", "w") as archive:
+        archive.writestr("archive/data.pkl", PICKLED)
+        archive.writestr("archive/data/0", np.ones((2, 3), np.float32).tobytes())
+
+
+def a_config(family: str) -> Callable[[Path], None]:
+    def prepare(folder: Path) -> None:
+        (folder / "config.json").write_text(json.dumps(CONFIGS[family]))
+
+    return prepare
+
+
+def source(write: Callable[[Path], Any]) -> Callable[[Path], None]:
+    def read(folder: Path) -> None:
+        for on_error in ("raise", "skip"):
+            found = dataclasses.replace(_described(write, folder), on_error=on_error)
+            for record in found.read("train"):
+                assert isinstance(record, dict)
+            for file in found.files():
+                for extent in found.extents(file, 2**14):
+                    list(found.entries_of(file, extent))
+
+    return read
+
+
+@functools.cache
+def _described(write: Callable[[Path], Any], folder: Path) -> Any:
+    kept = {path: path.read_bytes() for path in folder.iterdir()}
+    found = write(folder)
+    for path in list(folder.iterdir()):
+        path.unlink()
+    for path, data in kept.items():
+        path.write_bytes(data)
+    return found
+
+
+def a_big_bench(folder: Path) -> Any:
+    examples = [{"input": "1", "target": ["2"]}, {"input": "1", "target_scores": {"a": 1, "b": 0}}]
+    task = {"name": "t", "examples": examples, "task_prefix": "", "choice_prefix": "\n"}
+    (folder / "task.json").write_text(json.dumps(task))
+    return BigBench(str(folder), heldout_fraction=0.0)
+
+
+TALK = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]
+TEMPLATES = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m['content'] | trim }}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}",
+    "{{ bos_token }}{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}"
+    "{{ '[%s] ' % m.role ~ m.content.strip() }}{% if not loop.last %},{% endif %}{% endfor %}",
+)
+
+
+def a_template(folder: Path) -> None:
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"chat_template": [{"name": "default", "template": TEMPLATES[0]}]})
+    )
+    (folder / "chat.jinja").write_text(TEMPLATES[1])
+
+
+def read_template(name: str) -> Callable[[Path], Any]:
+    return lambda folder: Chat(template=str(folder / name)).parts({"messages": TALK})
+
+
+def a_table(folder: Path) -> None:
+    rows = ["Params (M),Tokens [B],val_loss,seed,note"]
+    rows += [f"{n},{d},{3 + 1 / n:.3f},0,x" for n in (70, 160) for d in (1, "1.4B", "2e9")]
+    (folder / "runs.csv").write_text("\n".join(rows) + "\n")
+
+
+def gin_of(folder: Path) -> None:
+    (folder / "config.gin").write_text(config())
+
+
+RUN = "run-seed0"
+READERS: dict[str, Reader] = {
+    "run.json": Reader(f"{RUN}/run.json", a_run, command("status", f"FOLDER/{RUN}"), as_json),
+    "history.jsonl": Reader(
+        f"{RUN}/history.jsonl", a_run, command("status", f"FOLDER/{RUN}"), as_lines
+    ),
+    "metrics.jsonl": Reader(
+        f"{RUN}/metrics.jsonl", a_run, command("status", f"FOLDER/{RUN}"), as_lines
+    ),
+    "metrics.jsonl, listed": Reader(
+        f"{RUN}/metrics.jsonl", a_run, command("runs", "FOLDER"), as_lines
+    ),
+    "metrics.jsonl, drawn": Reader(
+        f"{RUN}/metrics.jsonl", a_run, command("watch", f"FOLDER/{RUN}", "--once"), as_lines, 10
+    ),
+    "attempts": Reader(f"{RUN}/attempts/0001.json", a_run, read_leases, as_json),
+    "data.json": Reader(
+        f"{RUN}/data.json", a_run,
+        lambda folder: check_data(folder / RUN / "data.json", (), False, True), as_json,
+    ),
+    "a study's run.json": Reader("a-seed0/run.json", a_study, read_study, as_json),
+    "a study's rows": Reader("a-seed0/metrics.jsonl", a_study, read_study, as_lines, 15),
+    "evals": Reader("a-seed0/evals/00000010.jsonl", a_study, read_study, as_lines),
+    "samples.json": Reader("a-seed0/samples.json", a_study, read_study, as_json, 15),
+    "predictions.json": Reader("predictions.json", a_study, outcomes, resigned),
+    "study.json": Reader("study.json", a_study, read_heading, as_json),
+    "backtest's csv": Reader("runs.csv", a_study, lambda folder: read_csv(folder / "runs.csv")),
+    "laws' csv": Reader("runs.csv", a_table, lambda f: Table.read_csv(f / "runs.csv")),
+    "config.gin": Reader(
+        "config.gin", gin_of, lambda folder: load_text(_text(folder / "config.gin")), examples=10
+    ),
+    "manifest.json": Reader(MANIFEST, a_corpus, read_corpus, as_json),
+    "token offsets": Reader("train-0.offsets", a_corpus, read_corpus),
+    "tokens": Reader("train-0.tokens", a_corpus, read_corpus),
+    "tokenizer.json": Reader(
+        "tokenizer.json", a_tokenizer,
+        lambda folder: use_codec(TokenizerCodec(str(folder / "tokenizer.json"))), as_json, 20,
+    ),
+    "SentencePiece": Reader(
+        "tokenizer.model", a_sentencepiece,
+        lambda folder: use_codec(SentencePieceCodec(str(folder / "tokenizer.model"))),
+    ),
+    "safetensors": Reader("one.safetensors", a_checkpoint, read_tensors),
+    "index.json": Reader("model.safetensors.index.json", a_checkpoint, read_tensors, as_json),
+    "a revision": Reader("refs/main", a_checkpoint, lambda folder: find_revision(folder, None)),
+    "pytorch_model.bin": Reader("pytorch_model.bin", a_torch_file, read_tensors, examples=60),
+    **{
+        f"config.json of {name}": Reader(
+            "config.json", a_config(name), open_checkpoint, as_json, 12
+        )
+        for name in ("llama_tied_biases", "gemma3", "deepseek_v3", "t5", "gpt2", "qwen3_moe")
+    },
+    "jsonl": Reader("a.jsonl", data_writers.write_jsonl, source(data_writers.write_jsonl)),
+    "jsonl, records": Reader(
+        "a.jsonl", data_writers.write_jsonl, source(data_writers.write_jsonl), as_lines
+    ),
+    "jsonl.gz": Reader("a.jsonl.gz", data_writers.write_gzip, source(data_writers.write_gzip)),
+    "jsonl.zst": Reader(
+        "a.jsonl.zst", data_writers.write_zstandard, source(data_writers.write_zstandard)
+    ),
+    "text": Reader("5.txt", data_writers.write_text, source(data_writers.write_text), examples=8),
+    "parquet": Reader(
+        "a.parquet", data_writers.write_parquet, source(data_writers.write_parquet)
+    ),
+    "array_record": Reader(
+        "a.array_record", data_writers.write_array_record,
+        source(data_writers.write_array_record),
+    ),
+    "arrow": Reader(
+        "data-00000-of-00002.arrow", data_writers.write_hugging_face,
+        source(data_writers.write_hugging_face),
+    ),
+    "state.json": Reader(
+        "state.json", data_writers.write_hugging_face, source(data_writers.write_hugging_face),
+        as_json,
+    ),
+    "tar": Reader("a.tar", data_writers.write_webdataset, source(data_writers.write_webdataset)),
+    "tar.gz": Reader(
+        "b.tar.gz", data_writers.write_webdataset, source(data_writers.write_webdataset)
+    ),
+    "task.json": Reader("task.json", a_big_bench, source(a_big_bench), as_json),
+    "tokenizer_config.json": Reader(
+        "tokenizer_config.json", a_template, read_template("tokenizer_config.json"), as_json
+    ),
+    "chat.jinja": Reader("chat.jinja", a_template, read_template("chat.jinja")),
+}  # fmt: skip
+
+
+def _text(path: Path) -> str:
+    from jaxgen.configuration.files import read_gin_file
+
+    return read_gin_file(path)
