@@ -140,6 +140,12 @@ def check_time(value: Any) -> None:
     raise ValueError("must be a time such as 2026-11-28T06:00:00+00:00")
 
 
+def check_pair(value: Any) -> None:
+    """Raises ValueError unless a value is a list of two finite numbers."""
+    if not (isinstance(value, list) and len(value) == 2 and all(map(is_finite, value))):
+        raise ValueError("must be two numbers")
+
+
 def check_file_name(value: Any) -> None:
     """Raises ValueError unless a value names a file in a folder, and none outside."""
     if not isinstance(value, str) or value in ("", ".", "..") or {*"/\\\0"} & {*value}:

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "jaxgen"
 # A room is a folder or file directly under jaxgen/. Lowest floor first; rooms of one floor do not
 # know each other, but for the pairs below.
 FLOORS = (
-    {"errors", "laws", "emergence"},
+    {"errors", "laws", "emergence", "redaction"},
     {"chips", "cluster_tools", "clusters", "domains"},
     {"distributed"},
     {"process"},

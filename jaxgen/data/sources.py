@@ -20,6 +20,7 @@ from jaxgen.data.protocols import Record, Split
 from jaxgen.data.storage import matching_files, size_of, stamp_of
 from jaxgen.domains import UnitFraction, check_domains
 from jaxgen.errors import DataError, NoRecordsError
+from jaxgen.redaction import redacted
 
 OnError = Literal["raise", "skip"]
 Entry = tuple[str, Record | DataError]
@@ -111,6 +112,12 @@ class FileSource:
 
     def __post_init__(self):
         check_domains(self, type(self).__name__)
+        if (shown := redacted(self.pattern)) != self.pattern:
+            # It would be in config.gin and in messages, for all who read the run.
+            raise DataError(
+                f"pattern={shown!r} holds a secret, which a run would record; give the store's "
+                "credentials as for its own tools, such as in $AWS_SECRET_ACCESS_KEY."
+            )
 
     def files(self) -> tuple[str, ...]:
         """Returns the files' names, sorted.

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxgen.files import append_rows, read_rows
+from jaxgen.redaction import redacted
 from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.program import Program
 
@@ -45,7 +46,7 @@ def append_start(
         "host": socket.gethostname(),
         "process_id": os.getpid(),
         "platform": platform.platform(),
-        "command": shlex.join(sys.argv),
+        "command": redacted(shlex.join(sys.argv)),
         "num_devices": program.mesh.size,
         "execution": _execution(program.execution),
     }
@@ -55,7 +56,7 @@ def append_start(
 
 
 def _execution(execution: ExecutionConfig) -> dict[str, Any]:
-    trackers = [repr(tracker) for tracker in execution.trackers]
+    trackers = [redacted(repr(tracker)) for tracker in execution.trackers]
     return dataclasses.asdict(execution) | {"trackers": trackers}
 
 

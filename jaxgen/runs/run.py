@@ -31,6 +31,7 @@ from jaxgen.errors import (
 from jaxgen.evaluation.evaluate import check_heldout, evaluate
 from jaxgen.evaluation.heldout import HeldoutLosses
 from jaxgen.models.config import TransformerConfig
+from jaxgen.redaction import redacted
 from jaxgen.runs.checkpoints import Checkpoints
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.data_record import check_data
@@ -180,7 +181,7 @@ def run(
         except JaxgenError as error:
             if distributed.is_main():
                 with contextlib.suppress(CheckpointError):  # The disk may be what failed.
-                    directory.write_record(record | {"failed": str(error)})
+                    directory.write_record(record | {"failed": redacted(str(error))})
             raise
         finally:
             with contextlib.ExitStack() as closing:

@@ -25,7 +25,7 @@ import numpy as np
 
 from jaxgen.errors import StudyError
 from jaxgen.files import write_atomically
-from jaxgen.json_values import check_time, read_json
+from jaxgen.json_values import check_pair, check_time, read_json
 from jaxgen.laws import LawError
 from jaxgen.studies.forecasting import forecast_loss, forecast_score
 from jaxgen.studies.held_out_rung import HeldOutRung
@@ -43,13 +43,13 @@ from jaxgen.studies.task_runs import TaskRuns, task_runs_of
 
 FILE = "predictions.json"
 
-FORECAST = {"value": float, "seed_mean": [float], "new_run": [float]}
+FORECAST = {"value": float, "seed_mean": check_pair, "new_run": check_pair}
 REGISTERED = {
     "level": float, "time": check_time, "digest": str, "versions": {str: str},
     "revision": (str, None),
     "predictions": [{
         "held_out": {"name": str, "seeds": [int]}, "loss": FORECAST,
-        "scores": {str: {f"{name}?": shape for name, shape in FORECAST.items()}},
+        "scores": {str: (FORECAST, {"why_not": str})},
     }],
 }  # fmt: skip
 """The shape of the file."""

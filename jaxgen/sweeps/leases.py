@@ -28,6 +28,7 @@ from typing import Any, Literal
 from jaxgen.errors import CheckpointError
 from jaxgen.files import write_atomically
 from jaxgen.json_values import check_time, read_json
+from jaxgen.redaction import redacted
 from jaxgen.runs.run_directory import RunDirectory
 
 HEARTBEAT_SECONDS = 5.0
@@ -100,7 +101,7 @@ class Lease:
     def release(self, outcome: Outcome, why: str = "") -> None:
         """Records how the attempt ended."""
         seconds = round(time.time() - self._begun, 3)
-        self._write(outcome=outcome, why=why, seconds=seconds)
+        self._write(outcome=outcome, why=redacted(why), seconds=seconds)
 
     def is_released(self) -> bool:
         """Returns whether an outcome is recorded, perhaps by another process."""
