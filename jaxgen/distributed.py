@@ -134,6 +134,18 @@ def on_main(function: Callable[..., Result], *arguments: Any) -> Result:
     return result
 
 
+def gather(value: Any) -> list[Any]:
+    """Returns each process's value, which JSON can hold, by process; call it on all of them."""
+    if process_count() == 1:
+        return [value]
+    name = f"jaxgen/gather/{next(_CALLS)}"
+    _client().key_value_set(f"{name}/{process_index()}", json.dumps(value))
+    return [
+        json.loads(_client().blocking_key_value_get(f"{name}/{index}", FOREVER))
+        for index in range(process_count())
+    ]
+
+
 @contextlib.contextmanager
 def held_by_main(manager: Callable[[], contextlib.AbstractContextManager[Any]]) -> Iterator[None]:
     """Enters a context on the main process, before any goes on, such as a lock."""

@@ -25,6 +25,10 @@ class CheckpointError(JaxgenError):
     """A run directory or checkpoint that cannot be written, read or trusted."""
 
 
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint whose files are not those that were saved."""
+
+
 class TrainingError(JaxgenError):
     """Training that cannot go on, such as a loss that is not finite."""
 

@@ -7,22 +7,35 @@ place when it is whole; a save that was killed leaves a folder that is never tak
 
 from __future__ import annotations
 
+import functools
 import gc
 import json
 import logging
 import os
 import pathlib
 import shutil
+import sys
+import warnings
 import zlib
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, EveryNSteps, LatestN
 
-from jaxgen.errors import CheckpointError
+from jaxgen import distributed
+from jaxgen.errors import CheckpointError, DamagedCheckpointError, JaxgenWarning
 from jaxgen.models.parameters import is_variable, path_name
 from jaxgen.runs.digests import digests
 from jaxgen.training.state import TrainState
+
+DAMAGED, REWOUND = "damaged", "rewound"
+"""The beginnings of the names of checkpoints' folders that were set aside, and why."""
+UNFINISHED = "*.orbax-checkpoint-tmp*"
+"""What a save that was killed leaves."""
+WAITING = 600
+"""Seconds after which a process gives up waiting for the others' part of a save."""
 
 
 def flatten(state: Any) -> dict[str, Any]:
@@ -32,18 +45,38 @@ def flatten(state: Any) -> dict[str, Any]:
 
 
 class Checkpoints:
-    """The checkpoints of one run; use as a context manager, so that the last save is waited for."""
+    """The checkpoints of one run; use as a context manager, so that the last save is waited for.
 
-    def __init__(self, directory: pathlib.Path, keep: int | None = None):
+    Args:
+      directory: theirs.
+      keep: how many of the newest are kept; None: all.
+      keep_every: those of every so many steps are kept for good; None: none is.
+      max_save_failures: how many saves in a row may fail, with a warning, before one raises.
+    """
+
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        keep: int | None = None,
+        keep_every: int | None = None,
+        max_save_failures: int = 0,
+    ):
         self.directory = directory
         self._saving: int | None = None
+        self._max_failures = max_save_failures
+        self._failed: list[CheckpointError] = []
+        self._is_started = False
         # Orbax logs, with tracebacks, what it also raises; the caller says it in one line.
         self._logs = {name: logging.getLogger(name).level for name in ("absl", "asyncio")}
         for name in self._logs:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self._manager = ocp.CheckpointManager(
             directory,
-            options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=_policy(keep, keep_every),
+                create=True,
+                async_options=ocp.options.AsyncOptions(timeout_secs=WAITING),
+            ),
             item_names=("state", "record"),
         )
 
@@ -73,12 +106,24 @@ class Checkpoints:
     def save(self, step: int, state: TrainState, record: dict[str, Any]) -> None:
         """Starts writing `state` and a JSON record; returns once the arrays may be donated.
 
+        A save that fails, or has failed since the last call, is told in a warning, and the run goes
+        on; `wait` raises.
+
         Raises:
-          CheckpointError: if this save or the one before it cannot be written.
+          CheckpointError: if more saves in a row have failed than may.
         """
+        for attempt in (self._settle, lambda: self._start(step, state, record)):
+            try:
+                attempt()
+            except CheckpointError as error:
+                self._tolerate(error)
+
+    def _start(self, step: int, state: TrainState, record: dict[str, Any]) -> None:
         arrays = flatten(state)
-        self.wait()
         self._saving = step
+        size = sum(array.nbytes for array in arrays.values())
+        # Asked of the main process before any begins, so that all go on or none does.
+        distributed.on_main(self._check_room, size)
         marks = {name: int(value) for name, value in digests(arrays).items()}
         # It is written in the background, when what it was made of may have changed.
         record = json.loads(json.dumps(record))
@@ -92,6 +137,37 @@ class Checkpoints:
             )
         except Exception as error:
             raise self._cannot_write(error) from error
+        self._is_started = True
+
+    def _check_room(self, size: int) -> None:
+        """Raises CheckpointError if so many bytes cannot be written."""
+        try:
+            probe = self.directory / f".probe-{os.getpid()}"
+            probe.mkdir(exist_ok=True)
+            probe.rmdir()
+            free = shutil.disk_usage(self.directory).free
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        if free < size:
+            raise self._cannot_write(OSError(f"it has up to {size / 1e9:.1f} GB"))
+
+    def _tolerate(self, error: CheckpointError) -> None:
+        """Counts a failed save; raises its error if there were too many in a row."""
+        self._failed.append(error)
+        if len(self._failed) > self._max_failures:
+            raise error
+        if distributed.is_main():
+            self._clear_unfinished()
+        warnings.warn(
+            f"{error} Training goes on; {self._max_failures - len(self._failed) + 1} more failures "
+            "in a row end it (execution.max_save_failures).",
+            JaxgenWarning,
+            stacklevel=4,
+        )
+
+    def _clear_unfinished(self) -> None:
+        for left in self.directory.glob(UNFINISHED):
+            shutil.rmtree(left, ignore_errors=True)
 
     def wait(self) -> None:
         """Returns when the last save is whole on disk.
@@ -99,10 +175,18 @@ class Checkpoints:
         Raises:
           CheckpointError: if it could not be written.
         """
+        self._settle()
+        if self._failed:
+            raise self._failed[-1]
+
+    def _settle(self) -> None:
+        """Waits for a save that has been started, if there is one."""
         try:
             self._manager.wait_until_finished()
         except Exception as error:
             raise self._cannot_write(error) from error
+        if self._is_started:
+            self._failed, self._is_started = [], False
 
     def restore(self, abstract_state: Any, step: int | None = None) -> tuple[Any, dict[str, Any]]:
         """Reads a checkpoint into the shapes and layouts of `abstract_state`.
@@ -115,8 +199,9 @@ class Checkpoints:
           The state, and the record saved with it.
 
         Raises:
-          CheckpointError: if there is none, if its shapes differ, or if its arrays are not those
-            that were saved.
+          CheckpointError: if there is none, if it cannot be read, or if its shapes differ; the same
+            on all processes.
+          DamagedCheckpointError: if its files are not those that were saved.
         """
         available = self.steps()
         step = self.latest_step() if step is None else step
@@ -124,25 +209,13 @@ class Checkpoints:
             missing = "checkpoint" if step is None else f"checkpoint of step {step}"
             raise CheckpointError(f"{self.directory} has no {missing}; it has steps {available}.")
         flat = flatten(abstract_state)
-        try:
-            # Read separately, so that a damaged array cannot hide the record's own message.
-            record = self._manager.restore(
-                step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
-            )["record"]
-            restored = self._manager.restore(
-                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(flat))
-            )["state"]
-        except Exception as error:
-            raise CheckpointError(
-                f"the checkpoint of step {step} in {self.directory} cannot be read: "
-                f"{_reason(error)}. {self._advice(step)}"
-            ) from error
+        restored, record = self._read(step, flat)
         recorded = record.get("digests", {})
         found = {name: int(value) for name, value in digests(restored).items()}
         found["record"] = _record_digest(record)
         for name in sorted({*found, *recorded}):
             if found.get(name) != recorded.get(name):
-                raise CheckpointError(
+                raise DamagedCheckpointError(
                     f"the checkpoint of step {step} in {self.directory} is damaged: {name} does "
                     f"not have the digest it was saved with. {self._advice(step)}"
                 )
@@ -152,6 +225,74 @@ class Checkpoints:
             for name, x in zip(flat, leaves, strict=True)
         ]
         return jax.tree_util.tree_unflatten(structure, values), record
+
+    def restore_newest(self, abstract_state: Any) -> tuple[Any, dict[str, Any]] | None:
+        """Reads the newest checkpoint that is whole; damaged ones are set aside, with a warning.
+
+        Returns:
+          As `restore` does; None if there is none.
+
+        Raises:
+          CheckpointError: if one cannot be read for another reason.
+        """
+        distributed.on_main(self._clear_unfinished)
+        while (step := self.latest_step()) is not None:
+            try:
+                return self.restore(abstract_state, step)
+            except DamagedCheckpointError as error:
+                aside = distributed.on_main(self._set_aside, step)
+                self._manager.reload()
+                if distributed.is_main():
+                    reason = str(error).partition(" Nothing was changed.")[0]
+                    warnings.warn(f"{reason} It was moved to {aside}.", JaxgenWarning, stacklevel=3)
+        return None
+
+    def drop_after(self, step: int) -> None:
+        """Sets all checkpoints of later steps aside, which training has to go through anew."""
+        self._settle()
+        for later in [one for one in self.steps() if one > step]:
+            distributed.on_main(self._set_aside, later, REWOUND)
+        self._manager.reload()
+
+    def _read(self, step: int, flat: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Returns the arrays and the record of a checkpoint, unchecked.
+
+        Each process reads by itself what it needs, and tells the others how that went: one that
+        cannot read must not leave them waiting for it.
+        """
+        folder = self.directory / str(step)
+        restored, record, problem = {}, {}, None
+        _silence_late_reads()
+        try:
+            # Read separately, so that a damaged array cannot hide the record's own message.
+            record = json.loads((folder / "record" / "metadata").read_text())
+            handler = ocp.StandardCheckpointHandler()
+            restored = handler.restore(
+                epath.Path(folder / "state"), args=ocp.args.StandardRestore(flat)
+            )
+        except Exception as error:
+            problem = (_reason(error), _is_damage(error))
+            del error
+            with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
+                gc.collect()  # Tasks that failed, or did not begin, tell it when they go.
+        problems = [one for one in distributed.gather(problem) if one is not None]
+        if problems:
+            kind = DamagedCheckpointError if any(bad for _, bad in problems) else CheckpointError
+            raise kind(
+                f"the checkpoint of step {step} in {self.directory} cannot be read: "
+                f"{problems[0][0]}. {self._advice(step)}"
+            )
+        return restored, record
+
+    def _set_aside(self, step: int, name: str = DAMAGED) -> str:
+        """Moves a checkpoint to a folder that is never taken for one, and returns it."""
+        folder = self.directory / f"{name}-{step}"
+        taken = 1
+        while folder.exists():
+            taken += 1
+            folder = self.directory / f"{name}-{step}-{taken}"
+        os.replace(self.directory / str(step), folder)
+        return str(folder)
 
     def _advice(self, step: int) -> str:
         others = [other for other in self.steps() if other != step]
@@ -180,3 +321,35 @@ def _reason(error: BaseException) -> str:
         error = error.__cause__
     text = " ".join(str(error).split()).rstrip(".")
     return (text or type(error).__name__)[:300]
+
+
+def _is_damage(error: BaseException) -> bool:
+    """Returns whether files are not what was saved, not out of reach or of another model."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, OSError):
+        return isinstance(error, FileNotFoundError)
+    return not (isinstance(error, ValueError) and "shape" in str(error))
+
+
+def _policy(keep: int | None, keep_every: int | None) -> Any:
+    """Returns Orbax's rule for which checkpoints stay."""
+    permanent = [EveryNSteps(keep_every)] if keep_every else []
+    return AnyPreservationPolicy([LatestN(keep), *permanent])
+
+
+@functools.cache
+def _silence_late_reads() -> None:
+    """Leaves out exceptions of threads whose results nobody awaits any more.
+
+    Where one array cannot be read, TensorStore goes on with the others, and complains of each that
+    the loop which had asked for it is closed.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        error = unraisable.exc_value
+        if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+            before(unraisable)
+
+    sys.unraisablehook = hook

@@ -1,8 +1,13 @@
-"""history.jsonl: a line for every start of a run, with how it was executed and what changed."""
+"""history.jsonl: a line for every start of a run, with how it was executed and what changed.
+
+Between them are lines of what happened in training, each with an "event": an update that was
+skipped, or that the run went back and left out some batches.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import os
 import pathlib
@@ -50,9 +55,40 @@ def append_start(
         "num_devices": program.mesh.size,
         "execution": _execution(program.execution),
     }
-    before, line = read_rows(path), json.loads(json.dumps(line))
+    before, line = read_starts(path), json.loads(json.dumps(line))
     line["changed"] = [*(_changes(before[-1], line) if before else []), *data_changes]
     append_rows(path, [line])
+
+
+def read_starts(path: pathlib.Path) -> list[dict[str, Any]]:
+    """Returns the lines of the starts."""
+    return [line for line in read_rows(path) if "event" not in line]
+
+
+def read_rewinds(path: pathlib.Path) -> list[tuple[int, int]]:
+    """Returns what was left out each time that the run went back: after which step, how much."""
+    return [line["skip"] for line in read_rows(path) if line.get("event") == "rewind"]
+
+
+def append_event(path: pathlib.Path, event: dict[str, Any]) -> None:
+    """Appends a line about what happened in training."""
+    append_rows(path, [{"time": datetime.datetime.now(datetime.UTC).isoformat(), **event}])
+
+
+def describe_event(event: dict[str, Any]) -> str:
+    """Returns an event as a sentence."""
+    if event["event"] == "rewind":
+        first, last = event["steps"]
+        to, count = event["skip"]
+        return (
+            f"the loss diverged in steps {first} to {last}: the run goes back to step {to} and "
+            f"leaves out {count} batches (train.divergence)."
+        )
+    rows = ", ".join(map(str, event["rows"])) or "none by itself"
+    return (
+        f"{event['where']} is not finite at step {event['step']} (batch {event['batch']}, rows: "
+        f"{rows}); the update was skipped."
+    )
 
 
 def _execution(execution: ExecutionConfig) -> dict[str, Any]:

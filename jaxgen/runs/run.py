@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ from jaxgen.errors import (
     EarlyStoppingError,
     InterruptedTrainingError,
     JaxgenError,
+    JaxgenWarning,
 )
 from jaxgen.evaluation.evaluate import check_heldout, evaluate
 from jaxgen.evaluation.heldout import HeldoutLosses
@@ -35,7 +37,7 @@ from jaxgen.redaction import redacted
 from jaxgen.runs.checkpoints import Checkpoints
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.data_record import check_data
-from jaxgen.runs.history import append_start
+from jaxgen.runs.history import append_event, append_start, describe_event, read_rewinds
 from jaxgen.runs.provenance import environment, imports_record, provenance, started_in
 from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.runs.warm_start import open_parent
@@ -165,16 +167,18 @@ def run(
 
         at_checkpoint = score if config.evaluation.at_checkpoints else None
         try:
-            keep = execution.keep_checkpoints
-            with jax.set_mesh(mesh), Checkpoints(directory.checkpoints, keep) as checkpoints:
+            with jax.set_mesh(mesh), _open_checkpoints(directory, program) as checkpoints:
                 step = checkpoints.latest_step() or 0
                 distributed.on_main(
                     append_start, directory.history_file, program, step, start, changes
                 )
+                rewinds = distributed.on_main(read_rewinds, directory.history_file)
+                note = functools.partial(_note, directory)
                 begin = Program.fresh_state if parent is None else parent.initial_state
                 state = fit(
-                    program, data, checkpoints, trackers, at_checkpoint, begin, measure, trace
-                )
+                    program, data, checkpoints, trackers, at_checkpoint, begin, measure, trace,
+                    [(after, count) for after, count in rewinds], note,
+                )  # fmt: skip
                 summary = score(program.total_steps, state)
         except (InterruptedTrainingError, EarlyStoppingError):
             raise
@@ -190,6 +194,23 @@ def run(
         record |= {"finished": True, "evaluation": summary}
         distributed.on_main(directory.write_record, record)
         return RunRecord(directory, record)
+
+
+def _open_checkpoints(directory: RunDirectory, program: Program) -> Checkpoints:
+    execution = program.execution
+    return Checkpoints(
+        directory.checkpoints,
+        execution.keep_checkpoints,
+        program.keep_every,
+        execution.max_save_failures,
+    )
+
+
+def _note(directory: RunDirectory, event: dict[str, Any]) -> None:
+    """Tells a person of what happened in a run, and keeps it in history.jsonl."""
+    distributed.on_main(append_event, directory.history_file, event)
+    if distributed.is_main():
+        warnings.warn(describe_event(event), JaxgenWarning, stacklevel=2)
 
 
 def _enter(directory: RunDirectory, config: RunConfig) -> dict[str, Any]:

@@ -6,8 +6,17 @@ import dataclasses
 import functools
 from typing import Annotated
 
-from jaxgen.domains import InnerFraction, PositiveFloat, PositiveInt, Seed, check_domains
+from jaxgen.domains import (
+    InnerFraction,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Seed,
+    check_domains,
+)
+from jaxgen.errors import ConfigError
 from jaxgen.training.batch_sizes import BatchRamp, BatchSizes, batch_sizes
+from jaxgen.training.divergence import Divergence
 from jaxgen.training.durations import DurationDomain, DurationLike, parse_duration
 from jaxgen.training.optimizers.adamw import AdamW
 from jaxgen.training.optimizers.base import Optimizer
@@ -31,6 +40,10 @@ class TrainConfig:
       clip_norm: gradients are scaled down to this global norm; None leaves them.
       ema_decay: of exponential moving averages of the parameters, which `evaluation.ema` and
         `--ema` use; at step t it is min(ema_decay, (1 + t) / (10 + t)). None: there are none.
+      divergence: the way on where the loss diverges; None: what is not finite ends the run, and
+        the curve is shown as it is.
+      skip_batches: pairs of a number of steps and of how many batches are left out after it, of the
+        full size; what `divergence` has left out in another run is repeated by them.
     """
 
     steps: Annotated[DurationLike, DurationDomain(0, ends="(]", of_run=False)]
@@ -43,9 +56,13 @@ class TrainConfig:
     schedule: Schedule = WarmupCosine()
     clip_norm: PositiveFloat | None = 1.0
     ema_decay: InnerFraction | None = None
+    divergence: Divergence | None = None
+    skip_batches: tuple[tuple[NonNegativeInt, PositiveInt], ...] = ()
 
     def __post_init__(self):
         check_domains(self, "train")
+        for after, _ in self.skip_batches:
+            self.check_may_skip(after)
         # A ramp that does not lead to the full batch is refused.
         batch_sizes(self.batch_size, self.length, self.batch_ramp)
 
@@ -53,6 +70,14 @@ class TrainConfig:
     def batch_sizes(self) -> BatchSizes:
         """The rows of every step."""
         return batch_sizes(self.batch_size, self.length, self.batch_ramp)
+
+    def check_may_skip(self, step: int) -> None:
+        """Raises ConfigError if the batches after so many steps are not yet of the full size."""
+        if self.batch_sizes.at(step) != self.batch_size:
+            raise ConfigError(
+                f"batches after step {step} cannot be left out: the batch grows until later "
+                "(train.batch_ramp), and those in their place would be of another size."
+            )
 
     def tokens_before(self, step: int) -> int:
         """Positions of the batches before a step, counted from 0, padding included."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from jaxgen.domains import NonNegativeInt, PositiveInt, check_domains
+from jaxgen.domains import NonNegativeInt, PositiveFloat, PositiveInt, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.ops.rematerialisation import NAMES
 from jaxgen.sharding.layout import AttentionChoice, ExpertExchange, Layout
@@ -55,7 +55,13 @@ class ExecutionConfig:
         likewise, as of the next row; None: only at the end.
       profile_steps: the first and the last of the steps, counted from 1, that are traced for
         `jaxgen profile`, xprof and Perfetto; None: none.
+      checkpoint_minutes: since the last checkpoint, after which there is another, beside those of
+        `checkpoint_every`; None: there is none.
       keep_checkpoints: how many of the newest are kept.
+      keep_every: between checkpoints that are kept for good, likewise, and taken beside the others;
+        None: there are none.
+      max_save_failures: how many checkpoints in a row may fail to be written, as on a full disk,
+        before that ends the run; the last of a run must not.
       trackers: receive the rows too, beside metrics.jsonl.
       accept_changed_data: whether a run may go on with files that have changed since it was
         started; otherwise they are named and refused.
@@ -78,7 +84,10 @@ class ExecutionConfig:
     checkpoint_every: PositiveDuration = 100
     heldout_every: PositiveDuration | None = None
     profile_steps: tuple[PositiveInt, PositiveInt] | None = None
+    checkpoint_minutes: PositiveFloat | None = None
     keep_checkpoints: PositiveInt = 2
+    keep_every: PositiveDuration | None = None
+    max_save_failures: NonNegativeInt = 3
     trackers: tuple[TrackerConfig, ...] = (TensorBoard(),)
     accept_changed_data: bool = False
 

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import jax
+
 from jaxgen.data.base import Data
 from jaxgen.distributed import Agreement
-from jaxgen.errors import InterruptedTrainingError
+from jaxgen.errors import InterruptedTrainingError, NotFiniteError
+from jaxgen.training.culprits import find_rows
+from jaxgen.training.divergence import Guard, Skip, data_step, read_batches
 from jaxgen.training.loading import process_rows, put_batch
 from jaxgen.training.metrics import WindowSums
 from jaxgen.training.profiling import NO_TRACE, StepTrace
 from jaxgen.training.program import Program
 from jaxgen.training.recorder import Recorder
 from jaxgen.training.state import TrainState
-from jaxgen.training.stopping import StopSignal
+from jaxgen.training.stopping import SaveTimer, StopSignal
 from jaxgen.training.tracking import Tracker
 
 
 class Saving(Protocol):
     """Keeps the states of a run, as `runs.checkpoints.Checkpoints` does."""
 
-    def latest_step(self) -> int | None:
-        """Returns the newest whole checkpoint's step; None if there is none."""
+    def steps(self) -> list[int]:
+        """Returns the steps of all whole checkpoints, ascending."""
         ...
 
     def save(self, step: int, state: TrainState, record: dict[str, Any]) -> None:
@@ -35,8 +40,12 @@ class Saving(Protocol):
         """Returns when the last save is whole."""
         ...
 
-    def restore(self, abstract_state: Any, step: int | None = None) -> tuple[Any, dict[str, Any]]:
-        """Reads a checkpoint, the newest by default, and its record."""
+    def drop_after(self, step: int) -> None:
+        """Takes all checkpoints of later steps out of the way."""
+        ...
+
+    def restore_newest(self, abstract_state: Any) -> tuple[Any, dict[str, Any]] | None:
+        """Reads the newest checkpoint that is whole, and its record; None if there is none."""
         ...
 
 
@@ -49,6 +58,8 @@ def fit(
     begin: Callable[[Program], TrainState] = Program.fresh_state,
     measure: Callable[[TrainState], dict[str, float]] | None = None,
     trace: StepTrace = NO_TRACE,
+    rewinds: Sequence[Skip] = (),
+    note: Callable[[dict[str, Any]], object] = lambda record: None,
 ) -> TrainState:
     """Trains to the end, from the newest checkpoint if there is one.
 
@@ -64,24 +75,66 @@ def fit(
       measure: returns columns of the first row of each `program.heldout_every` steps, such as
         held-out losses.
       trace: records some of the steps.
+      rewinds: batches that were left out when the run went back before.
+      note: is given a record of each update that is skipped and of each time that the run goes
+        back, "skip" in it; on all processes.
 
     Returns:
       The final state.
 
     Raises:
-      NotFiniteError: when the loss or the gradient is not finite.
+      NotFiniteError: when the loss or the gradient is not finite, and `train.divergence` is not
+        set or has gone back as often as it may.
       InterruptedTrainingError: when stopped by SIGINT or SIGTERM; the state is saved first.
       CheckpointError: when a checkpoint cannot be read, trusted or written.
     """
-    execution, total = program.execution, program.total_steps
-    step_of = functools.cache(program.train_step)
-
-    state, start, window = _newest(program, checkpoints, begin, data.task_names)
-    recorder = Recorder(program, trackers, window)
-    rows = process_rows(program.mesh, execution.rules, program.microbatch_size)
-    batches = data.iterate(start, rows=rows, num_workers=execution.data_workers)
+    run = _Training(
+        program, data, checkpoints, trackers, at_checkpoint, begin, measure, trace, note
+    )
+    rewinds = list(rewinds)
     with StopSignal() as signal, contextlib.closing(trace):
-        agreement = Agreement()
+        while True:
+            try:
+                return run.train(signal, [*program.train.skip_batches, *rewinds])
+            except _Diverged as found:
+                rewinds.append(run.go_back(found, len(rewinds), rewinds))
+
+
+class _Diverged(Exception):
+    """Steps, from the first to the last, for which training has to go back."""
+
+    def __init__(self, first: int, last: int):
+        super().__init__(first, last)
+        self.first, self.last = first, last
+
+
+@dataclasses.dataclass(frozen=True)
+class _Training:
+    """The arguments of `fit`."""
+
+    program: Program
+    data: Data
+    checkpoints: Saving
+    trackers: Sequence[Tracker]
+    at_checkpoint: Callable[[int, TrainState], object] | None
+    begin: Callable[[Program], TrainState]
+    measure: Callable[[TrainState], dict[str, float]] | None
+    trace: StepTrace
+    note: Callable[[dict[str, Any]], object]
+
+    def train(self, signal: StopSignal, skips: Sequence[Skip]) -> TrainState:
+        """Trains from the newest checkpoint to the end, or until it has to go back: _Diverged."""
+        program, checkpoints, trace = self.program, self.checkpoints, self.trace
+        execution, total = program.execution, program.total_steps
+        step_of = functools.cache(program.train_step)
+        state, start, window, guard = self._newest()
+        recorder = Recorder(program, self.trackers, window, guard)
+        rows = process_rows(program.mesh, execution.rules, program.microbatch_size)
+        batches = read_batches(
+            self.data, start, skips, rows=rows, num_workers=execution.data_workers
+        )
+        agreement, timer = Agreement(), SaveTimer(execution.checkpoint_minutes)
+        recent: dict[int, Any] = {}
         for step in range(start + 1, total + 1):
             accumulation = program.accumulation_at(step - 1)
             train_step = step_of(accumulation)
@@ -89,26 +142,92 @@ def fit(
                 batch = put_batch(next(batches), program.mesh, execution.rules, accumulation, rows)
                 state, metrics = train_step(state, batch)
             trace.end(step, metrics, functools.partial(_text_of, train_step, state, batch))
+            recent = {step - 1: recent.get(step - 1), step: batch}
             recorder.add(step, metrics)
             last = step == total
             stopped_by = agreement.reason(step, signal.received)
             if step % program.log_every == 0 or last:
-                further = functools.partial(_measured, program, step, measure, state)
+                further = functools.partial(_measured, program, step, self.measure, state)
                 recorder.write_row(step, further)
-            if step % program.checkpoint_every == 0 or last or stopped_by:
+            saves = step % program.checkpoint_every == 0 or timer.is_due(step) or last
+            saves |= program.keep_every > 0 and step % program.keep_every == 0
+            if saves or stopped_by:
                 recorder.settle()
+            self._tell_skipped(recorder, recent, state, skips)
+            if guard is not None and guard.bad_steps is not None:
+                raise _Diverged(*guard.bad_steps)
+            if saves or stopped_by:
                 record = {"step": step, "window": recorder.window.to_record()}
+                record |= {} if guard is None else {"guard": guard.to_record()}
                 checkpoints.save(step, state, record)
-                if at_checkpoint is not None and not stopped_by:
-                    at_checkpoint(step, state)
+                timer.saved()
+                if self.at_checkpoint is not None and not stopped_by:
+                    self.at_checkpoint(step, state)
             if stopped_by and not last:
                 checkpoints.wait()
                 raise InterruptedTrainingError(
                     f"stopped at step {step} of {total} by {stopped_by}; the state is "
                     "saved: give the same command to go on."
                 )
-    checkpoints.wait()
-    return state
+        checkpoints.wait()
+        return state
+
+    def go_back(self, found: _Diverged, num_before: int, skips: Sequence[Skip]) -> Skip:
+        """Takes the checkpoints after the divergence away; returns what is left out from now on.
+
+        Raises:
+          NotFiniteError: if the run has gone back as often as it may.
+          ConfigError: if the batches that would take the places have another size.
+          DataError: if the data ends before.
+        """
+        train = self.program.train
+        settings = train.divergence
+        assert settings is not None, "nothing else watches for it"
+        what = f"the loss diverged in steps {found.first} to {found.last}"
+        if num_before >= settings.max_rewinds:
+            raise NotFiniteError(
+                f"{what}, after the run went back {num_before} times "
+                f"(divergence.max_rewinds={settings.max_rewinds}); lower the schedule's peak or "
+                "train.clip_norm in a new --run_dir. Earlier checkpoints are whole."
+            )
+        latest = found.first - 1 - settings.rewind_steps
+        to = max((step for step in self.checkpoints.steps() if step <= latest), default=0)
+        skip = (to, found.last - to + settings.skip_steps)
+        train.check_may_skip(to)
+        left_out = sum(count for _, count in [*train.skip_batches, *skips, skip])
+        total = train.batch_sizes.rows_before(self.program.total_steps)
+        self.data.check_lasts(total + left_out * train.batch_size)
+        self.checkpoints.drop_after(to)
+        self.note({"event": "rewind", "steps": [found.first, found.last], "skip": list(skip)})
+        return skip
+
+    def _tell_skipped(
+        self, recorder: Recorder, recent: dict[int, Any], state: TrainState, skips: Sequence[Skip]
+    ) -> None:
+        train = self.program.train
+        for step, where in recorder.skipped:
+            key = jax.random.fold_in(jax.random.key(train.seed), step - 1)
+            accumulation = self.program.accumulation_at(step - 1)
+            rows = find_rows(
+                self.program.objective, state.model, recent[step], accumulation, key, step - 1
+            )
+            self.note({
+                "event": "skipped update", "step": step, "where": where, "rows": rows,
+                "batch": data_step(step - 1, skips),
+            })  # fmt: skip
+        recorder.skipped.clear()
+
+    def _newest(self) -> tuple[TrainState, int, WindowSums, Guard | None]:
+        """Returns the state to go on from, its step, the sums since the last row, and the guard."""
+        settings = self.program.train.divergence
+        found = self.checkpoints.restore_newest(self.program.abstract_state())
+        if found is None:
+            state = self.begin(self.program)
+            return state, 0, WindowSums(), None if settings is None else Guard(settings)
+        state, record = found
+        window = WindowSums.from_record(record["window"], self.data.task_names)
+        guard = None if settings is None else Guard(settings, record.get("guard"))
+        return state, record["step"], window, guard
 
 
 def _text_of(train_step: Any, state: TrainState, batch: Any) -> str | None:
@@ -127,15 +246,3 @@ def _measured(
     if measure is None or not every or step // every == (step - program.log_every) // every:
         return {}
     return measure(state)
-
-
-def _newest(
-    program: Program,
-    checkpoints: Saving,
-    begin: Callable[[Program], TrainState],
-    task_names: tuple[str, ...],
-) -> tuple[TrainState, int, WindowSums]:
-    if checkpoints.latest_step() is None:
-        return begin(program), 0, WindowSums()
-    state, record = checkpoints.restore(program.abstract_state())
-    return state, record["step"], WindowSums.from_record(record["window"], task_names)

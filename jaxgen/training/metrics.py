@@ -18,9 +18,17 @@ _TASK_COLUMNS = ("weight", "loss", "accuracy", "token_share")
 
 @dataclasses.dataclass
 class WindowSums:
-    """Sums over the steps since the last row, in float64 so that their order hardly matters."""
+    """Sums over the steps since the last row, in float64 so that their order hardly matters.
+
+    Attributes:
+      steps: that are summed.
+      skipped: steps beside them that were not finite.
+      sums: the objective's metrics.
+      per_step: figures of which there is one a step.
+    """
 
     steps: int = 0
+    skipped: int = 0
     sums: dict[str, Sum] = dataclasses.field(default_factory=dict)
     per_step: dict[str, float] = dataclasses.field(default_factory=dict)
 
@@ -50,20 +58,26 @@ class WindowSums:
             }
             for name, one in self.sums.items()
         }
-        return {"steps": self.steps, "sums": sums, "per_step": dict(self.per_step)}
+        return {
+            "steps": self.steps,
+            "skipped": self.skipped,
+            "sums": sums,
+            "per_step": dict(self.per_step),
+        }
 
     @classmethod
     def from_record(cls, record: dict[str, Any], task_names: Sequence[str] = ()) -> WindowSums:
         """Inverts `to_record`; `task_names` are for records without names."""
+        skipped = record.get("skipped", 0)
         if record["steps"] == 0:
-            return cls()
+            return cls(skipped=skipped)
         if "per_step" not in record:
-            return cls(record["steps"], *_from_unnamed(record, tuple(task_names)))
+            return cls(record["steps"], 0, *_from_unnamed(record, tuple(task_names)))
         sums = {
             name: Sum(np.asarray(one["total"]), np.asarray(one["weight"]), tuple(one["labels"]))
             for name, one in record["sums"].items()
         }
-        return cls(record["steps"], sums, dict(record["per_step"]))
+        return cls(record["steps"], skipped, sums, dict(record["per_step"]))
 
     def row(self) -> dict[str, Any]:
         """Means over the window.
@@ -79,6 +93,8 @@ class WindowSums:
         if "noise_scale/variance" in row:
             square, variance = row["noise_scale/squared_gradient"], row["noise_scale/variance"]
             row["noise_scale"] = variance / square if square > 0 else None
+        if self.skipped:
+            row["skipped_updates"] = self.skipped
         return row
 
 

@@ -32,6 +32,7 @@ class Program:
       microbatch_size: rows that are worked through at once, on all devices together.
       log_every: steps between rows of metrics.jsonl.
       checkpoint_every: steps between checkpoints.
+      keep_every: steps between checkpoints that are kept for good; 0: none is.
       heldout_every: steps between held-out losses; 0: only at the end.
     """
 
@@ -44,6 +45,7 @@ class Program:
     microbatch_size: int
     log_every: int
     checkpoint_every: int
+    keep_every: int
     heldout_every: int
     schedule: Callable[[int], Any]
     optimizer: Any
@@ -97,6 +99,7 @@ class Program:
             self.train.seed,
             self.execution.noise_scale,
             self.train.ema_decay,
+            self.train.divergence is not None,
         )
 
     def _initial_state(self) -> TrainState:
@@ -171,6 +174,7 @@ def build_program(
         microbatch_size=microbatch_size,
         log_every=steps(execution.log_every),
         checkpoint_every=steps(execution.checkpoint_every),
+        keep_every=0 if execution.keep_every is None else steps(execution.keep_every),
         heldout_every=0 if execution.heldout_every is None else steps(execution.heldout_every),
         schedule=schedule,
         optimizer=optimizer,

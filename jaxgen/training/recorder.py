@@ -11,6 +11,7 @@ import jax
 
 from jaxgen.chips import peak_of
 from jaxgen.errors import NotFiniteError
+from jaxgen.training.divergence import Guard
 from jaxgen.training.metrics import WindowSums
 from jaxgen.training.program import Program
 from jaxgen.training.step import StepMetrics
@@ -22,6 +23,12 @@ class Recorder:
 
     Reading a step's figures waits for it, so they are read when the next step is on its way, and
     at once only where a row or a checkpoint needs them.
+
+    Attributes:
+      window: sums since the last row.
+      guard: is shown every loss; None: one that is not finite is an error.
+      skipped: the steps without an update since it was last emptied, and where they were not
+        finite.
     """
 
     def __init__(
@@ -29,8 +36,11 @@ class Recorder:
         program: Program,
         trackers: Sequence[Tracker],
         window: WindowSums,
+        guard: Guard | None = None,
     ):
         self.window = window
+        self.guard = guard
+        self.skipped: list[tuple[int, str]] = []
         self._program = program
         self._trackers = trackers
         self._pending: tuple[int, StepMetrics] | None = None
@@ -41,7 +51,7 @@ class Recorder:
         """Takes a step's metrics and reads those of the step before it.
 
         Raises:
-          NotFiniteError: if a loss or gradient is not finite.
+          NotFiniteError: if a loss or gradient is not finite, and there is no guard.
         """
         self._read()
         self._pending = (step, metrics)
@@ -72,9 +82,16 @@ class Recorder:
         step, metrics = self._pending
         self._pending = None
         figures = jax.device_get(metrics)
-        if not math.isfinite(figures.objective + figures.gradient_norm):
+        is_finite = math.isfinite(figures.objective + figures.gradient_norm)
+        if self.guard is not None:
+            self.guard.see(step, float(figures.objective), is_finite)
+        elif not is_finite:
             raise NotFiniteError(_not_finite(step, figures))
-        self.window.add(figures)
+        if is_finite:
+            self.window.add(figures)
+        else:
+            self.window.skipped += 1
+            self.skipped.append((step, where_not_finite(figures)))
         if self._clock is None:  # The first step of a process is mostly compilation.
             self._clock = time.monotonic()
         else:
@@ -116,15 +133,20 @@ def _memory(devices: Sequence[Any]) -> dict[str, int]:
     )
 
 
-def _not_finite(step: int, figures: StepMetrics) -> str:
+def where_not_finite(figures: StepMetrics) -> str:
+    """Returns whether it was the gradient alone, or which tasks' losses."""
     loss = figures.sums.get("loss")
     tasks = []
     if loss is not None and loss.labels:
         pairs = zip(loss.labels, loss.total, strict=True)
         tasks = [name for name, total in pairs if not math.isfinite(total)]
-    where = f"the loss of {', '.join(tasks)}" if tasks else "the gradient"
+    return f"the loss of {', '.join(tasks)}" if tasks else "the gradient"
+
+
+def _not_finite(step: int, figures: StepMetrics) -> str:
     return (
-        f"{where} is not finite at step {step}; that step was not saved and earlier checkpoints "
-        "are whole. Lower the schedule's peak, lengthen its warmup, lower train.clip_norm or give "
-        "the objective a z_loss, and start in a new --run_dir."
+        f"{where_not_finite(figures)} is not finite at step {step}; that step was not saved and "
+        "earlier checkpoints are whole. Lower the schedule's peak, lengthen its warmup, lower "
+        "train.clip_norm or give the objective a z_loss, and start in a new --run_dir; "
+        "or let it skip such steps (train.divergence = @divergence())."
     )

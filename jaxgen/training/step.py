@@ -44,6 +44,7 @@ def make_train_step(
     seed: int = 0,
     noise_scale: bool = False,
     ema_decay: float | None = None,
+    skips_not_finite: bool = False,
 ) -> Callable[[TrainState, Any], tuple[TrainState, StepMetrics]]:
     """Returns the jitted step; the state given to it is donated.
 
@@ -51,6 +52,8 @@ def make_train_step(
     is that of the whole batch, and the model's auxiliary losses are means over the microbatches.
     The key of a step is a function of (seed, step). `noise_scale`, with `accumulation` above 1,
     asks for `StepMetrics.noise`. `ema_decay` is that of `TrainState.ema`, if the state has it.
+    `skips_not_finite` leaves all but the step and the schedule's as they are where the loss or the
+    gradient is not finite.
     """
 
     def of_microbatch(model, batch: Any, key: jax.Array, step: Any) -> tuple[Loss, Any, Any]:
@@ -116,9 +119,26 @@ def make_train_step(
         parameters: Any = optax.apply_updates(parameters, updates)
         model = after_update(with_trained(state.model, parameters), loss.metrics)
         ema = _moved(state.ema, trained(model), state.step, ema_decay)
-        return TrainState(state.step + 1, model, optimizer_state, ema), metrics
+        after = TrainState(state.step + 1, model, optimizer_state, ema)
+        if skips_not_finite:
+            is_finite = jnp.isfinite(metrics.objective + gradient_norm)
+            after = _after_step(is_finite, after, state)
+        return after, metrics
 
     return jax.jit(train_step, donate_argnums=0)
+
+
+def _after_step(is_finite: jax.Array, after: TrainState, before: TrainState) -> TrainState:
+    """Returns the state after a step that may have been skipped."""
+
+    def is_schedule(node: Any) -> bool:
+        return isinstance(node, optax.ScaleByScheduleState)
+
+    def choose(new: Any, old: Any) -> Any:
+        return new if is_schedule(new) else jax.lax.select(is_finite, new, old)
+
+    chosen = jax.tree.map(choose, after, before, is_leaf=is_schedule)
+    return dataclasses.replace(chosen, step=after.step)
 
 
 def _moved(ema: Any, parameters: Any, step: jax.Array, decay: float | None) -> Any:

@@ -1,10 +1,13 @@
-"""Stopping on request: signals are noted, so that the loop can save before it ends."""
+"""Stopping and saving on request: what asks for either is noted, and the loop does it."""
 
 from __future__ import annotations
 
 import signal
 import threading
+import time
 from typing import Any
+
+from jaxgen.distributed import Agreement
 
 
 class StopSignal:
@@ -29,3 +32,27 @@ class StopSignal:
         del frame
         self.received = signal.Signals(number).name
         signal.signal(number, self._previous[number])
+
+
+class SaveTimer:
+    """Tells all processes at one step that a checkpoint is due, by the time since the last.
+
+    Args:
+      minutes: between checkpoints; None: none is due.
+    """
+
+    def __init__(self, minutes: float | None):
+        self._seconds = None if minutes is None else 60 * minutes
+        self.saved()
+
+    def saved(self) -> None:
+        """Begins anew; call it at the same step on all processes."""
+        self._since = time.monotonic()
+        self._agreement = Agreement()
+
+    def is_due(self, step: int) -> bool:
+        """Returns whether a checkpoint is due after a step."""
+        if self._seconds is None:
+            return False
+        is_late = time.monotonic() - self._since >= self._seconds
+        return self._agreement.reason(step, "time" if is_late else None) is not None

@@ -2,13 +2,16 @@
 
 import contextlib
 import dataclasses
+import os
+import pathlib
 import shutil
+import subprocess
 
 import jax
 import pytest
 from support.helpers import one_device_mesh, tiny_dense
 
-from jaxgen.errors import CheckpointError
+from jaxgen.errors import CheckpointError, JaxgenWarning
 from jaxgen.runs.checkpoints import Checkpoints, flatten
 from jaxgen.training.config import TrainConfig
 from jaxgen.training.program import build_program
@@ -78,6 +81,100 @@ def test_a_lost_file_is_found_or_was_not_needed(how, copy, program):
             assert_read_as_saved(copy, program, 2)
         file.write_bytes(content)
     assert_read_as_saved(copy, program, 2)
+
+
+def test_training_takes_the_newest_whole_one_and_sets_the_others_aside(copy, program):
+    (copy / "2" / "record" / "metadata").unlink()
+    for abandoned in ("3.orbax-checkpoint-tmp", "4.orbax-checkpoint-tmp-1"):
+        (copy / abandoned).mkdir()
+    with (
+        Checkpoints(copy, keep=2) as checkpoints,
+        pytest.warns(JaxgenWarning, match=r"step 2 .*cannot be read.* moved to .*damaged-2"),
+    ):
+        state, record = checkpoints.restore_newest(program.abstract_state())
+        assert int(state.step) == record["at"] == 1
+        # What was set aside is in the way of nothing.
+        checkpoints.save(2, state, {"at": 2})
+        checkpoints.wait()
+        assert checkpoints.steps() == [1, 2]
+    assert (copy / "damaged-2" / "state").is_dir()
+    assert not list(copy.glob("*orbax-checkpoint-tmp*"))
+    for step in ("1", "2"):
+        (copy / step / "record" / "metadata").write_text("{")
+    with Checkpoints(copy) as checkpoints, pytest.warns(JaxgenWarning, match="damaged-2-2"):
+        assert checkpoints.restore_newest(program.abstract_state()) is None
+
+
+def test_what_is_out_of_reach_is_not_taken_for_damaged(copy, program, monkeypatch):
+    def refuse(self, *arguments, **keywords):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    with Checkpoints(copy) as checkpoints:
+        monkeypatch.setattr(pathlib.Path, "read_text", refuse)
+        with pytest.raises(CheckpointError, match="Permission denied"):
+            checkpoints.restore_newest(program.abstract_state())
+        monkeypatch.undo()
+        wider = build_program(
+            tiny_dense(mlp_dim=128), TrainConfig(steps=9, length=32), one_device_mesh()
+        )
+        with pytest.raises(CheckpointError, match="step 2"):
+            checkpoints.restore_newest(wider.abstract_state())
+        assert checkpoints.steps() == [1, 2]
+
+
+def test_saves_that_fail_are_borne_as_often_as_they_may(copy, program, state, monkeypatch):
+    with Checkpoints(copy, max_save_failures=2) as checkpoints:
+        let_folders_fail(copy, monkeypatch)
+        with pytest.warns(JaxgenWarning, match=r"GB are free.*2 more failures in a row"):
+            checkpoints.save(3, state, {"at": 3})
+        with pytest.raises(CheckpointError, match="step 3 could not be written"):
+            checkpoints.wait()  # What has to be saved must not be taken for it.
+        monkeypatch.undo()
+        checkpoints.save(4, state, {"at": 4})
+        checkpoints.wait()
+        let_folders_fail(copy, monkeypatch)
+        for step, left in ((5, "2 more"), (6, "1 more")):
+            with pytest.warns(JaxgenWarning, match=left):
+                checkpoints.save(step, state, {"at": step})
+        with pytest.raises(CheckpointError, match="step 7"):
+            checkpoints.save(7, state, {"at": 7})
+        monkeypatch.undo()
+    assert restore(copy, program)[1]["at"] == 4
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if (
+        os.geteuid()
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True
+        ).returncode
+    ):
+        pytest.skip("file systems can be mounted by root alone")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_stops_the_save_and_not_the_run(small_disk, state, program):
+    size = sum(array.nbytes for array in flatten(state).values())
+    with Checkpoints(small_disk / "checkpoints", max_save_failures=3) as checkpoints:
+        checkpoints.save(1, state, {"at": 1})
+        checkpoints.wait()
+        filler = small_disk / "filler"
+        # No room at all; then some that ends within the save.
+        for left in (0, size // 2):
+            free = shutil.disk_usage(small_disk).free
+            filler.write_bytes(b"x" * max(0, free - left))
+            with pytest.warns(JaxgenWarning, match=r"GB are free"):
+                checkpoints.save(2, state, {"at": 2})
+            filler.unlink()
+        checkpoints.save(3, state, {"at": 3})
+        checkpoints.wait()
+        assert checkpoints.steps() == [1, 3]
+    assert restore(small_disk / "checkpoints", program)[1]["at"] == 3
 
 
 @pytest.mark.parametrize(
@@ -150,6 +247,14 @@ def test_only_the_newest_are_kept(state, tmp_path):
             checkpoints.save(step, state, {})
         checkpoints.wait()
         assert checkpoints.steps() == [3, 4]
+
+
+def test_some_are_kept_for_good(state, tmp_path):
+    with Checkpoints(tmp_path / "checkpoints", keep=2, keep_every=3) as checkpoints:
+        for step in range(1, 9):
+            checkpoints.save(step, state, {})
+        checkpoints.wait()
+        assert checkpoints.steps() == [3, 6, 7, 8]
 
 
 def test_what_is_saved_is_what_was_given_though_the_buffers_are_used_again(
