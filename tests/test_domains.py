@@ -49,6 +49,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "moe": {"num_experts": 4, "mlp_dim": 8},
     "parametrization": {"kind": "mup", "base_embed_dim": 8},
     "train": {"steps": 10},
+    "skip": {"after": 1, "count": 1},
     "linear_ramp": {"start": 1, "increment": 1, "tokens": 1e3},
     "rate_phase": {"rate": 1e-3},
     "stepped_ramp": {"sizes": (1,), "until": (5,)},

@@ -51,7 +51,7 @@ def registered() -> Table:
     from jaxgen.sharding.rules import Rules
     from jaxgen.training.batch_sizes import LinearRamp, SteppedRamp
     from jaxgen.training.config import TrainConfig
-    from jaxgen.training.divergence import Divergence
+    from jaxgen.training.divergence import Divergence, Skip
     from jaxgen.training.execution import ExecutionConfig
     from jaxgen.training.optimizers.adafactor import Adafactor
     from jaxgen.training.optimizers.adamw import AdamW
@@ -129,6 +129,7 @@ def registered() -> Table:
         "execution": ExecutionConfig,
         "tensorboard": TensorBoard,
         "divergence": Divergence,
+        "skip": Skip,
         "adamw": AdamW,
         "adafactor": Adafactor,
         "lion": Lion,

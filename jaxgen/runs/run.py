@@ -42,6 +42,7 @@ from jaxgen.runs.provenance import environment, imports_record, provenance, star
 from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.runs.warm_start import open_parent
 from jaxgen.sharding.mesh import make_mesh
+from jaxgen.training.divergence import Skip
 from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.loading import open_data
 from jaxgen.training.loop import fit
@@ -177,7 +178,7 @@ def run(
                 begin = Program.fresh_state if parent is None else parent.initial_state
                 state = fit(
                     program, data, checkpoints, trackers, at_checkpoint, begin, measure, trace,
-                    [(after, count) for after, count in rewinds], note,
+                    [Skip(after, count) for after, count in rewinds], note,
                 )  # fmt: skip
                 summary = score(program.total_steps, state)
         except (InterruptedTrainingError, EarlyStoppingError):

@@ -8,7 +8,6 @@ from typing import Annotated
 
 from jaxgen.domains import (
     InnerFraction,
-    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     Seed,
@@ -16,7 +15,7 @@ from jaxgen.domains import (
 )
 from jaxgen.errors import ConfigError
 from jaxgen.training.batch_sizes import BatchRamp, BatchSizes, batch_sizes
-from jaxgen.training.divergence import Divergence
+from jaxgen.training.divergence import Divergence, Skip
 from jaxgen.training.durations import DurationDomain, DurationLike, parse_duration
 from jaxgen.training.optimizers.adamw import AdamW
 from jaxgen.training.optimizers.base import Optimizer
@@ -42,8 +41,8 @@ class TrainConfig:
         `--ema` use; at step t it is min(ema_decay, (1 + t) / (10 + t)). None: there are none.
       divergence: the way on where the loss diverges; None: what is not finite ends the run, and
         the curve is shown as it is.
-      skip_batches: pairs of a number of steps and of how many batches are left out after it, of the
-        full size; what `divergence` has left out in another run is repeated by them.
+      skip_batches: batches of the full size that are left out, such as what `divergence` has left
+        out in another run.
     """
 
     steps: Annotated[DurationLike, DurationDomain(0, ends="(]", of_run=False)]
@@ -57,12 +56,12 @@ class TrainConfig:
     clip_norm: PositiveFloat | None = 1.0
     ema_decay: InnerFraction | None = None
     divergence: Divergence | None = None
-    skip_batches: tuple[tuple[NonNegativeInt, PositiveInt], ...] = ()
+    skip_batches: tuple[Skip, ...] = ()
 
     def __post_init__(self):
         check_domains(self, "train")
-        for after, _ in self.skip_batches:
-            self.check_may_skip(after)
+        for skip in self.skip_batches:
+            self.check_may_skip(skip.after)
         # A ramp that does not lead to the full batch is refused.
         batch_sizes(self.batch_size, self.length, self.batch_ramp)
 

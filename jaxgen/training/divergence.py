@@ -12,10 +12,24 @@ from typing import Any
 from jaxgen.data.base import Data
 from jaxgen.domains import NonNegativeInt, PositiveFloat, PositiveInt, check_domains
 
-Skip = tuple[int, int]
-"""A number of steps done, and how many batches of the data's order are left out after it."""
 _TO_DEVIATION = 1.4826
 """A normal distribution's standard deviation over its median absolute deviation."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Skip:
+    """Batches of the data's order that are left out.
+
+    Attributes:
+      after: so many steps.
+      count: of the batches.
+    """
+
+    after: NonNegativeInt
+    count: PositiveInt
+
+    def __post_init__(self):
+        check_domains(self, "skip")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +121,7 @@ class Guard:
 
 def data_step(step: int, skips: Sequence[Skip]) -> int:
     """Returns the step of the data's order whose batch a step trains on, both counted from 0."""
-    return step + sum(count for after, count in skips if step >= after)
+    return step + sum(skip.count for skip in skips if step >= skip.after)
 
 
 def read_batches(data: Data, first: int, skips: Sequence[Skip], **options: Any) -> Iterator[Any]:
@@ -119,7 +133,7 @@ def read_batches(data: Data, first: int, skips: Sequence[Skip], **options: Any) 
       skips: what is left out.
       **options: of `Data.iterate`.
     """
-    begins = [first, *sorted({after for after, _ in skips if after > first})]
+    begins = [first, *sorted({skip.after for skip in skips if skip.after > first})]
     for begin, end in itertools.zip_longest(begins, begins[1:]):
         batches = data.iterate(data_step(begin, skips), **options)
         yield from itertools.islice(batches, None if end is None else end - begin)

@@ -192,20 +192,23 @@ class _Training:
             )
         latest = found.first - 1 - settings.rewind_steps
         to = max((step for step in self.checkpoints.steps() if step <= latest), default=0)
-        skip = (to, found.last - to + settings.skip_steps)
+        skip = Skip(to, found.last - to + settings.skip_steps)
         train.check_may_skip(to)
-        left_out = sum(count for _, count in [*train.skip_batches, *skips, skip])
+        left_out = sum(one.count for one in [*train.skip_batches, *skips, skip])
         total = train.batch_sizes.rows_before(self.program.total_steps)
         self.data.check_lasts(total + left_out * train.batch_size)
         self.checkpoints.drop_after(to)
-        self.note({"event": "rewind", "steps": [found.first, found.last], "skip": list(skip)})
+        self.note({"event": "rewind", "steps": [found.first, found.last], "skip": [to, skip.count]})
         return skip
 
     def _tell_skipped(
         self, recorder: Recorder, recent: dict[int, Any], state: TrainState, skips: Sequence[Skip]
     ) -> None:
         train = self.program.train
+        bad = None if recorder.guard is None else recorder.guard.bad_steps
         for step, where in recorder.skipped:
+            if bad is not None and step > bad[1]:
+                continue  # Whether it was seen at all before the run goes back is chance.
             key = jax.random.fold_in(jax.random.key(train.seed), step - 1)
             accumulation = self.program.accumulation_at(step - 1)
             rows = find_rows(

@@ -91,7 +91,9 @@ def test_training_takes_the_newest_whole_one_and_sets_the_others_aside(copy, pro
         Checkpoints(copy, keep=2) as checkpoints,
         pytest.warns(JaxgenWarning, match=r"step 2 .*cannot be read.* moved to .*damaged-2"),
     ):
-        state, record = checkpoints.restore_newest(program.abstract_state())
+        found = checkpoints.restore_newest(program.abstract_state())
+        assert found is not None
+        state, record = found
         assert int(state.step) == record["at"] == 1
         # What was set aside is in the way of nothing.
         checkpoints.save(2, state, {"at": 2})

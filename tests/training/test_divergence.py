@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,7 +22,7 @@ from jaxgen.runs.run_directory import RunDirectory, read_metrics
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.training.batch_sizes import LinearRamp
 from jaxgen.training.config import TrainConfig
-from jaxgen.training.divergence import Divergence, Guard, data_step, read_batches
+from jaxgen.training.divergence import Divergence, Guard, Skip, data_step, read_batches
 from jaxgen.training.execution import ExecutionConfig
 
 
@@ -71,25 +72,29 @@ def test_a_guard_goes_on_from_its_record():
     assert steps_until_bad(whole, losses) == (43, (41, 43))
 
 
-@given(st.lists(st.tuples(st.integers(0, 12), st.integers(1, 5)), max_size=4), st.integers(0, 15))
+SKIPS = st.builds(Skip, st.integers(0, 12), st.integers(1, 5))
+
+
+@given(st.lists(SKIPS, max_size=4), st.integers(0, 15))
 def test_what_is_left_out_is_read_by_nobody_and_the_rest_once(skips, first):
     order = [data_step(step, skips) for step in range(30)]
     assert sorted(set(order)) == order
     left_out = set(range(order[-1])) - set(order)
-    assert len(left_out) == sum(count for _, count in skips)
+    assert len(left_out) == sum(skip.count for skip in skips)
 
     class Numbers:
         def iterate(self, first_step):
             return itertools.count(first_step)
 
-    read = itertools.islice(read_batches(Numbers(), first, skips), 30 - first)
+    numbers: Any = Numbers()
+    read = itertools.islice(read_batches(numbers, first, skips), 30 - first)
     assert list(read) == order[first:]
 
 
 def test_batches_that_grow_cannot_be_left_out():
     ramp = LinearRamp(start=4, increment=4, tokens=2000)
     with pytest.raises(ConfigError, match=r"after step 1 cannot .*batch_ramp"):
-        TrainConfig(steps=90, batch_size=16, length=16, batch_ramp=ramp, skip_batches=((1, 2),))
+        TrainConfig(steps=90, batch_size=16, length=16, batch_ramp=ramp, skip_batches=(Skip(1, 2),))
 
 
 def config(data=None, steps=24, **train):
@@ -150,7 +155,7 @@ def test_a_run_goes_back_and_leaves_out_what_diverged_and_so_does_a_replay(tmp_p
     # The next batch is not finite either, which is borne.
     skipped = [event for event in events(tmp_path / "a") if event["event"] == "skipped update"]
     assert [(event["step"], event["batch"]) for event in skipped] == [(10, 9), (11, 10), (9, 11)]
-    replay = start(data, tmp_path / "b", divergence=GUARDED, skip_batches=((8, 3),))
+    replay = start(data, tmp_path / "b", divergence=GUARDED, skip_batches=(Skip(8, 3),))
     assert_same(found, replay)
     rows = [read_metrics(RunDirectory(tmp_path / name).metrics_file) for name in "ab"]
     for one, other in zip(*rows, strict=True):
