@@ -41,6 +41,8 @@ OF_TRAINING_EXPERTS = (
     "balance_rate", "capacity_factor", "load_balance_weight", "router_z_weight",
     "sequence_balance_weight",
 )  # fmt: skip
+MOST_PARTS = 10_000
+"""Layers, or experts of one."""
 
 
 def find_family(families: tuple[Family, ...], values: Values) -> Family:
@@ -83,12 +85,33 @@ def read_config(family: Family, values: Values, ignored: tuple[str, ...] = ()) -
     fields = dict(family.constants)
     try:
         for entry in family.entries:
-            fields |= entry.read(values)
+            fields |= _read_entry(entry, values)
         if LONGEST in family.inert and values.get(LONGEST) is not None:
             fields["max_length"] = checked(LONGEST, values[LONGEST], (int,))
         return _assemble(fields)
     except ConfigError as error:
         raise InterchangeError(f"config.json does not make a model: {error}") from error
+
+
+def _read_entry(entry: Any, values: Values) -> dict[str, Any]:
+    """Returns the fields of an entry, whose functions take the values to be what they should."""
+    try:
+        return entry.read(values)
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        said = ", ".join(f"{key}={values[key]!r:.60}" for key in entry.keys if key in values)
+        raise InterchangeError(
+            f"config.json says {said or 'nothing of ' + ', '.join(entry.keys)}, which cannot be "
+            f"read ({error})."
+        ) from error
+
+
+def check_counts(values: Values) -> None:
+    """Raises InterchangeError for more layers or experts than there is memory to name."""
+    for key, value in values.items():
+        if isinstance(value, int) and value > MOST_PARTS and ("layer" in key or "expert" in key):
+            raise InterchangeError(
+                f"config.json says {key}={value}; jaxgen reads models of up to {MOST_PARTS}."
+            )
 
 
 def write_config(family: Family, config: TransformerConfig) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def is_harmless(key: str, value: Any) -> bool:
     if value is None or key in INERT or key.startswith(_PREFIXES) or key.endswith(_SUFFIXES):
         return True
     if key == "layer_types":
-        return isinstance(value, list) and set(value) <= {"full_attention"}
+        return isinstance(value, list) and all(one == "full_attention" for one in value)
     return key in NEUTRAL and value in NEUTRAL[key]
 
 

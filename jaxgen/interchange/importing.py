@@ -18,7 +18,8 @@ import numpy as np
 from flax import nnx
 
 from jaxgen.errors import InterchangeError
-from jaxgen.interchange.configs import find_family, read_config
+from jaxgen.interchange.configs import check_counts, find_family, read_config
+from jaxgen.interchange.entries import checked
 from jaxgen.interchange.families import FAMILIES
 from jaxgen.interchange.files import (
     CONFIG,
@@ -82,6 +83,7 @@ def open_checkpoint(
     except ValueError as error:
         raise InterchangeError(f"{folder / CONFIG}: {error}.") from error
     values, part_of = text_part(found)
+    check_counts(values)
     family = find_family(FAMILIES, values)
     config = read_config(family, values, ignored)
     family = family if part_of is None else of_a_part(family)
@@ -201,7 +203,7 @@ def _check_copy(files: TensorFiles, copy: str, original: str) -> None:
 def _extra_layers(checkpoint: Checkpoint) -> list[str]:
     """Returns how names begin in the layers that, as config.json says, follow the last."""
     key, first = checkpoint.family.extra_layers, checkpoint.config.num_layers
-    count = (checkpoint.values.get(key) or 0) if key else 0
+    count = checked(key, checkpoint.values.get(key) or 0, (int,)) if key else 0
     return [
         stack.theirs.format(layer=first + i)
         for stack in checkpoint.family.stacks

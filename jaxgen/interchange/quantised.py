@@ -35,7 +35,8 @@ def check_method(values: Values) -> str | None:
     settings = values.get("quantization_config")
     if settings is None:
         return None
-    method = settings.get("quant_method") if isinstance(settings, dict) else settings
+    settings = settings if isinstance(settings, dict) else {"quant_method": settings}
+    method = settings.get("quant_method")
     if method not in METHODS or settings.get("load_in_4bit"):
         raise InterchangeError(
             f"config.json says quantization_config={settings!r}; jaxgen reads the methods "
