@@ -34,7 +34,7 @@ LONGEST = "max_position_embeddings"
 """The key of the longest text that a model is made to read."""
 OF_TRAINING = (
     "initialization", "dropout", "attention_dropout", "feed_forward_dropout",
-    "compute_dtype", "card", "mtp_depth",
+    "compute_dtype", "matmul_dtype", "card", "mtp_depth",
 )  # fmt: skip
 """Fields that a finished model does not depend on."""
 OF_TRAINING_EXPERTS = (

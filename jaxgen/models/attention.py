@@ -112,12 +112,14 @@ class Attention(nnx.Module):
         sinks = None if self.sinks is None else gather(self.sinks, jnp.float32)
         query = named(query, "query")
         mixed = attend_within(self.config, context, query, *key_value, self.relative, key, sinks)
-        return report("attention", project_out(mixed, self.out, self.out_bias)), key_value
+        out = project_out(self.config, mixed, self.out, self.out_bias)
+        return report("attention", out), key_value
 
     def _heads(self, x, weight, bias, heads, norm=None):
         embed, num_heads, head_dim = weight.shape
         flat = gather(weight, x.dtype).reshape(embed, num_heads * head_dim)
-        y = linear("btd,df->btf", x, flat, spec("batch", "length", heads))
+        layout = spec("batch", "length", heads)
+        y = linear("btd,df->btf", x, flat, layout, self.config.matmul_dtype)
         y = y.reshape(*x.shape[:2], num_heads, head_dim)
         if bias is not None:
             y = y + gather(bias, x.dtype)
@@ -196,10 +198,11 @@ def attention_scale(config: StackConfig, head_dim: int) -> float:
     return scale * (at_base / head_dim)
 
 
-def project_out(mixed, weight, bias) -> jax.Array:
+def project_out(config: StackConfig, mixed, weight, bias) -> jax.Array:
     """Maps [batch, heads, length, head_dim] to [batch, length, embed]."""
     batch, heads, length, head_dim = mixed.shape
     out = gather(weight, mixed.dtype).reshape(heads * head_dim, -1)
     mixed = mixed.transpose(0, 2, 1, 3).reshape(batch, length, heads * head_dim)
-    y = linear("btf,fd->btd", mixed, out, spec("batch", "length", None))
+    layout = spec("batch", "length", None)
+    y = linear("btf,fd->btd", mixed, out, layout, config.matmul_dtype)
     return y if bias is None else y + gather(bias, mixed.dtype)

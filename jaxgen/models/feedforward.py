@@ -69,5 +69,5 @@ class FeedForward(nnx.Module):
         return self(x, key), None
 
     def _linear(self, equation, x, weight, bias, layout):
-        y = linear(equation, x, gather(weight, x.dtype), layout)
+        y = linear(equation, x, gather(weight, x.dtype), layout, self.config.matmul_dtype)
         return y if bias is None else y + gather(bias, x.dtype)

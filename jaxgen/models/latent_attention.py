@@ -89,10 +89,11 @@ class LatentAttention(nnx.Module):
         shared_key = reshard(jnp.broadcast_to(shared_key, per_head), layout)
         keys = jnp.concatenate([keys, shared_key], axis=-1)
         mixed = attend_within(self.config, context, query, keys, values, self.relative, key)
-        return report("attention", project_out(mixed, self.out, None)), key_value
+        return report("attention", project_out(self.config, mixed, self.out, None)), key_value
 
     def _heads(self, x, weight, length: str | None = "length"):
         n_in, heads, width = weight.shape
         flat = gather(weight, x.dtype).reshape(n_in, heads * width)
-        y = linear("btd,df->btf", x, flat, spec("batch", length, "heads"))
+        layout = spec("batch", length, "heads")
+        y = linear("btd,df->btf", x, flat, layout, self.config.matmul_dtype)
         return y.reshape(*x.shape[:2], heads, width).transpose(0, 2, 1, 3)

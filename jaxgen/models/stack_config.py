@@ -13,6 +13,7 @@ from jaxgen.models.parametrization import Parametrization
 from jaxgen.ops.attention.biases import PositionBias
 from jaxgen.ops.initializers import Initialization
 from jaxgen.ops.moe_config import MoEConfig
+from jaxgen.ops.quantised import MatmulDtype
 
 BiasGroup = Literal["qkv", "attention_out", "feed_forward", "norm", "logits"]
 
@@ -74,6 +75,8 @@ class StackConfig:
       feed_forward_dropout: rate inside the feed-forward.
       compute_dtype: dtype of activations and matrix products; parameters, softmax, norms and the
         loss stay float32.
+      matmul_dtype: what a block's projections (of attention and the dense feed-forward) round their
+        operands to, by qwix: "int8" or "float8"; None leaves them as they are.
     """
 
     num_layers: PositiveInt
@@ -107,6 +110,7 @@ class StackConfig:
     attention_dropout: ProperFraction = 0.0
     feed_forward_dropout: ProperFraction = 0.0
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    matmul_dtype: MatmulDtype | None = None
 
     def __post_init__(self):
         check_domains(self, "model")

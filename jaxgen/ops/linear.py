@@ -14,32 +14,45 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxgen.ops.quantised import MatmulDtype, quantised_einsum
 from jaxgen.sharding.rules import mesh_is_set
 
 
 def linear(
-    equation: str, x: jax.Array, weight: jax.Array, out: jax.sharding.PartitionSpec
+    equation: str,
+    x: jax.Array,
+    weight: jax.Array,
+    out: jax.sharding.PartitionSpec,
+    dtype: MatmulDtype | None = None,
 ) -> jax.Array:
     """Returns `jnp.einsum(equation, x, weight)`, laid out as `out` where a mesh is set.
 
-    Every axis of either operand must be in the other or in the result.
+    Every axis of either operand must be in the other or in the result. With a `dtype` operands are
+    rounded to 8 bits, and so they are for the gradient of `x`; that of the weight, a sum over all
+    tokens, is of what they were before.
     """
-    return _linear(equation, x, weight, out)
+    return _linear(equation, x, weight, out, dtype)
 
 
-def _product(equation, x, weight, out) -> Any:
-    return jnp.einsum(equation, x, weight, out_sharding=out if mesh_is_set() else None)
+def _product(equation, x, weight, out, dtype) -> Any:
+    return _einsum(equation, x, weight, out if mesh_is_set() else None, dtype)
 
 
-_linear = jax.custom_vjp(_product, nondiff_argnums=(0, 3))
+def _einsum(equation, x, weight, out, dtype, is_gradient=False) -> Any:
+    if dtype is None:
+        return jnp.einsum(equation, x, weight, out_sharding=out)
+    return quantised_einsum(equation, x, weight, dtype, out, is_gradient)
 
 
-def _forward(equation, x, weight, out):
+_linear = jax.custom_vjp(_product, nondiff_argnums=(0, 3, 4))
+
+
+def _forward(equation, x, weight, out, dtype):
     # The product itself and not `_linear`: a policy that keeps products must see one.
-    return _product(equation, x, weight, out), (x, weight)
+    return _product(equation, x, weight, out, dtype), (x, weight)
 
 
-def _backward(equation, out, saved, gradient):
+def _backward(equation, out, dtype, saved, gradient):
     del out
     x, weight = saved
     operands, result = equation.split("->")
@@ -48,9 +61,8 @@ def _backward(equation, out, saved, gradient):
     def layout(array):
         return jax.typeof(array).sharding.spec if mesh_is_set() else None
 
-    x_gradient = jnp.einsum(
-        f"{result},{weight_axes}->{x_axes}", gradient, weight, out_sharding=layout(x)
-    )
+    x_equation = f"{result},{weight_axes}->{x_axes}"
+    x_gradient = _einsum(x_equation, gradient, weight, layout(x), dtype, is_gradient=True)
     sizes = dict(zip(weight_axes, weight.shape, strict=True))
     width_in = math.prod(size for axis, size in sizes.items() if axis in x_axes)
     width_out = math.prod(size for axis, size in sizes.items() if axis in result)
