@@ -84,6 +84,25 @@ def add_commands(commands: Any) -> None:
     )
     status.set_defaults(function=("status", "status"))
 
+    checkpoints = commands.add_parser(
+        "checkpoints",
+        help="the checkpoints of a run: why each is kept, whether it is whole, and what may go",
+    )
+    checkpoints.add_argument("run_dir", metavar="RUN_DIR")
+    checkpoints.add_argument("--verify", action="store_true", help="read all, and compare digests")
+    checkpoints.add_argument(
+        "--prune",
+        action="store_true",
+        help="remove unfinished saves and what was set aside; the run must not be training",
+    )
+    checkpoints.add_argument(
+        "--keep", type=COUNT, help="with --prune: leave this many of the newest, and those for good"
+    )
+    checkpoints.add_argument(
+        "--slim", metavar="FOLDER", help="copy the newest model, without what only training needs"
+    )
+    checkpoints.set_defaults(function=("checkpoints", "checkpoints"))
+
     watch = commands.add_parser("watch", help="show the curves of a run on a page as it trains")
     watch.add_argument("run_dir", metavar="RUN_DIR")
     watch.add_argument("--output", help="default: watch.html in the run's directory")

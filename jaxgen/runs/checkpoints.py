@@ -34,6 +34,8 @@ DAMAGED, REWOUND = "damaged", "rewound"
 """The beginnings of the names of checkpoints' folders that were set aside, and why."""
 UNFINISHED = "*.orbax-checkpoint-tmp*"
 """What a save that was killed leaves."""
+DAMAGE = ("DATA_LOSS", "OUT_OF_RANGE", "NOT_FOUND", "FAILED_PRECONDITION", "INVALID_ARGUMENT")
+"""What TensorStore says of files that are cut short, changed or gone."""
 WAITING = 600
 """Seconds after which a process gives up waiting for the others' part of a save."""
 
@@ -192,7 +194,8 @@ class Checkpoints:
         """Reads a checkpoint into the shapes and layouts of `abstract_state`.
 
         Args:
-          abstract_state: a pytree of jax.ShapeDtypeStruct with shardings.
+          abstract_state: a pytree of jax.ShapeDtypeStruct with shardings; what is None in it is not
+            read.
           step: which; the newest by default.
 
         Returns:
@@ -213,7 +216,7 @@ class Checkpoints:
         recorded = record.get("digests", {})
         found = {name: int(value) for name, value in digests(restored).items()}
         found["record"] = _record_digest(record)
-        for name in sorted({*found, *recorded}):
+        for name in sorted(found):
             if found.get(name) != recorded.get(name):
                 raise DamagedCheckpointError(
                     f"the checkpoint of step {step} in {self.directory} is damaged: {name} does "
@@ -266,9 +269,14 @@ class Checkpoints:
         try:
             # Read separately, so that a damaged array cannot hide the record's own message.
             record = json.loads((folder / "record" / "metadata").read_text())
-            handler = ocp.StandardCheckpointHandler()
-            restored = handler.restore(
-                epath.Path(folder / "state"), args=ocp.args.StandardRestore(flat)
+            # Arrays that are not asked for, as an optimizer's, are not read.
+            asked = ocp.args.PyTreeRestore(
+                flat,
+                restore_args=ocp.checkpoint_utils.construct_restore_args(flat),
+                partial_restore=True,
+            )
+            restored = ocp.PyTreeCheckpointHandler().restore(
+                epath.Path(folder / "state"), args=asked
             )
         except Exception as error:
             problem = (_reason(error), _is_damage(error))
@@ -324,12 +332,15 @@ def _reason(error: BaseException) -> str:
 
 
 def _is_damage(error: BaseException) -> bool:
-    """Returns whether files are not what was saved, not out of reach or of another model."""
+    """Returns whether files are surely not what was saved.
+
+    Anything else, such as a file system out of reach, is no reason to take another checkpoint.
+    """
     while error.__cause__ is not None:
         error = error.__cause__
-    if isinstance(error, OSError):
-        return isinstance(error, FileNotFoundError)
-    return not (isinstance(error, ValueError) and "shape" in str(error))
+    if isinstance(error, UnicodeDecodeError | json.JSONDecodeError | KeyError | FileNotFoundError):
+        return True
+    return any(code in str(error) for code in DAMAGE)
 
 
 def _policy(keep: int | None, keep_every: int | None) -> Any:

@@ -53,6 +53,7 @@ def append_start(
         "platform": platform.platform(),
         "command": redacted(shlex.join(sys.argv)),
         "num_devices": program.mesh.size,
+        "keep_every": program.keep_every,
         "execution": _execution(program.execution),
     }
     before, line = read_starts(path), json.loads(json.dumps(line))

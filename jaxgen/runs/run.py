@@ -284,10 +284,12 @@ def restore(
         config.model, config.train, mesh, execution, config.objective, trains=False
     )
     ema = config.evaluation.ema if ema is None else ema
+    # Of the optimizer nothing is read.
+    abstract = dataclasses.replace(program.abstract_state(), optimizer_state=None)
     with Checkpoints(directory.checkpoints) as checkpoints:
 
         def model_of(step: int | None) -> tuple[Any, int]:
-            state, record = checkpoints.restore(program.abstract_state(), step)
+            state, record = checkpoints.restore(abstract, step)
             return (state.averaged_model if ema else state.model), record["step"]
 
         model, step = model_of(step)
