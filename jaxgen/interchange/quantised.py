@@ -24,6 +24,7 @@ _UNUSED = ("input_scale", "activation_scale", "input_scale_ub", "weight_format",
 _FOUR_BITS = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], np.float32)
 _FOUR_BITS = np.concatenate([_FOUR_BITS, -_FOUR_BITS])
 _MX_BLOCK = 32
+MX_PARTS = ("blocks", "scales")
 
 
 def check_method(values: Values) -> str | None:
@@ -64,6 +65,9 @@ def dequantised(tensors: Mapping[str, Any]) -> dict[str, Any]:
             found.pop(name)
         elif name.endswith("_blocks") and f"{name[:-7]}_scales" in tensors:
             whole = name.removesuffix("_blocks")
+            shape, groups = (tuple(tensors[f"{whole}_{part}"].get_shape()) for part in MX_PARTS)
+            if len(shape) != 4 or shape[:3] != groups or shape[3] * 2 != _MX_BLOCK:
+                raise InterchangeError(f"{name} {list(shape)} has scales of {list(groups)}.")
             found[whole] = Mxfp4(tensor, tensors[f"{whole}_scales"])
             del found[name], found[f"{whole}_scales"]
     return found
@@ -91,6 +95,8 @@ class Scaled:
           InterchangeError: if they do not fit.
         """
         shape, given = tuple(numbers.get_shape()), tuple(scales.get_shape())
+        if len(given) > len(shape):
+            raise InterchangeError(f"{name} {list(given)} does not scale one of {list(shape)}.")
         values = np.asarray(scales[tuple(slice(None) for _ in given)], np.float32) * factor
         values = values.reshape(given + (1,) * (len(shape) - len(given)))
         blocks = tuple(

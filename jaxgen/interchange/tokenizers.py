@@ -145,7 +145,7 @@ def tokenizer_of_bytes(codec: ByteCodec) -> Tokenizer:
 
 def _ids(value: Any) -> Iterator[int]:
     for number in value if isinstance(value, list) else [value]:
-        if isinstance(number, int):
+        if isinstance(number, int) and 0 <= number < 2**31:
             yield number
 
 
@@ -161,6 +161,6 @@ def _token(
     for name in _NAMES[role]:
         token = named.get(name)
         token = token.get("content") if isinstance(token, dict) else token
-        if token is not None and tokenizer.token_to_id(token) is not None:
+        if isinstance(token, str) and tokenizer.token_to_id(token) is not None:
             return token
     return None

@@ -66,7 +66,7 @@ def refusal(config: RunConfig, directory: RunDirectory) -> str | None:
     """Returns how a run differs from the one in its directory; None if it may continue there."""
     if not directory.config_file.exists():
         return None
-    recorded = directory.config_file.read_text()
+    recorded = directory.config_file.read_text(encoding="utf-8", errors="replace")
     if recorded == to_gin(config):
         return None
     try:

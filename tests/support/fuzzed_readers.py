@@ -28,6 +28,7 @@ from jaxgen.data.token_files import TokenWriter
 from jaxgen.errors import JaxgenError
 from jaxgen.interchange.files import TensorFiles, find_revision
 from jaxgen.interchange.importing import open_checkpoint
+from jaxgen.interchange.tokenizers import read_codec
 from jaxgen.laws import Table
 from jaxgen.runs.data_record import check_data
 from jaxgen.runs.run_directory import RunDirectory
@@ -308,6 +309,35 @@ def a_table(folder: Path) -> None:
     (folder / "runs.csv").write_text("\n".join(rows) + "\n")
 
 
+def an_import(folder: Path) -> None:
+    from jaxgen.codecs.special import BEGIN, END, PAD
+
+    a_tokenizer(folder)
+    ids = {"eos_token_id": [1, 2], "bos_token_id": 0, "decoder_start_token_id": 0}
+    values = CONFIGS["llama_tied_biases"] | ids
+    (folder / "config.json").write_text(json.dumps(values))
+    named = {"bos_token": {"content": BEGIN}, "eos_token": END, "pad_token": PAD}
+    (folder / "tokenizer_config.json").write_text(json.dumps(named | {"add_bos_token": True}))
+    (folder / "generation_config.json").write_text(json.dumps(ids))
+
+
+def read_import(folder: Path) -> None:
+    codec = read_codec(open_checkpoint(folder), str(folder / "tokenizer.json"))
+    use_codec(codec)
+
+
+def tensors_of(**shapes: tuple[int, ...]) -> Callable[[Path], None]:
+    def prepare(folder: Path) -> None:
+        from safetensors.numpy import save_file
+
+        tensors = {
+            name.replace("__", "."): np.ones(shape, np.int8) for name, shape in shapes.items()
+        }
+        save_file(tensors, folder / "model.safetensors")
+
+    return prepare
+
+
 def gin_of(folder: Path) -> None:
     (folder / "config.gin").write_text(config())
 
@@ -356,6 +386,19 @@ READERS: dict[str, Reader] = {
     ),
     "safetensors": Reader("one.safetensors", a_checkpoint, read_tensors),
     "index.json": Reader("model.safetensors.index.json", a_checkpoint, read_tensors, as_json),
+    "quantised": Reader(
+        "model.safetensors",
+        tensors_of(a__weight=(4, 256), a__weight_scale=(4, 2), b_blocks=(1, 2, 1, 16),
+                   b_scales=(1, 2, 1)), read_tensors,
+    ),
+    "tokenizer_config.json of an import": Reader(
+        "tokenizer_config.json", an_import, read_import, as_json, 15
+    ),
+    "generation_config.json": Reader(
+        "generation_config.json", an_import, read_import, as_json, 15
+    ),
+    "config.json of an import": Reader("config.json", an_import, read_import, as_json, 15),
+    "tokenizer.json of an import": Reader("tokenizer.json", an_import, read_import, as_json, 15),
     "a revision": Reader("refs/main", a_checkpoint, lambda folder: find_revision(folder, None)),
     "pytorch_model.bin": Reader("pytorch_model.bin", a_torch_file, read_tensors, examples=60),
     **{
