@@ -8,17 +8,22 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from support.helpers import MESHES, build, one_device_mesh, tiny_dense, tiny_moe
+from support.helpers import MESHES, build, one_device_mesh, random_batch, tiny_dense, tiny_moe
 
 from jaxgen.errors import ConfigError
 from jaxgen.models.parametrization import Parametrization
 from jaxgen.sharding.mesh import make_mesh
+from jaxgen.sharding.rules import Rules
+from jaxgen.training.config import TrainConfig
+from jaxgen.training.loading import put_batch
 from jaxgen.training.optimizers.adafactor import Adafactor
 from jaxgen.training.optimizers.adamw import AdamW
 from jaxgen.training.optimizers.int8_blocks import LEVELS, POWER, decode, encode
 from jaxgen.training.optimizers.lion import Lion
 from jaxgen.training.optimizers.narrow_state import NarrowState
 from jaxgen.training.optimizers.parametrized import build_optimizer
+from jaxgen.training.program import build_program
+from jaxgen.training.schedules import WarmupCosine
 
 
 def test_a_running_mean_gets_where_rounding_to_the_nearest_would_stop():
@@ -140,6 +145,27 @@ def test_updates_are_those_of_the_wide_one_but_for_rounding_and_on_any_mesh(opti
         np.testing.assert_allclose(other / scale, one / scale, atol=0.02)
         # A last bit of a gradient may round the other way.
         assert np.mean(np.abs(third - other) > 1e-4 * scale) < 0.01
+
+
+def test_a_model_learns_with_eight_bits_as_with_32_on_any_mesh():
+    def curve(optimizer, mesh):
+        schedule = WarmupCosine(peak=1e-2, warmup=0)
+        train = TrainConfig(100, 8, length=32, optimizer=optimizer, schedule=schedule)
+        program = build_program(tiny_dense(), train, mesh)
+        step, losses = program.train_step(), []
+        with jax.set_mesh(mesh):
+            state = program.fresh_state()
+            for _ in range(20):
+                state, metrics = step(state, put_batch(random_batch(), mesh, Rules()))
+                losses.append(float(metrics.objective))
+        return np.array(losses)
+
+    wide = curve(AdamW(), one_device_mesh())
+    narrow = curve(NarrowState(AdamW(), "int8"), one_device_mesh())
+    split = curve(NarrowState(AdamW(), "int8"), make_mesh(MESHES["mixed"]))
+    assert wide[-1] < wide[0] - 1
+    assert 0 < np.abs(narrow - wide).max() < 0.05
+    np.testing.assert_allclose(split, narrow, atol=0.02)
 
 
 def test_a_parametrization_is_followed_where_the_optimizer_can():
