@@ -48,7 +48,7 @@ class Parquet(FileSource):
         try:
             with open_binary(file) as stream:
                 metadata = parquet.ParquetFile(stream).metadata
-        except (ArrowException, OSError):
+        except (ArrowException, UnicodeDecodeError, OSError):
             return ()
         sizes = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
         starts, size = [0], 0
@@ -83,7 +83,7 @@ class Parquet(FileSource):
                     for record in batch.to_pylist():
                         yield f"{file}, row {before + count}", record
                         count += 1
-            except (ArrowException, OSError) as error:
+            except (ArrowException, UnicodeDecodeError, OSError) as error:
                 raise cut_off(file, "Parquet", count, error) from error
 
 
@@ -216,7 +216,7 @@ class HuggingFaceDataset(FileSource):
                         for record in batch.slice(start, ROWS_AT_ONCE).to_pylist():
                             yield f"{file}, row {count}", record
                             count += 1
-        except (pyarrow.ArrowException, OSError) as error:
+        except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
             raise cut_off(file, "Arrow", count, error) from error
 
 

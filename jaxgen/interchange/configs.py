@@ -41,6 +41,8 @@ OF_TRAINING_EXPERTS = (
     "balance_rate", "capacity_factor", "load_balance_weight", "router_z_weight",
     "sequence_balance_weight",
 )  # fmt: skip
+MALFORMED = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
+"""What a formula raises where a value is of another type than the key's."""
 MOST_PARTS = 10_000
 """Layers, or experts of one."""
 
@@ -89,7 +91,7 @@ def read_config(family: Family, values: Values, ignored: tuple[str, ...] = ()) -
         if LONGEST in family.inert and values.get(LONGEST) is not None:
             fields["max_length"] = checked(LONGEST, values[LONGEST], (int,))
         return _assemble(fields)
-    except ConfigError as error:
+    except (ConfigError, *MALFORMED) as error:
         raise InterchangeError(f"config.json does not make a model: {error}") from error
 
 
@@ -97,7 +99,7 @@ def _read_entry(entry: Any, values: Values) -> dict[str, Any]:
     """Returns the fields of an entry, whose functions take the values to be what they should."""
     try:
         return entry.read(values)
-    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+    except MALFORMED as error:
         said = ", ".join(f"{key}={values[key]!r:.60}" for key in entry.keys if key in values)
         raise InterchangeError(
             f"config.json says {said or 'nothing of ' + ', '.join(entry.keys)}, which cannot be "

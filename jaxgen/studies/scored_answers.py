@@ -89,7 +89,7 @@ def emergence_rows(runs: Sequence[StudyRun]) -> ScoredAnswers:
             asked[key := (row["task"], str(row["instance"]))] += 1
             if asked[key] > 1:
                 row["instance"] = f"{key[1]} #{asked[key]}"
-            chance = run.record["evaluation"].get(row["task"], {}).get("chance", 0.0)
+            chance = run.record["evaluation"].get(row["task"], {}).get("chance") or 0.0
             whose = {"run": run.name, "seed": run.seed, "rung": run.rung, "line": line}
             rows.setdefault(row["task"], []).append({"chance": chance} | row | whose | scales)
     tasks, left_out = {}, {}

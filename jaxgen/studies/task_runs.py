@@ -176,7 +176,7 @@ def _rows(run: StudyRun) -> list[dict[str, Any]]:
                     "answer_loss": answers.loss,
                     "exact_match": answers.exact_match,
                     "instances": answers.count,
-                    "chance": record["evaluation"].get(task, {}).get("chance", 0.0),
+                    "chance": record["evaluation"].get(task, {}).get("chance") or 0.0,
                 }
             )
     return rows
