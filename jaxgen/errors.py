@@ -37,6 +37,10 @@ class NotFiniteError(TrainingError):
     """A loss or gradient that is not finite."""
 
 
+class CorruptionError(TrainingError):
+    """Devices that compute or hold other bits than they should."""
+
+
 class InterruptedTrainingError(TrainingError):
     """Training that was asked to stop; its state is saved."""
 

@@ -26,9 +26,9 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, EveryNSt
 
 from jaxgen import distributed
 from jaxgen.errors import CheckpointError, DamagedCheckpointError, JaxgenWarning
-from jaxgen.models.parameters import is_variable, path_name
-from jaxgen.runs.digests import digests
-from jaxgen.training.state import TrainState
+from jaxgen.models.parameters import is_variable
+from jaxgen.training.digests import digests
+from jaxgen.training.state import TrainState, flatten
 
 DAMAGED, REWOUND = "damaged", "rewound"
 """The beginnings of the names of checkpoints' folders that were set aside, and why."""
@@ -38,12 +38,6 @@ DAMAGE = ("DATA_LOSS", "OUT_OF_RANGE", "NOT_FOUND", "FAILED_PRECONDITION", "INVA
 """What TensorStore says of files that are cut short, changed or gone."""
 WAITING = 600
 """Seconds after which a process gives up waiting for the others' part of a save."""
-
-
-def flatten(state: Any) -> dict[str, Any]:
-    """Returns a pytree as a dictionary from dotted names to its arrays."""
-    leaves = jax.tree_util.tree_leaves_with_path(state, is_leaf=is_variable)
-    return {path_name(path): x.get_value() if is_variable(x) else x for path, x in leaves}
 
 
 class Checkpoints:

@@ -53,6 +53,10 @@ class ExecutionConfig:
       checkpoint_every: between checkpoints, likewise; `evaluation.at_checkpoints` scores each.
       heldout_every: between held-out losses of every task, in rows and on the progress line,
         likewise, as of the next row; None: only at the end.
+      compare_replicas_every: between comparisons of the bits that devices hold in common, likewise;
+        where they differ the run ends and the device is named. None: there are none.
+      repeat_step_every: between steps that are taken twice, to see whether they come to the same
+        bits, likewise; they need the memory of another state. None: none is.
       profile_steps: the first and the last of the steps, counted from 1, that are traced for
         `jaxgen profile`, xprof and Perfetto; None: none.
       checkpoint_minutes: since the last checkpoint, after which there is another, beside those of
@@ -83,6 +87,8 @@ class ExecutionConfig:
     log_every: PositiveDuration = 10
     checkpoint_every: PositiveDuration = 100
     heldout_every: PositiveDuration | None = None
+    compare_replicas_every: PositiveDuration | None = None
+    repeat_step_every: PositiveDuration | None = None
     profile_steps: tuple[PositiveInt, PositiveInt] | None = None
     checkpoint_minutes: PositiveFloat | None = None
     keep_checkpoints: PositiveInt = 2

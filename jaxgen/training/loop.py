@@ -20,6 +20,7 @@ from jaxgen.training.metrics import WindowSums
 from jaxgen.training.profiling import NO_TRACE, StepTrace
 from jaxgen.training.program import Program
 from jaxgen.training.recorder import Recorder
+from jaxgen.training.replicas import check_repeats, check_replicas
 from jaxgen.training.state import TrainState
 from jaxgen.training.stopping import SaveTimer, StopSignal
 from jaxgen.training.tracking import Tracker
@@ -86,6 +87,7 @@ def fit(
       NotFiniteError: when the loss or the gradient is not finite, and `train.divergence` is not
         set or has gone back as often as it may.
       InterruptedTrainingError: when stopped by SIGINT or SIGTERM; the state is saved first.
+      CorruptionError: when devices hold or compute other bits than they should.
       CheckpointError: when a checkpoint cannot be read, trusted or written.
     """
     run = _Training(
@@ -140,7 +142,10 @@ class _Training:
             train_step = step_of(accumulation)
             with trace.step(step, state):
                 batch = put_batch(next(batches), program.mesh, execution.rules, accumulation, rows)
-                state, metrics = train_step(state, batch)
+                if _is_time(step, program.repeat_step_every):
+                    state, metrics = check_repeats(train_step, state, batch, step)
+                else:
+                    state, metrics = train_step(state, batch)
             trace.end(step, metrics, functools.partial(_text_of, train_step, state, batch))
             recent = {step - 1: recent.get(step - 1), step: batch}
             recorder.add(step, metrics)
@@ -150,7 +155,9 @@ class _Training:
                 further = functools.partial(_measured, program, step, self.measure, state)
                 recorder.write_row(step, further)
             saves = step % program.checkpoint_every == 0 or timer.is_due(step) or last
-            saves |= program.keep_every > 0 and step % program.keep_every == 0
+            saves |= _is_time(step, program.keep_every)
+            if _is_time(step, program.compare_replicas_every):
+                check_replicas(state, step)
             if saves or stopped_by:
                 recorder.settle()
             self._tell_skipped(recorder, recent, state, skips)
@@ -231,6 +238,10 @@ class _Training:
         window = WindowSums.from_record(record["window"], self.data.task_names)
         guard = None if settings is None else Guard(settings, record.get("guard"))
         return state, record["step"], window, guard
+
+
+def _is_time(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
 
 
 def _text_of(train_step: Any, state: TrainState, batch: Any) -> str | None:

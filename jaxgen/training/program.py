@@ -34,6 +34,8 @@ class Program:
       checkpoint_every: steps between checkpoints.
       keep_every: steps between checkpoints that are kept for good; 0: none is.
       heldout_every: steps between held-out losses; 0: only at the end.
+      compare_replicas_every: steps between comparisons of what devices hold in common; 0: none.
+      repeat_step_every: steps between those that are taken twice; 0: none is.
     """
 
     model: ModelConfig
@@ -47,6 +49,8 @@ class Program:
     checkpoint_every: int
     keep_every: int
     heldout_every: int
+    compare_replicas_every: int
+    repeat_step_every: int
     schedule: Callable[[int], Any]
     optimizer: Any
 
@@ -157,6 +161,9 @@ def build_program(
             total_steps=total_steps,
         )
 
+    def steps_or_none(duration: DurationLike | None) -> int:
+        return 0 if duration is None else steps(duration)
+
     schedule = train.schedule.build(total_steps, steps)
     optimizer = build_optimizer(train.optimizer, schedule, model)
     if execution.remat_offloaded:
@@ -174,8 +181,10 @@ def build_program(
         microbatch_size=microbatch_size,
         log_every=steps(execution.log_every),
         checkpoint_every=steps(execution.checkpoint_every),
-        keep_every=0 if execution.keep_every is None else steps(execution.keep_every),
-        heldout_every=0 if execution.heldout_every is None else steps(execution.heldout_every),
+        keep_every=steps_or_none(execution.keep_every),
+        heldout_every=steps_or_none(execution.heldout_every),
+        compare_replicas_every=steps_or_none(execution.compare_replicas_every),
+        repeat_step_every=steps_or_none(execution.repeat_step_every),
         schedule=schedule,
         optimizer=optimizer,
     )

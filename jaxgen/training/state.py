@@ -12,7 +12,7 @@ from flax import nnx
 
 from jaxgen.errors import ConfigError
 from jaxgen.models.base import ModelConfig
-from jaxgen.models.parameters import Frozen, is_variable
+from jaxgen.models.parameters import Frozen, is_variable, path_name
 from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.rules import mesh_is_set
 
@@ -47,6 +47,12 @@ class TrainState:
                 "as 0.999, or use the parameters themselves."
             )
         return with_trained(self.model, self.ema)
+
+
+def flatten(state: Any) -> dict[str, Any]:
+    """Returns a pytree as a dictionary from dotted names to its arrays."""
+    leaves = jax.tree_util.tree_leaves_with_path(state, is_leaf=is_variable)
+    return {path_name(path): x.get_value() if is_variable(x) else x for path, x in leaves}
 
 
 def trained(model: Any) -> Any:

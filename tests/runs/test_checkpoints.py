@@ -13,10 +13,10 @@ from support.helpers import MESHES, one_device_mesh, tiny_dense
 from jaxgen.errors import CheckpointError
 from jaxgen.files import append_rows, read_rows
 from jaxgen.runs.checkpoints import Checkpoints, flatten
-from jaxgen.runs.digests import digest
 from jaxgen.runs.run_directory import RunDirectory, read_metrics
 from jaxgen.sharding.mesh import make_mesh
 from jaxgen.training.config import TrainConfig
+from jaxgen.training.digests import digest
 from jaxgen.training.program import build_program
 
 

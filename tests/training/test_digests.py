@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.helpers import MESHES
 
-from jaxgen.runs.digests import digest
 from jaxgen.sharding.mesh import make_mesh
+from jaxgen.training.digests import digest
 
 DTYPES = {"float32": np.uint32, "int32": np.uint32, "bfloat16": np.uint16, "uint8": np.uint8}
 
