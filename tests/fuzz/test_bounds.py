@@ -14,7 +14,8 @@ import zipfile
 import numpy as np
 import pytest
 import zstandard
-from support.fuzzed_readers import PICKLED, TALK, a_checkpoint, a_corpus, read_corpus, read_tensors
+from support.fuzzed_readers import read_corpus, read_tensors
+from support.valid_files import PICKLED, TALK, a_checkpoint, a_corpus
 
 from jaxgen.cli import main
 from jaxgen.data import chat_templates
