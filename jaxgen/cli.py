@@ -53,7 +53,7 @@ def _end_after(error: JaxgenError) -> int:
     others = sys.modules.get(DISTRIBUTED)
     if others is None or others.is_main() or not others.is_shared(error):
         print(f"error: {error}", file=sys.stderr)
-    return _leave(1, error)
+    return _leave(error.exit_status, error)
 
 
 def _leave(status: int, error: JaxgenError | None = None) -> int:

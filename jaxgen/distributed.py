@@ -43,6 +43,8 @@ def start() -> None:
     """
     if jax.distributed.is_initialized():
         return
+    # Its service takes SIGTERM for itself, and whoever is not in a loop that asks it hears nothing.
+    jax.config.update("jax_enable_preemption_service", False)
     if method := os.environ.get(CLUSTER):
         jax.distributed.initialize(cluster_detection_method=method)
     elif (group := process_group(os.environ)) is not None:

@@ -1,8 +1,21 @@
 """The errors a person can act on: each message names the thing, the value and the fix."""
 
+RESTART_STATUS = 75
+"""The exit status of a process that asks to be started again with the same command.
+
+It is EX_TEMPFAIL of sysexits.h: the failure is temporary, and the caller is to try again. A process
+that was asked to stop has it once its state is saved, and one that the watchdog ends.
+"""
+
 
 class JaxgenError(Exception):
-    """Base of every error that the command line prints as one message, without a traceback."""
+    """Base of every error that the command line prints as one message, without a traceback.
+
+    Attributes:
+      exit_status: of the process that it ends.
+    """
+
+    exit_status = 1
 
 
 class ConfigError(JaxgenError):
@@ -43,6 +56,8 @@ class CorruptionError(TrainingError):
 
 class InterruptedTrainingError(TrainingError):
     """Training that was asked to stop; its state is saved."""
+
+    exit_status = RESTART_STATUS
 
 
 class EarlyStoppingError(TrainingError):

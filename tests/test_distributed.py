@@ -10,11 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
-from support.processes import ROOT, together
+from support.processes import BEGINNING, ROOT, together
 from support.tiny_sweep import BINDINGS, steps_logged
 
 from jaxgen.configuration import load
-from jaxgen.launch.local import free_port
+from jaxgen.errors import RESTART_STATUS
+from jaxgen.launch.local import free_port, run_processes
 from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.runs.run import run
 from jaxgen.runs.run_directory import RunDirectory, read_metrics
@@ -135,6 +136,15 @@ def test_every_axis_may_cross_processes(tmp_path, processes):
         check_equal(RunDirectory(tmp_path / name), trained_alone(tmp_path, name))
 
 
+@pytest.mark.slow
+def test_a_process_that_has_joined_the_others_still_ends_by_sigterm(tmp_path):
+    """JAX's preemption service would take the signal, and nobody hears of it before the loop."""
+    script = tmp_path / "script.py"
+    waits = "import os, signal, time\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(600)\n"
+    script.write_text(BEGINNING.format(root=str(ROOT), tests=str(ROOT / "tests")) + waits)
+    assert run_processes([sys.executable, str(script)], 2, 1) == 128 + signal.SIGTERM
+
+
 LATE = """
 import time
 import jax
@@ -187,7 +197,7 @@ def test_one_that_is_asked_to_stop_stops_all_at_one_step(tmp_path, asked):
         time.sleep(0.2)
     children[asked].send_signal(signal.SIGTERM)
     told = [child.communicate()[1] for child in children]
-    assert [child.returncode for child in children] == [1, 1]
+    assert [child.returncode for child in children] == [RESTART_STATUS] * 2
     last = steps_logged(directory)[-1]
     assert f"stopped at step {last} of 400 by SIGTERM" in told[0]
     assert "stopped" not in told[1]  # One of them says it.

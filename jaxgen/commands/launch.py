@@ -22,12 +22,23 @@ def local(arguments: argparse.Namespace) -> int:
     """Runs a command in processes of this machine. Returns its status.
 
     Args:
-      arguments: `command`, `processes`, `devices_per_process`, `platform`.
+      arguments: `command`, `processes`, `devices_per_process`, `platform`, `restarts`.
     """
-    command = [sys.executable, "-m", "jaxgen", *arguments.command]
     return run_processes(
-        command, arguments.processes, arguments.devices_per_process, arguments.platform
+        [sys.executable, "-m", "jaxgen", *arguments.command],
+        arguments.processes,
+        arguments.devices_per_process,
+        arguments.platform,
+        arguments.restarts,
+        _run_dir(arguments.command),
     )
+
+
+def _run_dir(command: list[str]) -> Path | None:
+    """Returns the folder that a command to train names."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--run_dir", type=Path)
+    return finder.parse_known_args(command)[0].run_dir if command[0] == "train" else None
 
 
 def slurm(arguments: argparse.Namespace) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import os
 import tempfile
 import time
@@ -18,6 +17,7 @@ from jaxgen.files import read_rows
 from jaxgen.runs.history import START
 from jaxgen.runs.run_directory import RunDirectory, read_metrics
 from jaxgen.sharding.mesh import split_axes
+from jaxgen.training.heartbeat import is_stuck, read_heartbeats
 from jaxgen.training.tracking import clock, si
 
 FILES = ("config.gin", "run.json", "metrics.jsonl", "history.jsonl")
@@ -77,9 +77,12 @@ def _lines(name: str, directory: RunDirectory, record: dict[str, Any]) -> Iterat
     yield f"{name}: " + ", ".join(part for part in parts if part)
     if rows:
         at = directory.metrics_file.stat().st_mtime
-        yield f"  last row {clock(max(0.0, time.time() - at))} ago{_goodput(record, rows, at)}"
-    starts = read_rows(directory.history_file, START)
-    if starts:
+        goodput = f"; goodput {100 * last['goodput']:.0f} %" if "goodput" in last else ""
+        yield f"  last row {clock(max(0.0, time.time() - at))} ago{goodput}"
+    lines = read_rows(directory.history_file, START)
+    if state_of(directory, record, bool(rows)) == "running":
+        yield from _heartbeats(directory)
+    if starts := [line for line in lines if "event" not in line]:
         yield f"  {_start(starts)}"
     if steps := directory.saved_steps():
         yield f"  checkpoints of steps {', '.join(f'{one:,}' for one in steps)}"
@@ -87,17 +90,16 @@ def _lines(name: str, directory: RunDirectory, record: dict[str, Any]) -> Iterat
         yield f"  failed: {record['failed']}"
 
 
-def _goodput(record: dict[str, Any], rows: list[dict[str, Any]], at: float) -> str:
-    """Returns the share of the time since the first start that steps took which are kept."""
-    if "first_started" not in record:
-        return ""
-    whole = at - datetime.datetime.fromisoformat(record["first_started"]).timestamp()
-    seconds, tokens = 0.0, 0
-    for row in rows:
-        if row.get("tokens_per_second"):
-            seconds += (row.get("tokens", tokens) - tokens) / row["tokens_per_second"]
-        tokens = row.get("tokens", tokens)
-    return f"; goodput {100 * min(1.0, seconds / whole):.0f} %" if whole > 0 else ""
+def _heartbeats(directory: RunDirectory) -> Iterator[str]:
+    """Yields a line for each process of a run that is at work."""
+    now = time.time()
+    for beat in read_heartbeats(directory.path):
+        ago = clock(max(0.0, now - beat["time"]))
+        stalled = "; stalled" if is_stuck(beat, now) else ""
+        yield (
+            f"  process {beat['process']}: step {beat['step']:,} completed, {beat['phase']}, "
+            f"last heartbeat {ago} ago{stalled}"
+        )
 
 
 def _start(starts: list[dict[str, Any]]) -> str:

@@ -84,6 +84,9 @@ class GkeJob:
             "completions": hosts,
             "completionMode": "Indexed",
             "backoffLimit": 0,  # The set starts all of them again, or none.
+            "podFailurePolicy": {
+                "rules": [{"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget"}]}]
+            },
             "template": {"spec": pod},
         }
         manifest: dict[str, Any] = {
@@ -96,7 +99,16 @@ class GkeJob:
                 "annotations": annotations,
             },
             "spec": {
-                "failurePolicy": {"maxRestarts": job.retries},
+                "failurePolicy": {
+                    "maxRestarts": job.retries,
+                    # Of a preemption or maintenance there may be any number.
+                    "rules": [
+                        {
+                            "action": "RestartJobSetAndIgnoreMaxRestarts",
+                            "onJobFailureReasons": ["PodFailurePolicy"],
+                        }
+                    ],
+                },
                 "replicatedJobs": [
                     {"name": "slice", "replicas": self.slices, "template": {"spec": pods}}
                 ],

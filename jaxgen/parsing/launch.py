@@ -23,6 +23,12 @@ def add_commands(commands: Any) -> None:
     local.add_argument(
         "--platform", choices=("cpu", "gpu"), default="cpu", help="cpu simulates its devices"
     )
+    local.add_argument(
+        "--restarts",
+        type=WHOLE,
+        default=0,
+        help="starts after a failure, anew after each checkpoint; default: 0",
+    )
 
     slurm = _job(kinds, "slurm", "as a job of Slurm: prints the script for sbatch")
     slurm.add_argument("--nodes", type=COUNT, required=True)

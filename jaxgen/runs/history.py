@@ -1,7 +1,7 @@
 """history.jsonl: a line for every start of a run, with how it was executed and what changed.
 
 Between them are lines of what happened in training, each with an "event": an update that was
-skipped, or that the run went back and left out some batches.
+skipped, or that the run went back and left out some batches; and of each restart by the supervisor.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import functools
 import os
 import warnings
@@ -39,17 +40,19 @@ from jaxgen.runs.config import RunConfig
 from jaxgen.runs.data_record import check_data
 from jaxgen.runs.history import append_event, append_start, describe_event, read_rewinds
 from jaxgen.runs.provenance import environment, imports_record, provenance, started_in
-from jaxgen.runs.run_directory import RunDirectory
+from jaxgen.runs.run_directory import RunDirectory, read_metrics
 from jaxgen.runs.warm_start import open_parent
 from jaxgen.sharding.mesh import make_mesh
 from jaxgen.training.divergence import Skip
 from jaxgen.training.execution import ExecutionConfig
+from jaxgen.training.heartbeat import Heartbeat
 from jaxgen.training.loading import open_data
 from jaxgen.training.loop import fit
 from jaxgen.training.memory import check_memory
 from jaxgen.training.profiling import StepTrace
 from jaxgen.training.program import Program, build_program
 from jaxgen.training.state import TrainState, trained, with_trained
+from jaxgen.training.timing import PhaseClock
 from jaxgen.training.tracker_thread import TrackerThread
 from jaxgen.training.tracking import MetricsFile, Tracker, progress
 
@@ -168,7 +171,12 @@ def run(
 
         at_checkpoint = score if config.evaluation.at_checkpoints else None
         try:
-            with jax.set_mesh(mesh), _open_checkpoints(directory, program) as checkpoints:
+            heartbeat = _heartbeat(directory, record["first_started"], execution)
+            with (
+                heartbeat,
+                jax.set_mesh(mesh),
+                _open_checkpoints(directory, program) as checkpoints,
+            ):
                 step = checkpoints.latest_step() or 0
                 distributed.on_main(
                     append_start, directory.history_file, program, step, start, changes
@@ -178,8 +186,9 @@ def run(
                 begin = Program.fresh_state if parent is None else parent.initial_state
                 state = fit(
                     program, data, checkpoints, trackers, at_checkpoint, begin, measure, trace,
-                    [Skip(after, count) for after, count in rewinds], note,
+                    [Skip(after, count) for after, count in rewinds], note, heartbeat,
                 )  # fmt: skip
+                heartbeat.enter("evaluation", program.total_steps)
                 summary = score(program.total_steps, state)
         except (InterruptedTrainingError, EarlyStoppingError):
             raise
@@ -205,6 +214,19 @@ def _open_checkpoints(directory: RunDirectory, program: Program) -> Checkpoints:
         program.keep_every,
         execution.max_save_failures,
     )
+
+
+def _heartbeat(
+    directory: RunDirectory, first_started: str, execution: ExecutionConfig
+) -> Heartbeat:
+    rows = [
+        (row["step"], row.get("step_seconds", 0)) for row in read_metrics(directory.metrics_file)
+    ]
+    clock = PhaseClock(datetime.datetime.fromisoformat(first_started).timestamp(), rows)
+    minutes = execution.watchdog_minutes
+    limit = None if minutes is None else 60.0 * minutes
+    process, count = distributed.process_index(), distributed.process_count()
+    return Heartbeat(directory.path, process, count, limit, clock)
 
 
 def _note(directory: RunDirectory, event: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ metrics.jsonl    a row each execution.log_every, append-only, the source of trut
 evals/           one row an instance
 data.json        the files of its data, with digests
 checkpoints/     Orbax
+heartbeats/      how far each process is, and the stacks of one that was stuck
 tensorboard/     the same figures as events, unless execution.trackers says otherwise
 """
 
@@ -48,6 +49,7 @@ RECORD = {f"{name}?": shape for name, shape in FINISHED.items()} | {
 ROW = {
     "step": int, "tokens?": int, "loss?": NUMBER, "tokens_per_second?": (float, None),
     "model_flops_per_second?": (float, None), "seconds_left?": (float, None),
+    "step_seconds?": float, "goodput?": float,
 }  # fmt: skip
 """The shape of a row of metrics.jsonl."""
 

@@ -66,6 +66,11 @@ class ExecutionConfig:
         None: there are none.
       max_save_failures: how many checkpoints in a row may fail to be written, as on a full disk,
         before that ends the run; the last of a run must not.
+      watchdog_minutes: without progress, after which a process writes its stacks and ends, to be
+        started again; compiling, a checkpoint and an evaluation may take four times as long; None:
+        it waits for ever. The default is the 30 minutes that PyTorch's process groups wait for one
+        another (`torch.distributed`, gloo): far longer than a step, and a hang of a night costs no
+        more.
       trackers: receive the rows too, beside metrics.jsonl.
       accept_changed_data: whether a run may go on with files that have changed since it was
         started; otherwise they are named and refused.
@@ -94,6 +99,7 @@ class ExecutionConfig:
     keep_checkpoints: PositiveInt = 2
     keep_every: PositiveDuration | None = None
     max_save_failures: NonNegativeInt = 3
+    watchdog_minutes: PositiveFloat | None = 30.0
     trackers: tuple[TrackerConfig, ...] = (TensorBoard(),)
     accept_changed_data: bool = False
 

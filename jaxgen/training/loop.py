@@ -15,6 +15,7 @@ from jaxgen.distributed import Agreement
 from jaxgen.errors import InterruptedTrainingError, NotFiniteError
 from jaxgen.training.culprits import find_rows
 from jaxgen.training.divergence import Guard, Skip, data_step, read_batches
+from jaxgen.training.heartbeat import Heartbeat
 from jaxgen.training.loading import process_rows, put_batch
 from jaxgen.training.metrics import WindowSums
 from jaxgen.training.profiling import NO_TRACE, StepTrace
@@ -61,6 +62,7 @@ def fit(
     trace: StepTrace = NO_TRACE,
     rewinds: Sequence[Skip] = (),
     note: Callable[[dict[str, Any]], object] = lambda record: None,
+    heartbeat: Heartbeat | None = None,
 ) -> TrainState:
     """Trains to the end, from the newest checkpoint if there is one.
 
@@ -79,6 +81,7 @@ def fit(
       rewinds: batches that were left out when the run went back before.
       note: is given a record of each update that is skipped and of each time that the run goes
         back, "skip" in it; on all processes.
+      heartbeat: is told of each phase.
 
     Returns:
       The final state.
@@ -86,12 +89,13 @@ def fit(
     Raises:
       NotFiniteError: when the loss or the gradient is not finite, and `train.divergence` is not
         set or has gone back as often as it may.
-      InterruptedTrainingError: when stopped by SIGINT or SIGTERM; the state is saved first.
+      InterruptedTrainingError: when stopped by a signal (`StopSignal`); the state is saved first.
       CorruptionError: when devices hold or compute other bits than they should.
       CheckpointError: when a checkpoint cannot be read, trusted or written.
     """
+    heartbeat = Heartbeat() if heartbeat is None else heartbeat
     run = _Training(
-        program, data, checkpoints, trackers, at_checkpoint, begin, measure, trace, note
+        program, data, checkpoints, trackers, at_checkpoint, begin, measure, trace, note, heartbeat
     )
     rewinds = list(rewinds)
     with StopSignal() as signal, contextlib.closing(trace):
@@ -123,14 +127,18 @@ class _Training:
     measure: Callable[[TrainState], dict[str, float]] | None
     trace: StepTrace
     note: Callable[[dict[str, Any]], object]
+    heartbeat: Heartbeat
 
     def train(self, signal: StopSignal, skips: Sequence[Skip]) -> TrainState:
         """Trains from the newest checkpoint to the end, or until it has to go back: _Diverged."""
         program, checkpoints, trace = self.program, self.checkpoints, self.trace
+        heartbeat, compiled = self.heartbeat, set[int]()
         execution, total = program.execution, program.total_steps
         step_of = functools.cache(program.train_step)
         state, start, window, guard = self._newest()
-        recorder = Recorder(program, self.trackers, window, guard)
+        heartbeat.clock.go_on_from(start)
+        heartbeat.enter("compiling", start)
+        recorder = Recorder(program, self.trackers, window, guard, heartbeat.clock)
         rows = process_rows(program.mesh, execution.rules, program.microbatch_size)
         batches = read_batches(
             self.data, start, skips, rows=rows, num_workers=execution.data_workers
@@ -141,18 +149,23 @@ class _Training:
             accumulation = program.accumulation_at(step - 1)
             train_step = step_of(accumulation)
             with trace.step(step, state):
+                heartbeat.enter("data")
                 batch = put_batch(next(batches), program.mesh, execution.rules, accumulation, rows)
+                heartbeat.enter("step" if accumulation in compiled else "compiling")
                 if _is_time(step, program.repeat_step_every):
                     state, metrics = check_repeats(train_step, state, batch, step)
                 else:
                     state, metrics = train_step(state, batch)
+            compiled.add(accumulation)
+            heartbeat.enter("step")
             trace.end(step, metrics, functools.partial(_text_of, train_step, state, batch))
             recent = {step - 1: recent.get(step - 1), step: batch}
             recorder.add(step, metrics)
+            heartbeat.enter("step", step - 1)
             last = step == total
             stopped_by = agreement.reason(step, signal.received)
             if step % program.log_every == 0 or last:
-                further = functools.partial(_measured, program, step, self.measure, state)
+                further = functools.partial(self._measured, step, state)
                 recorder.write_row(step, further)
             saves = step % program.checkpoint_every == 0 or timer.is_due(step) or last
             saves |= _is_time(step, program.keep_every)
@@ -166,16 +179,21 @@ class _Training:
             if saves or stopped_by:
                 record = {"step": step, "window": recorder.window.to_record()}
                 record |= {} if guard is None else {"guard": guard.to_record()}
+                heartbeat.enter("checkpoint", step)
                 checkpoints.save(step, state, record)
                 timer.saved()
                 if self.at_checkpoint is not None and not stopped_by:
+                    heartbeat.enter("evaluation")
                     self.at_checkpoint(step, state)
+                heartbeat.enter("step")
             if stopped_by and not last:
+                heartbeat.enter("checkpoint")
                 checkpoints.wait()
                 raise InterruptedTrainingError(
                     f"stopped at step {step} of {total} by {stopped_by}; the state is "
                     "saved: give the same command to go on."
                 )
+        heartbeat.enter("checkpoint")
         checkpoints.wait()
         return state
 
@@ -227,6 +245,16 @@ class _Training:
             })  # fmt: skip
         recorder.skipped.clear()
 
+    def _measured(self, step: int, state: TrainState) -> dict[str, float]:
+        """Returns the further columns of a row: none but in the first of each `heldout_every`."""
+        every, log_every = self.program.heldout_every, self.program.log_every
+        if self.measure is None or not every or step // every == (step - log_every) // every:
+            return {}
+        self.heartbeat.enter("evaluation")
+        found = self.measure(state)
+        self.heartbeat.enter("step")
+        return found
+
     def _newest(self) -> tuple[TrainState, int, WindowSums, Guard | None]:
         """Returns the state to go on from, its step, the sums since the last row, and the guard."""
         settings = self.program.train.divergence
@@ -247,16 +275,3 @@ def _is_time(step: int, every: int) -> bool:
 def _text_of(train_step: Any, state: TrainState, batch: Any) -> str | None:
     """Returns the text of the compiled step, which the cache of programs mostly has."""
     return train_step.lower(state, batch).compile().as_text()
-
-
-def _measured(
-    program: Program,
-    step: int,
-    measure: Callable[[TrainState], dict[str, float]] | None,
-    state: TrainState,
-) -> dict[str, float]:
-    """Returns the further columns of a row: none but in the first of each `heldout_every` steps."""
-    every = program.heldout_every
-    if measure is None or not every or step // every == (step - program.log_every) // every:
-        return {}
-    return measure(state)

@@ -15,6 +15,7 @@ from jaxgen.training.divergence import Guard
 from jaxgen.training.metrics import WindowSums
 from jaxgen.training.program import Program
 from jaxgen.training.step import StepMetrics
+from jaxgen.training.timing import PhaseClock
 from jaxgen.training.tracking import Tracker
 
 
@@ -37,6 +38,7 @@ class Recorder:
         trackers: Sequence[Tracker],
         window: WindowSums,
         guard: Guard | None = None,
+        clock: PhaseClock | None = None,
     ):
         self.window = window
         self.guard = guard
@@ -44,6 +46,7 @@ class Recorder:
         self._program = program
         self._trackers = trackers
         self._pending: tuple[int, StepMetrics] | None = None
+        self._phases = PhaseClock() if clock is None else clock
         self._clock: float | None = None
         self._clocked_tokens = 0
 
@@ -71,6 +74,7 @@ class Recorder:
         row["learning_rate"] = float(self._program.schedule(step - 1))
         row |= self._speed(step) | _memory(self._program.mesh.local_devices)
         row |= measure()
+        row |= self._phases.columns(step)
         self._clock = time.monotonic()
         self.window = WindowSums()
         for tracker in self._trackers:

@@ -2,36 +2,59 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
 from typing import Any
 
 from jaxgen.distributed import Agreement
+from jaxgen.errors import RESTART_STATUS
+
+NOTICES = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""What asks a run to stop: a person; Kubernetes, TPU machines and Slurm before they take a machine
+away; and Slurm before the time is over, where --signal=USR1@SECONDS was chosen."""
 
 
 class StopSignal:
-    """Notes SIGINT and SIGTERM instead of dying of them; a second one acts as usual."""
+    """Notes a signal that asks to stop instead of dying of it; a second one ends the process.
+
+    A second signal is acted on at once, by a thread: Python's own handlers wait for as long as the
+    main thread compiles or communicates. What is on disk is whole at any moment.
+    """
 
     def __init__(self):
         self.received: str | None = None
         self._previous: dict[int, Any] = {}
+        self._pipe: tuple[int, int] | None = None
 
     def __enter__(self) -> StopSignal:
         # Python lets only the main thread handle signals; elsewhere they are its caller's matter.
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._note)
+            self._pipe = os.pipe()
+            os.set_blocking(self._pipe[1], False)
+            self._previous_pipe = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+            threading.Thread(target=self._count, args=(self._pipe[0],), daemon=True).start()
+            for number in NOTICES:
+                self._previous[number] = signal.signal(number, lambda number, frame: None)
         return self
 
     def __exit__(self, *exception: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        if self._pipe is not None:
+            signal.set_wakeup_fd(self._previous_pipe)
+            os.close(self._pipe[1])
 
-    def _note(self, number: int, frame: Any) -> None:
-        del frame
-        self.received = signal.Signals(number).name
-        signal.signal(number, self._previous[number])
+    def _count(self, pipe: int) -> None:
+        """Notes the first signal and ends the process at the second; ends with the pipe."""
+        while number := os.read(pipe, 1):
+            if number[0] not in NOTICES:
+                continue
+            if self.received is not None:
+                os._exit(RESTART_STATUS)
+            self.received = signal.Signals(number[0]).name
+        os.close(pipe)
 
 
 class SaveTimer:

@@ -3,18 +3,27 @@
 import datetime
 import json
 import os
+import time
 
 import fsspec
 import pytest
 
 from jaxgen.cli import main
+from jaxgen.runs.run_directory import RunDirectory
 
 LAST_ROW = 1_790_000_000
 STARTED = datetime.datetime.fromtimestamp(LAST_ROW - 80, datetime.UTC).isoformat()
 ROWS = [
     {"step": 10, "tokens": 1000, "loss": 3.0, "tokens_per_second": None, "seconds_left": None},
     {"step": 20, "tokens": 2000, "loss": 2.5, "tokens_per_second": 100.0, "seconds_left": 20.0},
-    {"step": 30, "tokens": 3000, "loss": 2.25, "tokens_per_second": 100.0, "seconds_left": 10.0},
+    {
+        "step": 30,
+        "tokens": 3000,
+        "loss": 2.25,
+        "tokens_per_second": 100.0,
+        "seconds_left": 10.0,
+        "goodput": 0.25,
+    },
 ]
 START = {"started": "2026-11-27T10:00:00+00:00", "step": 0, "host": "n1", "num_devices": 4,
          "mesh": {"data": 2, "fsdp": 2, "tensor": 1}}  # fmt: skip
@@ -42,10 +51,27 @@ def test_a_run_here(tmp_path, capsys):
     assert main(["status", str(run)]) == 0
     printed = capsys.readouterr().out
     assert f"{run}: stopped, step 30 of 40 (75 %), loss 2.2500, 100 tokens/s, 0:10 left" in printed
-    # Twenty of its eighty seconds went into steps; of the first ten steps the time is not known.
     assert "goodput 25 %" in printed
     assert "started 2 times" in printed and "4 device(s), data=2 x fsdp=2" in printed
     assert "checkpoints of steps 20, 30" in printed
+
+
+def test_a_run_at_work_shows_its_heartbeats_and_what_has_stalled(tmp_path, capsys):
+    run = write_run(tmp_path / "run")
+    with open(run / "history.jsonl", "a") as file:
+        file.write(json.dumps({"event": "restart", "step": 20}) + "\n")
+    (run / "heartbeats").mkdir()
+    for process, ago in enumerate((5, 500)):
+        beat = {"process": process, "process_id": 1, "time": time.time() - ago, "step": 31}
+        beat |= {"phase": "step", "limit": 60.0, "error": None}
+        (run / "heartbeats" / f"{process}.json").write_text(json.dumps(beat))
+    with RunDirectory(run).lock():
+        assert main(["status", str(run)]) == 0
+    printed = capsys.readouterr().out
+    first, second = [line for line in printed.splitlines() if "last heartbeat" in line]
+    assert "process 0: step 31 completed, step, last heartbeat 0:0" in first
+    assert first.endswith("ago") and second.endswith("8:20 ago; stalled")
+    assert "started 2 times" in printed  # The restart is a line of its own, and no start.
 
 
 def test_what_failed_is_said_and_is_the_status(tmp_path, capsys):

@@ -62,6 +62,18 @@ def test_a_slice_has_the_hosts_that_gke_gives_it(topology, hosts, chips):
     assert pod["terminationGracePeriodSeconds"] == 300
 
 
+def test_a_preemption_is_no_failure_of_gke():
+    """As in JobSet's example of maintenance: its rule takes the reason of the pods' own."""
+    spec = json.loads(GkeJob(JOB, "image:1", nodes=2, gpus_per_node=8).manifest())["spec"]
+    (of_set,) = spec["failurePolicy"]["rules"]
+    assert of_set["action"] == "RestartJobSetAndIgnoreMaxRestarts"
+    assert of_set["onJobFailureReasons"] == ["PodFailurePolicy"]
+    job = spec["replicatedJobs"][0]["template"]["spec"]
+    (of_pods,) = job["podFailurePolicy"]["rules"]
+    assert of_pods["action"] == "FailJob" and job["template"]["spec"]["restartPolicy"] == "Never"
+    assert of_pods["onPodConditions"] == [{"type": "DisruptionTarget"}]
+
+
 def test_pods_with_gpus_find_one_another():
     """By the name that JobSet gives the first pod: SET-JOB-INDEX-POD.SET."""
     manifest = json.loads(GkeJob(JOB, "image:1", nodes=4, gpus_per_node=8).manifest())

@@ -12,8 +12,10 @@ import pytest
 from support.tiers import slow_but
 
 from jaxgen.cli import main
+from jaxgen.errors import RESTART_STATUS
 from jaxgen.files import read_rows
 from jaxgen.runs.run_directory import read_metrics
+from jaxgen.training.timing import TIMING_COLUMNS
 
 CONFIG = """
 include 'base.gin'
@@ -44,7 +46,6 @@ evaluation.num_examples = 8
 evaluation.num_batches = 1
 evaluation.batch_size = 8
 """
-TIMES = {"tokens_per_second", "model_flops_per_second", "seconds_left"}
 ENVIRONMENT = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
 
 
@@ -79,7 +80,7 @@ def uninterrupted(config_file, tmp_path_factory):
 
 def rows_without_times(run_dir):
     rows = read_metrics(Path(run_dir) / "metrics.jsonl")
-    return [{name: row[name] for name in row if name not in TIMES} for row in rows]
+    return [{name: row[name] for name in row if name not in TIMING_COLUMNS} for row in rows]
 
 
 def newest_digests(run_dir):
@@ -109,6 +110,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(how, config_file, uninterrupted, tmp_
     assert code != 0
     if how == signal.SIGTERM:
         assert "give the same command to go on" in err and "Traceback" not in err
+        assert code == RESTART_STATUS
     assert rows_without_times(run_dir)[-1]["step"] < 60, "the run was over before it was stopped"
     begun = json.loads((run_dir / "run.json").read_text())["started"]
     code, _, err = finish(start(config_file, run_dir))
