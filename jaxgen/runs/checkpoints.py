@@ -7,26 +7,26 @@ place when it is whole; a save that was killed leaves a folder that is never tak
 
 from __future__ import annotations
 
-import functools
 import gc
 import json
 import logging
 import os
 import pathlib
 import shutil
-import sys
 import warnings
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from etils import epath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, EveryNSteps, LatestN
 
 from jaxgen import distributed
 from jaxgen.errors import CheckpointError, DamagedCheckpointError, JaxgenWarning
 from jaxgen.models.parameters import is_variable
+from jaxgen.runs.checkpoint_reading import cause_of, read_checkpoint
+from jaxgen.runs.events import tell_event
 from jaxgen.training.digests import digests
 from jaxgen.training.state import TrainState, flatten
 
@@ -34,8 +34,6 @@ DAMAGED, REWOUND = "damaged", "rewound"
 """The beginnings of the names of checkpoints' folders that were set aside, and why."""
 UNFINISHED = "*.orbax-checkpoint-tmp*"
 """What a save that was killed leaves."""
-DAMAGE = ("DATA_LOSS", "OUT_OF_RANGE", "NOT_FOUND", "FAILED_PRECONDITION", "INVALID_ARGUMENT")
-"""What TensorStore says of files that are cut short, changed or gone."""
 WAITING = 600
 """Seconds after which a process gives up waiting for the others' part of a save."""
 
@@ -48,6 +46,7 @@ class Checkpoints:
       keep: how many of the newest are kept; None: all.
       keep_every: those of every so many steps are kept for good; None: none is.
       max_save_failures: how many saves in a row may fail, with a warning, before one raises.
+      note: is given a record of each that is set aside as damaged; on all processes.
     """
 
     def __init__(
@@ -56,10 +55,11 @@ class Checkpoints:
         keep: int | None = None,
         keep_every: int | None = None,
         max_save_failures: int = 0,
+        note: Callable[[dict[str, Any]], object] = tell_event,
     ):
         self.directory = directory
         self._saving: int | None = None
-        self._max_failures = max_save_failures
+        self._max_failures, self._note = max_save_failures, note
         self._failed: list[CheckpointError] = []
         self._is_started = False
         # Orbax logs, with tracebacks, what it also raises; the caller says it in one line.
@@ -239,9 +239,8 @@ class Checkpoints:
             except DamagedCheckpointError as error:
                 aside = distributed.on_main(self._set_aside, step)
                 self._manager.reload()
-                if distributed.is_main():
-                    reason = str(error).partition(" Nothing was changed.")[0]
-                    warnings.warn(f"{reason} It was moved to {aside}.", JaxgenWarning, stacklevel=3)
+                why = str(error).partition(" Nothing was changed.")[0]
+                self._note({"event": "set aside", "step": step, "why": why, "to": aside})
         return None
 
     def drop_after(self, step: int) -> None:
@@ -252,39 +251,14 @@ class Checkpoints:
         self._manager.reload()
 
     def _read(self, step: int, flat: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Returns the arrays and the record of a checkpoint, unchecked.
-
-        Each process reads by itself what it needs, and tells the others how that went: one that
-        cannot read must not leave them waiting for it.
-        """
-        folder = self.directory / str(step)
-        restored, record, problem = {}, {}, None
-        _silence_late_reads()
+        """Returns the arrays and the record of a checkpoint, unchecked."""
         try:
-            # Read separately, so that a damaged array cannot hide the record's own message.
-            record = json.loads((folder / "record" / "metadata").read_text())
-            # Arrays that are not asked for, as an optimizer's, are not read.
-            asked = ocp.args.PyTreeRestore(
-                flat,
-                restore_args=ocp.checkpoint_utils.construct_restore_args(flat),
-                partial_restore=True,
-            )
-            restored = ocp.PyTreeCheckpointHandler().restore(
-                epath.Path(folder / "state"), args=asked
-            )
-        except Exception as error:
-            problem = (_reason(error), _is_damage(error))
-            del error
-            with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
-                gc.collect()  # Tasks that failed, or did not begin, tell it when they go.
-        problems = [one for one in distributed.gather(problem) if one is not None]
-        if problems:
-            kind = DamagedCheckpointError if any(bad for _, bad in problems) else CheckpointError
-            raise kind(
-                f"the checkpoint of step {step} in {self.directory} cannot be read: "
-                f"{problems[0][0]}. {self._advice(step)}"
-            )
-        return restored, record
+            return read_checkpoint(self.directory / str(step), flat)
+        except CheckpointError as error:
+            raise type(error)(
+                f"the checkpoint of step {step} in {self.directory} cannot be read: {error}. "
+                f"{self._advice(step)}"
+            ) from error
 
     def _set_aside(self, step: int, name: str = DAMAGED) -> str:
         """Moves a checkpoint to a folder that is never taken for one, and returns it."""
@@ -306,7 +280,7 @@ class Checkpoints:
         free = shutil.disk_usage(self.directory).free if os.path.exists(self.directory) else 0
         return CheckpointError(
             f"the checkpoint of step {self._saving} could not be written to {self.directory}: "
-            f"{_reason(error)}. {free / 1e9:.1f} GB are free there. "
+            f"{cause_of(error)}. {free / 1e9:.1f} GB are free there. "
             f"Checkpoints that are whole: {self.steps()}; start again to go on from the newest."
         )
 
@@ -317,44 +291,7 @@ def _record_digest(record: dict[str, Any]) -> int:
     return zlib.crc32(json.dumps(content, sort_keys=True).encode())
 
 
-def _reason(error: BaseException) -> str:
-    """Returns the cause of an error of Orbax, on one line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    text = " ".join(str(error).split()).rstrip(".")
-    return (text or type(error).__name__)[:300]
-
-
-def _is_damage(error: BaseException) -> bool:
-    """Returns whether files are surely not what was saved.
-
-    Anything else, such as a file system out of reach, is no reason to take another checkpoint.
-    """
-    while error.__cause__ is not None:
-        error = error.__cause__
-    if isinstance(error, UnicodeDecodeError | json.JSONDecodeError | KeyError | FileNotFoundError):
-        return True
-    return any(code in str(error) for code in DAMAGE)
-
-
 def _policy(keep: int | None, keep_every: int | None) -> Any:
     """Returns Orbax's rule for which checkpoints stay."""
     permanent = [EveryNSteps(keep_every)] if keep_every else []
     return AnyPreservationPolicy([LatestN(keep), *permanent])
-
-
-@functools.cache
-def _silence_late_reads() -> None:
-    """Leaves out exceptions of threads whose results nobody awaits any more.
-
-    Where one array cannot be read, TensorStore goes on with the others, and complains of each that
-    the loop which had asked for it is closed.
-    """
-    before = sys.unraisablehook
-
-    def hook(unraisable: Any) -> None:
-        error = unraisable.exc_value
-        if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
-            before(unraisable)
-
-    sys.unraisablehook = hook

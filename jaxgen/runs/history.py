@@ -7,7 +7,6 @@ skipped, or that the run went back and left out some batches; and of each restar
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import json
 import os
 import pathlib
@@ -69,27 +68,6 @@ def read_starts(path: pathlib.Path) -> list[dict[str, Any]]:
 def read_rewinds(path: pathlib.Path) -> list[tuple[int, int]]:
     """Returns what was left out each time that the run went back: after which step, how much."""
     return [line["skip"] for line in read_rows(path) if line.get("event") == "rewind"]
-
-
-def append_event(path: pathlib.Path, event: dict[str, Any]) -> None:
-    """Appends a line about what happened in training."""
-    append_rows(path, [{"time": datetime.datetime.now(datetime.UTC).isoformat(), **event}])
-
-
-def describe_event(event: dict[str, Any]) -> str:
-    """Returns an event as a sentence."""
-    if event["event"] == "rewind":
-        first, last = event["steps"]
-        to, count = event["skip"]
-        return (
-            f"the loss diverged in steps {first} to {last}: the run goes back to step {to} and "
-            f"leaves out {count} batches (train.divergence)."
-        )
-    rows = ", ".join(map(str, event["rows"])) or "none by itself"
-    return (
-        f"{event['where']} is not finite at step {event['step']} (batch {event['batch']}, rows: "
-        f"{rows}); the update was skipped."
-    )
 
 
 def _execution(execution: ExecutionConfig) -> dict[str, Any]:

@@ -7,8 +7,7 @@ import dataclasses
 import datetime
 import functools
 import os
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -29,7 +28,6 @@ from jaxgen.errors import (
     EarlyStoppingError,
     InterruptedTrainingError,
     JaxgenError,
-    JaxgenWarning,
 )
 from jaxgen.evaluation.evaluate import check_heldout, evaluate
 from jaxgen.evaluation.heldout import HeldoutLosses
@@ -38,7 +36,8 @@ from jaxgen.redaction import redacted
 from jaxgen.runs.checkpoints import Checkpoints
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.data_record import check_data
-from jaxgen.runs.history import append_event, append_start, describe_event, read_rewinds
+from jaxgen.runs.events import keep_event
+from jaxgen.runs.history import append_start, read_rewinds
 from jaxgen.runs.provenance import environment, imports_record, provenance, started_in
 from jaxgen.runs.run_directory import RunDirectory, read_metrics
 from jaxgen.runs.warm_start import open_parent
@@ -169,20 +168,20 @@ def run(
                 if found.get(name) is not None
             }
 
+        note = functools.partial(keep_event, directory.history_file)
         at_checkpoint = score if config.evaluation.at_checkpoints else None
         try:
             heartbeat = _heartbeat(directory, record["first_started"], execution)
             with (
                 heartbeat,
                 jax.set_mesh(mesh),
-                _open_checkpoints(directory, program) as checkpoints,
+                _open_checkpoints(directory, program, note) as checkpoints,
             ):
                 step = checkpoints.latest_step() or 0
                 distributed.on_main(
                     append_start, directory.history_file, program, step, start, changes
                 )
                 rewinds = distributed.on_main(read_rewinds, directory.history_file)
-                note = functools.partial(_note, directory)
                 begin = Program.fresh_state if parent is None else parent.initial_state
                 state = fit(
                     program, data, checkpoints, trackers, at_checkpoint, begin, measure, trace,
@@ -206,13 +205,16 @@ def run(
         return RunRecord(directory, record)
 
 
-def _open_checkpoints(directory: RunDirectory, program: Program) -> Checkpoints:
+def _open_checkpoints(
+    directory: RunDirectory, program: Program, note: Callable[[dict[str, Any]], object]
+) -> Checkpoints:
     execution = program.execution
     return Checkpoints(
         directory.checkpoints,
         execution.keep_checkpoints,
         program.keep_every,
         execution.max_save_failures,
+        note,
     )
 
 
@@ -227,13 +229,6 @@ def _heartbeat(
     limit = None if minutes is None else 60.0 * minutes
     process, count = distributed.process_index(), distributed.process_count()
     return Heartbeat(directory.path, process, count, limit, clock)
-
-
-def _note(directory: RunDirectory, event: dict[str, Any]) -> None:
-    """Tells a person of what happened in a run, and keeps it in history.jsonl."""
-    distributed.on_main(append_event, directory.history_file, event)
-    if distributed.is_main():
-        warnings.warn(describe_event(event), JaxgenWarning, stacklevel=2)
 
 
 def _enter(directory: RunDirectory, config: RunConfig) -> dict[str, Any]:

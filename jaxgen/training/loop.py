@@ -12,7 +12,7 @@ import jax
 
 from jaxgen.data.base import Data
 from jaxgen.distributed import Agreement
-from jaxgen.errors import InterruptedTrainingError, NotFiniteError
+from jaxgen.errors import CheckpointError, InterruptedTrainingError, NotFiniteError
 from jaxgen.training.culprits import find_rows
 from jaxgen.training.divergence import Guard, Skip, data_step, read_batches
 from jaxgen.training.heartbeat import Heartbeat
@@ -215,6 +215,8 @@ class _Training:
                 f"(divergence.max_rewinds={settings.max_rewinds}); lower the schedule's peak or "
                 "train.clip_norm in a new --run_dir. Earlier checkpoints are whole."
             )
+        with contextlib.suppress(CheckpointError):
+            self.checkpoints.wait()  # Which ones there are must not be a matter of time.
         latest = found.first - 1 - settings.rewind_steps
         to = max((step for step in self.checkpoints.steps() if step <= latest), default=0)
         skip = Skip(to, found.last - to + settings.skip_steps)
