@@ -174,7 +174,7 @@ class _Counting(NodeTransformer):
         self.generic_visit(node)
         return self._filtered(nodes.List(node.nodes, lineno=node.lineno), _JOINED)
 
-    def _filtered(self, node: nodes.Expr, name: str) -> nodes.Filter:
+    def _filtered(self, node: Any, name: str) -> nodes.Filter:
         found = nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
         found.set_environment(self._environment)
         return found

@@ -52,5 +52,5 @@ def slim_copy(source: RunDirectory, output: str | os.PathLike) -> int:
             checkpoints.wait()
     kept = source.read_record() if source.run_file.exists() else {}
     # Nothing trains on from here, whether the run was at its end or not.
-    target.write_record(kept | {"finished": True, "slim": True})
+    target.write_record({"evaluation": {}} | kept | {"finished": True, "slim": True})
     return record["step"]

@@ -71,7 +71,12 @@ def write_run(folder, name, batch, steps, rows, rate=1e-3):
     directory = RunDirectory(folder / name)
     directory.path.mkdir()
     directory.config_file.write_text(to_gin(config))
-    record = {"finished": True, "name": name, "seed": 0, "flops": batch * steps, "steps": steps}
+    record = {
+        "finished": True, "name": name, "fingerprint": "0", "seed": 0, "steps": steps,
+        "tokens": 256 * batch * steps, "flops": batch * steps, "flops_per_token": 1 / 256,
+        "parameters": {"total": 1, "embedding": 0, "active": 1}, "evaluation": {},
+        "started": "2026-11-28T00:00:00+00:00", "versions": {}, "git_revision": None,
+    }  # fmt: skip
     directory.run_file.write_text(json.dumps(record))
     append_rows(directory.metrics_file, rows)
 

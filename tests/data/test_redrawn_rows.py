@@ -17,11 +17,12 @@ from jaxgen.data.generated_rows import ROWS_AT_ONCE
 from jaxgen.data.infilling import FillInTheMiddle
 from jaxgen.data.mixtures import Mixture
 from jaxgen.data.packing import RowShape
-from jaxgen.data.prepared import FORMAT, PreparedCorpus
+from jaxgen.data.prepared import DIGESTED, FORMAT, PreparedCorpus
 from jaxgen.data.preprocessors import Rename, Template
 from jaxgen.data.protocols import Epoch
 from jaxgen.data.rows import open_rows, open_store
 from jaxgen.data.sources import InMemory
+from jaxgen.data.storage import digest_of
 from jaxgen.data.tasks import Task
 from jaxgen.data.token_files import TokenWriter
 from jaxgen.data.token_store import cache_folder
@@ -63,7 +64,11 @@ def corpus(folder, codec=CODEC):
         for record in TEXTS:
             writer.add(codec.encode(record["text"]))
     size = {"name": "train-0", "tokens": writer.offsets[-1], "documents": len(TEXTS)}
-    manifest = {"format": FORMAT, "codec": codec.digest, "splits": {"train": [size]}}
+    size["digest"] = digest_of([str(folder / f"train-0.{kind}") for kind in DIGESTED])
+    manifest = {
+        "format": FORMAT, "codec": codec.digest, "settings": {"files": {}},
+        "splits": {"train": [size], "heldout": []},
+    }  # fmt: skip
     (folder / "manifest.json").write_text(json.dumps(manifest))
     source = PreparedCorpus(str(folder))
     return Task("t", source, Text(), codec, preprocessors=(FillInTheMiddle(),))

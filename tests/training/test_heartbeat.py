@@ -9,7 +9,7 @@ import pytest
 from jaxgen.errors import RESTART_STATUS
 from jaxgen.training import heartbeat, timing
 from jaxgen.training.heartbeat import Heartbeat, is_stuck, read_heartbeats
-from jaxgen.training.timing import PhaseClock
+from jaxgen.training.timing import Phase, PhaseClock
 
 
 def test_a_process_that_does_not_get_on_is_ended_and_its_stacks_are_kept(tmp_path, capsys):
@@ -38,7 +38,8 @@ def test_a_process_that_does_not_get_on_is_ended_and_its_stacks_are_kept(tmp_pat
 
 
 def test_compiling_may_take_longer_and_without_a_limit_anything_may(tmp_path):
-    for limit, phase in ((0.2, "compiling"), (None, "step")):
+    cases: tuple[tuple[float | None, Phase], ...] = ((0.2, "compiling"), (None, "step"))
+    for limit, phase in cases:
         statuses = []
         with Heartbeat(tmp_path, limit=limit, end=statuses.append) as beat:
             beat.enter(phase)
@@ -68,7 +69,10 @@ def test_goodput_is_the_share_of_the_time_that_kept_steps_took(monkeypatch):
     clock = PhaseClock(first_started=900.0, rows=[(10, 25.0), (20, 15.0), (30, 20.0)])
     clock.go_on_from(20)
     assert clock.goodput() == pytest.approx(0.4)
-    for phase, seconds in (("compiling", 30), ("data", 5), ("step", 60), ("checkpoint", 5)):
+    phases: tuple[tuple[Phase, float], ...] = (
+        ("compiling", 30), ("data", 5), ("step", 60), ("checkpoint", 5),
+    )  # fmt: skip
+    for phase, seconds in phases:
         clock.enter(phase)
         now += seconds
     row = clock.columns(30)
