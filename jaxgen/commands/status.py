@@ -13,8 +13,7 @@ from typing import Any
 from jaxgen.commands.runs import state_of
 from jaxgen.data.storage import is_remote, matching_files, modified_at, open_binary
 from jaxgen.errors import CheckpointError, DataError
-from jaxgen.files import read_rows
-from jaxgen.runs.history import START
+from jaxgen.runs.history import read_starts
 from jaxgen.runs.run_directory import RunDirectory, read_metrics
 from jaxgen.sharding.mesh import split_axes
 from jaxgen.training.heartbeat import is_stuck, read_heartbeats
@@ -66,7 +65,8 @@ def _lines(name: str, directory: RunDirectory, record: dict[str, Any]) -> Iterat
     rows = read_metrics(directory.metrics_file)
     last, total = (rows[-1] if rows else {}), record.get("steps")
     step = last.get("step", 0)
-    parts = [state_of(directory, record, bool(rows))]
+    state = state_of(directory, record, bool(rows))
+    parts = [state]
     parts.append(f"step {step:,} of {total:,} ({100 * step / total:.0f} %)" if total else "")
     if last.get("loss") is not None:
         parts.append(f"loss {last['loss']:.4f}")
@@ -79,10 +79,9 @@ def _lines(name: str, directory: RunDirectory, record: dict[str, Any]) -> Iterat
         at = directory.metrics_file.stat().st_mtime
         goodput = f"; goodput {100 * last['goodput']:.0f} %" if "goodput" in last else ""
         yield f"  last row {clock(max(0.0, time.time() - at))} ago{goodput}"
-    lines = read_rows(directory.history_file, START)
-    if state_of(directory, record, bool(rows)) == "running":
+    if state == "running":
         yield from _heartbeats(directory)
-    if starts := [line for line in lines if "event" not in line]:
+    if starts := read_starts(directory.history_file):
         yield f"  {_start(starts)}"
     if steps := directory.saved_steps():
         yield f"  checkpoints of steps {', '.join(f'{one:,}' for one in steps)}"

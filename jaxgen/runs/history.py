@@ -62,7 +62,7 @@ def append_start(
 
 def read_starts(path: pathlib.Path) -> list[dict[str, Any]]:
     """Returns the lines of the starts."""
-    return [line for line in read_rows(path) if "event" not in line]
+    return [line for line in read_rows(path, START) if "event" not in line]
 
 
 def read_rewinds(path: pathlib.Path) -> list[tuple[int, int]]:

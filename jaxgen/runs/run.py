@@ -301,8 +301,7 @@ def restore(
         config.model, config.train, mesh, execution, config.objective, trains=False
     )
     ema = config.evaluation.ema if ema is None else ema
-    # Of the optimizer nothing is read.
-    abstract = dataclasses.replace(program.abstract_state(), optimizer_state=None)
+    abstract = program.abstract_state_without_optimizer()
     with Checkpoints(directory.checkpoints) as checkpoints:
 
         def model_of(step: int | None) -> tuple[Any, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 
@@ -37,11 +36,9 @@ def slim_copy(source: RunDirectory, output: str | os.PathLike) -> int:
     config: RunConfig = load_recorded(source.config_file)
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     program = build_program(config.model, config.train, mesh, None, config.objective, trains=False)
-    # Of the optimizer nothing is read, let alone kept.
-    abstract = dataclasses.replace(program.abstract_state(), optimizer_state=None)
     with jax.set_mesh(mesh):
         with Checkpoints(source.checkpoints) as checkpoints:
-            state, record = checkpoints.restore(abstract)
+            state, record = checkpoints.restore(program.abstract_state_without_optimizer())
         target.prepare()
         shutil.copyfile(source.config_file, target.config_file)
         config.mixture.codec.keep_in(target.path)

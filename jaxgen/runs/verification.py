@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import jax
 
 from jaxgen.configuration import load_recorded
@@ -26,7 +24,7 @@ def verify(directory: RunDirectory) -> dict[int, str]:
     program = build_program(config.model, config.train, mesh, None, config.objective, trains=False)
     abstract = program.abstract_state()
     if directory.run_file.exists() and directory.read_record().get("slim"):
-        abstract = dataclasses.replace(abstract, optimizer_state=None)
+        abstract = program.abstract_state_without_optimizer()
     problems = {}
     with jax.set_mesh(mesh), Checkpoints(directory.checkpoints) as checkpoints:
         for step in checkpoints.steps():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -38,8 +39,30 @@ def find_rows(
       limit: how many rows are looked for.
     """
 
+    is_finite = _is_finite(objective)
+    found: list[int] = []
+    for index in range(accumulation):
+        micro = batch if accumulation == 1 else jax.tree.map(lambda x, at=index: x[at], batch)
+        size = jax.tree.leaves(micro)[0].shape[0]
+        parts = [np.arange(size)]
+        while parts and len(found) < limit:
+            part = parts.pop()
+            rows = np.resize(part, size)
+            if is_finite(model, micro, rows, jax.random.fold_in(key, index), step):
+                continue
+            if len(part) == 1:
+                found.append(index * size + int(part[0]))
+            else:
+                parts += np.array_split(part, 2)[::-1]
+    return found
+
+
+@functools.cache
+def _is_finite(objective: Objective) -> Any:
+    """Returns a program that tells whether the loss and gradient of some rows are finite."""
+
     @jax.jit
-    def is_finite(model: Any, batch: Any, rows: jax.Array, key: jax.Array) -> jax.Array:
+    def is_finite(model: Any, batch: Any, rows: jax.Array, key: jax.Array, step: Any) -> jax.Array:
         def chosen(array: Any) -> Any:
             return array.at[rows].get(out_sharding=jax.typeof(array).sharding)
 
@@ -50,17 +73,4 @@ def find_rows(
         loss, gradients = jax.value_and_grad(loss_of)(trained(model))
         return jnp.isfinite(loss + optax.tree.norm(gradients))
 
-    found: list[int] = []
-    for index in range(accumulation):
-        micro = batch if accumulation == 1 else jax.tree.map(lambda x, at=index: x[at], batch)
-        size = jax.tree.leaves(micro)[0].shape[0]
-        parts = [np.arange(size)]
-        while parts and len(found) < limit:
-            part = parts.pop()
-            if is_finite(model, micro, np.resize(part, size), jax.random.fold_in(key, index)):
-                continue
-            if len(part) == 1:
-                found.append(index * size + int(part[0]))
-            else:
-                parts += np.array_split(part, 2)[::-1]
-    return found
+    return is_finite

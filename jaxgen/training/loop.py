@@ -159,7 +159,8 @@ class _Training:
             compiled.add(accumulation)
             heartbeat.enter("step")
             trace.end(step, metrics, functools.partial(_text_of, train_step, state, batch))
-            recent = {step - 1: recent.get(step - 1), step: batch}
+            if guard is not None:
+                recent = {step - 1: recent.get(step - 1), step: batch}
             recorder.add(step, metrics)
             heartbeat.enter("step", step - 1)
             last = step == total

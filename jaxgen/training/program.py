@@ -79,6 +79,10 @@ class Program:
             return state
         return dataclasses.replace(state, optimizer_state=abstract_on_host(state.optimizer_state))
 
+    def abstract_state_without_optimizer(self) -> TrainState:
+        """Returns `abstract_state` for reading a model alone: of the optimizer nothing is read."""
+        return dataclasses.replace(self.abstract_state(), optimizer_state=None)
+
     def shapes_of(self, function: Callable[[], Any]) -> Any:
         """Returns the shapes, types and layouts of what a function makes on the mesh's devices."""
 
