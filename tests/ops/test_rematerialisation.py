@@ -24,6 +24,14 @@ def products(function, *arguments) -> int:
     return sum(one.opcode == "dot" for each in computations for one in each.instructions.values())
 
 
+def assert_same(one, other):
+    """Compares two gradients, each a function and its model."""
+    ends = [jax.tree.leaves(jax.jit(function)(model)) for function, model in (one, other)]
+    for found, expected in zip(*ends, strict=True):
+        if jnp.issubdtype(found.dtype, jnp.floating):
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("policy, expected", [("none", 3), ("dots", 3), ("full", 4)])
 def test_only_full_rematerialisation_computes_products_again(policy, expected):
     """A layer of a scan has one product, and two in its backward pass."""
@@ -61,14 +69,7 @@ def test_values_are_kept_by_name():
     # What is left are the scores of attention, which have no name: they are what is too large.
     scores = products(function, model) - products(*gradient(Layout(remat="none")))
     assert scores == QUERY_CHUNKS
-    plain, same = gradient(Layout(remat="none"))
-    for found, expected in zip(
-        jax.tree.leaves(jax.jit(function)(model)),
-        jax.tree.leaves(jax.jit(plain)(same)),
-        strict=True,
-    ):
-        if jnp.issubdtype(found.dtype, jnp.floating):
-            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    assert_same((function, model), gradient(Layout(remat="none")))
 
 
 def test_values_are_sent_to_the_host_by_name():
@@ -78,14 +79,7 @@ def test_values_are_sent_to_the_host_by_name():
     program = str(jax.make_jaxpr(function)(model))
     up = f"f32[2,{','.join(map(str, random_batch().tokens.shape))},64]"
     assert up.replace("f32", "f32<host>") in program and up not in program
-    plain, same = gradient(Layout(remat="full"))
-    for found, expected in zip(
-        jax.tree.leaves(jax.jit(function)(model)),
-        jax.tree.leaves(jax.jit(plain)(same)),
-        strict=True,
-    ):
-        if jnp.issubdtype(found.dtype, jnp.floating):
-            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    assert_same((function, model), gradient(Layout(remat="full")))
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,12 @@
 
 import contextlib
 import dataclasses
-import os
 import pathlib
 import shutil
-import subprocess
 
 import jax
 import pytest
+from support.disks import mounted
 from support.helpers import one_device_mesh, tiny_dense
 
 from jaxgen.errors import CheckpointError, JaxgenWarning
@@ -145,30 +144,21 @@ def test_saves_that_fail_are_borne_as_often_as_they_may(copy, program, state, mo
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 1 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if (
-        os.geteuid()
-        or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True
-        ).returncode
-    ):
-        pytest.skip("file systems can be mounted by root alone")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+def larger_disk(tmp_path):
+    """A folder on a disk of its own, with room for some checkpoints."""
+    with mounted(tmp_path / "disk", "1m") as folder:
+        yield folder
 
 
-def test_a_full_disk_stops_the_save_and_not_the_run(small_disk, state, program):
+def test_a_full_disk_stops_the_save_and_not_the_run(larger_disk, state, program):
     size = sum(array.nbytes for array in flatten(state).values())
-    with Checkpoints(small_disk / "checkpoints", max_save_failures=3) as checkpoints:
+    with Checkpoints(larger_disk / "checkpoints", max_save_failures=3) as checkpoints:
         checkpoints.save(1, state, {"at": 1})
         checkpoints.wait()
-        filler = small_disk / "filler"
+        filler = larger_disk / "filler"
         # No room at all; then some that ends within the save.
         for left in (0, size // 2):
-            free = shutil.disk_usage(small_disk).free
+            free = shutil.disk_usage(larger_disk).free
             filler.write_bytes(b"x" * max(0, free - left))
             with pytest.warns(JaxgenWarning, match=r"GB are free"):
                 checkpoints.save(2, state, {"at": 2})
@@ -176,7 +166,7 @@ def test_a_full_disk_stops_the_save_and_not_the_run(small_disk, state, program):
         checkpoints.save(3, state, {"at": 3})
         checkpoints.wait()
         assert checkpoints.steps() == [1, 3]
-    assert restore(small_disk / "checkpoints", program)[1]["at"] == 3
+    assert restore(larger_disk / "checkpoints", program)[1]["at"] == 3
 
 
 @pytest.mark.parametrize(
