@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import jax
@@ -15,7 +14,7 @@ from jaxgen.training.state import trained, with_trained
 
 
 def find_rows(
-    objective: Objective,
+    is_finite: Any,
     model: Any,
     batch: Any,
     accumulation: int,
@@ -30,7 +29,7 @@ def find_rows(
     may find none, where only all of them together are not finite.
 
     Args:
-      objective: what is minimised.
+      is_finite: the `row_check` of what is minimised, compiled when it is first needed.
       model: its parameters.
       batch: as `put_batch` gives it.
       accumulation: its microbatches.
@@ -39,7 +38,6 @@ def find_rows(
       limit: how many rows are looked for.
     """
 
-    is_finite = _is_finite(objective)
     found: list[int] = []
     for index in range(accumulation):
         micro = batch if accumulation == 1 else jax.tree.map(lambda x, at=index: x[at], batch)
@@ -57,8 +55,7 @@ def find_rows(
     return found
 
 
-@functools.cache
-def _is_finite(objective: Objective) -> Any:
+def row_check(objective: Objective) -> Any:
     """Returns a program that tells whether the loss and gradient of some rows are finite."""
 
     @jax.jit

@@ -13,7 +13,7 @@ import jax
 from jaxgen.data.base import Data
 from jaxgen.distributed import Agreement
 from jaxgen.errors import CheckpointError, InterruptedTrainingError, NotFiniteError
-from jaxgen.training.culprits import find_rows
+from jaxgen.training.culprits import find_rows, row_check
 from jaxgen.training.divergence import Guard, Skip, data_step, read_batches
 from jaxgen.training.heartbeat import Heartbeat
 from jaxgen.training.loading import process_rows, put_batch
@@ -95,8 +95,9 @@ def fit(
     """
     heartbeat = Heartbeat() if heartbeat is None else heartbeat
     run = _Training(
-        program, data, checkpoints, trackers, at_checkpoint, begin, measure, trace, note, heartbeat
-    )
+        program, data, checkpoints, trackers, at_checkpoint, begin, measure, trace, note, heartbeat,
+        row_check(program.objective),
+    )  # fmt: skip
     rewinds = list(rewinds)
     with StopSignal() as signal, contextlib.closing(trace):
         while True:
@@ -128,6 +129,7 @@ class _Training:
     trace: StepTrace
     note: Callable[[dict[str, Any]], object]
     heartbeat: Heartbeat
+    row_check: Any
 
     def train(self, signal: StopSignal, skips: Sequence[Skip]) -> TrainState:
         """Trains from the newest checkpoint to the end, or until it has to go back: _Diverged."""
@@ -239,9 +241,7 @@ class _Training:
                 continue  # Whether it was seen at all before the run goes back is chance.
             key = jax.random.fold_in(jax.random.key(train.seed), step - 1)
             accumulation = self.program.accumulation_at(step - 1)
-            rows = find_rows(
-                self.program.objective, state.model, recent[step], accumulation, key, step - 1
-            )
+            rows = find_rows(self.row_check, state.model, recent[step], accumulation, key, step - 1)
             self.note({
                 "event": "skipped update", "step": step, "where": where, "rows": rows,
                 "batch": data_step(step - 1, skips),
