@@ -17,6 +17,7 @@ from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.ops.routed_tokens import RoutedTokens
 from jaxgen.ops.routing import RouterStatistics, most_assignments, route
 from jaxgen.sharding.layout import current_layout
+from jaxgen.sharding.rules import varying
 
 CLIPPED_SLOPE = 1.702
 BLOCK_ROWS = 128
@@ -105,7 +106,7 @@ def run_experts(
         batch_axes=axes.batch,
         length_axes=axes.length,
     )
-    x, shares = _varying(x.reshape(-1, shape[-1]), axes.mlp), _varying(shares, axes.mlp)
+    x, shares = varying(x.reshape(-1, shape[-1]), axes.mlp), varying(shares, axes.mlp)
     own = weights._replace(router=None, router_bias=None, router_shift=None)
     limits = moe.limits_capacity(is_training)
     sizes = {axis: jax.lax.axis_size(axis) for axis in axes.experts}
@@ -151,8 +152,8 @@ def _ready(weights: ExpertWeights, axes: SplitOver) -> ExpertWeights:
             return weight
         if name == "down_bias":  # Of a width that is split, each part adds its share of it.
             parts = math.prod(jax.lax.axis_size(axis) for axis in axes.mlp)
-            weight = _varying(weight, axes.mlp) / parts
-        return _varying(weight, axes.tokens if name.startswith("router") else other)
+            weight = varying(weight, axes.mlp) / parts
+        return varying(weight, axes.tokens if name.startswith("router") else other)
 
     return ExpertWeights(*map(ready, weights._fields, weights))
 
@@ -205,7 +206,3 @@ _sum_for_kernels.defvjp(
     lambda y, axes: (jax.lax.psum(y, axes), None),
     lambda axes, _, gradient: (gradient * math.prod(jax.lax.axis_size(axis) for axis in axes),),
 )
-
-
-def _varying(x, axes):
-    return jax.lax.pcast(x, axes, to="varying") if axes else x

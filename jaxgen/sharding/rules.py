@@ -111,3 +111,11 @@ def reshard(array: jax.Array, spec: PartitionSpec) -> jax.Array:
 def einsum(equation: str, *operands: jax.Array, out: PartitionSpec) -> jax.Array:
     """Returns `jnp.einsum` with its result in a layout, which is ignored where no mesh is set."""
     return jnp.einsum(equation, *operands, out_sharding=out if mesh_is_set() else None)
+
+
+def varying(array: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+    """Returns an array of a `jax.shard_map` as one that may differ along mesh axes.
+
+    Its gradient is then summed over them once, where this is called.
+    """
+    return jax.lax.pcast(array, axes, to="varying") if axes else array

