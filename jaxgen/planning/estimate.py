@@ -17,6 +17,7 @@ import jax
 from jaxgen.errors import ShardingError
 from jaxgen.models.base import abstract_model
 from jaxgen.models.parameters import named_parameters
+from jaxgen.objectives.cross_entropy import POSITIONS_AT_A_TIME
 from jaxgen.planning.topology import Topology
 from jaxgen.runs.config import RunConfig
 from jaxgen.sharding.checks import axis_names, check_all_axes_split, check_layout
@@ -137,11 +138,13 @@ class Estimator:
         tokens = rows * train.length / mesh["sequence"]
         stream = _HALF * tokens * width
         inner = _HALF * tokens * getattr(model, "mlp_dim", 0) / mesh["tensor"]
+        vocab = getattr(model, "vocab_size", 0) / mesh["tensor"]
         temporaries = (
             _SINGLE * stored
             + layers * stream * _KEPT_OF_A_BLOCK[choice.remat]
             + 2 * _HALF * gathered / layers
-            + (_HALF + _SINGLE) * width * getattr(model, "vocab_size", 0) / mesh["tensor"]
+            # The table and its gradient; the logits of a block and their gradient.
+            + (_HALF + _SINGLE) * vocab * (width + min(tokens, POSITIONS_AT_A_TIME))
             + 4 * (stream + inner)
         )
         again = 1 if choice.remat == "full" else 0

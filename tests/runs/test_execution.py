@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from support.accidents import StopAfter
 from support.tiny_sweep import base
 
 from jaxgen.errors import CheckpointError, ConfigError
@@ -29,20 +30,6 @@ EXECUTIONS = [
     dataclasses.replace(ONE, scan_unroll=2, checkpoint_every="50%", attention="blockwise"),
 ]
 STOPS = (4, 7, 10, None)
-
-
-class StopAfter:
-    """A tracker that ends the training after a step, as an accident would."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def log(self, row):
-        if row["step"] == self.step:
-            raise RuntimeError("an accident")
-
-    def close(self):
-        pass
 
 
 @pytest.fixture(scope="module")
