@@ -5,6 +5,7 @@ cuDNN is told where each segment of a row begins and how long it is, so that no 
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -73,12 +74,12 @@ def _on_device(query, key, value, mask: AttentionMask) -> jax.Array:
     def in_blocks(query, key, value):
         return blockwise_on_device(Settings(None), query, (key, value, None, None), mask, None)
 
-    def packed(room):
-        return lambda *operands: _packed(*operands, begins, mask.predicates, room)
+    def packed(room, query, key, value):
+        return _packed(query, key, value, begins, mask.predicates, room)
 
     most = jnp.max(jnp.sum(begins, axis=1))
     which = jnp.sum(most > jnp.array(MAX_SEGMENTS))
-    ways = *map(packed, MAX_SEGMENTS), in_blocks
+    ways = *(functools.partial(packed, room) for room in MAX_SEGMENTS), in_blocks
     return jax.lax.switch(which, ways, query, key, value)
 
 
