@@ -42,6 +42,10 @@ class DamagedCheckpointError(CheckpointError):
     """A checkpoint whose files are not those that were saved."""
 
 
+class UnreadableCheckpointError(CheckpointError):
+    """A checkpoint that is within reach and cannot be read: damaged, or of another model."""
+
+
 class TrainingError(JaxgenError):
     """Training that cannot go on, such as a loss that is not finite."""
 

@@ -8,16 +8,29 @@ import json
 import pathlib
 import sys
 import warnings
+import zlib
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
 from jaxgen import distributed
-from jaxgen.errors import CheckpointError, DamagedCheckpointError
+from jaxgen.errors import CheckpointError, DamagedCheckpointError, UnreadableCheckpointError
+from jaxgen.training.digests import digests
 
-DAMAGE = ("DATA_LOSS", "OUT_OF_RANGE", "NOT_FOUND", "FAILED_PRECONDITION", "INVALID_ARGUMENT")
+DAMAGE = (
+    "DATA_LOSS", "OUT_OF_RANGE", "NOT_FOUND", "FAILED_PRECONDITION", "INVALID_ARGUMENT",
+    "Error decoding",
+)  # fmt: skip
 """What TensorStore says of files that are cut short, changed or gone."""
+OUT_OF_REACH = (
+    "PERMISSION_DENIED", "UNAUTHENTICATED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED",
+    "ABORTED", "RESOURCE_EXHAUSTED", "[OS error",
+)  # fmt: skip
+"""What it says of a file system or a store that does not give files, whole as they may be."""
+KINDS = (DamagedCheckpointError, CheckpointError, UnreadableCheckpointError)
+"""The errors of one that cannot be read; where processes differ, the first of these counts."""
 
 
 def read_checkpoint(
@@ -36,6 +49,7 @@ def read_checkpoint(
     Raises:
       CheckpointError: with the cause, the same on all processes.
       DamagedCheckpointError: if files are surely not what was saved.
+      UnreadableCheckpointError: if they may be, as its reader does not say what is wrong with them.
     """
     restored, record, problem = {}, {}, None
     _silence_late_reads()
@@ -48,16 +62,41 @@ def read_checkpoint(
             partial_restore=True,
         )
         restored = ocp.PyTreeCheckpointHandler().restore(epath.Path(folder / "state"), args=asked)
+        _check_names(restored, record.get("digests", {}))
     except Exception as error:
-        problem = (cause_of(error), _is_damage(error))
+        problem = (KINDS.index(_kind_of(error)), cause_of(error))
         del error
         with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
             gc.collect()  # Tasks that failed, or did not begin, tell it when they go.
     problems = [one for one in distributed.gather(problem) if one is not None]
     if problems:
-        kind = DamagedCheckpointError if any(bad for _, bad in problems) else CheckpointError
-        raise kind(problems[0][0])
+        kind, cause = min(problems)
+        raise KINDS[kind](cause)
     return restored, record
+
+
+def changed_part(restored: dict[str, Any], record: dict[str, Any]) -> str | None:
+    """Returns the first array, or "record", that is not what was saved; None if all are."""
+    recorded = record.get("digests", {})
+    found = {name: int(value) for name, value in digests(restored).items()}
+    found["record"] = record_digest(record)
+    return next((name for name in sorted(found) if found[name] != recorded.get(name)), None)
+
+
+def record_digest(record: dict[str, Any]) -> int:
+    """Returns the digest of the JSON record, its digests left out."""
+    content = {name: value for name, value in record.items() if name != "digests"}
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
+
+
+def _check_names(restored: dict[str, Any], recorded: dict[str, Any]) -> None:
+    """Raises CheckpointError if there are arrays that the reader did not find, and left out."""
+    missing = sorted(name for name, one in restored.items() if not isinstance(one, jax.Array))
+    if not missing:
+        return
+    if missing[0] in recorded:
+        raise DamagedCheckpointError(f"its array {missing[0]} is gone")
+    raise UnreadableCheckpointError(f"no array {missing[0]} was saved with it")
 
 
 def cause_of(error: BaseException) -> str:
@@ -67,15 +106,22 @@ def cause_of(error: BaseException) -> str:
     return (text or type(error).__name__)[:300]
 
 
-def _is_damage(error: BaseException) -> bool:
-    """Returns whether files are surely not what was saved.
+def _kind_of(error: BaseException) -> type[CheckpointError]:
+    """Returns whether files are surely not what was saved, out of reach, or perhaps damaged.
 
-    Anything else, such as a file system out of reach, is no reason to take another checkpoint.
+    A file system out of reach is no reason to take another checkpoint.
     """
     error = _first(error)
+    text = str(error)
+    if isinstance(error, CheckpointError):
+        return type(error)
     if isinstance(error, UnicodeDecodeError | json.JSONDecodeError | KeyError | FileNotFoundError):
-        return True
-    return any(code in str(error) for code in DAMAGE)
+        return DamagedCheckpointError
+    if any(code in text for code in DAMAGE):
+        return DamagedCheckpointError
+    if isinstance(error, OSError) or any(code in text for code in OUT_OF_REACH):
+        return CheckpointError
+    return UnreadableCheckpointError
 
 
 def _first(error: BaseException) -> BaseException:

@@ -14,7 +14,6 @@ import os
 import pathlib
 import shutil
 import warnings
-import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -23,9 +22,19 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, EveryNSteps, LatestN
 
 from jaxgen import distributed
-from jaxgen.errors import CheckpointError, DamagedCheckpointError, JaxgenWarning
+from jaxgen.errors import (
+    CheckpointError,
+    DamagedCheckpointError,
+    JaxgenWarning,
+    UnreadableCheckpointError,
+)
 from jaxgen.models.parameters import is_variable
-from jaxgen.runs.checkpoint_reading import cause_of, read_checkpoint
+from jaxgen.runs.checkpoint_reading import (
+    cause_of,
+    changed_part,
+    read_checkpoint,
+    record_digest,
+)
 from jaxgen.runs.events import tell_event
 from jaxgen.training.digests import digests
 from jaxgen.training.state import TrainState, flatten
@@ -123,7 +132,7 @@ class Checkpoints:
         marks = {name: int(value) for name, value in digests(arrays).items()}
         # It is written in the background, when what it was made of may have changed.
         record = json.loads(json.dumps(record))
-        record = {**record, "digests": {**marks, "record": _record_digest(record)}}
+        record = {**record, "digests": {**marks, "record": record_digest(record)}}
         try:
             self._manager.save(
                 step,
@@ -207,15 +216,11 @@ class Checkpoints:
             raise CheckpointError(f"{self.directory} has no {missing}; it has steps {available}.")
         flat = flatten(abstract_state)
         restored, record = self._read(step, flat)
-        recorded = record.get("digests", {})
-        found = {name: int(value) for name, value in digests(restored).items()}
-        found["record"] = _record_digest(record)
-        for name in sorted(found):
-            if found.get(name) != recorded.get(name):
-                raise DamagedCheckpointError(
-                    f"the checkpoint of step {step} in {self.directory} is damaged: {name} does "
-                    f"not have the digest it was saved with. {self._advice(step)}"
-                )
+        if (name := changed_part(restored, record)) is not None:
+            raise DamagedCheckpointError(
+                f"the checkpoint of step {step} in {self.directory} is damaged: {name} does "
+                f"not have the digest it was saved with. {self._advice(step)}"
+            )
         leaves, structure = jax.tree_util.tree_flatten(abstract_state, is_leaf=is_variable)
         values = [
             x.replace(restored[name]) if is_variable(x) else restored[name]
@@ -226,6 +231,9 @@ class Checkpoints:
     def restore_newest(self, abstract_state: Any) -> tuple[Any, dict[str, Any]] | None:
         """Reads the newest checkpoint that is whole; damaged ones are set aside, with a warning.
 
+        So is one that cannot be read, if an older one can: what all have in common, such as the
+        model or the library, is then not at fault.
+
         Returns:
           As `restore` does; None if there is none.
 
@@ -233,15 +241,27 @@ class Checkpoints:
           CheckpointError: if one cannot be read for another reason.
         """
         distributed.on_main(self._clear_unfinished)
-        while (step := self.latest_step()) is not None:
+        unreadable: list[tuple[int, CheckpointError]] = []
+        for step in self.steps()[::-1]:
             try:
-                return self.restore(abstract_state, step)
+                found = self.restore(abstract_state, step)
             except DamagedCheckpointError as error:
-                aside = distributed.on_main(self._set_aside, step)
-                self._manager.reload()
-                why = str(error).partition(" Nothing was changed.")[0]
-                self._note({"event": "set aside", "step": step, "why": why, "to": aside})
+                self._put_aside(step, error)
+            except UnreadableCheckpointError as error:
+                unreadable.append((step, error))
+            else:
+                for newer, error in unreadable:
+                    self._put_aside(newer, error)
+                return found
+        if unreadable:
+            raise unreadable[0][1]
         return None
+
+    def _put_aside(self, step: int, error: CheckpointError) -> None:
+        aside = distributed.on_main(self._set_aside, step)
+        self._manager.reload()
+        why = str(error).partition(" Nothing was changed.")[0]
+        self._note({"event": "set aside", "step": step, "why": why, "to": aside})
 
     def drop_after(self, step: int) -> None:
         """Sets all checkpoints of later steps aside, which training has to go through anew."""
@@ -283,12 +303,6 @@ class Checkpoints:
             f"{cause_of(error)}. {free / 1e9:.1f} GB are free there. "
             f"Checkpoints that are whole: {self.steps()}; start again to go on from the newest."
         )
-
-
-def _record_digest(record: dict[str, Any]) -> int:
-    """Returns the digest of the JSON record, its digests left out."""
-    content = {name: value for name, value in record.items() if name != "digests"}
-    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
 
 
 def _policy(keep: int | None, keep_every: int | None) -> Any:

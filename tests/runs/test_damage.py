@@ -106,6 +106,28 @@ def test_training_takes_the_newest_whole_one_and_sets_the_others_aside(copy, pro
         assert checkpoints.restore_newest(program.abstract_state()) is None
 
 
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("manifest.ocdbt", lambda data: data[:30] + bytes([data[30] ^ 1]) + data[31:]),
+        ("_METADATA", lambda data: data.replace(b"embedding", b"embeddinh")),
+        ("array_metadatas/process_0", lambda data: data.replace(b"param_name", b"qaram_name", 1)),
+    ],
+)
+def test_whatever_a_reader_makes_of_changed_metadata_the_run_goes_on(file, damage, copy, program):
+    """TensorStore says that it cannot decode, Orbax leaves arrays out or does not know a field."""
+    path = copy / "2" / "state" / file
+    before = path.read_bytes()
+    path.write_bytes(damage(before))
+    assert path.read_bytes() != before
+    with (
+        Checkpoints(copy) as checkpoints,
+        pytest.warns(JaxgenWarning, match=r"step 2 .* moved to .*damaged-2"),
+    ):
+        found = checkpoints.restore_newest(program.abstract_state())
+    assert found is not None and found[1]["at"] == 1
+
+
 def test_what_is_out_of_reach_is_not_taken_for_damaged(copy, program, monkeypatch):
     def refuse(self, *arguments, **keywords):
         raise PermissionError(13, "Permission denied", str(self))
