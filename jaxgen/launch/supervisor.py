@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxgen.errors import RESTART_STATUS
+from jaxgen.errors import RESTART_STATUS, CheckpointError
 from jaxgen.files import append_rows
 from jaxgen.runs.run_directory import RunDirectory
-from jaxgen.training.heartbeat import is_stuck, read_heartbeats
+from jaxgen.training.heartbeat import read_heartbeats
 
 FIRST_WAIT_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 300.0
@@ -59,20 +59,31 @@ class Supervisor:
         self._saved = self._newest_checkpoint()
         self._crash: tuple[int, str] | None = None
         self._asked = 0.0
+        self._silent: dict[int, tuple[float, float]] = {}
 
     def stuck(self, process_ids: Sequence[int]) -> list[int]:
         """Returns which processes do not get on and have not ended themselves.
 
-        Looks once a second, and only if what is stuck may be started again.
+        Looks once a second, and only if what is stuck may be started again. For how long a
+        heartbeat has been the same is told by this process's own clock, as the machine's may be
+        set, and forward too.
         """
-        now = time.time()
-        if self._restarts == 0 or abs(now - self._asked) < 1.0:
+        now = time.monotonic()
+        if self._restarts == 0 or now - self._asked < 1.0:
             return []
         self._asked = now
+        beats = [beat for beat in self._heartbeats() if beat["process_id"] in process_ids]
+        told, self._silent = self._silent, {}
+        for beat in beats:
+            before, since = told.get(beat["process_id"], (None, now))
+            self._silent[beat["process_id"]] = (
+                beat["time"], since if before == beat["time"] else now
+            )  # fmt: skip
         return [
             process_ids.index(beat["process_id"])
-            for beat in self._heartbeats()
-            if beat["process_id"] in process_ids and is_stuck(beat, now, STUCK_GRACE_SECONDS)
+            for beat in beats
+            if beat["limit"] is not None
+            and now - self._silent[beat["process_id"]][1] > beat["limit"] + STUCK_GRACE_SECONDS
         ]
 
     def next_restart(self, process: int, process_id: int, status: int) -> Restart | None:
@@ -114,7 +125,10 @@ class Supervisor:
         if self._directory is None or not self._directory.history_file.exists():
             return
         line = {"time": datetime.datetime.now(datetime.UTC).isoformat(), "event": "restart"}
-        append_rows(self._directory.history_file, [line | dataclasses.asdict(restart)])
+        try:
+            append_rows(self._directory.history_file, [line | dataclasses.asdict(restart)])
+        except CheckpointError as error:  # A full disk, which may be why there is a restart.
+            _say(str(error))
 
     def _newest_checkpoint(self) -> int:
         return 0 if self._directory is None else max(self._directory.saved_steps(), default=0)

@@ -1,5 +1,6 @@
 """The supervisor: what it starts again, what it does not, and what it leaves behind."""
 
+import json
 import os
 import signal
 import sys
@@ -8,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.disks import fill
 from support.tiny_sweep import BINDINGS, steps_logged
 
 from jaxgen.errors import RESTART_STATUS
@@ -129,6 +131,32 @@ if start == 1:
     os.kill(os.getpid(), signal.SIGSTOP)
 """
     assert run(tmp_path, script, 5) == (0, 2, ["SIGKILL"])
+
+
+def test_a_clock_that_is_set_makes_no_process_look_stuck(tmp_path, monkeypatch):
+    """An hour forward, then back; by its own clock a second passes each time."""
+    monkeypatch.setattr(supervisor, "STUCK_GRACE_SECONDS", 5.0)
+    (tmp_path / "heartbeats").mkdir()
+    beat = {"process": 0, "process_id": 7, "time": time.time(), "step": 4}
+    beat |= {"phase": "step", "limit": 10.0, "error": None}
+    (tmp_path / "heartbeats" / "0.json").write_text(json.dumps(beat))
+    judge, now, wall = Supervisor(1, tmp_path), time.monotonic(), time.time()
+    found = []
+    for seconds, hours in ((0, 0), (2, 1), (4, -1), (14, 0), (17, 0)):
+        monkeypatch.setattr(time, "monotonic", lambda at=now + seconds: at)
+        monkeypatch.setattr(time, "time", lambda at=wall + seconds + 3600 * hours: at)
+        found.append(judge.stuck([7]))
+    assert found == [[], [], [], [], [0]]
+
+
+def test_a_full_disk_keeps_a_restart_out_of_the_history_alone(small_disk, capfd):
+    (small_disk / "history.jsonl").touch()
+    judge, filler = Supervisor(3, small_disk), fill(small_disk)
+    restart = judge.next_restart(0, 1, RESTART_STATUS)
+    assert restart is not None and "cannot append" in capfd.readouterr().err
+    filler.unlink()
+    assert judge.next_restart(0, 1, RESTART_STATUS) is not None
+    assert [line["number"] for line in read_rows(small_disk / "history.jsonl")] == [2]
 
 
 def train(run_dir, **options):
