@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def evaluate(
     path: Path,
     source_length: int | None = None,
     heldout: HeldoutLosses | None = None,
+    write: Callable[[Path, str], None] = write_atomically,
 ) -> dict[str, dict[str, Any]]:
     """Scores a model on the held-out split, and writes one row for each instance to a file.
 
@@ -51,6 +53,7 @@ def evaluate(
       path: the JSON-lines file to write, whole or not at all.
       source_length: of the encoder's rows, where there is one.
       heldout: of the same settings, if it is there already.
+      write: writes the file, on the main process.
 
     Returns:
       By task: its scores by `HeldoutLosses`, if it is of the mixture; and if it has answers, the
@@ -88,7 +91,7 @@ def evaluate(
         summary.setdefault(evaluator.name, {}).update(summarise(found, sorted(numbers)))
         rows.extend(found)
     text = "".join(json.dumps(row) + "\n" for row in rows)
-    distributed.on_main(write_atomically, path, text)
+    distributed.on_main(write, path, text)
     return summary
 
 

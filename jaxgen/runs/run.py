@@ -30,6 +30,7 @@ from jaxgen.errors import (
     JaxgenError,
 )
 from jaxgen.evaluation.evaluate import check_heldout, evaluate
+from jaxgen.evaluation.files import EvaluationFiles
 from jaxgen.evaluation.heldout import HeldoutLosses
 from jaxgen.models.config import TransformerConfig
 from jaxgen.redaction import redacted
@@ -148,6 +149,8 @@ def run(
         def scored(state: TrainState) -> Any:
             return state.averaged_model if config.evaluation.ema else state.model
 
+        files = EvaluationFiles()
+
         def score(step: int, state: TrainState) -> dict[str, Any]:
             return evaluate(
                 scored(state),
@@ -155,10 +158,18 @@ def run(
                 config.mixture,
                 config.evaluation,
                 config.train.length,
-                directory.evaluations / f"{step:08}.jsonl",
+                directory.evaluation_file(step),
                 config.train.source_length,
                 heldout,
+                files.write,
             )
+
+        def score_missing(step: int, state: TrainState) -> None:
+            """Scores a checkpoint, if the process that wrote it ended before it did so."""
+            if program.saves_at(step) and not distributed.on_main(
+                directory.evaluation_file(step).exists
+            ):
+                score(step, state)
 
         def measure(state: TrainState) -> dict[str, float]:
             return {
@@ -169,7 +180,8 @@ def run(
             }
 
         note = functools.partial(keep_event, directory.history_file)
-        at_checkpoint = score if config.evaluation.at_checkpoints else None
+        scores = config.evaluation.at_checkpoints
+        at_checkpoint, at_start = (score, score_missing) if scores else (None, None)
         try:
             heartbeat = _heartbeat(directory, record["first_started"], execution)
             with (
@@ -186,9 +198,11 @@ def run(
                 state = fit(
                     program, data, checkpoints, trackers, at_checkpoint, begin, measure, trace,
                     [Skip(after, count) for after, count in rewinds], note, heartbeat,
+                    at_start,
                 )  # fmt: skip
                 heartbeat.enter("evaluation", program.total_steps)
                 summary = score(program.total_steps, state)
+                distributed.on_main(files.close)
         except (InterruptedTrainingError, EarlyStoppingError):
             raise
         except JaxgenError as error:

@@ -25,7 +25,7 @@ from numbers import Real
 from typing import Any
 
 from jaxgen.errors import CheckpointError
-from jaxgen.files import read_rows, write_atomically
+from jaxgen.files import TEMPORARY, cannot_write, read_rows, write_atomically
 from jaxgen.interchange.originals import FOLDER
 from jaxgen.json_values import check_shape, check_time, read_json
 

@@ -103,7 +103,7 @@ class StudyRun:
     @property
     def answers_file(self) -> Path:
         """Returns the file with one row for each instance, from the evaluation of the last step."""
-        return self.directory.evaluations / f"{self.record['steps']:08}.jsonl"
+        return self.directory.evaluation_file(self.record["steps"])
 
     @property
     def losses(self) -> dict[str, float]:

@@ -63,6 +63,7 @@ def fit(
     rewinds: Sequence[Skip] = (),
     note: Callable[[dict[str, Any]], object] = lambda record: None,
     heartbeat: Heartbeat | None = None,
+    at_start: Callable[[int, TrainState], object] | None = None,
 ) -> TrainState:
     """Trains to the end, from the newest checkpoint if there is one.
 
@@ -82,6 +83,7 @@ def fit(
       note: is given a record of each update that is skipped and of each time that the run goes
         back, "skip" in it; on all processes.
       heartbeat: is told of each phase.
+      at_start: called with the step and the state of the checkpoint that training goes on from.
 
     Returns:
       The final state.
@@ -96,7 +98,7 @@ def fit(
     heartbeat = Heartbeat() if heartbeat is None else heartbeat
     run = _Training(
         program, data, checkpoints, trackers, at_checkpoint, begin, measure, trace, note, heartbeat,
-        row_check(program.objective),
+        row_check(program.objective), at_start,
     )  # fmt: skip
     rewinds = list(rewinds)
     with StopSignal() as signal, contextlib.closing(trace):
@@ -130,6 +132,7 @@ class _Training:
     note: Callable[[dict[str, Any]], object]
     heartbeat: Heartbeat
     row_check: Any
+    at_start: Callable[[int, TrainState], object] | None
 
     def train(self, signal: StopSignal, skips: Sequence[Skip]) -> TrainState:
         """Trains from the newest checkpoint to the end, or until it has to go back: _Diverged."""
@@ -139,6 +142,9 @@ class _Training:
         step_of = functools.cache(program.train_step)
         state, start, window, guard = self._newest()
         heartbeat.clock.go_on_from(start)
+        if self.at_start is not None and 0 < start < total:
+            heartbeat.enter("evaluation", start)
+            self.at_start(start, state)
         heartbeat.enter("compiling", start)
         recorder = Recorder(program, self.trackers, window, guard, heartbeat.clock)
         rows = process_rows(program.mesh, execution.rules, program.microbatch_size)
@@ -170,8 +176,7 @@ class _Training:
             if step % program.log_every == 0 or last:
                 further = functools.partial(self._measured, step, state)
                 recorder.write_row(step, further)
-            saves = step % program.checkpoint_every == 0 or timer.is_due(step) or last
-            saves |= _is_time(step, program.keep_every)
+            saves = program.saves_at(step) or timer.is_due(step)
             if _is_time(step, program.compare_replicas_every):
                 check_replicas(state, step)
             if saves or stopped_by:

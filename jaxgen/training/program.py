@@ -63,6 +63,12 @@ class Program:
         """Returns the microbatches of a step, counted from 0."""
         return max(1, self.train.batch_sizes.at(step) // self.microbatch_size)
 
+    def saves_at(self, step: int) -> bool:
+        """Returns whether there is a checkpoint after so many steps, whatever else asks for one."""
+        if step == self.total_steps or step % self.checkpoint_every == 0:
+            return True
+        return self.keep_every > 0 and step % self.keep_every == 0
+
     def fresh_state(self) -> TrainState:
         """Returns the state before the first step, made in its layout."""
         with jax.set_mesh(self.mesh):
