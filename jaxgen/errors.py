@@ -30,12 +30,24 @@ class NoRecordsError(DataError):
     """A split of a source that has no record."""
 
 
+class MissingDataError(DataError):
+    """Files of a run that has begun and that are out of reach for now."""
+
+    exit_status = RESTART_STATUS
+
+
 class ShardingError(JaxgenError):
     """A mesh that does not fit the devices, or an array that does not fit the mesh."""
 
 
 class CheckpointError(JaxgenError):
     """A run directory or checkpoint that cannot be written, read or trusted."""
+
+
+class DiskError(CheckpointError):
+    """A disk that takes nothing for now, such as a full one."""
+
+    exit_status = RESTART_STATUS
 
 
 class DamagedCheckpointError(CheckpointError):

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pathlib
 from typing import Any
 
-from jaxgen.errors import CheckpointError
+from jaxgen.errors import CheckpointError, DiskError
 from jaxgen.json_values import check_shape, parse_json
 
 BLOCK = 2**16
 PAGE = 4096
+TEMPORARY = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT}
+"""What a disk says that may be cured without changing a command."""
+
+
+def cannot_write(what: str, error: OSError) -> CheckpointError:
+    """Returns the error of something that cannot be written: a DiskError if that may pass."""
+    kind = DiskError if error.errno in TEMPORARY else CheckpointError
+    return kind(f"{what}: {error.strerror}.")
 
 
 def write_atomically(path: pathlib.Path, text: str) -> None:
@@ -22,7 +31,7 @@ def write_atomically(path: pathlib.Path, text: str) -> None:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise CheckpointError(f"cannot write {path}: {error.strerror}.") from error
+        raise cannot_write(f"cannot write {path}", error) from error
 
 
 def append_rows(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
@@ -40,11 +49,11 @@ def append_rows(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
             data = _within_pages(lines, size)
             if os.write(file, data) < len(data):  # The disk had room for a part.
                 os.ftruncate(file, size)
-                raise CheckpointError(f"cannot append to {path}: the disk is full.")
+                raise DiskError(f"cannot append to {path}: the disk is full.")
         finally:
             os.close(file)
     except OSError as error:
-        raise CheckpointError(f"cannot append to {path}: {error.strerror}.") from error
+        raise cannot_write(f"cannot append to {path}", error) from error
 
 
 def _within_pages(lines: list[bytes], size: int) -> bytes:
@@ -86,7 +95,7 @@ def close_cut_row(path: pathlib.Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise CheckpointError(f"cannot append to {path}: {error.strerror}.") from error
+        raise cannot_write(f"cannot append to {path}", error) from error
 
 
 def read_rows(path: pathlib.Path, shape: dict[str, Any] | None = None) -> list[dict[str, Any]]:

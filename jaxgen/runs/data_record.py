@@ -13,13 +13,13 @@ from typing import Any
 
 from jaxgen.data.storage import root_of, sampled_digest, stamp_of
 from jaxgen.data.tasks import Task
-from jaxgen.errors import DataError
+from jaxgen.errors import DataError, MissingDataError
 from jaxgen.files import write_atomically
 from jaxgen.json_values import read_json
 
 Files = dict[str, list[str]]
 """Name below the pattern's folder to its stamp (size and time) and the digest of its content."""
-SHOWN = 5
+SHOWN, GONE = 5, " is gone"
 
 
 def describe_data(tasks: Iterable[Task], before: dict[str, Files]) -> dict[str, Files]:
@@ -48,16 +48,23 @@ def check_data(
 
     Raises:
       DataError: if there are any, unless they are accepted.
+      MissingDataError: if files are gone or out of reach, and nothing else has changed.
     """
     before = {} if is_new else _recorded(path)
-    now = describe_data(tasks, before)
+    try:
+        now = describe_data(tasks, before)
+    except DataError as error:
+        if is_new:
+            raise
+        raise MissingDataError(str(error)) from error
     changes = [
         f"{task}: {line}" for task in before for line in _changes(before[task], now.get(task, {}))
     ]
     if changes and not accepts_change:
         shown = "\n  ".join(changes[:SHOWN])
         more = f"\n  and {len(changes) - SHOWN} more" if len(changes) > SHOWN else ""
-        raise DataError(
+        are_gone = all(change.endswith(GONE) for change in changes)
+        raise (MissingDataError if are_gone else DataError)(
             f"the data of the run in {path.parent} has changed since it was started:\n  {shown}"
             f"{more}\nWhat is held out may have been trained on, and the batches would be others. "
             "Put the files back, or start a new run; to go on with them as they are, give "
@@ -93,7 +100,7 @@ def _files_of(source: Any, before: Files) -> Files:
 
 
 def _changes(before: Files, now: Files) -> list[str]:
-    lines = [f"{name or 'it'} is gone" for name in sorted(before.keys() - now.keys())]
+    lines = [f"{name or 'it'}{GONE}" for name in sorted(before.keys() - now.keys())]
     lines += [f"{name} is new" for name in sorted(now.keys() - before.keys())]
     kept = sorted(before.keys() & now.keys())
     return lines + [f"{name or 'it'} differs" for name in kept if before[name][1] != now[name][1]]

@@ -69,6 +69,10 @@ class RunDirectory:
         self.evaluations = self.path / "evals"
         self.checkpoints = self.path / "checkpoints"
 
+    def evaluation_file(self, step: int) -> pathlib.Path:
+        """Returns where the evaluation of a step is."""
+        return self.evaluations / f"{step:08}.jsonl"
+
     def prepare(self) -> None:
         """Makes the directory and proves that it can be written.
 
@@ -87,6 +91,10 @@ class RunDirectory:
             probe.write_text("x")
             probe.unlink()
         except OSError as error:
+            if error.errno in TEMPORARY:
+                raise cannot_write(
+                    f"the run directory {self.path} cannot be written", error
+                ) from error
             raise CheckpointError(
                 f"the run directory {self.path} cannot be written ({error.strerror}); "
                 "choose another with --run_dir, or change its permissions."

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from jaxgen.cli import main
+from jaxgen.errors import RESTART_STATUS
 
 SMALL = [
     "--gin_file=runs/text.gin", "--gin.model.num_layers=1", "--gin.model.embed_dim=8",
@@ -121,6 +122,13 @@ def test_changed_data_is_named_and_refused_or_recorded(home, capsys):
     for index in range(8):  # Another time alone is no change.
         text = (home / "text" / f"{index}.txt").read_text()
         (home / "text" / f"{index}.txt").write_text(text)
+    assert again()[0] == 0
+    # A disk that is away for a while is no other data: the run asks to be started again.
+    for away in ("3.txt", ""):
+        (home / "text" / away).rename(home / "away")
+        code, message = again()
+        assert code == RESTART_STATUS and ("text: 3.txt is gone" if away else "text") in message
+        (home / "away").rename(home / "text" / away)
     assert again()[0] == 0
     (home / "text" / "3.txt").write_text("something else " * 40)
     (home / "text" / "9.txt").write_text("one more file " * 40)
