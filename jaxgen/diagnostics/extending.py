@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 from collections.abc import Sequence
 
 import jax
@@ -22,7 +21,7 @@ from jaxgen.configuration import fingerprint, load_recorded
 from jaxgen.diagnostics.cooldown import copy_checkpoint, schedule_of
 from jaxgen.distributed import on_main
 from jaxgen.errors import CheckpointError, ConfigError
-from jaxgen.interchange.originals import FOLDER
+from jaxgen.interchange.originals import hand_on_originals
 from jaxgen.runs.checkpoints import flatten
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.run_directory import RunDirectory
@@ -86,8 +85,7 @@ def extend(
 
     def hand_on() -> None:
         copy_checkpoint(source, step, target)
-        if (source.path / FOLDER).exists():
-            shutil.copytree(source.path / FOLDER, target.path / FOLDER, dirs_exist_ok=True)
+        hand_on_originals(source.path, target.path)
         target.write_record({"extended_from": told})
 
     on_main(hand_on)

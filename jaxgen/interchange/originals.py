@@ -28,6 +28,12 @@ def keep_originals(folder: pathlib.Path, run_dir: pathlib.Path) -> None:
             shutil.copyfile(folder / name, target / name)
 
 
+def hand_on_originals(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Copies what a run's directory has of them to that of a run which goes on from it."""
+    if (source / FOLDER).exists():
+        shutil.copytree(source / FOLDER, target / FOLDER, dirs_exist_ok=True)
+
+
 def original_config(run_dir: pathlib.Path) -> dict[str, Any] | None:
     """Returns the config.json that a run was imported with; None if it was not imported."""
     path = run_dir / FOLDER / CONFIG

@@ -197,12 +197,20 @@ class RunDirectory:
         Raises:
           CheckpointError: if it lacks what a finished run has; or as `read_record`.
         """
+        return self.read_whole(FINISHED)
+
+    def read_whole(self, shape: dict[str, Any], subject: str = "") -> dict[str, Any]:
+        """Returns the content of run.json, checked to have a shape (`json_values.check_shape`).
+
+        Raises:
+          CheckpointError: if it has another, after the words of the subject; or as `read_record`.
+        """
         record = self.read_record()
         try:
-            check_shape(record, FINISHED)
+            check_shape(record, shape)
         except ValueError as error:
             raise CheckpointError(
-                f"{self.run_file} is not whole ({error}); restore it from a copy."
+                f"{subject}{self.run_file} is not whole ({error}); restore it from a copy."
             ) from error
         return record
 

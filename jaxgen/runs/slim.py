@@ -9,7 +9,7 @@ import jax
 
 from jaxgen.configuration import load_recorded
 from jaxgen.errors import CheckpointError
-from jaxgen.interchange.originals import FOLDER
+from jaxgen.interchange.originals import hand_on_originals
 from jaxgen.runs.checkpoints import Checkpoints
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.run_directory import RunDirectory
@@ -42,8 +42,7 @@ def slim_copy(source: RunDirectory, output: str | os.PathLike) -> int:
         target.prepare()
         shutil.copyfile(source.config_file, target.config_file)
         config.mixture.codec.keep_in(target.path)
-        if (source.path / FOLDER).exists():
-            shutil.copytree(source.path / FOLDER, target.path / FOLDER)
+        hand_on_originals(source.path, target.path)
         with Checkpoints(target.checkpoints) as checkpoints:
             checkpoints.save(record["step"], state, record)
             checkpoints.wait()

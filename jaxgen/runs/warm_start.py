@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 from typing import Any
 
 import jax
 
 from jaxgen.configuration import difference, load_recorded
 from jaxgen.errors import CheckpointError, ConfigError
-from jaxgen.interchange.originals import FOLDER
-from jaxgen.json_values import check_shape
+from jaxgen.interchange.originals import hand_on_originals
 from jaxgen.runs.checkpoints import Checkpoints, flatten
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.run_directory import RunDirectory
-from jaxgen.training.optimizers.parametrized import build_optimizer
 from jaxgen.training.program import Program
 from jaxgen.training.state import TrainState
 
@@ -56,9 +53,7 @@ class Parent:
 
     def hand_on(self, directory: RunDirectory) -> None:
         """Copies the files that an import was given, for an export of the run that begins here."""
-        source, target = self.directory.path / FOLDER, directory.path / FOLDER
-        if source.exists():
-            shutil.copytree(source, target, dirs_exist_ok=True)
+        hand_on_originals(self.directory.path, directory.path)
 
     def initial_state(self, program: Program) -> TrainState:
         """Returns the state before the first step: the parent's parameters, all else fresh.
@@ -68,14 +63,10 @@ class Parent:
         Raises:
           CheckpointError: if the parent's checkpoint cannot be trusted.
         """
-        # What is restored must be what was saved: the moments too, which are then let go.
-        settings = self.config.train.optimizer
-        optimizer = build_optimizer(settings, lambda count: 0.0, self.config.model)
-        saved = dataclasses.replace(
-            program, model=self.config.model, train=self.config.train, optimizer=optimizer
-        )
+        theirs = dataclasses.replace(program, model=self.config.model, train=self.config.train)
         with Checkpoints(self.directory.checkpoints) as checkpoints:
-            leaves = jax.tree.leaves(checkpoints.restore(saved.abstract_state())[0].model)
+            state, _ = checkpoints.restore(theirs.abstract_state_without_optimizer())
+        leaves = jax.tree.leaves(state.model)
         # The structure is the child's: settings such as dropout are its own.
         model = jax.tree.unflatten(jax.tree.structure(program.abstract_state().model), leaves)
         return program.state_with(model)
@@ -97,13 +88,7 @@ def open_parent(config: RunConfig, directory: RunDirectory, program: Program) ->
             f"{subject} of the run {config.name!r} is {source.path}, which is no run directory; a "
             "relative one is seen from the run's own directory, so ../NAME is a run beside it."
         )
-    record = source.read_record()
-    try:
-        check_shape(record, NEEDED)
-    except ValueError as error:
-        raise CheckpointError(
-            f"{subject}: {source.run_file} is not whole ({error}); restore it from a copy."
-        ) from error
+    record = source.read_whole(NEEDED, f"{subject}: ")
     if not record.get("finished") and "imported_from" not in record:
         raise CheckpointError(
             f"{subject}: the run in {source.path} has not finished; finish it first."

@@ -11,6 +11,7 @@ from support.tiny_sweep import base
 from jaxgen.errors import CheckpointError, ConfigError
 from jaxgen.runs.run import run
 from jaxgen.runs.run_directory import RunDirectory
+from jaxgen.runs.slim import slim_copy
 from jaxgen.runs.warm_start import parent_of
 from jaxgen.sharding.mesh import MeshConfig
 from jaxgen.training.execution import ExecutionConfig
@@ -90,6 +91,14 @@ def test_what_does_not_fit_is_refused_before_training(parent, tmp_path):
     with pytest.raises(CheckpointError, match="has not finished"):
         config = configured("child", initialize_from="../begun")
         run(config, tmp_path / "other", devices=jax.devices()[:1], show_progress=False)
+
+
+def test_a_slim_copy_has_all_that_is_needed(parent, tmp_path):
+    """The state of an optimizer is neither in it nor read."""
+    slim_copy(parent.directory, tmp_path / "slim")
+    config = configured("child", STILL, initialize_from="../slim")
+    told = run(config, tmp_path / "child", devices=jax.devices()[:1], show_progress=False).record
+    assert losses(told) == pytest.approx(losses(parent.record), rel=1e-4)
 
 
 def test_an_import_need_not_have_been_trained(parent, tmp_path):
