@@ -9,6 +9,7 @@ import jax
 import pytest
 from support.disks import mounted
 from support.helpers import one_device_mesh, tiny_dense
+from support.tiers import slow_but
 
 from jaxgen.errors import CheckpointError, JaxgenWarning
 from jaxgen.runs.checkpoints import Checkpoints, flatten
@@ -71,7 +72,7 @@ def test_one_flipped_byte_is_found_and_the_way_on_is_named(place, copy, program,
     assert_read_as_saved(copy, program, 1)
 
 
-@pytest.mark.parametrize("how", ["lost", "emptied"])
+@pytest.mark.parametrize("how", slow_but(["lost"], ["lost", "emptied"]))
 def test_a_lost_file_is_found_or_was_not_needed(how, copy, program):
     for file in [path for path in (copy / "2").rglob("*") if path.is_file()]:
         content = file.read_bytes()
