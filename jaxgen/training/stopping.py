@@ -10,6 +10,7 @@ from typing import Any
 
 from jaxgen.distributed import Agreement
 from jaxgen.errors import RESTART_STATUS
+from jaxgen.training.notices import NoticeWatch
 
 NOTICES = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """What asks a run to stop: a person; Kubernetes, TPU machines and Slurm before they take a machine
@@ -20,11 +21,13 @@ class StopSignal:
     """Notes a signal that asks to stop instead of dying of it; a second one ends the process.
 
     A second signal is acted on at once, by a thread: Python's own handlers wait for as long as the
-    main thread compiles or communicates. What is on disk is whole at any moment.
+    main thread compiles or communicates. What is on disk is whole at any moment. The notice of a
+    cloud (`notices`) asks to stop as well, and the signal that follows it is a first one.
     """
 
     def __init__(self):
         self.received: str | None = None
+        self._signalled = False
         self._previous: dict[int, Any] = {}
         self._pipe: tuple[int, int] | None = None
 
@@ -37,9 +40,11 @@ class StopSignal:
             threading.Thread(target=self._count, args=(self._pipe[0],), daemon=True).start()
             for number in NOTICES:
                 self._previous[number] = signal.signal(number, lambda number, frame: None)
+        self._watch = NoticeWatch(self._note)
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._watch.close()
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         if self._pipe is not None:
@@ -51,10 +56,18 @@ class StopSignal:
         while number := os.read(pipe, 1):
             if number[0] not in NOTICES:
                 continue
-            if self.received is not None:
-                os._exit(RESTART_STATUS)
-            self.received = signal.Signals(number[0]).name
+            self.note_signal(signal.Signals(number[0]).name)
         os.close(pipe)
+
+    def note_signal(self, name: str) -> None:
+        """Notes the first signal, and ends the process at the second."""
+        if self._signalled:
+            os._exit(RESTART_STATUS)
+        self._signalled = True
+        self._note(name)
+
+    def _note(self, why: str) -> None:
+        self.received = self.received or why
 
 
 class SaveTimer:
