@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jaxgen.launch.supervisor import Restart, Supervisor
+from jaxgen.process import PARENT
 
 GRACE_SECONDS = 10.0
 """How long the others may take to end by themselves after one has failed, and after SIGTERM."""
@@ -34,7 +35,8 @@ def run_processes(
 
     The first process prints as it would alone; lines of the others go to standard error with their
     number before them. SIGINT and SIGTERM are passed on to each, and then nothing is started
-    again. When one fails, the others are ended, with what they have started themselves.
+    again. When one fails, the others are ended, with what they have started themselves. When this
+    process is killed, those of jaxgen's commands hear SIGTERM (`process.stop_with_parent`).
 
     Args:
       command: its words.
@@ -88,6 +90,7 @@ def _start_all(
             "JAX_COORDINATOR_ADDRESS": address,
             "JAX_NUM_PROCESSES": str(processes),
             "JAX_PROCESS_ID": str(index),
+            PARENT: str(os.getpid()),
         }
         devices = range(index * devices_per_process, (index + 1) * devices_per_process)
         if platform == "cpu":

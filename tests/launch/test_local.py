@@ -1,7 +1,10 @@
 """Processes of one machine: what they are told, and how they end."""
 
+import os
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +54,41 @@ time.sleep(600)
 """
     assert run(tmp_path, script) == 7
     assert time.monotonic() - begun < 300
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel of Linux tells")
+def test_when_this_process_is_killed_they_hear_of_it(tmp_path):
+    child = f"""
+import os, signal, time
+from jaxgen.process import stop_with_parent
+index = os.environ["JAX_PROCESS_ID"]
+def note(*_):
+    open({str(tmp_path)!r} + "/ended" + index, "w").close()
+    os._exit(0)
+signal.signal(signal.SIGTERM, note)
+stop_with_parent()
+open({str(tmp_path)!r} + "/begun" + index, "w").close()
+time.sleep(600)
+"""
+    (tmp_path / "child.py").write_text(child)
+    parent = f"""
+import sys
+from jaxgen.launch.local import run_processes
+run_processes([sys.executable, {str(tmp_path / "child.py")!r}], 2, 1)
+"""
+    path = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    started = subprocess.Popen([sys.executable, "-c", parent], env=os.environ | path)
+    wait_for(tmp_path, "begun*")
+    started.kill()
+    started.wait()
+    wait_for(tmp_path, "ended*")
+
+
+def wait_for(folder, pattern):
+    until = time.monotonic() + 300
+    while len(list(folder.glob(pattern))) < 2:
+        assert time.monotonic() < until, pattern
+        time.sleep(0.05)
 
 
 def test_lines_of_the_others_have_their_number(tmp_path, capfd):
