@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from jaxgen.commands.table import table_lines
-from jaxgen.errors import CheckpointError
+from jaxgen.errors import CheckpointError, DataError
 from jaxgen.process import prepare_process
 from jaxgen.runs.checkpoints import DAMAGED, REWOUND, UNFINISHED
 from jaxgen.runs.history import read_starts
+from jaxgen.runs.mirror import Mirror
 from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.runs.slim import slim_copy
 from jaxgen.runs.verification import verify
@@ -48,6 +49,8 @@ def checkpoints(arguments: argparse.Namespace) -> int:
         prepare_process()
     problems = verify(directory) if arguments.verify else {}
     print("\n".join(_lines(directory, problems)))
+    if (mirror := _execution(directory).get("mirror")) is not None:
+        print(_mirror_line(mirror))
     if arguments.slim is not None:
         step = slim_copy(directory, Path(arguments.slim))
         print(f"the model of step {step} is in {arguments.slim}")
@@ -83,10 +86,24 @@ def _policy(directory: RunDirectory) -> tuple[int, int]:
 
     Of a directory that no training has written, all are its newest.
     """
-    starts = read_starts(directory.history_file)
-    execution: dict[str, Any] = starts[-1].get("execution", {}) if starts else {}
-    newest = execution.get("keep_checkpoints") or len(directory.saved_steps()) or 1
-    return newest, starts[-1].get("keep_every", 0) if starts else 0
+    newest = _execution(directory).get("keep_checkpoints") or len(directory.saved_steps()) or 1
+    return newest, _last_start(directory).get("keep_every", 0)
+
+
+def _last_start(directory: RunDirectory) -> dict[str, Any]:
+    return next(reversed(read_starts(directory.history_file)), {})
+
+
+def _execution(directory: RunDirectory) -> dict[str, Any]:
+    return _last_start(directory).get("execution", {})
+
+
+def _mirror_line(url: str) -> str:
+    try:
+        steps = Mirror(url).whole_steps()
+    except DataError as error:
+        return f"the mirror cannot be read: {error}"
+    return f"{url} has whole copies of steps {', '.join(map(str, steps)) or 'none'}"
 
 
 def _no_checkpoints(directory: RunDirectory) -> Iterator[tuple[Path, str]]:

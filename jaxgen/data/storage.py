@@ -82,8 +82,8 @@ def open_binary(path: str) -> BinaryIO:
 def size_of(path: str) -> int:
     """Returns the bytes of a file."""
     if is_remote(path):
-        fs, inner = _filesystem(path)
-        return int(_patiently(path, lambda: fs.size(inner)))
+        fs, inner = filesystem(path)
+        return int(patiently(path, lambda: fs.size(inner)))
     return os.path.getsize(path)
 
 
@@ -92,8 +92,8 @@ def stamp_of(path: str) -> str:
     if not is_remote(path):
         stat = os.stat(path)
         return f"{stat.st_size} {stat.st_mtime_ns}"
-    fs, inner = _filesystem(path)
-    info = _patiently(path, lambda: fs.info(inner))
+    fs, inner = filesystem(path)
+    info = patiently(path, lambda: fs.info(inner))
     marks = ("ETag", "etag", "md5Hash", "LastModified", "mtime", "updated")
     return f"{info.get('size')} {[str(info[mark]) for mark in marks if mark in info]}"
 
@@ -102,8 +102,8 @@ def modified_at(path: str) -> float:
     """Returns when a file was written, in seconds since 1970."""
     if not is_remote(path):
         return os.stat(path).st_mtime
-    fs, inner = _filesystem(path)
-    return _patiently(path, lambda: fs.modified(inner)).timestamp()
+    fs, inner = filesystem(path)
+    return patiently(path, lambda: fs.modified(inner)).timestamp()
 
 
 def digest_of(files: Sequence[str]) -> str:
@@ -167,7 +167,7 @@ class _RemoteFile(io.RawIOBase):
 
     def __init__(self, path: str):
         self._path, self._position, self._file = path, 0, None
-        self._fs, self._inner = _filesystem(path)
+        self._fs, self._inner = filesystem(path)
         self._size = size_of(path)
 
     def readable(self) -> bool:
@@ -200,7 +200,7 @@ class _RemoteFile(io.RawIOBase):
                 raise OSError(f"{len(data)} of {expected} bytes came")
             return data
 
-        data = _patiently(self._path, read)
+        data = patiently(self._path, read)
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
@@ -212,8 +212,8 @@ class _RemoteFile(io.RawIOBase):
         super().close()
 
 
-def _patiently(path: str, action: Callable[[], T]) -> T:
-    """Returns the action's result, retried where it fails; raises DataError in the end."""
+def patiently(path: str, action: Callable[[], T]) -> T:
+    """Returns what a read of a path does, retried where it fails; raises DataError in the end."""
     attempts = max(1, int(_from_environment("JAXGEN_READ_ATTEMPTS", ATTEMPTS)))
     pause = _from_environment("JAXGEN_READ_PAUSE", FIRST_PAUSE)
     for attempt in range(1, attempts + 1):
@@ -256,7 +256,12 @@ def _reason(error: Exception) -> str:
     return str(text).splitlines()[0].rstrip(".")
 
 
-def _filesystem(path: str) -> tuple[Any, str]:
+def filesystem(path: str) -> tuple[Any, str]:
+    """Returns fsspec's file system of a path, and the path in it.
+
+    Raises:
+      DataError: if there is none of its scheme, with what to install.
+    """
     import fsspec
 
     try:
@@ -271,7 +276,7 @@ def _filesystem(path: str) -> tuple[Any, str]:
 
 
 def _remote_matches(pattern: str, endings: tuple[str, ...]) -> tuple[str, list[str]]:
-    fs, inner = _filesystem(pattern)
+    fs, inner = filesystem(pattern)
     scheme = pattern.split("://")[0]
 
     def find() -> tuple[str, list[str]]:
@@ -284,7 +289,7 @@ def _remote_matches(pattern: str, endings: tuple[str, ...]) -> tuple[str, list[s
         named = [name for name in found if name.endswith(endings)]
         return inner.rstrip("/"), _without_hidden(inner.rstrip("/"), named)
 
-    root, found = _patiently(pattern, find)
+    root, found = patiently(pattern, find)
     return f"{scheme}://{root}", [f"{scheme}://{name}" for name in found]
 
 

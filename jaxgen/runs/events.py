@@ -17,11 +17,15 @@ def keep_event(path: pathlib.Path, event: dict[str, Any]) -> None:
 
     Args:
       path: of history.jsonl.
-      event: "event" is its kind: "rewind", "skipped update" or "set aside".
+      event: "event" is its kind: "rewind", "skipped update", "set aside" or "mirror".
     """
-    line = {"time": datetime.datetime.now(datetime.UTC).isoformat(), **event}
-    distributed.on_main(append_rows, path, [line])
+    distributed.on_main(append_event, path, event)
     tell_event(event)
+
+
+def append_event(path: pathlib.Path, event: dict[str, Any]) -> None:
+    """Appends an event to history.jsonl, with the time."""
+    append_rows(path, [{"time": datetime.datetime.now(datetime.UTC).isoformat(), **event}])
 
 
 def tell_event(event: dict[str, Any]) -> None:
@@ -34,6 +38,8 @@ def describe_event(event: dict[str, Any]) -> str:
     """Returns an event as a sentence."""
     if event["event"] == "set aside":
         return f"{event['why']} It was moved to {event['to']}."
+    if event["event"] == "mirror":
+        return event["why"]
     if event["event"] == "rewind":
         first, last = event["steps"]
         to, count = event["skip"]

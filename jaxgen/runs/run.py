@@ -39,6 +39,8 @@ from jaxgen.runs.config import RunConfig
 from jaxgen.runs.data_record import check_data
 from jaxgen.runs.events import keep_event
 from jaxgen.runs.history import append_start, read_rewinds
+from jaxgen.runs.mirror_restore import fetch_from_mirror
+from jaxgen.runs.mirror_upload import mirroring
 from jaxgen.runs.provenance import environment, imports_record, provenance, started_in
 from jaxgen.runs.run_directory import RunDirectory, read_metrics
 from jaxgen.runs.warm_start import open_parent
@@ -98,10 +100,21 @@ def run(
     execution.microbatch_size(config.train)  # Refused before anything is written.
     directory = RunDirectory(run_dir)
     distributed.on_main(directory.prepare)
-    with distributed.held_by_main(lambda: directory.lock(lock_timeout)):
+    with (
+        distributed.held_by_main(lambda: directory.lock(lock_timeout)),
+        contextlib.ExitStack() as stack,
+    ):
         distributed.check_same("configuration", fingerprint(config))
+        fetched, mirror = [], execution.mirror
+        if mirror is not None:
+            keep = execution.keep_checkpoints
+            fetched = distributed.on_main(fetch_from_mirror, mirror, directory, config, keep)
         before = distributed.on_main(_enter, directory, config)
+        note = functools.partial(keep_event, directory.history_file)
+        for event in fetched:
+            note(event)
         if before.get("finished"):
+            stack.enter_context(mirroring(mirror, directory, None))
             return RunRecord(directory, distributed.on_main(directory.read_finished))
         mesh = make_mesh(execution.mesh, devices)
         program = build_program(config.model, config.train, mesh, execution, config.objective)
@@ -135,6 +148,7 @@ def run(
         num_rows = config.train.batch_sizes.rows_before(program.total_steps)
         record |= data.seen(num_rows)
         distributed.on_main(directory.write_record, record)
+        uploads = stack.enter_context(mirroring(mirror, directory, program.keep_every))
         trackers: list[Tracker] = [*more_trackers]
         if distributed.is_main():
             trackers.insert(0, MetricsFile(directory.metrics_file))
@@ -142,6 +156,7 @@ def run(
                 TrackerThread(type(one).__name__, functools.partial(one.open, directory.path))
                 for one in execution.trackers
             ]
+            trackers += [] if uploads is None else [uploads]
             if show_progress:
                 bar = functools.partial(progress, config.name, program.total_steps)
                 trackers.append(TrackerThread("progress", bar))
@@ -179,7 +194,6 @@ def run(
                 if found.get(name) is not None
             }
 
-        note = functools.partial(keep_event, directory.history_file)
         scores = config.evaluation.at_checkpoints
         at_checkpoint, at_start = (score, score_missing) if scores else (None, None)
         try:

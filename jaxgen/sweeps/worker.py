@@ -78,10 +78,14 @@ def job_of(sweep: Sweep, config: RunConfig, folder: Path) -> Job:
     peers = comparable_runs(sweep.runs, config) if rule and rule.margin is not None else []
     paths = tuple(folder / peer.name for peer in peers)
     trunk, branches = sweep.branches.get(config.name), sweep.branches_of(config.name)
+    execution = sweep.execution
+    if execution.mirror is not None:
+        mirror = f"{execution.mirror.rstrip('/')}/{config.name}"
+        execution = dataclasses.replace(execution, mirror=mirror)
     return Job(
         config,
         folder / config.name,
-        keep_branching_points(sweep.execution, branches) if branches else sweep.execution,
+        keep_branching_points(execution, branches) if branches else execution,
         sweep.after,
         rule,
         paths,

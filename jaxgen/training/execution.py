@@ -8,6 +8,7 @@ from typing import Literal
 from jaxgen.domains import NonNegativeInt, PositiveFloat, PositiveInt, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.ops.rematerialisation import NAMES
+from jaxgen.redaction import redacted
 from jaxgen.sharding.layout import AttentionChoice, ExpertExchange, Layout
 from jaxgen.sharding.mesh import MeshConfig
 from jaxgen.sharding.pipeline import PipelineConfig
@@ -66,6 +67,10 @@ class ExecutionConfig:
         None: there are none.
       max_save_failures: how many checkpoints in a row may fail to be written, as on a full disk,
         before that ends the run; the last of a run must not.
+      mirror: a folder, or a place in an object store such as "s3://bucket/runs/a", for this run
+        alone. Checkpoints and what else a restart needs are copied there while it trains, and
+        fetched from there where the run directory has been lost. Of a sweep, each run has a folder
+        in it. None: there is none.
       watchdog_minutes: without progress, after which a process writes its stacks and ends, to be
         started again; compiling, a checkpoint and an evaluation may take four times as long; None:
         it waits for ever. The default is the 30 minutes that PyTorch's process groups wait for one
@@ -99,6 +104,7 @@ class ExecutionConfig:
     keep_checkpoints: PositiveInt = 2
     keep_every: PositiveDuration | None = None
     max_save_failures: NonNegativeInt = 3
+    mirror: str | None = None
     watchdog_minutes: PositiveFloat | None = 30.0
     trackers: tuple[TrackerConfig, ...] = (TensorBoard(),)
     accept_changed_data: bool = False
@@ -126,6 +132,13 @@ class ExecutionConfig:
             raise ConfigError(
                 f"execution.remat_saved and execution.remat_offloaded both have {twice}; keep a "
                 "value on the devices or on the host."
+            )
+
+        if self.mirror is not None and (not self.mirror or redacted(self.mirror) != self.mirror):
+            raise ConfigError(
+                f"execution.mirror={redacted(self.mirror)!r} must name a folder or a place in an "
+                "object store, without credentials, as the run's history records it: set those as "
+                "for the store's own tools, such as $AWS_ACCESS_KEY_ID and $AWS_SECRET_ACCESS_KEY."
             )
 
     @property

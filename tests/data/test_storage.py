@@ -1,20 +1,17 @@
 """Object stores: real servers of S3 and of GCS here, and stores that fail now and then."""
 
-import contextlib
 import dataclasses
 import io
 import json
 import os
-import socket
-import socketserver
 import sys
-import threading
 from typing import Any
 
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from support.data_writers import write_array_record, write_parquet, write_webdataset
+from support.stores import standing_before
 
 from jaxgen.data.sources import Skipped
 from jaxgen.data.storage import matching_files, open_binary, size_of, stamp_of
@@ -114,39 +111,6 @@ def test_without_credentials_it_says_so_at_once(s3, monkeypatch, tmp_path):
         s3fs.S3FileSystem.clear_instance_cache()
 
 
-class Cutter(socketserver.ThreadingTCPServer):
-    """Stands before a server and cuts connections off in the middle of an answer."""
-
-    allow_reuse_address = daemon_threads = True
-
-    def __init__(self, host, port, cuts, after):
-        self.target, self.cuts_left, self.after = (host, port), cuts, after
-        super().__init__(("127.0.0.1", 0), CutterHandler)
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class CutterHandler(socketserver.BaseRequestHandler):
-    server: Cutter
-
-    def handle(self):
-        with socket.create_connection(self.server.target) as inner:
-            threading.Thread(target=self.forward, args=(inner,), daemon=True).start()
-            sent = 0
-            while data := inner.recv(2**16):
-                sent += len(data)
-                if sent > self.server.after and self.server.cuts_left > 0:
-                    self.server.cuts_left -= 1
-                    self.request.shutdown(socket.SHUT_RDWR)
-                    return
-                self.request.sendall(data)
-
-    def forward(self, inner):
-        with contextlib.suppress(OSError):
-            while data := self.request.recv(2**16):
-                inner.sendall(data)
-            inner.shutdown(socket.SHUT_WR)
-
-
 def test_connections_that_are_cut_off_are_made_again(s3, monkeypatch, tmp_path):
     import s3fs
 
@@ -155,8 +119,8 @@ def test_connections_that_are_cut_off_are_made_again(s3, monkeypatch, tmp_path):
     (folder / "a.jsonl").write_bytes(LINES * 50)
     put(folder, "a.jsonl")
     host, port = s3.get_host_and_port()
-    with Cutter(host, port, cuts=8, after=400_000) as cutter:
-        threading.Thread(target=cutter.serve_forever, daemon=True).start()
+    with standing_before(host, port) as cutter:
+        cutter.cuts_left, cutter.cut_after = 8, 400_000
         monkeypatch.setenv("AWS_ENDPOINT_URL", cutter.url)
         s3fs.S3FileSystem.clear_instance_cache()
         path = f"s3://corpus/{folder.name}/a.jsonl"
@@ -170,7 +134,6 @@ def test_connections_that_are_cut_off_are_made_again(s3, monkeypatch, tmp_path):
                 list(source.read("train"))
         finally:
             s3fs.S3FileSystem.clear_instance_cache()
-            cutter.shutdown()
 
 
 class Failures:
