@@ -122,8 +122,10 @@ def _fetch(
         record = record | {"finished": False}
     write_atomically(directory.run_file, json.dumps(record, indent=2) + "\n")
     if newest is not None:
-        steps = ", ".join(str(manifest.step) for manifest in fetched)
-        events.append(_event(f"the checkpoint of step {steps} was fetched from {mirror.url}."))
+        others = ", ".join(str(manifest.step) for manifest in fetched[1:])
+        also = f" (and those of {others})" if others else ""
+        why = f"the checkpoint of step {newest.step}{also} was fetched from {mirror.url}."
+        events.append(_event(why))
     return events
 
 
@@ -202,8 +204,8 @@ def _check_same_run(
             f"(fingerprint {record.get('fingerprint')}), and {directory.path} is of "
             f"{config.name!r} ({fingerprint(config)}), which differs:\n  "
             + "\n  ".join(lines[:5])
-            + f"\nGive this run a mirror of its own, such as {mirror.url}/{config.name}, or go "
-            "back to the other's configuration."
+            + f"\nGive this run a mirror of its own, such as {mirror.url}-{fingerprint(config)}, "
+            "or go back to the other's configuration."
         )
 
 

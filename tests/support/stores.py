@@ -45,7 +45,7 @@ def gs():
         if not kind.startswith("multipart/related"):
             return plain(handler, query)
         data = server_module._decode_raw_data(server_module._read_raw_data(handler), handler)
-        boundary = re.search("boundary=['\"]?([^'\";]+)", kind).group(1).encode()
+        boundary = re.split("boundary=['\"]?", kind)[1].rstrip("'\"").encode()
         _, meta, content = data.split(b"--" + boundary, 2)
         content = content[: content.rindex(b"--" + boundary + b"--")].removesuffix(b"\n")
         return {

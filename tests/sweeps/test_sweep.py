@@ -33,6 +33,7 @@ from jaxgen.sweeps.estimates import measure_speeds
 from jaxgen.sweeps.leases import LeaseMonitor, acquire
 from jaxgen.sweeps.progress import Progress, ProgressLines, ProgressTable, TrackedRun
 from jaxgen.sweeps.status import refusal, status_of
+from jaxgen.sweeps.worker import job_of
 
 RUN = base()
 
@@ -297,3 +298,11 @@ def test_the_time_left_is_that_of_the_speeds_of_like_sizes(tmp_path):
     # 6000 / 100 + 600 / 10 + 1200 / 10 seconds, two at a time.
     assert "2:00 left" in progress.summary(progress.read(), 2)
     assert "left" not in progress.summary(progress.read(), 0)
+
+
+def test_each_run_has_a_folder_in_the_mirror_of_a_sweep(tmp_path):
+    execution = dataclasses.replace(EXECUTION, mirror="s3://bucket/sweep/")
+    sweep = Sweep("s", "1", grid(RUN, axis("train.seed", [0, 1])), execution=execution)
+    mirrors = [job_of(sweep, run, tmp_path).execution.mirror for run in sweep.runs]
+    assert mirrors == [f"s3://bucket/sweep/{run.name}" for run in sweep.runs]
+    assert len(set(mirrors)) == 2
