@@ -50,6 +50,12 @@ class DiskError(CheckpointError):
     exit_status = RESTART_STATUS
 
 
+class StoreError(CheckpointError):
+    """An object store that cannot be read for now, and may have what a run would go on from."""
+
+    exit_status = RESTART_STATUS
+
+
 class DamagedCheckpointError(CheckpointError):
     """A checkpoint whose files are not those that were saved."""
 

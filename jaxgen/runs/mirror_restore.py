@@ -10,7 +10,7 @@ import shutil
 from typing import Any
 
 from jaxgen.configuration import difference, fingerprint, load_recorded
-from jaxgen.errors import CheckpointError, ConfigError, DataError, JaxgenError
+from jaxgen.errors import ConfigError, DataError, DiskError, JaxgenError, StoreError
 from jaxgen.files import write_atomically
 from jaxgen.redaction import redacted
 from jaxgen.runs.config import RunConfig
@@ -50,7 +50,8 @@ def fetch_from_mirror(
 
     Raises:
       ConfigError: if there can be no such mirror, or it is another run's.
-      CheckpointError: if the store cannot be read, and the run has nothing here to go on from.
+      StoreError: if the store cannot be read, and the run has nothing here to go on from.
+      DiskError: if what is fetched cannot be written.
     """
     mirror = open_mirror(url, directory)
     temporary = directory.path / TEMPORARY
@@ -68,12 +69,12 @@ def fetch_from_mirror(
     except DataError as error:
         if directory.run_file.exists() and directory.saved_steps():
             return [_event(f"the mirror is left alone at this start: {error}")]
-        raise CheckpointError(
+        raise StoreError(
             f"{directory.path} has no checkpoint, and whether the mirror has one is not known: "
             f"{error} Start again when it can be read, or with execution.mirror=None to begin anew."
         ) from error
     except OSError as error:
-        raise CheckpointError(
+        raise DiskError(
             f"what {mirror.url} has could not be written to {directory.path}: {error.strerror}."
         ) from error
     finally:

@@ -22,7 +22,7 @@ from support.stores import standing_before
 
 from jaxgen.cli import main
 from jaxgen.configuration import fingerprint, to_gin
-from jaxgen.errors import CheckpointError, ConfigError, EarlyStoppingError, JaxgenWarning
+from jaxgen.errors import ConfigError, EarlyStoppingError, JaxgenWarning, StoreError
 from jaxgen.files import read_rows
 from jaxgen.runs.history import read_rewinds
 from jaxgen.runs.mirror import Mirror
@@ -407,7 +407,7 @@ def test_a_dead_store_ends_nothing_and_the_same_command_completes_the_mirror(
     monkeypatch.setenv("JAXGEN_READ_ATTEMPTS", "1")
     mirror, run_dir = f"s3://corpus/dead/{tmp_path.name}", tmp_path / "run"
     proxy.fault = "500"
-    with pytest.raises(CheckpointError, match=r"not known: .*execution\.mirror=None"):
+    with pytest.raises(StoreError, match=r"not known: .*execution\.mirror=None"):
         train(run_dir, mirror)
     proxy.fault = None
 
