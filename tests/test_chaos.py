@@ -12,7 +12,7 @@ TOOLS = Path(__file__).parents[1] / "tools"
 sys.path.append(str(TOOLS))
 
 from chaos_faults.faults import KINDS  # noqa: E402
-from chaos_faults.injecting import Outcome, _past  # noqa: E402
+from chaos_faults.injecting import Outcome, when_past  # noqa: E402
 from chaos_faults.rounds import schedule  # noqa: E402
 from chaos_faults.running import Moment  # noqa: E402
 from chaos_faults.table import table  # noqa: E402
@@ -51,17 +51,17 @@ def moments(*seen):
 
 def test_what_a_fault_costs_is_told_from_the_steps_that_were_seen():
     before = ((0, 7, 11), (1, 7, 12))
-    assert _past(moments(*before), resumes=True) is None
+    assert when_past(moments(*before), resumes=True) is None
     killed = (*before, (9, 8, 10), (10, 8, 11), (11, 8, 12))
-    assert _past(moments(*killed), resumes=True) is None
-    assert _past(moments(*killed, (12, 8, 13)), resumes=True) == (12, 10, 12.0)
+    assert when_past(moments(*killed), resumes=True) is None
+    assert when_past(moments(*killed, (12, 8, 13)), resumes=True) == (12, 10, 12.0)
     # Killed twice, the second time before it had trained; and gone back in one process.
     twice = (*before, (9, 8, 10), (20, 9, 5), (21, 9, 13))
-    assert _past(moments(*twice), resumes=True) == (12, 5, 21.0)
+    assert when_past(moments(*twice), resumes=True) == (12, 5, 21.0)
     back = (*before, (3, 7, 10), (4, 7, 11), (5, 7, 13))
-    assert _past(moments(*back), resumes=True) == (12, 10, 5.0)
+    assert when_past(moments(*back), resumes=True) == (12, 10, 5.0)
     # What must not interrupt a run is past two steps later.
-    assert _past(moments(*before, (2, 7, 13)), resumes=False) == (11, 11, 2.0)
+    assert when_past(moments(*before, (2, 7, 13)), resumes=False) == (11, 11, 2.0)
 
 
 def test_the_table_says_what_was_not_possible():

@@ -53,7 +53,7 @@ def disturb(run: Running, kind: Kind, draw: random.Random, step_seconds: float) 
     problem, past = "", None
     try:
         kind.inject(run, draw)
-        past = run.wait(lambda: _past(run.moments[first:], kind.resumes))
+        past = run.wait(lambda: when_past(run.moments[first:], kind.resumes))
     except NotPossibleError as error:
         return Outcome(kind.name, before, problem=str(error), possible=False)
     except RoundError as error:
@@ -61,7 +61,7 @@ def disturb(run: Running, kind: Kind, draw: random.Random, step_seconds: float) 
         with contextlib.suppress(RoundError):  # The round is then over.
             if not run.has_ended():
                 run.start_by_hand()
-                past = run.wait(lambda: _past(run.moments[first:], True))
+                past = run.wait(lambda: when_past(run.moments[first:], True))
     since = Since(run.history()[history:], run.printed(printed), run.starts_again - starts)
     struck, resumed, at = (before, before, began) if past is None else past
     gained = resumed - before + 1
@@ -76,7 +76,7 @@ def disturb(run: Running, kind: Kind, draw: random.Random, step_seconds: float) 
     )
 
 
-def _past(moments: list[Moment], resumes: bool) -> tuple[int, int, float] | None:
+def when_past(moments: list[Moment], resumes: bool) -> tuple[int, int, float] | None:
     """Returns the step at which a fault struck, that from which it went on, and when it was past.
 
     None: it is not past, which it is one step after the last that was completed before.
