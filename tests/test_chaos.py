@@ -75,12 +75,12 @@ def test_the_table_says_what_was_not_possible():
     assert "| a full disk | not possible here: only root may mount a small disk |" in found
 
 
-FOUR = ("SIGKILL in the step", "SIGTERM to one", "a flipped bit in array", "a shard of data")
+FOUR = ("SIGKILL in the step", "SIGTERM to one", "a flipped bit in metadata", "data worker")
 
 
 def test_four_faults_leave_no_trace(tmp_path):
     only = [f"--only={name}" for name in FOUR]
-    printed = chaos(tmp_path / "runs", "--seed=4", "--faults=4", "--steps=50", *only)
+    printed = chaos(tmp_path / "runs", "--seed=4", "--faults=4", "--steps=40", *only)
     assert [cells[2] for cells in counts(printed).values()] == ["1"] * 4
     assert "equal bit for bit" in printed
 
