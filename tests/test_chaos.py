@@ -78,6 +78,7 @@ def test_the_table_says_what_was_not_possible():
 FOUR = ("SIGKILL in the step", "SIGTERM to one", "a flipped bit in metadata", "data worker")
 
 
+@pytest.mark.slow  # CI has a step of 12 faults.
 def test_four_faults_leave_no_trace(tmp_path):
     only = [f"--only={name}" for name in FOUR]
     printed = chaos(tmp_path / "runs", "--seed=4", "--faults=4", "--steps=40", *only)

@@ -35,7 +35,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
         lines.append(
             f"| {kind.name} | {len(tried)} | {detected} | {recovered} | {steps} | {seconds} |"
         )
-    lines += [f"| {name} | not tried: {why} | | | | |" for name, why in NOT_TRIED.items()]
+    lines += [f"| {name} | not tried here: {why} | | | | |" for name, why in NOT_TRIED.items()]
     return "\n".join(lines) + "\n"
 
 
