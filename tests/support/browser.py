@@ -135,7 +135,7 @@ def assert_paints(page: str, sections: Sequence[Section], folder: Path) -> None:
         assert measured["tips"] > 0
 
 
-def visit(page: Path, folder: Path, width: int, dark: bool, tries: int = 3) -> Visit:
+def visit(page: Path, folder: Path, width: int, dark: bool, tries: int = 8) -> Visit:
     """Opens a page in a window of some width, light or dark; keeps a screenshot in the folder."""
     height = 2000
     folder.mkdir(parents=True, exist_ok=True)

@@ -46,7 +46,7 @@ def test_microbatches_share_one_gradient(mesh):
 @pytest.mark.parametrize(
     ("kind", "mesh"),
     slow_but(
-        [("moe", "mixed")],
+        [("dense", "sequence")],
         [("moe", "mixed"), ("dense", "stage"), ("dense", "sequence"), ("moe", "tensor")],
     ),
 )
