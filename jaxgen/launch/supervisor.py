@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import signal
 import sys
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxgen.errors import RESTART_STATUS, CheckpointError
-from jaxgen.files import append_rows
+from jaxgen.runs.events import append_event
 from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.training.heartbeat import read_heartbeats
 
@@ -124,9 +123,9 @@ class Supervisor:
     def _note(self, restart: Restart) -> None:
         if self._directory is None or not self._directory.history_file.exists():
             return
-        line = {"time": datetime.datetime.now(datetime.UTC).isoformat(), "event": "restart"}
+        event = {"event": "restart"} | dataclasses.asdict(restart)
         try:
-            append_rows(self._directory.history_file, [line | dataclasses.asdict(restart)])
+            append_event(self._directory.history_file, event)
         except CheckpointError as error:  # A full disk, which may be why there is a restart.
             _say(str(error))
 

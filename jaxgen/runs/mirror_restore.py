@@ -61,8 +61,7 @@ def fetch_from_mirror(
         if record is None:
             return []
         _check_same_run(mirror, record, directory, config, temporary)
-        has_record = directory.run_file.exists()
-        if has_record and directory.is_finished():
+        if directory.is_finished():
             return []
         count = 1 if config.train.divergence is None else keep
         return _fetch(mirror, record, directory, temporary, count)

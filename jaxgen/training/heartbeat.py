@@ -172,6 +172,6 @@ def read_heartbeats(run_dir: pathlib.Path) -> list[dict[str, Any]]:
     return found
 
 
-def is_stuck(beat: dict[str, Any], now: float, more: float = 0.0) -> bool:
-    """Returns whether a heartbeat is older than its process may be silent, and `more` seconds."""
-    return beat["limit"] is not None and now - beat["time"] > beat["limit"] + more
+def is_stuck(beat: dict[str, Any], now: float) -> bool:
+    """Returns whether a heartbeat is older than its process may be silent."""
+    return beat["limit"] is not None and now - beat["time"] > beat["limit"]
