@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.disks import fill
+from support.outcomes import rows_without_times
 from support.tiny_sweep import BINDINGS, steps_logged
 
 from jaxgen.errors import RESTART_STATUS
@@ -18,7 +19,6 @@ from jaxgen.launch import local, supervisor
 from jaxgen.launch.local import run_processes
 from jaxgen.launch.supervisor import Supervisor
 from jaxgen.runs.run_directory import RunDirectory, read_metrics
-from jaxgen.training.timing import TIMING_COLUMNS
 
 BEGINNING = """
 import json, os, signal, subprocess, sys, time
@@ -171,10 +171,7 @@ def train(run_dir, **options):
 
 
 def what_counts(directory):
-    rows = [
-        {name: value for name, value in row.items() if name not in TIMING_COLUMNS}
-        for row in read_metrics(directory.metrics_file)
-    ]
+    rows = rows_without_times(directory.path)
     newest = directory.checkpoints / str(directory.saved_steps()[-1])
     return rows, (newest / "record" / "metadata").read_text(), directory.read_record()["evaluation"]
 

@@ -16,7 +16,8 @@ from pathlib import Path
 import jax
 import pytest
 from diagnostics.test_cooldown import BASE
-from runs.test_run import newest_digests, rows_without_times
+from support.accidents import StopAfter
+from support.outcomes import newest_digests, rows_without_times
 from support.processes import together
 from support.stores import standing_before
 
@@ -24,7 +25,7 @@ from jaxgen.cli import main
 from jaxgen.configuration import fingerprint, to_gin
 from jaxgen.errors import ConfigError, EarlyStoppingError, JaxgenWarning, StoreError
 from jaxgen.files import read_rows
-from jaxgen.runs.history import read_rewinds
+from jaxgen.runs.history import read_rewinds, read_starts
 from jaxgen.runs.mirror import Mirror
 from jaxgen.runs.mirror_restore import fetch_from_mirror
 from jaxgen.runs.mirror_upload import Uploads
@@ -47,22 +48,12 @@ def quick(monkeypatch):
     monkeypatch.setattr("jaxgen.runs.mirror_upload.LONGEST_PAUSE", 0.2)
 
 
-class StopAt:
-    """A tracker that ends training at a step, as nothing planned does."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def log(self, row):
-        if row["step"] == self.step:
-            raise EarlyStoppingError("it is enough")
-
-    def close(self):
-        pass
+def stop_after(step):
+    return StopAfter(step, EarlyStoppingError("it is enough"))
 
 
 def train(run_dir, mirror=None, stop_at=None, config=CONFIG, **execution):
-    stops = [] if stop_at is None else [StopAt(stop_at)]
+    stops = [] if stop_at is None else [stop_after(stop_at)]
     settings = dataclasses.replace(EXECUTION, mirror=mirror, **execution)
     return run(config, run_dir, settings, jax.devices()[:1], False, more_trackers=stops)
 
@@ -96,7 +87,7 @@ def test_a_run_whose_directory_is_lost_comes_to_the_same_bits(store, undisturbed
     with pytest.warns(JaxgenWarning, match=f"step 6 was fetched from {mirror}"):
         train(run_dir, mirror)
     assert_same_run(run_dir, undisturbed)
-    starts = [row["step"] for row in read_rows(run_dir / "history.jsonl") if "event" not in row]
+    starts = [row["step"] for row in read_starts(run_dir / "history.jsonl")]
     assert starts == [0, 6]
     assert Mirror(mirror).whole_steps() == [8, 10]
     # A finished run is only read, also where it has to be fetched.
@@ -483,7 +474,7 @@ def test_the_command_shows_what_the_mirror_has(directory, mirror, capsys):
 def test_several_processes_come_back_too(tmp_path):
     script = f"""
     import dataclasses, shutil, warnings
-    from runs.test_mirror import CONFIG, EXECUTION, StopAt
+    from runs.test_mirror import CONFIG, EXECUTION, stop_after
     from jaxgen import distributed
     from jaxgen.errors import EarlyStoppingError
     from jaxgen.runs.run import run
@@ -494,7 +485,7 @@ def test_several_processes_come_back_too(tmp_path):
     )
     folder = {str(tmp_path / "run")!r}
     try:
-        run(CONFIG, folder, settings, None, False, more_trackers=[StopAt(7)])
+        run(CONFIG, folder, settings, None, False, more_trackers=[stop_after(7)])
     except EarlyStoppingError:
         pass
     distributed.on_main(shutil.rmtree, folder)

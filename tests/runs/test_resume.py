@@ -3,21 +3,19 @@
 Each case adds to one tiny run something that it keeps beside its parameters, or does at a step.
 """
 
-import json
 from typing import Any
 
 import jax
 import pytest
 from support.accidents import StopAfter
+from support.outcomes import newest_digests, rows_without_times
 from support.tiers import slow_but
 from support.tiny_sweep import BINDINGS, base
 
 from jaxgen.configuration import load
 from jaxgen.runs.run import run
-from jaxgen.runs.run_directory import read_metrics
 from jaxgen.sharding.mesh import MeshConfig
 from jaxgen.training.execution import ExecutionConfig
-from jaxgen.training.timing import TIMING_COLUMNS
 
 STEPS, STOPS = 9, (3, 6)
 SIZES = [f"train.steps={STEPS}", "train.batch_size=4"]
@@ -80,10 +78,6 @@ def outcome(config, changes, path, stops=()):
         with pytest.raises(RuntimeError, match="an accident"):
             run(config, path, execution, devices, False, more_trackers=[StopAfter(stop)])
     told = run(config, path, execution, devices, False)
-    rows = [
-        {name: value for name, value in row.items() if name not in TIMING_COLUMNS}
-        for row in read_metrics(told.directory.metrics_file)
-    ]
-    assert rows[-1]["step"] == STEPS
-    (record,) = (path / "checkpoints" / str(STEPS) / "record").glob("metadata*")
-    return rows, told.record["evaluation"], json.loads(record.read_text())["digests"]
+    rows = rows_without_times(path)
+    assert rows[-1]["step"] == told.directory.saved_steps()[-1] == STEPS
+    return rows, told.record["evaluation"], newest_digests(path)

@@ -9,13 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+from support.outcomes import newest_digests, rows_without_times
 from support.tiers import slow_but
 
 from jaxgen.cli import main
 from jaxgen.errors import RESTART_STATUS
 from jaxgen.files import read_rows
-from jaxgen.runs.run_directory import read_metrics
-from jaxgen.training.timing import TIMING_COLUMNS
 
 CONFIG = """
 include 'base.gin'
@@ -76,16 +75,6 @@ def uninterrupted(config_file, tmp_path_factory):
     assert code == 0, err
     assert "addition" in out and "held-out loss" in out
     return run_dir
-
-
-def rows_without_times(run_dir):
-    rows = read_metrics(Path(run_dir) / "metrics.jsonl")
-    return [{name: row[name] for name in row if name not in TIMING_COLUMNS} for row in rows]
-
-
-def newest_digests(run_dir):
-    checkpoint = max((Path(run_dir) / "checkpoints").iterdir(), key=lambda path: int(path.name))
-    return json.loads((checkpoint / "record" / "metadata").read_text())["digests"]
 
 
 def wait_for_step(process, run_dir, step):
