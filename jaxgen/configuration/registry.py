@@ -109,6 +109,7 @@ def registered() -> Table:
         "standard_library_code": StandardLibraryCode,
         "standard_library_prose": StandardLibraryProse,
         **registered_generators(),
+        **registered_media_generators(),
         "byte_codec": ByteCodec,
         "special_tokens": SpecialTokens,
         "tokenizer_codec": TokenizerCodec,
@@ -166,6 +167,18 @@ def registered_generators() -> Table:
         "passage_questions": generated.PassageQuestions,
         "event_summary": generated.EventSummary,
         "code_infilling": generated.CodeInfilling,
+    }
+
+
+def registered_media_generators() -> Table:
+    """Returns the names of sources that make pictures, videos and sounds on the spot."""
+    from jaxgen.data import generated
+
+    return {
+        "sprites": generated.Sprites,
+        "sprite_questions": generated.SpriteQuestions,
+        "moving_sprites": generated.MovingSprites,
+        "tones": generated.Tones,
     }
 
 

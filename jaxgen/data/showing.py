@@ -94,7 +94,14 @@ def short(record: Record) -> str:
         name: value[:400] + "..." if isinstance(value, str) and len(value) > 400 else value
         for name, value in record.items()
     }
-    return json.dumps(cut, ensure_ascii=False, default=str)
+    return json.dumps(cut, ensure_ascii=False, default=_described)
+
+
+def _described(value: object) -> str:
+    """Returns a text for what JSON has none for: of an array its kind, as it may be a picture."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {list(value.shape)}"
+    return str(value)
 
 
 def lines(segment: Segment, codec: Codec) -> Iterator[str]:

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from jaxgen.data.generated.arithmetic import Addition, ModularArithmetic
-from jaxgen.data.generated.base import GeneratedRecords, GeneratedSource, Generator
+from jaxgen.data.generated.base import (
+    GeneratedRecords,
+    GeneratedSource,
+    Generator,
+    SplitGenerator,
+    SplitRecords,
+)
 from jaxgen.data.generated.code import CodeInfilling
 from jaxgen.data.generated.copying import Copying, LookupChain
 from jaxgen.data.generated.dyck import Dyck
 from jaxgen.data.generated.lists import ListFunctions
+from jaxgen.data.generated.moving_sprites import MovingSprites
 from jaxgen.data.generated.parity import SparseParity
 from jaxgen.data.generated.passages import PassageQuestions
 from jaxgen.data.generated.recall import AssociativeRecall, Induction
 from jaxgen.data.generated.regression import InContextRegression
+from jaxgen.data.generated.sprite_questions import SpriteQuestions
+from jaxgen.data.generated.sprites import Sprites
 from jaxgen.data.generated.summaries import EventSummary, item_scores
+from jaxgen.data.generated.tones import Tones
 from jaxgen.data.generated.translation import ToyTranslation
 from jaxgen.data.generated.words import Unscrambling, WordCompletion
 
@@ -31,8 +41,14 @@ __all__ = [
     "ListFunctions",
     "LookupChain",
     "ModularArithmetic",
+    "MovingSprites",
     "PassageQuestions",
     "SparseParity",
+    "SplitGenerator",
+    "SplitRecords",
+    "SpriteQuestions",
+    "Sprites",
+    "Tones",
     "ToyTranslation",
     "Unscrambling",
     "WordCompletion",

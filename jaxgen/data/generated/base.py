@@ -64,18 +64,15 @@ class GeneratedRecords:
 
     def _draws(self, indices: np.ndarray) -> np.ndarray:
         generator = self.generator
-        salt = np.uint64(hash64(type(generator).__name__, self.split))
+        name = type(generator).__name__
         threshold = np.uint64(min(generator.heldout_fraction * 2.0**64, 2.0**64 - 2**11))
-        columns = np.arange(generator.num_draws, dtype=np.uint64)
         draws = np.zeros((len(indices), generator.num_draws), np.uint64)
         missing = np.arange(len(indices))
         attempt = 0
         # A split of the rarer kind needs 1 / share attempts on average; this many mean it is empty.
         most = 50 / min(generator.heldout_fraction, 1 - generator.heldout_fraction)
         while len(missing):
-            start = mix64(indices[missing].astype(np.uint64) * np.uint64(2**20) + salt)
-            start = mix64(start + np.uint64(attempt))
-            drawn = mix64(start[:, None] + columns * np.uint64(0x9E3779B97F4A7C15))
+            drawn = draws_of(name, self.split, indices[missing], generator.num_draws, attempt)
             heldout = mix64(generator.keys(drawn) ^ np.uint64(0xA5A5A5A5A5A5A5A5)) < threshold
             is_of_split = heldout == (self.split == "heldout")
             draws[missing[is_of_split]] = drawn[is_of_split]
@@ -87,6 +84,48 @@ class GeneratedRecords:
                     "more various, or its heldout_fraction another."
                 )
         return draws
+
+
+class SplitGenerator(Protocol):
+    """A generator that draws the records of each split from the split's own choices."""
+
+    @property
+    def num_examples(self) -> int: ...
+
+    @property
+    def num_draws(self) -> int: ...
+
+    def record_of(self, draws: np.ndarray, split: Split) -> Record:
+        """Returns the record of [num_draws] uint64 in a split."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitRecords:
+    """Random access to the records that a generator draws for one split; none is drawn again."""
+
+    generator: SplitGenerator
+    split: Split
+
+    def __len__(self) -> int:
+        return self.generator.num_examples
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Record]:
+        """Returns the records of several indices."""
+        name, count = type(self.generator).__name__, self.generator.num_draws
+        draws = draws_of(name, self.split, np.asarray(indices), count)
+        return [self.generator.record_of(row, self.split) for row in draws]
+
+
+def draws_of(
+    name: str, split: Split, indices: np.ndarray, count: int, attempt: int = 0
+) -> np.ndarray:
+    """Returns [indices, count] uint64: random numbers of a source, its split and an index."""
+    salt = np.uint64(hash64(name, split))
+    start = mix64(indices.astype(np.uint64) * np.uint64(2**20) + salt)
+    start = mix64(start + np.uint64(attempt))
+    columns = np.arange(count, dtype=np.uint64)
+    return mix64(start[:, None] + columns * np.uint64(0x9E3779B97F4A7C15))
 
 
 class GeneratedSource:
