@@ -62,8 +62,8 @@ class StackConfig:
       attention_scale: on attention's logits (None: head_dim^-0.5).
       attention_soft_cap: attention's logits become cap * tanh(logits / cap); None leaves them.
       attention_sinks: whether each head has a learned logit beside those of its keys (gpt-oss).
-      activation: of the feed-forward; "gelu" is exact, "gelu_tanh" GPT-2's approximation, "relu2"
-        the square of "relu" (2109.08668).
+      activation: of the feed-forward; "gelu" is exact, "gelu_tanh" GPT-2's approximation,
+        "quick_gelu" CLIP's, x sigmoid(1.702 x), "relu2" the square of "relu" (2109.08668).
       gated: whether the feed-forward has a gate, as SwiGLU and GEGLU have (2002.05202).
       biases: the groups of parameters that have biases; those of experts have none.
       moe: the sparse feed-forward of some layers; None: all layers are dense.
@@ -100,7 +100,7 @@ class StackConfig:
     attention_scale: PositiveFloat | None = None
     attention_soft_cap: PositiveFloat | None = None
     attention_sinks: bool = False
-    activation: Literal["silu", "gelu", "gelu_tanh", "relu", "relu2"] = "silu"
+    activation: Literal["silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "relu2"] = "silu"
     gated: bool = True
     biases: tuple[BiasGroup, ...] = ()
     moe: MoEConfig | None = None

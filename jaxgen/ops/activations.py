@@ -13,6 +13,7 @@ def activation(kind: str) -> Callable[[jax.Array], jax.Array]:
         "silu": jax.nn.silu,
         "gelu": lambda x: jax.nn.gelu(x, approximate=False),
         "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
+        "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
         "relu": jax.nn.relu,
         "relu2": lambda x: jax.nn.relu(x) ** 2,
     }[kind]

@@ -1,7 +1,8 @@
 """Optimizers read off the logical axes which axes of a parameter make a matrix.
 
 Layers and experts are stacked, and heads with their width are one side of a matrix: the query
-[layers, embed, heads, head_dim] is, for every layer, a matrix from embed to heads * head_dim.
+[layers, embed, heads, head_dim] is, for every layer, a matrix from embed to heads * head_dim. So
+are axes without a name before one with a name: a patch's rows, columns and channels.
 """
 
 from __future__ import annotations
@@ -54,6 +55,9 @@ def sides_of(parameter: nnx.Variable) -> Sides:
     if "head_dim" in inner and inner.index("head_dim") > 0:
         at = inner.index("head_dim")
         sizes[at - 1 : at + 1] = [math.prod(sizes[at - 1 : at + 1])]
+    unnamed = next((i for i, axis in enumerate(inner) if axis is not None), len(inner))
+    if 1 < unnamed < len(inner):
+        sizes[:unnamed] = [math.prod(sizes[:unnamed])]
     is_table = inner[:1] in (["vocab"], [None])
     return Sides(tuple(shape[:first]), tuple(sizes), is_table)
 

@@ -1,0 +1,43 @@
+"""The batch of image-text pairs: what passes from the data room to models that compare the two."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+
+RowArray = Annotated[Any, ("batch",)]
+"""An array with one entry, of any shape, for each pair; see `batch.TokenArray`."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class PairBatch:
+    """Images and their captions, one caption an image.
+
+    Attributes:
+      images: [batch, height, width, channels] uint8, or float32 where its pixels are normalised.
+      tokens: [batch, length] int32, the caption from its begin token to its end token, then
+        padding.
+      lengths: [batch] int32, the tokens of the caption.
+    """
+
+    images: RowArray
+    tokens: RowArray
+    lengths: RowArray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(batch, length)."""
+        return self.tokens.shape
+
+
+def pair_batch_spec(batch_size: int, length: int, image_shape: tuple[int, int, int]) -> PairBatch:
+    """Returns the shapes of pairs with captions of up to `length` tokens."""
+
+    def rows(*shape: int, dtype: Any = jnp.int32) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((batch_size, *shape), dtype)
+
+    return PairBatch(rows(*image_shape, dtype=jnp.uint8), rows(length), rows())
