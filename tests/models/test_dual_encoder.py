@@ -1,6 +1,7 @@
 """The vision encoder and the contrastive pair: counts, parts against numpy, and refusals."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -74,7 +75,7 @@ def test_operations_of_an_image_are_those_of_its_weights_and_scores(name):
 def test_patches_on_devices_are_those_of_the_codec():
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3)).astype(np.uint8)
     expected = [patches_of(image[None], (1, 4, 4)) for image in images]
-    np.testing.assert_array_equal(image_patches(images, 4), expected)
+    np.testing.assert_array_equal(image_patches(jnp.asarray(images), 4), expected)
 
 
 def softmax(x):
@@ -184,7 +185,7 @@ def test_a_mesh_that_splits_the_length_is_refused():
 
 
 def test_the_scale_is_bounded_after_an_update():
-    model = build_pair(tiny_clip())
+    model: Any = build_pair(tiny_clip())
     model.log_scale = model.log_scale.replace(jnp.full((), 9.0))
     np.testing.assert_allclose(np.exp(model.after_update({}).log_scale[...]), 100, rtol=1e-6)
     assert float(model.log_scale[...]) == 9.0

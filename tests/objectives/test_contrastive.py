@@ -51,7 +51,7 @@ def features(batch, embed=12, seed=0):
 @pytest.mark.parametrize("mesh", [None, "data", "mixed"])
 @pytest.mark.parametrize("at_a_time", [6, 10**6])
 def test_values_and_gradients_are_those_of_the_whole_matrix(kind, mesh, at_a_time):
-    arguments = (*features(16), np.float32(9.0), np.float32(-3.0))
+    arguments: Any = (*features(16), np.float32(9.0), np.float32(-3.0))
     every = (0, 1, 2, 3)
     expected, expected_gradients = jax.value_and_grad(dense, every)(*arguments, kind)
 
