@@ -18,6 +18,7 @@ def registered() -> Table:
     from jaxgen.data.features import PromptAnswer, Text
     from jaxgen.data.few_shot import FewShot
     from jaxgen.data.infilling import FillInTheMiddle
+    from jaxgen.data.media_files import DecodeMedia
     from jaxgen.data.mixtures import Mixture, MixtureStage
     from jaxgen.data.prepared import PreparedCorpus
     from jaxgen.data.preprocessors import Choices, Keep, Rename, Template
@@ -83,6 +84,7 @@ def registered() -> Table:
         "template": Template,
         "choices": Choices,
         "keep": Keep,
+        "decode_media": DecodeMedia,
         "few_shot": FewShot,
         "fill_in_the_middle": FillInTheMiddle,
         "text_files": TextFiles,

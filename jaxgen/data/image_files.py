@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Literal
 
 import numpy as np
 
@@ -12,6 +13,8 @@ MOST_PIXELS = 2**26
 """Of a picture that is decoded: 67 million, whose RGB takes 200 MB."""
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 """Decoders that a file from outside may reach."""
+Fit = Literal["crop", "pad", "stretch"]
+"""How a picture gets another shape: its middle is cut out, it gets edges, or it is distorted."""
 
 
 def decode_image(
@@ -59,11 +62,51 @@ def decode_image(
         raise DataError(f"{where} cannot be decoded: {error}.") from error
 
 
+def resize_image(
+    image: np.ndarray,
+    size: tuple[int, int],
+    fit: Fit = "crop",
+    background: tuple[int, int, int] = (255, 255, 255),
+) -> np.ndarray:
+    """Returns a picture of another size: [height, width, 3] uint8, by bicubic interpolation.
+
+    Args:
+      image: [height, width, 3] uint8.
+      size: the new height and width.
+      fit: "crop" fills the new shape and cuts off what is beyond it, on both sides alike; "pad"
+        shows the whole picture and fills the rest with the background; "stretch" changes height
+        and width by themselves.
+      background: red, green and blue.
+    """
+    from PIL import Image
+
+    height, width = size
+    if image.shape[:2] == size:
+        return image
+    picture = Image.fromarray(image)
+    if fit != "stretch":
+        scales = height / picture.height, width / picture.width
+        scale = max(scales) if fit == "crop" else min(scales)
+        if fit == "crop":
+            taken = min(picture.width, width / scale), min(picture.height, height / scale)
+            left, top = (picture.width - taken[0]) / 2, (picture.height - taken[1]) / 2
+            box = (left, top, left + taken[0], top + taken[1])
+            return np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC, box))
+        inner = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+        whole = Image.new("RGB", (width, height), background)
+        place = (width - inner[0]) // 2, (height - inner[1]) // 2
+        whole.paste(picture.resize(inner, Image.Resampling.BICUBIC), place)
+        return np.asarray(whole)
+    return np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC))
+
+
 def _to_rgb(image, background: tuple[int, int, int]):
     from PIL import Image
 
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         values = np.asarray(image, np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError("it has pixels that are not finite")
         top = 65_535 if image.mode != "F" else max(1.0, float(values.max(initial=0.0)))
         return Image.fromarray((np.clip(values / top, 0, 1) * 255 + 0.5).astype(np.uint8)).convert(
             "RGB"

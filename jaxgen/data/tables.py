@@ -17,7 +17,7 @@ from jaxgen.domains import UnitFraction
 from jaxgen.errors import DataError
 from jaxgen.json_values import check_file_name, check_shape
 
-ROWS_AT_ONCE = 1024
+ROWS_AT_ONCE, BYTES_AT_ONCE = 1024, 16 * 2**20
 ARRAY_RECORD_ERRORS = (ValueError, IndexError, RuntimeError, OSError)
 
 
@@ -80,7 +80,7 @@ class Parquet(FileSource):
                 columns = None if self.columns is None else list(self.columns)
                 for batch in table.iter_batches(ROWS_AT_ONCE, groups, columns):
                     batch.validate(full=True)
-                    for record in batch.to_pylist():
+                    for record in _rows_of(batch):
                         yield f"{file}, row {before + count}", record
                         count += 1
             except (ArrowException, UnicodeDecodeError, OSError) as error:
@@ -212,12 +212,19 @@ class HuggingFaceDataset(FileSource):
                     batch.validate(full=True)  # Offsets that lead elsewhere would be followed.
                     if self.columns is not None:
                         batch = batch.select(list(self.columns))
-                    for start in range(0, batch.num_rows, ROWS_AT_ONCE):
-                        for record in batch.slice(start, ROWS_AT_ONCE).to_pylist():
-                            yield f"{file}, row {count}", record
-                            count += 1
+                    for record in _rows_of(batch):
+                        yield f"{file}, row {count}", record
+                        count += 1
         except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
             raise cut_off(file, "Arrow", count, error) from error
+
+
+def _rows_of(batch: Any) -> Iterator[dict[str, Any]]:
+    """Yields the rows of an Arrow batch; few at once where they are long, as with pictures."""
+    size = max(1, batch.nbytes // max(1, batch.num_rows))
+    step = max(1, min(ROWS_AT_ONCE, BYTES_AT_ONCE // size))
+    for start in range(0, batch.num_rows, step):
+        yield from batch.slice(start, step).to_pylist()
 
 
 def _read_json(path: str, optional: bool) -> dict[str, Any] | None:

@@ -20,7 +20,11 @@ from jaxgen.codecs.sentencepiece import SentencePieceCodec
 from jaxgen.codecs.tokenizer import TokenizerCodec
 from jaxgen.configuration import load_text
 from jaxgen.data.chat import Chat
+from jaxgen.data.media_files import DecodeMedia
 from jaxgen.data.prepared import MANIFEST, PreparedCorpus
+from jaxgen.data.protocols import Context
+from jaxgen.data.text_files import Jsonl
+from jaxgen.data.web_dataset import WebDataset
 from jaxgen.errors import JaxgenError
 from jaxgen.interchange.files import TensorFiles, find_revision
 from jaxgen.interchange.importing import open_checkpoint
@@ -35,7 +39,7 @@ from jaxgen.studies.scored_answers import emergence_rows
 from jaxgen.studies.study_runs import read_runs, table_of
 from jaxgen.studies.task_runs import read_csv, task_runs_of
 from jaxgen.sweeps.leases import LeaseMonitor, read_attempts
-from support import data_writers
+from support import data_writers, media_writers
 from support.mutations import json_files, json_lines, mutated_bytes, mutated_json
 from support.valid_files import (
     TALK,
@@ -175,6 +179,45 @@ def _described(write: Callable[[Path], Any], folder: Path) -> Any:
     return found
 
 
+def a_media_folder(**fields: Any) -> Callable[[Path], Any]:
+    def prepare(folder: Path) -> None:
+        samples = [media_writers.a_sample(**fields), media_writers.a_sample("b")]
+        media_writers.write_media_jsonl(folder, samples)
+        media_writers.write_media_webdataset(folder, samples)
+
+    return prepare
+
+
+def read_media(
+    kind: type[Jsonl] | type[WebDataset], name: str, as_videos: bool = True
+) -> Callable[[Path], None]:
+    """Returns what decodes a folder's media, as pictures and as videos, skipping and not."""
+
+    def read(folder: Path) -> None:
+        error = None
+        for images, videos in (({"image": "png"}, {}), ({}, {"video": "png"}))[: 1 + as_videos]:
+            for on_error in ("skip", "raise"):
+                step = DecodeMedia(
+                    images, {"sound": "wav"}, videos, ("caption",), str(folder), (8, 8),
+                    rate=media_writers.RATE, on_error=on_error, most_pixels=10_000,
+                )  # fmt: skip
+                source = kind(str(folder / name), heldout_fraction=0.0, on_error=on_error)
+                try:
+                    for record in step.apply(source.read("train"), Context(lambda: iter(()))):
+                        assert record["sound"].dtype == np.float32 and "key" in record
+                        assert (record["image"] if images else record["video"][0]).shape == (
+                            8,
+                            8,
+                            3,
+                        )
+                except JaxgenError as found:
+                    error = found
+        if error is not None:
+            raise error
+
+    return read
+
+
 def read_template(name: str) -> Callable[[Path], Any]:
     return lambda folder: Chat(template=str(folder / name)).parts({"messages": TALK})
 
@@ -277,6 +320,24 @@ READERS: dict[str, Reader] = {
     "tar.gz": Reader(
         "b.tar.gz", data_writers.write_webdataset, source(data_writers.write_webdataset)
     ),
+    **{
+        f"{kind} of a record": Reader(
+            f"files/a.{ending}", a_media_folder(**fields),
+            read_media(Jsonl, "a.jsonl", kind not in ("JPEG", "TIFF")),
+        )
+        for kind, ending, fields in (
+            ("PNG", "png", {}),
+            ("JPEG", "png", {"png": media_writers.file_of(media_writers.noise(), "JPEG")}),
+            ("GIF", "png", {"png": media_writers.file_of(media_writers.noise(), "GIF")}),
+            ("WebP", "png", {"png": media_writers.file_of(media_writers.noise(), "WEBP")}),
+            ("TIFF", "png", {"png": media_writers.file_of(media_writers.noise(), "TIFF")}),
+            ("WAV", "wav", {}),
+        )
+    },
+    "paths to media": Reader(
+        "a.jsonl", a_media_folder(), read_media(Jsonl, "a.jsonl"), as_lines
+    ),
+    "tar of media": Reader("a.tar", a_media_folder(), read_media(WebDataset, "a.tar")),
     "task.json": Reader("task.json", a_big_bench, source(a_big_bench), as_json),
     "tokenizer_config.json": Reader(
         "tokenizer_config.json", a_template, read_template("tokenizer_config.json"), as_json
