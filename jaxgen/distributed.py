@@ -148,6 +148,29 @@ def gather(value: Any) -> list[Any]:
     ]
 
 
+def tell(name: str, value: str) -> None:
+    """Tells all processes something under a name, of which the first value counts."""
+    with contextlib.suppress(jax.errors.JaxRuntimeError):  # Another has told it already.
+        _client().key_value_set(name, value)
+
+
+def heard(name: str, seconds: float = 0.0) -> str | None:
+    """Returns what a process has told under a name; waits for it so long, and then returns None."""
+    try:
+        if seconds == 0:
+            return _client().key_value_try_get(name)
+        return _client().blocking_key_value_get(name, int(1000 * seconds))
+    except jax.errors.JaxRuntimeError as error:
+        if any(code in str(error) for code in ("NOT_FOUND", "DEADLINE_EXCEEDED")):
+            return None
+        raise
+
+
+def forget(name: str) -> None:
+    """Frees what was told under a name and under those that continue it after a slash."""
+    _client().key_value_delete(f"{name}/")
+
+
 @contextlib.contextmanager
 def held_by_main(manager: Callable[[], contextlib.AbstractContextManager[Any]]) -> Iterator[None]:
     """Enters a context on the main process, before any goes on, such as a lock."""

@@ -12,7 +12,8 @@ from typing import Any
 from jaxgen.commands.table import table_lines
 from jaxgen.errors import CheckpointError, DataError
 from jaxgen.process import prepare_process
-from jaxgen.runs.checkpoints import DAMAGED, REWOUND, UNFINISHED
+from jaxgen.runs.checkpoint_writing import UNFINISHED
+from jaxgen.runs.checkpoints import DAMAGED, REWOUND
 from jaxgen.runs.history import read_starts
 from jaxgen.runs.mirror import Mirror
 from jaxgen.runs.run_directory import RunDirectory

@@ -52,7 +52,7 @@ def read_checkpoint(
       UnreadableCheckpointError: if they may be, as its reader does not say what is wrong with them.
     """
     restored, record, problem = {}, {}, None
-    _silence_late_reads()
+    silence_late_results()
     try:
         # Read separately, so that a damaged array cannot hide the record's own message.
         record = json.loads((folder / "record" / "metadata").read_text())
@@ -131,11 +131,11 @@ def _first(error: BaseException) -> BaseException:
 
 
 @functools.cache
-def _silence_late_reads() -> None:
+def silence_late_results() -> None:
     """Leaves out exceptions of threads whose results nobody awaits any more.
 
-    Where one array cannot be read, TensorStore goes on with the others, and complains of each that
-    the loop which had asked for it is closed.
+    Where one array cannot be read or written, TensorStore goes on with the others, and complains of
+    each that the loop which had asked for it is closed.
     """
     before = sys.unraisablehook
 

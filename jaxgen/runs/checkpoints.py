@@ -8,43 +8,24 @@ place when it is whole; a save that was killed leaves a folder that is never tak
 from __future__ import annotations
 
 import gc
-import json
 import logging
 import os
 import pathlib
-import shutil
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, EveryNSteps, LatestN
 
 from jaxgen import distributed
-from jaxgen.errors import (
-    CheckpointError,
-    DamagedCheckpointError,
-    JaxgenWarning,
-    UnreadableCheckpointError,
-)
+from jaxgen.errors import CheckpointError, DamagedCheckpointError, UnreadableCheckpointError
 from jaxgen.models.parameters import is_variable
-from jaxgen.runs.checkpoint_reading import (
-    cause_of,
-    changed_part,
-    read_checkpoint,
-    record_digest,
-)
+from jaxgen.runs.checkpoint_reading import changed_part, read_checkpoint
+from jaxgen.runs.checkpoint_writing import Writer, clear_unfinished
 from jaxgen.runs.events import tell_event
-from jaxgen.training.digests import digests
 from jaxgen.training.state import TrainState, flatten
 
 DAMAGED, REWOUND = "damaged", "rewound"
 """The beginnings of the names of checkpoints' folders that were set aside, and why."""
-UNFINISHED = "*.orbax-checkpoint-tmp*"
-"""What a save that was killed leaves."""
-WAITING = 600
-"""Seconds after which a process gives up waiting for the others' part of a save."""
 
 
 class Checkpoints:
@@ -66,34 +47,22 @@ class Checkpoints:
         max_save_failures: int = 0,
         note: Callable[[dict[str, Any]], object] = tell_event,
     ):
-        self.directory = directory
-        self._saving: int | None = None
-        self._max_failures, self._note = max_save_failures, note
-        self._failed: list[CheckpointError] = []
-        self._is_started = False
+        self.directory, self._note = directory, note
         # Orbax logs, with tracebacks, what it also raises; the caller says it in one line.
         self._logs = {name: logging.getLogger(name).level for name in ("absl", "asyncio")}
         for name in self._logs:
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        self._manager = ocp.CheckpointManager(
-            directory,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=_policy(keep, keep_every),
-                create=True,
-                async_options=ocp.options.AsyncOptions(timeout_secs=WAITING),
-            ),
-            item_names=("state", "record"),
-        )
+        self._writer = Writer(directory, keep, keep_every, max_save_failures)
 
     def __enter__(self) -> Checkpoints:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         try:
-            self._manager.close()
-        except Exception as error:
+            self._writer.close()
+        except CheckpointError:
             if kind is None:  # Otherwise what ended the block is what must be told.
-                raise self._cannot_write(error) from error
+                raise
         finally:
             if kind is not None:
                 gc.collect()  # Tasks that failed beside what was told log it when they go.
@@ -102,11 +71,11 @@ class Checkpoints:
 
     def latest_step(self) -> int | None:
         """Returns the newest whole checkpoint's step."""
-        return self._manager.latest_step()
+        return max(self.steps(), default=None)
 
     def steps(self) -> list[int]:
         """Returns the steps of all whole checkpoints, ascending."""
-        return sorted(self._manager.all_steps())
+        return self._writer.steps()
 
     def save(self, step: int, state: TrainState, record: dict[str, Any]) -> None:
         """Starts writing `state` and a JSON record; returns once the arrays may be donated.
@@ -117,62 +86,7 @@ class Checkpoints:
         Raises:
           CheckpointError: if more saves in a row have failed than may.
         """
-        for attempt in (self._settle, lambda: self._start(step, state, record)):
-            try:
-                attempt()
-            except CheckpointError as error:
-                self._tolerate(error)
-
-    def _start(self, step: int, state: TrainState, record: dict[str, Any]) -> None:
-        arrays = flatten(state)
-        self._saving = step
-        size = sum(array.nbytes for array in arrays.values())
-        # Asked of the main process before any begins, so that all go on or none does.
-        distributed.on_main(self._check_room, size)
-        marks = {name: int(value) for name, value in digests(arrays).items()}
-        # It is written in the background, when what it was made of may have changed.
-        record = json.loads(json.dumps(record))
-        record = {**record, "digests": {**marks, "record": record_digest(record)}}
-        try:
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(record)
-                ),
-            )
-        except Exception as error:
-            raise self._cannot_write(error) from error
-        self._is_started = True
-
-    def _check_room(self, size: int) -> None:
-        """Raises CheckpointError if so many bytes cannot be written."""
-        try:
-            probe = self.directory / f".probe-{os.getpid()}"
-            probe.mkdir(exist_ok=True)
-            probe.rmdir()
-            free = shutil.disk_usage(self.directory).free
-        except OSError as error:
-            raise self._cannot_write(error) from error
-        if free < size:
-            raise self._cannot_write(OSError(f"it has up to {size / 1e9:.1f} GB"))
-
-    def _tolerate(self, error: CheckpointError) -> None:
-        """Counts a failed save; raises its error if there were too many in a row."""
-        self._failed.append(error)
-        if len(self._failed) > self._max_failures:
-            raise error
-        if distributed.is_main():
-            self._clear_unfinished()
-        warnings.warn(
-            f"{error} Training goes on; {self._max_failures - len(self._failed) + 1} more failures "
-            "in a row end it (execution.max_save_failures).",
-            JaxgenWarning,
-            stacklevel=4,
-        )
-
-    def _clear_unfinished(self) -> None:
-        for left in self.directory.glob(UNFINISHED):
-            shutil.rmtree(left, ignore_errors=True)
+        self._writer.save(step, state, record)
 
     def wait(self) -> None:
         """Returns when the last save is whole on disk.
@@ -180,18 +94,7 @@ class Checkpoints:
         Raises:
           CheckpointError: if it could not be written.
         """
-        self._settle()
-        if self._failed:
-            raise self._failed[-1]
-
-    def _settle(self) -> None:
-        """Waits for a save that has been started, if there is one."""
-        try:
-            self._manager.wait_until_finished()
-        except Exception as error:
-            raise self._cannot_write(error) from error
-        if self._is_started:
-            self._failed, self._is_started = [], False
+        self._writer.wait()
 
     def restore(self, abstract_state: Any, step: int | None = None) -> tuple[Any, dict[str, Any]]:
         """Reads a checkpoint into the shapes and layouts of `abstract_state`.
@@ -240,7 +143,7 @@ class Checkpoints:
         Raises:
           CheckpointError: if one cannot be read for another reason.
         """
-        distributed.on_main(self._clear_unfinished)
+        distributed.on_main(clear_unfinished, self.directory)
         unreadable: list[tuple[int, CheckpointError]] = []
         for step in self.steps()[::-1]:
             try:
@@ -259,16 +162,16 @@ class Checkpoints:
 
     def _put_aside(self, step: int, error: CheckpointError) -> None:
         aside = distributed.on_main(self._set_aside, step)
-        self._manager.reload()
+        self._writer.reload()
         why = str(error).partition(" Nothing was changed.")[0]
         self._note({"event": "set aside", "step": step, "why": why, "to": aside})
 
     def drop_after(self, step: int) -> None:
         """Sets all checkpoints of later steps aside, which training has to go through anew."""
-        self._settle()
+        self._writer.settle()
         for later in [one for one in self.steps() if one > step]:
             distributed.on_main(self._set_aside, later, REWOUND)
-        self._manager.reload()
+        self._writer.reload()
 
     def _read(self, step: int, flat: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Returns the arrays and the record of a checkpoint, unchecked."""
@@ -295,17 +198,3 @@ class Checkpoints:
         folder = self.directory / str(step)
         then = f"the run then goes on from step {others[-1]}" if others else "the run starts afresh"
         return f"Nothing was changed. Move {folder} away and start again; {then}."
-
-    def _cannot_write(self, error: Exception) -> CheckpointError:
-        free = shutil.disk_usage(self.directory).free if os.path.exists(self.directory) else 0
-        return CheckpointError(
-            f"the checkpoint of step {self._saving} could not be written to {self.directory}: "
-            f"{cause_of(error)}. {free / 1e9:.1f} GB are free there. "
-            f"Checkpoints that are whole: {self.steps()}; start again to go on from the newest."
-        )
-
-
-def _policy(keep: int | None, keep_every: int | None) -> Any:
-    """Returns Orbax's rule for which checkpoints stay."""
-    permanent = [EveryNSteps(keep_every)] if keep_every else []
-    return AnyPreservationPolicy([LatestN(keep), *permanent])

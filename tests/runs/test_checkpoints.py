@@ -92,7 +92,7 @@ def test_a_save_that_fails_says_so_and_leaves_the_earlier_one(tmp_path, monkeypa
             def full(*arguments, **keywords):
                 raise OSError(28, "No space left on device")
 
-            monkeypatch.setattr(checkpoints._manager, "save", full)
+            monkeypatch.setattr(checkpoints._writer._manager, "save", full)
             with pytest.raises(CheckpointError, match=r"No space left.*GB are free.*\[1\]"):
                 checkpoints.save(2, state, {"step": 2})
     assert restore(folder, mesh)[1]["step"] == 1

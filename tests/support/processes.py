@@ -3,6 +3,7 @@
 import json
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,13 @@ if is_main():
 """
 
 
-def together(folder: Path, script: str, processes: int, devices_per_process: int) -> Any:
+def together(
+    folder: Path,
+    script: str,
+    processes: int,
+    devices_per_process: int,
+    wrapper: Sequence[str] = (),
+) -> Any:
     """Runs a script in several processes, and returns what its main process leaves in `found`.
 
     Args:
@@ -32,10 +39,12 @@ def together(folder: Path, script: str, processes: int, devices_per_process: int
       script: sets `found`, which JSON can hold.
       processes: how many.
       devices_per_process: simulated.
+      wrapper: the words of a command that runs those after it.
     """
     file, result = folder / f"script{processes}.py", folder / f"found{processes}.json"
     beginning = BEGINNING.format(root=str(ROOT), tests=str(ROOT / "tests"))
     ending = ENDING.format(path=str(result))
     file.write_text(beginning + textwrap.dedent(script) + ending)
-    assert run_processes([sys.executable, str(file)], processes, devices_per_process) == 0
+    command = [*wrapper, sys.executable, str(file)]
+    assert run_processes(command, processes, devices_per_process) == 0
     return json.loads(result.read_text())

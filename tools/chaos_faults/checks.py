@@ -9,7 +9,7 @@ from typing import Any
 from chaos_faults.workload import HERE, Workload
 from jaxgen.configuration import imported, load_recorded
 from jaxgen.files import read_rows
-from jaxgen.runs.checkpoints import UNFINISHED
+from jaxgen.runs.checkpoint_writing import UNFINISHED
 from jaxgen.runs.history import read_rewinds
 from jaxgen.runs.run_directory import RunDirectory, read_metrics
 from jaxgen.training.divergence import Skip, data_step

@@ -15,7 +15,7 @@ from chaos_faults import orders
 from chaos_faults.workload import ROOT, Workload
 from jaxgen.errors import RESTART_STATUS
 from jaxgen.files import read_rows
-from jaxgen.runs.checkpoints import UNFINISHED
+from jaxgen.runs.checkpoint_writing import UNFINISHED
 from jaxgen.runs.run_directory import RunDirectory
 
 RESTARTS = 6
