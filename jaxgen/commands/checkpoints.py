@@ -15,7 +15,7 @@ from jaxgen.process import prepare_process
 from jaxgen.runs.checkpoint_writing import UNFINISHED
 from jaxgen.runs.checkpoints import DAMAGED, REWOUND
 from jaxgen.runs.history import read_starts
-from jaxgen.runs.mirror import Mirror
+from jaxgen.runs.mirror.store import Mirror
 from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.runs.slim import slim_copy
 from jaxgen.runs.verification import verify

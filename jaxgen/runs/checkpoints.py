@@ -12,7 +12,7 @@ import logging
 import os
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 
@@ -28,6 +28,18 @@ DAMAGED, REWOUND = "damaged", "rewound"
 """The beginnings of the names of checkpoints' folders that were set aside, and why."""
 
 
+class Copies(Protocol):
+    """Other copies of checkpoints, which the main process asks for, as `MirrorCopies` does."""
+
+    def differs(self, step: int) -> bool:
+        """Returns whether the checkpoint here is surely not what was copied."""
+        ...
+
+    def fetch(self, step: int) -> list[dict[str, Any]]:
+        """Puts a copy into the place of a checkpoint, if it can; returns events that tell of it."""
+        ...
+
+
 class Checkpoints:
     """The checkpoints of one run; use as a context manager, so that the last save is waited for.
 
@@ -37,6 +49,7 @@ class Checkpoints:
       keep_every: those of every so many steps are kept for good; None: none is.
       max_save_failures: how many saves in a row may fail, with a warning, before one raises.
       note: is given a record of each that is set aside as damaged; on all processes.
+      copies: of which one that is damaged is fetched again; None: there are none.
     """
 
     def __init__(
@@ -46,8 +59,9 @@ class Checkpoints:
         keep_every: int | None = None,
         max_save_failures: int = 0,
         note: Callable[[dict[str, Any]], object] = tell_event,
+        copies: Copies | None = None,
     ):
-        self.directory, self._note = directory, note
+        self.directory, self._note, self._copies = directory, note, copies
         # Orbax logs, with tracebacks, what it also raises; the caller says it in one line.
         self._logs = {name: logging.getLogger(name).level for name in ("absl", "asyncio")}
         for name in self._logs:
@@ -147,7 +161,7 @@ class Checkpoints:
         unreadable: list[tuple[int, CheckpointError]] = []
         for step in self.steps()[::-1]:
             try:
-                found = self.restore(abstract_state, step)
+                found = self._restore_or_fetch(abstract_state, step)
             except DamagedCheckpointError as error:
                 self._put_aside(step, error)
             except UnreadableCheckpointError as error:
@@ -160,7 +174,28 @@ class Checkpoints:
             raise unreadable[0][1]
         return None
 
+    def _restore_or_fetch(self, abstract_state: Any, step: int) -> tuple[Any, dict[str, Any]]:
+        """Reads a checkpoint, from another copy where the one here is damaged."""
+        try:
+            return self.restore(abstract_state, step)
+        except (DamagedCheckpointError, UnreadableCheckpointError) as error:
+            copies = self._copies
+            if copies is None:
+                raise
+            is_damaged = isinstance(error, DamagedCheckpointError)
+            if not (is_damaged or distributed.on_main(copies.differs, step)):
+                raise
+            self._put_aside(step, error)
+            for event in distributed.on_main(copies.fetch, step):
+                self._note(event)
+            self._writer.reload()
+            if step not in self.steps():
+                raise
+            return self.restore(abstract_state, step)
+
     def _put_aside(self, step: int, error: CheckpointError) -> None:
+        if step not in self.steps():
+            return  # It was put aside for a copy that could not be fetched.
         aside = distributed.on_main(self._set_aside, step)
         self._writer.reload()
         why = str(error).partition(" Nothing was changed.")[0]

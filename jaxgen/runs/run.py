@@ -39,8 +39,9 @@ from jaxgen.runs.config import RunConfig
 from jaxgen.runs.data_record import check_data
 from jaxgen.runs.events import keep_event
 from jaxgen.runs.history import append_start, read_rewinds
-from jaxgen.runs.mirror_restore import fetch_from_mirror
-from jaxgen.runs.mirror_upload import mirroring
+from jaxgen.runs.mirror.again import MirrorCopies
+from jaxgen.runs.mirror.fetching import fetch_from_mirror
+from jaxgen.runs.mirror.uploading import mirroring
 from jaxgen.runs.provenance import environment, imports_record, provenance, started_in
 from jaxgen.runs.run_directory import RunDirectory, read_metrics
 from jaxgen.runs.warm_start import open_parent
@@ -237,12 +238,14 @@ def _open_checkpoints(
     directory: RunDirectory, program: Program, note: Callable[[dict[str, Any]], object]
 ) -> Checkpoints:
     execution = program.execution
+    mirror = execution.mirror
     return Checkpoints(
         directory.checkpoints,
         execution.keep_checkpoints,
         program.keep_every,
         execution.max_save_failures,
         note,
+        None if mirror is None else MirrorCopies(mirror, directory),
     )
 
 

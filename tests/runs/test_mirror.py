@@ -26,9 +26,9 @@ from jaxgen.configuration import fingerprint, to_gin
 from jaxgen.errors import ConfigError, EarlyStoppingError, JaxgenWarning, StoreError
 from jaxgen.files import read_rows
 from jaxgen.runs.history import read_rewinds, read_starts
-from jaxgen.runs.mirror import Mirror
-from jaxgen.runs.mirror_restore import fetch_from_mirror
-from jaxgen.runs.mirror_upload import Uploads
+from jaxgen.runs.mirror.fetching import fetch_from_mirror
+from jaxgen.runs.mirror.store import Mirror
+from jaxgen.runs.mirror.uploading import Uploads
 from jaxgen.runs.run import run
 from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.training.divergence import Divergence
@@ -43,9 +43,9 @@ SHORT = 60  # Seconds that no test needs.
 def quick(monkeypatch):
     monkeypatch.setenv("JAXGEN_READ_PAUSE", "0.01")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    monkeypatch.setattr("jaxgen.runs.mirror_upload.POLL_SECONDS", 0.05)
-    monkeypatch.setattr("jaxgen.runs.mirror_upload.FIRST_PAUSE", 0.05)
-    monkeypatch.setattr("jaxgen.runs.mirror_upload.LONGEST_PAUSE", 0.2)
+    monkeypatch.setattr("jaxgen.runs.mirror.uploading.POLL_SECONDS", 0.05)
+    monkeypatch.setattr("jaxgen.runs.mirror.uploading.FIRST_PAUSE", 0.05)
+    monkeypatch.setattr("jaxgen.runs.mirror.uploading.LONGEST_PAUSE", 0.2)
 
 
 def stop_after(step):
@@ -95,6 +95,43 @@ def test_a_run_whose_directory_is_lost_comes_to_the_same_bits(store, undisturbed
     with pytest.warns(JaxgenWarning, match="step 10 was fetched"):
         assert train(run_dir, mirror).record["finished"]
     assert_same_run(run_dir, undisturbed)
+
+
+def largest(folder):
+    return max(folder.rglob("d/*"), key=lambda path: path.stat().st_size)
+
+
+@pytest.mark.parametrize(
+    ("damage", "is_copy_whole"),
+    [
+        (lambda folder: flip(largest(folder)), True),
+        # The folder's own time changes too, so that it looks like another checkpoint.
+        (lambda folder: os.remove(folder / "_CHECKPOINT_METADATA") or flip(largest(folder)), True),
+        (lambda folder: flip(largest(folder)), False),
+    ],
+    ids=["flipped", "a file gone too", "the copy too"],
+)
+def test_a_damaged_checkpoint_is_fetched_again_before_an_older_one_is_taken(
+    damage, is_copy_whole, undisturbed, tmp_path
+):
+    mirror, run_dir = str(tmp_path / "mirror"), tmp_path / "run"
+    with pytest.raises(EarlyStoppingError):
+        train(run_dir, mirror, stop_at=7)
+    damage(run_dir / "checkpoints" / "6")
+    if not is_copy_whole:
+        flip(largest(tmp_path / "mirror" / "checkpoints" / "6"))
+    told = "was fetched again" if is_copy_whole else "no copy of step 6 .* does not have the digest"
+    with pytest.warns(JaxgenWarning, match=told):
+        train(run_dir, mirror)
+    starts = [row["step"] for row in read_starts(run_dir / "history.jsonl")]
+    assert len(starts) == 2
+    history = read_rows(run_dir / "history.jsonl")
+    assert [row["step"] for row in history if row.get("event") == "set aside"] == [6]
+    assert (run_dir / "checkpoints" / "damaged-6").is_dir()
+    first_again = [row["step"] for row in read_rows(run_dir / "metrics.jsonl")][7]
+    assert first_again == (7 if is_copy_whole else 5)
+    assert_same_run(run_dir, undisturbed)
+    assert Mirror(mirror).whole_steps() == [8, 10]
 
 
 # What follows needs no training: a directory like a run's, and a folder as its mirror.
@@ -333,6 +370,7 @@ def test_a_store_that_keeps_a_part_is_found_out(directory, mirror, monkeypatch):
 
     monkeypatch.setattr(Mirror, "put", put)
     uploads = Uploads(mirror, directory, 0, poll=0.01)
+    uploads.log({"step": 1})
     deadline = time.monotonic() + SHORT
     while 6 not in mirror.whole_steps():
         assert time.monotonic() < deadline

@@ -15,5 +15,7 @@ def rows_without_times(run_dir):
 
 def newest_digests(run_dir):
     """The digests of all arrays of the newest checkpoint."""
-    checkpoint = max((Path(run_dir) / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    checkpoint = max(
+        (Path(run_dir) / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name)
+    )
     return json.loads((checkpoint / "record" / "metadata").read_text())["digests"]

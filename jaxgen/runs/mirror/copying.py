@@ -13,7 +13,7 @@ from jaxgen.data.storage import digest_of
 from jaxgen.errors import DataError
 from jaxgen.files import close_cut_row
 from jaxgen.runs.history import read_rewinds
-from jaxgen.runs.mirror import (
+from jaxgen.runs.mirror.store import (
     CHECKPOINTS,
     FOLDERS,
     GROWING,

@@ -13,8 +13,8 @@ from jaxgen import distributed
 from jaxgen.errors import CheckpointError, InterruptedTrainingError
 from jaxgen.redaction import redacted
 from jaxgen.runs.events import append_event, tell_event
-from jaxgen.runs.mirror import Mirror, open_mirror
-from jaxgen.runs.mirror_copy import Copier
+from jaxgen.runs.mirror.copying import Copier
+from jaxgen.runs.mirror.store import Mirror, open_mirror
 from jaxgen.runs.run_directory import RunDirectory
 
 POLL_SECONDS = 1.0
@@ -81,7 +81,9 @@ class Uploads:
         poll: float,
         idle_seconds: float = IDLE_SECONDS,
     ):
-        """Starts the thread.
+        """Makes the thread, which begins with the first row.
+
+        Before it, a checkpoint here may turn out to be damaged, and must not replace its copy.
 
         Args:
           mirror: where to.
@@ -98,10 +100,10 @@ class Uploads:
         self._alive, self._is_silent = time.monotonic(), False
         self._why = "there was no time"
         self._thread = threading.Thread(target=self._work, name="mirror", daemon=True)
-        self._thread.start()
 
     def log(self, row: dict[str, Any]) -> None:
         """Tells what has happened; the row itself is of no interest."""
+        self._begin()
         silent = time.monotonic() - self._alive
         if silent > self._idle_seconds + LONGEST_PAUSE and not self._is_silent:
             self._is_silent = True
@@ -113,6 +115,7 @@ class Uploads:
 
     def finish(self, seconds: float) -> None:
         """Waits for the copies, and tells what is missing after so many seconds."""
+        self._begin()
         self._closing.set()
         self._alive, end = time.monotonic(), time.monotonic() + seconds
         while self._thread.is_alive():
@@ -134,6 +137,11 @@ class Uploads:
         """Lets the thread end as soon as it can."""
         self._copier.is_abandoned = True
         self._closing.set()
+
+    def _begin(self) -> None:
+        if self._thread.ident is None:
+            self._get_on()
+            self._thread.start()
 
     def _tell(self) -> None:
         with contextlib.suppress(queue.Empty):

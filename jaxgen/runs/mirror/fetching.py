@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import shutil
+from collections.abc import Iterable
 from typing import Any
 
 from jaxgen.configuration import difference, fingerprint, load_recorded
@@ -15,7 +16,7 @@ from jaxgen.files import write_atomically
 from jaxgen.redaction import redacted
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.history import read_rewinds
-from jaxgen.runs.mirror import (
+from jaxgen.runs.mirror.store import (
     CHECKPOINTS,
     GROWING,
     MANIFESTS,
@@ -67,7 +68,7 @@ def fetch_from_mirror(
         return _fetch(mirror, record, directory, temporary, count)
     except DataError as error:
         if directory.run_file.exists() and directory.saved_steps():
-            return [_event(f"the mirror is left alone at this start: {error}")]
+            return [mirror_event(f"the mirror is left alone at this start: {error}")]
         raise StoreError(
             f"{directory.path} has no checkpoint, and whether the mirror has one is not known: "
             f"{error} Start again when it can be read, or with execution.mirror=None to begin anew."
@@ -94,7 +95,7 @@ def _fetch(
         if manifest.age <= local or len(fetched) == count:
             break
         try:
-            _fetch_checkpoint(mirror, manifest, temporary)
+            fetch_files(mirror, manifest, manifest.files, temporary)
         except NotWholeError as error:
             events.append(_passed_over(mirror, manifest.step, error))
         else:
@@ -103,7 +104,10 @@ def _fetch(
     if newest is None and directory.run_file.exists():
         return events
     if newest is None and not directory.saved_steps():
-        return [*events, _event(f"{mirror.url} has no whole checkpoint: the run begins anew.")]
+        return [
+            *events,
+            mirror_event(f"{mirror.url} has no whole checkpoint: the run begins anew."),
+        ]
     names = [name for name in mirror.small_files() if name != "run.json"]
     if newest is not None:
         names = [name for name in names if name not in GROWING]
@@ -117,7 +121,7 @@ def _fetch(
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(temporary / name, target)
     for manifest in reversed(fetched):  # The newest last: without it, all are fetched again.
-        _put_in_place(temporary / CHECKPOINTS / str(manifest.step), directory, manifest)
+        put_in_place(temporary / CHECKPOINTS / str(manifest.step), directory, manifest)
     if newest is not None and newest.step < record.get("steps", 0):
         record = record | {"finished": False}
     write_atomically(directory.run_file, json.dumps(record, indent=2) + "\n")
@@ -125,12 +129,14 @@ def _fetch(
         others = ", ".join(str(manifest.step) for manifest in fetched[1:])
         also = f" (and those of {others})" if others else ""
         why = f"the checkpoint of step {newest.step}{also} was fetched from {mirror.url}."
-        events.append(_event(why))
+        events.append(mirror_event(why))
     return events
 
 
-def _fetch_checkpoint(mirror: Mirror, manifest: Manifest, temporary: pathlib.Path) -> None:
-    """Fetches a checkpoint's files, its rows among them.
+def fetch_files(
+    mirror: Mirror, manifest: Manifest, names: Iterable[str], folder: pathlib.Path
+) -> None:
+    """Fetches files of a checkpoint into a folder.
 
     Raises:
       NotWholeError: if they are not what was copied there.
@@ -138,7 +144,7 @@ def _fetch_checkpoint(mirror: Mirror, manifest: Manifest, temporary: pathlib.Pat
 
     def get(name: str) -> None:
         try:
-            size, digest = mirror.get(name, temporary / name)
+            size, digest = mirror.get(name, folder / name)
         except FileNotFoundError as error:
             raise NotWholeError(f"{name} is missing") from error
         if size != manifest.files[name][0]:
@@ -147,10 +153,11 @@ def _fetch_checkpoint(mirror: Mirror, manifest: Manifest, temporary: pathlib.Pat
             raise NotWholeError(f"{name} does not have the digest that it was copied with")
 
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(get, manifest.files))
+        list(pool.map(get, names))
 
 
-def _put_in_place(folder: pathlib.Path, directory: RunDirectory, manifest: Manifest) -> None:
+def put_in_place(folder: pathlib.Path, directory: RunDirectory, manifest: Manifest) -> None:
+    """Moves a checkpoint that was fetched to where the run looks for it."""
     target = directory.checkpoints / folder.name
     if not target.exists():
         target.parent.mkdir(exist_ok=True)
@@ -211,8 +218,9 @@ def _check_same_run(
 
 def _passed_over(mirror: Mirror, step: int, error: Exception) -> dict[str, Any]:
     text = str(error).rstrip(".")
-    return _event(f"the checkpoint of step {step} in {mirror.url} is passed over: {text}.")
+    return mirror_event(f"the checkpoint of step {step} in {mirror.url} is passed over: {text}.")
 
 
-def _event(why: str) -> dict[str, Any]:
+def mirror_event(why: str) -> dict[str, Any]:
+    """Returns what a person should know, as an event of the run's history."""
     return {"event": "mirror", "why": redacted(why)}
