@@ -1,4 +1,4 @@
-"""Converts a config.json to a TransformerConfig and back, by a family's table.
+"""Converts a config.json to a model's configuration and back, by a family's table.
 
 Fields that a family cannot express are found by reading back what was written: those that come
 back different are named.
@@ -18,7 +18,7 @@ from jaxgen.interchange.tables import Family, Values
 from jaxgen.interchange.windows import layers_in_order
 from jaxgen.models.block_config import LatentConfig
 from jaxgen.models.config import TransformerConfig
-from jaxgen.models.stack_config import BiasGroup
+from jaxgen.models.stack_config import BiasGroup, StackConfig
 from jaxgen.ops.attention.biases import RelativeBias
 from jaxgen.ops.moe_config import MoEConfig
 
@@ -34,9 +34,10 @@ LONGEST = "max_position_embeddings"
 """The key of the longest text that a model is made to read."""
 OF_TRAINING = (
     "initialization", "dropout", "attention_dropout", "feed_forward_dropout",
-    "compute_dtype", "matmul_dtype", "card", "mtp_depth",
+    "compute_dtype", "matmul_dtype", "card", "mtp_depth", "max_scale",
+    "pixel_mean", "pixel_stddev",
 )  # fmt: skip
-"""Fields that a finished model does not depend on."""
+"""Fields that a finished model does not depend on, or that config.json says nothing of."""
 OF_TRAINING_EXPERTS = (
     "balance_rate", "capacity_factor", "load_balance_weight", "router_z_weight",
     "sequence_balance_weight",
@@ -70,7 +71,7 @@ def find_family(families: tuple[Family, ...], values: Values) -> Family:
     )
 
 
-def read_config(family: Family, values: Values, ignored: tuple[str, ...] = ()) -> TransformerConfig:
+def read_config(family: Family, values: Values, ignored: tuple[str, ...] = ()) -> Any:
     """Returns the configuration that a config.json describes.
 
     Args:
@@ -90,7 +91,7 @@ def read_config(family: Family, values: Values, ignored: tuple[str, ...] = ()) -
             fields |= _read_entry(entry, values)
         if LONGEST in family.inert and values.get(LONGEST) is not None:
             fields["max_length"] = checked(LONGEST, values[LONGEST], (int,))
-        return _assemble(fields)
+        return (family.assemble or assemble)(fields)
     except (ConfigError, *MALFORMED) as error:
         raise InterchangeError(f"config.json does not make a model: {error}") from error
 
@@ -116,7 +117,7 @@ def check_counts(values: Values) -> None:
             )
 
 
-def write_config(family: Family, config: TransformerConfig) -> dict[str, Any]:
+def write_config(family: Family, config: Any) -> dict[str, Any]:
     """Returns the config.json of a configuration.
 
     Raises:
@@ -129,7 +130,7 @@ def write_config(family: Family, config: TransformerConfig) -> dict[str, Any]:
     return values
 
 
-def express(family: Family, config: TransformerConfig) -> tuple[dict[str, Any], list[str]]:
+def express(family: Family, config: Any) -> tuple[dict[str, Any], list[str]]:
     """Returns the config.json of a configuration, and a line for every field that it loses.
 
     Where a field that the family cannot do without is None, there is no config.json.
@@ -148,7 +149,7 @@ def express(family: Family, config: TransformerConfig) -> tuple[dict[str, Any], 
         return {}, [str(error)]
 
 
-def _lacking(family: Family, config: TransformerConfig) -> list[str]:
+def _lacking(family: Family, config: Any) -> list[str]:
     """Returns the required fields that are None, and with them the constants that differ."""
     lacking = [
         f"model.{entry.field}=None (it needs one)"
@@ -166,11 +167,11 @@ def _lacking(family: Family, config: TransformerConfig) -> list[str]:
     ]
 
 
-def differences(config: TransformerConfig, other: TransformerConfig) -> list[str]:
+def differences(config: Any, other: Any) -> list[str]:
     """Returns the fields in which two models differ, with both values; layers only once."""
     ours, theirs = _effective(config), _effective(other)
     unlike = [name for name in ours | theirs if not _alike(ours.get(name), theirs.get(name))]
-    layers = [name for name in unlike if name.startswith("layers[")]
+    layers = [name for name in unlike if "layers[" in name]
     more = f", and so {len(layers) - 1} more layers" if len(layers) > 1 else ""
     return [
         f"model.{name}={ours.get(name)!r} (it has {theirs.get(name)!r})"
@@ -179,8 +180,9 @@ def differences(config: TransformerConfig, other: TransformerConfig) -> list[str
     ]
 
 
-def _assemble(fields: dict[str, Any]) -> TransformerConfig:
-    """Builds a configuration from fields by dotted names."""
+def assemble(fields: dict[str, Any], kind: type = TransformerConfig) -> Any:
+    """Builds the configuration of a transformer, or of a stack, from fields by dotted names."""
+    fields = dict(fields)
     biases: tuple[BiasGroup, ...] = tuple(
         group for group in BIAS_GROUPS if fields.pop(f"biases.{group}", False)
     )
@@ -189,11 +191,27 @@ def _assemble(fields: dict[str, Any]) -> TransformerConfig:
         part, field = name.split(".")
         parts.setdefault(part, {})[field] = fields.pop(name)
     made = {part: PARTS[part](**values) for part, values in parts.items()}
-    return TransformerConfig(**fields, **made, biases=biases)
+    return kind(**fields, **made, biases=biases)
 
 
-def _effective(config: TransformerConfig) -> dict[str, Any]:
+def _effective(config: Any) -> dict[str, Any]:
     """Returns a model's fields as they take effect: defaults filled in, idle ones left out."""
+    if isinstance(config, StackConfig):
+        return _effective_stack(config)
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value) and field.name not in OF_TRAINING:
+            inner = _effective(value)
+            values |= {f"{field.name}.{name}": one for name, one in inner.items()}
+        elif field.name.startswith("initial_"):
+            values[field.name] = None if value is None else "learned"
+        elif field.name not in OF_TRAINING:
+            values[field.name] = value
+    return values
+
+
+def _effective_stack(config: StackConfig) -> dict[str, Any]:
     values = {
         field.name: getattr(config, field.name)
         for field in dataclasses.fields(config)
@@ -206,7 +224,7 @@ def _effective(config: TransformerConfig) -> dict[str, Any]:
         width = config.latent.nope_dim + config.latent.rope_dim
         values["num_kv_heads"] = values["head_dim"] = None
     values["attention_scale"] = attention_scale(config, width)
-    if config.embedding_positions != "learned":
+    if values.get("embedding_positions") != "learned":
         values["max_length"] = None
     del values["layers"], values["moe"]
     for layer, settings in enumerate(layers_in_order(config)):
@@ -224,7 +242,7 @@ def _effective(config: TransformerConfig) -> dict[str, Any]:
     return values
 
 
-def attention_scale(config: TransformerConfig, width: int | None = None) -> float:
+def attention_scale(config: StackConfig, width: int | None = None) -> float:
     """Returns the factor on attention's logits."""
     if config.attention_scale is not None:
         return config.attention_scale

@@ -8,7 +8,6 @@ from typing import Any
 
 from jaxgen.errors import InterchangeError
 from jaxgen.interchange.tables import Values
-from jaxgen.models.config import TransformerConfig
 from jaxgen.models.stack_config import BiasGroup
 
 REQUIRED = object()
@@ -19,6 +18,7 @@ ACTIVATIONS = {
     "gelu_new": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
     "relu": "relu",
     "relu2": "relu2",
 }
@@ -30,7 +30,7 @@ class Field:
 
     Attributes:
       key: the name in config.json.
-      field: the dotted name in a TransformerConfig.
+      field: the dotted name in the configuration.
       default: the field where config.json lacks the key or has null; REQUIRED refuses that.
       kinds: types of the value.
       values: maps theirs to ours, if they differ; of synonyms the first is written.
@@ -60,7 +60,7 @@ class Field:
             value = self.values[among(found[0], value, tuple(self.values))]
         return {self.field: value}
 
-    def write(self, config: TransformerConfig) -> dict[str, Any]:
+    def write(self, config: Any) -> dict[str, Any]:
         value = get_field(config, self.field)
         if self.values is not None:
             named = [theirs for theirs, ours in self.values.items() if ours == value]
@@ -85,7 +85,7 @@ class Fixed:
             among(self.key, values[self.key], (self.value,))
         return {}
 
-    def write(self, config: TransformerConfig) -> dict[str, Any]:
+    def write(self, config: Any) -> dict[str, Any]:
         del config
         return {self.key: self.value}
 
@@ -108,7 +108,7 @@ class Biases:
         has = checked(self.key, self.default if found is None else found, (bool,))
         return {f"biases.{group}": has for group in self.groups}
 
-    def write(self, config: TransformerConfig) -> dict[str, Any]:
+    def write(self, config: Any) -> dict[str, Any]:
         return {self.key: any(config.has_bias(group) for group in self.groups)}
 
 
@@ -118,10 +118,10 @@ class Linked:
 
     keys: tuple[str, ...]
     read: Callable[[Values], dict[str, Any]]
-    write: Callable[[TransformerConfig], dict[str, Any]]
+    write: Callable[[Any], dict[str, Any]]
 
 
-def get_field(config: TransformerConfig, name: str) -> Any:
+def get_field(config: Any, name: str) -> Any:
     """Returns a field by its dotted name, as it takes effect; None if a part on the way is None."""
     if name in ("num_kv_heads", "head_dim"):
         return config.kv_heads if name == "num_kv_heads" else config.width_of_head

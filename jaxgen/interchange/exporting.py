@@ -24,22 +24,20 @@ from jaxgen.interchange.configs import (
     write_config,
 )
 from jaxgen.interchange.families import FAMILIES
-from jaxgen.interchange.files import CONFIG
+from jaxgen.interchange.files import CONFIG, PREPROCESSOR
 from jaxgen.interchange.harmless import is_harmless, unknown_keys
 from jaxgen.interchange.parts import text_part
 from jaxgen.interchange.placing import Placement, place
 from jaxgen.interchange.tables import Family
 from jaxgen.interchange.writing import ShardWriter, Tensor
-from jaxgen.models.config import TransformerConfig
 from jaxgen.models.parameters import named_parameters
-from jaxgen.models.transformer import Transformer
 
 TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 
 
 def choose_family(
-    config: TransformerConfig, name: str | None = None, original: Mapping[str, Any] | None = None
+    config: Any, name: str | None = None, original: Mapping[str, Any] | None = None
 ) -> Family:
     """Returns the family that can express a model.
 
@@ -54,12 +52,18 @@ def choose_family(
     if name is None and original is not None:
         with contextlib.suppress(InterchangeError):
             own = find_family(FAMILIES, text_part(original)[0])
-            if not express(own, config)[1]:
+            if isinstance(config, own.kind) and not express(own, config)[1]:
                 return own
-    named = [family for family in FAMILIES if name in (None, family.name)]
+    of_kind = [family for family in FAMILIES if isinstance(config, family.kind)]
+    named = [family for family in of_kind if name in (None, family.name)]
     if not named:
-        known = ", ".join(family.name for family in FAMILIES)
-        raise InterchangeError(f"there is no family {name!r}; jaxgen exports to {known}.")
+        kind = type(config).__name__
+        if not of_kind:
+            raise InterchangeError(f"jaxgen has no family of Hugging Face for a {kind}.")
+        known = ", ".join(family.name for family in of_kind)
+        raise InterchangeError(
+            f"there is no family {name!r} of a {kind}; jaxgen exports one to {known}."
+        )
     losses = {}
     for family in named:
         values, lost = express(family, config)
@@ -73,7 +77,7 @@ def choose_family(
 
 
 def export_model(
-    model: Transformer,
+    model: Any,
     folder: str | os.PathLike,
     family: Family | None = None,
     dtype: Literal["float32", "bfloat16"] = "float32",
@@ -106,7 +110,9 @@ def export_model(
     if on_main(folder.exists):  # The main process may be done before another begins.
         raise InterchangeError(f"{folder} exists; export to a folder that does not, or remove it.")
     family = choose_family(model.config) if family is None else family
-    values = write_config(family, model.config) | dict(more or {})
+    values = write_config(family, model.config)
+    part = values[family.token_section] if family.token_section else values
+    part |= dict(more or {})
     values |= {"dtype": dtype, "torch_dtype": dtype}
     if original is not None:
         values = _given_back(family, model.config, original, values)
@@ -124,7 +130,11 @@ def export_model(
         with ShardWriter(temporary, tensors, max_shard_bytes) as writer:
             for value in _values(placements, parameters):
                 writer.write(value.astype(DTYPES[dtype]))
-        for name, content in (files or {}).items():
+        files = dict(files or {})
+        if family.images is not None and PREPROCESSOR not in files:
+            pixels = json.dumps(family.images.write(model.config), indent=2) + "\n"
+            files[PREPROCESSOR] = pixels.encode()
+        for name, content in files.items():
             (temporary / name).write_bytes(content)
         (temporary / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
         os.rename(temporary, folder)
@@ -136,7 +146,7 @@ def export_model(
 
 
 def _given_back(
-    family: Family, config: TransformerConfig, original: Mapping[str, Any], ours: dict[str, Any]
+    family: Family, config: Any, original: Mapping[str, Any], ours: dict[str, Any]
 ) -> dict[str, Any]:
     """Returns the config.json of a model that was imported with another."""
     original, part_of = text_part(original)
@@ -186,7 +196,7 @@ def _values(
 
 
 def tensors_of(
-    family: Family, config: TransformerConfig, parameters: Mapping[str, jax.Array]
+    family: Family, config: Any, parameters: Mapping[str, jax.Array]
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Returns arrays shaped like parameters, such as gradients, as a family's named tensors."""
     shapes = {name: tuple(array.shape) for name, array in parameters.items()}

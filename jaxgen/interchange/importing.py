@@ -23,6 +23,7 @@ from jaxgen.interchange.entries import checked
 from jaxgen.interchange.families import FAMILIES
 from jaxgen.interchange.files import (
     CONFIG,
+    PREPROCESSOR,
     TensorFiles,
     check_tensors,
     find_revision,
@@ -34,9 +35,7 @@ from jaxgen.interchange.placing import Placement, place
 from jaxgen.interchange.tables import Family, Values
 from jaxgen.json_values import check_shape
 from jaxgen.models.base import abstract_model
-from jaxgen.models.config import TransformerConfig
 from jaxgen.models.parameters import named_parameters
-from jaxgen.models.transformer import Transformer
 from jaxgen.sharding.layout import Layout
 
 ROWS_COMPARED = 4096
@@ -52,14 +51,14 @@ class Checkpoint:
       folder: its path.
       values: its config.json.
       family: the table that reads it.
-      config: the model's.
+      config: the model's, such as a TransformerConfig.
       part_of: the architecture whose text part the model is, or None.
     """
 
     folder: pathlib.Path
     values: Values
     family: Family
-    config: TransformerConfig
+    config: Any
     part_of: str | None = None
 
 
@@ -87,13 +86,16 @@ def open_checkpoint(
     family = find_family(FAMILIES, values)
     config = read_config(family, values, ignored)
     family = family if part_of is None else of_a_part(family)
+    pixels = folder / PREPROCESSOR
+    if family.images is not None and pixels.exists():
+        config = family.images.read(config, read_json(pixels))
     checkpoint = Checkpoint(folder, values, family, config, part_of)
-    return dataclasses.replace(
-        checkpoint, config=dataclasses.replace(config, mtp_depth=_num_modules(checkpoint))
-    )
+    if count := _num_modules(checkpoint):
+        config = dataclasses.replace(config, mtp_depth=count)
+    return dataclasses.replace(checkpoint, config=config)
 
 
-def load_model(checkpoint: Checkpoint, layout: Layout = Layout()) -> Transformer:
+def load_model(checkpoint: Checkpoint, layout: Layout = Layout()) -> Any:
     """Returns a checkpoint's model in float32, its parameters laid out on the mesh in force.
 
     Raises:
@@ -202,10 +204,10 @@ def _check_copy(files: TensorFiles, copy: str, original: str) -> None:
 
 def _extra_layers(checkpoint: Checkpoint) -> list[str]:
     """Returns how names begin in the layers that, as config.json says, follow the last."""
-    key, first = checkpoint.family.extra_layers, checkpoint.config.num_layers
+    key = checkpoint.family.extra_layers
     count = checked(key, checkpoint.values.get(key) or 0, (int,)) if key else 0
     return [
-        stack.theirs.format(layer=first + i)
+        stack.theirs.format(layer=checkpoint.config.num_layers + i)
         for stack in checkpoint.family.stacks
         for i in range(count)
     ]

@@ -6,7 +6,7 @@ import pathlib
 import shutil
 from typing import Any
 
-from jaxgen.interchange.files import CONFIG, TOKENIZER, read_json
+from jaxgen.interchange.files import CONFIG, PREPROCESSOR, TOKENIZER, read_json
 
 FOLDER = "imported"
 GENERATION = "generation_config.json"
@@ -14,7 +14,7 @@ TOKENIZER_CONFIG = "tokenizer_config.json"
 FILES = (
     GENERATION, TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json",
     "chat_template.jinja", "chat_template.json", "vocab.json", "merges.txt", "vocab.txt",
-    "tokenizer.model", "spiece.model",
+    "tokenizer.model", "spiece.model", PREPROCESSOR,
 )  # fmt: skip
 """Files beside config.json and tokenizer.json that say how text and tokens are handled."""
 

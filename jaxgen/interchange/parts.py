@@ -27,6 +27,8 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "num_hidden_layers": 32, "num_attention_heads": 32,
     },
 }  # fmt: skip
+_WHOLE = ("clip", "siglip")
+"""Of these every part is read."""
 _TIED = "tie_word_embeddings"
 _OF_THE_WHOLE = (
     "bos_token_id", "dtype", "eos_token_id", "pad_token_id", "quantization_config", "torch_dtype",
@@ -47,6 +49,8 @@ def text_part(values: Values) -> tuple[dict[str, Any], str | None]:
     The architecture is None where the text model is all there is.
     """
     text, whole = values.get("text_config"), (values.get("architectures") or [None])[0]
+    if values.get("model_type") in _WHOLE:
+        return dict(values), None
     if isinstance(text, dict):
         tied = [part[_TIED] for part in (values, text) if _TIED in part]
         text = {key: values[key] for key in _OF_THE_WHOLE if key in values} | text

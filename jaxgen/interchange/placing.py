@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from jaxgen.errors import InterchangeError
 from jaxgen.interchange.layouts import Fetch, Range
 from jaxgen.interchange.tables import Family, TensorRow
-from jaxgen.models.config import TransformerConfig
 
 Shape = tuple[int, ...]
 
@@ -64,9 +64,7 @@ class Placement:
         return self.row.layout.read(fetch, self.inner_shapes, ranges, part)
 
 
-def place(
-    family: Family, config: TransformerConfig, shapes: Mapping[str, Shape]
-) -> tuple[Placement, ...]:
+def place(family: Family, config: Any, shapes: Mapping[str, Shape]) -> tuple[Placement, ...]:
     """Places all parameters of a model.
 
     Args:
@@ -80,7 +78,7 @@ def place(
     left = dict(shapes)
     placements = list(_take(family.rows, left, "", "", ()))
     for stack in family.stacks:
-        config_of = config if stack.ours == "stack" else config.encoder_stack
+        config_of = stack.config_of(config)
         groups = () if config_of is None else config_of.groups
         first = 0
         for number, group in enumerate(groups):
@@ -90,7 +88,7 @@ def place(
                 ours = f"{stack.ours}.groups.{number}.blocks.{block}."
                 placements += _take(stack.rows, left, ours, stack.theirs, layers)
             first += group.repeats * len(group.unit)
-    for depth in range(config.mtp_depth):
+    for depth in range(getattr(config, "mtp_depth", 0)):
         ours, number = f"mtp.{depth}.", config.num_layers + depth
         stack = family.stacks[0]
         if family.module_rows:

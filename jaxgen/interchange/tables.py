@@ -1,6 +1,8 @@
 """A family of models as tables: its config.json and its tensors, each beside ours.
 
 Import and export use the same tables; an export checks itself by importing what it would write.
+A family's models are transformers, unless it says another kind of configuration and how fields make
+one.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from typing import Any, Protocol
 
 from jaxgen.interchange.layouts import FileLayout
 from jaxgen.models.config import TransformerConfig
+from jaxgen.models.stack_config import StackConfig
 
 Values = Mapping[str, Any]
 
@@ -26,14 +29,14 @@ class Entry(Protocol):
     def keys(self) -> tuple[str, ...]: ...
 
     def read(self, values: Values, /) -> dict[str, Any]:
-        """Returns fields of a TransformerConfig by dotted name, such as "moe.num_experts".
+        """Returns fields of the configuration by dotted name, such as "moe.num_experts".
 
         Raises:
           InterchangeError: naming a key, its value and what is supported.
         """
         ...
 
-    def write(self, config: TransformerConfig, /) -> dict[str, Any]:
+    def write(self, config: Any, /) -> dict[str, Any]:
         """Returns keys of config.json for a configuration, as nearly as the family allows."""
         ...
 
@@ -74,14 +77,35 @@ class StackTable:
     """The tensors of a stack's layers.
 
     Attributes:
-      ours: "stack" or "encoder".
+      ours: the stack's dotted name in the model, such as "stack" or "vision.stack".
       theirs: the beginning of every name, with "{layer}" for the layer's number.
       rows: those of one layer.
+      config: the dotted name of the stack's part of the configuration; "": it is the whole.
     """
 
     ours: str
     theirs: str
     rows: tuple[TensorRow, ...]
+    config: str = ""
+
+    def config_of(self, config: Any) -> StackConfig | None:
+        """Returns the stack's configuration; None where a model has no such stack."""
+        for part in self.config.split(".") if self.config else ():
+            config = getattr(config, part)
+        return config
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageTable:
+    """A family's preprocessor_config.json, which says what is done to an image's pixels.
+
+    Attributes:
+      read: (configuration, preprocessor_config.json) to the configuration with what it says.
+      write: the configuration to preprocessor_config.json.
+    """
+
+    read: Callable[[Any, Values], Any]
+    write: Callable[[Any], dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,12 +125,16 @@ class Family:
         ones, buffers, heads of other tasks.
       copies: (tensor, the tensor that it repeats where weights are tied); a file may have it.
       written: further keys of config.json.
-      constants: fields of a TransformerConfig, by dotted name, that all models of the family share.
+      constants: fields of the configuration, by dotted name, that all models of the family share.
       accepts: whether a config.json is of this family, where two share an architecture.
       extra_layers: the key of the number of layers after the last.
       module_rows: those of a module of multi-token prediction, beside its block's; where a file has
         such modules, they are the extra layers. Without rows these are not read.
       module_copies: (tensor of an extra layer, the tensor that it repeats); a file may have it.
+      kind: the class of its models' configurations.
+      assemble: makes one from fields by dotted names; None: as a TransformerConfig is made.
+      images: how its models see pixels, in both directions; None: they see none.
+      token_section: the key of the object that has the ids of special tokens; "": config.json.
     """
 
     name: str
@@ -125,3 +153,7 @@ class Family:
     extra_layers: str | None = None
     module_rows: tuple[TensorRow, ...] = ()
     module_copies: tuple[tuple[str, str], ...] = ()
+    kind: type = TransformerConfig
+    assemble: Callable[[dict[str, Any]], Any] | None = None
+    images: ImageTable | None = None
+    token_section: str = ""

@@ -12,6 +12,7 @@ from jaxgen.interchange.ropes import ROPE_KEYS, read_rope, write_rope
 from jaxgen.interchange.tables import Values
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.config import TransformerConfig
+from jaxgen.models.stack_config import StackConfig
 from jaxgen.ops.attention.masks import Causal, Window
 from jaxgen.ops.positions import Rope
 
@@ -166,7 +167,7 @@ def read_types(default: Callable[[Values, int], list[str]]) -> Callable[[Values,
     return types
 
 
-def layers_in_order(config: TransformerConfig) -> list[LayerConfig]:
+def layers_in_order(config: StackConfig) -> list[LayerConfig]:
     """Returns the configuration of every layer."""
     return [config.layers[i % len(config.layers)] for i in range(config.num_layers)]
 

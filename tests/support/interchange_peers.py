@@ -39,7 +39,7 @@ def move_parameters(model: Any, seed: int = 0) -> Any:
     with torch.no_grad():
         for path, tensor in [*model.named_parameters(), *buffers]:
             noise = torch.randn(tensor.shape, generator=generator)
-            if tensor.ndim == 1:
+            if tensor.ndim <= 1:
                 tensor.add_(0.2 * noise)
                 continue
             scale = 0.4 if tensor.shape[0] == 96 else tensor.shape[-1] ** -0.5

@@ -56,6 +56,7 @@ def _stack(ours: str, theirs: str, feed_forward: str, gated: bool) -> StackTable
             row("feed_forward.up", f"{inside}.{up}.weight", "d f", "f d"),
             row("feed_forward.down", f"{inside}.wo.weight", "f d", "d f"),
         ),
+        "encoder_stack" if ours == "encoder" else "",
     )
 
 

@@ -1,0 +1,313 @@
+"""CLIP (2103.00020) and SigLIP (2303.15343): a text tower and a vision tower."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from jaxgen.interchange.configs import assemble
+from jaxgen.interchange.entries import ACTIVATIONS, Field, Fixed, Linked, checked
+from jaxgen.interchange.sections import Section
+from jaxgen.interchange.tables import (
+    Entry,
+    Family,
+    ImageTable,
+    StackTable,
+    TensorRow,
+    Values,
+    row,
+)
+from jaxgen.models.block_config import LayerConfig
+from jaxgen.models.dual_encoder import DualEncoderConfig
+from jaxgen.models.stack_config import StackConfig
+from jaxgen.models.vision import VisionConfig
+from jaxgen.ops.attention.masks import Bidirectional
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STDDEV = (0.26862954, 0.26130258, 0.27577711)
+_CAUSAL = (LayerConfig(rope=None),)
+_BOTH_WAYS = (LayerConfig(mask=(Bidirectional(),), rope=None),)
+_LOG_SCALE = "logit_scale_init_value"
+_INERT = ("attention_dropout", "dropout", "initializer_factor", "projection_dim")
+
+
+def _constants(part: str, layers: tuple[LayerConfig, ...]) -> dict[str, Any]:
+    groups = ("qkv", "attention_out", "feed_forward", "norm")
+    constants = {"layers": layers, "norm": "layer", "gated": False}
+    constants |= {f"biases.{group}": True for group in groups}
+    return {f"{part}.{name}": value for name, value in constants.items()}
+
+
+def _sizes(prefix: str = "") -> tuple[Entry, ...]:
+    """Returns the entries of a tower's stack."""
+    return (
+        Field("hidden_size", f"{prefix}embed_dim"),
+        Field("num_hidden_layers", f"{prefix}num_layers"),
+        Field("num_attention_heads", f"{prefix}num_heads"),
+        Field("intermediate_size", f"{prefix}mlp_dim"),
+        Field("layer_norm_eps", f"{prefix}norm_epsilon", kinds=(float,)),
+        Field("hidden_act", f"{prefix}activation", kinds=(str,), values=ACTIVATIONS),
+    )
+
+
+_TEXT = (
+    *_sizes(),
+    Field("vocab_size", "vocab_size"),
+    Field("max_position_embeddings", "max_length"),
+)
+_VISION = (
+    *_sizes("stack."),
+    Field("image_size", "image_size"),
+    Field("patch_size", "patch_size"),
+    Field("num_channels", "channels"),
+)
+_TEXT_DEFAULTS = {
+    "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12,
+    "num_attention_heads": 8, "max_position_embeddings": 77, "vocab_size": 49_408,
+    "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "model_type": "clip_text_model",
+}  # fmt: skip
+_VISION_DEFAULTS = {
+    "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
+    "num_attention_heads": 12, "num_channels": 3, "image_size": 224, "patch_size": 32,
+    "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "model_type": "clip_vision_model",
+}  # fmt: skip
+_SIGLIP = {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
+_SIGLIP_TEXT = Section(
+    "text_config",
+    "text",
+    _TEXT,
+    _TEXT_DEFAULTS | _SIGLIP | {
+        "hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12,
+        "max_position_embeddings": 64, "vocab_size": 32_000, "model_type": "siglip_text_model",
+    },
+    repeats=(("projection_size", "embed_dim"),),
+    inert=_INERT,
+)  # fmt: skip
+
+
+def _read_projection(values: Values) -> dict[str, Any]:
+    """Returns the width of SigLIP's space: the text tower's, unless its section says another."""
+    text = _SIGLIP_TEXT.values_in(values)
+    size = text.get("projection_size") or text["hidden_size"]
+    return {"embed_dim": checked("projection_size", size, (int,))}
+
+
+def _stack_table(ours: str, theirs: str, config: str) -> StackTable:
+    return StackTable(ours, f"{theirs}.encoder.layers.{{layer}}.", _LAYER, config)
+
+
+def _norm(ours: str, theirs: str) -> tuple[TensorRow, TensorRow]:
+    return row(f"{ours}.scale", f"{theirs}.weight", "d"), row(f"{ours}.bias", f"{theirs}.bias", "d")
+
+
+_FEED_FORWARD = (
+    ("feed_forward.up", "mlp.fc1.weight", "d f", "f d"),
+    ("feed_forward.up_bias", "mlp.fc1.bias", "f", "f"),
+    ("feed_forward.down", "mlp.fc2.weight", "f d", "d f"),
+    ("feed_forward.down_bias", "mlp.fc2.bias", "d", "d"),
+)
+_LAYER = (
+    row("attention.query", "self_attn.q_proj.weight", "d h w", "(h w) d"),
+    row("attention.query_bias", "self_attn.q_proj.bias", "h w", "(h w)"),
+    row("attention.key", "self_attn.k_proj.weight", "d h w", "(h w) d"),
+    row("attention.key_bias", "self_attn.k_proj.bias", "h w", "(h w)"),
+    row("attention.value", "self_attn.v_proj.weight", "d h w", "(h w) d"),
+    row("attention.value_bias", "self_attn.v_proj.bias", "h w", "(h w)"),
+    row("attention.out", "self_attn.out_proj.weight", "h w d", "d (h w)"),
+    row("attention.out_bias", "self_attn.out_proj.bias", "d"),
+    *_norm("attention_norm", "layer_norm1"),
+    *_norm("feed_forward_norm", "layer_norm2"),
+    *(row(*one) for one in _FEED_FORWARD),
+)
+_EMBEDDINGS = "vision_model.embeddings"
+_TOWERS = (
+    row("text.embedding.table", "text_model.embeddings.token_embedding.weight", "v d"),
+    row("text.embedding.positions", "text_model.embeddings.position_embedding.weight", "t d"),
+    *_norm("text.stack.final_norm", "text_model.final_layer_norm"),
+    row("vision.patches", f"{_EMBEDDINGS}.patch_embedding.weight", "p q c d", "d c p q"),
+    row("vision.positions", f"{_EMBEDDINGS}.position_embedding.weight", "t d"),
+    *_norm("vision.stack.final_norm", "vision_model.post_layernorm"),
+)
+_POOL = "vision_model.head"
+_POOL_ROWS = (
+    row("vision.pool.query", f"{_POOL}.probe", "d", "() () d"),
+    row(
+        "vision.pool.attention.query vision.pool.attention.key vision.pool.attention.value",
+        f"{_POOL}.attention.in_proj_weight", "d h w", "(part h w) d",
+    ),
+    row(
+        "vision.pool.attention.query_bias vision.pool.attention.key_bias "
+        "vision.pool.attention.value_bias",
+        f"{_POOL}.attention.in_proj_bias", "h w", "(part h w)",
+    ),
+    row("vision.pool.attention.out", f"{_POOL}.attention.out_proj.weight", "h w d", "d (h w)"),
+    row("vision.pool.attention.out_bias", f"{_POOL}.attention.out_proj.bias", "d"),
+    *_norm("vision.pool.norm", f"{_POOL}.layernorm"),
+    *(row(f"vision.pool.{ours}", f"{_POOL}.{theirs}", *axes)
+      for ours, theirs, *axes in _FEED_FORWARD),
+)  # fmt: skip
+_STACKS = (
+    _stack_table("text.stack", "text_model", "text"),
+    _stack_table("vision.stack", "vision_model", "vision.stack"),
+)
+_UNUSED = (r"(text|vision)_model\.embeddings\.position_ids",)
+
+
+def _assemble(fields: dict[str, Any]) -> DualEncoderConfig:
+    """Makes a contrastive pair from fields whose first part says which tower they are of."""
+    text, vision, stack = (
+        {name.removeprefix(part): value for name, value in fields.items() if name.startswith(part)}
+        for part in ("text.", "vision.", "vision.stack.")
+    )
+    vision = {name: value for name, value in vision.items() if not name.startswith("stack.")}
+    whole = {name: value for name, value in fields.items() if "." not in name}
+    return DualEncoderConfig(
+        text=assemble(text),
+        vision=VisionConfig(stack=assemble(stack, StackConfig), **vision),
+        **whole,
+    )
+
+
+def _read_pixels(config: DualEncoderConfig, values: Values) -> DualEncoderConfig:
+    """Returns the pair with the mean and standard deviation of its pixels."""
+    if values.get("do_normalize") is False:
+        average, spread = (0.0,), (1.0,)
+    else:
+        vision = config.vision
+        average = _channels(values, "image_mean", vision.pixel_mean)
+        spread = _channels(values, "image_std", vision.pixel_stddev)
+    vision = dataclasses.replace(config.vision, pixel_mean=average, pixel_stddev=spread)
+    return dataclasses.replace(config, vision=vision)
+
+
+def _channels(values: Values, key: str, default: tuple[float, ...]) -> tuple[float, ...]:
+    found = values.get(key)
+    if found is None:
+        return default
+    return tuple(checked(key, one, (float,)) for one in checked(key, found, (list,)))
+
+
+def _write_pixels(kind: str, crops: bool) -> Any:
+    def write(config: DualEncoderConfig) -> dict[str, Any]:
+        vision, size = config.vision, config.vision.image_size
+        whole = {"height": size, "width": size}
+        mean, spread = (
+            list(x) if len(x) > 1 else list(x) * vision.channels
+            for x in (vision.pixel_mean, vision.pixel_stddev)
+        )
+        values = {
+            "image_processor_type": kind,
+            "do_resize": True,
+            "resample": 3,
+            "do_rescale": True,
+            "rescale_factor": 1 / 255,
+            "do_normalize": True,
+            "image_mean": mean,
+            "image_std": spread,
+        }
+        if crops:
+            return values | {
+                "size": {"shortest_edge": size}, "do_center_crop": True, "crop_size": whole,
+            }  # fmt: skip
+        return values | {"size": whole}
+
+    return write
+
+
+CLIP = Family(
+    name="clip",
+    architectures=("CLIPModel",),
+    model_types=("clip",),
+    kind=DualEncoderConfig,
+    assemble=_assemble,
+    constants={
+        **_constants("text", _CAUSAL),
+        **_constants("vision.stack", _BOTH_WAYS),
+        "text.embedding_positions": "learned",
+        "vision.patch_bias": False,
+        "vision.class_token": True,
+        "vision.embedding_norm": True,
+        "vision.pooling": "class_token",
+        "vision.pixel_mean": CLIP_MEAN,
+        "vision.pixel_stddev": CLIP_STDDEV,
+        "text_pooling": "end_token",
+        "text_projection": "linear",
+        "image_projection": "linear",
+        "initial_bias": None,
+    },
+    entries=(
+        Section(
+            "text_config", "text", _TEXT, _TEXT_DEFAULTS, (("projection_dim", "embed_dim"),), _INERT
+        ),
+        Section(
+            "vision_config", "vision", _VISION, _VISION_DEFAULTS,
+            (("projection_dim", "embed_dim"),), _INERT,
+        ),
+        Field("projection_dim", "embed_dim", 512),
+        Linked(
+            (_LOG_SCALE,),
+            lambda values: {"initial_scale": math.exp(values.get(_LOG_SCALE, 2.6592))},
+            lambda config: {_LOG_SCALE: math.log(config.initial_scale)},
+        ),
+    ),
+    inert=("initializer_factor",),
+    rows=(
+        *_TOWERS,
+        row("vision.class_token", f"{_EMBEDDINGS}.class_embedding", "d"),
+        *_norm("vision.embedding_norm", "vision_model.pre_layrnorm"),
+        row("text_projection.weight", "text_projection.weight", "d e", "e d"),
+        row("image_projection.weight", "visual_projection.weight", "d e", "e d"),
+        row("log_scale", "logit_scale", ""),
+    ),
+    stacks=_STACKS,
+    unused=_UNUSED,
+    token_section="text_config",
+    images=ImageTable(_read_pixels, _write_pixels("CLIPImageProcessor", crops=True)),
+)  # fmt: skip
+
+SIGLIP = Family(
+    name="siglip",
+    architectures=("SiglipModel",),
+    model_types=("siglip",),
+    kind=DualEncoderConfig,
+    assemble=_assemble,
+    constants={
+        **_constants("text", _BOTH_WAYS),
+        **_constants("vision.stack", _BOTH_WAYS),
+        "text.embedding_positions": "learned",
+        "vision.patch_bias": True,
+        "vision.pooling": "attention",
+        "text_pooling": "last_token",
+        "text_projection": "affine",
+        "image_projection": None,
+        "initial_scale": 10.0,
+        "max_scale": None,
+        "initial_bias": -10.0,
+    },
+    entries=(
+        _SIGLIP_TEXT,
+        Section(
+            "vision_config",
+            "vision",
+            (*_VISION, Fixed("vision_use_head", True)),
+            _VISION_DEFAULTS | _SIGLIP | {"patch_size": 16, "model_type": "siglip_vision_model"},
+            inert=_INERT,
+        ),
+        Linked(("text_config",), _read_projection, lambda config: {}),
+    ),
+    inert=("initializer_factor",),
+    rows=(
+        *_TOWERS,
+        *_POOL_ROWS,
+        row("vision.patch_bias", f"{_EMBEDDINGS}.patch_embedding.bias", "d"),
+        row("text_projection.weight", "text_model.head.weight", "d e", "e d"),
+        row("text_projection.bias", "text_model.head.bias", "e"),
+        row("log_scale", "logit_scale", "", "()"),
+        row("bias", "logit_bias", "", "()"),
+    ),
+    stacks=_STACKS,
+    unused=_UNUSED,
+    token_section="text_config",
+    images=ImageTable(_read_pixels, _write_pixels("SiglipImageProcessor", crops=False)),
+)
