@@ -53,6 +53,8 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "linear_ramp": {"start": 1, "increment": 1, "tokens": 1e3},
     "rate_phase": {"rate": 1e-3},
     "stepped_ramp": {"sizes": (1,), "until": (5,)},
+    "emoji": {"labels": "x"},
+    "handwritten_digits": {"folder": "x"},
     "in_memory": {"records": ({"text": "x"},)},
     **{
         name: {"pattern": "*"}

@@ -112,6 +112,7 @@ def registered() -> Table:
         "standard_library_prose": StandardLibraryProse,
         **registered_generators(),
         **registered_media_generators(),
+        **registered_installed_media(),
         "byte_codec": ByteCodec,
         "special_tokens": SpecialTokens,
         "tokenizer_codec": TokenizerCodec,
@@ -181,6 +182,19 @@ def registered_media_generators() -> Table:
         "sprite_questions": generated.SpriteQuestions,
         "moving_sprites": generated.MovingSprites,
         "tones": generated.Tones,
+    }
+
+
+def registered_installed_media() -> Table:
+    """Returns the names of sources of pictures, videos and sounds that packages install."""
+    from jaxgen.data import installed
+
+    return {
+        "emoji": installed.Emoji,
+        "handwritten_digits": installed.HandwrittenDigits,
+        "asterisk_sounds": installed.AsteriskSounds,
+        "synthesised_speech": installed.SynthesisedSpeech,
+        "film_clips": installed.FilmClips,
     }
 
 

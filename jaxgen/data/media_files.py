@@ -43,8 +43,9 @@ class DecodeMedia:
       videos: likewise.
       texts: fields that must hold text that is not blank, such as the caption.
       folder: that paths are relative to, on this machine or in an object store; None refuses paths.
-      size: height and width of pictures and of videos; None leaves them as they are.
-      fit: how they get it, see `resize_image`.
+      height: of pictures and of videos, in pixels; None leaves them as they are, and so for width.
+      width: likewise.
+      fit: how they get this shape, see `resize_image`.
       rate: of sounds, in samples a second.
       seconds: of sounds, which are cut off or filled up with silence; None leaves their length.
       frame_rate: of videos, in frames a second; None takes all frames.
@@ -60,7 +61,8 @@ class DecodeMedia:
     videos: Names = dataclasses.field(default_factory=dict)
     texts: tuple[str, ...] = ()
     folder: str | None = None
-    size: tuple[int, int] | None = None
+    height: PositiveInt | None = None
+    width: PositiveInt | None = None
     fit: Fit = "crop"
     rate: PositiveInt | None = None
     seconds: PositiveFloat | None = None
@@ -77,9 +79,9 @@ class DecodeMedia:
             raise ConfigError(f"decode_media makes {names}; give each field a name of its own.")
         if self.sounds and self.rate is None:
             raise ConfigError("decode_media.sounds needs decode_media.rate, in samples a second.")
-        if self.size is not None and min(self.size) < 1:
+        if (self.height is None) != (self.width is None):
             raise ConfigError(
-                f"decode_media.size={self.size}: give a height and a width of pixels."
+                f"decode_media.height={self.height} and width={self.width}: give both, or neither."
             )
 
     def apply(self, records: Iterator[Record], context: Context) -> Iterator[Record]:
@@ -132,7 +134,9 @@ class DecodeMedia:
         return self._resized(image)
 
     def _resized(self, image: np.ndarray) -> np.ndarray:
-        return image if self.size is None else resize_image(image, self.size, self.fit)
+        if self.height is None or self.width is None:
+            return image
+        return resize_image(image, (self.height, self.width), self.fit)
 
     def _sound(self, data: bytes, where: str) -> np.ndarray:
         assert self.rate is not None, "checked at the beginning"

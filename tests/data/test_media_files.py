@@ -157,15 +157,15 @@ def test_pictures_get_the_size_that_is_asked_for():
         (found,) = step.apply(iter([record]), NOTHING)
         return found["image"]
 
-    assert (resized(size=(4, 8)) == halves).all()
-    assert (resized(size=(4, 4)) == halves[:, 2:6]).all()  # The middle.
-    padded = resized(size=(8, 8), fit="pad")
+    assert (resized(height=4, width=8) == halves).all()
+    assert (resized(height=4, width=4) == halves[:, 2:6]).all()  # The middle.
+    padded = resized(height=8, width=8, fit="pad")
     assert (padded[[0, 1, 6, 7]] == 255).all() and (padded[2:6] == halves).all()
-    stretched = resized(size=(4, 4), fit="stretch")
+    stretched = resized(height=4, width=4, fit="stretch")
     assert stretched[0, 0].argmax() == 0 and stretched[0, 3].argmax() == 1
     # Each pixel of a smaller picture is about the mean of those that it takes the place of.
-    assert abs(int(resized(size=(2, 2), fit="stretch")[..., 0].mean()) - 100) < 8
-    tall = DecodeMedia({"image": "png"}, size=(50, 3))
+    assert abs(int(resized(height=2, width=2, fit="stretch")[..., 0].mean()) - 100) < 8
+    tall = DecodeMedia({"image": "png"}, height=50, width=3)
     (found,) = tall.apply(iter([record]), NOTHING)
     assert found["image"].shape == (50, 3, 3)
 
@@ -262,7 +262,7 @@ def test_frames_are_taken_at_their_times_whatever_the_frame_rate(kind):
 
 
 def test_what_is_no_video_is_told():
-    step = DecodeMedia(videos={"video": "clip"}, size=(2, 3))
+    step = DecodeMedia(videos={"video": "clip"}, height=2, width=3)
     still = {"clip": file_of(picture()), "key": "a"}
     (found,) = step.apply(iter([still]), NOTHING)
     assert found["video"].shape == (1, 2, 3, 3)
@@ -275,7 +275,7 @@ def test_what_is_no_video_is_told():
     ):
         with pytest.raises(JaxgenError, match=words):
             list(step.apply(iter([{"clip": data, "key": "a"}]), NOTHING))
-    small = dataclasses.replace(step, size=None, most_pixels=100)
+    small = dataclasses.replace(step, height=None, width=None, most_pixels=100)
     with pytest.raises(DataError, match="more than 4 frames of 6 x 4, and at most 100 pixels"):
         list(small.apply(iter([{"clip": whole, "key": "a"}]), NOTHING))
 
@@ -295,7 +295,7 @@ def test_long_columns_do_not_fill_the_memory(tmp_path):
 
 @pytest.mark.parametrize("settings", [
     {"images": {"a": "b"}, "sounds": {"a": "c"}, "rate": 8000}, {"sounds": {"sound": "wav"}},
-    {"images": {"a": "b"}, "size": (0, 4)}, {"sounds": {"s": "wav"}, "rate": 0},
+    {"images": {"a": "b"}, "height": 4}, {"sounds": {"s": "wav"}, "rate": 0},
     {"videos": {"v": "mp4"}, "frames": 0},
 ], ids=str)  # fmt: skip
 def test_settings_that_mean_nothing_are_refused(settings):

@@ -20,6 +20,7 @@ from jaxgen.codecs.sentencepiece import SentencePieceCodec
 from jaxgen.codecs.tokenizer import TokenizerCodec
 from jaxgen.configuration import load_text
 from jaxgen.data.chat import Chat
+from jaxgen.data.installed import AsteriskSounds, Emoji, HandwrittenDigits
 from jaxgen.data.media_files import DecodeMedia
 from jaxgen.data.prepared import MANIFEST, PreparedCorpus
 from jaxgen.data.protocols import Context
@@ -39,7 +40,7 @@ from jaxgen.studies.scored_answers import emergence_rows
 from jaxgen.studies.study_runs import read_runs, table_of
 from jaxgen.studies.task_runs import read_csv, task_runs_of
 from jaxgen.sweeps.leases import LeaseMonitor, read_attempts
-from support import data_writers, media_writers
+from support import data_writers, installed_media, media_writers
 from support.mutations import json_files, json_lines, mutated_bytes, mutated_json
 from support.valid_files import (
     TALK,
@@ -198,7 +199,7 @@ def read_media(
         for images, videos in (({"image": "png"}, {}), ({}, {"video": "png"}))[: 1 + as_videos]:
             for on_error in ("skip", "raise"):
                 step = DecodeMedia(
-                    images, {"sound": "wav"}, videos, ("caption",), str(folder), (8, 8),
+                    images, {"sound": "wav"}, videos, ("caption",), str(folder), 8, 8,
                     rate=media_writers.RATE, on_error=on_error, most_pixels=10_000,
                 )  # fmt: skip
                 source = kind(str(folder / name), heldout_fraction=0.0, on_error=on_error)
@@ -216,6 +217,13 @@ def read_media(
             raise error
 
     return read
+
+
+def read_announcements(folder: Path) -> None:
+    transcripts = str(folder / "core.txt.gz")
+    source = AsteriskSounds(str(folder / "sounds"), transcripts, heldout_fraction=0.0)
+    for record in source.read("train"):
+        assert record["transcript"]
 
 
 def read_template(name: str) -> Callable[[Path], Any]:
@@ -338,6 +346,17 @@ READERS: dict[str, Reader] = {
         "a.jsonl", a_media_folder(), read_media(Jsonl, "a.jsonl"), as_lines
     ),
     "tar of media": Reader("a.tar", a_media_folder(), read_media(WebDataset, "a.tar")),
+    "emoji's labels": Reader(
+        "en/data.json", installed_media.write_labels,
+        lambda folder: Emoji(str(folder)).entries_of("en"), as_json,
+    ),
+    "digits": Reader(
+        "src/digits/3.json", lambda folder: installed_media.write_digits(folder, (1,) * 10),
+        lambda folder: list(HandwrittenDigits(str(folder), heldout_fraction=0.0).read("train")),
+    ),
+    "transcripts": Reader(
+        "core.txt.gz", installed_media.write_announcements, read_announcements, examples=10
+    ),
     "task.json": Reader("task.json", a_big_bench, source(a_big_bench), as_json),
     "tokenizer_config.json": Reader(
         "tokenizer_config.json", a_template, read_template("tokenizer_config.json"), as_json
