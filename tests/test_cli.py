@@ -125,6 +125,19 @@ def test_models_are_listed_by_size_with_what_was_published(capsys):
     assert "6,738,415,616" in line and line.endswith("exact")
 
 
+def test_a_pair_of_towers_is_listed_and_shown(capsys):
+    assert main(["models", "list", "siglip/"]) == 0
+    (line,) = [one for one in capsys.readouterr().out.splitlines() if one.startswith("siglip/b16")]
+    assert line.split()[1:] == [
+        "203,155,970", "24,775,680", "203,155,970", "2.177e+09", "203,155,970", "exact"
+    ]  # fmt: skip
+    assert main(["models", "show", "clip/l14"]) == 0
+    out = capsys.readouterr().out
+    assert "427,616,513 (exact)" in out and "rows of 77" in out
+    (line,) = [one for one in out.splitlines() if one.startswith("vision.patches")]
+    assert line.split()[1] == "14x14x3x1024"
+
+
 def test_a_model_of_a_trillion_parameters_is_shown_without_memory(capsys):
     assert main(["models", "show", "glam/64b_64e"]) == 0
     out = capsys.readouterr().out

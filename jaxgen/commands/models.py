@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from typing import Any
 
 from jaxgen.commands.table import table_lines
 from jaxgen.configuration import load, registered_models
 from jaxgen.configuration.files import library_folders
+from jaxgen.configuration.protocols import fitting
+from jaxgen.configuration.reading import read_files
 from jaxgen.configuration.suggesting import did_you_mean, nearest
 from jaxgen.errors import ConfigError
-from jaxgen.models.base import ParameterCount
+from jaxgen.models.base import ModelConfig, ParameterCount
 from jaxgen.models.config import ModelCard, TransformerConfig
-from jaxgen.models.counting import count_parameters, training_flops_per_token
 
 FLOPS_LENGTH = 2048
 _FAMILY = "family"
@@ -29,11 +31,14 @@ def listing(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"no model's name has {arguments.filter!r} in it; see `jaxgen models`.")
     header = ("name", "total", "embedding", "active", "FLOPs/token", "published", "difference")
     loaded = [(name, _load(name)) for name in names]
-    counted = [(name, config, count_parameters(config)) for name, config in loaded]
+    counted = [(name, config, config.count()) for name, config in loaded]
     counted.sort(key=lambda row: (row[0].split("/")[0], row[2].total))
     rows = [header, *(_row(*row) for row in counted)]
     print("\n".join(table_lines(rows)))
-    print(f"FLOPs of training, forward and backward, in rows of {FLOPS_LENGTH} tokens.")
+    print(
+        f"FLOPs of training, forward and backward, in rows of {FLOPS_LENGTH} tokens; of a pair, in "
+        "captions as long as it reads, their images included."
+    )
     return 0
 
 
@@ -48,7 +53,7 @@ def show(arguments: argparse.Namespace) -> int:
     from jaxgen.models.base import abstract_model
     from jaxgen.models.parameters import named_parameters
 
-    count = count_parameters(config)
+    count = config.count()
     for line in _card_lines(config, count):
         print(line)
     print()
@@ -73,7 +78,7 @@ def model_names() -> list[str]:
     return sorted(found)
 
 
-def load_model(name: str) -> TransformerConfig:
+def load_model(name: str) -> Any:
     """Returns the configuration of a model that comes with jaxgen.
 
     Raises:
@@ -88,15 +93,26 @@ def load_model(name: str) -> TransformerConfig:
     return _load(name)
 
 
-def _load(name: str) -> TransformerConfig:
+def _load(name: str) -> Any:
+    """Returns a model, which is the whole of what its files bind, as a pair of two towers is."""
     # The other names' rooms take a second to import.
-    return load(
-        [f"models/{name}.gin"], root="model", table=registered_models(), beside=("next_token_loss",)
-    )
+    table = registered_models()
+    files = [f"models/{name}.gin"]
+    bound = {binding.name for binding in read_files(files).bindings}
+    wholes = [one for one in fitting(ModelConfig, table) if one in bound and one != "model"]
+    root = wholes[0] if wholes else "model"
+    return load(files, root=root, table=table, beside=("next_token_loss",))
 
 
-def _row(name: str, config: TransformerConfig, count: ParameterCount) -> tuple[str, ...]:
-    flops = training_flops_per_token(config, FLOPS_LENGTH)
+def _flops_length(config: Any) -> int:
+    """Returns the length of the rows that FLOPs are told for: of a pair, its longest caption."""
+    if isinstance(config, TransformerConfig):
+        return FLOPS_LENGTH
+    return getattr(config, "max_length", None) or FLOPS_LENGTH
+
+
+def _row(name: str, config: Any, count: ParameterCount) -> tuple[str, ...]:
+    flops = config.flops(_flops_length(config))
     published, difference = _compared(config.card, count)
     if difference == "exact" and config.card is not None and not config.card.counts_head:
         difference = f"exact, without {count.head:,} in the head" if count.head else difference
@@ -114,7 +130,7 @@ def _compared(card: ModelCard | None, count: ParameterCount) -> tuple[str, str]:
     return f"{card.parameters:,}", f"{100 * (total / card.parameters - 1):+.2f} %"
 
 
-def _card_lines(config: TransformerConfig, count: ParameterCount) -> Iterator[str]:
+def _card_lines(config: Any, count: ParameterCount) -> Iterator[str]:
     card = config.card
     if card is not None:
         yield card.name
@@ -131,5 +147,6 @@ def _card_lines(config: TransformerConfig, count: ParameterCount) -> Iterator[st
             yield f"            {card.active_parameters:,} active"
     if card is not None and card.note:
         yield f"note        {card.note}"
-    flops = training_flops_per_token(config, FLOPS_LENGTH)
-    yield f"FLOPs       {flops:.4e} a token of training, in rows of {FLOPS_LENGTH}"
+    length = _flops_length(config)
+    flops = config.flops(length)
+    yield f"FLOPs       {flops:.4e} a token of training, in rows of {length}"

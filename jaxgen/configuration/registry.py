@@ -202,8 +202,11 @@ def registered_models() -> Table:
     """Returns the names that gin/models/ uses; without the other rooms."""
     from jaxgen.models.block_config import LatentConfig, LayerConfig
     from jaxgen.models.config import ModelCard, TransformerConfig
+    from jaxgen.models.dual_encoder import DualEncoderConfig
     from jaxgen.models.parametrization import Parametrization
     from jaxgen.models.stack_config import StackConfig
+    from jaxgen.models.vision import VisionConfig
+    from jaxgen.objectives.contrastive import Contrastive
     from jaxgen.objectives.multi_token import MultiToken
     from jaxgen.objectives.next_sentence import NextSentence
     from jaxgen.objectives.next_token import NextToken
@@ -224,6 +227,8 @@ def registered_models() -> Table:
     return {
         "model": TransformerConfig,
         "stack": StackConfig,
+        "dual_encoder": DualEncoderConfig,
+        "vision": VisionConfig,
         "card": ModelCard,
         "layer": LayerConfig,
         "causal": Causal,
@@ -245,4 +250,5 @@ def registered_models() -> Table:
         "next_token_loss": NextToken,
         "multi_token_loss": MultiToken,
         "next_sentence_loss": NextSentence,
+        "contrastive_loss": Contrastive,
     }

@@ -35,7 +35,7 @@ class VisionConfig:
     Attributes:
       stack: the blocks, whose layers must be bidirectional.
       image_size: rows and columns of an image.
-      patch_size: rows and columns of a patch.
+      patch_size: rows and columns of a patch; pixels beyond the last whole one are not read.
       channels: of an image.
       patch_bias: whether the patches' projection has a bias.
       class_token: whether a learned token stands before the patches.
@@ -59,10 +59,10 @@ class VisionConfig:
 
     def __post_init__(self):
         check_domains(self, "vision")
-        if self.image_size % self.patch_size:
+        if self.image_size < self.patch_size:
             raise ConfigError(
-                f"vision.image_size={self.image_size} does not divide into patches of "
-                f"vision.patch_size={self.patch_size}; choose one that does."
+                f"vision.image_size={self.image_size} has no room for a patch of "
+                f"vision.patch_size={self.patch_size}."
             )
         if self.pooling == "class_token" and not self.class_token:
             raise ConfigError("vision.pooling='class_token' needs vision.class_token=True.")

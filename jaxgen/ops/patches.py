@@ -11,8 +11,10 @@ def image_patches(images: jax.Array, size: int) -> jax.Array:
     """Maps [batch, height, width, channels] to [batch, patches, size * size * channels].
 
     Patches go from left to right and top to bottom, and so do the pixels of each, the channels last
-    (`codecs.patches.patches_of` cuts a clip on the host likewise). Only the batch may be split.
+    (`codecs.patches.patches_of` cuts a clip on the host likewise). Only the batch may be split over
+    devices; rows and columns beyond the last whole patch are left out.
     """
+    images = images[:, : images.shape[1] // size * size, : images.shape[2] // size * size]
     batch, height, width, channels = images.shape
     cut = _reshape(images, batch, height // size, size, width // size, size, channels)
     patches = (height // size) * (width // size)

@@ -18,7 +18,7 @@ EXCHANGED = {
     "mpt": ["mpt"], "stablelm": ["stablelm"], "smollm3": ["smollm3"],
     "granite": ["granite", "granite_moe"], "glm4": ["glm", "glm4"],
     "cohere": ["cohere", "cohere2"], "nemotron": ["nemotron"],
-    "llama4": ["llama4"], "gpt_oss": ["gpt_oss"],
+    "llama4": ["llama4"], "gpt_oss": ["gpt_oss"], "clip": ["clip"], "siglip": ["siglip"],
 }  # fmt: skip
 
 

@@ -19,9 +19,9 @@ from jaxgen.models.dual_encoder import DualEncoder
 from jaxgen.models.parameters import named_parameters, number_of_parameters
 from jaxgen.models.pooling import AttentionPool
 from jaxgen.models.stack_config import StackConfig
-from jaxgen.models.vision_counting import vision_flops
 from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.ops.patches import image_patches
+from jaxgen.planning.work import read_work
 from jaxgen.sharding.layout import Layout, using
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.training.optimizers.matrices import decayed, sides_of
@@ -53,29 +53,23 @@ def test_counts_equal_the_real_tree(name):
     )
 
 
-@pytest.mark.parametrize("name", VARIANTS)
-def test_operations_of_an_image_are_those_of_its_weights_and_scores(name):
-    """Counted from the parameters' shapes: each matrix meets every token, or in the pool one."""
-    vision = VARIANTS[name].vision
-    stack, tokens, products = vision.stack, vision.num_tokens, 0
-    for path, p in named_parameters(abstract_model(VARIANTS[name]).vision):
-        size = int(np.prod(p.shape))
-        if path == "patches":
-            products += vision.num_patches * size
-        elif path.endswith(("query", "key", "value", "out", "up", "gate", "down")):
-            is_once = path.startswith("pool") and not path.endswith(("key", "value"))
-            products += size if is_once else tokens * size
-    is_vector = vision.pooling == "attention"
-    products -= stack.embed_dim * is_vector  # The pool's query.
-    scores = tokens * stack.num_layers + is_vector
-    products += 2 * stack.num_heads * stack.width_of_head * tokens * scores
-    assert vision_flops(vision) == 2 * products
+@pytest.mark.parametrize("name", ["clip", "gated_pool"])
+def test_flops_are_those_of_the_compiled_program(name, monkeypatch):
+    monkeypatch.setattr("jaxgen.ops.attention.dense.QUERY_CHUNKS", 1)
+    config = VARIANTS[name]
+    model, batch = abstract_model(config), random_pairs(config, 4)
+    program = jax.jit(lambda model, batch: model(batch)).lower(model, batch).compile().as_text()
+    assert program is not None
+    expected = 4 * 12 * config.flops(12) / 3
+    assert abs(read_work(program, {}).flops / expected - 1) < 0.01
 
 
 def test_patches_on_devices_are_those_of_the_codec():
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3)).astype(np.uint8)
     expected = [patches_of(image[None], (1, 4, 4)) for image in images]
     np.testing.assert_array_equal(image_patches(jnp.asarray(images), 4), expected)
+    larger = jnp.pad(images, ((0, 0), (0, 3), (0, 1), (0, 0)))
+    np.testing.assert_array_equal(image_patches(larger, 4), expected)
 
 
 def softmax(x):
@@ -153,7 +147,7 @@ def test_a_patch_matrix_decays_and_is_one_matrix_to_optimizers():
             lambda c: {"text": dataclasses.replace(c.text, moe=MoEConfig(4, 1, mlp_dim=8))},
             "text.moe",
         ),
-        (lambda c: {"vision": dataclasses.replace(c.vision, patch_size=5)}, "does not divide"),
+        (lambda c: {"vision": dataclasses.replace(c.vision, patch_size=17)}, "no room"),
         (
             lambda c: {
                 "vision": dataclasses.replace(

@@ -112,10 +112,15 @@ def objective_of(family: str) -> NextToken:
     return load([f"models/{family}/tiny.gin"], root="next_token_loss", beside=("model",))
 
 
+OTHER_FAMILIES = frozenset({"clip", "siglip"})
+"""The folders of gin/models whose models are no transformers over one stream of tokens."""
+
+
 def families() -> list[str]:
-    """The folders of gin/models."""
+    """The folders of gin/models, of transformers."""
     root = Path(__file__).parents[2] / "gin" / "models"
-    return sorted(path.parent.name for path in root.glob("*/tiny.gin"))
+    found = {path.parent.name for path in root.glob("*/tiny.gin")}
+    return sorted(found - OTHER_FAMILIES)
 
 
 def one_row(length: int, vocab_size: int = 64, batch_size: int = 1) -> Batch:
