@@ -15,13 +15,18 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 """Decoders that a file from outside may reach."""
 Fit = Literal["crop", "pad", "stretch"]
 """How a picture gets another shape: its middle is cut out, it gets edges, or it is distorted."""
+WHITE = (255, 255, 255)
+ORIENTATION = 0x0112
+"""The tag of EXIF for how a camera was turned; 1 is upright."""
 
 
 def decode_image(
     data: bytes,
     where: str = "a picture",
-    background: tuple[int, int, int] = (255, 255, 255),
+    background: tuple[int, int, int] = WHITE,
     most_pixels: int = MOST_PIXELS,
+    size: tuple[int, int] | None = None,
+    fit: Fit = "crop",
 ) -> np.ndarray:
     """Returns the pixels of a picture file: [height, width, 3] uint8.
 
@@ -33,6 +38,8 @@ def decode_image(
       where: it is from, for messages.
       background: red, green and blue.
       most_pixels: refused above, before any is decoded.
+      size: height and width to make of it, see `resize_image`; None leaves them as they are.
+      fit: likewise.
 
     Raises:
       DataError: if it is none of FORMATS, is cut short or damaged, or has too many pixels.
@@ -47,8 +54,14 @@ def decode_image(
         width, height = image.size
         if width * height > most_pixels:
             raise DataError(f"{where} has {width} x {height} {too_many}")
+        if size is not None:
+            # A JPEG of several times the size is decoded at a half, a quarter or an eighth.
+            image.draft(None, (2 * max(size), 2 * max(size)))
         image.load()
-        return np.asarray(_to_rgb(ImageOps.exif_transpose(image), background))
+        if image.getexif().get(ORIENTATION, 1) != 1:
+            image = ImageOps.exif_transpose(image)
+        image = _to_rgb(image, background)
+        return np.asarray(image if size is None else _resized(image, size, fit, background))
     except DataError:
         raise
     except Image.DecompressionBombError as error:  # Pillow's own bound, of 179 million.
@@ -66,7 +79,7 @@ def resize_image(
     image: np.ndarray,
     size: tuple[int, int],
     fit: Fit = "crop",
-    background: tuple[int, int, int] = (255, 255, 255),
+    background: tuple[int, int, int] = WHITE,
 ) -> np.ndarray:
     """Returns a picture of another size: [height, width, 3] uint8, by bicubic interpolation.
 
@@ -80,24 +93,30 @@ def resize_image(
     """
     from PIL import Image
 
-    height, width = size
     if image.shape[:2] == size:
         return image
-    picture = Image.fromarray(image)
-    if fit != "stretch":
-        scales = height / picture.height, width / picture.width
-        scale = max(scales) if fit == "crop" else min(scales)
-        if fit == "crop":
-            taken = min(picture.width, width / scale), min(picture.height, height / scale)
-            left, top = (picture.width - taken[0]) / 2, (picture.height - taken[1]) / 2
-            box = (left, top, left + taken[0], top + taken[1])
-            return np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC, box))
-        inner = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    return np.asarray(_resized(Image.fromarray(image), size, fit, background))
+
+
+def _resized(picture, size: tuple[int, int], fit: Fit, background: tuple[int, int, int]):
+    from PIL import Image
+
+    (height, width), box = size, None
+    if picture.size == (width, height):
+        return picture
+    scales = height / picture.height, width / picture.width
+    if fit == "pad":
+        inner = [max(1, round(side * min(scales))) for side in picture.size]
         whole = Image.new("RGB", (width, height), background)
         place = (width - inner[0]) // 2, (height - inner[1]) // 2
         whole.paste(picture.resize(inner, Image.Resampling.BICUBIC), place)
-        return np.asarray(whole)
-    return np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC))
+        return whole
+    if fit == "crop" and scales[0] != scales[1]:
+        scale = max(scales)
+        taken = min(picture.width, width / scale), min(picture.height, height / scale)
+        left, top = (picture.width - taken[0]) / 2, (picture.height - taken[1]) / 2
+        box = (left, top, left + taken[0], top + taken[1])
+    return picture.resize((width, height), Image.Resampling.BICUBIC, box)
 
 
 def _to_rgb(image, background: tuple[int, int, int]):

@@ -130,13 +130,16 @@ class DecodeMedia:
         return {"key": key, **kept, **made}
 
     def _image(self, data: bytes, where: str) -> np.ndarray:
-        image = decode_image(data, where, most_pixels=self.most_pixels)
-        return self._resized(image)
+        return decode_image(
+            data, where, most_pixels=self.most_pixels, size=self._size, fit=self.fit
+        )
+
+    @property
+    def _size(self) -> tuple[int, int] | None:
+        return None if self.height is None or self.width is None else (self.height, self.width)
 
     def _resized(self, image: np.ndarray) -> np.ndarray:
-        if self.height is None or self.width is None:
-            return image
-        return resize_image(image, (self.height, self.width), self.fit)
+        return image if self._size is None else resize_image(image, self._size, self.fit)
 
     def _sound(self, data: bytes, where: str) -> np.ndarray:
         assert self.rate is not None, "checked at the beginning"

@@ -301,3 +301,26 @@ def test_long_columns_do_not_fill_the_memory(tmp_path):
 def test_settings_that_mean_nothing_are_refused(settings):
     with pytest.raises(ConfigError):
         DecodeMedia(**settings)
+
+
+def test_large_pictures_become_small_ones_by_the_mean_of_what_they_show():
+    """Of a JPEG only a part of the resolution is decoded, turned as its camera was."""
+    ramp = np.linspace(0, 255, 512).astype(np.uint8)
+    pixels = np.stack([np.tile(ramp, (256, 1))] * 3, axis=-1)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # Turn clockwise by a quarter.
+    for kind in ("JPEG", "PNG"):
+        record = {"x": file_of(Image.fromarray(pixels), kind), "key": "a"}
+        turned = {"x": file_of(Image.fromarray(pixels), kind, exif=exif), "key": "a"}
+        step = DecodeMedia({"image": "x"}, height=8, width=16)
+        upright = dataclasses.replace(step, height=16, width=8)
+        (found,), (other,) = (
+            s.apply(iter([r]), NOTHING) for s, r in ((step, record), (upright, turned))
+        )
+        expected = ramp.reshape(16, 32).mean(1)
+        np.testing.assert_allclose(
+            found["image"], np.tile(expected[None, :, None], (8, 1, 3)), atol=3
+        )
+        np.testing.assert_allclose(
+            other["image"], found["image"].transpose(1, 0, 2)[:, ::-1], atol=3
+        )
