@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from jaxgen.chips import CHIPS
-from jaxgen.errors import ConfigError
+from jaxgen.errors import RESTART_STATUS, ConfigError
 from jaxgen.launch.job import Job
 
 PORT = 61440
@@ -79,13 +79,18 @@ class GkeJob:
             "nodeSelector": selector,
             "containers": [container],
         }
+        asks = {"containerName": "jaxgen", "operator": "In", "values": [RESTART_STATUS]}
         pods = {
             "parallelism": hosts,
             "completions": hosts,
             "completionMode": "Indexed",
             "backoffLimit": 0,  # The set starts all of them again, or none.
+            # Of both the set makes the reason below.
             "podFailurePolicy": {
-                "rules": [{"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget"}]}]
+                "rules": [
+                    {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget"}]},
+                    {"action": "FailJob", "onExitCodes": asks},
+                ]
             },
             "template": {"spec": pod},
         }
@@ -101,7 +106,8 @@ class GkeJob:
             "spec": {
                 "failurePolicy": {
                     "maxRestarts": job.retries,
-                    # Of a preemption or maintenance there may be any number.
+                    # Of a preemption, maintenance or a start that asks for another one there may be
+                    # any number.
                     "rules": [
                         {
                             "action": "RestartJobSetAndIgnoreMaxRestarts",

@@ -5,7 +5,11 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from jaxgen.errors import ConfigError
+from jaxgen.errors import RESTART_STATUS, ConfigError
+
+LONG_SECONDS = 600
+"""How long a start lasts at least that asks for another one without counting as a failure: one that
+asks for it at once, as on a full disk, would do so for ever."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +20,8 @@ class Job:
       command: the words after `jaxgen`; a run goes on when they are given again.
       name: of the job, which becomes part of host names: letters, digits and hyphens.
       environment: variables and their values.
-      retries: how often it is started again after it failed, was preempted or ran out of time.
+      retries: how often it is started again after it failed. A start that saved its state and asks
+        for another one (status 75), as after a preemption or when its time is over, is no failure.
       grace_seconds: between the notice of a preemption and its end; what a checkpoint takes.
     """
 
@@ -35,6 +40,10 @@ class Job:
         for name, _ in self.environment:
             if not re.fullmatch(r"[A-Za-z_]\w*", name):
                 raise ConfigError(f"--env={name}=... is no name of a variable.")
+
+    def is_failure(self, status: int, seconds: float) -> bool:
+        """Returns whether a start that ended with a status after so long counts as failed."""
+        return status != 0 and (status != RESTART_STATUS or seconds < LONG_SECONDS)
 
     @property
     def words(self) -> list[str]:

@@ -68,8 +68,9 @@ def drive(arguments: argparse.Namespace, **options: Any) -> int:
     ray.init(**options)
     resources = {"num_cpus": arguments.cpus_per_process, "num_gpus": arguments.gpus_per_process}
     member: Any = ray.remote(max_restarts=0, **resources)(_Member)
-    status = 1
-    for _ in range(1 + arguments.retries):
+    job, failures = Job(tuple(arguments.command), retries=arguments.retries), 0
+    while True:
+        began = time.monotonic()
         members = [member.remote() for _ in range(arguments.processes)]
         address = ray.get(members[0].address.remote())
         count, command = arguments.processes, arguments.command
@@ -86,7 +87,8 @@ def drive(arguments: argparse.Namespace, **options: Any) -> int:
                 status = 1
         for one in members:
             ray.kill(one)
-        if status == 0:
+        failures += job.is_failure(status, time.monotonic() - began)
+        if status == 0 or failures > job.retries:
             break
         print(f"status {status}: started again", file=sys.stderr, flush=True)
     ray.shutdown()

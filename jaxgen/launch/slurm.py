@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxgen.launch.job import Job
+from jaxgen.errors import RESTART_STATUS
+from jaxgen.launch.job import LONG_SECONDS, Job
 from jaxgen.slurm import time_limit
 
 
@@ -63,11 +64,18 @@ class SlurmJob:
                 "set -u",
                 f"cd {shlex.quote(str(Path.cwd()))}",
                 *exports,
+                "began=$(date +%s)",
                 f"srun --kill-on-bad-exit=1 --label {command}",
                 "status=$?",
-                f'if [ "$status" -ne 0 ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {job.retries} ]; '
-                "then",
-                '  echo "status $status: queued again"',
+                'if [ "$status" -eq 0 ]; then exit 0; fi',
+                # A start that asks for another one is no failure, unless it asks at once.
+                "lasted=$(($(date +%s) - began))",
+                f"failures={shlex.quote(f'{logs}/{job.name}-')}$SLURM_JOB_ID.failures",
+                f'if [ "$status" -ne {RESTART_STATUS} ] || [ "$lasted" -lt {LONG_SECONDS} ]; then',
+                '  echo "$status" >> "$failures"',
+                "fi",
+                f'if [ ! -e "$failures" ] || [ "$(wc -l < "$failures")" -le {job.retries} ]; then',
+                '  echo "status $status after $lasted s: queued again"',
                 '  scontrol requeue "$SLURM_JOB_ID"',
                 "fi",
                 'exit "$status"',

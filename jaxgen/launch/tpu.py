@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import shlex
 
-from jaxgen.errors import ConfigError
+from jaxgen.errors import RESTART_STATUS, ConfigError
 from jaxgen.launch.gke import split_topology
-from jaxgen.launch.job import Job
+from jaxgen.launch.job import LONG_SECONDS, Job
 
 TYPES = {"v4": ("v4", 2), "v5e": ("v5litepod", 1), "v5p": ("v5p", 2), "v6e": ("v6e", 1)}
 """Prefix of an accelerator type, and what it counts of a chip: its cores on v4 and v5p
@@ -76,9 +76,13 @@ class TpuJob:
             f"{n}={shlex.quote(v)}" for n, v in (*job.environment, ("JAXGEN_CLUSTER", "gcetpu"))
         ]
         once = " ".join([*variables, shlex.join(["python3", *job.words[1:]])])
+        # A start that asks for another one is no failure, unless it asks at once.
+        is_asked = f"[ $status -eq {RESTART_STATUS} ] && [ $lasted -ge {LONG_SECONDS} ]"
         return (
-            f"cd jaxgen && for try in $(seq 0 {job.retries}); do {once} >> ~/{job.name}.log 2>&1 "
-            f"&& break; sleep 10; done; tail -n 20 ~/{job.name}.log"
+            f"cd jaxgen && failures=0; while [ $failures -le {job.retries} ]; do "
+            f"began=$(date +%s); {once} >> ~/{job.name}.log 2>&1 && break; "
+            "status=$?; lasted=$(($(date +%s) - began)); "
+            f"{is_asked} || failures=$((failures + 1)); sleep 10; done; tail -n 20 ~/{job.name}.log"
         )
 
     def script(self) -> str:

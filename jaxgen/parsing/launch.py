@@ -66,7 +66,10 @@ def _job(kinds: Any, name: str, purpose: str) -> argparse.ArgumentParser:
     parser.add_argument("--name", default="jaxgen", help="of the job; default: jaxgen")
     parser.add_argument("--env", action="append", metavar="NAME=VALUE", help="repeatable")
     parser.add_argument(
-        "--retries", type=WHOLE, default=3, help="starts after a failure or preemption; default: 3"
+        "--retries",
+        type=WHOLE,
+        default=3,
+        help="starts again after failures, to which preemptions do not count; default: 3",
     )
     parser.add_argument(
         "--grace", type=COUNT, default=120, help="seconds for a last checkpoint; default: 120"

@@ -1,17 +1,20 @@
 """What is given to a cluster: scripts, manifests and commands."""
 
+import argparse
 import json
 import shlex
 import subprocess
+import sys
+import types
 
 import pytest
 
 from jaxgen.cli import main
 from jaxgen.clusters import process_group
-from jaxgen.errors import ConfigError
+from jaxgen.errors import RESTART_STATUS, ConfigError
 from jaxgen.launch.gke import GkeJob
 from jaxgen.launch.job import Job
-from jaxgen.launch.ray import RayJob
+from jaxgen.launch.ray import RayJob, drive
 from jaxgen.launch.slurm import SlurmJob
 from jaxgen.launch.tpu import TpuJob
 
@@ -21,7 +24,9 @@ JOB = Job(COMMAND, "ladder-7", (("TOKEN", "a b"),), retries=5, grace_seconds=300
 
 def test_a_script_of_slurm_gives_the_command_back(tmp_path):
     """What the shell makes of the script, with commands of Slurm that print what they are given."""
-    script = SlurmJob(JOB, nodes=4, gpus_per_node=8, options=["--partition=long"]).script()
+    options, logs = ["--partition=long"], tmp_path / "it's logs"
+    logs.mkdir()
+    script = SlurmJob(JOB, nodes=4, gpus_per_node=8, logs=logs, options=options).script()
     settings = [line.split()[1] for line in script.splitlines() if line.startswith("#SBATCH")]
     wanted = {"--nodes=4", "--gpus-per-node=8", "--signal=TERM@300", "--requeue", "--time=24:00:00"}
     assert wanted <= set(settings) and settings[-1] == "--partition=long"
@@ -32,15 +37,102 @@ def test_a_script_of_slurm_gives_the_command_back(tmp_path):
             f'#!/bin/bash\necho "{name} $TOKEN"; printf "%s\\n" "$@"; exit {status}\n'
         )
         (stubs / name).chmod(0o755)
-    for restarts, queued_again in ((None, True), (4, True), (5, False)):
+    for start in range(JOB.retries + 1):
         variables = {"PATH": f"{stubs}:/usr/bin:/bin", "SLURM_JOB_ID": "17"}
-        variables |= {} if restarts is None else {"SLURM_RESTART_COUNT": str(restarts)}
         done = subprocess.run(["bash", "-c", script], env=variables, capture_output=True, text=True)
         assert done.returncode == 3, done.stderr
+        queued_again = start < JOB.retries
         lines = done.stdout.splitlines()
         assert lines[0] == "srun a b" and lines[-1 - 4 * queued_again :][0] == COMMAND[-1]
         assert tuple(lines[-len(COMMAND) - 4 * queued_again :][: len(COMMAND)]) == COMMAND
         assert ("scontrol a b" in lines) is queued_again
+
+
+LONG, SHORT = 3600, 5
+"""Seconds that a start lasts."""
+
+
+@pytest.mark.parametrize(
+    ("starts", "last"),
+    [
+        ([(75, LONG)] * 9 + [(0, LONG)], 0),
+        ([(75, LONG)] * 4 + [(3, LONG)] * 3, 3),
+        ([(75, SHORT)] * 3, 75),
+        ([(3, SHORT), (75, LONG), (75, SHORT), (75, LONG), (3, SHORT)], 3),
+    ],
+)
+@pytest.mark.parametrize("where", ["slurm", "tpu"])
+def test_a_start_that_asks_for_another_one_does_not_count(where, starts, last, tmp_path):
+    """The shell runs the script with a command that ends so, after as long by a clock of its own.
+
+    Two failures are allowed.
+    """
+    job = Job(COMMAND, "j", retries=2)
+    stubs, logs = tmp_path / "bin", tmp_path / "logs"
+    for folder in (stubs, logs, tmp_path / "jaxgen"):
+        folder.mkdir()
+    (tmp_path / "starts").write_text("".join(f"{status} {lasts}\n" for status, lasts in starts))
+    command = """#!/bin/bash
+        read status lasts < $HOME/starts
+        sed -i 1d $HOME/starts
+        echo $(($(date +%s) + lasts)) > $HOME/clock
+        exit $status"""
+    programs = {
+        "srun": command, "python3": command, "sleep": "#!/bin/bash", "tail": "#!/bin/bash",
+        "scontrol": "#!/bin/bash\necho $1 >> $HOME/queued",
+        "date": "#!/bin/bash\ncat $HOME/clock 2>/dev/null || echo 100",
+    }  # fmt: skip
+    for name, text in programs.items():
+        (stubs / name).write_text(text)
+        (stubs / name).chmod(0o755)
+    variables = {"PATH": f"{stubs}:/usr/bin:/bin", "SLURM_JOB_ID": "17", "HOME": str(tmp_path)}
+    if where == "tpu":
+        script, count = TpuJob(job, "v5e:4x4", "z").remote_command(), 1
+    else:
+        script, count = SlurmJob(job, nodes=1, logs=logs).script(), len(starts)
+    for _ in range(count):
+        done = subprocess.run(
+            ["bash", "-c", script], env=variables, cwd=tmp_path, capture_output=True, text=True
+        )
+    assert (tmp_path / "starts").read_text() == "", "all of them were made, and no more"
+    if where == "slurm":
+        assert done.returncode == last
+        queued = (tmp_path / "queued").read_text().splitlines()
+        assert queued == ["requeue"] * (len(starts) - 1)
+
+
+@pytest.mark.parametrize(
+    ("starts", "last"),
+    [
+        ([(75, LONG)] * 4 + [(0, LONG)], 0),
+        ([(75, LONG), (75, SHORT), (9, LONG), (75, LONG), (-9, LONG)], 9),
+    ],
+)
+def test_the_driver_on_ray_counts_alike(starts, last, monkeypatch):
+    """With a Ray of which a task ends at once, after as long by the driver's clock."""
+    left, clock = list(starts), [0.0]
+
+    def end(*arguments):
+        status, lasts = left.pop(0)
+        clock[0] += lasts
+        return status
+
+    member = types.SimpleNamespace(
+        address=types.SimpleNamespace(remote=lambda: "host:1"),
+        run=types.SimpleNamespace(remote=end),
+    )
+    ray = types.SimpleNamespace(
+        init=lambda **options: None, shutdown=lambda: None, kill=lambda one: None,
+        remote=lambda **options: lambda kind: types.SimpleNamespace(remote=lambda: member),
+        get=lambda found: found, wait=lambda running: (running, []),
+    )  # fmt: skip
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.exceptions", types.SimpleNamespace(RayError=OSError))
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    arguments = argparse.Namespace(
+        command=["runs"], processes=1, cpus_per_process=1, gpus_per_process=0, retries=2
+    )
+    assert drive(arguments) == last and not left
 
 
 @pytest.mark.parametrize(
@@ -69,9 +161,14 @@ def test_a_preemption_is_no_failure_of_gke():
     assert of_set["action"] == "RestartJobSetAndIgnoreMaxRestarts"
     assert of_set["onJobFailureReasons"] == ["PodFailurePolicy"]
     job = spec["replicatedJobs"][0]["template"]["spec"]
-    (of_pods,) = job["podFailurePolicy"]["rules"]
+    of_pods, of_status = job["podFailurePolicy"]["rules"]
     assert of_pods["action"] == "FailJob" and job["template"]["spec"]["restartPolicy"] == "Never"
     assert of_pods["onPodConditions"] == [{"type": "DisruptionTarget"}]
+    # Nor is a start that asks for another one, by the fields of Kubernetes' PodFailurePolicy.
+    assert of_status["action"] == "FailJob"
+    (container,) = job["template"]["spec"]["containers"]
+    codes = {"containerName": container["name"], "operator": "In", "values": [RESTART_STATUS]}
+    assert of_status["onExitCodes"] == codes
 
 
 def test_pods_with_gpus_find_one_another():
