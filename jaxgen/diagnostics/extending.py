@@ -1,4 +1,4 @@
-"""A finished run made longer: a new run that continues from a checkpoint, moments and all.
+"""A run made longer: a new run that continues from a checkpoint, moments and all.
 
 As it was, where the rate of the old run was constant: the batch of a step depends on the step alone
 and so does a constant rate, so the checkpoint is the one that the longer run itself would have
@@ -7,6 +7,9 @@ written; see `diagnostics.cooldown`. Or as a stage of its own, with other settin
 
 A stage is a run and not a setting of one run, so that each has one length: what it is packed,
 evaluated, counted and planned with. Its documents continue where those of the run before it ended.
+
+A run that has not finished goes on as a stage too, such as with its optimizer's moments in another
+precision, which are converted when it starts (`runs.state_precision`).
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from jaxgen.runs.config import RunConfig
 from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.training.durations import parse_duration
+from jaxgen.training.optimizers.narrow_state import state_dtype, with_state_dtype
 from jaxgen.training.program import build_program
 
 
@@ -40,10 +44,11 @@ def extend(
     """Makes the directory of a longer run, with the checkpoint that it continues from.
 
     Args:
-      old_dir: of a finished run; without other settings, of one with a schedule that is constant
+      old_dir: of a run; without other settings, of a finished one with a schedule that is constant
         between warm-up and decay.
       new_dir: of the longer run, which has no checkpoints yet.
-      steps: its length, the steps before it included; a decay has the same share of it.
+      steps: its length, the steps before it included; a decay has the same share of it. With other
+        settings it may be as long as the old run, if that has not finished.
       gin_files: further files of its configuration, after that of the old run.
       bindings: likewise; with either it is a stage, which continues from the last checkpoint.
 
@@ -59,9 +64,11 @@ def extend(
         raise CheckpointError(f"{source.path} is not a run directory: it has no config.gin.")
     old: RunConfig = load_recorded(source.config_file)
     total = old.train.total_steps(old.model.count().active)
-    if steps <= total:
+    kept, is_stage = source.saved_steps(), bool(gin_files or bindings)
+    continues = is_stage and steps == total and max(kept, default=0) < total
+    if steps <= total and not continues:
         raise ConfigError(f"--steps={steps} makes a run of {total} steps no longer.")
-    if gin_files or bindings:
+    if is_stage:
         config = load_recorded(source.config_file, gin_files, bindings)
         name = f"{old.name}-{steps}" if config.name == old.name else config.name
         train = dataclasses.replace(config.train, steps=steps)
@@ -69,7 +76,6 @@ def extend(
         last = total
     else:
         config, last = _longer(old, total, steps)
-    kept = source.saved_steps()
     before = [step for step in kept if step <= last]
     if not kept:
         raise CheckpointError(f"{source.path} has no checkpoint; train it first.")
@@ -82,6 +88,7 @@ def extend(
     step = before[-1]
     _check_continues(old, config, step)
     told = {"directory": str(source.path), "fingerprint": fingerprint(old), "step": step}
+    told["state_dtype"] = state_dtype(old.train.optimizer)
 
     def hand_on() -> None:
         copy_checkpoint(source, step, target)
@@ -121,9 +128,14 @@ def _check_continues(old: RunConfig, config: RunConfig, step: int) -> None:
             "batch as before, or train.batch_ramp (@stepped_ramp()) with the batches up to there."
         )
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
-    states = [
-        flatten(build_program(one.model, one.train, mesh, trains=False).abstract_state())
+    # The precision of moments alone may be another.
+    trains = [
+        dataclasses.replace(one.train, optimizer=with_state_dtype(one.train.optimizer, "float32"))
         for one in (old, config)
+    ]
+    states = [
+        flatten(build_program(one.model, train, mesh, trains=False).abstract_state())
+        for one, train in zip((old, config), trains, strict=True)
     ]
     theirs, ours = ({name: leaf.shape for name, leaf in state.items()} for state in states)
     if theirs != ours:

@@ -64,10 +64,10 @@ def add_commands(commands: Any) -> None:
 
     extend = commands.add_parser(
         "extend",
-        help="make a finished run longer: as it was, where its rate is constant, or as a stage",
+        help="make a run longer: as it was, where its rate is constant, or as a stage",
         epilog=GIN_HELP,
     )
-    extend.add_argument("--run_dir", required=True, help="directory of the finished run")
+    extend.add_argument("--run_dir", required=True, help="directory of the run")
     extend.add_argument("--steps", type=COUNT, required=True, help="length of the longer run")
     extend.add_argument("--output", required=True, help="directory of the longer run")
     extend.set_defaults(function=("extend", "extend"))

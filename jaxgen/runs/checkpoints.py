@@ -22,6 +22,7 @@ from jaxgen.models.parameters import is_variable
 from jaxgen.runs.checkpoint_reading import changed_part, read_checkpoint
 from jaxgen.runs.checkpoint_writing import Writer, clear_unfinished
 from jaxgen.runs.events import tell_event
+from jaxgen.runs.state_precision import OtherPrecision
 from jaxgen.training.state import TrainState, flatten
 
 DAMAGED, REWOUND = "damaged", "rewound"
@@ -50,6 +51,7 @@ class Checkpoints:
       max_save_failures: how many saves in a row may fail, with a warning, before one raises.
       note: is given a record of each that is set aside as damaged; on all processes.
       copies: of which one that is damaged is fetched again; None: there are none.
+      otherwise: how those that were saved in another precision are read; None: there are none.
     """
 
     def __init__(
@@ -60,8 +62,10 @@ class Checkpoints:
         max_save_failures: int = 0,
         note: Callable[[dict[str, Any]], object] = tell_event,
         copies: Copies | None = None,
+        otherwise: OtherPrecision | None = None,
     ):
-        self.directory, self._note, self._copies = directory, note, copies
+        self.directory, self._note = directory, note
+        self._copies, self._otherwise = copies, otherwise
         # Orbax logs, with tracebacks, what it also raises; the caller says it in one line.
         self._logs = {name: logging.getLogger(name).level for name in ("absl", "asyncio")}
         for name in self._logs:
@@ -131,6 +135,13 @@ class Checkpoints:
         if step is None or step not in available:
             missing = "checkpoint" if step is None else f"checkpoint of step {step}"
             raise CheckpointError(f"{self.directory} has no {missing}; it has steps {available}.")
+        other = self._otherwise
+        if other is not None and step <= other.last_step and abstract_state.optimizer_state:
+            state, record = self._restored(other.abstract_state(abstract_state), step)
+            return other.convert(state, abstract_state), record
+        return self._restored(abstract_state, step)
+
+    def _restored(self, abstract_state: Any, step: int) -> tuple[Any, dict[str, Any]]:
         flat = flatten(abstract_state)
         restored, record = self._read(step, flat)
         if (name := changed_part(restored, record)) is not None:

@@ -44,6 +44,7 @@ from jaxgen.runs.mirror.fetching import fetch_from_mirror
 from jaxgen.runs.mirror.uploading import mirroring
 from jaxgen.runs.provenance import environment, imports_record, provenance, started_in
 from jaxgen.runs.run_directory import RunDirectory, read_metrics
+from jaxgen.runs.state_precision import saved_otherwise
 from jaxgen.runs.warm_start import open_parent
 from jaxgen.sharding.mesh import make_mesh
 from jaxgen.training.divergence import Skip
@@ -202,7 +203,7 @@ def run(
             with (
                 heartbeat,
                 jax.set_mesh(mesh),
-                _open_checkpoints(directory, program, note) as checkpoints,
+                _open_checkpoints(directory, program, record, note) as checkpoints,
             ):
                 step = checkpoints.latest_step() or 0
                 distributed.on_main(
@@ -235,7 +236,10 @@ def run(
 
 
 def _open_checkpoints(
-    directory: RunDirectory, program: Program, note: Callable[[dict[str, Any]], object]
+    directory: RunDirectory,
+    program: Program,
+    record: dict[str, Any],
+    note: Callable[[dict[str, Any]], object],
 ) -> Checkpoints:
     execution = program.execution
     mirror = execution.mirror
@@ -246,6 +250,7 @@ def _open_checkpoints(
         execution.max_save_failures,
         note,
         None if mirror is None else MirrorCopies(mirror, directory),
+        saved_otherwise(record, program),
     )
 
 

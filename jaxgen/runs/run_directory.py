@@ -43,6 +43,7 @@ RECORD = {f"{name}?": shape for name, shape in FINISHED.items()} | {
     "first_started?": check_time, "started_in?": {"folder?": str, "from_run?": str},
     "imported_from?": str, "imports?": [{"module": str, "file": str, "digest": str}],
     "shares?": {str: float}, "epochs?": {str: float}, "examples?": {str: int}, "tasks?": [str],
+    "extended_from?": {"step": int, "state_dtype?": str},
     "initialized_from?": ({"name": str, "fingerprint": str}, None),
 }  # fmt: skip
 """The shape of run.json."""

@@ -9,6 +9,7 @@ from jaxgen.errors import CheckpointError
 from jaxgen.runs.checkpoints import Checkpoints
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.run_directory import RunDirectory
+from jaxgen.runs.state_precision import saved_otherwise
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.training.program import build_program
 
@@ -23,10 +24,15 @@ def verify(directory: RunDirectory) -> dict[int, str]:
     mesh = make_mesh(MeshConfig(fsdp=len(devices)), devices)
     program = build_program(config.model, config.train, mesh, None, config.objective, trains=False)
     abstract = program.abstract_state()
-    if directory.run_file.exists() and directory.read_record().get("slim"):
+    record = directory.read_record() if directory.run_file.exists() else {}
+    if record.get("slim"):
         abstract = program.abstract_state_without_optimizer()
     problems = {}
-    with jax.set_mesh(mesh), Checkpoints(directory.checkpoints) as checkpoints:
+    otherwise = saved_otherwise(record, program)
+    with (
+        jax.set_mesh(mesh),
+        Checkpoints(directory.checkpoints, otherwise=otherwise) as checkpoints,
+    ):
         for step in checkpoints.steps():
             try:
                 checkpoints.restore(abstract, step)

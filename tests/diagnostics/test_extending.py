@@ -1,6 +1,7 @@
 """A run made longer is, bit for bit, the run that was as long from the beginning."""
 
 import dataclasses
+import functools
 import json
 import shutil
 
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 from diagnostics.test_cooldown import BASE
 from support.helpers import one_device_mesh
+from support.tiers import slow_but
 
-from jaxgen.configuration import to_gin
+from jaxgen.configuration import fingerprint, load_recorded, to_gin
 from jaxgen.data.mixtures import Mixture
 from jaxgen.data.sources import InMemory
 from jaxgen.data.tasks import Task
@@ -19,9 +21,15 @@ from jaxgen.errors import CheckpointError, ConfigError
 from jaxgen.runs.checkpoints import Checkpoints
 from jaxgen.runs.run import restore, run
 from jaxgen.runs.run_directory import RunDirectory, read_metrics
+from jaxgen.runs.verification import verify
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.loading import open_data
+from jaxgen.training.optimizers.narrow_state import (
+    convert_state,
+    state_dtype,
+    with_state_dtype,
+)
 from jaxgen.training.program import build_program
 from jaxgen.training.schedules import WarmupCosine, WarmupStableDecay
 
@@ -148,3 +156,85 @@ def test_a_stage_that_cannot_continue_is_refused(short, tmp_path, bindings, word
     with pytest.raises(ConfigError, match=words):
         extend(short, tmp_path / "x", 30, bindings=bindings)
     assert not (tmp_path / "x").exists()
+
+
+PRECISE = dataclasses.replace(
+    BASE,
+    model=dataclasses.replace(BASE.model, embed_dim=32, mlp_dim=32),
+    train=dataclasses.replace(BASE.train, steps=24, schedule=WarmupCosine(0.01, 2)),
+)
+NARROW = ("train.optimizer=@narrow_state()", "narrow_state.optimizer=@adamw()")
+DTYPES = {
+    "float32": ("train.optimizer=@adamw()",),
+    "bfloat16": (*NARROW, "narrow_state.dtype='bfloat16'"),
+    "int8": (*NARROW, "narrow_state.dtype='int8'"),
+}
+EVERY = ExecutionConfig(checkpoint_every=8, log_every=1, keep_checkpoints=9, trackers=())
+
+
+def losses_of(folder):
+    return {row["step"]: row["loss"] for row in read_metrics(RunDirectory(folder).metrics_file)}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """Returns the losses of a whole run in a precision, and its folder as it was at step 16."""
+
+    @functools.cache
+    def trained(dtype):
+        folder = tmp_path_factory.mktemp("precision") / dtype
+        optimizer = with_state_dtype(PRECISE.train.optimizer, dtype)
+        train = dataclasses.replace(PRECISE.train, optimizer=optimizer)
+        config = dataclasses.replace(PRECISE, train=train)
+        record = run(config, folder, EVERY, jax.devices()[:1], False).record
+        shutil.rmtree(folder / "checkpoints" / "24")
+        RunDirectory(folder).write_record(record | {"finished": False})
+        return folder, losses_of(folder)
+
+    return trained
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    slow_but(
+        [("float32", "bfloat16"), ("bfloat16", "float32")],
+        [(before, after) for before in DTYPES for after in DTYPES if before != after],
+    ),
+)
+def test_a_run_goes_on_with_moments_of_another_precision(undisturbed, tmp_path, before, after):
+    folder, losses = undisturbed(before)
+    config, step = extend(folder, tmp_path / "on", 24, bindings=DTYPES[after])
+    assert (step, state_dtype(config.train.optimizer)) == (16, after)
+    assert fingerprint(config) != fingerprint(load_recorded(folder / "config.gin"))
+    # On another mesh at once.
+    two = dataclasses.replace(EVERY, mesh=MeshConfig(data=1, fsdp=2))
+    run(config, tmp_path / "on", two, jax.devices()[:2], False)
+    found = losses_of(tmp_path / "on")
+    assert list(found) == list(range(17, 25))
+    # The first loss is of the parameters alone, and the updates after it are close.
+    assert found[17] == pytest.approx(losses[17], rel=1e-5)
+    is_coarse = "int8" in (before, after)
+    for at, loss in found.items():
+        assert loss == pytest.approx(losses[at], rel=0.03 if is_coarse else 0.005)
+    # Both kinds of checkpoint are read, and what was saved is whole.
+    assert set(verify(RunDirectory(tmp_path / "on")).values()) == {""}
+    program = build_program(config.model, config.train, one_device_mesh())
+    with Checkpoints(tmp_path / "on" / "checkpoints") as checkpoints:
+        state, _ = checkpoints.restore(program.abstract_state(), 24)
+    moments = [leaf for leaf in jax.tree.leaves(state.optimizer_state) if leaf.ndim == 2]
+    assert after in {leaf.dtype.name for leaf in moments}
+
+
+def test_moments_survive_the_way_to_another_precision_and_back():
+    moments = {"mu": jax.random.normal(jax.random.key(1), (8, 64)) * 1e-3}
+    step = jax.numpy.int32(7)
+    for dtype, allowed in (("bfloat16", 2**-7), ("int8", 0.33)):
+        narrow = convert_state(moments, "float32", dtype, step)
+        back = convert_state(narrow, dtype, "float32", step)
+        large = np.abs(moments["mu"]) > 1e-7
+        error = np.abs(back["mu"] / moments["mu"] - 1)[large]
+        assert 0 < error.max() < allowed
+        # What is narrow already is not changed again.
+        again = convert_state(narrow, dtype, dtype, step)
+        if dtype == "bfloat16":
+            jax.tree.map(np.testing.assert_array_equal, again, narrow)

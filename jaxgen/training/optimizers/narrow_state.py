@@ -58,6 +58,35 @@ class NarrowState:
         return _narrowed(self.optimizer.build_per_parameter(schedule, multipliers), self.dtype)
 
 
+def state_dtype(optimizer: Optimizer) -> str:
+    """Returns in what an optimizer keeps its moments: "float32", "bfloat16" or "int8"."""
+    return optimizer.dtype if isinstance(optimizer, NarrowState) else "float32"
+
+
+def with_state_dtype(optimizer: Optimizer, dtype: str) -> Optimizer:
+    """Returns the optimizer that keeps its moments otherwise, and is the same in all else."""
+    inner = optimizer.optimizer if isinstance(optimizer, NarrowState) else optimizer
+    if dtype == "float32":
+        return inner
+    assert dtype in ("bfloat16", "int8"), dtype
+    return NarrowState(inner, dtype)
+
+
+def convert_state(state: Any, before: str, after: str, step: Any) -> Any:
+    """Returns an optimizer's state as it is kept in another dtype.
+
+    Args:
+      state: the whole of it.
+      before: its dtype, see `state_dtype`.
+      after: the other dtype.
+      step: the number of updates so far.
+    """
+    wide = state if before == "float32" else _widened(state, before)
+    if after == "float32":
+        return wide
+    return _narrowed_state(step, wide, after, _key(step))
+
+
 class _State(NamedTuple):
     """The number of updates, and the inner state with narrow leaves for float32 arrays.
 
@@ -70,37 +99,44 @@ class _State(NamedTuple):
 
 
 def _narrowed(inner: optax.GradientTransformation, dtype: str) -> optax.GradientTransformation:
-    def narrowed(count: Any, state: Any, key: jax.Array | None = None) -> _State:
-        leaves, tree = jax.tree.flatten(state)
-        narrow, scales = [], []
-        for index, leaf in enumerate(leaves):
-            own_key = None if key is None else jax.random.fold_in(key, index)
-            if dtype == "bfloat16":
-                leaf = _narrow(leaf, own_key)
-            elif fits_int8(leaf):
-                leaf, scale = encode(leaf, own_key)
-                scales.append(scale)
-            narrow.append(leaf)
-        return _State(count, jax.tree.unflatten(tree, narrow), tuple(scales))
-
     def init(params: Any) -> _State:
         count = jnp.zeros((), jnp.int32, out_sharding=jax.P() if mesh_is_set() else None)
-        return narrowed(count, inner.init(params))
+        return _narrowed_state(count, inner.init(params), dtype)
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        scales = iter(state.scales)
-
-        def widen(x: jax.Array) -> jax.Array:
-            if dtype == "bfloat16":
-                return x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x
-            return decode(x, next(scales)) if x.dtype == jnp.int8 else x
-
-        wide = jax.tree.map(widen, state.inner)
-        updates, new = inner.update(updates, wide, params)
-        key = jax.random.fold_in(jax.random.key(0), state.count)
-        return updates, narrowed(state.count + 1, new, key)
+        updates, new = inner.update(updates, _widened(state, dtype), params)
+        return updates, _narrowed_state(state.count + 1, new, dtype, _key(state.count))
 
     return optax.GradientTransformation(init, update)
+
+
+def _key(count: Any) -> jax.Array:
+    return jax.random.fold_in(jax.random.key(0), count)
+
+
+def _narrowed_state(count: Any, state: Any, dtype: str, key: jax.Array | None = None) -> _State:
+    leaves, tree = jax.tree.flatten(state)
+    narrow, scales = [], []
+    for index, leaf in enumerate(leaves):
+        own_key = None if key is None else jax.random.fold_in(key, index)
+        if dtype == "bfloat16":
+            leaf = _narrow(leaf, own_key)
+        elif fits_int8(leaf):
+            leaf, scale = encode(leaf, own_key)
+            scales.append(scale)
+        narrow.append(leaf)
+    return _State(count, jax.tree.unflatten(tree, narrow), tuple(scales))
+
+
+def _widened(state: Any, dtype: str) -> Any:
+    scales = iter(state.scales)
+
+    def widen(x: jax.Array) -> jax.Array:
+        if dtype == "bfloat16":
+            return x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x
+        return decode(x, next(scales)) if x.dtype == jnp.int8 else x
+
+    return jax.tree.map(widen, state.inner)
 
 
 def _narrow(x: jax.Array, key: jax.Array | None = None) -> jax.Array:
