@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Callable, Iterator
 
@@ -16,8 +17,10 @@ ANIMATIONS = ("GIF", "WEBP", "PNG")
 """Formats whose frames Pillow decodes; all others need PyAV."""
 DEFAULT_SECONDS = 0.1
 """A frame of an animation lasts so long where its file says no time, as in browsers."""
-Timed = tuple[float, float, np.ndarray]
-"""When a frame is shown, for how long, in seconds, and [height, width, 3] uint8."""
+MISSING_AT_MOST = 0.05
+"""Of a film's time, as sound may be longer than pictures and the last one's time is not known."""
+Timed = tuple[float, float, Callable[[], np.ndarray]]
+"""When a frame is shown, for how long, in seconds, and what makes its [height, width, 3] uint8."""
 
 
 def decode_video(
@@ -49,9 +52,13 @@ def decode_video(
         raise DataError(f"{where} is empty, not a video.")
     kept: list[np.ndarray] = []
     pixels = 0
-    for frame in _taken(_timed(data, where, most_pixels), frame_rate):
+    for make in _taken(_timed(data, where, most_pixels), frame_rate):
         if frames is not None and len(kept) == frames:
             break
+        try:
+            frame = make()
+        except Exception as error:  # Of a decoder, as below.
+            raise _cannot(where, error) from error
         kept.append(frame if resize is None else resize(frame))
         pixels += kept[-1].shape[0] * kept[-1].shape[1]
         if pixels > most_pixels or len(kept) > MOST_FRAMES:
@@ -67,7 +74,7 @@ def decode_video(
     return np.stack(kept)
 
 
-def _taken(timed: Iterator[Timed], frame_rate: float | None) -> Iterator[np.ndarray]:
+def _taken(timed: Iterator[Timed], frame_rate: float | None) -> Iterator[Callable[[], np.ndarray]]:
     """Yields the frame that is shown at each multiple of 1 / frame_rate."""
     if frame_rate is None:
         yield from (frame for _, _, frame in timed)
@@ -100,8 +107,12 @@ def _timed(data: bytes, where: str, most_pixels: int) -> Iterator[Timed]:
         raise
     # Decoders raise errors of many kinds on damaged files.
     except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-        raise DataError(f"{where} cannot be decoded: {reason}.") from error
+        raise _cannot(where, error) from error
+
+
+def _cannot(where: str, error: Exception) -> DataError:
+    reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+    return DataError(f"{where} cannot be decoded: {reason}.")
 
 
 def _check_pixels(where: str, width: int, height: int, most_pixels: int) -> None:
@@ -124,7 +135,7 @@ def _animation(data: bytes, where: str, most_pixels: int) -> Iterator[Timed]:
         under = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         frame = np.asarray(Image.alpha_composite(under, rgba).convert("RGB"))
         seconds = float(image.info.get("duration") or 0) / 1000 or DEFAULT_SECONDS
-        yield time, seconds, frame
+        yield time, seconds, functools.partial(np.asarray, frame)
         time += seconds
 
 
@@ -143,7 +154,20 @@ def _film(data: bytes, where: str, most_pixels: int) -> Iterator[Timed]:
         stream = container.streams.video[0]
         _check_pixels(where, stream.width, stream.height, most_pixels)
         seconds = 1 / float(stream.average_rate) if stream.average_rate else DEFAULT_SECONDS
+        first, time = None, 0.0
         for number, frame in enumerate(container.decode(stream)):
             _check_pixels(where, frame.width, frame.height, most_pixels)
             time = number * seconds if frame.time is None else float(frame.time)
-            yield time, seconds, frame.to_ndarray(format="rgb24")
+            first = time if first is None else first
+            # Those that no time falls on are not worth the conversion.
+            yield time, seconds, functools.partial(frame.to_ndarray, format="rgb24")
+        if stream.duration and stream.time_base:
+            expected = float(stream.duration * stream.time_base)
+        else:
+            expected = (container.duration or 0) / av.time_base
+        found = 0.0 if first is None else time - first + seconds
+        # FFmpeg takes what is there of a file that was cut off, and says nothing.
+        if found < expected - max(2 * seconds, MISSING_AT_MOST * expected):
+            raise DataError(
+                f"{where} is cut short: {found:.2f} of {expected:.2f} seconds are there."
+            )

@@ -158,6 +158,8 @@ def test_speech_says_what_its_transcript_says(tmp_path, monkeypatch):
         assert len(record["sound"]) == 800 * len(record["spoken"]) and record["rate"] == 8000
     sentence = next(SynthesisedSpeech(content="sentences", num_examples=3).read("train"))
     assert sentence["spoken"] == sentence["transcript"] and sentence["spoken"].startswith("the ")
+    with pytest.raises(DataError, match=r"no voice \['anna'\]; it has \['kal16'"):
+        next(SynthesisedSpeech(voices=("slt", "anna")).read("train"))
     write_flite(tmp_path / "bin", fails=True)
     with pytest.raises(DataError, match="with the voice 'slt': no voice slt"):
         list(SynthesisedSpeech(voices=("slt",)).read("train"))

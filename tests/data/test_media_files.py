@@ -5,6 +5,7 @@ import io
 import json
 import os
 import tracemalloc
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -324,3 +325,34 @@ def test_large_pictures_become_small_ones_by_the_mean_of_what_they_show():
         np.testing.assert_allclose(
             other["image"], found["image"].transpose(1, 0, 2)[:, ::-1], atol=3
         )
+
+
+def film(times, kind="matroska"):
+    """Frames of growing brightness at times in milliseconds, by PyAV."""
+    av = pytest.importorskip("av", reason="PyAV is not installed (the extra video)")
+    file = io.BytesIO()
+    with av.open(file, "w", format=kind) as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 32, 16, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for number, time in enumerate(times):
+            level = np.full((16, 32, 3), 20 + 20 * number, np.uint8)
+            frame = av.VideoFrame.from_ndarray(level, format="rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["matroska", "mp4"])
+def test_films_are_read_at_their_times_and_not_in_part(kind):
+    step = DecodeMedia(videos={"video": "mp4"}, frame_rate=10.0)
+    data = film([0, 100, 400, 500, 600, 700, 800, 900, 1000, 1100], kind)
+    (found,) = step.apply(iter([{"mp4": data, "key": "a"}]), NOTHING)
+    levels = np.round((found["video"].mean((1, 2, 3)) - 20) / 20).astype(int).tolist()
+    assert levels[:12] == [0, 1, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    with pytest.raises(DataError, match=r"is cut short|cannot be decoded"):
+        list(step.apply(iter([{"mp4": data[: len(data) * 3 // 5], "key": "a"}]), NOTHING))
+    with pytest.raises(DataError, match="frames of 32 x 16 pixels, and at most 500"):
+        small = dataclasses.replace(step, most_pixels=500)
+        list(small.apply(iter([{"mp4": data, "key": "a"}]), NOTHING))

@@ -103,6 +103,7 @@ def write_flite(folder: Path, fails: bool = False) -> None:
     program = folder / "flite"
     body = (
         "import sys, wave\n"
+        "if sys.argv[1] == '-lv': sys.exit(print('Voices available: kal16 awb rms slt '))\n"
         "arguments = dict(zip(sys.argv[1::2], sys.argv[2::2]))\n"
         f"if {fails}: sys.exit('no voice ' + arguments['-voice'])\n"
         f"data = wave.open({str(folder / 'said.wav')!r})\n"

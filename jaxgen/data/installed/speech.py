@@ -74,6 +74,7 @@ class SynthesisedSpeech(InstalledSource):
     def items(self) -> Iterator[Item]:
         """Yields the transcripts with what says them."""
         program, voices = self._program(), self.voices or VOICES[self.engine]
+        self._check_voices(program, voices)
         for number in range(self.num_examples):
             draws = draws_of("SynthesisedSpeech", "train", np.array([number]), self.length + 8)[0]
             voice = voices[int(draws[0]) % len(voices)]
@@ -94,6 +95,14 @@ class SynthesisedSpeech(InstalledSource):
             )
         return Path(found)
 
+    def _check_voices(self, program: Path, voices: tuple[str, ...]) -> None:
+        """Refuses voices that flite does not have; it would take another one without a word."""
+        if self.engine == "flite":
+            listed = _run(program, ["-lv"]).stdout.decode(errors="replace")
+            there = listed.partition(":")[2].split()
+            if missing := sorted(set(voices) - set(there)):
+                raise DataError(f"{program} has no voice {missing}; it has {there}.")
+
     def _record(
         self, program: Path, number: int, voice: str, transcript: str, spoken: str
     ) -> Record:
@@ -103,12 +112,7 @@ class SynthesisedSpeech(InstalledSource):
                 "flite": ["-voice", voice, "-t", spoken, "-o", str(file)],
                 "espeak-ng": ["-v", voice, "-w", str(file), "--", spoken],
             }[self.engine]
-            try:
-                done = subprocess.run(
-                    [str(program), *arguments], capture_output=True, timeout=SECONDS_AT_MOST
-                )
-            except (OSError, subprocess.TimeoutExpired) as error:
-                raise DataError(f"{program} does not speak: {error}.") from error
+            done = _run(program, arguments)
             if done.returncode or not file.exists():
                 raise DataError(
                     f"{program} does not say {spoken!r} with the voice {voice!r}: "
@@ -119,3 +123,12 @@ class SynthesisedSpeech(InstalledSource):
             "sound": sound, "rate": self.rate, "transcript": transcript, "spoken": spoken,
             "voice": voice, "key": f"{self.engine}/{voice}/{number}/{transcript}",
         }  # fmt: skip
+
+
+def _run(program: Path, arguments: list[str]) -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(
+            [str(program), *arguments], capture_output=True, timeout=SECONDS_AT_MOST
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DataError(f"{program} does not speak: {error}.") from error
