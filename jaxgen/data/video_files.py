@@ -146,7 +146,7 @@ def _film(data: bytes, where: str, most_pixels: int) -> Iterator[Timed]:
         # Not a fault of the file, which on_error="skip" would leave out.
         raise ConfigError(
             f"{where} is no {', '.join(ANIMATIONS[:-1])} or {ANIMATIONS[-1]} animation, and other "
-            'videos need a library that is not installed: pip install "jaxgen[video]".'
+            'videos need a library that is not installed: pip install "jaxgen[av]".'
         ) from error
     with av.open(io.BytesIO(data)) as container:
         if not container.streams.video:

@@ -271,7 +271,7 @@ def test_what_is_no_video_is_told():
     for data, words in (
         (b"", "is empty"),
         (whole[: len(whole) // 2], "cannot be decoded"),
-        (b"hello", r"cannot be decoded|pip install \"jaxgen\[video\]\""),
+        (b"hello", r"cannot be decoded|pip install \"jaxgen\[av\]\""),
         (bomb(30_000, 30_000), "30000 x 30000|hundreds of millions|decompression bomb"),
     ):
         with pytest.raises(JaxgenError, match=words):
@@ -329,7 +329,7 @@ def test_large_pictures_become_small_ones_by_the_mean_of_what_they_show():
 
 def film(times, kind="matroska"):
     """Frames of growing brightness at times in milliseconds, by PyAV."""
-    av = pytest.importorskip("av", reason="PyAV is not installed (the extra video)")
+    av = pytest.importorskip("av", reason="PyAV is not installed (the extra av)")
     file = io.BytesIO()
     with av.open(file, "w", format=kind) as container:
         stream = container.add_stream("mpeg4", rate=10)

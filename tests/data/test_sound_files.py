@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.io import wavfile
 
 from jaxgen.data.sound_files import decode_sound, encode_wav
-from jaxgen.errors import DataError
+from jaxgen.errors import ConfigError, DataError
 
 RATE = 8000
 TONE = 0.5 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)
@@ -116,3 +116,48 @@ def test_changed_bytes_give_a_sound_or_one_message(data):
         assert "\n" not in str(error)
     else:
         assert found.dtype == np.float32 and found.ndim == 1 and np.isfinite(found).all()
+
+
+def compressed(kind, codec, rate=16_000, channels=2):
+    """A second of the tone in one channel of several, by PyAV."""
+    av = pytest.importorskip("av", reason="PyAV is not installed (the extra av)")
+    file = io.BytesIO()
+    wave = np.zeros((channels, rate), np.float32)
+    wave[0] = 0.5 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate)
+    with av.open(file, "w", format=kind) as container:
+        stream = container.add_stream(codec, rate=rate, layout="stereo")
+        frame = av.AudioFrame.from_ndarray(wave, format="fltp", layout="stereo")
+        frame.sample_rate = rate
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "codec"),
+    [("flac", "flac"), ("ogg", "libopus"), ("mp3", "libmp3lame"), ("mp4", "aac")],
+)
+def test_compressed_sounds(kind, codec):
+    data = compressed(kind, codec)
+    found = decode_sound(data, RATE, "a.flac")
+    assert found.dtype == np.float32 and abs(len(found) - RATE) < 0.15 * RATE
+    spectrum = np.abs(np.fft.rfft(found[1000:7000]))
+    assert abs(spectrum.argmax() / 6000 * RATE - 440) < 2
+    assert np.sqrt(2) * found[1000:7000].std() == pytest.approx(0.25, rel=0.1)
+    with pytest.raises(DataError, match="at most 7,999 are decoded"):
+        decode_sound(data, RATE, most_samples=7_999)
+    if kind == "flac":
+        np.testing.assert_allclose(found[100:-100], TONE[100:-100] / 2, atol=0.01)
+        with pytest.raises(DataError, match=r"a\.flac (is cut short|cannot be decoded)"):
+            decode_sound(data[: len(data) // 2], RATE, "a.flac")
+
+
+def test_what_a_compressed_sound_needs_is_told():
+    try:
+        import av  # noqa: F401  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        with pytest.raises(ConfigError, match=r'a\.flac is no WAV file.*"jaxgen\[av\]"'):
+            decode_sound(b"fLaC" + bytes(100), RATE, "a.flac")
+    else:
+        with pytest.raises(DataError, match=r"a\.flac cannot be decoded"):
+            decode_sound(b"fLaC" + bytes(100), RATE, "a.flac")

