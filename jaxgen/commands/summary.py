@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-SHOWN = ("passed", "precision", "recall", "token_accuracy", "choice_probability", "log_probability")
+SHOWN = (
+    "text_of_image",
+    "image_of_text",
+    "passed",
+    "precision",
+    "recall",
+    "token_accuracy",
+    "choice_probability",
+    "log_probability",
+)
 """Beside exact matches; the rest is in the rows."""
 
 
@@ -16,7 +25,8 @@ def score_lines(summary: dict[str, Any]) -> list[str]:
         if scores.get("loss") is not None:
             low, high = scores.get("loss_interval", (None, None))
             between = f" [{low:.4f}, {high:.4f}]" if low is not None else ""
-            parts.append(f"held-out loss {scores['loss']:.4f}{between} nats/token")
+            unit = scores.get("loss_unit", "nats/token")
+            parts.append(f"held-out loss {scores['loss']:.4f}{between} {unit}")
             if "bits_per_byte" in scores:
                 parts.append(f"{scores['bits_per_byte']:.4f} bits/byte")
             if "perplexity" in scores:

@@ -20,6 +20,7 @@ def registered() -> Table:
     from jaxgen.data.infilling import FillInTheMiddle
     from jaxgen.data.media_files import DecodeMedia
     from jaxgen.data.mixtures import Mixture, MixtureStage
+    from jaxgen.data.pairs import ImageTextPairs
     from jaxgen.data.prepared import PreparedCorpus
     from jaxgen.data.preprocessors import Choices, Keep, Rename, Template
     from jaxgen.data.sentence_pairs import SentencePairs
@@ -32,6 +33,7 @@ def registered() -> Table:
     from jaxgen.evaluation.choices import MultipleChoice
     from jaxgen.evaluation.config import EvaluationConfig, EvaluationTask
     from jaxgen.evaluation.generations import CodeExecution, Generation, ListedItems
+    from jaxgen.evaluation.pairs import Retrieval, ZeroShot
     from jaxgen.generation.policies import SamplingPolicy
     from jaxgen.preparation.config import Preparation
     from jaxgen.preparation.decontamination import CutContamination, Decontaminate
@@ -72,6 +74,7 @@ def registered() -> Table:
         "run": RunConfig,
         "mixture": Mixture,
         "mixture_stage": MixtureStage,
+        "image_text_pairs": ImageTextPairs,
         "task": Task,
         "text": Text,
         "prompt_answer": PromptAnswer,
@@ -124,6 +127,8 @@ def registered() -> Table:
         "generation": Generation,
         "listed_items": ListedItems,
         "code_execution": CodeExecution,
+        "retrieval": Retrieval,
+        "zero_shot": ZeroShot,
         "sampling": SamplingPolicy,
         **registered_models(),
         "mesh": MeshConfig,

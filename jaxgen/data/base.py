@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from jaxgen.batch import Batch
 from jaxgen.codecs.codec import Codec
 from jaxgen.data.protocols import Split
 
@@ -39,8 +38,8 @@ class Data(Protocol):
     @property
     def task_names(self) -> tuple[str, ...]: ...
 
-    def batch(self, step: int, state: Any = None, rows: HostRows | None = None) -> Batch:
-        """Returns the batch of a step, counted from 0.
+    def batch(self, step: int, state: Any = None, rows: HostRows | None = None) -> Any:
+        """Returns the batch of a step, counted from 0: a `Batch`, or what else the model reads.
 
         Args:
           step: the step.
@@ -52,7 +51,7 @@ class Data(Protocol):
 
     def iterate(
         self, first_step: int = 0, *, rows: HostRows | None = None, num_workers: int = 0
-    ) -> Iterator[Batch]:
+    ) -> Iterator[Any]:
         """Yields the batches of `first_step`, the step after it and so on, read ahead.
 
         Args:
@@ -92,9 +91,7 @@ class DataConfig(Protocol):
     @property
     def task_names(self) -> tuple[str, ...]: ...
 
-    def batch_spec(
-        self, *, batch_size: int, length: int, source_length: int | None = None
-    ) -> Batch:
+    def batch_spec(self, *, batch_size: int, length: int, source_length: int | None = None) -> Any:
         """Returns a batch of `jax.ShapeDtypeStruct` without reading anything; see `open`."""
         ...
 

@@ -129,7 +129,7 @@ def _longest(settings: EvaluationConfig, config: Any, length: int) -> int:
 
 
 def _is_metric(name: str, value: Any) -> bool:
-    return name not in ("task", "instance") and isinstance(value, int | float)
+    return name not in ("task", "instance", "chance") and isinstance(value, int | float)
 
 
 def scored_tasks(mixture: DataConfig, settings: EvaluationConfig) -> list[EvaluationTask]:

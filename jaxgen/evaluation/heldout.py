@@ -50,7 +50,8 @@ class HeldoutLosses:
         Returns:
           By task "loss" (nats/token; None if there was no row), and where it is finite
           "perplexity", "loss_interval" (95 %, from the scatter of batches, where there are
-          several) and "bits_per_byte" of the text, where texts are predicted as they are.
+          several) and "bits_per_byte" of the text, where texts are predicted as they are. Of an
+          objective with a unit of its own, "loss_unit" and no perplexity.
         """
         mesh = jax.sharding.get_mesh()
         rules = getattr(model, "layout", Layout()).rules
@@ -63,6 +64,9 @@ class HeldoutLosses:
                 one = self._loss_sum(model, put_batch(data.batch(step), mesh, rules))
                 sums.append((float(np.sum(one.total)), float(np.sum(one.weight))))
             scores[part] = _scores(np.array(sums), self._num_bytes.get(part))
+            if (unit := getattr(self.objective, "loss_unit", None)) is not None:
+                scores[part] |= {"loss_unit": unit}
+                scores[part].pop("perplexity", None)
         return scores
 
     @functools.cached_property

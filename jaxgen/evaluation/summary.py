@@ -23,9 +23,9 @@ def summarise(
 
     Returns:
       By metric the mean, under NAME_interval the 95 % interval over instances (Wilson's of exact
-      matches, a bootstrap of others), "calibration_error" where the rows have a confidence,
-      "contaminated" (a share) and "exact_match_clean" where rows are flagged, "chance" where it is
-      known, and "num_examples".
+      matches and of other integers that are 0 or 1, a bootstrap of the rest), "calibration_error"
+      where the rows have a confidence, "contaminated" (a share) and "exact_match_clean" where rows
+      are flagged, "chance" where it is known, and "num_examples".
     """
     summary: dict[str, Any] = {}
     for name in metrics:
@@ -33,7 +33,7 @@ def summarise(
         if not values:
             continue
         summary[name] = float(np.mean(values))
-        if name == "exact_match":
+        if name == "exact_match" or _are_outcomes([row.get(name) for row in rows]):
             interval = success_interval(int(sum(values)), len(values))
         else:
             interval = mean_interval(values)
@@ -50,3 +50,8 @@ def summarise(
     if chance is not None:
         summary["chance"] = chance
     return summary | {"num_examples": len(rows)}
+
+
+def _are_outcomes(values: Sequence[Any]) -> bool:
+    """Returns whether values are successes and failures: integers, 1 and 0."""
+    return all(isinstance(value, int) and value in (0, 1) for value in values)

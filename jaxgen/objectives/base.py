@@ -61,7 +61,8 @@ class Objective(Protocol):
 
     An objective whose loss is not a sum over examples, such as a contrastive one, has an attribute
     `adds_over_microbatches = False`; gradient accumulation is then refused. One that changes in the
-    course of training has a method `at_step(step)`, which returns the objective of a step.
+    course of training has a method `at_step(step)`, which returns the objective of a step. One
+    whose loss is not in nats a token has an attribute `loss_unit`, such as "nats/pair".
     """
 
     def __call__(self, model: Any, batch: Any, key: jax.Array | None) -> Loss:

@@ -40,6 +40,7 @@ class Contrastive:
     kind: Kind = "softmax"
 
     adds_over_microbatches: ClassVar[bool] = False
+    loss_unit: ClassVar[str] = "nats/pair"
 
     def __call__(self, model: Any, batch: Any, key: jax.Array | None = None) -> Loss:
         """Returns the loss of a model such as `models.dual_encoder.DualEncoder`."""

@@ -53,9 +53,10 @@ def features(batch, embed=12, seed=0):
 def test_values_and_gradients_are_those_of_the_whole_matrix(kind, mesh, at_a_time):
     arguments: Any = (*features(16), np.float32(9.0), np.float32(-3.0))
     every, of_kind = (0, 1, 2, 3), functools.partial(dense, kind=kind)
-    expected, expected_gradients = jax.value_and_grad(of_kind, every)(*arguments)
+    differentiate: Any = jax.value_and_grad(of_kind, every)
+    expected, expected_gradients = differentiate(*arguments)
 
-    def total(*arguments):
+    def total(*arguments: Any) -> Any:
         return pair_losses(*arguments, kind, logits_at_a_time=at_a_time).total / 16
 
     if mesh is None:

@@ -1,0 +1,281 @@
+"""Image-text pairs: batches of images and captions, for models that compare the two."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxgen.codecs.codec import Codec
+from jaxgen.data.base import HostRows
+from jaxgen.data.draws import Draws
+from jaxgen.data.hashing import permutation
+from jaxgen.data.preprocessors import need
+from jaxgen.data.protocols import Epoch, Record, Split
+from jaxgen.data.reading_ahead import read_ahead
+from jaxgen.data.tasks import Task
+from jaxgen.domains import PositiveInt, check_domains
+from jaxgen.errors import DataError
+from jaxgen.pair_batch import PairBatch, pair_batch_spec
+
+TRIES = 16
+"""Records that are looked at, for each row of a batch, to find captions that it does not have."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageTextPairs:
+    """Pairs of an image and its caption; an implementation of `data.base.DataConfig`.
+
+    The batch of a step is a function of (pairs, seed, step). An epoch has every record of the split
+    once, in an order of its own, but for those whose caption their batch has already: it would
+    be told that the caption is of another image. Other records, drawn at random, take their places;
+    where the captions of a batch's worth of tries are all there already, one is repeated.
+
+    Captions are begin token, text and end token, and are cut to the length of a row, the end token
+    kept. Records of a stored source are held in memory as its preprocessors leave them; those of an
+    indexed source are made on the spot.
+
+    Attributes:
+      task: the source and its preprocessors, which leave an image and a text in each record; its
+        features have no part in it.
+      image_size: rows and columns of an image.
+      image: the field of the image, uint8 [image_size, image_size, channels].
+      text: the field of the caption.
+      channels: of an image.
+    """
+
+    task: Task
+    image_size: PositiveInt
+    image: str = "image"
+    text: str = "caption"
+    channels: PositiveInt = 3
+
+    def __post_init__(self):
+        check_domains(self, "image_text_pairs")
+
+    @property
+    def name(self) -> str:
+        """Returns the task's name."""
+        return self.task.name
+
+    @property
+    def codec(self) -> Codec:
+        """Returns the task's codec."""
+        return self.task.codec
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """Returns nothing: a pair has one loss."""
+        return ()
+
+    def with_codec(self, codec: Codec) -> ImageTextPairs:
+        """Returns the pairs with another codec."""
+        return dataclasses.replace(self, task=self.task.with_codec(codec))
+
+    def batch_spec(
+        self, *, batch_size: int, length: int, source_length: int | None = None
+    ) -> PairBatch:
+        """Returns a batch of `jax.ShapeDtypeStruct`; see `DataConfig.batch_spec`."""
+        del source_length
+        return pair_batch_spec(batch_size, length, self._shape)
+
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        return self.image_size, self.image_size, self.channels
+
+    def open(
+        self,
+        *,
+        batch_size: int,
+        length: int,
+        seed: int,
+        split: Split = "train",
+        source_length: int | None = None,
+        rows_before: Callable[[int], int] | None = None,
+    ) -> OpenedPairs:
+        """Opens the pairs; see `DataConfig.open`.
+
+        Raises:
+          DataError: if they cannot be read, or there are none.
+        """
+        del source_length
+        first_row = rows_before or functools.partial(operator.mul, batch_size)
+        return OpenedPairs(self, length, seed, split, first_row)
+
+    def examples(self, count: int, seed: int, split: Split = "heldout") -> list[Record]:
+        """Returns `count` records (or all, if there are fewer) of a split, chosen by the seed."""
+        return self.task.instances(count, seed, split)
+
+    def pixels(self, records: Sequence[Record]) -> np.ndarray:
+        """Returns the images of records, [records, image_size, image_size, channels] uint8.
+
+        Raises:
+          DataError: if one has no image of this shape.
+        """
+        found = [need(record, self.image, "image_text_pairs.image") for record in records]
+        for image in found:
+            shape, kind = getattr(image, "shape", None), getattr(image, "dtype", type(image))
+            if shape != self._shape or kind != np.uint8:
+                raise DataError(
+                    f"{self.name}: an image is {kind} {shape}, not uint8 {self._shape}; decode and "
+                    "resize it (decode_media.height, .width), or set image_text_pairs.image_size."
+                )
+        return np.stack(found)
+
+    def tokens(self, texts: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the tokens of captions, [texts, length] int32, and how many they are, [texts]."""
+        codec, most = self.codec, length - 2
+        rows = np.full((len(texts), length), codec.pad_id, np.int32)
+        lengths = np.zeros(len(texts), np.int32)
+        for row, ids in enumerate(codec.encode_batch(list(texts))):
+            caption = np.concatenate([[codec.begin_id], ids[:most], [codec.end_id]])
+            rows[row, : len(caption)], lengths[row] = caption, len(caption)
+        return rows, lengths
+
+    def captions(self, records: Sequence[Record]) -> list[str]:
+        """Returns the captions of records.
+
+        Raises:
+          DataError: if one has none, or it is blank.
+        """
+        found = [str(need(record, self.text, "image_text_pairs.text")) for record in records]
+        if not all(caption.strip() for caption in found):
+            raise DataError(
+                f"{self.name}: the field {self.text!r} of a record is blank; leave such records "
+                "out (keep, decode_media.texts), or set image_text_pairs.text."
+            )
+        return found
+
+
+class OpenedPairs:
+    """The batches of pairs by step; see `data.base.Data`."""
+
+    task_names: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        pairs: ImageTextPairs,
+        length: int,
+        seed: int,
+        split: Split,
+        rows_before: Callable[[int], int],
+    ):
+        self._pairs, self._length = pairs, length
+        self._split: Split = split
+        self._seed, self._rows_before = seed, rows_before
+        self._kept: dict[int, list[Record]] = {}
+        self._orders: dict[int, np.ndarray] = {}
+        if length < 3:
+            raise DataError(f"train.length={length} has no room for a caption; use 3 or more.")
+        task = pairs.task
+        self._indexed = task.records_by_index(split) if task.is_indexed else None
+        self.num_records = len(self._of_epoch(0) if self._indexed is None else self._indexed)
+
+    def batch(self, step: int, state: Any = None, rows: HostRows | None = None) -> PairBatch:
+        """Returns the batch of a step; see `Data.batch`."""
+        del state
+        return PairBatch(**self._read(rows, step))
+
+    def iterate(
+        self, first_step: int = 0, *, rows: HostRows | None = None, num_workers: int = 0
+    ) -> Iterator[PairBatch]:
+        """Yields the batches of `first_step` and of all steps after it; see `Data.iterate`."""
+        read = functools.partial(self._read, rows)
+        return (PairBatch(**one) for one in read_ahead(read, first_step, num_workers))
+
+    def check_lasts(self, num_rows: int) -> None:
+        """Returns: pairs are seen again and again."""
+
+    def seen(self, num_rows: int) -> dict[str, Any]:
+        """Returns the epochs that so many rows are, and how many records they have at most."""
+        name, epochs = self._pairs.name, num_rows / self.num_records
+        examples = min(num_rows, self.num_records)
+        return {"shares": {name: 1.0}, "epochs": {name: epochs}, "examples": {name: examples}}
+
+    def _read(self, host_rows: HostRows | None, step: int) -> dict[str, np.ndarray]:
+        pairs, (start, stop) = self._pairs, (self._rows_before(step), self._rows_before(step + 1))
+        records = self._unlike(step, self._records(range(start, stop)))
+        if host_rows is not None:
+            records = [records[row] for row in host_rows(stop - start)]
+        tokens, lengths = pairs.tokens(pairs.captions(records), self._length)
+        return {"images": pairs.pixels(records), "tokens": tokens, "lengths": lengths}
+
+    def _unlike(self, step: int, records: list[Record]) -> list[Record]:
+        """Returns the records of a batch with others in place of those of a caption it has."""
+        captions = self._pairs.captions(records)
+        seen: set[str] = set()
+        again = [row for row, text in enumerate(captions) if text in seen or seen.add(text)]
+        if not again:
+            return records
+        draws = Draws("pairs", self._pairs.name, self._seed, self._split, step)
+        epoch = self._rows_before(step) // self.num_records
+        tries = TRIES * len(records)
+        places = iter(epoch * self.num_records + draws.integers(tries, self.num_records))
+        for place in places:
+            (found,) = self._records([place], in_order=False)
+            (caption,) = self._pairs.captions([found])
+            if caption not in seen:
+                seen.add(caption)
+                records[again.pop(0)] = found
+            if not again:
+                break
+        return records
+
+    def _records(self, places: Sequence[int], in_order: bool = True) -> list[Record]:
+        """Returns the records at places of the sequence of epochs.
+
+        Args:
+          places: counted from 0, epoch after epoch.
+          in_order: whether a place is one in the epoch's order, or in the source's.
+        """
+        found: list[Record] = []
+        by_epoch = itertools.groupby(places, lambda place: place // self.num_records)
+        for epoch, of_epoch in by_epoch:
+            numbers = [int(place) - epoch * self.num_records for place in of_epoch]
+            if in_order:
+                numbers = self._order(epoch)[numbers].tolist()
+            if self._indexed is None:
+                kept = self._of_epoch(epoch)
+                found += [kept[number] for number in numbers]
+            else:
+                found += self._made([epoch * self.num_records + n for n in numbers], epoch)
+        return found
+
+    def _made(self, indices: list[int], epoch: int) -> list[Record]:
+        """Returns the records of an indexed source."""
+        assert self._indexed is not None
+        made = self._indexed.__getitems__(indices)
+        processed = list(self._pairs.task.processed(made, self._epoch(epoch)))
+        if len(processed) != len(indices):
+            raise DataError(
+                f"{self._pairs.name}: its preprocessors make {len(processed)} records of "
+                f"{len(indices)}, which is allowed for stored records only."
+            )
+        return processed
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if epoch not in self._orders:
+            if len(self._orders) > 1:
+                self._orders.clear()
+            seed = "pairs", self._seed, self._pairs.name, epoch
+            self._orders[epoch] = permutation(self.num_records, *seed)
+        return self._orders[epoch]
+
+    def _epoch(self, epoch: int) -> Epoch | None:
+        is_drawn = self._pairs.task.draws and self._split == "train"
+        return Epoch(self._seed, self._pairs.name, epoch) if is_drawn else None
+
+    def _of_epoch(self, epoch: int) -> list[Record]:
+        """Returns a stored source's records, which differ from epoch to epoch if they are drawn."""
+        task, number = self._pairs.task, epoch if self._epoch(epoch) is not None else 0
+        if number not in self._kept:
+            self._kept.clear()
+            self._kept[number] = list(task.records(self._split, self._epoch(epoch)))
+            if not self._kept[number]:
+                raise DataError(f"{task.name} has no record in the {self._split} split.")
+        return self._kept[number]
