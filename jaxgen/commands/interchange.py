@@ -63,6 +63,11 @@ def import_checkpoint(arguments: argparse.Namespace) -> int:
     directory = RunDirectory(arguments.output)
     if on_main(directory.path.exists):
         raise InterchangeError(f"{directory.path} exists; import to a folder that does not.")
+    if not isinstance(checkpoint.config, TransformerConfig) and not arguments.gin_files:
+        raise InterchangeError(
+            f"{checkpoint.folder} is a {checkpoint.family.name}, whose data no import can choose; "
+            "name a --gin_file with data and objective, such as runs/contrastive.gin."
+        )
     if not (checkpoint.folder / TOKENIZER).exists() and not arguments.gin_files:
         raise InterchangeError(
             f"{checkpoint.folder} has no {TOKENIZER}. Put it there, or name a --gin_file whose "
@@ -104,7 +109,7 @@ def export_checkpoint(arguments: argparse.Namespace) -> int:
         restored = restore(
             arguments.run_dir, mesh, arguments.step, ema=arguments.ema, average=arguments.average
         )
-        model = restored.transformer
+        model = restored.config.model
         settings = export_settings(restored.config, model, restored.directory, arguments.family)
         family = export_model(
             restored.model,
@@ -118,7 +123,7 @@ def export_checkpoint(arguments: argparse.Namespace) -> int:
             f"no {TOKENIZER}: {type(restored.config.mixture.codec).__name__} cannot be written as "
             "one; give transformers the tokenizer that the model was trained with."
         )
-    if model.mtp_depth and not family.module_rows:
+    if getattr(model, "mtp_depth", 0) and not family.module_rows:
         print(
             f"left out: {model.count().multi_token:,} parameters of modules that predict further "
             f"tokens, which {family.name} does not have"
@@ -128,7 +133,7 @@ def export_checkpoint(arguments: argparse.Namespace) -> int:
 
 
 def export_settings(
-    config: RunConfig, model: TransformerConfig, directory: RunDirectory, name: str | None = None
+    config: RunConfig, model: Any, directory: RunDirectory, name: str | None = None
 ) -> dict[str, Any]:
     """Returns what an export writes beside the tensors, as arguments of `export_model`.
 
@@ -141,10 +146,9 @@ def export_settings(
     original = original_config(directory.path)
     family = choose_family(model, name, original)
     longest = readable_length(model, config.train.length)
-    files, more = write_codec(
-        config.mixture.codec, model.has_encoder, _is_bidirectional(model), longest
-    )
-    if model.has_encoder:
+    has_encoder = getattr(model, "has_encoder", False)
+    files, more = write_codec(config.mixture.codec, has_encoder, _has_both_ends(model), longest)
+    if has_encoder:
         more["decoder_start_token_id"] = more["bos_token_id"]
     if LONGEST in family.inert and LONGEST not in write_config(family, model):
         more[LONGEST] = longest
@@ -184,6 +188,11 @@ def _keep_files(checkpoint: Checkpoint, directory: RunDirectory) -> None:
 def _keep_config(config: RunConfig, directory: RunDirectory) -> None:
     config.mixture.codec.keep_in(directory.path)
     directory.check_config(to_gin(config), lambda: [])
+
+
+def _has_both_ends(model: Any) -> bool:
+    """Returns whether rows have begin and end tokens: masked texts and captions do."""
+    return not isinstance(model, TransformerConfig) or _is_bidirectional(model)
 
 
 def _default_run(checkpoint: Checkpoint, codec: TokenizerCodec) -> RunConfig:

@@ -44,7 +44,9 @@ def read_codec(checkpoint: Checkpoint, path: str) -> TokenizerCodec:
         read_json(file) if file.exists() else {}
         for file in (checkpoint.folder / name for name in (TOKENIZER_CONFIG, GENERATION))
     )
-    found = {role: _token(tokenizer, checkpoint.values, named, role) for role in _NAMES}
+    section = checkpoint.family.token_section
+    values = dict(checkpoint.values) | (checkpoint.values.get(section) or {} if section else {})
+    found = {role: _token(tokenizer, values, named, role) for role in _NAMES}
     end = found["end"]
     if end is None:
         raise InterchangeError(
@@ -54,8 +56,8 @@ def read_codec(checkpoint: Checkpoint, path: str) -> TokenizerCodec:
     begin = found["begin"] or end
     stops = [
         tokenizer.id_to_token(number)
-        for values in (checkpoint.values, generation)
-        for number in _ids(values.get("eos_token_id"))
+        for source in (values, generation)
+        for number in _ids(source.get("eos_token_id"))
     ]
     others = dict.fromkeys(one for one in stops if one is not None and one != end)
     begins = named.get("add_bos_token")

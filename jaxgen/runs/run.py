@@ -296,7 +296,7 @@ class Restored:
         if not isinstance(self.config.model, TransformerConfig):
             raise ConfigError(
                 f"{self.directory.path} is a run of {type(self.config.model).__name__}; only a run "
-                "of a transformer (run.model = @model()) writes text and is exported."
+                "of a transformer (run.model = @model()) writes text."
             )
         return self.config.model
 

@@ -1,5 +1,6 @@
 """CLIP and SigLIP compute what transformers computes, imported and exported."""
 
+import dataclasses
 import functools
 import json
 import pathlib
@@ -15,9 +16,15 @@ pytest.importorskip("transformers")
 import torch
 import transformers
 from support.interchange_peers import move_parameters
+from support.pairs import PAIRS, build_pair
 
+from jaxgen.codecs.bytes import ByteCodec
+from jaxgen.data.pairs import ImageTextPairs
+from jaxgen.data.sources import InMemory
+from jaxgen.data.tasks import Task
 from jaxgen.interchange.exporting import export_model, tensors_of
 from jaxgen.interchange.importing import load_model, open_checkpoint
+from jaxgen.interchange.tokenizers import write_codec
 from jaxgen.models.parameters import named_parameters
 from jaxgen.objectives.contrastive import Contrastive
 from jaxgen.pair_batch import PairBatch
@@ -157,6 +164,26 @@ def test_losses_and_gradients_agree(name):
         largest = np.abs(expected[path]).max()
         # A key's bias shifts all scores of a query alike: its gradient is rounding alone.
         assert np.abs(one - expected[path]).max() < 1e-4 * largest + 1e-7, path
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_texts_are_read_as_its_tokenizer_reads_them(name, tmp_path):
+    config, codec = PAIRS[name], ByteCodec()
+    text = dataclasses.replace(config.text, vocab_size=codec.vocab_size, max_length=32)
+    config = dataclasses.replace(config, text=text)
+    model = build_pair(config)
+    files, more = write_codec(codec, both_ends=True)
+    export_model(model, tmp_path / "exported", files=files, more=more)
+    captions = ["a red circle", "two squares and a ring", "é"]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "exported")
+    read = tokenizer(captions, padding="max_length", max_length=32, return_tensors="pt")
+    tokens, lengths = ImageTextPairs(Task("captions", InMemory(())), 16).tokens(captions, 32)
+    np.testing.assert_array_equal(read["input_ids"], tokens)
+    with torch.no_grad():
+        peer = load_peer(name, tmp_path / "exported")
+        found = peer.get_text_features(input_ids=read["input_ids"]).pooler_output.numpy()
+    found /= np.linalg.norm(found, axis=-1, keepdims=True)
+    np.testing.assert_allclose(model.encode_texts(tokens, lengths), found, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

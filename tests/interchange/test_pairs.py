@@ -6,14 +6,20 @@ import json
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 from support.helpers import MESHES, spread
 from support.pairs import PAIRS, build_pair, tiny_clip
+from support.tiers import slow_but
 
+from jaxgen.cli import main
+from jaxgen.codecs.bytes import ByteCodec
+from jaxgen.configuration import load_recorded
 from jaxgen.errors import InterchangeError
 from jaxgen.interchange.configs import differences, read_config, write_config
 from jaxgen.interchange.exporting import choose_family, export_model
 from jaxgen.interchange.families.clip import CLIP, SIGLIP
 from jaxgen.interchange.importing import load_model, open_checkpoint
+from jaxgen.interchange.tokenizers import write_codec
 from jaxgen.models.parameters import named_parameters
 from jaxgen.sharding.mesh import make_mesh
 
@@ -114,6 +120,31 @@ def test_every_field_of_a_pair_is_compared(name):
             continue
         assert differences(changed, found) == []
         assert differences(config, found) != []
+
+
+@pytest.mark.parametrize("name", slow_but(["clip"], PAIRS))
+def test_a_folder_becomes_a_run_and_a_run_a_folder(name, tmp_path, capsys):
+    config = dataclasses.replace(
+        PAIRS[name], text=dataclasses.replace(PAIRS[name].text, vocab_size=320, max_length=72)
+    )
+    files, more = write_codec(ByteCodec(), both_ends=True)
+    export_model(build_pair(config), tmp_path / "hf", files=files, more=more)
+    imported = ["import", f"--from={tmp_path / 'hf'}", f"--output={tmp_path / 'run'}"]
+    assert main(imported) == 1
+    assert "such as runs/contrastive.gin" in capsys.readouterr().err
+    assert main([*imported, "--gin_file=runs/contrastive.gin"]) == 0
+    assert f"{name}, {config.count().total:,} parameters" in capsys.readouterr().out
+    recorded = load_recorded(tmp_path / "run" / "config.gin")
+    assert recorded.model.vision == config.vision
+    assert recorded.mixture.codec.end_id == ByteCodec().end_id
+    exported = ["export", f"--run_dir={tmp_path / 'run'}", f"--output={tmp_path / 'again'}"]
+    assert main(exported) == 0
+    for file in ("config.json", "tokenizer.json", "preprocessor_config.json"):
+        first, second = (json.loads((tmp_path / one / file).read_text()) for one in ("hf", "again"))
+        assert first == second, file
+    first, second = (load_file(tmp_path / one / "model.safetensors") for one in ("hf", "again"))
+    assert first.keys() == second.keys()
+    assert all(np.array_equal(first[key], second[key]) for key in first)
 
 
 def test_what_a_section_says_beyond_the_table_is_refused():

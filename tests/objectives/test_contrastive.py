@@ -57,7 +57,7 @@ def test_values_and_gradients_are_those_of_the_whole_matrix(kind, mesh, at_a_tim
     expected, expected_gradients = differentiate(*arguments)
 
     def total(*arguments: Any) -> Any:
-        return pair_losses(*arguments, kind, logits_at_a_time=at_a_time).total / 16
+        return pair_losses(*arguments, kind=kind, logits_at_a_time=at_a_time).total / 16
 
     if mesh is None:
         found, gradients = jax.jit(jax.value_and_grad(total, every))(*arguments)
