@@ -74,7 +74,8 @@ class Data(Protocol):
 class DataConfig(Protocol):
     """The configuration of data, complete before anything is read.
 
-    It may also have `every_task`, tasks whose losses and answers are evaluated one by one.
+    It may also have `every_task`, tasks whose losses and answers are evaluated one by one, or else
+    `sources`, by name, whose files a run records so that a change of them is noticed.
 
     Attributes:
       name: the name in tables and plots.

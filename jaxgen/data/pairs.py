@@ -16,7 +16,7 @@ from jaxgen.data.base import HostRows
 from jaxgen.data.draws import Draws
 from jaxgen.data.hashing import permutation
 from jaxgen.data.preprocessors import need
-from jaxgen.data.protocols import Epoch, Record, Split
+from jaxgen.data.protocols import Epoch, Record, Source, Split
 from jaxgen.data.reading_ahead import read_ahead
 from jaxgen.data.tasks import Task
 from jaxgen.domains import PositiveInt, check_domains
@@ -72,6 +72,11 @@ class ImageTextPairs:
     def task_names(self) -> tuple[str, ...]:
         """Returns nothing: a pair has one loss."""
         return ()
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """Returns the task's source, whose files a run records."""
+        return {self.name: self.task.source}
 
     def with_codec(self, codec: Codec) -> ImageTextPairs:
         """Returns the pairs with another codec."""

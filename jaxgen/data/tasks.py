@@ -266,3 +266,9 @@ class Task:
 def tasks_of(data: DataConfig) -> tuple[Task, ...]:
     """Returns the tasks that are evaluated one by one; none where the data is not made of tasks."""
     return getattr(data, "every_task", ())
+
+
+def sources_of(data: DataConfig) -> dict[str, Source]:
+    """Returns the sources of data by the name of their task, those that data says it reads."""
+    own = getattr(data, "sources", None)
+    return {task.name: task.source for task in tasks_of(data)} if own is None else own

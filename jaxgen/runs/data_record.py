@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 from jaxgen.data.storage import root_of, sampled_digest, stamp_of
-from jaxgen.data.tasks import Task
 from jaxgen.errors import DataError, MissingDataError
 from jaxgen.files import write_atomically
 from jaxgen.json_values import read_json
@@ -22,24 +21,24 @@ Files = dict[str, list[str]]
 SHOWN, GONE = 5, " is gone"
 
 
-def describe_data(tasks: Iterable[Task], before: dict[str, Files]) -> dict[str, Files]:
-    """Returns the files of each task's source.
+def describe_data(sources: Mapping[str, Any], before: dict[str, Files]) -> dict[str, Files]:
+    """Returns the files of each source.
 
     Args:
-      tasks: those of a mixture.
+      sources: by the name of their task.
       before: what was returned earlier; the content of a file of the same stamp is not read again.
     """
-    return {task.name: _files_of(task.source, before.get(task.name, {})) for task in tasks}
+    return {name: _files_of(source, before.get(name, {})) for name, source in sources.items()}
 
 
 def check_data(
-    path: pathlib.Path, tasks: Iterable[Task], is_new: bool, accepts_change: bool
+    path: pathlib.Path, sources: Mapping[str, Any], is_new: bool, accepts_change: bool
 ) -> list[str]:
     """Writes data.json, and compares with the one that is there.
 
     Args:
       path: of data.json.
-      tasks: those of the run's mixture.
+      sources: those of the run's data, by the name of their task.
       is_new: whether the run has not begun, so that nothing is compared.
       accepts_change: whether to go on with other files.
 
@@ -52,7 +51,7 @@ def check_data(
     """
     before = {} if is_new else _recorded(path)
     try:
-        now = describe_data(tasks, before)
+        now = describe_data(sources, before)
     except DataError as error:
         if is_new:
             raise

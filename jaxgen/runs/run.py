@@ -21,7 +21,7 @@ from jaxgen.configuration import (
     load_recorded,
     to_gin,
 )
-from jaxgen.data.tasks import tasks_of
+from jaxgen.data.tasks import sources_of
 from jaxgen.errors import (
     CheckpointError,
     ConfigError,
@@ -136,9 +136,9 @@ def run(
             distributed.on_main(parent.hand_on, directory)
         origins = ("initialized_from", "extended_from") if parent is None else ()
         record |= {name: before[name] for name in origins if name in before}
-        tasks, accepts = tasks_of(config.mixture), execution.accept_changed_data
+        sources, accepts = sources_of(config.mixture), execution.accept_changed_data
         changes = distributed.on_main(
-            check_data, directory.data_file, tasks, not has_begun, accepts
+            check_data, directory.data_file, sources, not has_begun, accepts
         )
         train = config.train
         heldout = HeldoutLosses(

@@ -8,6 +8,11 @@ import numpy as np
 import pytest
 
 from jaxgen.configuration import load_run
+from jaxgen.data.pairs import ImageTextPairs
+from jaxgen.data.tasks import Task, sources_of
+from jaxgen.data.text_files import Jsonl
+from jaxgen.errors import DataError
+from jaxgen.runs.data_record import check_data
 from jaxgen.runs.run import run
 from jaxgen.runs.run_directory import RunDirectory, read_metrics
 from jaxgen.sharding.mesh import MeshConfig
@@ -46,6 +51,15 @@ def test_a_run_learns_and_tells_chance_and_intervals(tmp_path, mesh):
     assert retrieval["chance"] == 1 / 32 and retrieval["num_examples"] == 32
     assert found["colour"]["chance"] == pytest.approx(1 / 8)
     assert found["shape"]["chance"] == pytest.approx(1 / 6)
+
+
+def test_files_of_pairs_are_recorded_and_a_change_is_refused(tmp_path):
+    (tmp_path / "pairs.jsonl").write_text('{"file": "a.png", "txt": "a"}')
+    config = ImageTextPairs(Task("photos", Jsonl(str(tmp_path / "pairs.jsonl"))), 8)
+    check_data(tmp_path / "data.json", sources_of(config), True, False)
+    (tmp_path / "pairs.jsonl").write_text('{"file": "b.png", "txt": "b"}')
+    with pytest.raises(DataError, match=r"photos: pairs\.jsonl differs"):
+        check_data(tmp_path / "data.json", sources_of(config), False, False)
 
 
 @pytest.mark.slow

@@ -253,7 +253,7 @@ READERS: dict[str, Reader] = {
     "attempts": Reader(f"{RUN}/attempts/0001.json", a_run, read_leases, as_json),
     "data.json": Reader(
         f"{RUN}/data.json", a_run,
-        lambda folder: check_data(folder / RUN / "data.json", (), False, True), as_json,
+        lambda folder: check_data(folder / RUN / "data.json", {}, False, True), as_json,
     ),
     "a study's run.json": Reader("a-seed0/run.json", a_study, read_study, as_json),
     "a study's rows": Reader("a-seed0/metrics.jsonl", a_study, read_study, as_lines, 15),
