@@ -1,5 +1,6 @@
 """Saved, restored elsewhere, damaged."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -119,6 +120,23 @@ def test_a_digest_does_not_depend_on_the_layout():
     split = jax.device_put(array, jax.NamedSharding(mesh, jax.P("data", "tensor")))
     with jax.set_mesh(mesh):
         assert int(jax.jit(digest)(split)) == int(digest(array))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", "bool"])
+@pytest.mark.parametrize("shape", [(), (7,), (63,), (64,), (5, 13), (4099,), (3, 41, 67)])
+def test_a_digest_is_the_sum_that_checkpoints_of_all_versions_have(shape, dtype):
+    """By numpy in Python's integers, as its definition says; however it is added up."""
+    values = np.random.default_rng(0).normal(size=shape) * 50
+    array = np.asarray(jax.numpy.asarray(values, dtype))
+    kind = {1: np.uint8, 2: np.uint16, 4: np.uint32}[array.dtype.itemsize]
+    total = 0
+    for index, bits in enumerate(array.reshape(-1).view(kind).tolist()):
+        weight = (index * 0x9E3779B1 % 2**32 ^ index >> 15) | 1
+        total += bits * weight
+    for mesh in (None, one_device_mesh(), make_mesh(MESHES["tensor"])):
+        with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
+            given = array if mesh is None else jax.device_put(array, jax.P())
+            assert int(jax.jit(digest)(given)) == total % 2**32
 
 
 def test_a_row_cut_short_by_a_crash_is_left_out_and_closed(tmp_path):
