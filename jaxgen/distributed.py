@@ -31,6 +31,7 @@ FOREVER = 7 * 24 * 3600 * 1000
 """Milliseconds that a process waits for the main one, which may prepare data or read a model."""
 
 _CALLS = itertools.count()
+_GATHERED: list[str] = []
 
 Result = TypeVar("Result")
 
@@ -142,10 +143,15 @@ def gather(value: Any) -> list[Any]:
         return [value]
     name = f"jaxgen/gather/{next(_CALLS)}"
     _client().key_value_set(f"{name}/{process_index()}", json.dumps(value))
-    return [
+    found = [
         json.loads(_client().blocking_key_value_get(f"{name}/{index}", FOREVER))
         for index in range(process_count())
     ]
+    if is_main():
+        for before in _GATHERED:
+            forget(before)  # Whoever has told its value now has read those before.
+        _GATHERED[:] = [name]
+    return found
 
 
 def tell(name: str, value: str) -> None:

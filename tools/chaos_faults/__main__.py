@@ -14,6 +14,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 from chaos_faults.faults import KINDS
 from chaos_faults.rounds import Campaign
+from chaos_faults.store import object_store
 from chaos_faults.table import table, write_into
 from chaos_faults.workload import ROOT
 
@@ -39,10 +40,11 @@ def main() -> int:
     def say(text: str) -> None:
         print(f"{(time.monotonic() - began) / 60:5.1f} min  {text}", flush=True)
 
-    campaign = Campaign(folder.absolute(), given.seed, given.steps, say)
     only = given.only or [""]
     kinds = tuple(kind for kind in KINDS if any(words in kind.name for words in only))
-    campaign.run(given.faults, given.minutes, kinds)
+    with object_store() as store:
+        campaign = Campaign(folder.absolute(), given.seed, given.steps, say, store)
+        campaign.run(given.faults, given.minutes, kinds)
     minutes = (time.monotonic() - began) / 60
     lost = [one for one in campaign.outcomes if one.possible and not one.recovered]
     injected = sum(one.possible for one in campaign.outcomes)

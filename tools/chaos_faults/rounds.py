@@ -18,8 +18,10 @@ from chaos_faults.checks import problems_of
 from chaos_faults.faults import KINDS, Kind
 from chaos_faults.injecting import Outcome, disturb
 from chaos_faults.running import RoundError, Running
+from chaos_faults.store import Store
 from chaos_faults.workload import Workload, write_shards
 from jaxgen.runs.history import read_rewinds
+from jaxgen.runs.run_directory import RunDirectory
 
 MARGIN = 20
 """Steps before the end of a run after which no fault is begun."""
@@ -44,6 +46,7 @@ class Campaign:
       seed: of the schedule and of all that is open about a fault.
       steps: of each run.
       say: is told of each event, in a line.
+      store: for the mirrors of rounds; None: there is none.
       outcomes: of the faults so far.
       problems: what was wrong with rounds that ended.
     """
@@ -52,6 +55,7 @@ class Campaign:
     seed: int
     steps: int
     say: Callable[[str], object]
+    store: Store | None = None
     outcomes: list[Outcome] = dataclasses.field(default_factory=list)
     problems: list[str] = dataclasses.field(default_factory=list)
 
@@ -91,11 +95,14 @@ class Campaign:
 
     def _round(self, number: int, waiting: collections.deque[Kind], deadline: float) -> None:
         """Runs a round, taking from what is waiting the faults that it can have."""
-        offers = {"", "workers"} if number % 2 else {"", "replay"}
+        offers = {"", "workers"} if number % 2 else {"", "replay", "mirror"}
+        has_mirror = "mirror" in offers & {kind.needs for kind in waiting}
         if not any(kind.needs in offers for kind in waiting):
             return
         draw = random.Random(f"{self.seed}/{number}")
         workload = self._workload(f"round-{number}", data_workers=number % 2)
+        if has_mirror:
+            workload = dataclasses.replace(workload, store=self.store)
         with _own_disk(workload.run_dir):
             workload.prepare()
             run = Running(workload)
@@ -152,6 +159,10 @@ class Campaign:
             )
             self._run_undisturbed(reference)
         found = problems_of(workload, reference)
+        newest = RunDirectory(workload.run_dir).saved_steps()[-1]
+        if workload.store is not None:
+            there = workload.store.whole_steps(workload.mirror)
+            found += [] if newest in there else [f"the mirror lacks step {newest}: {there}"]
         self.problems += [f"round {number}: {one}" for one in found]
         self.say(f"round {number}: " + ("; ".join(found) or "equal bit for bit"))
 

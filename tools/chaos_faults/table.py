@@ -6,7 +6,7 @@ import pathlib
 import statistics
 from collections.abc import Sequence
 
-from chaos_faults.faults import KINDS, NOT_TRIED
+from chaos_faults.faults import KINDS
 from chaos_faults.injecting import Outcome
 
 BEGIN, END = "<!-- tools/chaos writes from here -->", "<!-- to here -->"
@@ -35,7 +35,6 @@ def table(outcomes: Sequence[Outcome]) -> str:
         lines.append(
             f"| {kind.name} | {len(tried)} | {detected} | {recovered} | {steps} | {seconds} |"
         )
-    lines += [f"| {name} | not tried here: {why} | | | | |" for name, why in NOT_TRIED.items()]
     return "\n".join(lines) + "\n"
 
 

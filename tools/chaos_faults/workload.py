@@ -10,6 +10,7 @@ import random
 import sys
 
 from chaos_faults import orders
+from chaos_faults.store import Store
 
 ROOT = pathlib.Path(__file__).parents[2]
 HERE = pathlib.Path(__file__).parent
@@ -79,6 +80,7 @@ class Workload:
       watchdog_seconds: without progress, after which a process ends itself.
       skips: batches that are left out: after how many steps, and how many.
       data_workers: processes that make batches.
+      store: which its mirror is in; None: it has none.
       cache: folder of compiled programs and tokens.
     """
 
@@ -90,11 +92,18 @@ class Workload:
     watchdog_seconds: float = 6.0
     skips: tuple[tuple[int, int], ...] = ()
     data_workers: int = 0
+    store: Store | None = None
 
     @property
     def run_dir(self) -> pathlib.Path:
         """The run directory."""
         return self.folder / "run"
+
+    @property
+    def mirror(self) -> str:
+        """The place of its mirror in the store."""
+        assert self.store is not None
+        return self.store.url(self.folder.name)
 
     @property
     def orders(self) -> pathlib.Path:
@@ -126,6 +135,7 @@ class Workload:
         return [
             "train", f"--import={HERE / 'parts.py'}", f"--gin_file={self.folder / 'run.gin'}",
             f"--run_dir={self.run_dir}", f"--gin.execution.data_workers={self.data_workers}",
+            *([] if self.store is None else [f"--gin.execution.mirror='{self.mirror}'"]),
         ]  # fmt: skip
 
     def command(self, restarts: int) -> list[str]:
@@ -146,6 +156,7 @@ class Workload:
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
             "XLA_FLAGS": "--xla_backend_optimization_level=0",
+            **({} if self.store is None else self.store.environment()),
         }
 
 
