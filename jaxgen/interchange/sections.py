@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxgen.errors import InterchangeError
+from jaxgen.interchange.configs import check_counts
 from jaxgen.interchange.entries import checked, get_field
 from jaxgen.interchange.harmless import is_harmless
 from jaxgen.interchange.tables import Entry, Values
@@ -39,12 +40,17 @@ class Section:
         return (self.key, f"{self.key}_dict")
 
     def values_in(self, values: Values) -> dict[str, Any]:
-        """Returns the keys of the object, with those that it leaves out."""
+        """Returns the keys of the object, with those that it leaves out.
+
+        Raises:
+          InterchangeError: if it is no object, or has more layers than there is memory to name.
+        """
         own, older = (values.get(key) for key in self.keys)
         found = dict(self.defaults)
         for one in ({} if own is None else own, older):
             if one is not None:
                 found |= self.defaults | checked(self.key, one, (dict,))
+        check_counts(found)
         return found
 
     def read(self, values: Values) -> dict[str, Any]:

@@ -156,6 +156,10 @@ def test_what_a_section_says_beyond_the_table_is_refused():
         read_config(CLIP, values)
     with pytest.raises(InterchangeError, match="text_config='none', which should be dict"):
         read_config(CLIP, values | {"text_config": "none"})
+    with pytest.raises(InterchangeError, match="num_hidden_layers=1000000000"):
+        read_config(CLIP, values | {"text_config": {"num_hidden_layers": 10**9}})
+    with pytest.raises(InterchangeError, match="logit_scale_init_value='large'"):
+        read_config(CLIP, write_config(CLIP, tiny_clip()) | {"logit_scale_init_value": "large"})
 
 
 def test_a_transformer_is_no_pair_and_a_pair_no_transformer():

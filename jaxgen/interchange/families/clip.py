@@ -93,6 +93,12 @@ def _read_projection(values: Values) -> dict[str, Any]:
     return {"embed_dim": checked("projection_size", size, (int,))}
 
 
+def _read_scale(values: Values) -> dict[str, Any]:
+    """Returns the scale that training began with, of which a file has the logarithm."""
+    found = values.get(_LOG_SCALE)
+    return {"initial_scale": math.exp(2.6592 if found is None else found)}
+
+
 def _stack_table(ours: str, theirs: str, config: str) -> StackTable:
     return StackTable(ours, f"{theirs}.encoder.layers.{{layer}}.", _LAYER, config)
 
@@ -247,7 +253,7 @@ CLIP = Family(
         Field("projection_dim", "embed_dim", 512),
         Linked(
             (_LOG_SCALE,),
-            lambda values: {"initial_scale": math.exp(values.get(_LOG_SCALE, 2.6592))},
+            _read_scale,
             lambda config: {_LOG_SCALE: math.log(config.initial_scale)},
         ),
     ),
