@@ -16,6 +16,10 @@ array out over the mesh by them. A field without any is [batch, ...].
 """
 
 
+PlaceArray = Annotated[Any, ("batch", "length", None)]
+"""[batch, length, 3], a time, a row and a column for each token."""
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class EncoderInput:
@@ -35,7 +39,7 @@ class EncoderInput:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Packed token rows; every array is [batch, length].
+    """Packed token rows; every array is [batch, length], `places` [batch, length, 3].
 
     Attributes:
       tokens: int32, the model's input.
@@ -49,8 +53,11 @@ class Batch:
       token_types: int32, of models that tell kinds of tokens apart (BERT's two sentences); None: 0.
       pair_labels: int32, at the first token of a pair of spans 1 if the second follows the first
         and 2 if it does not, 0 elsewhere; None: there are no pairs.
+      modalities: int32, the index in `modality_names` of what each token is of; None: all is text.
+      places: int32, the time, row and column of a token in its picture, sound or clip, 0 for text.
       encoder: the source of an encoder-decoder, or None.
       task_names: static; () leaves losses unreported by task.
+      modality_names: static, "text" first; () leaves losses unreported by modality.
     """
 
     tokens: TokenArray
@@ -62,8 +69,11 @@ class Batch:
     block_ids: TokenArray = None
     token_types: TokenArray = None
     pair_labels: TokenArray = None
+    modalities: TokenArray = None
+    places: PlaceArray = None
     encoder: EncoderInput | None = None
     task_names: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})
+    modality_names: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -54,6 +54,13 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "rate_phase": {"rate": 1e-3},
     "stepped_ramp": {"sizes": (1,), "until": (5,)},
     "emoji": {"labels": "x"},
+    "interleave": {"fields": ("text",)},
+    # Any file will do: a palette is read when it is first used.
+    **{
+        name: {"path": __file__, "patch_height": 1, "patch_width": 1}
+        for name in ("image_palette", "video_palette")
+    },
+    "sound_palette": {"path": __file__},
     "handwritten_digits": {"folder": "x"},
     "in_memory": {"records": ({"text": "x"},)},
     **{

@@ -6,6 +6,7 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from jaxgen.cli import _parser, main
@@ -43,6 +44,8 @@ def test_they_are_many_and_name_every_command():
 def test_it_parses_and_its_configuration_loads(command, tmp_path, monkeypatch):
     flags = parse_flags(words_of(command))
     parsed = _parser().parse_args(flags.rest)
+    monkeypatch.chdir(tmp_path)
+    np.save("sprites.npy", np.zeros((9, 12), np.float32))  # What another command makes.
     if parsed.function[1] == "train" and flags.gin_files:
         needs_tokenizer = any("tokenizer.json" in binding for binding in flags.bindings)
         bindings = flags.bindings if not needs_tokenizer else flags.bindings[:1]

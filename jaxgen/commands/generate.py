@@ -1,15 +1,23 @@
-"""`jaxgen generate`: continues prompts with a run's model."""
+"""`jaxgen generate`: continues prompts with a run's model, in text, pictures or sound."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from typing import Any
 
 import jax
 import numpy as np
 
 from jaxgen import distributed
 from jaxgen.codecs.joint import decode_continued
+from jaxgen.commands.media_files import (
+    numbered,
+    range_of_output,
+    read_image,
+    read_sound,
+    write_media,
+)
 from jaxgen.data.text_files import as_text
 from jaxgen.generation.continuing import continue_prompts, readable_length
 from jaxgen.generation.policies import SamplingPolicy
@@ -24,11 +32,15 @@ def generate(arguments: argparse.Namespace) -> int:
     """Prints each prompt with its continuations; for an encoder-decoder, its outputs alone.
 
     Args:
-      arguments: `run_dir`, `step`, `prompt` (a list or None), `max_tokens`, `temperature`,
-        `top_k`, `top_p`, `num_samples`, `seed`.
+      arguments: `run_dir`, `step`, `prompt` (a list or None), `image` and `audio` (files that stand
+        before each prompt), `output` (a file to make instead of text, or None), `max_tokens`,
+        `temperature`, `top_k`, `top_p`, `guidance`, `num_samples`, `seed`.
     """
-    policy = SamplingPolicy(arguments.temperature, arguments.top_k, arguments.top_p)
-    prompts = arguments.prompt or [as_text(sys.stdin.buffer.read(), "standard input")]
+    policy = SamplingPolicy(
+        arguments.temperature, arguments.top_k, arguments.top_p, arguments.guidance
+    )
+    has_files = arguments.image or arguments.audio
+    prompts = arguments.prompt or ([""] if has_files else [_from_standard_input()])
     prepare_process()
     # A few sequences are not split over devices: one computes them, or all of them the same, with
     # the parameters split, where there are several processes.
@@ -46,23 +58,58 @@ def generate(arguments: argparse.Namespace) -> int:
         )
         codec = restored.config.mixture.codec
         has_encoder = restored.transformer.has_encoder
-        encoded = [codec.encode(prompt) for prompt in prompts]
-        _warn_if_long(restored, encoded, arguments.max_tokens)
+        files = [read_image(path, codec) for path in arguments.image]
+        files += [read_sound(path, codec) for path in arguments.audio]
+        encoded = [np.concatenate([*files, codec.encode(prompt)]) for prompt in prompts]
+        max_tokens, stops, without = arguments.max_tokens, None, None
+        if arguments.output is not None:
+            medium = range_of_output(arguments.output, codec)
+            begin = np.array([medium.begin_id], np.int32)
+            encoded = [np.append(ids, begin) for ids in encoded]
+            max_tokens, stops = medium.size + 1, (medium.end_id,)
+            without = [begin] * len(encoded) * arguments.num_samples
+        _warn_if_long(restored, encoded, max_tokens)
         answers = continue_prompts(
             restored.model,
             codec,
             [ids for ids in encoded for _ in range(arguments.num_samples)],
             jax.random.key(arguments.seed),
             policy,
-            arguments.max_tokens,
+            max_tokens,
+            stops=stops,
+            without=without,
         )
-        for index, ids in enumerate(answers):
-            place = index // arguments.num_samples
-            if has_encoder:
-                print(codec.decode(ids))
-            else:
-                print(prompts[place] + decode_continued(codec, encoded[place], ids))
+    if arguments.output is not None:
+        distributed.on_main(_write, arguments, codec, prompts, answers)
+        return 0
+    for index, ids in enumerate(answers):
+        place = index // arguments.num_samples
+        if has_encoder:
+            print(codec.decode(ids))
+        else:
+            print(prompts[place] + decode_continued(codec, encoded[place], ids))
     return 0
+
+
+def _from_standard_input() -> str:
+    return as_text(sys.stdin.buffer.read(), "standard input")
+
+
+def _write(
+    arguments: argparse.Namespace, codec: Any, prompts: list[str], answers: list[np.ndarray]
+) -> None:
+    """Writes what was made, and prints the names of the files."""
+    for index, path in enumerate(numbered(arguments.output, len(answers))):
+        (made,) = codec.decode_media(answers[index])
+        prompt = prompts[index // arguments.num_samples]
+        notes = {
+            "prompt": prompt,
+            "seed": str(arguments.seed),
+            "sample": str(index % arguments.num_samples),
+            "run_dir": arguments.run_dir,
+        }
+        write_media(path, made, codec, notes)
+        print(path)
 
 
 def _warn_if_long(restored: Restored, encoded: list[np.ndarray], max_tokens: int) -> None:

@@ -116,6 +116,7 @@ def registered() -> Table:
         **registered_generators(),
         **registered_media_generators(),
         **registered_installed_media(),
+        **registered_media(),
         "byte_codec": ByteCodec,
         "special_tokens": SpecialTokens,
         "tokenizer_codec": TokenizerCodec,
@@ -200,6 +201,25 @@ def registered_installed_media() -> Table:
         "asterisk_sounds": installed.AsteriskSounds,
         "synthesised_speech": installed.SynthesisedSpeech,
         "film_clips": installed.FilmClips,
+    }
+
+
+def registered_media() -> Table:
+    """Returns the names of what pictures, sounds and clips become tokens by."""
+    from jaxgen.codecs.mel import MelFrames
+    from jaxgen.codecs.multimodal import MultimodalCodec
+    from jaxgen.codecs.palette import ImagePalette, SoundPalette, VideoPalette
+    from jaxgen.data.interleaving import Interleave
+    from jaxgen.evaluation.media import GeneratedMedia
+
+    return {
+        "multimodal_codec": MultimodalCodec,
+        "image_palette": ImagePalette,
+        "video_palette": VideoPalette,
+        "sound_palette": SoundPalette,
+        "mel_frames": MelFrames,
+        "interleave": Interleave,
+        "generated_media": GeneratedMedia,
     }
 
 

@@ -46,6 +46,7 @@ class Text:
         records = list(records)
         divided = [parts_of(record) for record in records]
         if any(parts is not None for parts in divided):
+            _check_text(divided)
             return [
                 encode_parts(parts or [Part(field(record, self.field))], codec)
                 for parts, record in zip(divided, records, strict=True)
@@ -58,6 +59,15 @@ class Text:
                 'nothing to learn. Leave such records out; on_error="skip" does, and counts them.'
             )
         return [Example(ids.astype(np.int32)) for ids in codec.encode_batch(texts)]
+
+
+def _check_text(divided: list[list[Part] | None]) -> None:
+    """Raises DataError if there are media among the parts of documents."""
+    if any(part.media is not None for parts in divided for part in parts or ()):
+        raise DataError(
+            "documents may be split over rows, which pictures, sounds and clips may not: give the "
+            "task the features prompt_answer."
+        )
 
 
 @dataclasses.dataclass(frozen=True)

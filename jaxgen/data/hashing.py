@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +15,18 @@ def hash64(*parts: object) -> int:
         "\0".join(str(part) for part in parts).encode("utf-8", "surrogatepass"), digest_size=8
     )
     return int.from_bytes(digest.digest(), "little")
+
+
+def record_text(record: Any) -> str:
+    """Returns a record as JSON that is equal for equal records, arrays by shape, dtype and hash."""
+    return json.dumps(record, sort_keys=True, default=_text)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, np.ndarray):
+        return str(value)
+    content = hashlib.blake2b(np.ascontiguousarray(value).tobytes(), digest_size=16).hexdigest()
+    return f"{value.dtype}{list(value.shape)}{content}"
 
 
 def is_heldout(key: str, fraction: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -135,3 +136,33 @@ def _to_rgb(image, background: tuple[int, int, int]):
         under = Image.new("RGBA", image.size, (*background, 255))
         image = Image.alpha_composite(under, image)
     return image.convert("RGB")
+
+
+def encode_png(pixels: np.ndarray, notes: Mapping[str, str] | None = None) -> bytes:
+    """Returns a PNG file of [height, width, 3] uint8, with texts that tell how it was made."""
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    told = PngInfo()
+    for name, text in (notes or {}).items():
+        told.add_text(name, text)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="PNG", pnginfo=told)
+    return file.getvalue()
+
+
+def encode_gif(frames: np.ndarray, seconds: float = 0.1) -> bytes:
+    """Returns an animated GIF file of [frames, height, width, 3] uint8, so many seconds a frame."""
+    from PIL import Image
+
+    first, *rest = [Image.fromarray(frame) for frame in frames]
+    file = io.BytesIO()
+    first.save(
+        file,
+        format="GIF",
+        save_all=True,
+        append_images=rest,
+        duration=round(seconds * 1000),
+        loop=0,
+    )
+    return file.getvalue()

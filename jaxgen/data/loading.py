@@ -29,9 +29,13 @@ class MixtureData:
     """The opened batches of a mixture; see `data.base.Data`."""
 
     def __init__(
-        self, rows: dict[str, Rows], schedule: RowSchedule, rows_before: Callable[[int], int]
+        self,
+        rows: dict[str, Rows],
+        schedule: RowSchedule,
+        rows_before: Callable[[int], int],
+        modality_names: tuple[str, ...] = (),
     ):
-        self.task_names = tuple(rows)
+        self.task_names, self._modality_names = tuple(rows), modality_names
         self.rows_per_epoch = {name: of_task.rows_per_epoch for name, of_task in rows.items()}
         self.examples_per_epoch = {
             name: of_task.examples_per_epoch for name, of_task in rows.items()
@@ -47,7 +51,7 @@ class MixtureData:
           DataError: if all tasks have ended before the step.
         """
         del state
-        return as_batch(self._batches.read(step, rows), self.task_names)
+        return as_batch(self._batches.read(step, rows), self.task_names, self._modality_names)
 
     def iterate(
         self, first_step: int = 0, *, rows: HostRows | None = None, num_workers: int = 0
@@ -60,7 +64,7 @@ class MixtureData:
           DataError: if workers die again and again, or all tasks have ended.
         """
         for arrays in _read(_Steps(self._batches, rows, first_step), num_workers):
-            yield as_batch(arrays, self.task_names)
+            yield as_batch(arrays, self.task_names, self._modality_names)
 
     def seen(self, num_rows: int) -> dict[str, Any]:
         """Returns the "shares", "epochs" and "examples" of each task in so many rows."""
@@ -179,7 +183,9 @@ def stack(rows: Sequence[Row]) -> Row:
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def as_batch(arrays: dict[str, Any], task_names: tuple[str, ...] = ()) -> Batch:
+def as_batch(
+    arrays: dict[str, Any], task_names: tuple[str, ...] = (), modality_names: tuple[str, ...] = ()
+) -> Batch:
     """Returns stacked rows as a batch."""
     source = {
         name.removeprefix("source_"): array
@@ -188,4 +194,4 @@ def as_batch(arrays: dict[str, Any], task_names: tuple[str, ...] = ()) -> Batch:
     }
     own = {name: array for name, array in arrays.items() if not name.startswith("source_")}
     encoder = EncoderInput(**source) if source else None
-    return Batch(**own, encoder=encoder, task_names=task_names)
+    return Batch(**own, encoder=encoder, task_names=task_names, modality_names=modality_names)

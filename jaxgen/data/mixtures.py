@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxgen.batch import Batch
 from jaxgen.codecs.codec import Codec
+from jaxgen.codecs.media import modality_names
 from jaxgen.data.loading import MixtureData, as_batch
 from jaxgen.data.packing import RowShape, pack_row
 from jaxgen.data.protocols import Split
@@ -135,14 +136,15 @@ class Mixture:
             name: jax.ShapeDtypeStruct((batch_size, *array.shape), array.dtype)
             for name, array in row.items()
         }
-        return as_batch(spec, self.task_names)
+        return as_batch(spec, self.task_names, modality_names(self.codec))
 
     def _row_shape(self, length: int, source_length: int | None) -> RowShape:
         tasks = self.every_task
         has_blocks, has_pairs = (
             any(flags) for flags in zip(*((t.has_blocks, t.has_pairs) for t in tasks), strict=True)
         )
-        return RowShape(length, source_length, has_blocks, has_pairs)
+        has_media = bool(modality_names(self.codec))
+        return RowShape(length, source_length, has_blocks, has_pairs, has_media)
 
     def open(
         self,
@@ -171,7 +173,8 @@ class Mixture:
             None if task.epochs is None else math.ceil(task.epochs * of_task.rows_per_epoch)
             for task, of_task in zip(self.every_task, rows.values(), strict=True)
         ]
-        return MixtureData(rows, RowSchedule(stages, limits), first_row)
+        schedule = RowSchedule(stages, limits)
+        return MixtureData(rows, schedule, first_row, modality_names(self.codec))
 
     def shares(
         self, rows_per_epoch: Mapping[str, int], weights: dict[str, float] | None = None

@@ -36,12 +36,14 @@ class RowShape:
       source_length: tokens of the encoder's row; None where the model has no encoder.
       has_blocks: whether rows have block ids.
       has_pairs: whether rows have token types and labels of pairs of spans.
+      has_media: whether rows have modalities and places.
     """
 
     length: int
     source_length: int | None = None
     has_blocks: bool = False
     has_pairs: bool = False
+    has_media: bool = False
 
     @property
     def has_source(self) -> bool:
@@ -93,6 +95,9 @@ def pack_row(segments: Sequence[Segment], shape: RowShape, pad: int) -> Row:
     if shape.has_pairs:
         row["token_types"] = np.zeros(length, np.int32)
         row["pair_labels"] = np.zeros(length, np.int32)
+    if shape.has_media:
+        row["modalities"] = np.zeros(length, np.int32)
+        row["places"] = np.zeros((length, 3), np.int32)
     if shape.source_length is not None:
         row["source_tokens"] = np.full(shape.source_length, pad, np.int32)
         row["source_positions"] = np.zeros(shape.source_length, np.int32)
@@ -109,6 +114,8 @@ def pack_row(segments: Sequence[Segment], shape: RowShape, pad: int) -> Row:
         if shape.has_pairs:
             row["token_types"][part] = 0 if segment.types is None else segment.types
             row["pair_labels"][start] = segment.pair
+        if segment.modalities is not None and segment.places is not None:
+            row["modalities"][part], row["places"][part] = segment.modalities, segment.places
         start = part.stop
         if segment.source is not None:
             places = np.arange(len(segment.source), dtype=np.int32)

@@ -1,4 +1,4 @@
-"""Parts, the pieces of text of a record in order, and examples, the same as tokens."""
+"""Parts, the texts and media of a record in order, and examples, the same as tokens."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxgen.codecs.codec import Codec
 from jaxgen.codecs.joint import encode_pieces, encode_pieces_after, joins_pieces, piece_of
+from jaxgen.codecs.media import Media
 from jaxgen.errors import DataError
 
 PARTS = "jaxgen.parts"
@@ -20,15 +21,16 @@ IN_LOSS, ANSWER = 1, 2
 
 
 class Part(NamedTuple):
-    """A piece of the text that a model reads or writes.
+    """A piece of what a model reads or writes: text, or a picture, sound or clip.
 
     Attributes:
-      text: the piece.
+      text: the piece; "" where it is not text.
       in_loss: whether its tokens are targets of the loss.
       is_answer: whether it answers a prompt; the encoder of an encoder-decoder reads all parts
         before the first answer.
       is_control: whether names of control tokens in it are those tokens; otherwise they are text.
       is_apart: whether no token may join it with the text before it.
+      media: the picture, sound or clip, which the codec must have codes for.
     """
 
     text: str
@@ -36,6 +38,7 @@ class Part(NamedTuple):
     is_answer: bool = False
     is_control: bool = False
     is_apart: bool = False
+    media: Media | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,12 +72,14 @@ def encode_parts(parts: Sequence[Part], codec: Codec, has_source: bool = False) 
       has_source: whether an encoder reads what comes before the first answer.
 
     Raises:
-      DataError: if there is no text at all.
+      DataError: if there is nothing at all, or media that the codec has no codes for.
     """
-    parts = [part for part in parts if part.text]
+    parts = [part for part in parts if part.text or part.media is not None]
     answers = [place for place, part in enumerate(parts) if part.is_answer]
     begins = {0, *(answers[:1] if has_source else ())}
     cuts = begins | {place for place, part in enumerate(parts) if part.is_apart}
+    media = {place for place, part in enumerate(parts) if part.media is not None}
+    cuts |= media | {place + 1 for place in media if place + 1 < len(parts)}
     examples = [
         _encode_run(parts[a:b], codec, goes_on=a not in begins)
         for a, b in itertools.pairwise([*sorted(cuts), len(parts)])
@@ -99,6 +104,9 @@ def _encode_run(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the ids and flags of parts that are one text, or the rest of one that goes on."""
     flags = [IN_LOSS * part.in_loss + ANSWER * part.is_answer for part in parts]
+    if parts[0].media is not None:
+        ids = _encode_media(parts[0].media, codec)
+        return ids, np.full(len(ids), flags[0], np.uint8)
     if not joins_pieces(codec):
         each = [codec.encode(part.text, parse_special=part.is_control) for part in parts]
         sizes = [len(one) for one in each]
@@ -116,6 +124,16 @@ def _encode_run(
             return np.concatenate([ids, more_ids]), np.concatenate([flags, more_flags])
     owner = piece_of(offsets, [part.text for part in parts])
     return ids, np.array(flags, np.uint8)[owner]
+
+
+def _encode_media(media: Media, codec: Codec) -> np.ndarray:
+    encode = getattr(codec, "encode_media", None)
+    if encode is None:
+        raise DataError(
+            f"a record has {media.modality}, and {type(codec).__name__} is a codec of text alone: "
+            "give the task a multimodal_codec, with a codec of this modality."
+        )
+    return encode(media)
 
 
 def parts_of(record: dict[str, Any]) -> list[Part] | None:

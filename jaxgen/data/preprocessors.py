@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import string
 from collections.abc import Iterator, Mapping
 
 from jaxgen.data.draws import Draws
-from jaxgen.data.hashing import hash64
+from jaxgen.data.hashing import hash64, record_text
 from jaxgen.data.protocols import Context, Epoch, Record
 from jaxgen.domains import NonNegativeInt, Seed, check_domains
 from jaxgen.errors import ConfigError, DataError
@@ -19,7 +18,7 @@ def record_key(record: Record) -> str:
     """Returns the text that tells a record from others: its "key", or all its fields."""
     if "key" in record:
         return str(record["key"])
-    return json.dumps(record, sort_keys=True, default=str)
+    return record_text(record)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Iterable
 from typing import Any
 
-from jaxgen.data.hashing import hash64
+from jaxgen.data.hashing import hash64, record_text
 
 
 def sample(records: Iterable[dict[str, Any]], count: int, *seed: object) -> list[dict[str, Any]]:
@@ -14,15 +14,9 @@ def sample(records: Iterable[dict[str, Any]], count: int, *seed: object) -> list
 
     Only so many are held at once.
     """
-    import json
-
     kept: list[tuple[int, int, dict[str, Any]]] = []
     for place, record in enumerate(records):
-        key = (
-            str(record["key"])
-            if "key" in record
-            else json.dumps(record, sort_keys=True, default=str)
-        )
+        key = str(record["key"]) if "key" in record else record_text(record)
         rank = -hash64(*seed, key), -place, record
         if len(kept) < count:
             heapq.heappush(kept, rank)

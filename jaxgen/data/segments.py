@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxgen.codecs.codec import Codec
 from jaxgen.codecs.joint import adds_begin
+from jaxgen.codecs.media import locate, media_ranges
 from jaxgen.data.parts import ANSWER, IN_LOSS, Example
 
 
@@ -24,6 +25,8 @@ class Segment(NamedTuple):
       source: the encoder's input; None in a model without one.
       types: int32, the kind of each token; None: 0.
       pair: what the segment is as a pair of spans, see `Batch.pair_labels`.
+      modalities: int32, what each token is of; None: text.
+      places: [n, 3] int32, where each lies in its picture, sound or clip; None: all are text.
     """
 
     tokens: np.ndarray
@@ -33,6 +36,8 @@ class Segment(NamedTuple):
     source: np.ndarray | None = None
     types: np.ndarray | None = None
     pair: int = 0
+    modalities: np.ndarray | None = None
+    places: np.ndarray | None = None
 
 
 def continuation(
@@ -99,7 +104,12 @@ def example_segment(example: Example, codec: Codec, has_source: bool) -> Segment
     answers = np.flatnonzero(flags & ANSWER)
     first = int(answers[0]) if len(answers) else 0
     in_loss = (flags & IN_LOSS > 0).astype(np.float32)
-    return continuation(ids[:first], ids[first:], codec, has_source, in_loss)
+    segment = continuation(ids[:first], ids[first:], codec, has_source, in_loss)
+    ranges = media_ranges(codec)
+    if not ranges:
+        return segment
+    modalities, places = locate(segment.tokens, ranges)
+    return segment._replace(modalities=modalities, places=places)
 
 
 def sizes_of(segments: Sequence[Segment]) -> tuple[np.ndarray, np.ndarray]:

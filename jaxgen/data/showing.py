@@ -115,6 +115,9 @@ def lines(segment: Segment, codec: Codec) -> Iterator[str]:
     ]
     if segment.blocks is not None and (np.diff(segment.blocks) == 0).any():
         rows.append(("block", [str(block) for block in segment.blocks]))
+    if segment.modalities is not None and segment.places is not None:
+        of_media = zip(segment.places.tolist(), segment.modalities, strict=True)
+        rows.append(("place", [",".join(map(str, one)) if n else "" for one, n in of_media]))
     yield from _folded(rows)
 
 

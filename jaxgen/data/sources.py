@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import json
 import logging
 import re
 from collections.abc import Iterator
 from typing import ClassVar, Literal, NamedTuple
 
-from jaxgen.data.hashing import hash64, is_heldout, is_of_share
+from jaxgen.data.hashing import hash64, is_heldout, is_of_share, record_text
 from jaxgen.data.protocols import Record, Split
 from jaxgen.data.storage import matching_files, size_of, stamp_of
 from jaxgen.domains import UnitFraction, check_domains
@@ -87,7 +86,7 @@ class InMemory:
 
     def content_digest(self) -> str:
         """Returns a text that changes when a record does."""
-        return f"{hash64(json.dumps(self.records, sort_keys=True, default=str)):016x}"
+        return f"{hash64(record_text(self.records)):016x}"
 
 
 class FileSource:
@@ -219,7 +218,7 @@ def belongs(
       DataError: if the record lacks the key field.
     """
     if key_field is None:
-        key = json.dumps(record, sort_keys=True, default=str)
+        key = record_text(record)
     elif key_field in record:
         key = str(record[key_field])
     else:
@@ -238,7 +237,7 @@ def some_share(records: Iterator[Record], share: float, key_field: str | None) -
     is_empty = True
     for record in records:
         content = {name: value for name, value in record.items() if name != "path"}
-        key = json.dumps(content, sort_keys=True, default=str)
+        key = record_text(content)
         if is_of_share(key if key_field is None else str(record[key_field]), share):
             is_empty = False
             yield record

@@ -43,7 +43,8 @@ class Answers:
           Rows with "task", "instance" (its key, or its number), "exact_match" (0 or 1),
           "token_accuracy", "edit_similarity" (of the likeliest tokens), "log_probability" (of the
           whole answer, in nats), "bits_per_byte" (of the answer's text), "confidence" (the
-          answer's probability) and "answer_tokens".
+          answer's probability) and "answer_tokens". An answer without text, such as a picture, has
+          no bits per byte.
 
         Raises:
           DataError: if an instance is longer than a row.
@@ -66,13 +67,17 @@ class Answers:
                 "token_accuracy": float((one.predicted == one.targets).mean()),
                 "edit_similarity": edit_similarity(one.predicted.tolist(), one.targets.tolist()),
                 "log_probability": one.total,
-                "bits_per_byte": bits_per_byte(one.total, texts[place][0]),
+                **_per_byte(one.total, texts[place][0]),
                 "confidence": math.exp(one.total),
                 "answer_tokens": len(one.targets),
                 **own_scores(task, record, *texts[place]),
             }
             for place, (record, one) in enumerate(zip(records, scored, strict=True))
         ]
+
+
+def _per_byte(log_probability: float, text: str) -> Row:
+    return {"bits_per_byte": bits_per_byte(log_probability, text)} if text else {}
 
 
 def own_scores(task: Task, record: Record, reference: str, completion: str) -> Row:

@@ -95,7 +95,8 @@ class Scorer:
         sizes = sizes_of(segments)
         check_longest(name, sizes, RowShape(self.length, self.source_length))
         width = min(self.length, -(-int(sizes[0].max()) // WIDTHS) * WIDTHS)
-        layout = RowShape(width, self.source_length, has_blocks=True)
+        has_media = any(segment.modalities is not None for segment in segments)
+        layout = RowShape(width, self.source_length, has_blocks=True, has_media=has_media)
         scored = []
         for first in range(0, len(segments), self.batch_size):
             chosen = [[segment] for segment in segments[first : first + self.batch_size]]

@@ -9,8 +9,10 @@ import numpy as np
 
 from jaxgen.codecs.codec import Codec
 from jaxgen.codecs.joint import adds_begin, stop_ids
+from jaxgen.codecs.media import media_ranges
 from jaxgen.distributed import fetch
 from jaxgen.errors import ConfigError
+from jaxgen.generation.media import media_of_prompts
 from jaxgen.generation.policies import SamplingPolicy
 from jaxgen.generation.sampling import pad_prompts, pad_sources, sample
 from jaxgen.models.config import TransformerConfig
@@ -28,6 +30,8 @@ def continue_prompts(
     policy: SamplingPolicy,
     max_tokens: int,
     batch_size: int | None = None,
+    stops: tuple[int, ...] | None = None,
+    without: Sequence[np.ndarray] | None = None,
 ) -> list[np.ndarray]:
     """Returns the completion of each prompt: ids up to a stop, which is left out.
 
@@ -43,17 +47,31 @@ def continue_prompts(
       policy: how tokens are chosen.
       max_tokens: the most that are generated.
       batch_size: prompts at a time; None: all.
+      stops: ids that end a completion; None: the codec's.
+      without: where the policy has a guidance, what stands for each prompt in the model's answer
+        without it; None: nothing.
 
     Raises:
       ConfigError: before anything is computed, if the model has no positions for them.
     """
     check_positions(model.config, prompts, max_tokens)
     size = batch_size or len(prompts)
+    stops = stop_ids(codec) if stops is None else stops
+    ranges = media_ranges(codec)
+    if policy.guidance != 1:
+        if model.config.has_encoder:
+            raise ConfigError(
+                f"sampling.guidance={policy.guidance:g} needs a model without an encoder; set 1."
+            )
+        without = [ids[:0] for ids in prompts] if without is None else list(without)
     completions: list[np.ndarray] = []
     for first in range(0, len(prompts), size):
         some = list(prompts[first : first + size])
         count = len(some)
         some += [some[0]] * (size - count)
+        if without is not None:
+            others = list(without[first : first + size])
+            some += others + [others[0]] * (size - count)
         source = None
         if model.config.has_encoder:
             source = pad_sources([np.append(ids, codec.end_id) for ids in some], codec.pad_id)
@@ -70,13 +88,15 @@ def continue_prompts(
             jax.random.fold_in(key, first),
             policy=policy,
             max_tokens=max_tokens,
-            stop_ids=stop_ids(codec),
+            stop_ids=stops,
             source=source,
+            media=media_of_prompts(tokens, lengths, ranges) if ranges else None,
+            ranges=ranges,
         )
         rows, ends = (x[:count] for x in fetch((samples.tokens, samples.lengths)))
         for row, end in zip(rows, ends, strict=True):
             ids = row[:end]
-            completions.append(ids[:-1] if len(ids) and ids[-1] in stop_ids(codec) else ids)
+            completions.append(ids[:-1] if len(ids) and ids[-1] in stops else ids)
     return completions
 
 

@@ -18,11 +18,14 @@ class SamplingPolicy:
       temperature: logits are divided by it; 0 takes the largest (greedy).
       top_k: only the k largest logits stay; None keeps all.
       top_p: of those, the fewest whose probabilities reach p stay; None keeps all.
+      guidance: scale of classifier-free guidance (2207.12598): how far logits go from those without
+        a prompt to those with it; 1 asks the model once, with the prompt.
     """
 
     temperature: NonNegativeFloat = 1.0
     top_k: PositiveInt | None = None
     top_p: PositiveFraction | None = None
+    guidance: NonNegativeFloat = 1.0
 
     def __post_init__(self):
         check_domains(self, "sampling")

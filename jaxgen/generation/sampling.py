@@ -13,7 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.batch import Batch, EncoderInput
+from jaxgen.codecs.media import MediaRange
 from jaxgen.errors import ConfigError
+from jaxgen.generation.media import PromptMedia, follow, may_follow
 from jaxgen.generation.policies import SamplingPolicy, choose
 from jaxgen.models.cache import empty_cache
 from jaxgen.models.transformer import Transformer
@@ -63,7 +65,7 @@ def pad_sources(sources: Sequence[np.ndarray], pad_id: int) -> EncoderInput:
     return EncoderInput(tokens, positions, (positions < lengths[:, None]).astype(np.int32))
 
 
-@functools.partial(jax.jit, static_argnames=("policy", "max_tokens", "stop_ids"))
+@functools.partial(jax.jit, static_argnames=("policy", "max_tokens", "stop_ids", "ranges"))
 def sample(
     model: Transformer,
     prompts: jax.Array,
@@ -74,6 +76,8 @@ def sample(
     max_tokens: int,
     stop_ids: tuple[int, ...],
     source: EncoderInput | None = None,
+    media: PromptMedia | None = None,
+    ranges: tuple[MediaRange, ...] = (),
 ) -> Samples:
     """Continues each prompt by up to `max_tokens` tokens.
 
@@ -82,17 +86,24 @@ def sample(
     Args:
       model: the parameters.
       prompts: [batch, length] int32, padded on the right; with a source what the decoder has
-        generated already, at least the begin token.
+        generated already, at least the begin token. Where the policy has a guidance, the second
+        half are what stands in their place for a model that has no prompt.
       lengths: [batch] int32, each at least 1.
       key: of the draws; unused where the policy is greedy.
       policy: how tokens are chosen.
       max_tokens: how many are made.
       stop_ids: each of them ends a sequence; the first fills what comes after.
       source: [batch, source length], what an encoder reads.
+      media: of the prompts, where the vocabulary has codes of media.
+      ranges: of these codes; what is generated keeps to their grids.
+
+    Returns:
+      As many continuations as there are prompts, or half as many where there is a guidance.
     """
     batch_size, prompt_length = prompts.shape
     # What is read is any number of tokens, mostly one: no mesh splits it.
     model = model.with_layout(model.layout.with_whole_length())
+    is_guided = policy.guidance != 1
     rules = model.layout.rules
     whole = rules.activation("batch", None)
     prompts = reshard(prompts, whole)
@@ -104,27 +115,56 @@ def sample(
     blocks = jnp.maximum(positions, lengths[:, None] - 1)
     read = tokens_to_read(prompts, positions, is_prompt)
     read = dataclasses.replace(read, block_ids=blocks, encoder=source)
+    state = None
+    if media is not None:
+        placed = jax.tree.map(lambda x: reshard(x, whole), (media.modalities, media.places))
+        read = dataclasses.replace(read, modalities=placed[0], places=placed[1])
+        state = jax.tree.map(lambda x: reshard(x, rules.activation("batch")), media.state)
     output = model(read, cache)
     last = (positions == lengths[:, None] - 1).astype(output.hidden.dtype)
     hidden = jnp.einsum("btd,bt->bd", output.hidden, last)
 
     def step(carry, key):
-        cache, hidden, position, ended = carry
+        cache, hidden, position, ended, state = carry
         logits = reshard(model.logits(hidden[:, None])[:, 0], whole)
-        token = jnp.where(ended, stop_ids[0], choose(logits, policy, key))
+        if is_guided:
+            logits = _twice(_guided(logits, policy.guidance))
+        permitted = logits
+        if state is not None:
+            permitted = jnp.where(may_follow(state, ranges, logits.shape[-1]), logits, -jnp.inf)
+        token = choose(permitted, policy, key)
+        token = jnp.where(ended, stop_ids[0], _twice(_first_half(token)) if is_guided else token)
         chosen = log_probability(logits, token)
         is_stop = functools.reduce(operator.or_, [token == stop for stop in stop_ids])
-        output = model(
-            tokens_to_read(token[:, None], position[:, None], jnp.ones_like(token)[:, None]), cache
-        )
-        carry = (output.cache, output.hidden[:, 0], position + 1, ended | is_stop)
+        read = tokens_to_read(token[:, None], position[:, None], jnp.ones_like(token)[:, None])
+        if state is not None:
+            state, modality, place = follow(state, token, ranges)
+            read = dataclasses.replace(read, modalities=modality[:, None], places=place[:, None])
+        output = model(read, cache)
+        carry = (output.cache, output.hidden[:, 0], position + 1, ended | is_stop, state)
         return carry, (token, jnp.where(ended, 0.0, chosen), ended)
 
-    carry = (output.cache, hidden, lengths, lengths < 0)
+    carry = (output.cache, hidden, lengths, lengths < 0, state)
     _, (tokens, log_probabilities, ended) = jax.lax.scan(
         step, carry, jax.random.split(key, max_tokens)
     )
-    return Samples(tokens.T, log_probabilities.T, jnp.sum(~ended, axis=0, dtype=jnp.int32))
+    samples = Samples(tokens.T, log_probabilities.T, jnp.sum(~ended, axis=0, dtype=jnp.int32))
+    return jax.tree.map(_first_half, samples) if is_guided else samples
+
+
+def _guided(logits: jax.Array, scale: float) -> jax.Array:
+    """Maps logits [2 * batch, vocab], with prompts and without, to guided ones [batch, vocab]."""
+    with_prompt, without = jnp.split(logits, 2)
+    return without + scale * (with_prompt - without)
+
+
+def _first_half(x: jax.Array) -> jax.Array:
+    return x[: len(x) // 2]
+
+
+def _twice(x: jax.Array) -> jax.Array:
+    """Returns all rows two times."""
+    return jnp.concatenate([x, x])
 
 
 def tokens_to_read(tokens: Any, positions: Any, segment_ids: Any) -> Batch:

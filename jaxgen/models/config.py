@@ -62,6 +62,8 @@ class TransformerConfig(StackConfig):
       max_length: learned positions; of other positions the longest text that the model is made to
         read, None: what it was trained on.
       unused_positions: rows of the table before position 0's, which nothing reads (OPT).
+      place_embeddings: rows of three tables, added by the time, row and column that a token has in
+        its picture, sound or clip (DALL-E, 2102.12092, 2.2); 0: no such table.
       num_token_types: rows of a table added by the token's type (BERT's segments); 0: none.
       tie_embeddings: whether the logits use the embedding table.
       scale_embeddings: whether embeddings are multiplied by sqrt(embed_dim).
@@ -84,6 +86,7 @@ class TransformerConfig(StackConfig):
     embedding_positions: Literal["learned", "sinusoidal"] | None = None
     max_length: PositiveInt | None = None
     unused_positions: NonNegativeInt = 0
+    place_embeddings: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt] = (0, 0, 0)
     num_token_types: NonNegativeInt = 0
     tie_embeddings: bool = True
     scale_embeddings: bool = False
@@ -182,6 +185,10 @@ class TransformerConfig(StackConfig):
             raise ConfigError(
                 f"model.mtp_depth={self.mtp_depth} needs a causal model without an encoder: others "
                 "have seen the further tokens already."
+            )
+        if any(self.place_embeddings):
+            raise ConfigError(
+                "model.mtp_depth and model.place_embeddings do not go together; leave one out."
             )
 
     @property

@@ -68,6 +68,7 @@ def make_contexts(
     keys: AttentionSide,
     slots: jax.Array | None,
     relative: nnx.Param | None,
+    places: jax.Array | None = None,
 ) -> dict[LayerConfig, AttentionContext]:
     """Returns the context of each kind of layer of a stack; made once a pass, outside its scan.
 
@@ -77,6 +78,7 @@ def make_contexts(
       keys: of all tokens, split as `keys_length` says.
       slots: where the queries' keys go in a cache, or None.
       relative: the stack's own table of biases, if it has one.
+      places: of the queries, see `Batch.places`.
     """
     layers = config.layers
     same_tokens = slots is None and length_is_whole()
@@ -87,7 +89,7 @@ def make_contexts(
         if rope is not None and rope not in angles:
             width = config.latent.rope_dim if config.latent else config.width_of_head
             length = jnp.max(keys.positions, axis=1, keepdims=True) + 1
-            angles[rope] = rope.angles(queries.positions, width, length)
+            angles[rope] = rope.angles(queries.positions, width, length, places)
     return {
         layer: AttentionContext(
             AttentionMask(layer.mask, queries, keys, same_tokens),

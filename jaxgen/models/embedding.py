@@ -35,6 +35,7 @@ class Embedding(nnx.Module):
         learned = config.embedding_positions == "learned"
         self.positions = table((config.max_length or 0) + config.unused_positions, None, learned)
         self.types = table(config.num_token_types, None, config.num_token_types > 0)
+        self.places = nnx.List([table(rows, None, rows > 0) for rows in config.place_embeddings])
         self.norm = Norm(stack, rngs) if config.embedding_norm else None
 
     def __call__(
@@ -43,10 +44,13 @@ class Embedding(nnx.Module):
         positions: jax.Array,
         types: jax.Array | None = None,
         key: jax.Array | None = None,
+        places: jax.Array | None = None,
+        modalities: jax.Array | None = None,
     ) -> jax.Array:
         """Maps [batch, length] int32 to [batch, length, embed] in the compute dtype.
 
-        Without `types` all tokens are of type 0; `key` is of the dropout.
+        Without `types` all tokens are of type 0; `key` is of the dropout. `places` and `modalities`
+        are those of a batch; None: all is text.
         """
         config, stack, dtype = self.config, self.stack, self.stack.compute_dtype
 
@@ -66,6 +70,11 @@ class Embedding(nnx.Module):
             x = x + sinusoids(positions, stack.embed_dim).astype(dtype)
         if self.types is not None:
             x = x + rows(self.types, jnp.zeros_like(tokens) if types is None else types)
+        if places is not None and modalities is not None:
+            is_media = (modalities > 0)[..., None].astype(dtype)
+            for axis, of_axis in enumerate(self.places):
+                if of_axis is not None:
+                    x = x + is_media * rows(of_axis, places[..., axis])
         x = x if self.norm is None else self.norm(x)
         return report("embedding", dropout(x, stack.dropout, key))
 

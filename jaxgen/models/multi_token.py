@@ -49,5 +49,7 @@ class MultiTokenModule(nnx.Module):
         x = x + project(self.embedding_norm(embedded), self.from_embedding)
         queries = attention_side(batch.positions, batch.segment_ids, batch.block_ids)
         keys = jax.tree.map(lambda one: reshard(one, spec("batch", keys_length())), queries)
-        contexts = make_contexts(self.stack.config, queries, keys, None, self.stack.relative)
+        contexts = make_contexts(
+            self.stack.config, queries, keys, None, self.stack.relative, batch.places
+        )
         return self.stack(x, RoutedTokens(batch.segment_ids), contexts, key=key)

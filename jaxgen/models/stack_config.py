@@ -133,6 +133,11 @@ class StackConfig:
                     f"rotary positions need an even width, not {rope.width(width)}; set "
                     "model.head_dim or rope.fraction."
                 )
+            if rope and rope.sections and 2 * sum(rope.sections) != rope.width(width):
+                raise ConfigError(
+                    f"rope.sections={rope.sections} are {sum(rope.sections)} pairs, and heads turn "
+                    f"{rope.width(width) // 2}; give as many."
+                )
         if self.parallel_norms > 1 and not self.parallel:
             raise ConfigError("model.parallel_norms=2 needs model.parallel=True.")
         if self.latent is not None and (self.qkv_clip or self.attention_sinks):

@@ -140,8 +140,15 @@ class Transformer(nnx.Module):
             queries = dataclasses.replace(queries, segment_ids=jnp.minimum(queries.segment_ids, 1))
             positions = jnp.broadcast_to(jnp.arange(cache.capacity), filled.shape)
             keys = AttentionSide(reshard(positions, whole), jnp.where(filled, 1, -1), blocks)
-        contexts = make_contexts(config, queries, keys, slots, self.stack.relative)
-        x = self.embedding(batch.tokens, batch.positions, batch.token_types, embedding_key)
+        contexts = make_contexts(config, queries, keys, slots, self.stack.relative, batch.places)
+        x = self.embedding(
+            batch.tokens,
+            batch.positions,
+            batch.token_types,
+            embedding_key,
+            batch.places,
+            batch.modalities,
+        )
         result = self.stack(
             x,
             routed_tokens(batch, config.moe, config.num_layers),

@@ -133,22 +133,32 @@ class Rope:
       fraction: share of a head's width that is rotated, from its start.
       interleaved: whether the pairs are neighbours (as in the paper) instead of the two halves.
       scaling: for rows longer than those first trained on.
+      sections: pairs that turn by a token's position and by the time, row and column that it has in
+        its picture, sound or clip, 0 for text; each has frequencies of its own, down to the base's.
+        None: all turn by position.
     """
 
     base: Annotated[float, Domain(1, ends="(]")] = 10_000.0
     fraction: PositiveFraction = 1.0
     interleaved: bool = False
     scaling: RopeScaling | None = None
+    sections: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt, NonNegativeInt] | None = None
 
     def __post_init__(self):
         check_domains(self, "rope")
+        if self.sections is not None and self.scaling is not None:
+            raise ConfigError("rope.sections and rope.scaling do not go together; leave one out.")
 
     def width(self, head_dim: int) -> int:
         """Returns how much of a head is rotated."""
         return int(head_dim * self.fraction)
 
     def angles(
-        self, positions: jax.Array, head_dim: int, length: jax.Array | None = None
+        self,
+        positions: jax.Array,
+        head_dim: int,
+        length: jax.Array | None = None,
+        places: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
         """Returns cosine and sine of positions: two float32 [batch, length, width / 2].
 
@@ -156,14 +166,28 @@ class Rope:
           positions: [batch, length] int32.
           head_dim: width of a head.
           length: [batch, 1], of the rows, which some scalings depend on.
+          places: [batch, length, 3] int32, time, row and column; None: all is text.
         """
         dim = self.width(head_dim)
+        if self.sections is not None:
+            angles = self._angles_of_sections(self.sections, positions, places)
+            return jnp.cos(angles), jnp.sin(angles)
         frequencies, size = _frequencies(dim, self.base), 1.0
         if self.scaling is not None:
             frequencies = self.scaling.frequencies(dim, self.base, length)
             size = self.scaling.magnification()
         angles = positions.astype(jnp.float32)[..., None] * frequencies.astype(np.float32)
         return size * jnp.cos(angles), size * jnp.sin(angles)
+
+    def _angles_of_sections(self, sections, positions: jax.Array, places: jax.Array | None):
+        """Returns [batch, length, width / 2] float32 radians."""
+        along = [positions] + [None if places is None else places[..., i] for i in range(3)]
+        parts = []
+        for pairs, where in zip(sections, along, strict=True):
+            frequencies = _frequencies(2 * pairs, self.base).astype(np.float32)
+            where = jnp.zeros_like(positions) if where is None else where
+            parts.append(where.astype(jnp.float32)[..., None] * frequencies)
+        return jnp.concatenate(parts, axis=-1)
 
     def rotate(self, x: jax.Array, angles: tuple[jax.Array, jax.Array]) -> jax.Array:
         """Rotates [batch, heads, length, head_dim] by its positions' angles, in float32."""
@@ -189,7 +213,7 @@ class Rope:
 
 
 def _frequencies(dim: int, base: float) -> np.ndarray:
-    return base ** (-np.arange(0, dim, 2) / dim)
+    return base ** (-np.arange(0, dim, 2) / max(dim, 1))
 
 
 def sinusoids(positions: jax.Array, dim: int) -> jax.Array:

@@ -10,6 +10,13 @@ from jaxgen.domains import NonNegativeInt, PositiveFloat, PositiveInt, Seed, num
 
 COUNT, WHOLE, AMOUNT = number(PositiveInt), number(NonNegativeInt), number(PositiveFloat)
 SEED = number(Seed)
+
+
+def shape(text: str) -> tuple[int, ...]:
+    """Returns the numbers of a text such as 4x4 or 2x4x4."""
+    return tuple(int(COUNT(part)) for part in text.split("x"))
+
+
 GIN_HELP = """\
 configuration flags of train, plan, diagnose, evaluate, import, config, prepare, tasks and data:
   --gin_file=FILE        a gin file; repeatable, later files override earlier ones

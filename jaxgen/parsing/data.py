@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxgen.parsing.arguments import AMOUNT, COUNT, GIN_HELP, SEED, WHOLE
+from jaxgen.parsing.arguments import AMOUNT, COUNT, GIN_HELP, SEED, WHOLE, shape
 
 
 def add_commands(commands: Any) -> None:
@@ -26,6 +26,27 @@ def add_commands(commands: Any) -> None:
     seen.add_argument("file", help="a tokenizer.json or a SentencePiece .model")
     seen.add_argument("--text", help="text to tokenize")
     seen.set_defaults(function=("tokenizer", "show"))
+
+    palette = commands.add_parser("palette", help="make codes of pictures, clips and sounds")
+    fit = palette.add_subparsers(required=True, metavar="train").add_parser(
+        "train",
+        help="find a palette of patches or log-mel frames by k-means",
+        epilog=GIN_HELP,
+    )
+    fit.add_argument(
+        "task", metavar="TASK", help="such as sprites_drawn, or a task of the mixture in --gin_file"
+    )
+    fit.add_argument("--field", default="image", help="the field that holds the media")
+    fit.add_argument("--patch", type=shape, help="of pictures 4x4 (rows, columns), of clips 2x4x4")
+    fit.add_argument("--rate", type=COUNT, default=16_000, help="samples a second of sounds")
+    fit.add_argument("--window", type=COUNT, default=400, help="samples of a frame")
+    fit.add_argument("--hop", type=COUNT, default=160, help="samples from a frame to the next")
+    fit.add_argument("--bands", type=COUNT, default=80, help="numbers of a frame")
+    fit.add_argument("--codes", type=COUNT, default=512, help="vectors of the palette, at most")
+    fit.add_argument("--examples", type=COUNT, default=2_000)
+    fit.add_argument("--seed", type=SEED, default=0)
+    fit.add_argument("--output", required=True, help="the .npy file to write")
+    fit.set_defaults(function=("palette", "train"))
 
     tasks = commands.add_parser(
         "tasks", help="list tasks, and show what a model reads", epilog=GIN_HELP

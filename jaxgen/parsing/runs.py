@@ -169,6 +169,27 @@ def add_commands(commands: Any) -> None:
     generate = commands.add_parser("generate", help="continue a prompt with a run's model")
     _add_checkpoint_arguments(generate)
     generate.add_argument("--prompt", action="append", help="repeatable; default: standard input")
+    generate.add_argument(
+        "--image",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="before the prompts; repeatable",
+    )
+    generate.add_argument(
+        "--audio", action="append", default=[], metavar="FILE", help="a WAV file, likewise"
+    )
+    generate.add_argument(
+        "--output",
+        metavar="FILE",
+        help="make a picture (.png), sound (.wav) or clip (.gif)",
+    )
+    generate.add_argument(
+        "--guidance",
+        type=number(NonNegativeFloat),
+        default=1.0,
+        help="scale of classifier-free guidance; 1: none",
+    )
     generate.add_argument("--max_tokens", type=COUNT, default=128)
     generate.add_argument(
         "--temperature", type=number(NonNegativeFloat), default=1.0, help="0 is greedy decoding"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from jaxgen.codecs.media import media_ranges
 from jaxgen.data.base import DataConfig
 from jaxgen.errors import ConfigError
 from jaxgen.evaluation.config import EvaluationConfig
@@ -54,6 +55,13 @@ class RunConfig:
                 f"model.vocab_size={vocab_size} cannot hold the codec's {codec_size} tokens; "
                 f"set it to {-(-codec_size // 64) * 64}."
             )
+        tables = getattr(self.model, "place_embeddings", (0, 0, 0))
+        for one in media_ranges(self.mixture.codec):
+            if any(rows and rows < count for rows, count in zip(tables, one.grid, strict=True)):
+                raise ConfigError(
+                    f"model.place_embeddings={tables} has fewer rows than the {one.grid} of the "
+                    f"codec's {one.modality} (time, height, width); give as many or more, or 0."
+                )
         train = self.train
         if self.evaluation.ema and train.ema_decay is None:
             raise ConfigError(

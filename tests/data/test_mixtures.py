@@ -236,17 +236,20 @@ SHIPPED = sorted(path.name for path in Path(__file__).parents[2].glob("gin/mixtu
 
 @pytest.mark.parametrize("name", SHIPPED)
 @pytest.mark.parametrize("source_length", [None, 128])
-def test_mixtures_that_come_with_jaxgen_give_batches(name, source_length):
-    mixture = load([f"mixtures/{name}"], root="mixture")
+def test_mixtures_that_come_with_jaxgen_give_batches(name, source_length, tmp_path):
+    palette = tmp_path / "palette.npy"
+    np.save(palette, np.eye(9, 12, dtype=np.float32))
+    bindings = [f"IMAGE_PALETTE='{palette}'"] if name == "sprites.gin" else []
+    mixture = load([f"mixtures/{name}"], bindings, root="mixture")
     only_decoders = (
         "code_and_prose", "many_tasks", "quickstart", "masked", "sentence_pairs", "infilling",
     )  # fmt: skip
     if source_length is not None and name.split(".")[0] in only_decoders:
         with pytest.raises(DataError, match=r"gives an encoder nothing|without an encoder"):
-            mixture.open(batch_size=4, length=96, seed=0, source_length=source_length)
+            mixture.open(batch_size=4, length=192, seed=0, source_length=source_length)
         return
-    data = mixture.open(batch_size=16, length=96, seed=0, source_length=source_length)
+    data = mixture.open(batch_size=16, length=192, seed=0, source_length=source_length)
     batch = data.batch(3)
-    assert batch.tokens.shape == batch.targets.shape == (16, 96)
+    assert batch.tokens.shape == batch.targets.shape == (16, 192)
     assert (batch.encoder is None) == (source_length is None)
     assert batch.tokens.max() < mixture.codec.vocab_size and (batch.loss_weights.sum(1) > 0).all()

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.helpers import tiny_dense
 
 from jaxgen.errors import ConfigError
+from jaxgen.models.block_config import LayerConfig
 from jaxgen.ops.attention.biases import RelativeBias
 from jaxgen.ops.positions import (
     LogTemperature,
@@ -132,3 +134,35 @@ def test_the_gradient_turns_back():
     angles = rope.angles(jnp.array([[3]]), 8)
     (back,) = jax.vjp(lambda x: rope.rotate(x, angles), x)[1](rope.rotate(x, angles))
     np.testing.assert_allclose(back, x, atol=1e-5)
+
+
+def test_sections_turn_by_differences_of_position_and_place_alone():
+    rope = Rope(sections=(3, 1, 2, 2))
+    random = np.random.default_rng(0)
+    query, key = (jnp.asarray(random.normal(size=(1, 1, 1, 16)), jnp.float32) for _ in range(2))
+
+    def product(position, place, other, other_place):
+        turned = [
+            rope.rotate(x, rope.angles(jnp.array([[p]]), 16, places=jnp.array([[where]])))
+            for x, p, where in ((query, position, place), (key, other, other_place))
+        ]
+        return float(jnp.sum(turned[0] * turned[1]))
+
+    first = product(9, (2, 3, 4), 4, (1, 1, 0))
+    assert abs(first - product(15, (3, 7, 5), 10, (2, 5, 1))) < 1e-4
+    for changed in ((9, (2, 3, 5)), (9, (2, 2, 4)), (9, (1, 3, 4)), (8, (2, 3, 4))):
+        assert abs(first - product(*changed, 4, (1, 1, 0))) > 1e-3
+
+
+def test_sections_of_positions_alone_are_plain_rotary_positions():
+    positions = jnp.arange(12)[None]
+    of_sections = Rope(sections=(8, 0, 0, 0)).angles(positions, 16)
+    for one, other in zip(of_sections, Rope().angles(positions, 16), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_sections_must_fill_a_head():
+    with pytest.raises(ConfigError, match=r"rope.sections=\(1, 1, 1, 0\) are 3 pairs"):
+        tiny_dense(head_dim=8, layers=(LayerConfig(rope=Rope(sections=(1, 1, 1, 0))),))
+    with pytest.raises(ConfigError, match="do not go together"):
+        Rope(sections=(1, 1, 1, 1), scaling=RopeScaling("linear", 2.0))

@@ -1,0 +1,174 @@
+"""Text, pictures, sound and clips as ids of one vocabulary: a codec of text with media after it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxgen.codecs.bytes import ByteCodec, hash_of
+from jaxgen.codecs.codec import Codec
+from jaxgen.codecs.media import Media, MediaCodec, MediaRange
+from jaxgen.codecs.special import SpecialTokens
+from jaxgen.errors import DataError
+
+OPTIONAL = ("encode_pieces", "stop_ids", "adds_begin")
+"""What a codec of text may have besides; see `codecs.joint`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MultimodalCodec:
+    """A codec of text whose vocabulary goes on with the codes of other media, in their order.
+
+    Attributes:
+      text: needs the control tokens that begin and end each modality.
+      media: at most one codec of each modality.
+    """
+
+    text: Codec = ByteCodec(SpecialTokens())
+    media: tuple[MediaCodec, ...] = ()
+
+    def __post_init__(self):
+        modalities = [one.modality for one in self.media]
+        if len(set(modalities)) < len(modalities):
+            raise DataError(
+                f"multimodal_codec.media has the modalities {modalities}: give one codec of each."
+            )
+        self.media_ranges  # noqa: B018  The text's codec must have the control tokens.
+
+    @functools.cached_property
+    def media_ranges(self) -> tuple[MediaRange, ...]:
+        """Returns the ids of each medium."""
+        first, ranges = self.text.vocab_size, []
+        for one in self.media:
+            begin, end = (f"<|{one.modality}_{edge}|>" for edge in ("begin", "end"))
+            ranges.append(
+                MediaRange(
+                    one.modality,
+                    self.text.special_id(begin),
+                    self.text.special_id(end),
+                    first,
+                    one.num_codes,
+                    one.grid,
+                    one.varies,
+                )
+            )
+            first += one.num_codes
+        return tuple(ranges)
+
+    @property
+    def vocab_size(self) -> int:
+        """Returns the ids of text and of all codes."""
+        return self.text.vocab_size + sum(one.num_codes for one in self.media)
+
+    @property
+    def pad_id(self) -> int:
+        return self.text.pad_id
+
+    @property
+    def begin_id(self) -> int:
+        return self.text.begin_id
+
+    @property
+    def end_id(self) -> int:
+        return self.text.end_id
+
+    @property
+    def digest(self) -> str:
+        """Returns the text's digest and one of all media."""
+        of_media = tuple(f"{one.modality}:{one.digest}:{one.grid}" for one in self.media)
+        return f"{self.text.digest}+{hash_of(of_media)}" if of_media else self.text.digest
+
+    @property
+    def plain_ids(self) -> np.ndarray:
+        return self.text.plain_ids
+
+    def special_id(self, name: str) -> int:
+        """Returns the id of a control token; DataError if there is none of this name."""
+        return self.text.special_id(name)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in OPTIONAL:
+            return getattr(self.text, name)
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    def num_bytes(self, ids: np.ndarray) -> int:
+        """Returns the bytes of the text among the ids."""
+        from jaxgen.codecs.joint import num_bytes
+
+        return num_bytes(self.text, self._text_of(ids))
+
+    def encode(self, text: str, *, parse_special: bool = False) -> np.ndarray:
+        """Returns the ids [length] int32 of a text."""
+        return self.text.encode(text, parse_special=parse_special)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Encodes each text."""
+        return self.text.encode_batch(texts)
+
+    def encode_media(self, media: Media) -> np.ndarray:
+        """Returns the ids of a picture, sound or clip with the tokens that begin and end it.
+
+        Raises:
+          DataError: if there is no codec of this modality, or it cannot encode this one.
+        """
+        for one, place in zip(self.media, self.media_ranges, strict=True):
+            if one.modality == media.modality:
+                codes = one.encode(media.values) + place.first_id
+                return np.concatenate([[place.begin_id], codes, [place.end_id]]).astype(np.int32)
+        raise DataError(
+            f"a record has {media.modality}, and multimodal_codec.media has codecs of "
+            f"{[one.modality for one in self.media]} alone; add one."
+        )
+
+    def decode(self, ids: Sequence[int] | np.ndarray, *, keep_special: bool = False) -> str:
+        """Returns the text among the ids; codes are left out."""
+        return self.text.decode(self._text_of(ids), keep_special=keep_special)
+
+    def decode_media(self, ids: Sequence[int] | np.ndarray) -> list[str | Media]:
+        """Returns texts and media in their order; of a picture that is cut short, nothing."""
+        ids = np.asarray(ids, np.int32)
+        cuts = np.flatnonzero(np.diff(self._medium_of(ids))) + 1
+        found: list[str | Media] = []
+        for run in np.split(ids, cuts):
+            number = int(self._medium_of(run[:1])[0]) if len(run) else 0
+            if not number:
+                text = self.text.decode(run)
+                found += [text] if text else []
+                continue
+            codec, place = self.media[number - 1], self.media_ranges[number - 1]
+            frames = len(run) // place.frame
+            if (place.varies and frames) or frames == place.grid[0]:
+                codes = run[: frames * place.frame] - place.first_id
+                found.append(Media(codec.modality, codec.decode(codes)))
+        return found
+
+    def pieces(self, ids: Sequence[int] | np.ndarray) -> list[str]:
+        """Returns each token for a person to read, codes as `image:17`."""
+        return [
+            f"{self.media_ranges[medium - 1].modality}:{i - self.media_ranges[medium - 1].first_id}"
+            if medium
+            else self.text.pieces([i])[0]
+            for i, medium in zip(
+                map(int, ids), self._medium_of(np.asarray(ids, np.int32)).tolist(), strict=True
+            )
+        ]
+
+    def keep_in(self, folder: pathlib.Path) -> None:
+        """Stores each codec in a run's folder, or checks those that are there."""
+        for one in (self.text, *self.media):
+            one.keep_in(folder)
+
+    def _text_of(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
+        ids = np.asarray(ids, np.int32)
+        return ids[self._medium_of(ids) == 0]
+
+    def _medium_of(self, ids: np.ndarray) -> np.ndarray:
+        """Returns the number of each id's medium, from 1; 0 for text."""
+        firsts = [one.first_id for one in self.media_ranges]
+        is_known = ids < self.vocab_size
+        return np.where(is_known, np.searchsorted(firsts, ids, side="right"), 0)

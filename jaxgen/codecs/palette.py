@@ -1,0 +1,393 @@
+"""Palettes: pictures, clips and sounds as the nearest of a few hundred patches or frames.
+
+A palette is found by k-means in some examples, without a network: it is the simplest codec of
+media, as the palette of colours of Image GPT (Chen et al., 2020) is, whose patches have one pixel.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import os
+import pathlib
+from typing import Any, ClassVar
+
+import numpy as np
+
+from jaxgen.codecs.media import Grid, Media, Modality
+from jaxgen.codecs.mel import MelFrames
+from jaxgen.codecs.patches import clip_of, patches_of
+from jaxgen.domains import PositiveFloat, PositiveInt, check_domains
+from jaxgen.errors import ConfigError, DataError
+
+COMPARED_AT_ONCE = 4096
+"""Vectors whose distances to all of a palette are worked out at a time."""
+ROUNDS = 30
+"""Of k-means."""
+
+
+class _Palette:
+    """The base of palettes: frozen dataclasses with the fields `path` and `digest`.
+
+    The file is a .npy of [num_codes, vector_size] float32.
+    """
+
+    path: str
+    digest: str
+
+    @property
+    def modality(self) -> Modality:
+        raise NotImplementedError
+
+    @property
+    def varies(self) -> bool:
+        return False
+
+    @property
+    def vector_size(self) -> int:
+        """Returns the numbers of a vector."""
+        raise NotImplementedError
+
+    @property
+    def grid(self) -> Grid:
+        raise NotImplementedError
+
+    def vectors_of(self, values: np.ndarray) -> np.ndarray:
+        """Returns the vectors [n, width] float32 that codes stand for, before they are chosen."""
+        raise NotImplementedError
+
+    def values_of(self, vectors: np.ndarray) -> np.ndarray:
+        """Returns the picture, clip or sound of vectors."""
+        raise NotImplementedError
+
+    def _check(self, name: str) -> None:
+        check_domains(self, name)
+        try:
+            found = hashlib.sha256(pathlib.Path(self.path).read_bytes()).hexdigest()[:16]
+        except OSError as error:
+            raise DataError(
+                f"the palette {self.path} cannot be read ({error.strerror}); make one with `jaxgen "
+                "palette train`."
+            ) from error
+        if self.digest is not None and self.digest != found:
+            raise DataError(
+                f"the palette {self.path} has digest {found}, and the configuration {self.digest}: "
+                "a model only understands the codes it was trained with. Put that file back, or "
+                "train anew with this one."
+            )
+        object.__setattr__(self, "digest", found)
+
+    @functools.cached_property
+    def vectors(self) -> np.ndarray:
+        """Returns the palette [num_codes, vector_size] float32.
+
+        Raises:
+          DataError: if the file is no palette of this width.
+        """
+        try:
+            table = np.load(self.path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(f"{self.path} is not a palette, a .npy file: {error}.") from error
+        if table.ndim != 2 or table.dtype != np.float32 or table.shape[1] != self.vector_size:
+            raise DataError(
+                f"the palette {self.path} has the shape {table.shape} and dtype {table.dtype}, and "
+                f"this codec needs float32 vectors of {self.vector_size}: it was made for another "
+                "size."
+            )
+        return table
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "vectors"}
+
+    @property
+    def num_codes(self) -> int:
+        """Returns the number of vectors."""
+        return len(self.vectors)
+
+    def encode(self, values: np.ndarray) -> np.ndarray:
+        """Returns the number of the nearest vector of each; see `MediaCodec.encode`."""
+        return nearest(self.vectors_of(values), self.vectors)
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """Returns what the codes stand for; see `MediaCodec.decode`."""
+        return self.values_of(self.vectors[np.asarray(codes)])
+
+    def keep_in(self, folder: pathlib.Path) -> None:
+        """Copies the palette beside the run, or checks the copy that is there."""
+        copy = folder / type(self).KEPT_FILES["path"]  # pyright: ignore[reportAttributeAccessIssue]
+        if copy.exists():
+            dataclasses.replace(self, path=str(copy))  # pyright: ignore[reportArgumentType]
+            return
+        temporary = copy.with_name(f".{copy.name}.{os.getpid()}.tmp")
+        temporary.write_bytes(pathlib.Path(self.path).read_bytes())
+        os.replace(temporary, copy)
+
+
+@dataclasses.dataclass(frozen=True)
+class ImagePalette(_Palette):
+    """Pictures of one size as patches of a palette.
+
+    Attributes:
+      path: of the palette.
+      digest: its sha256, checked when it is read; None takes the file's own.
+      height: of a picture, in pixels.
+      width: of a picture.
+      patch_height: rows of a patch.
+      patch_width: columns of a patch; with 1 of each it is a palette of colours.
+    """
+
+    path: str = dataclasses.field(compare=False)
+    digest: str = None  # pyright: ignore[reportAssignmentType]
+    height: PositiveInt = 16
+    width: PositiveInt = 16
+    patch_height: PositiveInt = 4
+    patch_width: PositiveInt = 4
+
+    KEPT_FILES: ClassVar = {"path": "image_palette.npy"}
+
+    def __post_init__(self):
+        self._check("image_palette")
+        _check_patch("image_palette", (1, *self.size), self._patch)
+
+    @property
+    def modality(self) -> Modality:
+        return "image"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Returns the height and width of a picture."""
+        return self.height, self.width
+
+    @property
+    def _patch(self) -> tuple[int, int, int]:
+        return 1, self.patch_height, self.patch_width
+
+    @property
+    def vector_size(self) -> int:
+        return 3 * self.patch_height * self.patch_width
+
+    @property
+    def grid(self) -> Grid:
+        return 1, self.height // self.patch_height, self.width // self.patch_width
+
+    def vectors_of(self, values: np.ndarray) -> np.ndarray:
+        """Returns the patches [patches, width] of a picture uint8 [height, width, 3]."""
+        _check_shape("picture", values, (self.height, self.width, 3))
+        return patches_of(_unit(values)[None], self._patch)
+
+    def values_of(self, vectors: np.ndarray) -> np.ndarray:
+        return _bytes(clip_of(vectors, self.grid, self._patch))[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoPalette(_Palette):
+    """Clips of one size as tubelets of a palette.
+
+    Attributes:
+      path: of the palette.
+      digest: its sha256, checked when it is read; None takes the file's own.
+      frames: of a clip.
+      height: of a frame, in pixels.
+      width: of a frame.
+      patch_frames: frames of a tubelet.
+      patch_height: rows of one.
+      patch_width: columns of one.
+    """
+
+    path: str = dataclasses.field(compare=False)
+    digest: str = None  # pyright: ignore[reportAssignmentType]
+    frames: PositiveInt = 8
+    height: PositiveInt = 16
+    width: PositiveInt = 16
+    patch_frames: PositiveInt = 1
+    patch_height: PositiveInt = 4
+    patch_width: PositiveInt = 4
+
+    KEPT_FILES: ClassVar = {"path": "video_palette.npy"}
+
+    def __post_init__(self):
+        self._check("video_palette")
+        _check_patch("video_palette", (self.frames, self.height, self.width), self._patch)
+
+    @property
+    def modality(self) -> Modality:
+        return "video"
+
+    @property
+    def _patch(self) -> tuple[int, int, int]:
+        return self.patch_frames, self.patch_height, self.patch_width
+
+    @property
+    def vector_size(self) -> int:
+        return 3 * self.patch_frames * self.patch_height * self.patch_width
+
+    @property
+    def grid(self) -> Grid:
+        frames, rows, columns = self._patch
+        return self.frames // frames, self.height // rows, self.width // columns
+
+    def vectors_of(self, values: np.ndarray) -> np.ndarray:
+        """Returns the tubelets [tubelets, width] of a clip uint8 [frames, height, width, 3]."""
+        _check_shape("clip", values, (self.frames, self.height, self.width, 3))
+        return patches_of(_unit(values), self._patch)
+
+    def values_of(self, vectors: np.ndarray) -> np.ndarray:
+        return _bytes(clip_of(vectors, self.grid, self._patch))
+
+
+@dataclasses.dataclass(frozen=True)
+class SoundPalette(_Palette):
+    """Sounds as log-mel frames of a palette; back by way of their magnitudes.
+
+    Attributes:
+      path: of the palette.
+      digest: its sha256, checked when it is read; None takes the file's own.
+      mel: the frames.
+      seconds: of the longest sound.
+    """
+
+    path: str = dataclasses.field(compare=False)
+    digest: str = None  # pyright: ignore[reportAssignmentType]
+    mel: MelFrames = MelFrames()
+    seconds: PositiveFloat = 2.0
+
+    KEPT_FILES: ClassVar = {"path": "sound_palette.npy"}
+
+    def __post_init__(self):
+        self._check("sound_palette")
+        if self.seconds * self.mel.rate < 1:
+            raise ConfigError(f"sound_palette.seconds={self.seconds} has no sample.")
+
+    @property
+    def varies(self) -> bool:
+        return True
+
+    @property
+    def modality(self) -> Modality:
+        return "audio"
+
+    @property
+    def rate(self) -> int:
+        """Returns the samples a second."""
+        return self.mel.rate
+
+    @property
+    def vector_size(self) -> int:
+        return self.mel.bands
+
+    @property
+    def grid(self) -> Grid:
+        return -(-round(self.seconds * self.mel.rate) // self.mel.hop), 1, 1
+
+    def vectors_of(self, values: np.ndarray) -> np.ndarray:
+        """Returns the frames [frames, bands] of a sound float32 [samples]."""
+        most = round(self.seconds * self.mel.rate)
+        if values.ndim != 1 or not 0 < len(values) <= most:
+            raise DataError(
+                f"a sound of shape {values.shape} is not one of 1 to {most} samples "
+                f"(sound_palette.seconds={self.seconds:g} at {self.mel.rate} a second): cut it."
+            )
+        if not np.isfinite(values).all():
+            raise DataError("a sound has samples that are not finite.")
+        return self.mel.encode(values)
+
+    def values_of(self, vectors: np.ndarray) -> np.ndarray:
+        power = 10 ** (4 * vectors.astype(np.float64) - 4)
+        spread = np.linalg.pinv(self.mel.filters())
+        return self.mel.samples_of(np.sqrt(np.maximum(power @ spread.T, 0)))
+
+
+def train_palette(vectors: np.ndarray, num_codes: int, path: str, seed: int = 0) -> np.ndarray:
+    """Finds a palette by k-means and writes it.
+
+    Where there are no more different vectors than codes, these are the palette, with nothing lost.
+
+    Args:
+      vectors: [n, width] float32.
+      num_codes: at most so many.
+      path: of the .npy file.
+      seed: of the first guess.
+
+    Returns:
+      The palette, [codes, width] float32.
+
+    Raises:
+      DataError: if there are no vectors.
+    """
+    from scipy.cluster.vq import kmeans2
+
+    if not len(vectors):
+        raise DataError("there are no vectors to make a palette of.")
+    table, counts = np.unique(vectors, axis=0, return_counts=True)
+    if len(table) > num_codes:
+        # Frequent vectors first, as a guess: k-means by sampling may miss rare ones for long.
+        rng = np.random.Generator(np.random.Philox(key=seed))
+        order = np.lexsort((rng.random(len(table)), -counts))
+        start = table[order[:num_codes]]
+        table, _ = kmeans2(vectors, start, iter=ROUNDS, minit="matrix", missing="warn")
+    table = np.ascontiguousarray(table, np.float32)
+    target = pathlib.Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp.npy")
+    np.save(temporary, table, allow_pickle=False)
+    os.replace(temporary, target)
+    return table
+
+
+def palette_vectors(
+    media: Media, patch: tuple[int, ...] | None = None, mel: MelFrames | None = None
+) -> np.ndarray:
+    """Returns the vectors of a picture, clip or sound that a palette is made of: [n, width].
+
+    Args:
+      media: what they are of.
+      patch: rows and columns, of a clip frames before them.
+      mel: of a sound.
+
+    Raises:
+      DataError: if the patch is not of a picture or clip.
+    """
+    if media.modality == "audio":
+        return (MelFrames() if mel is None else mel).encode(media.values)
+    size = (1, *(patch or ())) if media.modality == "image" else tuple(patch or ())
+    if len(size) != 3:
+        raise DataError(
+            f"a patch of {patch} is not one of {media.modality}: give rows and columns, of a clip "
+            "frames before them."
+        )
+    values = media.values[None] if media.modality == "image" else media.values
+    return patches_of(_unit(values), size)
+
+
+def nearest(vectors: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Returns the number of the row of a table [codes, width] nearest to each vector: [n] int32."""
+    norms = np.square(table).sum(axis=1)
+    found = [
+        np.argmin(norms - 2 * vectors[first : first + COMPARED_AT_ONCE] @ table.T, axis=1)
+        for first in range(0, len(vectors), COMPARED_AT_ONCE)
+    ]
+    return np.concatenate([np.zeros(0, np.int32), *found]).astype(np.int32)
+
+
+def _check_patch(name: str, lengths: tuple[int, ...], patch: tuple[int, ...]) -> None:
+    if any(length % part for length, part in zip(lengths, patch, strict=True)):
+        raise ConfigError(
+            f"{name}: patches of {'x'.join(map(str, patch))} (frames, rows, columns) do not divide "
+            f"{'x'.join(map(str, lengths))}; set patch_height and patch_width to what does."
+        )
+
+
+def _check_shape(what: str, values: np.ndarray, shape: tuple[int, ...]) -> None:
+    if values.shape != shape or values.dtype != np.uint8:
+        raise DataError(
+            f"a {what} is {values.dtype} of {'x'.join(map(str, values.shape))}, and its codec is "
+            f"for uint8 of {'x'.join(map(str, shape))}: resize it."
+        )
+
+
+def _unit(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.float32) / 255
+
+
+def _bytes(values: np.ndarray) -> np.ndarray:
+    return (np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)

@@ -1,0 +1,104 @@
+"""Files of pictures, sounds and clips that `jaxgen generate` reads and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxgen.codecs.media import Media, MediaCodec, MediaRange, media_ranges
+from jaxgen.codecs.multimodal import MultimodalCodec
+from jaxgen.data.image_files import decode_image, encode_gif, encode_png, resize_image
+from jaxgen.data.sound_files import decode_sound, encode_wav
+from jaxgen.errors import ConfigError, DataError
+
+ENDINGS = {".png": "image", ".wav": "audio", ".gif": "video"}
+"""The files that are written, and what is in them."""
+
+
+def read_image(path: str, codec: Any) -> np.ndarray:
+    """Returns the ids of a picture file, cut and resized to what the codec is for.
+
+    Raises:
+      DataError: if it cannot be decoded, or the codec has no pictures.
+    """
+    one, _ = _medium(codec, "image")
+    height, width = getattr(one, "size", (None, None))
+    values = decode_image(_content(path), path)
+    if height is not None and width is not None:
+        values = resize_image(values, (height, width))
+    return codec.encode_media(Media("image", values))
+
+
+def read_sound(path: str, codec: Any) -> np.ndarray:
+    """Returns the ids of a WAV file, at the codec's rate.
+
+    Raises:
+      DataError: if it cannot be decoded, or the codec has no sounds.
+    """
+    one, _ = _medium(codec, "audio")
+    values = decode_sound(_content(path), _rate(one), path)
+    return codec.encode_media(Media("audio", values))
+
+
+def range_of_output(path: str, codec: Any) -> MediaRange:
+    """Returns what a model must make for a file of this ending.
+
+    Raises:
+      ConfigError: if no such file is written.
+      DataError: if the codec has no such medium.
+    """
+    modality = ENDINGS.get(Path(path).suffix.lower())
+    if modality is None:
+        raise ConfigError(
+            f"--output={path} ends in none of {', '.join(ENDINGS)}: a picture is written as .png, "
+            "a sound as .wav, a clip as .gif."
+        )
+    return _medium(codec, modality)[1]
+
+
+def write_media(path: Path, media: Media, codec: Any, notes: Mapping[str, str]) -> None:
+    """Writes a picture, a sound or a clip; a PNG keeps the notes."""
+    if media.modality == "image":
+        content = encode_png(media.values, notes)
+    elif media.modality == "audio":
+        content = encode_wav(media.values, _rate(_medium(codec, "audio")[0]))
+    else:
+        content = encode_gif(media.values)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def numbered(path: str, count: int) -> list[Path]:
+    """Returns the names of so many files: the name itself, or name-0, name-1 and so on."""
+    whole = Path(path)
+    if count == 1:
+        return [whole]
+    return [whole.with_name(f"{whole.stem}-{number}{whole.suffix}") for number in range(count)]
+
+
+def _medium(codec: Any, modality: str) -> tuple[MediaCodec, MediaRange]:
+    if isinstance(codec, MultimodalCodec):
+        for one, place in zip(codec.media, media_ranges(codec), strict=True):
+            if one.modality == modality:
+                return one, place
+    raise DataError(
+        f"the run's codec has no {modality}; its modalities are "
+        f"{['text', *(one.modality for one in media_ranges(codec))]}."
+    )
+
+
+def _rate(codec: Any) -> int:
+    rate = getattr(codec, "rate", None)
+    if rate is None:
+        raise DataError(f"{type(codec).__name__} does not say its rate, in samples a second.")
+    return rate
+
+
+def _content(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error

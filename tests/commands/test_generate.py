@@ -1,0 +1,87 @@
+"""Pictures through the command line: a palette, a short run, files in and out."""
+
+import base64
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxgen.cli import main
+from jaxgen.data.image_files import encode_png
+
+SMALL = [
+    "--gin.train.steps=2", "--gin.train.batch_size=8", "--gin.train.length=128",
+    "--gin.model.num_layers=1", "--gin.execution.scan_unroll=1",
+    "--gin.evaluation.num_batches=1", "--gin.evaluation.num_examples=4",
+    "--gin.evaluation.batch_size=8", "--gin.sprites.tags=('colors',)",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The directory of a run of two steps on sprites."""
+    folder = tmp_path_factory.mktemp("sprites")
+    palette, run_dir = str(folder / "sprites.npy"), str(folder / "run")
+    made = [
+        "palette", "train", "sprites_drawn", "--patch=2x2", "--examples=400", f"--output={palette}"
+    ]  # fmt: skip
+    assert main(made) == 0
+    flags = ["--gin_file=runs/sprites.gin", f"--gin.IMAGE_PALETTE={palette!r}", *SMALL]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAXGEN_CACHE", str(folder / "cache"))
+        assert main(["train", *flags, f"--run_dir={run_dir}"]) == 0
+    (folder / "sprites.npy").unlink()  # The run has its own copy.
+    return run_dir
+
+
+def test_a_picture_is_written_with_its_prompt_and_seed(run, tmp_path, capsys):
+    flags = [f"--run_dir={run}", "--prompt=a red circle at the top left", "--seed=3"]
+    output = tmp_path / "made" / "circle.png"
+    assert main(["generate", *flags, f"--output={output}", "--num_samples=2"]) == 0
+    files = [output.with_name(f"circle-{number}.png") for number in range(2)]
+    assert capsys.readouterr().out.split() == [str(file) for file in files]
+    pictures = [Image.open(file) for file in files]
+    assert [picture.size for picture in pictures] == [(16, 16)] * 2
+    text = pictures[1].text  # pyright: ignore[reportAttributeAccessIssue]
+    assert (text["prompt"], text["seed"], text["sample"]) == (
+        "a red circle at the top left", "3", "1"
+    )  # fmt: skip
+    assert main(["generate", *flags, f"--output={tmp_path / 'again.png'}", "--num_samples=1"]) == 0
+    guided = tmp_path / "guided.png"
+    assert main(["generate", *flags, f"--output={guided}", "--guidance=2"]) == 0
+    assert Image.open(guided).size == (16, 16)
+
+
+def test_a_picture_of_any_size_is_read_before_the_prompt(run, tmp_path, capsys):
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(encode_png(np.full((40, 60, 3), 128, np.uint8)))
+    flags = [f"--run_dir={run}", f"--image={photo}", "--max_tokens=4", "--temperature=0"]
+    assert main(["generate", *flags, "--prompt=What"]) == 0
+    assert capsys.readouterr().out.startswith("What")
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--prompt=a", "--output=made.txt"], "a picture is written as .png"),
+        (["--prompt=a", "--output=made.wav"], "the run's codec has no audio"),
+        (["--prompt=a", "--image=none.png"], "none.png cannot be read"),
+    ],
+)
+def test_what_cannot_be_read_or_made_is_said(run, flags, message, capsys):
+    assert main(["generate", f"--run_dir={run}", *flags]) != 0
+    assert message in capsys.readouterr().err
+
+
+def test_pictures_are_scored_by_attribute_and_shown(run):
+    with open(f"{run}/evals/00000002.jsonl") as file:
+        rows = [json.loads(line) for line in file]
+    drawn = [row for row in rows if row["task"] == "drawn"]
+    assert len(drawn) == 4
+    for row in drawn:
+        assert {"count", "colour", "shape", "position"} <= row.keys()
+        assert row["exact_match"] <= min(row["count"], row["colour"], row["shape"])
+        data = base64.b64decode(row["picture"].removeprefix("data:image/png;base64,"))
+        assert Image.open(io.BytesIO(data)).size == (16, 16)

@@ -1,0 +1,71 @@
+"""Pictures that a model made are scored by what can be read off them."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from support.media import CODEC, record
+
+from jaxgen.codecs.media import Media
+from jaxgen.codecs.multimodal import MultimodalCodec
+from jaxgen.codecs.palette import ImagePalette, palette_vectors, train_palette
+from jaxgen.data.features import PromptAnswer
+from jaxgen.data.generated import Sprites
+from jaxgen.data.interleaving import Interleave
+from jaxgen.data.sources import InMemory
+from jaxgen.data.tasks import Task
+from jaxgen.errors import DataError
+from jaxgen.evaluation import media as scoring
+from jaxgen.evaluation.media import GeneratedMedia
+
+SPRITES = Sprites(tags=("colors",))
+
+
+class Reader:
+    """A scorer whose model is not asked."""
+
+    has_source, model, batch_size = False, None, 8
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    path = str(tmp_path_factory.mktemp("palette") / "sprites.npy")
+    records = SPRITES.records_by_index("train").__getitems__(range(300))
+    vectors = [palette_vectors(Media("image", one["image"]), (2, 2)) for one in records]
+    train_palette(np.concatenate(vectors), 200, path)
+    codec = MultimodalCodec(media=(ImagePalette(path, patch_height=2, patch_width=2),))
+    step = Interleave(("description", "image"))
+    return Task("drawn", SPRITES, PromptAnswer(), codec, metrics=(), preprocessors=(step,))
+
+
+def rows_of(task, records, pictures, monkeypatch, **options):
+    (palette,), (place,) = task.codec.media, task.codec.media_ranges
+    answers = [palette.encode(one) + place.first_id for one in pictures]
+    monkeypatch.setattr(scoring, "continue_prompts", lambda *a, **k: answers)
+    return GeneratedMedia(text="description", **options).score(Reader(), task, records)  # pyright: ignore
+
+
+def test_a_true_picture_is_right_in_all_and_another_only_in_what_they_share(task, monkeypatch):
+    records = task.instances(12, 0)
+    pictures = [one["image"] for one in records]
+    rows = rows_of(task, records, pictures, monkeypatch)
+    assert all(row["exact_match"] == 1 and row["colour"] == row["position"] == 1 for row in rows)
+    others = rows_of(task, records, pictures[1:] + pictures[:1], monkeypatch, shown=3)
+    for row, one, other in zip(others, records, [*records[1:], records[0]], strict=True):
+        for name in ("colour", "shape", "position"):
+            assert row[name] == (one[name] == other[name])
+        assert row["exact_match"] == (one["description"] == other["description"])
+    assert 0 < sum(row["colour"] for row in others) < 12
+    assert [("picture" in row) for row in others] == [True] * 3 + [False] * 9
+
+
+def test_answers_that_are_no_media_or_cannot_be_verified_are_refused(task):
+    texts = dataclasses.replace(task, preprocessors=(Interleave(("image", "description")),))
+    with pytest.raises(DataError, match="put that field last"):
+        GeneratedMedia().score(Reader(), texts, texts.instances(2, 0))  # pyright: ignore
+    source = InMemory((record("a", (0, 1, 2, 3, 0, 1)),), 0.0)
+    plain = dataclasses.replace(
+        task, source=source, codec=CODEC, preprocessors=(Interleave(("caption", "image")),)
+    )
+    with pytest.raises(DataError, match="InMemory has no method score_image"):
+        GeneratedMedia().score(Reader(), plain, list(plain.records("train")))  # pyright: ignore
