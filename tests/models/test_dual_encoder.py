@@ -183,3 +183,23 @@ def test_the_scale_is_bounded_after_an_update():
     model.log_scale = model.log_scale.replace(jnp.full((), 9.0))
     np.testing.assert_allclose(np.exp(model.after_update({}).log_scale[...]), 100, rtol=1e-6)
     assert float(model.log_scale[...]) == 9.0
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_narrow_compute_dtype_and_dropout(name):
+    """Outputs stay float32 and near; dropout is of training passes alone."""
+
+    def narrowed(stack):
+        return dataclasses.replace(stack, compute_dtype="bfloat16", dropout=0.3)
+
+    config, batch = PAIRS[name], random_pairs(PAIRS[name])
+    vision = dataclasses.replace(config.vision, stack=narrowed(config.vision.stack))
+    narrow = build_pair(dataclasses.replace(config, text=narrowed(config.text), vision=vision))
+    run = jax.jit(lambda model, batch, key=None: model(batch, key))
+    expected, found = run(build_pair(config), batch), run(narrow, batch)
+    trained = run(narrow, batch, jax.random.key(0))
+    for kind in ("images", "texts"):
+        one, other = getattr(expected, kind), getattr(found, kind)
+        assert other.dtype == jnp.float32
+        assert 1e-6 < np.abs(one - other).max() < 0.05
+        assert np.abs(other - getattr(trained, kind)).max() > 0.05
