@@ -49,6 +49,7 @@ from support.valid_files import (
     a_checkpoint,
     a_config,
     a_corpus,
+    a_pair,
     a_run,
     a_sentencepiece,
     a_study,
@@ -300,6 +301,13 @@ READERS: dict[str, Reader] = {
         )
         for name in ("llama_tied_biases", "gemma3", "deepseek_v3", "t5", "gpt2", "qwen3_moe")
     },
+    "config.json of clip": Reader("config.json", a_pair("clip"), open_checkpoint, as_json, 15),
+    "config.json of siglip": Reader(
+        "config.json", a_pair("siglip"), open_checkpoint, as_json, 15
+    ),
+    "preprocessor_config.json": Reader(
+        "preprocessor_config.json", a_pair("clip"), open_checkpoint, as_json, 15
+    ),
     "jsonl": Reader("a.jsonl", data_writers.write_jsonl, source(data_writers.write_jsonl)),
     "jsonl, records": Reader(
         "a.jsonl", data_writers.write_jsonl, source(data_writers.write_jsonl), as_lines

@@ -17,12 +17,15 @@ from jaxgen.data.bigbench import BigBench
 from jaxgen.data.prepared import DIGESTED, MANIFEST
 from jaxgen.data.storage import digest_of as digest_of_files
 from jaxgen.data.token_files import TokenWriter
+from jaxgen.interchange.configs import write_config
+from jaxgen.interchange.families.clip import CLIP, SIGLIP
 from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.studies.preregistration import digest_of
 from jaxgen.studies.study_runs import read_runs
 from jaxgen.studies.task_runs import task_runs_of, write_csv
 from jaxgen.sweeps.leases import acquire
 from support.interchange_tiny import CONFIGS
+from support.pairs import PAIRS
 from support.synthetic_study import config_text, write_run
 
 TEXTS = ["plain words", "1 + 1 = 2", "ünïcode \U0001f642"]
@@ -135,6 +138,21 @@ def a_torch_file(folder: Path) -> None:
 def a_config(family: str) -> Callable[[Path], None]:
     def prepare(folder: Path) -> None:
         (folder / "config.json").write_text(json.dumps(CONFIGS[family]))
+
+    return prepare
+
+
+def a_pair(name: str) -> Callable[[Path], None]:
+    """A contrastive pair's config.json and preprocessor_config.json, with all their keys."""
+
+    def prepare(folder: Path) -> None:
+        config, family = PAIRS[name], {"clip": CLIP, "siglip": SIGLIP}[name]
+        assert family.images is not None
+        values = write_config(family, config)
+        values["text_config_dict"] = {"hidden_size": 32, "num_attention_heads": 4}
+        (folder / "config.json").write_text(json.dumps(values))
+        pixels = family.images.write(config)
+        (folder / "preprocessor_config.json").write_text(json.dumps(pixels))
 
     return prepare
 
