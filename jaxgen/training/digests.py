@@ -32,7 +32,8 @@ def digest(array: jax.Array) -> jax.Array:
     if bits.size < PARTS**2 or (not mesh.empty and mesh.size > 1):
         return _sum(bits)
     if not mesh.empty:
-        bits = jax.sharding.reshard(bits, jax.P())  # One device, whatever its axes are named.
+        # One device, whatever its axes are named.
+        bits = jax.sharding.reshard(bits, jax.NamedSharding(mesh, jax.P()))
     return jax.lax.platform_dependent(bits, cpu=_sum_of_parts, default=_sum)
 
 
@@ -73,7 +74,17 @@ def _weights(index: jax.Array) -> jax.Array:
     return (index * jnp.uint32(_MIX)) ^ (index >> 15) | jnp.uint32(1)
 
 
-@jax.jit
 def digests(arrays: dict[str, jax.Array]) -> dict[str, Any]:
     """Returns the digest of each array of a flat dictionary."""
+    if all(len(array.sharding.device_set) == 1 for array in arrays.values()):
+        # One after another, the parts of each take the memory that those before it had.
+        return {name: _digest(array) for name, array in arrays.items()}
+    return _digests(arrays)
+
+
+_digest = jax.jit(digest)
+
+
+@jax.jit
+def _digests(arrays: dict[str, jax.Array]) -> dict[str, Any]:
     return {name: digest(array) for name, array in arrays.items()}

@@ -17,7 +17,7 @@ from jaxgen.runs.checkpoints import Checkpoints, flatten
 from jaxgen.runs.run_directory import RunDirectory, read_metrics
 from jaxgen.sharding.mesh import make_mesh
 from jaxgen.training.config import TrainConfig
-from jaxgen.training.digests import digest
+from jaxgen.training.digests import digest, digests
 from jaxgen.training.program import build_program
 
 
@@ -137,6 +137,8 @@ def test_a_digest_is_the_sum_that_checkpoints_of_all_versions_have(shape, dtype)
         with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
             given = array if mesh is None else jax.device_put(array, jax.P())
             assert int(jax.jit(digest)(given)) == total % 2**32
+        # Nor need a mesh be set.
+        assert int(digests({"it": jax.numpy.asarray(given)})["it"]) == total % 2**32
 
 
 def test_a_row_cut_short_by_a_crash_is_left_out_and_closed(tmp_path):
