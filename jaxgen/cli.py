@@ -22,6 +22,7 @@ CONFIGURED = (
     "diagnose",
     "evaluate",
     "interchange",
+    "palette",
     "config",
     "prepare",
     "tasks",

@@ -22,6 +22,11 @@ from jaxgen.data.tasks import Task
 from jaxgen.domains import Domain, PositiveFloat, PositiveInt, check_domains, domains_of
 from jaxgen.errors import ConfigError, JaxgenError
 from jaxgen.evaluation.sandbox import Limits
+from jaxgen.models.block_config import LayerConfig
+from jaxgen.models.config import TransformerConfig
+from jaxgen.models.stack_config import StackConfig
+from jaxgen.models.vision import VisionConfig
+from jaxgen.ops.attention.masks import Bidirectional
 from jaxgen.sweeps import scaling_rules
 from jaxgen.sweeps.early_stopping import EarlyStopping
 from jaxgen.sweeps.sweep import EnergyModel, Resources
@@ -30,6 +35,7 @@ from jaxgen.training.durations import DurationDomain
 TASK = Task(name="t", source=StandardLibraryProse())
 ANSWERED = Task(name="a", source=Addition(), features=PromptAnswer())
 WIDTHS = {"num_layers": 4, "embed_dim": 8, "num_heads": 2, "mlp_dim": 8}
+TOWER = StackConfig(**WIDTHS, layers=(LayerConfig(rope=None, mask=(Bidirectional(),)),))
 REQUIRED: dict[str, dict[str, Any]] = {
     "mixture": {"name": "m", "tasks": (TASK,), "weights": {"t": 1.0}},
     "mixture_stage": {"first_step": 1, "weights": {"t": 1.0}},
@@ -55,6 +61,14 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "stepped_ramp": {"sizes": (1,), "until": (5,)},
     "emoji": {"labels": "x"},
     "interleave": {"fields": ("text",)},
+    "image_text_pairs": {"task": TASK, "image_size": 4},
+    "zero_shot": {"task": TASK, "label": "text", "classes": ("a", "b")},
+    "vision": {"stack": TOWER, "image_size": 8, "patch_size": 1, "pooling": "mean"},
+    "dual_encoder": {
+        "text": TransformerConfig(**WIDTHS, vocab_size=8),
+        "vision": VisionConfig(stack=TOWER, pooling="mean"),
+        "embed_dim": 8,
+    },
     # Any file will do: a palette is read when it is first used.
     **{
         name: {"path": __file__, "patch_height": 1, "patch_width": 1}

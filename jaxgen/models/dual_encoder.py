@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from jaxgen.batch import Batch
-from jaxgen.domains import PositiveFloat, PositiveInt, check_domains
+from jaxgen.domains import Domain, PositiveFloat, PositiveInt, check_domains
 from jaxgen.errors import ConfigError, ShardingError
 from jaxgen.models.base import ParameterCount
 from jaxgen.models.config import ModelCard, TransformerConfig
@@ -57,7 +57,7 @@ class DualEncoderConfig:
     image_projection: Projection | None = "linear"
     initial_scale: PositiveFloat = 1 / 0.07
     max_scale: PositiveFloat | None = 100.0
-    initial_bias: float | None = None
+    initial_bias: Annotated[float, Domain(-1000, 1000)] | None = None
     card: ModelCard | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxgen.domains import PositiveFloat, PositiveInt, check_domains
+from jaxgen.domains import Domain, PositiveFloat, PositiveInt, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.models.context import make_contexts
 from jaxgen.models.norms import Norm
@@ -54,7 +54,7 @@ class VisionConfig:
     class_token: bool = False
     embedding_norm: bool = False
     pooling: Literal["class_token", "attention", "mean"] | None = None
-    pixel_mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    pixel_mean: tuple[Annotated[float, Domain(-1000, 1000)], ...] = (0.5, 0.5, 0.5)
     pixel_stddev: tuple[PositiveFloat, ...] = (0.5, 0.5, 0.5)
 
     def __post_init__(self):

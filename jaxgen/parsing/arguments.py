@@ -18,7 +18,8 @@ def shape(text: str) -> tuple[int, ...]:
 
 
 GIN_HELP = """\
-configuration flags of train, plan, diagnose, evaluate, import, config, prepare, tasks and data:
+configuration flags of train, plan, diagnose, evaluate, import, config, prepare, palette, tasks
+and data:
   --gin_file=FILE        a gin file; repeatable, later files override earlier ones
   --gin.NAME=VALUE       a binding, such as --gin.train.steps=200 or --gin.TEXT=my/folder;
                          `jaxgen config fields` lists what can be bound

@@ -25,7 +25,9 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sprites")
     palette, run_dir = str(folder / "sprites.npy"), str(folder / "run")
     made = [
-        "palette", "train", "sprites_drawn", "--patch=2x2", "--examples=400", f"--output={palette}"
+        "palette", "train", "sprites_drawn", "--patch=2x2", "--examples=400", f"--output={palette}",
+        "--gin_file=tasks/sprites_drawn.gin", "--gin.mixture.name='one'",
+        "--gin.mixture.tasks=(@sprites_drawn/task(),)",
     ]  # fmt: skip
     assert main(made) == 0
     flags = ["--gin_file=runs/sprites.gin", f"--gin.IMAGE_PALETTE={palette!r}", *SMALL]
