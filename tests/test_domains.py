@@ -34,7 +34,7 @@ from jaxgen.training.durations import DurationDomain
 
 TASK = Task(name="t", source=StandardLibraryProse())
 ANSWERED = Task(name="a", source=Addition(), features=PromptAnswer())
-WIDTHS = {"num_layers": 4, "embed_dim": 8, "num_heads": 2, "mlp_dim": 8}
+WIDTHS: dict[str, Any] = {"num_layers": 4, "embed_dim": 8, "num_heads": 2, "mlp_dim": 8}
 TOWER = StackConfig(**WIDTHS, layers=(LayerConfig(rope=None, mask=(Bidirectional(),)),))
 REQUIRED: dict[str, dict[str, Any]] = {
     "mixture": {"name": "m", "tasks": (TASK,), "weights": {"t": 1.0}},
