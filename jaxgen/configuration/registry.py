@@ -227,7 +227,7 @@ def registered_models() -> Table:
     """Returns the names that gin/models/ uses; without the other rooms."""
     from jaxgen.models.block_config import LatentConfig, LayerConfig
     from jaxgen.models.config import ModelCard, TransformerConfig
-    from jaxgen.models.dual_encoder import DualEncoderConfig
+    from jaxgen.models.dual_encoder_config import DualEncoderConfig
     from jaxgen.models.parametrization import Parametrization
     from jaxgen.models.stack_config import StackConfig
     from jaxgen.models.vision import VisionConfig

@@ -11,7 +11,8 @@ from flax import nnx
 
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.config import TransformerConfig
-from jaxgen.models.dual_encoder import DualEncoder, DualEncoderConfig
+from jaxgen.models.dual_encoder import DualEncoder
+from jaxgen.models.dual_encoder_config import DualEncoderConfig
 from jaxgen.models.stack_config import StackConfig
 from jaxgen.models.vision import VisionConfig
 from jaxgen.ops.attention.masks import Bidirectional

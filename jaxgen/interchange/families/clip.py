@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Any
 
 from jaxgen.interchange.configs import assemble
 from jaxgen.interchange.entries import ACTIVATIONS, Field, Fixed, Linked, checked
+from jaxgen.interchange.pixels import read_pixels, write_pixels
 from jaxgen.interchange.sections import Section
 from jaxgen.interchange.tables import (
     Entry,
@@ -19,7 +19,7 @@ from jaxgen.interchange.tables import (
     row,
 )
 from jaxgen.models.block_config import LayerConfig
-from jaxgen.models.dual_encoder import DualEncoderConfig
+from jaxgen.models.dual_encoder_config import DualEncoderConfig
 from jaxgen.models.stack_config import StackConfig
 from jaxgen.models.vision import VisionConfig
 from jaxgen.ops.attention.masks import Bidirectional
@@ -175,52 +175,6 @@ def _assemble(fields: dict[str, Any]) -> DualEncoderConfig:
     )
 
 
-def _read_pixels(config: DualEncoderConfig, values: Values) -> DualEncoderConfig:
-    """Returns the pair with the mean and standard deviation of its pixels."""
-    if values.get("do_normalize") is False:
-        average, spread = (0.0,), (1.0,)
-    else:
-        vision = config.vision
-        average = _channels(values, "image_mean", vision.pixel_mean)
-        spread = _channels(values, "image_std", vision.pixel_stddev)
-    vision = dataclasses.replace(config.vision, pixel_mean=average, pixel_stddev=spread)
-    return dataclasses.replace(config, vision=vision)
-
-
-def _channels(values: Values, key: str, default: tuple[float, ...]) -> tuple[float, ...]:
-    found = values.get(key)
-    if found is None:
-        return default
-    return tuple(checked(key, one, (float,)) for one in checked(key, found, (list,)))
-
-
-def _write_pixels(kind: str, crops: bool) -> Any:
-    def write(config: DualEncoderConfig) -> dict[str, Any]:
-        vision, size = config.vision, config.vision.image_size
-        whole = {"height": size, "width": size}
-        mean, spread = (
-            list(x) if len(x) > 1 else list(x) * vision.channels
-            for x in (vision.pixel_mean, vision.pixel_stddev)
-        )
-        values = {
-            "image_processor_type": kind,
-            "do_resize": True,
-            "resample": 3,
-            "do_rescale": True,
-            "rescale_factor": 1 / 255,
-            "do_normalize": True,
-            "image_mean": mean,
-            "image_std": spread,
-        }
-        if crops:
-            return values | {
-                "size": {"shortest_edge": size}, "do_center_crop": True, "crop_size": whole,
-            }  # fmt: skip
-        return values | {"size": whole}
-
-    return write
-
-
 CLIP = Family(
     name="clip",
     architectures=("CLIPModel",),
@@ -269,7 +223,7 @@ CLIP = Family(
     stacks=_STACKS,
     unused=_UNUSED,
     token_section="text_config",
-    images=ImageTable(_read_pixels, _write_pixels("CLIPImageProcessor", crops=True)),
+    images=ImageTable(read_pixels, write_pixels("CLIPImageProcessor", crops=True)),
 )  # fmt: skip
 
 SIGLIP = Family(
@@ -315,5 +269,5 @@ SIGLIP = Family(
     stacks=_STACKS,
     unused=_UNUSED,
     token_section="text_config",
-    images=ImageTable(_read_pixels, _write_pixels("SiglipImageProcessor", crops=False)),
+    images=ImageTable(read_pixels, write_pixels("SiglipImageProcessor", crops=False)),
 )
