@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -62,6 +63,23 @@ def test_a_picture_of_any_size_is_read_before_the_prompt(run, tmp_path, capsys):
     flags = [f"--run_dir={run}", f"--image={photo}", "--max_tokens=4", "--temperature=0"]
     assert main(["generate", *flags, "--prompt=What"]) == 0
     assert capsys.readouterr().out.startswith("What")
+
+
+def test_a_palette_tells_what_it_loses_on_pictures_that_it_has_not_seen(tmp_path, capsys):
+    errors = []
+    for codes in (8, 400):
+        flags = ["--patch=2x2", "--examples=1500", f"--codes={codes}"]
+        path = str(tmp_path / f"{codes}.npy")
+        assert main(["palette", "train", "sprites_drawn", *flags, f"--output={path}"]) == 0
+        errors.append(float(re.search(r"squared error (\S+),", capsys.readouterr().out)[1]))  # pyright: ignore
+    # All patches of training fit in 400 codes, and few of held-out pictures are none of them.
+    assert 0 < errors[1] < errors[0] / 10
+    output = f"--output={tmp_path / 'tones.npy'}"
+    tones = ["tones_heard", "--field=sound", "--rate=8000", "--bands=40", "--examples=50"]
+    assert main(["palette", "train", *tones, output]) == 0
+    assert "PSNR" not in capsys.readouterr().out
+    assert main(["palette", "train", "tones_heard", "--field=transcript", output]) == 1
+    assert "--field=transcript is str" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
