@@ -204,7 +204,9 @@ def _polish(problem: Problem, vector: np.ndarray, value: float) -> tuple[np.ndar
         draws = rng.standard_normal((AROUND, len(vector)))
         near = draws[: AROUND // 2] @ along.T * rng.choice([1.0, 3.0], (AROUND // 2, 1))
         far = draws[AROUND // 2 :] * 0.2 * np.maximum(np.abs(vector), 0.1)
-        ends, values = solve(problem, vector + np.concatenate([near, far]))
+        # The end itself too, with the curvature there: it may lie on a ridge.
+        own = np.zeros((1, len(vector)))
+        ends, values = solve(problem, vector + np.concatenate([own, near, far]))
         best = int(np.argmin(values))
         gained = value - values[best]
         if gained > 0:
