@@ -208,7 +208,7 @@ def registered_media() -> Table:
     """Returns the names of what pictures, sounds and clips become tokens by."""
     from jaxgen.codecs.mel import MelFrames
     from jaxgen.codecs.multimodal import MultimodalCodec
-    from jaxgen.codecs.palette import ImagePalette, SoundPalette, VideoPalette
+    from jaxgen.codecs.palettes import ImagePalette, SoundPalette, VideoPalette
     from jaxgen.data.interleaving import Interleave
     from jaxgen.evaluation.media import GeneratedMedia
 

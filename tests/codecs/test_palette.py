@@ -8,14 +8,8 @@ from scipy.spatial.distance import cdist
 
 from jaxgen.codecs.media import Media
 from jaxgen.codecs.mel import MelFrames
-from jaxgen.codecs.palette import (
-    ImagePalette,
-    SoundPalette,
-    VideoPalette,
-    nearest,
-    palette_vectors,
-    train_palette,
-)
+from jaxgen.codecs.palette import nearest, palette_vectors, train_palette
+from jaxgen.codecs.palettes import ImagePalette, SoundPalette, VideoPalette
 from jaxgen.errors import ConfigError, DataError
 
 MEL = MelFrames(8_000, window=512, hop=256, bands=40)

@@ -8,7 +8,8 @@ from support.media import CODEC, record
 
 from jaxgen.codecs.media import Media
 from jaxgen.codecs.multimodal import MultimodalCodec
-from jaxgen.codecs.palette import ImagePalette, palette_vectors, train_palette
+from jaxgen.codecs.palette import palette_vectors, train_palette
+from jaxgen.codecs.palettes import ImagePalette
 from jaxgen.data.features import PromptAnswer
 from jaxgen.data.generated import Sprites
 from jaxgen.data.interleaving import Interleave
