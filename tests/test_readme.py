@@ -45,7 +45,7 @@ def test_it_parses_and_its_configuration_loads(command, tmp_path, monkeypatch):
     flags = parse_flags(words_of(command))
     parsed = _parser().parse_args(flags.rest)
     monkeypatch.chdir(tmp_path)
-    np.save("sprites.npy", np.zeros((9, 12), np.float32))  # What another command makes.
+    np.save("sprites.npy", np.zeros((9, 3), np.float32))  # What another command makes.
     if parsed.function[1] == "train" and flags.gin_files:
         needs_tokenizer = any("tokenizer.json" in binding for binding in flags.bindings)
         bindings = flags.bindings if not needs_tokenizer else flags.bindings[:1]

@@ -54,7 +54,7 @@ class Palette:
         raise NotImplementedError
 
     def vectors_of(self, values: np.ndarray) -> np.ndarray:
-        """Returns the vectors [n, vector_size] float32 that codes stand for, before they are chosen."""
+        """Returns [n, vector_size] float32, of which the nearest of the palette are the codes."""
         raise NotImplementedError
 
     def values_of(self, vectors: np.ndarray) -> np.ndarray:
@@ -186,7 +186,7 @@ def palette_vectors(
 
 
 def nearest(vectors: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Returns the number of the row of a table [codes, vector_size] nearest to each vector: [n] int32."""
+    """Returns the row of a table [codes, vector_size] that is nearest to each vector: [n] int32."""
     norms = np.square(table).sum(axis=1)
     found = [
         np.argmin(norms - 2 * vectors[first : first + COMPARED_AT_ONCE] @ table.T, axis=1)

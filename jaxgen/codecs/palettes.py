@@ -119,7 +119,7 @@ class VideoPalette(Palette):
         return self.frames // frames, self.height // rows, self.width // columns
 
     def vectors_of(self, values: np.ndarray) -> np.ndarray:
-        """Returns the tubelets [tubelets, vector_size] of a clip uint8 [frames, height, width, 3]."""
+        """Returns [tubelets, vector_size] of a clip uint8 [frames, height, width, 3]."""
         _check_shape("clip", values, (self.frames, self.height, self.width, 3))
         return patches_of(unit_values(values), self._patch)
 

@@ -13,10 +13,10 @@ from jaxgen.cli import main
 from jaxgen.data.image_files import encode_png
 
 SMALL = [
-    "--gin.train.steps=2", "--gin.train.batch_size=8", "--gin.train.length=128",
+    "--gin.train.steps=2", "--gin.train.batch_size=8",
     "--gin.model.num_layers=1", "--gin.execution.scan_unroll=1",
     "--gin.evaluation.num_batches=1", "--gin.evaluation.num_examples=4",
-    "--gin.evaluation.batch_size=8", "--gin.sprites.tags=('colors',)",
+    "--gin.evaluation.batch_size=8",
 ]  # fmt: skip
 
 
@@ -26,7 +26,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sprites")
     palette, run_dir = str(folder / "sprites.npy"), str(folder / "run")
     made = [
-        "palette", "train", "sprites_drawn", "--patch=2x2", "--examples=400", f"--output={palette}",
+        "palette", "train", "sprites_drawn", "--patch=1x1", "--examples=400", f"--output={palette}",
         "--gin_file=tasks/sprites_drawn.gin", "--gin.mixture.name='one'",
         "--gin.mixture.tasks=(@sprites_drawn/task(),)",
     ]  # fmt: skip
@@ -46,7 +46,7 @@ def test_a_picture_is_written_with_its_prompt_and_seed(run, tmp_path, capsys):
     files = [output.with_name(f"circle-{number}.png") for number in range(2)]
     assert capsys.readouterr().out.split() == [str(file) for file in files]
     pictures = [Image.open(file) for file in files]
-    assert [picture.size for picture in pictures] == [(16, 16)] * 2
+    assert [picture.size for picture in pictures] == [(12, 12)] * 2
     text = pictures[1].text  # pyright: ignore[reportAttributeAccessIssue]
     assert (text["prompt"], text["seed"], text["sample"]) == (
         "a red circle at the top left", "3", "1"
@@ -54,7 +54,7 @@ def test_a_picture_is_written_with_its_prompt_and_seed(run, tmp_path, capsys):
     assert main(["generate", *flags, f"--output={tmp_path / 'again.png'}", "--num_samples=1"]) == 0
     guided = tmp_path / "guided.png"
     assert main(["generate", *flags, f"--output={guided}", "--guidance=2"]) == 0
-    assert Image.open(guided).size == (16, 16)
+    assert Image.open(guided).size == (12, 12)
 
 
 def test_a_picture_of_any_size_is_read_before_the_prompt(run, tmp_path, capsys):
@@ -104,4 +104,4 @@ def test_pictures_are_scored_by_attribute_and_shown(run):
         assert {"count", "colour", "shape", "position"} <= row.keys()
         assert row["exact_match"] <= min(row["count"], row["colour"], row["shape"])
         data = base64.b64decode(row["picture"].removeprefix("data:image/png;base64,"))
-        assert Image.open(io.BytesIO(data)).size == (16, 16)
+        assert Image.open(io.BytesIO(data)).size == (12, 12)

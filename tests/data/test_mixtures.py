@@ -236,10 +236,10 @@ SHIPPED.remove("sprite_pairs.gin")  # Of pairs, which are no mixture: see test_p
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-@pytest.mark.parametrize("source_length", [None, 128])
+@pytest.mark.parametrize("source_length", [None, 160])
 def test_mixtures_that_come_with_jaxgen_give_batches(name, source_length, tmp_path):
     palette = tmp_path / "palette.npy"
-    np.save(palette, np.eye(9, 12, dtype=np.float32))
+    np.save(palette, np.eye(9, 3, dtype=np.float32))
     bindings = [f"IMAGE_PALETTE='{palette}'"] if name == "sprites.gin" else []
     mixture = load([f"mixtures/{name}"], bindings, root="mixture")
     only_decoders = (
