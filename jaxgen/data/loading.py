@@ -6,23 +6,18 @@ rows that the schedule names, so neither their number nor a restart changes a ba
 
 from __future__ import annotations
 
-import dataclasses
-import logging
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import grain
 import numpy as np
 
 from jaxgen.batch import Batch, EncoderInput
 from jaxgen.data.base import HostRows
 from jaxgen.data.packing import Row, Rows
+from jaxgen.data.reading_ahead import read_ahead
 from jaxgen.data.schedule import RowSchedule
 from jaxgen.errors import DataError
-
-MAX_RESTARTS = 3
-"""Restarts of worker processes without a batch between them."""
-logger = logging.getLogger(__name__)
 
 
 class MixtureData:
@@ -63,7 +58,8 @@ class MixtureData:
         Raises:
           DataError: if workers die again and again, or all tasks have ended.
         """
-        for arrays in _read(_Steps(self._batches, rows, first_step), num_workers):
+        read = functools.partial(self._batches.read, host_rows=rows)
+        for arrays in read_ahead(read, first_step, num_workers):
             yield as_batch(arrays, self.task_names, self._modality_names)
 
     def seen(self, num_rows: int) -> dict[str, Any]:
@@ -125,57 +121,6 @@ class _Batches:
             row = self._rows[int(tasks[place])].row(int(indices[place]))
             rows.append(row | {"task_ids": np.full_like(row["tokens"], tasks[place])})
         return stack(rows)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Steps:
-    """The batches of a step and those after it as a Grain source; picklable, for workers."""
-
-    batches: _Batches
-    rows: HostRows | None
-    first_step: int
-
-    def __len__(self) -> int:
-        return 2**40
-
-    def __getitem__(self, index: int) -> Row:
-        return self.batches.read(self.first_step + int(index), self.rows)
-
-
-def _read(steps: _Steps, num_workers: int) -> Iterator[Row]:
-    """Yields stacked rows step by step, in spite of workers that die."""
-    done, restarts = 0, 0
-    while True:
-        try:
-            rest = dataclasses.replace(steps, first_step=steps.first_step + done)
-            for arrays in _grain_iterator(rest, num_workers):
-                yield arrays
-                done, restarts = done + 1, 0
-        except RuntimeError as error:
-            # What a worker raises arrives as itself; only its death is a RuntimeError of Grain's.
-            if num_workers == 0 or "Worker process was terminated" not in str(error):
-                raise
-            restarts += 1
-            if restarts > MAX_RESTARTS:
-                raise DataError(
-                    f"data workers died {restarts} times at one batch ({error}); the machine may "
-                    "be out of memory: set a smaller execution.data_workers."
-                ) from error
-            logger.warning("a data worker died; starting again at batch %d", done)
-
-
-def _grain_iterator(steps: _Steps, num_workers: int) -> Iterator[Row]:
-    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
-    batches = grain.MapDataset.source(steps).to_iter_dataset(options)
-    if num_workers:
-        from absl import flags
-
-        if not flags.FLAGS.is_parsed():
-            flags.FLAGS.mark_as_parsed()  # Grain's workers read its flags.
-        batches = batches.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=2)
-        )
-    return iter(batches)
 
 
 def stack(rows: Sequence[Row]) -> Row:
