@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jaxgen.cli import _parser, main
+from jaxgen.codecs.palette import made_for, train_palette
 from jaxgen.configuration import load_run, parse_flags
 
 README = Path(__file__).parents[1] / "README.md"
@@ -45,7 +46,8 @@ def test_it_parses_and_its_configuration_loads(command, tmp_path, monkeypatch):
     flags = parse_flags(words_of(command))
     parsed = _parser().parse_args(flags.rest)
     monkeypatch.chdir(tmp_path)
-    np.save("sprites.npy", np.zeros((9, 3), np.float32))  # What another command makes.
+    colours = np.eye(3, dtype=np.float32)  # What another command makes.
+    train_palette(colours, 3, "sprites.safetensors", made_for("image", (1, 1, 1)))
     if parsed.function[1] == "train" and flags.gin_files:
         needs_tokenizer = any("tokenizer.json" in binding for binding in flags.bindings)
         bindings = flags.bindings if not needs_tokenizer else flags.bindings[:1]

@@ -31,15 +31,20 @@ class Media(NamedTuple):
       modality: which of them.
       values: uint8 [height, width, 3]; float32 [samples] in [-1, 1]; uint8 [frames, height, width,
         3].
+      rate: samples a second of a sound, where it is known.
     """
 
     modality: Modality
     values: np.ndarray
+    rate: int | None = None
 
 
 @runtime_checkable
 class MediaCodec(Protocol):
     """Turns one modality into codes and back; a frozen dataclass with these methods.
+
+    It may have a `size`, the height and width that files of pictures are resized to, a `rate`, the
+    samples a second of its sounds, and `KEPT_FILES`, as those of `codecs.palettes` have them.
 
     Attributes:
       modality: "image", "audio" or "video".
@@ -151,20 +156,20 @@ def locate(tokens: np.ndarray, ranges: Sequence[MediaRange]) -> tuple[np.ndarray
     return modalities, places
 
 
-def media_of(values: np.ndarray) -> Media:
+def media_of(values: np.ndarray, rate: int | None = None) -> Media:
     """Returns an array of a record as the picture, sound or clip that its form says it is.
 
     Raises:
       DataError: if it is none of them.
     """
     forms: dict[tuple[int, str], Modality] = {
-        (3, "u"): "image", (1, "f"): "audio", (4, "u"): "video"
+        (3, "uint8"): "image", (1, "float32"): "audio", (4, "uint8"): "video"
     }  # fmt: skip
-    modality = forms.get((values.ndim, values.dtype.kind))
+    modality = forms.get((values.ndim, str(values.dtype)))
     if modality is None or (modality != "audio" and values.shape[-1] != 3) or not values.size:
         raise DataError(
             f"an array of shape {values.shape} and dtype {values.dtype} is neither a picture "
             "(uint8 [height, width, 3]), nor a sound (float32 [samples]), nor a clip (uint8 "
             "[frames, height, width, 3])."
         )
-    return Media(modality, values)
+    return Media(modality, values, rate if modality == "audio" else None)

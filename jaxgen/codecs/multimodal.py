@@ -80,7 +80,7 @@ class MultimodalCodec:
     @property
     def digest(self) -> str:
         """Returns the text's digest and one of all media."""
-        of_media = tuple(f"{one.modality}:{one.digest}:{one.grid}" for one in self.media)
+        of_media = tuple(_identity_of(one) for one in self.media)
         return f"{self.text.digest}+{hash_of(of_media)}" if of_media else self.text.digest
 
     @property
@@ -94,7 +94,8 @@ class MultimodalCodec:
     def __getattr__(self, name: str) -> Any:
         if name in OPTIONAL:
             return getattr(self.text, name)
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        # Of a property that failed, its own error.
+        return object.__getattribute__(self, name)
 
     def num_bytes(self, ids: np.ndarray) -> int:
         """Returns the bytes of the text among the ids."""
@@ -118,6 +119,12 @@ class MultimodalCodec:
         """
         for one, place in zip(self.media, self.media_ranges, strict=True):
             if one.modality == media.modality:
+                rate = getattr(one, "rate", media.rate)
+                if media.rate is not None and media.rate != rate:
+                    raise DataError(
+                        f"a sound has {media.rate} samples a second, and its codec is for {rate}: "
+                        "convert it (decode_media.rate), or use a codec of its rate."
+                    )
                 codes = one.encode(media.values) + place.first_id
                 return np.concatenate([[place.begin_id], codes, [place.end_id]]).astype(np.int32)
         raise DataError(
@@ -172,3 +179,10 @@ class MultimodalCodec:
         firsts = [one.first_id for one in self.media_ranges]
         is_known = ids < self.vocab_size
         return np.where(is_known, np.searchsorted(firsts, ids, side="right"), 0)
+
+
+def _identity_of(codec: MediaCodec) -> str:
+    """Returns a text of all that codes depend on: the digest and every field but the path."""
+    fields = dataclasses.fields(codec) if dataclasses.is_dataclass(codec) else ()
+    settings = [(one.name, getattr(codec, one.name)) for one in fields if one.name != "path"]
+    return f"{codec.modality}:{codec.digest}:{codec.grid}:{settings}"

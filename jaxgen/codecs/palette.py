@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import json
 import os
 import pathlib
 from typing import Any
@@ -20,6 +21,7 @@ from jaxgen.codecs.mel import MelFrames
 from jaxgen.codecs.patches import patches_of
 from jaxgen.domains import check_domains
 from jaxgen.errors import DataError
+from jaxgen.files import write_atomically
 
 COMPARED_AT_ONCE = 4096
 """Vectors whose distances to all of a palette are worked out at a time."""
@@ -30,7 +32,7 @@ ROUNDS = 30
 class Palette:
     """The base of palettes of one modality: frozen dataclasses with the fields `path` and `digest`.
 
-    The file is a .npy of [num_codes, vector_size] float32.
+    The file is of safetensors: `vectors`, [num_codes, vector_size] float32, and what they are of.
     """
 
     path: str
@@ -47,6 +49,11 @@ class Palette:
     @property
     def vector_size(self) -> int:
         """Returns the numbers of a vector."""
+        raise NotImplementedError
+
+    @property
+    def made_for(self) -> str:
+        """Returns what the palette's file must have been made for; see `made_for`."""
         raise NotImplementedError
 
     @property
@@ -83,17 +90,28 @@ class Palette:
         """Returns the palette [num_codes, vector_size] float32.
 
         Raises:
-          DataError: if the file is no palette of vectors of this size.
+          DataError: if the file is no palette, or one for other patches or frames.
         """
+        from safetensors import SafetensorError, safe_open
+
         try:
-            table = np.load(self.path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{self.path} is not a palette, a .npy file: {error}.") from error
-        if table.ndim != 2 or table.dtype != np.float32 or table.shape[1] != self.vector_size:
+            with safe_open(self.path, "numpy") as file:
+                found = (file.metadata() or {}).get("made_for")
+                table = file.get_tensor("vectors")
+        except (OSError, SafetensorError) as error:
             raise DataError(
-                f"the palette {self.path} has the shape {table.shape} and dtype {table.dtype}, and "
-                f"this codec needs float32 vectors of {self.vector_size}: it was made for another "
-                "size."
+                f"{self.path} is not a palette; `jaxgen palette train` makes one: {error}."
+            ) from error
+        if found != self.made_for:
+            raise DataError(
+                f"the palette {self.path} is for {found}, and this codec for {self.made_for}: set "
+                "the codec to the former, or make another palette."
+            )
+        is_table = table.dtype == np.float32 and table.shape[1:] == (self.vector_size,)
+        if not is_table or not len(table) or not np.isfinite(table).all():
+            raise DataError(
+                f"the palette {self.path} has {table.dtype} of {table.shape}, not one or more "
+                f"finite float32 vectors of {self.vector_size}: make it anew."
             )
         return table
 
@@ -124,7 +142,15 @@ class Palette:
         os.replace(temporary, copy)
 
 
-def train_palette(vectors: np.ndarray, num_codes: int, path: str, seed: int = 0) -> np.ndarray:
+def made_for(modality: Modality, patch: tuple[int, ...] = (), mel: MelFrames | None = None) -> str:
+    """Returns a text of what a palette's vectors are: patches of a size, or frames of settings."""
+    settings = {"patch": patch} if mel is None else {"mel": dataclasses.asdict(mel)}
+    return json.dumps({"modality": modality, **settings})
+
+
+def train_palette(
+    vectors: np.ndarray, num_codes: int, path: str, made_for: str, seed: int = 0
+) -> np.ndarray:
     """Finds a palette by k-means and writes it.
 
     Where there are no more different vectors than codes, these are the palette, with nothing lost.
@@ -132,15 +158,17 @@ def train_palette(vectors: np.ndarray, num_codes: int, path: str, seed: int = 0)
     Args:
       vectors: [n, vector_size] float32.
       num_codes: at most so many.
-      path: of the .npy file.
+      path: of the file.
+      made_for: what the vectors are, see the function of this name.
       seed: of the first guess.
 
     Returns:
       The palette, [codes, vector_size] float32.
 
     Raises:
-      DataError: if there are no vectors.
+      JaxgenError: if there are no vectors, or the file cannot be written.
     """
+    import safetensors.numpy
     from scipy.cluster.vq import kmeans2
 
     if not len(vectors):
@@ -153,10 +181,8 @@ def train_palette(vectors: np.ndarray, num_codes: int, path: str, seed: int = 0)
         start = table[order[:num_codes]]
         table, _ = kmeans2(vectors, start, iter=ROUNDS, minit="matrix", missing="warn")
     table = np.ascontiguousarray(table, np.float32)
-    target = pathlib.Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp.npy")
-    np.save(temporary, table, allow_pickle=False)
-    os.replace(temporary, target)
+    content = safetensors.numpy.save({"vectors": table}, {"made_for": made_for})
+    write_atomically(pathlib.Path(path), content)
     return table
 
 
@@ -175,14 +201,22 @@ def palette_vectors(
     """
     if media.modality == "audio":
         return (MelFrames() if mel is None else mel).encode(media.values)
-    size = (1, *(patch or ())) if media.modality == "image" else tuple(patch or ())
-    if len(size) != 3:
-        raise DataError(
-            f"a patch of {patch} is not one of {media.modality}: give rows and columns, of a clip "
-            "frames before them."
-        )
+    size = whole_patch(media.modality, patch)
     values = media.values[None] if media.modality == "image" else media.values
     return patches_of(unit_values(values), size)
+
+
+def whole_patch(modality: Modality, patch: tuple[int, ...] | None) -> tuple[int, int, int]:
+    """Returns frames, rows and columns of a patch.
+
+    Raises:
+      DataError: if the patch is not of a picture or clip.
+    """
+    size = (1, *(patch or ())) if modality == "image" else tuple(patch or ())
+    if len(size) != 3:
+        form = "ROWSxCOLUMNS" if modality == "image" else "FRAMESxROWSxCOLUMNS"
+        raise DataError(f"a palette of {modality} needs a patch: give --patch={form}.")
+    return size
 
 
 def nearest(vectors: np.ndarray, table: np.ndarray) -> np.ndarray:

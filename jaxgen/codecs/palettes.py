@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxgen.codecs.media import Grid, Modality
 from jaxgen.codecs.mel import MelFrames
-from jaxgen.codecs.palette import Palette, unit_values
+from jaxgen.codecs.palette import Palette, made_for, unit_values
 from jaxgen.codecs.patches import clip_of, patches_of
 from jaxgen.domains import PositiveFloat, PositiveInt
 from jaxgen.errors import ConfigError, DataError
@@ -35,7 +35,7 @@ class ImagePalette(Palette):
     patch_height: PositiveInt = 4
     patch_width: PositiveInt = 4
 
-    KEPT_FILES: ClassVar = {"path": "image_palette.npy"}
+    KEPT_FILES: ClassVar = {"path": "image_palette.safetensors"}
 
     def __post_init__(self):
         self._check("image_palette")
@@ -49,6 +49,10 @@ class ImagePalette(Palette):
     def size(self) -> tuple[int, int]:
         """Returns the height and width of a picture."""
         return self.height, self.width
+
+    @property
+    def made_for(self) -> str:
+        return made_for(self.modality, self._patch)
 
     @property
     def _patch(self) -> tuple[int, int, int]:
@@ -95,7 +99,7 @@ class VideoPalette(Palette):
     patch_height: PositiveInt = 4
     patch_width: PositiveInt = 4
 
-    KEPT_FILES: ClassVar = {"path": "video_palette.npy"}
+    KEPT_FILES: ClassVar = {"path": "video_palette.safetensors"}
 
     def __post_init__(self):
         self._check("video_palette")
@@ -104,6 +108,10 @@ class VideoPalette(Palette):
     @property
     def modality(self) -> Modality:
         return "video"
+
+    @property
+    def made_for(self) -> str:
+        return made_for(self.modality, self._patch)
 
     @property
     def _patch(self) -> tuple[int, int, int]:
@@ -143,7 +151,7 @@ class SoundPalette(Palette):
     mel: MelFrames = MelFrames()
     seconds: PositiveFloat = 2.0
 
-    KEPT_FILES: ClassVar = {"path": "sound_palette.npy"}
+    KEPT_FILES: ClassVar = {"path": "sound_palette.safetensors"}
 
     def __post_init__(self):
         self._check("sound_palette")
@@ -157,6 +165,10 @@ class SoundPalette(Palette):
     @property
     def modality(self) -> Modality:
         return "audio"
+
+    @property
+    def made_for(self) -> str:
+        return made_for(self.modality, mel=self.mel)
 
     @property
     def rate(self) -> int:
@@ -193,7 +205,7 @@ def _check_patch(name: str, lengths: tuple[int, ...], patch: tuple[int, ...]) ->
     if any(length % part for length, part in zip(lengths, patch, strict=True)):
         raise ConfigError(
             f"{name}: patches of {'x'.join(map(str, patch))} (frames, rows, columns) do not divide "
-            f"{'x'.join(map(str, lengths))}; set patch_height and patch_width to what does."
+            f"{'x'.join(map(str, lengths))}; choose a patch that does."
         )
 
 
@@ -201,7 +213,8 @@ def _check_shape(what: str, values: np.ndarray, shape: tuple[int, ...]) -> None:
     if values.shape != shape or values.dtype != np.uint8:
         raise DataError(
             f"a {what} is {values.dtype} of {'x'.join(map(str, values.shape))}, and its codec is "
-            f"for uint8 of {'x'.join(map(str, shape))}: resize it."
+            f"for uint8 of {'x'.join(map(str, shape))}: resize it (decode_media.height, width), or "
+            "set those of the codec."
         )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxgen import distributed
 from jaxgen.codecs.joint import decode_continued
+from jaxgen.codecs.media import locate, media_ranges
 from jaxgen.commands.media_files import (
     numbered,
     range_of_output,
@@ -19,6 +20,7 @@ from jaxgen.commands.media_files import (
     write_media,
 )
 from jaxgen.data.text_files import as_text
+from jaxgen.errors import ConfigError
 from jaxgen.generation.continuing import continue_prompts, readable_length
 from jaxgen.generation.policies import SamplingPolicy
 from jaxgen.process import prepare_process
@@ -34,7 +36,7 @@ def generate(arguments: argparse.Namespace) -> int:
     Args:
       arguments: `run_dir`, `step`, `prompt` (a list or None), `image` and `audio` (files that stand
         before each prompt), `output` (a file to make instead of text, or None), `max_tokens`,
-        `temperature`, `top_k`, `top_p`, `guidance`, `num_samples`, `seed`.
+        `temperature`, `top_k`, `top_p`, `guidance`, `num_samples`, `seed`, `ema`, `average`.
     """
     policy = SamplingPolicy(
         arguments.temperature, arguments.top_k, arguments.top_p, arguments.guidance
@@ -64,6 +66,8 @@ def generate(arguments: argparse.Namespace) -> int:
         max_tokens, stops, without = arguments.max_tokens, None, None
         if arguments.output is not None:
             medium = range_of_output(arguments.output, codec)
+            if has_encoder:
+                raise ConfigError("--output needs a model without an encoder.")
             begin = np.array([medium.begin_id], np.int32)
             encoded = [np.append(ids, begin) for ids in encoded]
             max_tokens, stops = medium.size + 1, (medium.end_id,)
@@ -84,11 +88,24 @@ def generate(arguments: argparse.Namespace) -> int:
         return 0
     for index, ids in enumerate(answers):
         place = index // arguments.num_samples
+        _tell_of_media(ids, codec)
         if has_encoder:
             print(codec.decode(ids))
         else:
             print(prompts[place] + decode_continued(codec, encoded[place], ids))
     return 0
+
+
+def _tell_of_media(ids: np.ndarray, codec: Any) -> None:
+    """Says on standard error what was written that is no text."""
+    found = locate(ids, media_ranges(codec))[0]
+    for number in np.unique(found[found > 0]):
+        modality = media_ranges(codec)[number - 1].modality
+        print(
+            f"jaxgen: {int((found == number).sum())} codes of {modality} were written too; "
+            "--output=FILE makes a file.",
+            file=sys.stderr,
+        )
 
 
 def _from_standard_input() -> str:

@@ -33,7 +33,7 @@ def read_image(path: str, codec: Any) -> np.ndarray:
 
 
 def read_sound(path: str, codec: Any) -> np.ndarray:
-    """Returns the ids of a WAV file, at the codec's rate.
+    """Returns the ids of a sound file, at the codec's rate.
 
     Raises:
       DataError: if it cannot be decoded, or the codec has no sounds.
@@ -60,15 +60,22 @@ def range_of_output(path: str, codec: Any) -> MediaRange:
 
 
 def write_media(path: Path, media: Media, codec: Any, notes: Mapping[str, str]) -> None:
-    """Writes a picture, a sound or a clip; a PNG keeps the notes."""
+    """Writes a picture, a sound or a clip; a PNG keeps the notes.
+
+    Raises:
+      DataError: if it cannot be written.
+    """
     if media.modality == "image":
         content = encode_png(media.values, notes)
     elif media.modality == "audio":
         content = encode_wav(media.values, _rate(_medium(codec, "audio")[0]))
     else:
         content = encode_gif(media.values)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def numbered(path: str, count: int) -> list[Path]:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxgen.codecs.media import Media, media_of
+from jaxgen.codecs.media import Media, Modality, media_of
 from jaxgen.codecs.mel import MelFrames
-from jaxgen.codecs.palette import nearest, palette_vectors, train_palette
-from jaxgen.commands.tasks import load_mixture, load_task
+from jaxgen.codecs.palette import (
+    made_for,
+    nearest,
+    palette_vectors,
+    train_palette,
+    whole_patch,
+)
+from jaxgen.commands.tasks import task_named
 from jaxgen.data.preprocessors import need
 from jaxgen.data.protocols import Record, Split
 from jaxgen.data.tasks import Task
@@ -19,6 +26,8 @@ from jaxgen.errors import ConfigError, DataError
 
 HELD_OUT = 200
 """Held-out examples on which a palette is measured."""
+DEFAULT_RATE = 16_000
+"""Samples a second of sounds whose records do not say."""
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -29,14 +38,16 @@ def train(arguments: argparse.Namespace) -> int:
         `bands` of a sound's frames; `codes`, `seed`, `output`; and `gin_files` and `bindings` of a
         mixture that has the task, or none.
     """
-    task = _task(arguments)
-    vectors, modality = _vectors(task, arguments, arguments.examples, "train")
-    table = train_palette(vectors, arguments.codes, arguments.output, arguments.seed)
+    task = task_named(arguments.task, arguments.gin_files, arguments.bindings)
+    if not Path(arguments.output).absolute().parent.is_dir():
+        raise ConfigError(f"--output={arguments.output} is in no folder that exists; make it.")
+    vectors, modality, purpose = _vectors(task, arguments, arguments.examples, "train")
+    table = train_palette(vectors, arguments.codes, arguments.output, purpose, arguments.seed)
     print(
         f"{arguments.output}: {len(table)} vectors of {table.shape[1]} numbers, from "
         f"{len(vectors):,} of {task.name}"
     )
-    others, _ = _vectors(task, arguments, HELD_OUT, "heldout")
+    others, *_ = _vectors(task, arguments, HELD_OUT, "heldout")
     codes = nearest(others, table)
     error = float(np.square(table[codes] - others).mean())
     said = f"mean squared error {error:.3g}"
@@ -48,27 +59,26 @@ def train(arguments: argparse.Namespace) -> int:
 
 def _vectors(
     task: Task, arguments: argparse.Namespace, count: int, split: Split
-) -> tuple[np.ndarray, str]:
-    """Returns the vectors of examples of a split, and what they are of."""
-    mel = MelFrames(arguments.rate, arguments.window, arguments.hop, arguments.bands)
-    found = [
-        _media(record, arguments.field) for record in task.instances(count, arguments.seed, split)
-    ]
-    if not found:
+) -> tuple[np.ndarray, Modality, str]:
+    """Returns the vectors of examples of a split, of what modality they are, and what they are."""
+    records = task.instances(count, arguments.seed, split)
+    if not records:
         raise DataError(f"task {task.name} has no example in its {split} split.")
+    found = [_media(record, arguments.field) for record in records]
+    modality, mel, patch = found[0].modality, None, ()
+    if modality == "audio":
+        rates = {one.rate for one in found if one.rate is not None} or {DEFAULT_RATE}
+        rate = arguments.rate or min(rates)
+        if rates - {rate} and (arguments.rate is None or found[0].rate is not None):
+            raise ConfigError(
+                f"the sounds of task {task.name} have {sorted(rates)} samples a second, not "
+                f"{rate}: convert them (decode_media.rate), or leave out --rate."
+            )
+        mel = MelFrames(rate, arguments.window, arguments.hop, arguments.bands)
+    else:
+        patch = whole_patch(modality, arguments.patch)
     vectors = [palette_vectors(one, arguments.patch, mel) for one in found]
-    return np.concatenate(vectors), found[0].modality
-
-
-def _task(arguments: argparse.Namespace) -> Task:
-    if not arguments.gin_files:
-        return load_task(arguments.task)
-    tasks = load_mixture(arguments.gin_files, arguments.bindings)[0].every_task
-    for task in tasks:
-        if task.name == arguments.task:
-            return task
-    names = ", ".join(sorted(task.name for task in tasks))
-    raise ConfigError(f"the mixture has no task {arguments.task!r}; it has {names}.")
+    return np.concatenate(vectors), modality, made_for(modality, patch, mel)
 
 
 def _media(record: Record, field: str) -> Media:
@@ -77,4 +87,4 @@ def _media(record: Record, field: str) -> Media:
         raise DataError(
             f"--field={field} is {type(value).__name__}, not a picture, sound or clip; name one."
         )
-    return media_of(value)
+    return media_of(value, record.get("rate"))

@@ -47,18 +47,7 @@ def show_task(arguments: argparse.Namespace) -> int:
         shown), `encoder` (whether a model with an encoder reads it); and `gin_files` and
         `bindings` of a mixture that has the task, or none.
     """
-    if arguments.gin_files:
-        tasks = {
-            task.name: task
-            for task in load_mixture(arguments.gin_files, arguments.bindings)[0].every_task
-        }
-        if arguments.name not in tasks:
-            raise ConfigError(
-                f"the mixture has no task {arguments.name!r}; it has {', '.join(sorted(tasks))}."
-            )
-        task = tasks[arguments.name]
-    else:
-        task = load_task(arguments.name)
+    task = task_named(arguments.name, arguments.gin_files, arguments.bindings)
     shown = show(
         task, arguments.examples, arguments.seed, arguments.longest, arguments.encoder,
         arguments.split,
@@ -91,6 +80,20 @@ def load_task(name: str) -> Task:
         )
     bindings = ["mixture.name='alone'", f"mixture.tasks=(@{name}/task(),)"]
     return load([f"tasks/{name}.gin"], bindings, root="mixture").every_task[0]
+
+
+def task_named(name: str, gin_files: list[str], bindings: list[str]) -> Task:
+    """Returns a task of a mixture's files, or one that comes with jaxgen where there are none.
+
+    Raises:
+      ConfigError: naming those that there are.
+    """
+    if not gin_files:
+        return load_task(name)
+    tasks = {task.name: task for task in load_mixture(gin_files, bindings)[0].every_task}
+    if name not in tasks:
+        raise ConfigError(f"the mixture has no task {name!r}; it has {', '.join(sorted(tasks))}.")
+    return tasks[name]
 
 
 def load_mixture(gin_files: list[str], bindings: list[str]) -> tuple[Mixture, RunConfig | None]:

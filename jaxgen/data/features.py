@@ -122,7 +122,13 @@ class PromptAnswer:
         Raises:
           DataError: if a record lacks a field.
         """
-        return [encode_parts(parts_of(r) or self.parts(r), codec, has_source) for r in records]
+        return [encode_parts(self._parts_of(r), codec, has_source) for r in records]
+
+    def _parts_of(self, record: Record) -> list[Part]:
+        parts = parts_of(record)
+        if parts is None:
+            return self.parts(record)
+        return [part._replace(in_loss=part.in_loss or self.loss_on_prompt) for part in parts]
 
 
 def field(record: Record, name: str) -> str:

@@ -43,6 +43,10 @@ class Interleave:
 
     def __post_init__(self):
         check_domains(self, "interleave")
+        if isinstance(self.fields, str):
+            raise ConfigError(
+                f"interleave.fields={self.fields!r} is one text; write [{self.fields!r}]."
+            )
         if not self.fields:
             raise ConfigError("interleave.fields is empty; name the fields of a record in order.")
 
@@ -62,12 +66,15 @@ class Interleave:
                 fields = fields[::-1] if is_reversed else fields
             *before, answer = [self._values(record, name) for name in fields]
             before = [] if is_dropped else before
-            given = [_part(value, self.loss_on_all) for values in before for value in values]
-            yield record | {PARTS: given + [_part(value, True, True) for value in answer]}
+            rate = record.get("rate")
+            given = [_part(value, rate, self.loss_on_all) for values in before for value in values]
+            yield record | {PARTS: given + [_part(value, rate, True, True) for value in answer]}
 
     def _values(self, record: Record, name: str) -> list[Any]:
         value = need(record, name, "interleave.fields")
         values = value if isinstance(value, list | tuple) else [value]
+        if not values:
+            raise DataError(f"the field {name!r} of a record is an empty list; leave it out.")
         for one in values:
             if not isinstance(one, str | np.ndarray):
                 raise DataError(
@@ -77,7 +84,9 @@ class Interleave:
         return list(values)
 
 
-def _part(value: str | np.ndarray, in_loss: bool, is_answer: bool = False) -> Part:
+def _part(
+    value: str | np.ndarray, rate: int | None, in_loss: bool, is_answer: bool = False
+) -> Part:
     if isinstance(value, str):
         return Part(value, in_loss, is_answer)
-    return Part("", in_loss, is_answer, media=media_of(value))
+    return Part("", in_loss, is_answer, media=media_of(value, rate))

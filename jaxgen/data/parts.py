@@ -131,7 +131,7 @@ def _encode_media(media: Media, codec: Codec) -> np.ndarray:
     if encode is None:
         raise DataError(
             f"a record has {media.modality}, and {type(codec).__name__} is a codec of text alone: "
-            "give the task a multimodal_codec, with a codec of this modality."
+            "give the task a multimodal_codec with one of this modality (see mixtures/sprites.gin)."
         )
     return encode(media)
 

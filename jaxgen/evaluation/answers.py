@@ -13,13 +13,15 @@ from typing import ClassVar
 
 import numpy as np
 
+from jaxgen.codecs.codec import Codec
 from jaxgen.codecs.joint import decode_continued
+from jaxgen.codecs.media import locate, media_ranges
 from jaxgen.data.parts import ANSWER, IN_LOSS, Example
 from jaxgen.data.protocols import Record
 from jaxgen.data.segments import example_segment
 from jaxgen.data.tasks import Task
 from jaxgen.evaluation.base import Row
-from jaxgen.evaluation.likelihood import Scorer
+from jaxgen.evaluation.likelihood import Scored, Scorer
 from jaxgen.evaluation.metrics import bits_per_byte, edit_similarity
 
 
@@ -43,8 +45,8 @@ class Answers:
           Rows with "task", "instance" (its key, or its number), "exact_match" (0 or 1),
           "token_accuracy", "edit_similarity" (of the likeliest tokens), "log_probability" (of the
           whole answer, in nats), "bits_per_byte" (of the answer's text), "confidence" (the
-          answer's probability) and "answer_tokens". An answer without text, such as a picture, has
-          no bits per byte.
+          answer's probability) and "answer_tokens". An empty answer, or one with a picture,
+          has no bits per byte.
 
         Raises:
           DataError: if an instance is longer than a row.
@@ -67,7 +69,7 @@ class Answers:
                 "token_accuracy": float((one.predicted == one.targets).mean()),
                 "edit_similarity": edit_similarity(one.predicted.tolist(), one.targets.tolist()),
                 "log_probability": one.total,
-                **_per_byte(one.total, texts[place][0]),
+                **_per_byte(one, texts[place][0], task.codec),
                 "confidence": math.exp(one.total),
                 "answer_tokens": len(one.targets),
                 **own_scores(task, record, *texts[place]),
@@ -76,8 +78,10 @@ class Answers:
         ]
 
 
-def _per_byte(log_probability: float, text: str) -> Row:
-    return {"bits_per_byte": bits_per_byte(log_probability, text)} if text else {}
+def _per_byte(scored: Scored, text: str, codec: Codec) -> Row:
+    """Returns the bits per byte of an answer of text alone."""
+    is_text = not locate(scored.targets, media_ranges(codec))[0].any()
+    return {"bits_per_byte": bits_per_byte(scored.total, text)} if text and is_text else {}
 
 
 def own_scores(task: Task, record: Record, reference: str, completion: str) -> Row:

@@ -34,13 +34,16 @@ class GeneratedMedia:
     Attributes:
       policy: how codes are chosen.
       text: the field whose text the source compares with, where it has several.
-      attributes: those that are reported beside "exact_match", which is 1 where all are right.
-      shown: instances whose picture is kept in the rows, as a PNG for the report.
+      attributes: those that are reported beside "exact_match", which is 1 where all are right;
+        sources have some of them.
+      shown: instances whose picture is kept in the rows, as a PNG.
     """
 
     policy: SamplingPolicy = SamplingPolicy()
     text: str | None = None
-    attributes: tuple[str, ...] = ("count", "colour", "shape", "position", "relation")
+    attributes: tuple[str, ...] = (
+        "count", "colour", "shape", "position", "relation", "binding", "direction", "speed", "tone"
+    )  # fmt: skip
     shown: NonNegativeInt = 32
 
     def __post_init__(self):
@@ -61,6 +64,10 @@ class GeneratedMedia:
         Raises:
           DataError: if the answers are no media, or the source cannot verify them.
         """
+        if scorer.has_source:
+            raise DataError(
+                f"task {task.name}: generated_media is for models without an encoder; leave it out."
+            )
         pairs = [last_answer(example) for example in task.encode(records, scorer.has_source)]
         medium = _medium_of([answer for _, answer in pairs], task)
         verify = _verifier(task, medium)

@@ -1,7 +1,7 @@
 """Media in what is generated: where each token lies, and which tokens may come next.
 
 A picture that was begun goes on with its codes, as many as it has, and its end token; text has no
-codes. So whatever is generated can be decoded.
+codes. So whatever is generated to its end can be decoded.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ def may_follow(state: MediaState, ranges: Sequence[MediaRange], vocab_size: int)
     """Returns which tokens may come next: [batch, vocab] bool."""
     ids = jnp.arange(vocab_size)
     medium, index = (x[:, None] for x in state)
-    of_text = ids >= 0
+    # Ids beyond the codec's only pad the model's vocabulary.
+    of_text = ids < max(one.first_id + one.num_codes for one in ranges)
     allowed = (medium < 0) & of_text
     for number, one in enumerate(ranges, start=1):
         is_code = (ids >= one.first_id) & (ids < one.first_id + one.num_codes)

@@ -29,8 +29,8 @@ class Samples:
 
     Attributes:
       tokens: [batch, max_tokens] int32; after a stop only the first of the stops follows.
-      log_probabilities: [batch, max_tokens] float32, of each token under the model (before
-        temperature and filters); 0 after the end.
+      log_probabilities: [batch, max_tokens] float32, of each token under the model (after a
+        guidance, before temperature and filters); 0 after the end.
       lengths: [batch] int32, tokens up to and including the stop.
     """
 

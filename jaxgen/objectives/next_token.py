@@ -95,7 +95,8 @@ def _auxiliary(auxiliary: Any, weight: jax.Array, task_names: tuple[str, ...]) -
 def _target_modalities(batch: Batch, rules: Rules) -> jax.Array:
     """Returns what each target is of, [batch, length] int32.
 
-    That is what the next token is of: a segment begins with text, and its last target is text.
+    That is what the next token is of: a segment begins and ends with text, as every medium lies
+    between tokens that begin and end it.
     """
     whole = reshard(jnp.asarray(batch.modalities), rules.activation("batch", None))
     after = jnp.pad(whole[:, 1:], [(0, 0), (0, 1)])
@@ -107,7 +108,7 @@ def _factors(by_name: Mapping[str, float], batch: Batch, rules: Rules) -> jax.Ar
     wrong = sorted(set(by_name) - set(batch.modality_names))
     if wrong:
         raise ConfigError(
-            f"next_token.modality_weights names {wrong}, and the data has the modalities "
+            f"next_token_loss.modality_weights names {wrong}, and the data has the modalities "
             f"{batch.modality_names or ('text',)}; name some of these."
         )
     factors = jnp.array([by_name.get(name, 1.0) for name in batch.modality_names], jnp.float32)

@@ -38,14 +38,14 @@ def add_commands(commands: Any) -> None:
     )
     fit.add_argument("--field", default="image", help="the field that holds the media")
     fit.add_argument("--patch", type=shape, help="of pictures 4x4 (rows, columns), of clips 2x4x4")
-    fit.add_argument("--rate", type=COUNT, default=16_000, help="samples a second of sounds")
+    fit.add_argument("--rate", type=COUNT, help="samples a second of sounds; default: the task's")
     fit.add_argument("--window", type=COUNT, default=400, help="samples of a frame")
     fit.add_argument("--hop", type=COUNT, default=160, help="samples from a frame to the next")
     fit.add_argument("--bands", type=COUNT, default=80, help="numbers of a frame")
     fit.add_argument("--codes", type=COUNT, default=512, help="vectors of the palette, at most")
     fit.add_argument("--examples", type=COUNT, default=2_000)
     fit.add_argument("--seed", type=SEED, default=0)
-    fit.add_argument("--output", required=True, help="the .npy file to write")
+    fit.add_argument("--output", required=True, help="the .safetensors file to write")
     fit.set_defaults(function=("palette", "train"))
 
     tasks = commands.add_parser(

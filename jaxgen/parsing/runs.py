@@ -177,7 +177,11 @@ def add_commands(commands: Any) -> None:
         help="before the prompts; repeatable",
     )
     generate.add_argument(
-        "--audio", action="append", default=[], metavar="FILE", help="a WAV file, likewise"
+        "--audio",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a sound file, likewise",
     )
     generate.add_argument(
         "--output",
@@ -190,7 +194,7 @@ def add_commands(commands: Any) -> None:
         default=1.0,
         help="scale of classifier-free guidance; 1: none",
     )
-    generate.add_argument("--max_tokens", type=COUNT, default=128)
+    generate.add_argument("--max_tokens", type=COUNT, default=128, help="of text")
     generate.add_argument(
         "--temperature", type=number(NonNegativeFloat), default=1.0, help="0 is greedy decoding"
     )

@@ -101,6 +101,7 @@ def test_a_person_reads_modality_and_code():
         (lambda: media_of(np.zeros((4, 4))), "neither a picture"),
         (lambda: media_of(np.zeros((4, 4, 4), np.uint8)), "neither a picture"),
         (lambda: media_of(np.zeros(0, np.float32)), "neither a picture"),
+        (lambda: media_of(np.zeros((4, 4, 3), np.uint16)), "neither a picture"),
     ],
 )
 def test_what_does_not_fit_is_refused(make, message):

@@ -4,13 +4,15 @@ import dataclasses
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from scipy.spatial.distance import cdist
 
 from jaxgen.codecs.media import Media
 from jaxgen.codecs.mel import MelFrames
-from jaxgen.codecs.palette import nearest, palette_vectors, train_palette
+from jaxgen.codecs.multimodal import MultimodalCodec
+from jaxgen.codecs.palette import made_for, nearest, palette_vectors, train_palette
 from jaxgen.codecs.palettes import ImagePalette, SoundPalette, VideoPalette
-from jaxgen.errors import ConfigError, DataError
+from jaxgen.errors import ConfigError, DataError, JaxgenError
 
 MEL = MelFrames(8_000, window=512, hop=256, bands=40)
 
@@ -23,7 +25,7 @@ def pictures(count=20, size=8, colours=5):
 
 def of_pictures(path, codes, patch=(1, 1)):
     vectors = np.concatenate([palette_vectors(Media("image", x), patch) for x in pictures()])
-    train_palette(vectors, codes, str(path))
+    train_palette(vectors, codes, str(path), made_for("image", (1, *patch)))
     return ImagePalette(str(path), height=8, width=8, patch_height=patch[0], patch_width=patch[1])
 
 
@@ -54,7 +56,8 @@ def test_more_codes_lose_less(tmp_path):
 def test_a_clip_is_of_tubelets(tmp_path):
     clip = pictures(4)
     path = str(tmp_path / "clip.npy")
-    train_palette(palette_vectors(Media("video", clip), (2, 4, 4)), 100, path)
+    vectors = palette_vectors(Media("video", clip), (2, 4, 4))
+    train_palette(vectors, 100, path, made_for("video", (2, 4, 4)))
     codec = VideoPalette(path, frames=4, height=8, width=8, patch_frames=2)
     assert codec.grid == (2, 2, 2)
     np.testing.assert_array_equal(codec.decode(codec.encode(clip)), clip)
@@ -68,7 +71,7 @@ def test_a_tone_comes_back_at_its_frequency(tmp_path, frequency):
     }
     path = str(tmp_path / "sound.npy")
     frames = [palette_vectors(Media("audio", one), mel=MEL) for one in tones.values()]
-    train_palette(np.concatenate(frames), 64, path)
+    train_palette(np.concatenate(frames), 64, path, made_for("audio", mel=MEL))
     codec = SoundPalette(path, mel=MEL, seconds=1.0)
     codes = codec.encode(tones[frequency])
     assert codec.varies and len(codes) == 16 <= codec.grid[0] == 32
@@ -83,7 +86,7 @@ def test_the_file_is_known_by_its_digest_and_kept_in_a_run(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     codec.keep_in(run)
-    kept = dataclasses.replace(codec, path=str(run / "image_palette.npy"))
+    kept = dataclasses.replace(codec, path=str(run / "image_palette.safetensors"))
     assert kept == codec
     other = of_pictures(tmp_path / "other.npy", 3)
     with pytest.raises(DataError, match="only understands the codes it was trained with"):
@@ -98,16 +101,52 @@ def test_files_and_sizes_that_do_not_fit_are_refused(tmp_path):
         ImagePalette(str(tmp_path / "none.npy"))
     with pytest.raises(ConfigError, match=r"of 1x3x1 .frames, rows, columns. do not divide 1x8x8"):
         dataclasses.replace(codec, patch_height=3)
-    with pytest.raises(DataError, match="made for another size"):
+    with pytest.raises(DataError, match=r"is for .*1, 1, 1.*this codec for .*1, 2, 1"):
         dataclasses.replace(codec, patch_height=2).num_codes  # noqa: B018
     (tmp_path / "text.npy").write_text("no array")
     with pytest.raises(DataError, match="is not a palette"):
         ImagePalette(str(tmp_path / "text.npy")).num_codes  # noqa: B018
-    np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
-    with pytest.raises(DataError, match="is not a palette"):
-        ImagePalette(str(tmp_path / "objects.npy")).num_codes  # noqa: B018
     sound = SoundPalette(str(tmp_path / "palette.npy"), mel=MEL, seconds=0.5)
     with pytest.raises(DataError, match="1 to 4000 samples"):
         sound.vectors_of(np.zeros(4001, np.float32))
     with pytest.raises(DataError, match="not finite"):
         sound.vectors_of(np.full(10, np.nan, np.float32))
+    with pytest.raises(DataError, match=r"is for .*image.*this codec for .*audio"):
+        sound.num_codes  # noqa: B018
+
+
+@pytest.mark.parametrize("table", [np.full((3, 3), np.nan, np.float32), np.zeros((1, 4))])
+def test_a_table_that_is_none_is_refused(table, tmp_path):
+    path = tmp_path / "palette.safetensors"
+    save_file({"vectors": table}, path, {"made_for": made_for("image", (1, 1, 1))})
+    codec = ImagePalette(str(path), patch_height=1, patch_width=1)
+    with pytest.raises(DataError, match="finite float32 vectors of 3"):
+        codec.num_codes  # noqa: B018
+    with pytest.raises(DataError, match="finite float32 vectors of 3"):
+        MultimodalCodec(media=(codec,))
+
+
+def test_a_palette_that_cannot_be_written_is_told(tmp_path):
+    with pytest.raises(JaxgenError, match="cannot write"):
+        train_palette(np.eye(3, dtype=np.float32), 3, str(tmp_path / "none" / "p"), "")
+
+
+def test_codecs_that_differ_in_a_setting_are_different_tokenizers(tmp_path):
+    path = str(tmp_path / "palette.safetensors")
+    frames = palette_vectors(Media("audio", np.ones(4_000, np.float32)), mel=MEL)
+    train_palette(frames, 8, path, made_for("audio", mel=MEL))
+    codecs = [SoundPalette(path, mel=MEL), SoundPalette(path, mel=MEL, seconds=1.9)]
+    first, second = (MultimodalCodec(media=(one,)).digest for one in codecs)
+    assert first != second
+
+
+def test_a_sound_of_another_rate_is_refused(tmp_path):
+    path = str(tmp_path / "palette.safetensors")
+    sound = np.ones(4_000, np.float32)
+    train_palette(
+        palette_vectors(Media("audio", sound), mel=MEL), 8, path, made_for("audio", mel=MEL)
+    )
+    codec = MultimodalCodec(media=(SoundPalette(path, mel=MEL),))
+    assert len(codec.encode_media(Media("audio", sound, 8_000))) == 18
+    with pytest.raises(DataError, match="16000 samples a second, and its codec is for 8000"):
+        codec.encode_media(Media("audio", sound, 16_000))

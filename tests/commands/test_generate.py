@@ -24,7 +24,7 @@ SMALL = [
 def run(tmp_path_factory):
     """The directory of a run of two steps on sprites."""
     folder = tmp_path_factory.mktemp("sprites")
-    palette, run_dir = str(folder / "sprites.npy"), str(folder / "run")
+    palette, run_dir = str(folder / "sprites.safetensors"), str(folder / "run")
     made = [
         "palette", "train", "sprites_drawn", "--patch=1x1", "--examples=400", f"--output={palette}",
         "--gin_file=tasks/sprites_drawn.gin", "--gin.mixture.name='one'",
@@ -35,7 +35,7 @@ def run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAXGEN_CACHE", str(folder / "cache"))
         assert main(["train", *flags, f"--run_dir={run_dir}"]) == 0
-    (folder / "sprites.npy").unlink()  # The run has its own copy.
+    (folder / "sprites.safetensors").unlink()  # The run has its own copy.
     return run_dir
 
 
@@ -69,15 +69,19 @@ def test_a_palette_tells_what_it_loses_on_pictures_that_it_has_not_seen(tmp_path
     errors = []
     for codes in (8, 400):
         flags = ["--patch=2x2", "--examples=1500", f"--codes={codes}"]
-        path = str(tmp_path / f"{codes}.npy")
+        path = str(tmp_path / f"{codes}.safetensors")
         assert main(["palette", "train", "sprites_drawn", *flags, f"--output={path}"]) == 0
         errors.append(float(re.search(r"squared error (\S+),", capsys.readouterr().out)[1]))  # pyright: ignore
     # All patches of training fit in 400 codes, and few of held-out pictures are none of them.
     assert 0 < errors[1] < errors[0] / 10
-    output = f"--output={tmp_path / 'tones.npy'}"
-    tones = ["tones_heard", "--field=sound", "--rate=8000", "--bands=40", "--examples=50"]
+    output = f"--output={tmp_path / 'tones.safetensors'}"
+    tones = ["tones_heard", "--field=sound", "--bands=40", "--examples=50"]
     assert main(["palette", "train", *tones, output]) == 0
     assert "PSNR" not in capsys.readouterr().out
+    assert main(["palette", "train", *tones, "--rate=16000", output]) == 1
+    assert "have [8000] samples a second, not 16000" in capsys.readouterr().err
+    assert main(["palette", "train", "sprites_drawn", output]) == 1
+    assert "give --patch=ROWSxCOLUMNS" in capsys.readouterr().err
     assert main(["palette", "train", "tones_heard", "--field=transcript", output]) == 1
     assert "--field=transcript is str" in capsys.readouterr().err
 

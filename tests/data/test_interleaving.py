@@ -152,6 +152,12 @@ def test_a_person_sees_where_codes_lie():
             "give the task a multimodal_codec",
         ),
         (lambda: Interleave(()), ConfigError, "name the fields of a record in order"),
+        (lambda: Interleave("ab"), ConfigError, r"write \['ab'\]"),  # pyright: ignore
+        (
+            lambda: rows_of(task(records=({"key": "k", "caption": "a", "image": []},))),
+            DataError,
+            "is an empty list",
+        ),
     ],
 )
 def test_what_cannot_be_a_row_is_refused(make, kind, message):
@@ -168,3 +174,9 @@ def test_records_that_differ_in_a_pixel_have_keys_of_their_own():
     texts = {record_text({"image": one}) for one in (large, other, large.astype(np.int16))}
     assert len(texts) == 3
     assert record_text({"image": large}) == record_text({"image": large.copy()})
+
+
+def test_loss_on_prompts_counts_where_parts_are_interleaved():
+    both = dataclasses.replace(task(), features=PromptAnswer(loss_on_prompt=True))
+    _, batch = rows_of(both)
+    assert (next(segments(batch))["loss_weights"] == 1).all()

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from jaxgen.codecs.bytes import ByteCodec
+from jaxgen.codecs.palette import made_for, train_palette
 from jaxgen.codecs.special import SpecialTokens
 from jaxgen.codecs.training import train_tokenizer
 from jaxgen.configuration import load
@@ -238,8 +239,8 @@ SHIPPED.remove("sprite_pairs.gin")  # Of pairs, which are no mixture: see test_p
 @pytest.mark.parametrize("name", SHIPPED)
 @pytest.mark.parametrize("source_length", [None, 160])
 def test_mixtures_that_come_with_jaxgen_give_batches(name, source_length, tmp_path):
-    palette = tmp_path / "palette.npy"
-    np.save(palette, np.eye(9, 3, dtype=np.float32))
+    palette = tmp_path / "palette.safetensors"
+    train_palette(np.eye(3, dtype=np.float32), 3, str(palette), made_for("image", (1, 1, 1)))
     bindings = [f"IMAGE_PALETTE='{palette}'"] if name == "sprites.gin" else []
     mixture = load([f"mixtures/{name}"], bindings, root="mixture")
     only_decoders = (

@@ -8,7 +8,7 @@ from support.media import CODEC, record
 
 from jaxgen.codecs.media import Media
 from jaxgen.codecs.multimodal import MultimodalCodec
-from jaxgen.codecs.palette import palette_vectors, train_palette
+from jaxgen.codecs.palette import made_for, palette_vectors, train_palette
 from jaxgen.codecs.palettes import ImagePalette
 from jaxgen.data.features import PromptAnswer
 from jaxgen.data.generated import Sprites
@@ -33,7 +33,7 @@ def task(tmp_path_factory):
     path = str(tmp_path_factory.mktemp("palette") / "sprites.npy")
     records = SPRITES.records_by_index("train").__getitems__(range(300))
     vectors = [palette_vectors(Media("image", one["image"]), (2, 2)) for one in records]
-    train_palette(np.concatenate(vectors), 200, path)
+    train_palette(np.concatenate(vectors), 200, path, made_for("image", (1, 2, 2)))
     codec = MultimodalCodec(media=(ImagePalette(path, patch_height=2, patch_width=2),))
     step = Interleave(("description", "image"))
     return Task("drawn", SPRITES, PromptAnswer(), codec, metrics=(), preprocessors=(step,))
