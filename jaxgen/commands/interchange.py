@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from jaxgen.codecs.media import media_ranges
 from jaxgen.codecs.tokenizer import TokenizerCodec
 from jaxgen.configuration import fingerprint, load_run, to_gin
 from jaxgen.data.denoising import MaskedTokens, PrefixLM, SpanCorruption
@@ -122,6 +123,11 @@ def export_checkpoint(arguments: argparse.Namespace) -> int:
         print(
             f"no {TOKENIZER}: {type(restored.config.mixture.codec).__name__} cannot be written as "
             "one; give transformers the tokenizer that the model was trained with."
+        )
+    for one in media_ranges(restored.config.mixture.codec):
+        print(
+            f"ids from {one.first_id} to {one.first_id + one.num_codes - 1} are codes of "
+            f"{one.modality}, which jaxgen's codec alone turns back"
         )
     if getattr(model, "mtp_depth", 0) and not family.module_rows:
         print(

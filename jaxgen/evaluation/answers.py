@@ -16,9 +16,10 @@ import numpy as np
 from jaxgen.codecs.codec import Codec
 from jaxgen.codecs.joint import decode_continued
 from jaxgen.codecs.media import locate, media_ranges
+from jaxgen.data.packing import RowShape, check_longest
 from jaxgen.data.parts import ANSWER, IN_LOSS, Example
 from jaxgen.data.protocols import Record
-from jaxgen.data.segments import example_segment
+from jaxgen.data.segments import example_segment, sizes_of
 from jaxgen.data.tasks import Task
 from jaxgen.evaluation.base import Row
 from jaxgen.evaluation.likelihood import Scored, Scorer
@@ -32,6 +33,11 @@ class Answers:
     METRICS: ClassVar[tuple[str, ...]] = (
         "exact_match", "token_accuracy", "edit_similarity", "log_probability", "bits_per_byte"
     )  # fmt: skip
+
+    def check(self, task: Task, examples: Sequence[Example], shape: RowShape) -> None:
+        """Raises DataError if an instance is longer than a row."""
+        segments = [example_segment(e, task.codec, shape.has_source) for e in examples]
+        check_longest(task.name, sizes_of(segments), shape)
 
     def score(self, scorer: Scorer, task: Task, records: Sequence[Record]) -> list[Row]:
         """Returns one row for each record of a task with answers.

@@ -79,6 +79,9 @@ class Evaluator(Protocol):
 class Scoring(Protocol):
     """Scores the instances of a task.
 
+    It may have a method `check(task, examples, shape)`, which raises what would stop `score` before
+    anything is trained: `examples` are the instances' tokens, `shape` that of the rows.
+
     Attributes:
       METRICS: the metrics of its rows whose means and intervals are reported.
     """

@@ -12,11 +12,9 @@ import jax
 
 from jaxgen import distributed
 from jaxgen.data.base import DataConfig
-from jaxgen.data.packing import RowShape, check_longest
-from jaxgen.data.segments import example_segment, sizes_of
+from jaxgen.data.packing import RowShape
 from jaxgen.data.tasks import tasks_of
 from jaxgen.errors import ConfigError
-from jaxgen.evaluation.answers import Answers
 from jaxgen.evaluation.base import EvaluationContext
 from jaxgen.evaluation.config import EvaluationConfig, EvaluationTask
 from jaxgen.evaluation.contamination import contaminated
@@ -117,10 +115,9 @@ def check_heldout(heldout: HeldoutLosses, config: Any, rules: Rules) -> None:
     for one in scored_tasks(mixture, settings):
         records = one.task.instances(one.num_examples or settings.num_examples, settings.seed)
         examples = one.task.encode(records, shape.has_source)
-        if isinstance(one.scoring, Answers):
-            codec = one.task.codec
-            segments = [example_segment(e, codec, shape.has_source) for e in examples]
-            check_longest(one.task.name, sizes_of(segments), shape)
+        check = getattr(one.scoring, "check", None)
+        if check is not None:
+            check(one.task, examples, shape)
 
 
 def _longest(settings: EvaluationConfig, config: Any, length: int) -> int:

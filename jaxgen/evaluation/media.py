@@ -13,11 +13,13 @@ import numpy as np
 from jaxgen.codecs.media import Media, MediaRange, media_ranges
 from jaxgen.data.hashing import hash64
 from jaxgen.data.image_files import encode_png
+from jaxgen.data.packing import RowShape
+from jaxgen.data.parts import Example
 from jaxgen.data.protocols import Record
 from jaxgen.data.tasks import Task
 from jaxgen.domains import NonNegativeInt, check_domains
 from jaxgen.errors import DataError
-from jaxgen.evaluation.answers import Row, instance_of, last_answer
+from jaxgen.evaluation.answers import Answers, Row, instance_of, last_answer
 from jaxgen.evaluation.likelihood import Scorer
 from jaxgen.generation.continuing import continue_prompts
 from jaxgen.generation.policies import SamplingPolicy
@@ -54,6 +56,15 @@ class GeneratedMedia:
         """Returns the columns whose means are reported."""
         return ("exact_match", *self.attributes)
 
+    def check(self, task: Task, examples: Sequence[Example], shape: RowShape) -> None:
+        """Raises DataError if what is to be made cannot be made or verified."""
+        if shape.has_source:
+            raise DataError(
+                f"task {task.name}: generated_media is for models without an encoder; leave it out."
+            )
+        Answers().check(task, examples, shape)
+        _verifier(task, _medium_of([last_answer(example)[1] for example in examples], task))
+
     def score(self, scorer: Scorer, task: Task, records: Sequence[Record]) -> list[Row]:
         """Returns one row for each record; see `Answers.score`.
 
@@ -64,10 +75,6 @@ class GeneratedMedia:
         Raises:
           DataError: if the answers are no media, or the source cannot verify them.
         """
-        if scorer.has_source:
-            raise DataError(
-                f"task {task.name}: generated_media is for models without an encoder; leave it out."
-            )
         pairs = [last_answer(example) for example in task.encode(records, scorer.has_source)]
         medium = _medium_of([answer for _, answer in pairs], task)
         verify = _verifier(task, medium)

@@ -13,6 +13,7 @@ from jaxgen.codecs.palettes import ImagePalette
 from jaxgen.data.features import PromptAnswer
 from jaxgen.data.generated import Sprites
 from jaxgen.data.interleaving import Interleave
+from jaxgen.data.packing import RowShape
 from jaxgen.data.sources import InMemory
 from jaxgen.data.tasks import Task
 from jaxgen.errors import DataError
@@ -58,6 +59,22 @@ def test_a_true_picture_is_right_in_all_and_another_only_in_what_they_share(task
         assert row["exact_match"] == (one["description"] == other["description"])
     assert 0 < sum(row["colour"] for row in others) < 12
     assert [("picture" in row) for row in others] == [True] * 3 + [False] * 9
+
+
+def test_what_cannot_be_made_or_verified_is_told_before_training(task):
+    shape = RowShape(256)
+
+    def check(task, shape=shape):
+        examples = task.encode(task.instances(2, 0))
+        GeneratedMedia().check(task, examples, shape)
+
+    check(task)
+    with pytest.raises(DataError, match="for models without an encoder"):
+        check(task, RowShape(256, 64))
+    with pytest.raises(DataError, match="does not fit a row of 64"):
+        check(task, RowShape(64))
+    with pytest.raises(DataError, match="put that field last"):
+        check(dataclasses.replace(task, preprocessors=(Interleave(("image", "description")),)))
 
 
 def test_answers_that_are_no_media_or_cannot_be_verified_are_refused(task):
