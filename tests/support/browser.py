@@ -24,7 +24,8 @@ FRAME = """<!doctype html><meta charset="utf-8"><body style="margin:0">
 <iframe src="{page}" style="border:0;width:{width}px;height:{height}px"></iframe>"""
 MEASURE = """<script>
 addEventListener("error", (event) => console.error(event.message));
-const rest = () => new Promise((done) => setTimeout(done, 40));
+// Frames paint what is seen, and no timer says when one was made.
+const rest = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 0)));
 const boxOf = (item) => item.getBoundingClientRect();
 const overlap = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
   && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 1;
@@ -147,7 +148,7 @@ def visit(page: Path, folder: Path, width: int, dark: bool, tries: int = 8) -> V
         [
             find_browser(), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
             "--allow-file-access-from-files", f"--user-data-dir={folder / 'profile'}",
-            f"--window-size={max(width, 500)},{height}", "--virtual-time-budget=60000",
+            f"--window-size={max(width, 500)},{height}", "--virtual-time-budget=600000",
             f"--blink-settings=preferredColorScheme={0 if dark else 1}",
             "--enable-logging=stderr", f"--screenshot={folder / 'page.png'}",
             frame.as_uri(),
