@@ -146,9 +146,19 @@ def check_pair(value: Any) -> None:
         raise ValueError("must be two numbers")
 
 
+def can_be_written(text: str) -> bool:
+    """Returns whether UTF-8 can write a text: JSON may escape half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def check_file_name(value: Any) -> None:
     """Raises ValueError unless a value names a file in a folder, and none outside."""
-    if not isinstance(value, str) or value in ("", ".", "..") or {*"/\\\0"} & {*value}:
+    is_name = isinstance(value, str) and value not in ("", ".", "..")
+    if not is_name or {*"/\\\0"} & {*value} or not can_be_written(value):
         raise ValueError("must be the name of a file in the folder, none outside")
 
 

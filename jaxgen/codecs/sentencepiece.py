@@ -65,9 +65,11 @@ class SentencePieceCodec:
                 f'{self.path} needs SentencePiece: pip install "jaxgen[sentencepiece]".'
             ) from error
         try:
-            return SentencePieceProcessor(model_file=self.path)
-        except (RuntimeError, OSError) as error:
+            processor: Any = SentencePieceProcessor(model_file=self.path)
+            processor.id_to_piece(list(range(processor.get_piece_size())))
+        except (RuntimeError, OSError, UnicodeDecodeError) as error:
             raise DataError(f"{self.path} is not a SentencePiece model.") from error
+        return processor
 
     @functools.cached_property
     def _special_ids(self) -> dict[str, int]:

@@ -22,6 +22,20 @@ from jaxgen.errors import DataError
 NAME_IN_RUN = "tokenizer.json"
 
 
+def read_tokenizer(path: str) -> Tokenizer:
+    """Returns the tokenizer of a file.
+
+    Raises:
+      DataError: if it is no tokenizer.json, or one that the library cannot take.
+    """
+    try:
+        return Tokenizer.from_file(path)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # A panic of the library is no Exception.
+        raise DataError(f"{path} is not a tokenizer.json: {error}.") from error
+
+
 @dataclasses.dataclass(frozen=True)
 class TokenizerCodec:
     """A tokenizer.json whose tokens for padding, begin and end have names, by default jaxgen's own.
@@ -68,10 +82,7 @@ class TokenizerCodec:
 
     @functools.cached_property
     def _tokenizer(self) -> Tokenizer:
-        try:
-            tokenizer = Tokenizer.from_file(self.path)
-        except Exception as error:
-            raise DataError(f"{self.path} is not a tokenizer.json: {error}.") from error
+        tokenizer = read_tokenizer(self.path)
         special = (self.pad, self.begin, self.end, *self.stops)
         missing = [token for token in special if tokenizer.token_to_id(token) is None]
         if missing:
@@ -167,7 +178,7 @@ class TokenizerCodec:
 
     @functools.cached_property
     def _parsing_tokenizer(self) -> Tokenizer:
-        tokenizer = Tokenizer.from_file(self.path)
+        tokenizer = read_tokenizer(self.path)
         tokenizer.encode_special_tokens = False
         return tokenizer
 

@@ -9,7 +9,7 @@ from jaxgen.codecs.codec import Codec
 from jaxgen.codecs.lossless import lost
 from jaxgen.codecs.sentencepiece import SentencePieceCodec
 from jaxgen.codecs.special import SpecialTokens
-from jaxgen.codecs.tokenizer import TokenizerCodec
+from jaxgen.codecs.tokenizer import TokenizerCodec, read_tokenizer
 from jaxgen.codecs.training import train_tokenizer
 from jaxgen.data.features import field
 from jaxgen.data.hashing import hash64
@@ -84,9 +84,7 @@ def open_codec(file: str) -> Codec:
     except DataError as error:
         if "lacks the control tokens" not in str(error):
             raise
-    from tokenizers import Tokenizer
-
-    added = Tokenizer.from_file(file).get_added_tokens_decoder()
+    added = read_tokenizer(file).get_added_tokens_decoder()
     names = [token.content for _, token in sorted(added.items()) if token.special]
     if not names:
         raise DataError(f"{file} has no control token; add one that ends a text.")

@@ -21,6 +21,7 @@ from jaxgen.data.storage import is_remote, open_binary, size_of
 from jaxgen.data.video_files import decode_video
 from jaxgen.domains import PositiveFloat, PositiveInt, check_domains
 from jaxgen.errors import ConfigError, DataError
+from jaxgen.json_values import can_be_written
 
 Names = Mapping[str, str | tuple[str, ...]]
 logger = logging.getLogger(__name__)
@@ -191,12 +192,13 @@ def path_below(folder: str, name: str, where: str) -> str:
     """
     parts = name.replace("\\", "/").split("/")
     is_outside = name.startswith("/") or "://" in name or ".." in parts or "\0" in name
+    is_outside = is_outside or not can_be_written(name)
     if not is_outside and is_remote(folder):
         return f"{folder.rstrip('/')}/{name}"
     root = os.path.realpath(os.path.expanduser(folder))
     path = root if is_outside else os.path.realpath(os.path.join(root, name))
     if is_outside or os.path.commonpath([root, path]) != root:
-        raise DataError(f"{where} names {name!r}, which is not below the folder {folder}.")
+        raise DataError(f"{where} names {name!a}, which is not below the folder {folder}.")
     if not os.path.isfile(path):
         raise DataError(f"{where}: there is no file {path}.")
     return path

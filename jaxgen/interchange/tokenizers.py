@@ -11,8 +11,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from jaxgen.codecs.bytes import ByteCodec
 from jaxgen.codecs.codec import Codec
 from jaxgen.codecs.joint import adds_begin, stop_ids
-from jaxgen.codecs.tokenizer import TokenizerCodec
-from jaxgen.errors import InterchangeError
+from jaxgen.codecs.tokenizer import TokenizerCodec, read_tokenizer
+from jaxgen.errors import DataError, InterchangeError
 from jaxgen.interchange.files import TOKENIZER, read_json
 from jaxgen.interchange.importing import Checkpoint
 from jaxgen.interchange.originals import GENERATION, TOKENIZER_CONFIG
@@ -37,9 +37,9 @@ def read_codec(checkpoint: Checkpoint, path: str) -> TokenizerCodec:
       InterchangeError: if no token ends a text.
     """
     try:
-        tokenizer = Tokenizer.from_file(path)
-    except Exception as error:
-        raise InterchangeError(f"{path} is not a tokenizer.json: {error}.") from error
+        tokenizer = read_tokenizer(path)
+    except DataError as error:
+        raise InterchangeError(str(error)) from error
     named, generation = (
         read_json(file) if file.exists() else {}
         for file in (checkpoint.folder / name for name in (TOKENIZER_CONFIG, GENERATION))

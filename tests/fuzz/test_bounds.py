@@ -15,18 +15,22 @@ import numpy as np
 import pytest
 import zstandard
 from support.fuzzed_readers import read_corpus, read_tensors
-from support.valid_files import PICKLED, TALK, a_checkpoint, a_corpus
+from support.valid_files import PICKLED, TALK, a_checkpoint, a_corpus, a_sentencepiece
+from tokenizers import Tokenizer, models
 
 from jaxgen.cli import main
+from jaxgen.codecs.sentencepiece import SentencePieceCodec
+from jaxgen.codecs.tokenizer import TokenizerCodec
 from jaxgen.data import chat_templates
 from jaxgen.data.chat import Chat
+from jaxgen.data.media_files import path_below
 from jaxgen.data.prepared import MANIFEST
 from jaxgen.data.tables import HuggingFaceDataset
 from jaxgen.data.text_files import Jsonl
 from jaxgen.data.web_dataset import WebDataset
 from jaxgen.errors import ConfigError, DataError, InterchangeError, JaxgenError
 from jaxgen.interchange.files import find_revision
-from jaxgen.json_values import parse_json
+from jaxgen.json_values import check_file_name, parse_json
 
 MIB = 2**20
 LENGTH = 200 * MIB
@@ -208,3 +212,28 @@ def test_the_status_of_a_damaged_run_is_one_message(tmp_path, capsys):
     assert main(["status", str(tmp_path)]) == 1
     printed = capsys.readouterr().err
     assert "run.json cannot be read (steps is 'many', and must be a whole number)" in printed
+
+
+def test_a_panic_of_the_tokenizers_library_is_an_error_of_ours(tmp_path):
+    values = json.loads(Tokenizer(models.BPE(vocab={"a": 0}, merges=[])).to_str())
+    values["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": "DQAAAGFiYw=="}
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(values))
+    with pytest.raises(DataError, match=r"is not a tokenizer\.json"):
+        TokenizerCodec(str(path)).vocab_size  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\udfff.safetensors"])
+def test_half_a_surrogate_names_no_file(name, tmp_path):
+    with pytest.raises(ValueError, match="name of a file in the folder"):
+        check_file_name(name)
+    with pytest.raises(DataError, match="is not below the folder"):
+        path_below(str(tmp_path), name, "record 0")
+
+
+def test_a_piece_that_is_no_text_is_an_error_of_ours(tmp_path):
+    a_sentencepiece(tmp_path)
+    path = tmp_path / "tokenizer.model"
+    path.write_bytes(path.read_bytes().replace(b"<unk>", b"\x80unk>"))
+    with pytest.raises(DataError, match="is not a SentencePiece model"):
+        SentencePieceCodec(str(path)).vocab_size  # noqa: B018
