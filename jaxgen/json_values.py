@@ -27,7 +27,8 @@ MOST_DEPTH = 64
 MOST_DIGITS = 60
 """Of a whole number, so that products of a few are floats as well."""
 NAMES = {str: "text", bool: "true or false", int: "a whole number", float: "a finite number",
-         Real: "a number", dict: "an object", list: "a list", None: "null"}  # fmt: skip
+         Real: "a number", dict: "an object", list: "a list", None: "null",
+         type(None): "null"}  # fmt: skip
 
 
 def parse_json(data: bytes | str, parse_int: Callable[[str], int] | None = None) -> Any:
@@ -176,7 +177,10 @@ def _is_of(value: Any, kind: Any) -> bool:
     if isinstance(value, bool):
         return kind in (bool, object)
     if kind is float:
-        return isinstance(value, int | float) and math.isfinite(value)
+        try:
+            return isinstance(value, int | float) and math.isfinite(value)
+        except OverflowError:  # A whole number beyond all floats.
+            return False
     return isinstance(value, kind)
 
 

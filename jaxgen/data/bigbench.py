@@ -50,7 +50,7 @@ class BigBench(FileSource):
             place = f"{file}, example {number}"
             try:
                 yield place, _record(task, example) | {"key": f"{task.get('name', '')}:{number}"}
-            except (AttributeError, LookupError, TypeError, ValueError) as error:
+            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
                 yield place, DataError(f"{place}: no input with target or target_scores ({error}).")
 
 

@@ -20,6 +20,8 @@ Color = Literal["dense", "sparse", "accent", "muted"]
 Tone = Literal["", "soft", "good", "bad", "open", "heading", "formula", "code"]
 Cell = str | tuple[str, str]
 """Text, or text and its tone."""
+LARGEST = 1e100
+"""The largest number that an axis shows."""
 MARGIN = 0.06
 """Share of an axis that is left free on each side of the data."""
 MOST_TICKS = 6
@@ -266,10 +268,12 @@ def axis_limits(plot: Plot, of: Literal["x", "y"]) -> tuple[float, float]:
     known = [v for v in values if v is not None and math.isfinite(v) and (v > 0 or not is_log)]
     if not known:
         return (1.0, 10.0) if is_log else (0.0, 1.0)
-    low, high = min(known), max(known)
+    # Products of what is beyond these are no numbers, and no axis has room for them.
+    least, most = (1 / LARGEST, LARGEST) if is_log else (-LARGEST, LARGEST)
+    low, high = (min(max(v, least), most) for v in (min(known), max(known)))
     bands = [series for series in plot.series if series.mark == "line" and of == "y"]
     ends = [end for series in bands for end in (*series.low, *series.high) if end is not None]
-    ends = [end for end in ends if math.isfinite(end) and (end > 0 or not is_log)]
+    ends = [end for end in ends if least <= end <= most]
     lowest, highest = min([low, *ends]), max([high, *ends])
     if is_log:
         low, high = max(lowest, low**2 / high), min(highest, high**2 / low)

@@ -30,7 +30,8 @@ from jaxgen.data.text_files import Jsonl
 from jaxgen.data.web_dataset import WebDataset
 from jaxgen.errors import ConfigError, DataError, InterchangeError, JaxgenError
 from jaxgen.interchange.files import find_revision
-from jaxgen.json_values import check_file_name, parse_json
+from jaxgen.json_values import check_file_name, check_shape, parse_json
+from jaxgen.studies.plots import Axis, Plot, Series, axis_limits, to_json
 
 MIB = 2**20
 LENGTH = 200 * MIB
@@ -237,3 +238,19 @@ def test_a_piece_that_is_no_text_is_an_error_of_ours(tmp_path):
     path.write_bytes(path.read_bytes().replace(b"<unk>", b"\x80unk>"))
     with pytest.raises(DataError, match="is not a SentencePiece model"):
         SentencePieceCodec(str(path)).vocab_size  # noqa: B018
+
+
+def test_whole_numbers_beyond_all_floats_are_not_finite():
+    with pytest.raises(ValueError, match="must be a finite number"):
+        check_shape({"loss": 10**400}, {"loss": float})
+    with pytest.raises(ValueError, match="must be text or null"):
+        check_shape({"label": 3}, {"label": (str, type(None))})
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_figures_have_axes_whatever_the_numbers(scale):
+    values = (1e-308, 1.0, 1.7e308)
+    plot = Plot(Axis("x"), Axis("y", scale=scale), (Series("line", (0.0, 1.0, 2.0), values),))
+    low, high = axis_limits(plot, "y")
+    assert np.isfinite(high - low) and low < 1 < high
+    assert json.dumps(to_json(plot), allow_nan=False)
