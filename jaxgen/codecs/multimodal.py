@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxgen.codecs.bytes import ByteCodec, hash_of
 from jaxgen.codecs.codec import Codec
+from jaxgen.codecs.joint import num_bytes
 from jaxgen.codecs.media import Media, MediaCodec, MediaRange
 from jaxgen.codecs.special import SpecialTokens
 from jaxgen.errors import DataError
@@ -99,8 +100,6 @@ class MultimodalCodec:
 
     def num_bytes(self, ids: np.ndarray) -> int:
         """Returns the bytes of the text among the ids."""
-        from jaxgen.codecs.joint import num_bytes
-
         return num_bytes(self.text, self._text_of(ids))
 
     def encode(self, text: str, *, parse_special: bool = False) -> np.ndarray:

@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import os
 import pathlib
 from typing import Any
 
@@ -137,9 +136,7 @@ class Palette:
         if copy.exists():
             dataclasses.replace(self, path=str(copy))  # pyright: ignore[reportArgumentType]
             return
-        temporary = copy.with_name(f".{copy.name}.{os.getpid()}.tmp")
-        temporary.write_bytes(pathlib.Path(self.path).read_bytes())
-        os.replace(temporary, copy)
+        write_atomically(copy, pathlib.Path(self.path).read_bytes())
 
 
 def made_for(modality: Modality, patch: tuple[int, ...] = (), mel: MelFrames | None = None) -> str:
