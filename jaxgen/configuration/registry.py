@@ -34,6 +34,7 @@ def registered() -> Table:
     from jaxgen.evaluation.config import EvaluationConfig, EvaluationTask
     from jaxgen.evaluation.generations import CodeExecution, Generation, ListedItems
     from jaxgen.evaluation.pairs import Retrieval, ZeroShot
+    from jaxgen.evaluation.perception import Descriptions, Transcripts
     from jaxgen.generation.policies import SamplingPolicy
     from jaxgen.preparation.config import Preparation
     from jaxgen.preparation.decontamination import CutContamination, Decontaminate
@@ -127,6 +128,8 @@ def registered() -> Table:
         "multiple_choice": MultipleChoice,
         "generation": Generation,
         "listed_items": ListedItems,
+        "descriptions": Descriptions,
+        "transcripts": Transcripts,
         "code_execution": CodeExecution,
         "retrieval": Retrieval,
         "zero_shot": ZeroShot,

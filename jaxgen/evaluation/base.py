@@ -82,6 +82,9 @@ class Scoring(Protocol):
     It may have a method `check(task, examples, shape)`, which raises what would stop `score` before
     anything is trained: `examples` are the instances' tokens, `shape` that of the rows.
 
+    It may have `RATIOS`, by name two columns of its rows whose sums are divided, such as errors and
+    words.
+
     Attributes:
       METRICS: the metrics of its rows whose means and intervals are reported.
     """

@@ -78,7 +78,9 @@ def evaluate(
                 row["contaminated"] = int((task.name, row["instance"]) in flagged)
         chance = getattr(task.source, "chance", None) if one.chance is None else one.chance
         metrics = dict.fromkeys((*task.metric_names, *scoring.METRICS))
-        summary.setdefault(task.name, {}).update(summarise(scored, tuple(metrics), chance))
+        summary.setdefault(task.name, {}).update(
+            summarise(scored, tuple(metrics), chance, getattr(scoring, "RATIOS", None))
+        )
         rows.extend(scored)
     context = EvaluationContext(
         mixture, objective, settings.seed, settings.batch_size, length, source_length

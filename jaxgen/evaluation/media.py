@@ -16,10 +16,11 @@ from jaxgen.data.image_files import encode_png
 from jaxgen.data.packing import RowShape
 from jaxgen.data.parts import Example
 from jaxgen.data.protocols import Record
+from jaxgen.data.sound_files import encode_wav
 from jaxgen.data.tasks import Task
 from jaxgen.domains import NonNegativeInt, check_domains
 from jaxgen.errors import DataError
-from jaxgen.evaluation.answers import Answers, Row, instance_of, last_answer
+from jaxgen.evaluation.answers import Answers, Row, last_answer
 from jaxgen.evaluation.likelihood import Scorer
 from jaxgen.generation.continuing import continue_prompts
 from jaxgen.generation.policies import SamplingPolicy
@@ -27,6 +28,8 @@ from jaxgen.generation.policies import SamplingPolicy
 VERIFIERS = {"image": "score_image", "audio": "score_sound", "video": "score_video"}
 """The method of a task's source that scores what was made from a record: (record, values) to a
 number for each attribute, and "all" of them."""
+REFERENCE_METRICS = ("log_probability", "token_accuracy")
+"""Of the codes of a record's own picture, sound or clip."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +41,7 @@ class GeneratedMedia:
       text: the field whose text the source compares with, where it has several.
       attributes: those that are reported beside "exact_match", which is 1 where all are right;
         sources have some of them.
-      shown: instances whose picture is kept in the rows, as a PNG.
+      shown: instances whose picture or sound is kept in the rows, beside the reference's.
     """
 
     policy: SamplingPolicy = SamplingPolicy()
@@ -54,7 +57,7 @@ class GeneratedMedia:
     @property
     def METRICS(self) -> tuple[str, ...]:
         """Returns the columns whose means are reported."""
-        return ("exact_match", *self.attributes)
+        return ("exact_match", *self.attributes, *REFERENCE_METRICS)
 
     def check(self, task: Task, examples: Sequence[Example], shape: RowShape) -> None:
         """Raises DataError if what is to be made cannot be made or verified."""
@@ -70,7 +73,10 @@ class GeneratedMedia:
 
         Returns:
           Rows with "task", "instance", "exact_match", a column for each attribute that the source
-          scores, and of the first pictures "picture", a data URI.
+          scores, "log_probability" and "token_accuracy" of the "answer_tokens" codes of the
+          record's own picture or sound, which says how the model comes nearer before anything
+          that it makes is right, and of the first instances "prompt", and "made" and "reference"
+          as data URIs.
 
         Raises:
           DataError: if the answers are no media, or the source cannot verify them.
@@ -90,17 +96,19 @@ class GeneratedMedia:
             without=[np.array([medium.begin_id], np.int32)] * len(pairs),
         )
         options = {} if self.text is None else {"text": self.text}
+        likelihoods = Answers().score(scorer, task, records)
         rows = []
-        for place, (record, ids) in enumerate(zip(records, codes, strict=True)):
-            (made,) = task.codec.decode_media(ids)  # pyright: ignore[reportAttributeAccessIssue]
+        for place, (record, likelihood) in enumerate(zip(records, likelihoods, strict=True)):
+            (made,) = task.codec.decode_media(codes[place])  # pyright: ignore[reportAttributeAccessIssue]
             scores = dict(verify(record, made.values, **options))
             row = {
                 "task": task.name,
-                "instance": instance_of(record, place),
+                "instance": likelihood["instance"],
                 "exact_match": scores.pop("all"),
                 **scores,
+                **{name: likelihood[name] for name in (*REFERENCE_METRICS, "answer_tokens")},
             }
-            rows.append(row | (_shown(made) if place < self.shown else {}))
+            rows.append(row | (_shown(task, made, *pairs[place]) if place < self.shown else {}))
         return rows
 
 
@@ -126,11 +134,19 @@ def _verifier(task: Task, medium: MediaRange) -> Callable[..., dict[str, Any]]:
     return found
 
 
-def _shown(made: Media) -> Row:
-    if made.modality == "audio":
-        return {}
-    # Of a clip its frames side by side.
-    picture = np.concatenate(made.values, axis=1) if made.modality == "video" else made.values
-    return {
-        "picture": f"data:image/png;base64,{base64.b64encode(encode_png(picture)).decode('ascii')}"
-    }
+def _shown(task: Task, made: Media, prompt: np.ndarray, answer: np.ndarray) -> Row:
+    if made.modality == "audio" and made.rate is None:
+        return {}  # Nothing says how fast it is to be played.
+    (reference,) = task.codec.decode_media(answer)  # pyright: ignore[reportAttributeAccessIssue]
+    shown = {"made": data_uri(made), "reference": data_uri(reference)}
+    return {"prompt": task.codec.decode(prompt).strip(), **shown}
+
+
+def data_uri(media: Media) -> str:
+    """Returns a picture or a sound as an address that holds it; of a clip its frames in a row."""
+    if media.modality == "audio":
+        kind, data = "audio/wav", encode_wav(media.values, media.rate or 0)
+    else:
+        frames = media.values if media.modality == "video" else [media.values]
+        kind, data = "image/png", encode_png(np.concatenate(frames, axis=1))
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"

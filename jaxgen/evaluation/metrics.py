@@ -16,6 +16,13 @@ def edit_similarity(completion: Sequence[Hashable], reference: Sequence[Hashable
     return Levenshtein.normalized_similarity(completion, reference)
 
 
+def edits(completion: Sequence[Hashable], reference: Sequence[Hashable]) -> int:
+    """Returns the Levenshtein distance: insertions, deletions and substitutions."""
+    from rapidfuzz.distance import Levenshtein
+
+    return Levenshtein.distance(completion, reference)
+
+
 def bits_per_byte(log_probability: float, text: str) -> float:
     """Returns a text's bits per byte from its log-probability in nats; nan for an empty text."""
     size = len(text.encode())
@@ -61,8 +68,21 @@ def mean_interval(
     values: ArrayLike, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
     """Returns the percentile bootstrap interval of a mean over instances."""
-    found = np.asarray(values, np.float64)
-    drawn = np.random.default_rng(seed).integers(len(found), size=(resamples, len(found)))
+    return ratio_interval(values, np.ones(np.shape(values)), confidence, resamples, seed)
+
+
+def ratio_interval(
+    values: ArrayLike,
+    weights: ArrayLike,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Returns the percentile bootstrap interval of a sum over the sum of its weights."""
+    sums, over = (np.asarray(one, np.float64) for one in (values, weights))
+    drawn = np.random.default_rng(seed).integers(len(sums), size=(resamples, len(sums)))
     tail = (1 - confidence) / 2
-    low, high = np.quantile(found[drawn].mean(axis=1), [tail, 1 - tail])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratios = sums[drawn].sum(axis=1) / over[drawn].sum(axis=1)
+    low, high = np.nanquantile(ratios, [tail, 1 - tail])
     return float(low), float(high)

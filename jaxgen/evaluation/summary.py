@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxgen.evaluation.answers import Row
-from jaxgen.evaluation.metrics import calibration_error, mean_interval, success_interval
+from jaxgen.evaluation.metrics import (
+    calibration_error,
+    mean_interval,
+    ratio_interval,
+    success_interval,
+)
 
 
 def summarise(
-    rows: Sequence[Row], metrics: Sequence[str], chance: float | None = None
+    rows: Sequence[Row],
+    metrics: Sequence[str],
+    chance: float | None = None,
+    ratios: Mapping[str, tuple[str, str]] | None = None,
 ) -> dict[str, Any]:
     """Returns the mean of each metric over the rows.
 
@@ -20,12 +28,14 @@ def summarise(
       rows: the rows of one task.
       metrics: names; those that the rows lack are skipped.
       chance: exact matches that guessing gets; None: the rows' own.
+      ratios: by name two columns, whose sums over all rows are divided; {} by default.
 
     Returns:
       By metric the mean, under NAME_interval the 95 % interval over instances (Wilson's of exact
-      matches and of other integers that are 0 or 1, a bootstrap of the rest), "calibration_error"
-      where the rows have a confidence, "contaminated" (a share) and "exact_match_clean" where rows
-      are flagged, "chance" where it is known, and "num_examples".
+      matches and of other integers that are 0 or 1, a bootstrap of the rest) and likewise each
+      ratio whose second column is not all 0, "calibration_error" where the rows have a confidence,
+      "contaminated" (a share) and "exact_match_clean" where rows are flagged, "chance" where it is
+      known, and "num_examples".
     """
     summary: dict[str, Any] = {}
     for name in metrics:
@@ -38,6 +48,11 @@ def summarise(
         else:
             interval = mean_interval(values)
         summary[f"{name}_interval"] = list(interval)
+    for name, (over, under) in (ratios or {}).items():
+        sums, weights = ([float(row[column]) for row in rows] for column in (over, under))
+        if sum(weights):
+            summary[name] = sum(sums) / sum(weights)
+            summary[f"{name}_interval"] = list(ratio_interval(sums, weights))
     if rows and all("confidence" in row for row in rows):
         confidences, outcomes = ([row[n] for row in rows] for n in ("confidence", "exact_match"))
         summary["calibration_error"] = calibration_error(confidences, outcomes)

@@ -26,6 +26,7 @@ from jaxgen.studies.analyses.expert_use import EXPERT_USE
 from jaxgen.studies.analyses.experts import EXPERTS
 from jaxgen.studies.analyses.finetuning import FINETUNING
 from jaxgen.studies.analyses.laws import LAWS
+from jaxgen.studies.analyses.made_media import MADE_MEDIA
 from jaxgen.studies.analyses.prediction import PREDICTION
 from jaxgen.studies.analyses.runs import RUNS
 from jaxgen.studies.analyses.samples import SAMPLES
@@ -44,6 +45,7 @@ ANALYSES = (
     PREDICTION,
     ABILITIES,
     FINETUNING,
+    MADE_MEDIA,
     SAMPLES,
     RUNS,
 )

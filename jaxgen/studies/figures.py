@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,15 +14,17 @@ import numpy as np
 from jaxgen.studies.plots import (
     CellMap,
     Figure,
+    MediaGrid,
     Plot,
     Section,
     Series,
     axis_limits,
     axis_ticks,
-    figures_in,
+    unfolded,
 )
 
 COLORS = {"dense": "#1f63c4", "sparse": "#c2410c", "accent": "#7e22ce", "muted": "#6b7280"}
+TONES = {"good": "#15803d", "bad": "#b91c1c"}
 MARKERS = {"circle": "o", "square": "s", "diamond": "D"}
 DOTS_PER_INCH = 160
 
@@ -39,17 +44,23 @@ def write_figures(sections: Sequence[Section], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for section in sections:
-        for figure in figures_in(section.blocks):
-            if not figure.name:
+        for figure in unfolded(section.blocks):
+            if not isinstance(figure, Figure | MediaGrid) or not figure.name:
                 continue
-            count = len(figure.panels)
-            canvas = Canvas(figsize=(3.6 * count + 0.4, 3.0), layout="constrained")
-            row = canvas.subplots(1, count, squeeze=False)[0]
-            for axes, panel in zip(row, figure.panels, strict=True):
-                if isinstance(panel, CellMap):
-                    _paint_cells(axes, panel)
-                else:
-                    _paint(axes, panel)
+            if isinstance(figure, MediaGrid):
+                canvas = Canvas(
+                    figsize=(1.1 * len(figure.columns) + 2.4, 1.1 * len(figure.rows) + 0.4)
+                )
+                _paint_media(canvas, figure)
+            else:
+                count = len(figure.panels)
+                canvas = Canvas(figsize=(3.6 * count + 0.4, 3.0), layout="constrained")
+                row = canvas.subplots(1, count, squeeze=False)[0]
+                for axes, panel in zip(row, figure.panels, strict=True):
+                    if isinstance(panel, CellMap):
+                        _paint_cells(axes, panel)
+                    else:
+                        _paint(axes, panel)
             for suffix in ("pdf", "png"):
                 path = folder / f"{file_name(figure)}.{suffix}"
                 # Without the time of writing, equal studies give equal files.
@@ -59,7 +70,7 @@ def write_figures(sections: Sequence[Section], folder: Path) -> list[Path]:
     return written
 
 
-def file_name(figure: Figure) -> str:
+def file_name(figure: Figure | MediaGrid) -> str:
     """Returns a figure's name with what a file's name cannot have replaced."""
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in figure.name)
 
@@ -116,6 +127,30 @@ def _paint_cells(axes: Any, cells: CellMap) -> None:
     axes.tick_params("x", labelrotation=60)
     axes.set(xlabel=cells.x_label, ylabel=cells.y_label)
     axes.set_title(cells.title, fontsize=9)
+
+
+def _paint_media(canvas: Any, grid: MediaGrid) -> None:
+    """Paints the pictures; sounds cannot be."""
+    from matplotlib.image import imread
+
+    table = canvas.subplots(len(grid.rows), len(grid.columns), squeeze=False)
+    canvas.subplots_adjust(left=0.22, right=0.99, bottom=0.02, top=0.93, wspace=0.05, hspace=0.08)
+    for number, (asked, media, tones) in enumerate(
+        zip(grid.rows, grid.media, grid.tones, strict=True)
+    ):
+        for column, (one, tone) in enumerate(zip(media, tones, strict=True)):
+            axes = table[number, column]
+            axes.set(xticks=[], yticks=[])
+            for side in axes.spines.values():
+                side.set(color=TONES.get(tone, "white"), linewidth=1.5)
+            if one.startswith("data:image/png"):
+                axes.imshow(imread(io.BytesIO(base64.b64decode(one.partition(",")[2]))))
+            if number == 0:
+                axes.set_title(grid.columns[column], fontsize=7)
+            if column == 0:
+                axes.set_ylabel(
+                    textwrap.fill(asked, 24), fontsize=7, rotation=0, ha="right", va="center"
+                )
 
 
 def _floats(column: Sequence[float | None]) -> np.ndarray:

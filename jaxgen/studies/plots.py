@@ -175,6 +175,25 @@ class DataTable:
 
 
 @dataclasses.dataclass(frozen=True)
+class MediaGrid:
+    """Pictures and sounds in a table: a row for each thing that was asked for.
+
+    Attributes:
+      columns: what made them.
+      rows: what was asked for, such as a caption.
+      media: [rows][columns] data URIs of PNG or WAV files; "" leaves a cell empty.
+      tones: [rows][columns] "good", "bad" or "".
+      name: of its file among a paper's figures; "": it is for the page alone.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[str]
+    media: Sequence[Sequence[str]]
+    tones: Sequence[Sequence[Tone]]
+    name: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Bullets:
     """A list of sentences."""
 
@@ -197,7 +216,7 @@ class Menu:
     options: Mapping[str, Sequence[Block]]
 
 
-Block = Figure | Row | Sentence | Bullets | DataTable | Fold | Menu
+Block = Figure | Row | Sentence | Bullets | DataTable | MediaGrid | Fold | Menu
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,16 +250,21 @@ def line(curve: Mapping[str, Any], has_band: bool = False, **look: Any) -> Serie
 
 def figures_in(blocks: Sequence[Block]) -> Iterator[Figure]:
     """Yields every figure of blocks, folded ones and those of menus too."""
+    return (block for block in unfolded(blocks) if isinstance(block, Figure))
+
+
+def unfolded(blocks: Sequence[Block]) -> Iterator[Block]:
+    """Yields every block that holds no others, with those of rows, folds and menus in place."""
     for block in blocks:
-        if isinstance(block, Figure):
-            yield block
-        elif isinstance(block, Row):
+        if isinstance(block, Row):
             yield from block.figures
         elif isinstance(block, Fold):
-            yield from figures_in(block.blocks)
+            yield from unfolded(block.blocks)
         elif isinstance(block, Menu):
             for chosen in block.options.values():
-                yield from figures_in(chosen)
+                yield from unfolded(chosen)
+        else:
+            yield block
 
 
 def menu_of(label: str, options: Mapping[str, Sequence[Block]]) -> Sequence[Block]:

@@ -1,9 +1,13 @@
 """Pictures that a model made are scored by what can be read off them."""
 
+import base64
 import dataclasses
+import io
 
 import numpy as np
 import pytest
+from PIL import Image
+from scipy.io import wavfile
 from support.media import CODEC, record
 
 from jaxgen.codecs.media import Media
@@ -18,6 +22,7 @@ from jaxgen.data.sources import InMemory
 from jaxgen.data.tasks import Task
 from jaxgen.errors import DataError
 from jaxgen.evaluation import media as scoring
+from jaxgen.evaluation.likelihood import Scored
 from jaxgen.evaluation.media import GeneratedMedia
 
 SPRITES = Sprites(tags=("colors",))
@@ -26,7 +31,15 @@ SPRITES = Sprites(tags=("colors",))
 class Reader:
     """A scorer whose model is not asked."""
 
-    has_source, model, batch_size = False, None, 8
+    has_source, model, batch_size, length = False, None, 8, 256
+
+    def score(self, name, segments, pad_id):
+        """As a model that gives every target the probability 1/e."""
+        found = []
+        for segment in segments:
+            targets = segment.targets[segment.weights > 0]
+            found.append(Scored(-np.ones(len(targets)), targets, targets))
+        return found
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +71,35 @@ def test_a_true_picture_is_right_in_all_and_another_only_in_what_they_share(task
             assert row[name] == (one[name] == other[name])
         assert row["exact_match"] == (one["description"] == other["description"])
     assert 0 < sum(row["colour"] for row in others) < 12
-    assert [("picture" in row) for row in others] == [True] * 3 + [False] * 9
+    assert [("made" in row) for row in others] == [True] * 3 + [False] * 9
+
+
+def test_what_was_made_is_kept_beside_what_was_described(task, monkeypatch):
+    records = task.instances(2, 0)
+    rows = rows_of(task, records, [one["image"] for one in records[::-1]], monkeypatch)
+    for row, one, other in zip(rows, records, records[::-1], strict=True):
+        assert row["prompt"] == one["description"]
+        assert (pixels(row["reference"]) == one["image"]).all()
+        assert (pixels(row["made"]) == other["image"]).all()
+    # The codes of the picture, its begin and its end, and the end of the text.
+    codes = 1 + (SPRITES.size // 2) ** 2 + 1 + 1
+    for row in rows:
+        assert (row["answer_tokens"], row["log_probability"]) == (codes, -codes)
+
+
+def test_a_sound_is_kept_as_a_wav_file():
+    wave = np.sin(np.arange(800) / 8).astype(np.float32) / 2
+    uri = scoring.data_uri(Media("audio", wave, 8000))
+    assert uri.startswith("data:audio/wav;base64,")
+    rate, samples = wavfile.read(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+    assert rate == 8000
+    np.testing.assert_allclose(samples / 32_767, wave, atol=1e-4)
+
+
+def pixels(uri):
+    kind, _, data = uri.partition(",")
+    assert kind == "data:image/png;base64"
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
 
 
 def test_what_cannot_be_made_or_verified_is_told_before_training(task):

@@ -185,6 +185,21 @@ const BLOCKS = {
     const box = element("div", "scroll", table);
     return title ? element("details", "", element("summary", "", title), box) : box;
   },
+  MediaGrid: ({ columns, rows, media, tones }) => {
+    const cell = (one, tone) => {
+      const made = element("td", `${tone} medium`);
+      if (one) {
+        const shown = element(one.startsWith("data:audio") ? "audio" : "img");
+        shown.src = one;
+        if (shown.tagName === "AUDIO") shown.controls = true;
+        made.append(shown);
+      }
+      return made;
+    };
+    const head = element("tr", "", element("th", "text", ""), ...columns.map((name) => element("th", "medium", name)));
+    const body = rows.map((name, r) => element("tr", "", element("td", "text", name), ...media[r].map((one, c) => cell(one, tones[r][c]))));
+    return element("div", "scroll", element("table", "", element("thead", "", head), element("tbody", "", ...body)));
+  },
   Fold: ({ title, blocks }) => element("details", "", element("summary", "", title), ...blocks.map(paint)),
   Figure: ({ panels }) => element("div", `panels of-${panels.length}`, ...panels.map((panel) => element("figure", "",
     ...(panel.title ? [element("figcaption", "", panel.title)] : []),
