@@ -35,6 +35,7 @@ def registered() -> Table:
     from jaxgen.evaluation.generations import CodeExecution, Generation, ListedItems
     from jaxgen.evaluation.pairs import Retrieval, ZeroShot
     from jaxgen.evaluation.perception import Descriptions, Transcripts
+    from jaxgen.evaluation.picture_sets import PictureSets, PixelFeatures
     from jaxgen.generation.policies import SamplingPolicy
     from jaxgen.preparation.config import Preparation
     from jaxgen.preparation.decontamination import CutContamination, Decontaminate
@@ -50,6 +51,7 @@ def registered() -> Table:
     )
     from jaxgen.preparation.scrubbing import Scrub
     from jaxgen.runs.config import RunConfig
+    from jaxgen.runs.features import RunFeatures
     from jaxgen.sharding.mesh import MeshConfig
     from jaxgen.sharding.pipeline import PipelineConfig
     from jaxgen.sharding.rules import Rules
@@ -133,6 +135,9 @@ def registered() -> Table:
         "code_execution": CodeExecution,
         "retrieval": Retrieval,
         "zero_shot": ZeroShot,
+        "picture_sets": PictureSets,
+        "pixel_features": PixelFeatures,
+        "run_features": RunFeatures,
         "sampling": SamplingPolicy,
         **registered_models(),
         "mesh": MeshConfig,

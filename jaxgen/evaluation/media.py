@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -66,7 +66,7 @@ class GeneratedMedia:
                 f"task {task.name}: generated_media is for models without an encoder; leave it out."
             )
         Answers().check(task, examples, shape)
-        _verifier(task, _medium_of([last_answer(example)[1] for example in examples], task))
+        _verifier(task, medium_of(task, [last_answer(example)[1] for example in examples]))
 
     def score(self, scorer: Scorer, task: Task, records: Sequence[Record]) -> list[Row]:
         """Returns one row for each record; see `Answers.score`.
@@ -82,25 +82,17 @@ class GeneratedMedia:
           DataError: if the answers are no media, or the source cannot verify them.
         """
         pairs = [last_answer(example) for example in task.encode(records, scorer.has_source)]
-        medium = _medium_of([answer for _, answer in pairs], task)
+        medium = medium_of(task, [answer for _, answer in pairs])
         verify = _verifier(task, medium)
-        codes = continue_prompts(
-            scorer.model,
-            task.codec,
-            [np.append(prompt, medium.begin_id).astype(np.int32) for prompt, _ in pairs],
-            jax.random.key(hash64(task.identity) % 2**32),
-            self.policy,
-            medium.size + 1,
-            scorer.batch_size,
-            stops=(medium.end_id,),
-            without=[np.array([medium.begin_id], np.int32)] * len(pairs),
-        )
+        made = make_media(scorer, task, [prompt for prompt, _ in pairs], medium, self.policy)
+        shown = own_media(task, [answer for _, answer in pairs[: self.shown]])
         options = {} if self.text is None else {"text": self.text}
         likelihoods = Answers().score(scorer, task, records)
         rows = []
-        for place, (record, likelihood) in enumerate(zip(records, likelihoods, strict=True)):
-            (made,) = task.codec.decode_media(codes[place])  # pyright: ignore[reportAttributeAccessIssue]
-            scores = dict(verify(record, made.values, **options))
+        for place, (record, one, likelihood) in enumerate(
+            zip(records, made, likelihoods, strict=True)
+        ):
+            scores = dict(verify(record, one.values, **options))
             row = {
                 "task": task.name,
                 "instance": likelihood["instance"],
@@ -108,17 +100,61 @@ class GeneratedMedia:
                 **scores,
                 **{name: likelihood[name] for name in (*REFERENCE_METRICS, "answer_tokens")},
             }
-            rows.append(row | (_shown(task, made, *pairs[place]) if place < self.shown else {}))
+            if place < self.shown:
+                row["prompt"] = task.codec.decode(pairs[place][0]).strip()
+                row |= _shown({"made": one, "reference": shown[place]})
+            rows.append(row)
         return rows
 
 
-def _medium_of(answers: Sequence[np.ndarray], task: Task) -> MediaRange:
+def make_media(
+    scorer: Scorer,
+    task: Task,
+    prompts: Sequence[np.ndarray],
+    medium: MediaRange,
+    policy: SamplingPolicy,
+) -> list[Media]:
+    """Returns what a model makes after each prompt; call under `jax.set_mesh`.
+
+    Args:
+      scorer: the model.
+      task: gives the codec, and by its name the key of the draws.
+      prompts: ids, [n] each.
+      medium: what is to be made.
+      policy: how codes are chosen.
+    """
+    codes = continue_prompts(
+        scorer.model,
+        task.codec,
+        [np.append(prompt, medium.begin_id).astype(np.int32) for prompt in prompts],
+        jax.random.key(hash64(task.identity) % 2**32),
+        policy,
+        medium.size + 1,
+        scorer.batch_size,
+        stops=(medium.end_id,),
+        without=[np.array([medium.begin_id], np.int32)] * len(prompts),
+    )
+    return own_media(task, codes)
+
+
+def own_media(task: Task, answers: Sequence[np.ndarray]) -> list[Media]:
+    """Returns the one picture, sound or clip that each of some answers' ids hold."""
+    codec: Any = task.codec
+    return [medium for ids in answers for medium in codec.decode_media(ids)]
+
+
+def medium_of(task: Task, answers: Sequence[np.ndarray]) -> MediaRange:
+    """Returns what the answers of a task are, of the media of its codec.
+
+    Raises:
+      DataError: if they are no media, or of several kinds.
+    """
     firsts = {int(ids[0]) for ids in answers if len(ids)}
     for one in media_ranges(task.codec):
         if firsts == {one.begin_id}:
             return one
     raise DataError(
-        f"task {task.name}: generated_media scores answers that are a picture, a sound or a clip; "
+        f"task {task.name}: its scoring needs answers that are a picture, a sound or a clip; "
         "put that field last (interleave.fields), and its codec into multimodal_codec.media."
     )
 
@@ -134,12 +170,10 @@ def _verifier(task: Task, medium: MediaRange) -> Callable[..., dict[str, Any]]:
     return found
 
 
-def _shown(task: Task, made: Media, prompt: np.ndarray, answer: np.ndarray) -> Row:
-    if made.modality == "audio" and made.rate is None:
+def _shown(media: Mapping[str, Media]) -> Row:
+    if any(one.modality == "audio" and one.rate is None for one in media.values()):
         return {}  # Nothing says how fast it is to be played.
-    (reference,) = task.codec.decode_media(answer)  # pyright: ignore[reportAttributeAccessIssue]
-    shown = {"made": data_uri(made), "reference": data_uri(reference)}
-    return {"prompt": task.codec.decode(prompt).strip(), **shown}
+    return {name: data_uri(one) for name, one in media.items()}
 
 
 def data_uri(media: Media) -> str:
