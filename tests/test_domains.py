@@ -51,6 +51,10 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "window": {"size": 1},
     "banded": {"width": 1},
     "chunked": {"size": 1},
+    **{
+        name: {"height": 2, "width": 2}
+        for name in ("grid_row", "grid_column", "grid_neighbourhood")
+    },
     "rope_scaling": {"kind": "linear", "factor": 2.0},
     "latent": {"kv_rank": 4, "nope_dim": 4, "rope_dim": 4, "value_dim": 4},
     "moe": {"num_experts": 4, "mlp_dim": 8},

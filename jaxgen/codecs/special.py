@@ -30,6 +30,7 @@ class SpecialTokens:
       chat: whether there are `<|system|>`, `<|user|>`, `<|assistant|>`, `<|end_of_turn|>`.
       modalities: whether image, audio and video each have a begin, a placeholder and an end token.
       sentinels: number of sentinels, `<|sentinel_0|>` and so on, for span_corruption.
+      text_pads: number of `<|text_pad_0|>` and so on, for prompt_answer.padded_prompt.
       reserved: number of reserved tokens, `<|reserved_0|>` and so on, for later uses.
     """
 
@@ -39,6 +40,7 @@ class SpecialTokens:
     modalities: bool = True
     sentinels: NonNegativeInt = 40
     reserved: NonNegativeInt = 0
+    text_pads: NonNegativeInt = 0
 
     def __post_init__(self):
         check_domains(self, "special_tokens")
@@ -56,6 +58,7 @@ class SpecialTokens:
             *(name for is_on, names in switched if is_on for name in names),
             *(f"<|sentinel_{number}|>" for number in range(self.sentinels)),
             *(f"<|reserved_{number}|>" for number in range(self.reserved)),
+            *(f"<|text_pad_{number}|>" for number in range(self.text_pads)),
         )
 
 

@@ -19,8 +19,10 @@ from jaxgen.commands.media_files import (
     read_sound,
     write_media,
 )
+from jaxgen.data.padding import pad_text, padded_length
 from jaxgen.data.text_files import as_text
 from jaxgen.errors import ConfigError
+from jaxgen.evaluation.reranking import best_of, similarities
 from jaxgen.generation.continuing import continue_prompts, readable_length
 from jaxgen.generation.policies import SamplingPolicy
 from jaxgen.process import prepare_process
@@ -36,8 +38,10 @@ def generate(arguments: argparse.Namespace) -> int:
     Args:
       arguments: `run_dir`, `step`, `prompt` (a list or None), `image` and `audio` (files that stand
         before each prompt), `output` (a file to make instead of text, or None), `max_tokens`,
-        `temperature`, `top_k`, `top_p`, `guidance`, `num_samples`, `seed`, `ema`, `average`.
+        `temperature`, `top_k`, `top_p`, `guidance`, `num_samples`, `candidates` and `rerank` (a
+        run, or None), `seed`, `ema`, `average`.
     """
+    _check_candidates(arguments)
     policy = SamplingPolicy(
         arguments.temperature, arguments.top_k, arguments.top_p, arguments.guidance
     )
@@ -64,25 +68,32 @@ def generate(arguments: argparse.Namespace) -> int:
         files += [read_sound(path, codec) for path in arguments.audio]
         encoded = [np.concatenate([*files, codec.encode(prompt)]) for prompt in prompts]
         max_tokens, stops, without = arguments.max_tokens, None, None
+        made = max(arguments.num_samples, arguments.candidates)
         if arguments.output is not None:
             medium = range_of_output(arguments.output, codec)
             if has_encoder:
                 raise ConfigError("--output needs a model without an encoder.")
-            begin = np.array([medium.begin_id], np.int32)
-            encoded = [np.append(ids, begin) for ids in encoded]
+            padded = padded_length(getattr(restored.config.mixture, "every_task", ()))
+            *encoded, nothing = (
+                np.append(pad_text(ids, padded or len(ids), codec), np.int32(medium.begin_id))
+                for ids in [*encoded, np.zeros(0, np.int32)]
+            )
             max_tokens, stops = medium.size + 1, (medium.end_id,)
-            without = [begin] * len(encoded) * arguments.num_samples
+            without = [nothing] * len(encoded) * made
         _warn_if_long(restored, encoded, max_tokens)
         answers = continue_prompts(
             restored.model,
             codec,
-            [ids for ids in encoded for _ in range(arguments.num_samples)],
+            [ids for ids in encoded for _ in range(made)],
             jax.random.key(arguments.seed),
             policy,
             max_tokens,
             stops=stops,
             without=without,
         )
+        if arguments.rerank is not None:
+            judge = restore(arguments.rerank, mesh, execution=execution, ema=None)
+            answers = _best(judge, codec, prompts, answers, arguments.num_samples)
     if arguments.output is not None:
         distributed.on_main(_write, arguments, codec, prompts, answers)
         return 0
@@ -94,6 +105,36 @@ def generate(arguments: argparse.Namespace) -> int:
         else:
             print(prompts[place] + decode_continued(codec, encoded[place], ids))
     return 0
+
+
+def _check_candidates(arguments: argparse.Namespace) -> None:
+    """Raises ConfigError if candidates are asked for that nothing chooses among."""
+    if (arguments.rerank is None) != (arguments.candidates == 1):
+        raise ConfigError(
+            "--candidates=N and --rerank=RUN_DIR go together: so many pictures are made for each "
+            "prompt, and the run's contrastive model chooses the best --num_samples."
+        )
+    if arguments.rerank is None:
+        return
+    if arguments.output is None or not arguments.output.lower().endswith(".png"):
+        raise ConfigError("--rerank chooses among pictures; give --output=FILE.png.")
+    if arguments.candidates < arguments.num_samples:
+        raise ConfigError(
+            f"--candidates={arguments.candidates} are fewer than --num_samples="
+            f"{arguments.num_samples}, which are chosen from them."
+        )
+
+
+def _best(
+    judge: Restored, codec: Any, prompts: list[str], answers: list[np.ndarray], count: int
+) -> list[np.ndarray]:
+    """Returns the `count` pictures of each prompt that a contrastive model finds nearest to it."""
+    candidates = len(answers) // len(prompts)
+    pictures = [codec.decode_media(ids)[0].values for ids in answers]
+    texts = [prompt for prompt in prompts for _ in range(candidates)]
+    config = judge.config
+    scores = similarities(judge.model, config.mixture, config.train.length, pictures, texts)
+    return [answers[number] for number in best_of(scores, len(prompts), count)]
 
 
 def _tell_of_media(ids: np.ndarray, codec: Any) -> None:

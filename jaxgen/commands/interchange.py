@@ -221,7 +221,9 @@ def _default_run(checkpoint: Checkpoint, codec: TokenizerCodec) -> RunConfig:
 
 
 def _is_bidirectional(model: TransformerConfig) -> bool:
-    return any(isinstance(one, Bidirectional) for layer in model.layers for one in layer.mask)
+    return any(
+        isinstance(one, Bidirectional) for layer in model.kinds_of_layers for one in layer.mask
+    )
 
 
 def _denoising(model: TransformerConfig, codec: TokenizerCodec) -> Denoising | None:

@@ -244,6 +244,7 @@ def registered_models() -> Table:
     from jaxgen.objectives.next_sentence import NextSentence
     from jaxgen.objectives.next_token import NextToken
     from jaxgen.ops.attention.biases import Alibi, RelativeBias
+    from jaxgen.ops.attention.grids import GridColumn, GridNeighbourhood, GridRow
     from jaxgen.ops.attention.masks import (
         Banded,
         Bidirectional,
@@ -271,6 +272,9 @@ def registered_models() -> Table:
         "banded": Banded,
         "chunked": Chunked,
         "either": Either,
+        "grid_row": GridRow,
+        "grid_column": GridColumn,
+        "grid_neighbourhood": GridNeighbourhood,
         "rope": Rope,
         "rope_scaling": RopeScaling,
         "log_temperature": LogTemperature,

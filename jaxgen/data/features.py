@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
+from jaxgen.data.padding import pad_prompt
 from jaxgen.data.parts import Example, Part, encode_parts, parts_of
 from jaxgen.data.protocols import Denoising, Record
+from jaxgen.domains import NonNegativeInt, check_domains
 from jaxgen.errors import DataError
 
 
@@ -80,11 +82,16 @@ class PromptAnswer:
       prompt: the record's field that holds the prompt.
       answer: the record's field that holds the answer.
       loss_on_prompt: whether the prompt's tokens are in the loss too.
+      padded_prompt: tokens that a prompt is filled up to, see `data.padding`; 0 leaves it as it is.
     """
 
     prompt: str = "prompt"
     answer: str = "answer"
     loss_on_prompt: bool = False
+    padded_prompt: NonNegativeInt = 0
+
+    def __post_init__(self):
+        check_domains(self, "prompt_answer")
 
     is_split = False
     denoising = None
@@ -122,7 +129,10 @@ class PromptAnswer:
         Raises:
           DataError: if a record lacks a field.
         """
-        return [encode_parts(self._parts_of(r), codec, has_source) for r in records]
+        examples = [encode_parts(self._parts_of(r), codec, has_source) for r in records]
+        if not self.padded_prompt:
+            return examples
+        return [pad_prompt(one, self.padded_prompt, codec) for one in examples]
 
     def _parts_of(self, record: Record) -> list[Part]:
         parts = parts_of(record)

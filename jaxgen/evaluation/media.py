@@ -14,6 +14,7 @@ from jaxgen.codecs.media import Media, MediaRange, media_ranges
 from jaxgen.data.hashing import hash64
 from jaxgen.data.image_files import encode_png
 from jaxgen.data.packing import RowShape
+from jaxgen.data.padding import pad_text, padded_length
 from jaxgen.data.parts import Example
 from jaxgen.data.protocols import Record
 from jaxgen.data.sound_files import encode_wav
@@ -123,6 +124,7 @@ def make_media(
       medium: what is to be made.
       policy: how codes are chosen.
     """
+    nothing = pad_text(np.zeros(0, np.int32), padded_length([task]), task.codec)
     codes = continue_prompts(
         scorer.model,
         task.codec,
@@ -132,7 +134,7 @@ def make_media(
         medium.size + 1,
         scorer.batch_size,
         stops=(medium.end_id,),
-        without=[np.array([medium.begin_id], np.int32)] * len(prompts),
+        without=[np.append(nothing, np.int32(medium.begin_id))] * len(prompts),
     )
     return own_media(task, codes)
 

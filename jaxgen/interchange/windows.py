@@ -169,7 +169,7 @@ def read_types(default: Callable[[Values, int], list[str]]) -> Callable[[Values,
 
 def layers_in_order(config: StackConfig) -> list[LayerConfig]:
     """Returns the configuration of every layer."""
-    return [config.layers[i % len(config.layers)] for i in range(config.num_layers)]
+    return [config.layer_of(number) for number in range(config.num_layers)]
 
 
 def layer_types(config: TransformerConfig) -> list[str]:

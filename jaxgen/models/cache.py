@@ -31,6 +31,7 @@ class Cache:
       block_ids: [batch, capacity] int32, as in a batch.
       cross: keys and values of an encoder's output, once it has run.
       encoder_segment_ids: [batch, encoder length] int32, of the encoder's input.
+      cells: [batch, capacity, 4] int32, of masks that read them, see `AttentionSide`; or None.
     """
 
     key_values: KeyValues
@@ -38,6 +39,7 @@ class Cache:
     block_ids: Any
     cross: KeyValues | None = None
     encoder_segment_ids: Any = None
+    cells: Any = None
 
     @property
     def capacity(self) -> int:
@@ -64,4 +66,9 @@ def empty_cache(config: StackConfig, batch_size: int, capacity: int, layout: Lay
         key_values=tuple(tuple(key_value(group) for _ in group.unit) for group in config.groups),
         filled=zeros((batch_size, capacity), bool, "batch", None),
         block_ids=zeros((batch_size, capacity), jnp.int32, "batch", None),
+        cells=(
+            zeros((batch_size, capacity, 4), jnp.int32, "batch", None, None)
+            if config.reads_cells
+            else None
+        ),
     )

@@ -62,6 +62,8 @@ class TransformerConfig(StackConfig):
       max_length: learned positions; of other positions the longest text that the model is made to
         read, None: what it was trained on.
       unused_positions: rows of the table before position 0's, which nothing reads (OPT).
+      text_positions: rows of a table of learned positions that are added to text alone, while codes
+        have place_embeddings (DALL-E, 2102.12092, 2.2); text beyond them has none. 0: no table.
       place_embeddings: rows of three tables, added by the time, row and column that a token has in
         its picture, sound or clip (DALL-E, 2102.12092, 2.2); 0: no such table.
       num_token_types: rows of a table added by the token's type (BERT's segments); 0: none.
@@ -86,6 +88,7 @@ class TransformerConfig(StackConfig):
     embedding_positions: Literal["learned", "sinusoidal"] | None = None
     max_length: PositiveInt | None = None
     unused_positions: NonNegativeInt = 0
+    text_positions: NonNegativeInt = 0
     place_embeddings: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt] = (0, 0, 0)
     num_token_types: NonNegativeInt = 0
     tie_embeddings: bool = True
@@ -181,14 +184,15 @@ class TransformerConfig(StackConfig):
     def _check_mtp(self) -> None:
         if self.table_dim is not None:
             raise ConfigError("model.mtp_depth needs model.table_dim=None.")
-        if any(looks_ahead(layer.mask) for layer in self.layers) or self.has_encoder:
+        if any(looks_ahead(layer.mask) for layer in self.kinds_of_layers) or self.has_encoder:
             raise ConfigError(
                 f"model.mtp_depth={self.mtp_depth} needs a causal model without an encoder: others "
                 "have seen the further tokens already."
             )
-        if any(self.place_embeddings):
+        if any(self.place_embeddings) or self.text_positions or self.reads_cells:
             raise ConfigError(
-                "model.mtp_depth and model.place_embeddings do not go together; leave one out."
+                "model.mtp_depth does not go together with model.place_embeddings, "
+                "model.text_positions or masks over places; leave one out."
             )
 
     @property
@@ -207,7 +211,9 @@ class TransformerConfig(StackConfig):
         if self.encoder is not None or not self.num_encoder_layers:
             return self.encoder
         layers = tuple(dataclasses.replace(one, mask=(Bidirectional(),)) for one in self.layers)
-        return self._stack(num_layers=self.num_encoder_layers, layers=layers, moe=None)
+        return self._stack(
+            num_layers=self.num_encoder_layers, layers=layers, last_layers=(), moe=None
+        )
 
     def mtp_stack(self, depth: int) -> StackConfig:
         """Returns the one block of a module of multi-token prediction, counted from 0."""
@@ -216,7 +222,7 @@ class TransformerConfig(StackConfig):
         if moe is not None:
             is_sparse = moe.is_sparse(number)
             moe = dataclasses.replace(moe, first=0, every=1, offset=None) if is_sparse else None
-        return self._stack(num_layers=1, layers=(layer,), moe=moe)
+        return self._stack(num_layers=1, layers=(layer,), last_layers=(), moe=moe)
 
     def _stack(self, **changes: Any) -> StackConfig:
         names = (field.name for field in dataclasses.fields(StackConfig))

@@ -80,7 +80,7 @@ def make_contexts(
       relative: the stack's own table of biases, if it has one.
       places: of the queries, see `Batch.places`.
     """
-    layers = config.layers
+    layers = config.kinds_of_layers
     same_tokens = slots is None and length_is_whole()
     both_ways = any(looks_ahead(layer.mask) for layer in layers)
     bias = with_table(_bias(config, queries, keys, slots is not None, both_ways), relative)

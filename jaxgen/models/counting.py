@@ -83,6 +83,7 @@ def _module_weights(stack: StackConfig) -> _Matrices:
 def _embedding(config: TransformerConfig, stack: StackConfig) -> tuple[int, int]:
     """Returns the tables that a stack reads from, and what stands after them."""
     rows, width = config.num_token_types + sum(config.place_embeddings), config.table_dim
+    rows += config.text_positions
     if config.embedding_positions == "learned":
         rows += (config.max_length or 0) + config.unused_positions
     tables = rows * stack.embed_dim + config.vocab_size * (width or stack.embed_dim)

@@ -35,6 +35,7 @@ class Embedding(nnx.Module):
         learned = config.embedding_positions == "learned"
         self.positions = table((config.max_length or 0) + config.unused_positions, None, learned)
         self.types = table(config.num_token_types, None, config.num_token_types > 0)
+        self.text_positions = table(config.text_positions, None, config.text_positions > 0)
         self.places = nnx.List([table(rows, None, rows > 0) for rows in config.place_embeddings])
         self.norm = Norm(stack, rngs) if config.embedding_norm else None
 
@@ -70,6 +71,12 @@ class Embedding(nnx.Module):
             x = x + sinusoids(positions, stack.embed_dim).astype(dtype)
         if self.types is not None:
             x = x + rows(self.types, jnp.zeros_like(tokens) if types is None else types)
+        if self.text_positions is not None:
+            is_text = (positions < config.text_positions)[..., None].astype(dtype)
+            if modalities is not None:
+                is_text = is_text * (modalities == 0)[..., None].astype(dtype)
+            last = jnp.minimum(positions, config.text_positions - 1)
+            x = x + is_text * rows(self.text_positions, last)
         if places is not None and modalities is not None:
             is_media = (modalities > 0)[..., None].astype(dtype)
             for axis, of_axis in enumerate(self.places):

@@ -47,7 +47,7 @@ class StackOutput(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """What the blocks read beside the stream; contexts are in the order of `config.layers`."""
+    """What the blocks read beside the stream; contexts are ordered as `kinds_of_layers`."""
 
     tokens: RoutedTokens
     contexts: tuple[AttentionContext, ...]
@@ -100,7 +100,9 @@ class Stack(nnx.Module):
         """
         keeps = cached is not None
         cross = None if encoder is None else encoder.key_values
-        read = _Read(tokens, tuple(contexts[layer] for layer in self.config.layers), encoder)
+        read = _Read(
+            tokens, tuple(contexts[layer] for layer in self.config.kinds_of_layers), encoder
+        )
         written, router = [], []
         for index, (unit, repeats) in enumerate(zip(self.groups, self.repeats, strict=True)):
             keys = None
@@ -188,7 +190,7 @@ class Stack(nnx.Module):
 
     def _run(self, unit: Unit, x: jax.Array, read: _Read, own, cross, key):
         """Returns the stream after a unit, its reports, statistics and caches."""
-        contexts = dict(zip(self.config.layers, read.contexts, strict=True))
+        contexts = dict(zip(self.config.kinds_of_layers, read.contexts, strict=True))
         statistics, new, new_cross = [], [], []
         with collected() as reports:
             for place, block in enumerate(unit.blocks):

@@ -11,6 +11,7 @@ from jaxgen.errors import ConfigError
 from jaxgen.models.block_config import LatentConfig, LayerConfig
 from jaxgen.models.parametrization import Parametrization
 from jaxgen.ops.attention.biases import PositionBias
+from jaxgen.ops.attention.masks import reads_cells
 from jaxgen.ops.initializers import Initialization
 from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.ops.quantised import MatmulDtype
@@ -46,6 +47,7 @@ class StackConfig:
       num_kv_heads: key and value heads; fewer than num_heads is GQA, one is MQA (None: num_heads).
       head_dim: width of a head (None: embed_dim / num_heads).
       layers: what differs from layer to layer; repeats over depth.
+      last_layers: of the last blocks, one each, in place of those (DALL-E); (): there are none.
       latent: multi-head latent attention in place of plain keys and values.
       norm: "rms" (1910.07467) or "layer" (1607.06450).
       norm_epsilon: added to the variance.
@@ -86,6 +88,7 @@ class StackConfig:
     num_kv_heads: PositiveInt | None = None
     head_dim: PositiveInt | None = None
     layers: tuple[LayerConfig, ...] = (LayerConfig(),)
+    last_layers: tuple[LayerConfig, ...] = ()
     latent: LatentConfig | None = None
     norm: Literal["rms", "layer"] = "rms"
     norm_epsilon: PositiveFloat = 1e-6
@@ -126,8 +129,13 @@ class StackConfig:
             )
         if not self.layers:
             raise ConfigError("model.layers is empty; it needs one layer, such as (@layer(),).")
+        if len(self.last_layers) > self.num_layers:
+            raise ConfigError(
+                f"model.last_layers has {len(self.last_layers)} layers, and "
+                f"model.num_layers={self.num_layers}; name fewer."
+            )
         width = self.latent.rope_dim if self.latent else self.width_of_head
-        for rope in (layer.rope for layer in self.layers):
+        for rope in (layer.rope for layer in self.kinds_of_layers):
             if rope and (rope.width(width) % 2 or rope.width(width) < 2):
                 raise ConfigError(
                     f"rotary positions need an even width, not {rope.width(width)}; set "
@@ -174,7 +182,29 @@ class StackConfig:
     @property
     def groups(self) -> tuple[Group, ...]:
         """The blocks in order, as units that repeat."""
-        return _grouped(self.num_layers, self.layers, self.moe)
+        kinds = [
+            BlockKind(self.layer_of(number), self.moe is not None and self.moe.is_sparse(number))
+            for number in range(self.num_layers)
+        ]
+        repeating = self.num_layers - len(self.last_layers)
+        return _grouped(kinds, repeating, len(self.layers), self.moe)
+
+    @property
+    def kinds_of_layers(self) -> tuple[LayerConfig, ...]:
+        """All that layers are, in the order of their names in the configuration."""
+        return (*self.layers, *self.last_layers)
+
+    def layer_of(self, number: int) -> LayerConfig:
+        """Returns what the layer of a number, counted from 0, is."""
+        from_end = number - self.num_layers
+        if from_end >= -len(self.last_layers):
+            return self.last_layers[from_end]
+        return self.layers[number % len(self.layers)]
+
+    @property
+    def reads_cells(self) -> bool:
+        """Whether a mask asks where codes lie in their pictures."""
+        return any(reads_cells(layer.mask) for layer in self.kinds_of_layers)
 
     @property
     def differs_in_training(self) -> bool:
@@ -188,14 +218,11 @@ class StackConfig:
 
 
 def _grouped(
-    depth: int, layers: tuple[LayerConfig, ...], moe: MoEConfig | None
+    kinds: list[BlockKind], depth: int, num_layers: int, moe: MoEConfig | None
 ) -> tuple[Group, ...]:
-    kinds = [
-        BlockKind(layers[i % len(layers)], moe is not None and moe.is_sparse(i))
-        for i in range(depth)
-    ]
+    """Groups blocks of which the first `depth` repeat by `num_layers` and the experts' period."""
     first = min(moe.first, depth) if moe else 0
-    period = math.lcm(len(layers), moe.every if moe else 1)
+    period = math.lcm(num_layers, moe.every if moe else 1)
     repeats = (depth - first) // period
     end = first + repeats * period
     whole = [Group(tuple(kinds[first : first + period]), repeats)] if repeats else []

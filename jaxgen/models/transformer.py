@@ -126,7 +126,8 @@ class Transformer(nnx.Module):
             segment_ids = jnp.minimum(batch.segment_ids, 1)
             context = _cross_context(segment_ids, cache.encoder_segment_ids)
             encoder = EncoderOutput(None, context, cache.cross)
-        queries = attention_side(batch.positions, batch.segment_ids, batch.block_ids)
+        cells = _cells(batch) if config.reads_cells else None
+        queries = attention_side(batch.positions, batch.segment_ids, batch.block_ids, cells)
         slots, whole = None, spec("batch", None)
         if cache is None:
             keys = jax.tree.map(lambda x: reshard(x, spec("batch", keys_length())), queries)
@@ -135,11 +136,14 @@ class Transformer(nnx.Module):
             slots = reshard(slots, whole)
             filled = mark(cache.filled, slots >= 0, slots)
             blocks = mark(cache.block_ids, reshard(queries.block_ids, whole), slots)
-            cache = dataclasses.replace(cache, filled=filled, block_ids=blocks)
+            if cells is not None:
+                cells = mark(cache.cells, reshard(cells, whole), slots)
+            cache = dataclasses.replace(cache, filled=filled, block_ids=blocks, cells=cells)
             # In a cache all tokens are of one segment, whatever its number.
             queries = dataclasses.replace(queries, segment_ids=jnp.minimum(queries.segment_ids, 1))
             positions = jnp.broadcast_to(jnp.arange(cache.capacity), filled.shape)
-            keys = AttentionSide(reshard(positions, whole), jnp.where(filled, 1, -1), blocks)
+            positions, segments = reshard(positions, whole), jnp.where(filled, 1, -1)
+            keys = AttentionSide(positions, segments, blocks, cells)
         contexts = make_contexts(config, queries, keys, slots, self.stack.relative, batch.places)
         x = self.embedding(
             batch.tokens,
@@ -307,6 +311,13 @@ def _cross_context(segment_ids: jax.Array, encoder_segment_ids: jax.Array) -> At
     """Returns the context in which targets attend to their own segment of the encoder's input."""
     queries, keys = (attention_side(ids, ids) for ids in (segment_ids, encoder_segment_ids))
     return AttentionContext(AttentionMask((), queries, keys))
+
+
+def _cells(batch: Batch) -> jax.Array:
+    """Returns what each token is of and where it lies, [batch, length, 4] int32; 0 for text."""
+    if batch.modalities is None or batch.places is None:
+        return jnp.zeros_like(batch.positions)[..., None] + jnp.zeros(4, jnp.int32)
+    return jnp.concatenate([batch.modalities[..., None], batch.places], axis=-1)
 
 
 def _check_source(config: TransformerConfig, batch: Batch, cache: Cache | None) -> None:

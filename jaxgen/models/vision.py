@@ -72,7 +72,7 @@ class VisionConfig:
                 f"vision.channels={self.channels}; they are {self.pixel_mean} and "
                 f"{self.pixel_stddev}."
             )
-        if not all(looks_ahead(layer.mask) for layer in self.stack.layers):
+        if not all(looks_ahead(layer.mask) for layer in self.stack.kinds_of_layers):
             raise ConfigError(
                 "the layers of vision.stack are causal, and patches have no order in time; set "
                 "layer.mask=(@bidirectional(),)."

@@ -201,6 +201,17 @@ def add_commands(commands: Any) -> None:
     generate.add_argument("--top_k", type=COUNT)
     generate.add_argument("--top_p", type=number(PositiveFraction))
     generate.add_argument("--num_samples", type=COUNT, default=1, help="continuations per prompt")
+    generate.add_argument(
+        "--candidates",
+        type=COUNT,
+        default=1,
+        help="pictures made for each prompt, of which --rerank chooses",
+    )
+    generate.add_argument(
+        "--rerank",
+        metavar="RUN_DIR",
+        help="a contrastive run that writes the best --num_samples of the candidates alone",
+    )
     generate.add_argument("--seed", type=SEED, default=0)
     generate.set_defaults(function=("generate", "generate"))
 

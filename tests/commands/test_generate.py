@@ -109,3 +109,17 @@ def test_pictures_are_scored_by_attribute_and_shown(run):
         assert row["exact_match"] <= min(row["count"], row["colour"], row["shape"])
         data = base64.b64decode(row["picture"].removeprefix("data:image/png;base64,"))
         assert Image.open(io.BytesIO(data)).size == (12, 12)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--candidates=4", "--output=x.png"], "go together"),
+        (["--rerank=r", "--output=x.png"], "go together"),
+        (["--rerank=r", "--candidates=4"], "give --output=FILE.png"),
+        (["--rerank=r", "--candidates=2", "--num_samples=3", "--output=x.png"], "fewer than"),
+    ],
+)
+def test_candidates_that_nothing_chooses_among_are_refused(flags, message, capsys):
+    assert main(["generate", "--run_dir=nowhere", "--prompt=x", *flags]) == 1
+    assert message in capsys.readouterr().err

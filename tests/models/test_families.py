@@ -23,7 +23,7 @@ NAMED = {
     "mt_nlg", "llama", "llama4", "mixtral", "deepseek", "olmo2", "qwen3", "gemma2", "gemma3",
     "qwen2", "mistral", "gpt_neox", "phi3", "gemma", "olmo", "olmoe", "opt",
     "gpt_j", "gpt_neo", "falcon", "mpt", "stablelm", "smollm3", "granite", "glm4", "cohere",
-    "nemotron", "olmo3", "gpt_oss", "switch", "st_moe",
+    "nemotron", "olmo3", "gpt_oss", "switch", "st_moe", "dalle",
 }  # fmt: skip
 
 # Published figures that their shapes do not give, in percent; each is told in its card's note.
@@ -31,7 +31,7 @@ FAR = {
     "transformer/base": 3.0, "gpt3/2_7b": 1.8, "gpt3/350m": 1.7, "gpt3/1_3b": 1.3, "gpt3/13b": 1.2,
     "lamda/2b": 9.1, "lamda/8b": 9.1, "llama4/scout": 1.2, "glam/0_1b": 140, "glam/0_1b_64e": 9.5,
     "glam/1_7b": 26, "glam/1_7b_32e": 28, "glam/1_7b_64e": 1.2, "glam/8b": 11, "glam/137b": 1.9,
-    "glam/64b_64e": 3.2,
+    "glam/64b_64e": 3.2, "dalle/12b": 1.7,
 }  # fmt: skip
 
 

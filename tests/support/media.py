@@ -8,8 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from jaxgen.codecs.media import Grid, Modality
+from jaxgen.batch import Batch
+from jaxgen.codecs.media import Grid, Media, Modality, modality_names
 from jaxgen.codecs.multimodal import MultimodalCodec
+from jaxgen.data.loading import as_batch
+from jaxgen.data.packing import RowShape, pack_row
+from jaxgen.data.parts import ANSWER, IN_LOSS, Example
+from jaxgen.data.segments import example_segment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,3 +78,22 @@ def picture(*levels: int, rows: int = 2) -> np.ndarray:
 def record(name: str, levels: tuple[int, ...], **more: Any) -> dict[str, Any]:
     """A captioned picture."""
     return {"key": name, "caption": name, "image": picture(*levels), **more}
+
+
+def rows_of_pictures(batch_size: int = 8, length: int = 32) -> Batch:
+    """Rows of two texts with their pictures, then padding; no two rows alike."""
+    shape, rows = RowShape(length, has_media=True), []
+    for number in range(batch_size):
+        segments = []
+        for place in range(2):
+            levels = np.random.default_rng(2 * number + place).integers(0, 4, 6)
+            image = CODEC.encode_media(Media("image", picture(*levels.tolist())))
+            text = CODEC.encode("abcdef"[: 1 + (number + place) % 3])
+            flags = np.repeat([IN_LOSS, IN_LOSS | ANSWER], [len(text), len(image)])
+            example = Example(np.concatenate([text, image]), flags.astype(np.uint8))
+            segments.append(example_segment(example, CODEC, has_source=False))
+        row = pack_row(segments, shape, CODEC.pad_id)
+        row["task_ids"] = (row["segment_ids"] == 2).astype(np.int32)
+        rows.append(row)
+    arrays = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    return as_batch(arrays, ("first", "second"), modality_names(CODEC))

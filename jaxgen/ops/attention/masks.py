@@ -20,17 +20,20 @@ from jaxgen.domains import PositiveInt, check_domains
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class AttentionSide:
-    """One side of a mask, the queries or the keys; every field is [batch, length] int32.
+    """One side of a mask, the queries or the keys; every field is [batch, length, ...] int32.
 
     Attributes:
       positions: counted in each segment.
       segment_ids: 0 is padding, which attends to padding alone, so that no softmax is empty.
       block_ids: of tokens that attend to one another whatever their order; see `BlockCausal`.
+      cells: [batch, length, 4], modality, time, row and column, see `Batch.places`; None where no
+        predicate reads them, or all is text.
     """
 
     positions: Any
     segment_ids: Any
     block_ids: Any
+    cells: Any = None
 
     def __getitem__(self, part: slice) -> AttentionSide:
         """Returns the tokens of a part of the length."""
@@ -38,10 +41,14 @@ class AttentionSide:
 
 
 def attention_side(
-    positions: jax.Array, segment_ids: jax.Array, block_ids: jax.Array | None = None
+    positions: jax.Array,
+    segment_ids: jax.Array,
+    block_ids: jax.Array | None = None,
+    cells: jax.Array | None = None,
 ) -> AttentionSide:
     """Returns a side; without block ids each token is its own block."""
-    return AttentionSide(positions, segment_ids, positions if block_ids is None else block_ids)
+    blocks = positions if block_ids is None else block_ids
+    return AttentionSide(positions, segment_ids, blocks, cells)
 
 
 class Predicate(Protocol):
@@ -55,6 +62,8 @@ class Predicate(Protocol):
 
             def allows(self, queries, keys):
                 return (queries.positions[:, :, None] - keys.positions[:, None, :]) % 2 == 0
+
+    One that asks where codes lie in their pictures has an attribute `reads_cells = True`.
 
     Attributes:
       looks_ahead: whether it may allow a key after the query.
@@ -91,7 +100,7 @@ class Grouped(Protocol):
         ...
 
 
-class _Composable:
+class Composable:
     """A predicate that `|` joins to another."""
 
     looks_ahead = True
@@ -100,7 +109,7 @@ class _Composable:
         return Either((self, other))  # pyright: ignore[reportArgumentType]
 
 
-class DistancePredicate(_Composable):
+class DistancePredicate(Composable):
     """A predicate of the distance from query to key alone: what it may allow, it allows."""
 
     def may_allow(self, behind: Any) -> Any:
@@ -130,7 +139,7 @@ class Bidirectional(DistancePredicate):
 
 
 @dataclasses.dataclass(frozen=True)
-class BlockCausal(_Composable):
+class BlockCausal(Composable):
     """Keys of the query's block and of earlier ones.
 
     A prefix-LM (T5, 1910.10683, 3.2.1) gives the prefix one block id and every later token its own.
@@ -168,7 +177,7 @@ class Banded(DistancePredicate):
 
 
 @dataclasses.dataclass(frozen=True)
-class Chunked(_Composable):
+class Chunked(Composable):
     """Keys of the query's own chunk of `size` positions."""
 
     size: PositiveInt
@@ -187,7 +196,7 @@ class Chunked(_Composable):
 
 
 @dataclasses.dataclass(frozen=True)
-class Either(_Composable):
+class Either(Composable):
     """Keys that one of the predicates allows."""
 
     predicates: tuple[Predicate, ...]
@@ -195,6 +204,10 @@ class Either(_Composable):
     @property
     def looks_ahead(self) -> bool:
         return any(predicate.looks_ahead for predicate in self.predicates)
+
+    @property
+    def reads_cells(self) -> bool:
+        return reads_cells(self.predicates)
 
     def may_allow(self, behind: Any) -> Any:
         allowed = may_allow(self.predicates[:1], behind)
@@ -255,6 +268,11 @@ class AttentionMask:
 def looks_ahead(predicates: tuple[Predicate, ...]) -> bool:
     """Returns whether a query may attend to a later key."""
     return all(predicate.looks_ahead for predicate in predicates)
+
+
+def reads_cells(predicates: tuple[Predicate, ...]) -> bool:
+    """Returns whether one of the predicates asks where codes lie in their pictures."""
+    return any(getattr(predicate, "reads_cells", False) for predicate in predicates)
 
 
 def may_allow(predicates: tuple[Predicate, ...], behind: Any) -> Any:

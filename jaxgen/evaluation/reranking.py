@@ -1,0 +1,59 @@
+"""Choosing among generated pictures by a contrastive model (DALL-E, 2102.12092, 2.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxgen.data.image_files import resize_image
+from jaxgen.data.pairs import ImageTextPairs
+from jaxgen.errors import ConfigError
+from jaxgen.evaluation.pairs import encode_images, encode_texts
+
+
+def similarities(
+    model: Any, pairs: Any, length: int, pictures: Sequence[np.ndarray], texts: Sequence[str]
+) -> np.ndarray:
+    """Returns how near each picture is to its text, the cosine of their vectors [pictures] float32.
+
+    Args:
+      model: a contrastive pair of encoders; call under `jax.set_mesh`.
+      pairs: the data that it was trained on, which say what it reads.
+      length: tokens of its captions.
+      pictures: uint8 [height, width, 3] each; resized to what the model reads.
+      texts: one for each picture.
+
+    Raises:
+      ConfigError: if the data are no pairs.
+    """
+    if not isinstance(pairs, ImageTextPairs):
+        raise ConfigError(
+            "a run to rerank with is one of pairs (runs/contrastive.gin), not "
+            f"{type(pairs).__name__}."
+        )
+    size = pairs.image_size
+    images = [resize_image(picture, (size, size)) for picture in pictures]
+    pixels = pairs.pixels([{pairs.image: image} for image in images])
+    tokens, lengths = pairs.tokens(list(texts), length)
+    batch_size = len(pictures)
+    seen = encode_images(model, pixels, batch_size)
+    read = encode_texts(model, tokens, lengths, batch_size)
+    return np.sum(seen * read, axis=-1)
+
+
+def best_of(scores: np.ndarray, groups: int, count: int) -> np.ndarray:
+    """Returns the numbers of the best candidates of each group, the best first.
+
+    Args:
+      scores: [groups * candidates].
+      groups: how many there are; candidates of one are next to one another.
+      count: how many of each are chosen.
+
+    Returns:
+      [groups * count] int, numbers among all candidates.
+    """
+    by_group = scores.reshape(groups, -1)
+    order = np.argsort(-by_group, axis=1, kind="stable")[:, :count]
+    return (order + np.arange(groups)[:, None] * by_group.shape[1]).reshape(-1)
