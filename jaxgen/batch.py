@@ -19,6 +19,9 @@ array out over the mesh by them. A field without any is [batch, ...].
 PlaceArray = Annotated[Any, ("batch", "length", None)]
 """[batch, length, 3], a time, a row and a column for each token."""
 
+MediaArrays = Annotated[Any, ("batch",)]
+"""A dictionary of arrays [batch, media of a row, ...] by modality."""
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +42,7 @@ class EncoderInput:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Packed token rows; every array is [batch, length], `places` [batch, length, 3].
+    """Packed token rows; every array is [batch, length], but for `places` and `media`.
 
     Attributes:
       tokens: int32, the model's input.
@@ -55,6 +58,9 @@ class Batch:
         and 2 if it does not, 0 elsewhere; None: there are no pairs.
       modalities: int32, the index in `modality_names` of what each token is of; None: all is text.
       places: int32, the time, row and column of a token in its picture, sound or clip, 0 for text.
+      media: what a model reads of media beside their tokens, in the order of a row and then 0:
+        pixels [batch, media, height, width, channels] uint8 of "image", frames [batch, media,
+        frames, bands] float32 of "audio"; None: there are none.
       encoder: the source of an encoder-decoder, or None.
       task_names: static; () leaves losses unreported by task.
       modality_names: static, "text" first; () leaves losses unreported by modality.
@@ -71,6 +77,7 @@ class Batch:
     pair_labels: TokenArray = None
     modalities: TokenArray = None
     places: PlaceArray = None
+    media: MediaArrays = None
     encoder: EncoderInput | None = None
     task_names: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})
     modality_names: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})

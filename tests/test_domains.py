@@ -24,6 +24,7 @@ from jaxgen.errors import ConfigError, JaxgenError
 from jaxgen.evaluation.sandbox import Limits
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.config import TransformerConfig
+from jaxgen.models.media_config import PatchesConfig
 from jaxgen.models.stack_config import StackConfig
 from jaxgen.models.vision import VisionConfig
 from jaxgen.ops.attention.masks import Bidirectional
@@ -69,6 +70,8 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "image_text_pairs": {"task": TASK, "image_size": 4},
     "zero_shot": {"task": TASK, "label": "text", "classes": ("a", "b")},
     "vision": {"stack": TOWER, "image_size": 8, "patch_size": 1, "pooling": "mean"},
+    "media_input": {"encoder": PatchesConfig(image_size=4, patch_size=1), "token": 1},
+    "patches": {"image_size": 4, "patch_size": 1},
     "dual_encoder": {
         "text": TransformerConfig(**WIDTHS, vocab_size=8),
         "vision": VisionConfig(stack=TOWER, pooling="mean"),

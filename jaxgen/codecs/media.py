@@ -39,12 +39,20 @@ class Media(NamedTuple):
     rate: int | None = None
 
 
+class ArrayForm(NamedTuple):
+    """The shape and the dtype of what a model reads of one picture, sound or clip."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
 @runtime_checkable
 class MediaCodec(Protocol):
     """Turns one modality into codes and back; a frozen dataclass with these methods.
 
     It may have a `size`, the height and width that files of pictures are resized to, a `rate`, the
-    samples a second of its sounds, and `KEPT_FILES`, as those of `codecs.palettes` have them.
+    samples a second of its sounds, and `KEPT_FILES`, as those of `codecs.palettes` have them. One
+    whose media are vectors has `form`, `array`, `token`, `begin` and `end`, see `codecs.vectors`.
 
     Attributes:
       modality: "image", "audio" or "video".
@@ -92,12 +100,14 @@ class MediaRange:
 
     Attributes:
       modality: the name in rows and reports.
-      begin_id: the token before the codes.
-      end_id: the token after them.
+      begin_id: the token before the codes; below 0: none.
+      end_id: the token after them; likewise.
       first_id: the id of code 0.
       num_codes: ids there are.
       grid: see `MediaCodec`.
       varies: likewise.
+      form: of the array that a model reads in place of codes; the one id then is a placeholder,
+        which no model writes. None: there are codes.
     """
 
     modality: Modality
@@ -107,6 +117,7 @@ class MediaRange:
     num_codes: int
     grid: Grid
     varies: bool
+    form: ArrayForm | None = None
 
     @property
     def size(self) -> int:
@@ -117,6 +128,11 @@ class MediaRange:
     def frame(self) -> int:
         """Returns the codes of one moment."""
         return self.grid[1] * self.grid[2]
+
+    @property
+    def around(self) -> int:
+        """Returns the tokens that begin and end it."""
+        return (self.begin_id >= 0) + (self.end_id >= 0)
 
 
 def media_ranges(codec: Any) -> tuple[MediaRange, ...]:

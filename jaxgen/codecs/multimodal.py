@@ -46,25 +46,22 @@ class MultimodalCodec:
         """Returns the ids of each medium."""
         first, ranges = self.text.vocab_size, []
         for one in self.media:
-            begin, end = (f"<|{one.modality}_{edge}|>" for edge in ("begin", "end"))
+            own = (f"<|{one.modality}_{edge}|>" for edge in ("begin", "end"))
+            names = (getattr(one, "begin", next(own)), getattr(one, "end", next(own)))
+            begin, end = (-1 if name is None else self.text.special_id(name) for name in names)
+            token, form = getattr(one, "token", None), getattr(one, "form", None)
+            at = first if token is None else self.text.special_id(token)
             ranges.append(
-                MediaRange(
-                    one.modality,
-                    self.text.special_id(begin),
-                    self.text.special_id(end),
-                    first,
-                    one.num_codes,
-                    one.grid,
-                    one.varies,
-                )
+                MediaRange(one.modality, begin, end, at, one.num_codes, one.grid, one.varies, form)
             )
-            first += one.num_codes
+            first += one.num_codes if token is None else 0
         return tuple(ranges)
 
     @property
     def vocab_size(self) -> int:
         """Returns the ids of text and of all codes."""
-        return self.text.vocab_size + sum(one.num_codes for one in self.media)
+        last = (one.first_id + one.num_codes for one in self.media_ranges)
+        return max(self.text.vocab_size, *last, 0)
 
     @property
     def pad_id(self) -> int:
@@ -125,11 +122,23 @@ class MultimodalCodec:
                         "convert it (decode_media.rate), or use a codec of its rate."
                     )
                 codes = one.encode(media.values) + place.first_id
-                return np.concatenate([[place.begin_id], codes, [place.end_id]]).astype(np.int32)
+                begin, end = ([i] if i >= 0 else [] for i in (place.begin_id, place.end_id))
+                return np.concatenate([begin, codes, end]).astype(np.int32)
         raise DataError(
             f"a record has {media.modality}, and multimodal_codec.media has codecs of "
             f"{[one.modality for one in self.media]} alone; add one."
         )
+
+    def array_of(self, media: Media) -> np.ndarray | None:
+        """Returns what a model reads of a picture, sound or clip beside its ids; None: nothing.
+
+        Raises:
+          DataError: if it does not have the form that its codec is made for.
+        """
+        for one in self.media:
+            if one.modality == media.modality and getattr(one, "form", None) is not None:
+                return one.array(media.values)  # pyright: ignore[reportAttributeAccessIssue]
+        return None
 
     def decode(self, ids: Sequence[int] | np.ndarray, *, keep_special: bool = False) -> str:
         """Returns the text among the ids; codes are left out."""
@@ -148,6 +157,8 @@ class MultimodalCodec:
                 continue
             codec, place = self.media[number - 1], self.media_ranges[number - 1]
             frames = len(run) // place.frame
+            if place.form is not None:
+                continue  # What was read is no part of the ids.
             if (place.varies and frames) or frames == place.grid[0]:
                 codes = run[: frames * place.frame] - place.first_id
                 found.append(Media(codec.modality, codec.decode(codes)))
@@ -157,7 +168,7 @@ class MultimodalCodec:
         """Returns each token for a person to read, codes as `image:17`."""
         return [
             f"{self.media_ranges[medium - 1].modality}:{i - self.media_ranges[medium - 1].first_id}"
-            if medium
+            if medium and self.media_ranges[medium - 1].form is None
             else self.text.pieces([i])[0]
             for i, medium in zip(
                 map(int, ids), self._medium_of(np.asarray(ids, np.int32)).tolist(), strict=True
@@ -175,9 +186,10 @@ class MultimodalCodec:
 
     def _medium_of(self, ids: np.ndarray) -> np.ndarray:
         """Returns the number of each id's medium, from 1; 0 for text."""
-        firsts = [one.first_id for one in self.media_ranges]
-        is_known = ids < self.vocab_size
-        return np.where(is_known, np.searchsorted(firsts, ids, side="right"), 0)
+        numbers = np.zeros(np.shape(ids), np.int64)
+        for number, one in enumerate(self.media_ranges, start=1):
+            numbers[(ids >= one.first_id) & (ids < one.first_id + one.num_codes)] = number
+        return numbers
 
 
 def _identity_of(codec: MediaCodec) -> str:

@@ -217,11 +217,14 @@ def registered_media() -> Table:
     from jaxgen.codecs.mel import MelFrames
     from jaxgen.codecs.multimodal import MultimodalCodec
     from jaxgen.codecs.palettes import ImagePalette, SoundPalette, VideoPalette
+    from jaxgen.codecs.vectors import ImageVectors, SoundVectors
     from jaxgen.data.interleaving import Interleave
     from jaxgen.evaluation.media import GeneratedMedia
 
     return {
         "multimodal_codec": MultimodalCodec,
+        "image_vectors": ImageVectors,
+        "sound_vectors": SoundVectors,
         "image_palette": ImagePalette,
         "video_palette": VideoPalette,
         "sound_palette": SoundPalette,
@@ -236,6 +239,7 @@ def registered_models() -> Table:
     from jaxgen.models.block_config import LatentConfig, LayerConfig
     from jaxgen.models.config import ModelCard, TransformerConfig
     from jaxgen.models.dual_encoder_config import DualEncoderConfig
+    from jaxgen.models.media_config import MediaInput, PatchesConfig, Projector
     from jaxgen.models.parametrization import Parametrization
     from jaxgen.models.stack_config import StackConfig
     from jaxgen.models.vision import VisionConfig
@@ -263,6 +267,9 @@ def registered_models() -> Table:
         "stack": StackConfig,
         "dual_encoder": DualEncoderConfig,
         "vision": VisionConfig,
+        "patches": PatchesConfig,
+        "projector": Projector,
+        "media_input": MediaInput,
         "card": ModelCard,
         "layer": LayerConfig,
         "causal": Causal,

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxgen.batch import Batch, EncoderInput
 from jaxgen.data.base import HostRows
-from jaxgen.data.packing import Row, Rows
+from jaxgen.data.packing import MEDIA, Row, Rows
 from jaxgen.data.reading_ahead import read_ahead
 from jaxgen.data.schedule import RowSchedule
 from jaxgen.errors import DataError
@@ -137,6 +137,13 @@ def as_batch(
         for name, array in arrays.items()
         if name.startswith("source_")
     }
-    own = {name: array for name, array in arrays.items() if not name.startswith("source_")}
+    media = {name.removeprefix(MEDIA): x for name, x in arrays.items() if name.startswith(MEDIA)}
+    own = {name: array for name, array in arrays.items() if not name.startswith(("source_", MEDIA))}
     encoder = EncoderInput(**source) if source else None
-    return Batch(**own, encoder=encoder, task_names=task_names, modality_names=modality_names)
+    return Batch(
+        **own,
+        media=media or None,
+        encoder=encoder,
+        task_names=task_names,
+        modality_names=modality_names,
+    )

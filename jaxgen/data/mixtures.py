@@ -14,9 +14,9 @@ import numpy as np
 
 from jaxgen.batch import Batch
 from jaxgen.codecs.codec import Codec
-from jaxgen.codecs.media import modality_names
+from jaxgen.codecs.media import media_ranges, modality_names
 from jaxgen.data.loading import MixtureData, as_batch
-from jaxgen.data.packing import RowShape, pack_row
+from jaxgen.data.packing import RowShape, pack_row, slots_for
 from jaxgen.data.protocols import Split
 from jaxgen.data.rows import open_rows
 from jaxgen.data.schedule import RowSchedule, ShareStage
@@ -144,7 +144,8 @@ class Mixture:
             any(flags) for flags in zip(*((t.has_blocks, t.has_pairs) for t in tasks), strict=True)
         )
         has_media = bool(modality_names(self.codec))
-        return RowShape(length, source_length, has_blocks, has_pairs, has_media)
+        slots = slots_for(media_ranges(self.codec), length)
+        return RowShape(length, source_length, has_blocks, has_pairs, has_media, slots)
 
     def open(
         self,

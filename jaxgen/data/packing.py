@@ -11,12 +11,13 @@ from __future__ import annotations
 import bisect
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
 from jaxgen.codecs.joint import adds_begin
+from jaxgen.codecs.media import ArrayForm, MediaRange
 from jaxgen.data.draws import Draws
 from jaxgen.data.hashing import permutation
 from jaxgen.data.parts import IN_LOSS, Example
@@ -25,6 +26,22 @@ from jaxgen.data.token_store import TokenStore
 from jaxgen.errors import DataError
 
 Row = dict[str, np.ndarray]
+MEDIA = "media_"
+"""Begins the names of a row's arrays of media."""
+
+
+class MediaSlots(NamedTuple):
+    """The room that a row has for what a model reads of one modality's media.
+
+    Attributes:
+      modality: their modality.
+      count: the most of a row.
+      form: of one.
+    """
+
+    modality: str
+    count: int
+    form: ArrayForm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +54,7 @@ class RowShape:
       has_blocks: whether rows have block ids.
       has_pairs: whether rows have token types and labels of pairs of spans.
       has_media: whether rows have modalities and places.
+      media: room for what a model reads of media beside their tokens.
     """
 
     length: int
@@ -44,6 +62,7 @@ class RowShape:
     has_blocks: bool = False
     has_pairs: bool = False
     has_media: bool = False
+    media: tuple[MediaSlots, ...] = ()
 
     @property
     def has_source(self) -> bool:
@@ -80,7 +99,7 @@ def pack_row(segments: Sequence[Segment], shape: RowShape, pad: int) -> Row:
 
     Returns:
       The fields of `Batch` but task_ids, with "source_tokens", "source_positions" and
-      "source_segment_ids" for its encoder.
+      "source_segment_ids" for its encoder, and "media_" and a modality for what it has of each.
     """
     length = shape.length
     row: Row = {
@@ -102,6 +121,11 @@ def pack_row(segments: Sequence[Segment], shape: RowShape, pad: int) -> Row:
         row["source_tokens"] = np.full(shape.source_length, pad, np.int32)
         row["source_positions"] = np.zeros(shape.source_length, np.int32)
         row["source_segment_ids"] = np.zeros(shape.source_length, np.int32)
+    for slots in shape.media:
+        row[MEDIA + slots.modality] = np.zeros((slots.count, *slots.form.shape), slots.form.dtype)
+        arrays = [m.values for s in segments for m in s.media if m.modality == slots.modality]
+        for place, array in enumerate(arrays):
+            row[MEDIA + slots.modality][place] = array
     start, source_start = 0, 0
     for number, segment in enumerate(segments, start=1):
         places = np.arange(len(segment.tokens), dtype=np.int32)
@@ -124,6 +148,15 @@ def pack_row(segments: Sequence[Segment], shape: RowShape, pad: int) -> Row:
             row["source_segment_ids"][part] = number
             source_start = part.stop
     return row
+
+
+def slots_for(ranges: Sequence[MediaRange], length: int) -> tuple[MediaSlots, ...]:
+    """Returns room for as many media that are vectors as rows of a length can hold."""
+    return tuple(
+        MediaSlots(one.modality, max(1, length // (one.size + one.around)), one.form)
+        for one in ranges
+        if one.form is not None
+    )
 
 
 class DocumentRows:

@@ -48,10 +48,13 @@ class Example:
     Attributes:
       ids: [tokens] int32, without begin and end tokens.
       flags: [tokens] uint8, IN_LOSS and ANSWER; None: all are in the loss, none answers.
+      media: what a model reads of each picture, sound or clip beside its ids, in order; of those
+        with codes, nothing.
     """
 
     ids: np.ndarray
     flags: np.ndarray | None = None
+    media: tuple[Media, ...] = ()
 
     @property
     def num_targets(self) -> int:
@@ -96,7 +99,18 @@ def encode_parts(parts: Sequence[Part], codec: Codec, has_source: bool = False) 
         ids, flags = ids[:-1], flags[:-1]
     if not len(ids):
         raise DataError("a record has no text: every part of it is empty.")
-    return Example(ids.astype(np.int32, copy=False), flags)
+    return Example(ids.astype(np.int32, copy=False), flags, _arrays(parts, codec))
+
+
+def _arrays(parts: Sequence[Part], codec: Codec) -> tuple[Media, ...]:
+    """Returns what a model reads of the media beside their ids."""
+    arrays = ((part.media, _array_of(part.media, codec)) for part in parts if part.media)
+    return tuple(media._replace(values=array) for media, array in arrays if array is not None)
+
+
+def _array_of(media: Media, codec: Codec) -> np.ndarray | None:
+    array_of = getattr(codec, "array_of", None)
+    return None if array_of is None else array_of(media)
 
 
 def _encode_run(
@@ -106,7 +120,15 @@ def _encode_run(
     flags = [IN_LOSS * part.in_loss + ANSWER * part.is_answer for part in parts]
     if parts[0].media is not None:
         ids = _encode_media(parts[0].media, codec)
-        return ids, np.full(len(ids), flags[0], np.uint8)
+        if _array_of(parts[0].media, codec) is None:
+            return ids, np.full(len(ids), flags[0], np.uint8)
+        if parts[0].is_answer:
+            raise DataError(
+                f"a record answers with {parts[0].media.modality}, which the codec reads as "
+                "vectors and no model writes: put it before the answer "
+                "(interleave.reversed_rate=0), or use a codec of codes, such as a palette."
+            )
+        return ids, np.zeros(len(ids), np.uint8)
     if not joins_pieces(codec):
         each = [codec.encode(part.text, parse_special=part.is_control) for part in parts]
         sizes = [len(one) for one in each]

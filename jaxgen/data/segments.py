@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxgen.codecs.codec import Codec
 from jaxgen.codecs.joint import adds_begin
-from jaxgen.codecs.media import locate, media_ranges
+from jaxgen.codecs.media import Media, locate, media_ranges
 from jaxgen.data.parts import ANSWER, IN_LOSS, Example
 
 
@@ -27,6 +27,7 @@ class Segment(NamedTuple):
       pair: what the segment is as a pair of spans, see `Batch.pair_labels`.
       modalities: int32, what each token is of; None: text.
       places: [n, 3] int32, where each lies in its picture, sound or clip; None: all are text.
+      media: see `Example.media`.
     """
 
     tokens: np.ndarray
@@ -38,6 +39,7 @@ class Segment(NamedTuple):
     pair: int = 0
     modalities: np.ndarray | None = None
     places: np.ndarray | None = None
+    media: tuple[Media, ...] = ()
 
 
 def continuation(
@@ -109,7 +111,7 @@ def example_segment(example: Example, codec: Codec, has_source: bool) -> Segment
     if not ranges:
         return segment
     modalities, places = locate(segment.tokens, ranges)
-    return segment._replace(modalities=modalities, places=places)
+    return segment._replace(modalities=modalities, places=places, media=example.media)
 
 
 def sizes_of(segments: Sequence[Segment]) -> tuple[np.ndarray, np.ndarray]:

@@ -61,7 +61,7 @@ class TokenStore:
         begin, end = int(file.offsets[local]), int(file.offsets[local + 1])
         cut = slice(begin + start, end if stop is None else min(begin + stop, end))
         flags = None if file.flags is None else np.asarray(file.flags[cut])
-        return Example(file.tokens[cut].astype(np.int32), flags)
+        return Example(file.tokens[cut].astype(np.int32), flags, file.media_of(local))
 
 
 def cached_store(
@@ -119,7 +119,7 @@ def _make(target: Path, vocab_size: int, make: Callable[[], Iterable[Example]]) 
     try:
         with TokenWriter(temporary, "tokens", vocab_size) as writer:
             for example in make():
-                writer.add(example.ids, example.flags)
+                writer.add(example.ids, example.flags, example.media)
         os.rename(temporary, target)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -99,7 +99,8 @@ def only_answers(example: Example) -> Example:
     """Returns the example with loss on its answers and the end token alone."""
     assert example.flags is not None, "examples with answers have flags"
     is_answer = example.flags & ANSWER > 0
-    return Example(example.ids, np.where(is_answer, IN_LOSS | ANSWER, 0).astype(np.uint8))
+    flags = np.where(is_answer, IN_LOSS | ANSWER, 0).astype(np.uint8)
+    return dataclasses.replace(example, flags=flags)
 
 
 def prompt_of(example: Example) -> np.ndarray:

@@ -80,6 +80,7 @@ class Generation:
             self.policy,
             self.max_tokens,
             scorer.batch_size,
+            media=[example.media for example in examples],
         )
         texts = [
             cut(decode_continued(codec, prompt, ids), self.stop)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.batch import Batch
+from jaxgen.codecs.media import ArrayForm
 from jaxgen.data.loading import as_batch, stack
-from jaxgen.data.packing import RowShape, check_longest, pack_row
+from jaxgen.data.packing import MediaSlots, RowShape, check_longest, pack_row
 from jaxgen.data.segments import Segment, sizes_of
 from jaxgen.distributed import fetch
 from jaxgen.errors import ConfigError
@@ -96,7 +98,9 @@ class Scorer:
         check_longest(name, sizes, RowShape(self.length, self.source_length))
         width = min(self.length, -(-int(sizes[0].max()) // WIDTHS) * WIDTHS)
         has_media = any(segment.modalities is not None for segment in segments)
-        layout = RowShape(width, self.source_length, has_blocks=True, has_media=has_media)
+        layout = RowShape(
+            width, self.source_length, has_blocks=True, has_media=has_media, media=_slots(segments)
+        )
         scored = []
         for first in range(0, len(segments), self.batch_size):
             chosen = [[segment] for segment in segments[first : first + self.batch_size]]
@@ -115,6 +119,17 @@ class Scorer:
                     )
                 )
         return scored
+
+
+def _slots(segments: Sequence[Segment]) -> tuple[MediaSlots, ...]:
+    """Returns room for the media of the segment that has most of them."""
+    most: dict[str, int] = {}
+    forms: dict[str, ArrayForm] = {}
+    for segment in segments:
+        for modality, count in Counter(one.modality for one in segment.media).items():
+            most[modality] = max(count, most.get(modality, 0))
+        forms |= {m.modality: ArrayForm(m.values.shape, str(m.values.dtype)) for m in segment.media}
+    return tuple(MediaSlots(name, most[name], forms[name]) for name in sorted(forms))
 
 
 @jax.jit

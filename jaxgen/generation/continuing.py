@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxgen.codecs.codec import Codec
 from jaxgen.codecs.joint import adds_begin, stop_ids
-from jaxgen.codecs.media import media_ranges
+from jaxgen.codecs.media import Media, media_ranges
 from jaxgen.distributed import fetch
 from jaxgen.errors import ConfigError
 from jaxgen.generation.media import media_of_prompts
@@ -32,6 +32,7 @@ def continue_prompts(
     batch_size: int | None = None,
     stops: tuple[int, ...] | None = None,
     without: Sequence[np.ndarray] | None = None,
+    media: Sequence[Sequence[Media]] | None = None,
 ) -> list[np.ndarray]:
     """Returns the completion of each prompt: ids up to a stop, which is left out.
 
@@ -50,6 +51,7 @@ def continue_prompts(
       stops: ids that end a completion; None: the codec's.
       without: where the policy has a guidance, what stands for each prompt in the model's answer
         without it; None: nothing.
+      media: of each prompt what the model reads beside its ids, see `Example.media`; None: nothing.
 
     Raises:
       ConfigError: before anything is computed, if the model has no positions for them.
@@ -64,14 +66,17 @@ def continue_prompts(
                 f"sampling.guidance={policy.guidance:g} needs a model without an encoder; set 1."
             )
         without = [ids[:0] for ids in prompts] if without is None else list(without)
+    media = [()] * len(prompts) if media is None else media
     completions: list[np.ndarray] = []
     for first in range(0, len(prompts), size):
         some = list(prompts[first : first + size])
         count = len(some)
         some += [some[0]] * (size - count)
+        seen = [*media[first : first + size], *[()] * (size - count)]
         if without is not None:
             others = list(without[first : first + size])
             some += others + [others[0]] * (size - count)
+            seen += [()] * size
         source = None
         if model.config.has_encoder:
             source = pad_sources([np.append(ids, codec.end_id) for ids in some], codec.pad_id)
@@ -90,7 +95,7 @@ def continue_prompts(
             max_tokens=max_tokens,
             stop_ids=stops,
             source=source,
-            media=media_of_prompts(tokens, lengths, ranges) if ranges else None,
+            media=media_of_prompts(tokens, lengths, ranges, seen) if ranges else None,
             ranges=ranges,
         )
         rows, ends = (x[:count] for x in fetch((samples.tokens, samples.lengths)))

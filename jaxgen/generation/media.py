@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.codecs.media import MediaRange, locate
+from jaxgen.codecs.media import Media, MediaRange, locate
 
 
 class MediaState(NamedTuple):
@@ -38,17 +38,29 @@ class PromptMedia:
       modalities: [batch, length] int32.
       places: [batch, length, 3] int32.
       state: after each prompt.
+      arrays: see `Batch.media`.
     """
 
     modalities: Any
     places: Any
     state: MediaState
+    arrays: Any = None
 
 
 def media_of_prompts(
-    tokens: np.ndarray, lengths: np.ndarray, ranges: Sequence[MediaRange]
+    tokens: np.ndarray,
+    lengths: np.ndarray,
+    ranges: Sequence[MediaRange],
+    media: Sequence[Sequence[Media]] = (),
 ) -> PromptMedia:
-    """Returns the media of prompts [batch, length] of so many tokens each."""
+    """Returns the media of prompts [batch, length] of so many tokens each.
+
+    Args:
+      tokens: the prompts.
+      lengths: of each.
+      ranges: the media of the vocabulary.
+      media: of each prompt what the model reads beside its tokens, in order; (): nothing.
+    """
     modalities = np.zeros(tokens.shape, np.int32)
     places = np.zeros((*tokens.shape, 3), np.int32)
     states = np.zeros((2, len(tokens)), np.int32)
@@ -64,7 +76,25 @@ def media_of_prompts(
         for place, one in enumerate(ranges, start=1):
             if ids[-1] == one.begin_id:
                 states[:, row] = place, 0
-    return PromptMedia(modalities, places, MediaState(*states))
+    return PromptMedia(modalities, places, MediaState(*states), _arrays(ranges, media))
+
+
+def _arrays(
+    ranges: Sequence[MediaRange], media: Sequence[Sequence[Media]]
+) -> dict[str, np.ndarray] | None:
+    """Returns the arrays of each modality that any prompt has, [batch, media, ...]."""
+    arrays = {}
+    for one in ranges:
+        of_rows = [[m.values for m in row if m.modality == one.modality] for row in media]
+        most = max(map(len, of_rows), default=0)
+        if one.form is not None and most:
+            room = arrays[one.modality] = np.zeros(
+                (len(media), most, *one.form.shape), one.form.dtype
+            )
+            for row, values in zip(room, of_rows, strict=True):
+                for place, array in enumerate(values):
+                    row[place] = array
+    return arrays or None
 
 
 def may_follow(state: MediaState, ranges: Sequence[MediaRange], vocab_size: int) -> jax.Array:
@@ -72,12 +102,15 @@ def may_follow(state: MediaState, ranges: Sequence[MediaRange], vocab_size: int)
     ids = jnp.arange(vocab_size)
     medium, index = (x[:, None] for x in state)
     # Ids beyond the codec's only pad the model's vocabulary.
-    of_text = ids < max(one.first_id + one.num_codes for one in ranges)
+    ends = [one.first_id + one.num_codes for one in ranges if one.form is None]
+    of_text = ids < max(ends, default=vocab_size)
     allowed = (medium < 0) & of_text
     for number, one in enumerate(ranges, start=1):
         is_code = (ids >= one.first_id) & (ids < one.first_id + one.num_codes)
         is_end = ids == one.end_id
         of_text &= ~is_code & ~is_end
+        if one.form is not None:
+            of_text &= ids != one.begin_id  # It is read and not written.
         is_whole = index >= one.size
         may_end = is_whole | (one.varies & (index > 0) & (index % one.frame == 0))
         allowed |= (medium == number) & ((is_code & ~is_whole) | (is_end & may_end))

@@ -118,7 +118,8 @@ def sample(
     state = None
     if media is not None:
         placed = jax.tree.map(lambda x: reshard(x, whole), (media.modalities, media.places))
-        read = dataclasses.replace(read, modalities=placed[0], places=placed[1])
+        arrays = jax.tree.map(lambda x: reshard(x, rules.activation("batch")), media.arrays)
+        read = dataclasses.replace(read, modalities=placed[0], places=placed[1], media=arrays)
         state = jax.tree.map(lambda x: reshard(x, rules.activation("batch")), media.state)
     output = model(read, cache)
     last = (positions == lengths[:, None] - 1).astype(output.hidden.dtype)

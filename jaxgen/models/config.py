@@ -5,8 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Literal
 
+import jax
+import jax.numpy as jnp
+
 from jaxgen.domains import NonNegativeInt, PositiveFloat, PositiveInt, check_domains
 from jaxgen.errors import ConfigError
+from jaxgen.models.media_config import MediaInput
 from jaxgen.models.parametrization import check
 from jaxgen.models.stack_config import StackConfig
 from jaxgen.ops.attention.masks import Bidirectional, looks_ahead
@@ -76,6 +80,8 @@ class TransformerConfig(StackConfig):
       output_transform: whether a dense layer, activation and norm precede the logits (BERT).
       pooler: whether there is a dense layer with tanh for a row's first token (BERT).
       next_sentence: whether there is a head of two classes behind the pooler (BERT).
+      media: pictures and sounds that are read as vectors at places of a row; at most one input of
+        each modality.
       mtp_depth: modules that predict further tokens in training, one more each (DeepSeek-V3).
       card: what was published of the model; no part of what it computes.
     """
@@ -100,6 +106,7 @@ class TransformerConfig(StackConfig):
     output_transform: bool = False
     pooler: bool = False
     next_sentence: bool = False
+    media: tuple[MediaInput, ...] = ()
     mtp_depth: NonNegativeInt = 0
     card: ModelCard | None = dataclasses.field(default=None, compare=False)
 
@@ -115,6 +122,8 @@ class TransformerConfig(StackConfig):
             raise ConfigError("model.next_sentence=True needs model.pooler=True.")
         if self.mtp_depth:
             self._check_mtp()
+        if self.media:
+            self._check_media()
         if self.parametrization is not None:
             check(self.parametrization, self)
 
@@ -162,7 +171,35 @@ class TransformerConfig(StackConfig):
                 f"train.source_length={source_length} is of models with an encoder; "
                 "leave it out, or set model.num_encoder_layers."
             )
-        return token_batch_spec(batch_size, length, source_length)
+        spec = token_batch_spec(batch_size, length, source_length)
+        if not self.media:
+            return spec
+        media = {
+            one.modality: jax.ShapeDtypeStruct(
+                (batch_size, max(1, length // one.num_vectors), *one.encoder.input_shape),
+                jnp.uint8 if one.modality == "image" else jnp.float32,
+            )
+            for one in self.media
+        }
+        return dataclasses.replace(spec, media=media)
+
+    def _check_media(self) -> None:
+        modalities = [one.modality for one in self.media]
+        if len(set(modalities)) < len(modalities):
+            raise ConfigError(
+                f"model.media has the modalities {modalities}: give one input of each."
+            )
+        wrong = [vocab for vocab in (one.token for one in self.media) if vocab >= self.vocab_size]
+        if wrong:
+            raise ConfigError(
+                f"media_input.token={wrong[0]} is beyond model.vocab_size={self.vocab_size}; give "
+                "the id of a control token, such as the codec's <|image|>."
+            )
+        if self.has_encoder or self.mtp_depth or self.table_dim is not None:
+            raise ConfigError(
+                "model.media is of models without an encoder of text, model.mtp_depth and "
+                "model.table_dim; leave them out."
+            )
 
     def _check_encoder(self, encoder: StackConfig) -> None:
         if self.num_encoder_layers:
@@ -232,4 +269,5 @@ class TransformerConfig(StackConfig):
     def differs_in_training(self) -> bool:
         """Whether a training pass differs from use: by dropout, or by what experts drop."""
         encoder = self.encoder is not None and self.encoder.differs_in_training
-        return super().differs_in_training or encoder
+        media = any(one.differs_in_training for one in self.media)
+        return super().differs_in_training or encoder or media

@@ -8,6 +8,7 @@ from fractions import Fraction
 
 from jaxgen.models.base import ParameterCount
 from jaxgen.models.config import TransformerConfig
+from jaxgen.models.media import count_media, media_flops
 from jaxgen.models.stack_config import StackConfig
 from jaxgen.ops.moe_config import MoEConfig
 
@@ -59,6 +60,9 @@ def count_parameters(config: TransformerConfig) -> ParameterCount:
         if encoder.embed_dim != embed:
             tables, norms = _embedding(config, encoder)
             embedding, other = embedding + tables, other + norms
+    other += sum(count_media(one, embed) for one in config.media)
+    embedding += sum(one.encoder.size()[1] for one in config.media)
+    other -= sum(one.encoder.size()[1] for one in config.media)
     shared = embedding + head + other + blocks.vectors
     modules = sum(map(_module_weights, _modules(config)), _Matrices())
     multi_token = modules.total + modules.vectors
@@ -202,9 +206,23 @@ def training_flops_per_token(
 ) -> int:
     """Returns three times the forward pass's operations; recomputation is not counted.
 
-    Modules of multi-token prediction count, each with its pass through the head.
+    Modules of multi-token prediction count, each with its pass through the head; media that are
+    read as vectors count as if rows were full of them.
     """
     head = config.embed_dim * config.vocab_size
     modules = _modules(config)
     further = sum(_module_weights(one).active + length * _scores(one) + head for one in modules)
-    return 3 * (forward_flops_per_token(config, length, source_length) + round(2 * further))
+    text = 3 * (forward_flops_per_token(config, length, source_length) + round(2 * further))
+    return text + _media_flops_per_token(config, length)
+
+
+def _media_flops_per_token(config: TransformerConfig, length: int) -> int:
+    """Returns the operations of reading as many media as rows of a length can hold, by token.
+
+    A frozen encoder has no backward pass.
+    """
+    flops = 0
+    for one in config.media:
+        encoder, projector = media_flops(one, config.embed_dim)
+        flops += (length // one.num_vectors) * ((1 if one.frozen else 3) * encoder + 3 * projector)
+    return round(Fraction(flops, length))

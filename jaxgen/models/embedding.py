@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -47,11 +49,13 @@ class Embedding(nnx.Module):
         key: jax.Array | None = None,
         places: jax.Array | None = None,
         modalities: jax.Array | None = None,
+        put: Callable[[jax.Array], jax.Array] | None = None,
     ) -> jax.Array:
         """Maps [batch, length] int32 to [batch, length, embed] in the compute dtype.
 
         Without `types` all tokens are of type 0; `key` is of the dropout. `places` and `modalities`
-        are those of a batch; None: all is text.
+        are those of a batch; None: all is text. `put` writes vectors in place of the embeddings of
+        some tokens.
         """
         config, stack, dtype = self.config, self.stack, self.stack.compute_dtype
 
@@ -65,6 +69,8 @@ class Embedding(nnx.Module):
             x = x * (stack.embed_dim / stack.width_factor) ** 0.5
         if config.embedding_factor != 1:
             x = x * config.embedding_factor
+        if put is not None:
+            x = put(x)
         if self.positions is not None:
             x = x + rows(self.positions, positions + config.unused_positions)
         if config.embedding_positions == "sinusoidal":

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxgen.errors import ShardingError
+from jaxgen.errors import ConfigError, ShardingError
 from jaxgen.models.attention import make_relative
 from jaxgen.models.block import Block
 from jaxgen.models.block_config import LayerConfig
@@ -87,6 +87,7 @@ class Stack(nnx.Module):
         cached: KeyValues | None = None,
         encoder: EncoderOutput | None = None,
         key: jax.Array | None = None,
+        num_layers: int | None = None,
     ) -> StackOutput:
         """Runs the blocks.
 
@@ -97,18 +98,20 @@ class Stack(nnx.Module):
           cached: keys and values of a cache; the written ones are returned.
           encoder: of an encoder-decoder.
           key: of a training pass.
+          num_layers: the first blocks that are run, without a norm after them; None: all.
         """
         keeps = cached is not None
+        repeats_run = _repeats_of(self.config, num_layers)
         cross = None if encoder is None else encoder.key_values
         read = _Read(
             tokens, tuple(contexts[layer] for layer in self.config.kinds_of_layers), encoder
         )
         written, router = [], []
-        for index, (unit, repeats) in enumerate(zip(self.groups, self.repeats, strict=True)):
+        for index, (unit, repeats) in enumerate(zip(self.groups, repeats_run, strict=False)):
             keys = None
             if key is not None:
                 keys = jax.random.split(jax.random.fold_in(key, index), repeats)
-            if is_split_over_stages() and not keeps:
+            if is_split_over_stages() and not keeps and repeats == self.repeats[index]:
                 x, statistics = self._pipelined(unit, repeats, x, read, keys)
             else:
                 own = None if cached is None else cached[index]
@@ -117,7 +120,7 @@ class Stack(nnx.Module):
                 written.append(new)
             if statistics is not None:
                 router.append(jax.tree.map(jnp.concatenate, statistics))
-        hidden = x if self.final_norm is None else self.final_norm(x)
+        hidden = x if self.final_norm is None or num_layers is not None else self.final_norm(x)
         all_router = jax.tree.map(lambda *s: jnp.concatenate(s), *router) if router else None
         if not keeps:
             return StackOutput(hidden, all_router, None, None)
@@ -129,6 +132,8 @@ class Stack(nnx.Module):
         is_split = is_split_over_stages()
         if mesh_is_set() and not is_split:
             unit = jax.tree.map(with_whole_layers, unit)
+        if not is_split and repeats < jax.tree.leaves(unit)[0].shape[0]:
+            unit = jax.tree.map(lambda leaf: leaf[:repeats], unit)
         numbers = jnp.arange(repeats) if is_split else None
 
         def run_unit(x, scanned):
@@ -207,6 +212,27 @@ class Stack(nnx.Module):
                 new.append(key_value)
                 new_cross.append(cross_key_value)
         return x, reports, _stacked(statistics), tuple(new), tuple(new_cross)
+
+
+def _repeats_of(config: StackConfig, num_layers: int | None) -> list[int]:
+    """Returns how often the first groups' units run for so many blocks.
+
+    Raises:
+      ConfigError: if they end inside a unit.
+    """
+    left, repeats = config.num_layers if num_layers is None else num_layers, []
+    for group in config.groups:
+        size = len(group.unit)
+        repeats.append(min(group.repeats, left // size))
+        left -= repeats[-1] * size
+        if repeats[-1] < group.repeats:
+            break
+    if left:
+        raise ConfigError(
+            f"the first {num_layers} blocks of a stack end inside a unit of unlike ones; read "
+            f"those of another number, such as {num_layers - left if num_layers else 0}."
+        )
+    return [count for count in repeats if count]
 
 
 def _scan(run_unit, x: jax.Array, scanned, count: int):

@@ -16,6 +16,7 @@ from jaxgen.models.config import TransformerConfig
 from jaxgen.models.context import AttentionContext, EncoderOutput, make_contexts
 from jaxgen.models.embedding import Embedding, make_between
 from jaxgen.models.head import PairHead, Pooler, Transform
+from jaxgen.models.media import MediaReader
 from jaxgen.models.moe import balance
 from jaxgen.models.multi_token import MultiTokenModule
 from jaxgen.models.parameters import gather, make_parameter, project
@@ -30,6 +31,9 @@ from jaxgen.ops.slots import mark
 from jaxgen.sharding.layout import Layout, keys_length, spec, under_layout, using
 from jaxgen.sharding.padding import without_padding
 from jaxgen.sharding.rules import einsum, reshard
+
+MEDIA_KEY = 2000
+"""Folded into the key of a pass for what reads media."""
 
 
 @jax.tree_util.register_dataclass
@@ -84,6 +88,7 @@ class Transformer(nnx.Module):
                 else None
             )
             self.next_sentence = PairHead(config, rngs) if config.next_sentence else None
+            self.media = nnx.List([MediaReader(one, config, rngs) for one in config.media])
             self.mtp = nnx.List(
                 [MultiTokenModule(config, depth, rngs) for depth in range(config.mtp_depth)]
             )
@@ -116,9 +121,11 @@ class Transformer(nnx.Module):
         config = self.config
         _check_source(config, batch, cache)
         tokens_layout = spec("batch", "length")
+        media, batch = batch.media, dataclasses.replace(batch, media=None)
         batch = jax.tree.map(lambda x: reshard(jnp.asarray(x), tokens_layout), batch)
         key = key if config.differs_in_training else None
         embedding_key, encoder_key, stack_key, read_key = split(key, 4)
+        media_key = None if key is None else jax.random.fold_in(key, MEDIA_KEY)
         encoder, encoder_router = None, None
         if batch.encoder is not None:
             encoder, encoder_router = self._encode(batch, batch.encoder, read_key, encoder_key)
@@ -152,6 +159,7 @@ class Transformer(nnx.Module):
             embedding_key,
             batch.places,
             batch.modalities,
+            None if media is None else self._writer(batch.tokens, media, media_key),
         )
         result = self.stack(
             x,
@@ -196,6 +204,7 @@ class Transformer(nnx.Module):
           unembedding table multiplies.
         """
         tokens_layout = spec("batch", "length")
+        batch = dataclasses.replace(batch, media=None)
         batch = jax.tree.map(lambda x: reshard(jnp.asarray(x), tokens_layout), batch)
         key = key if self.config.differs_in_training else None
         # The head's factors are nothing to a module, which begins with a norm.
@@ -223,6 +232,27 @@ class Transformer(nnx.Module):
         """Returns [batch, length, 2] float32; those of a pair of spans are at its first token."""
         assert self.next_sentence is not None
         return self.next_sentence(self.pooled(output))
+
+    def _writer(self, tokens: jax.Array, media: dict[str, jax.Array], key: jax.Array | None):
+        """Returns what writes the vectors of media over the embeddings of their tokens.
+
+        Raises:
+          DataError: if there are media that the model does not read.
+        """
+        readers = {reader.config.modality: reader for reader in self.media}
+        if unread := sorted(set(media) - set(readers)):
+            raise DataError(
+                f"the batch has {unread} as vectors, and the model reads {sorted(readers)}; give "
+                "model.media an input of each, or use codecs of codes."
+            )
+
+        def write(embedded: jax.Array) -> jax.Array:
+            for name, array in media.items():
+                array = reshard(jnp.asarray(array), spec("batch"))
+                embedded = readers[name](embedded, tokens, array, key)
+            return embedded
+
+        return write
 
     def _before_logits(self, hidden: jax.Array) -> jax.Array:
         """Returns what the unembedding table multiplies, of the last norm's output."""

@@ -93,6 +93,51 @@ class VisionConfig:
         """Numbers in a patch."""
         return self.patch_size**2 * self.channels
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Height, width and channels of an image."""
+        return self.image_size, self.image_size, self.channels
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        side = self.image_size // self.patch_size
+        return side, side
+
+    @property
+    def width(self) -> int:
+        """Width of a hidden state."""
+        return self.stack.embed_dim
+
+    @property
+    def num_layers(self) -> int:
+        """Blocks of the stack."""
+        return self.stack.num_layers
+
+    @property
+    def differs_in_training(self) -> bool:
+        """Whether a training pass differs from use."""
+        return self.stack.differs_in_training
+
+    def make(self, rngs: nnx.Rngs) -> VisionEncoder:
+        """Returns the encoder."""
+        return VisionEncoder(self, rngs)
+
+    def size(self) -> tuple[int, int]:
+        """Returns the exact number of parameters, and that of the position table among them."""
+        from jaxgen.models.vision_counting import count_vision
+
+        return count_vision(self)
+
+    def forward_flops(self, num_layers: int | None = None) -> int:
+        """Returns the operations of the matrix products for an image, of so many blocks or all."""
+        from jaxgen.models.vision_counting import vision_flops
+
+        if num_layers is None:
+            return vision_flops(self)
+        stack = dataclasses.replace(self.stack, num_layers=num_layers)
+        return vision_flops(dataclasses.replace(self, stack=stack, pooling=None))
+
 
 class VisionOutput(NamedTuple):
     """A vision encoder's output.
@@ -144,7 +189,26 @@ class VisionEncoder(nnx.Module):
         with using(current_layout().with_whole_length()):
             return self._encode(images, key if self.config.stack.differs_in_training else None)
 
+    def features(
+        self, media: jax.Array, key: jax.Array | None = None, num_layers: int | None = None
+    ) -> jax.Array:
+        """Returns the hidden states after so many blocks; see `MediaEncoderConfig.make`."""
+        with using(current_layout().with_whole_length()):
+            return self._hidden(media, key, num_layers)[0]
+
     def _encode(self, images: jax.Array, key: jax.Array | None) -> VisionOutput:
+        config = self.config
+        hidden, segment_ids = self._hidden(images, key)
+        if config.pooling == "class_token":
+            return VisionOutput(hidden, hidden[:, :1])
+        if self.pool is not None:
+            return VisionOutput(hidden, self.pool(hidden, segment_ids))
+        return VisionOutput(hidden, mean(hidden) if config.pooling == "mean" else None)
+
+    def _hidden(
+        self, images: jax.Array, key: jax.Array | None, num_layers: int | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """Returns the hidden states, and segment ids of them."""
         config = self.config
         embedding_key, stack_key = split(key, 2)
         x = dropout(self._embed(images), config.stack.dropout, embedding_key)
@@ -154,12 +218,9 @@ class VisionEncoder(nnx.Module):
         places = jnp.broadcast_to(jnp.arange(shape[1], dtype=jnp.int32), shape)
         side = attention_side(reshard(places, rows), segment_ids)
         contexts = make_contexts(config.stack, side, side, None, self.stack.relative)
-        hidden = self.stack(x, RoutedTokens(segment_ids), contexts, key=stack_key).hidden
-        if config.pooling == "class_token":
-            return VisionOutput(hidden, hidden[:, :1])
-        if self.pool is not None:
-            return VisionOutput(hidden, self.pool(hidden, segment_ids))
-        return VisionOutput(hidden, mean(hidden) if config.pooling == "mean" else None)
+        tokens = RoutedTokens(segment_ids)
+        output = self.stack(x, tokens, contexts, key=stack_key, num_layers=num_layers)
+        return output.hidden, segment_ids
 
     def _embed(self, images: jax.Array) -> jax.Array:
         """Returns what the stack reads, [batch, tokens, embed] in the compute dtype."""

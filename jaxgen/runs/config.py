@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from jaxgen.codecs.codec import Codec
 from jaxgen.codecs.media import media_ranges
 from jaxgen.data.base import DataConfig
 from jaxgen.errors import ConfigError
@@ -62,6 +63,7 @@ class RunConfig:
                     f"model.place_embeddings={tables} has fewer rows than the {one.grid} of the "
                     f"codec's {one.modality} (time, height, width); give as many or more, or 0."
                 )
+        _check_media(self.model, self.mixture.codec)
         train = self.train
         if self.evaluation.ema and train.ema_decay is None:
             raise ConfigError(
@@ -71,3 +73,27 @@ class RunConfig:
         self.model.batch_spec(
             batch_size=train.batch_size, length=train.length, source_length=train.source_length
         )
+
+
+def _check_media(model: ModelConfig, codec: Codec) -> None:
+    """Raises ConfigError unless the model reads the media that the codec gives as vectors."""
+    inputs = {one.modality: one for one in getattr(model, "media", ())}
+    for one in media_ranges(codec):
+        if one.form is None:
+            continue
+        own = inputs.get(one.modality)
+        if own is None:
+            raise ConfigError(
+                f"the codec gives each {one.modality} as vectors, and model.media reads "
+                f"{sorted(inputs)}; bind model.media = [@media_input()] with one of it."
+            )
+        for what, ours, theirs in (
+            ("media_input.token", own.token, one.first_id),
+            ("vectors", own.num_vectors, one.size),
+            ("shape", own.encoder.input_shape, one.form.shape),
+        ):
+            if ours != theirs:
+                raise ConfigError(
+                    f"model.media has {what}={ours} for each {one.modality}, and the codec "
+                    f"{theirs}; set both to the same."
+                )
