@@ -32,6 +32,7 @@ from jaxgen.studies.analyses.runs import RUNS
 from jaxgen.studies.analyses.samples import SAMPLES
 from jaxgen.studies.analyses.summary import SUMMARY, cannot_tell
 from jaxgen.studies.analyses.training import TRAINING
+from jaxgen.studies.analyses.transfer import TRANSFER
 from jaxgen.studies.plots import Section
 from jaxgen.studies.study_runs import StudyRun, read_runs
 
@@ -45,6 +46,7 @@ ANALYSES = (
     PREDICTION,
     ABILITIES,
     FINETUNING,
+    TRANSFER,
     MADE_MEDIA,
     SAMPLES,
     RUNS,
