@@ -62,7 +62,8 @@ class Attention(nnx.Module):
             if is_cross or kind in (None, "unit"):
                 return None
             first, num_axes = 2 if kind == "head" else 1, None if kind == "width" else 1
-            return Norm(config, rngs, shape[first:], axes[first:], num_axes)
+            standardises = kind == "heads_layer"
+            return Norm(config, rngs, shape[first:], axes[first:], num_axes, standardises)
 
         self.query_norm = norm(shape, query)
         self.key_norm = norm(kv_shape, kv)

@@ -19,13 +19,15 @@ class LayerConfig:
       rope: rotary positions, or None.
       qk_norm: queries and keys are normalised over each head, by one scale ("head", Qwen 3) or
         each by its own ("heads", Command R+), or over all heads together ("width", OLMo 2), before
-        the rotation; or over each head, without a learned scale, after ("unit", Llama 4).
+        the rotation, as the stack's norm does; or by LayerNorm, with a scale and a bias of each
+        head's own ("heads_layer", Chameleon); or over each head, without a learned scale, after
+        the rotation ("unit", Llama 4).
       temperature: growth of the queries with their position.
     """
 
     mask: tuple[Predicate, ...] = (Causal(),)
     rope: Rope | None = Rope()
-    qk_norm: Literal["head", "heads", "width", "unit"] | None = None
+    qk_norm: Literal["head", "heads", "heads_layer", "width", "unit"] | None = None
     temperature: LogTemperature | None = None
 
 

@@ -128,8 +128,10 @@ def _attention(config: StackConfig, qk_norm: str | None = None) -> _Matrices:
         weights = 2 * embed * (heads + kv_heads) * width
         vectors = (heads + 2 * kv_heads) * width if config.has_bias("qkv") else 0
         vectors += embed if config.has_bias("attention_out") else 0
-        scales = {None: 0, "unit": 0, "head": 2}.get(qk_norm, heads + kv_heads) * width
-        vectors += scales * config.norm_scale + heads * config.attention_sinks
+        each = {None: 0, "unit": 0, "head": 2, "heads_layer": 2 * (heads + kv_heads)}
+        scales = each.get(qk_norm, heads + kv_heads) * width
+        has_scales = config.norm_scale or qk_norm == "heads_layer"
+        vectors += scales * has_scales + heads * config.attention_sinks
         return _dense(weights, vectors)
     query_width = heads * (latent.nope_dim + latent.rope_dim)
     rank = latent.query_rank

@@ -9,6 +9,7 @@ from jaxgen.interchange.exporting import choose_family
 EXCHANGED = {
     "bert": ["bert_pretraining"], "bloom": ["bloom"], "deepseek": ["deepseek_v2", "deepseek_v3"],
     "gemma2": ["gemma2"], "gemma3": ["gemma3"], "gpt2": ["gpt2"], "llama": ["llama"],
+    "chameleon": ["chameleon", "chameleon_post"],
     "mixtral": ["mixtral"], "olmo2": ["olmo2"], "qwen3": ["qwen3", "qwen3_moe"], "t5": ["t5"],
     "t5_v1_1": ["t5_v1_1"], "qwen2": ["qwen2", "qwen2_moe"], "olmo3": ["olmo3"],
     "mistral": ["mistral", "llama"], "olmo": ["olmo"],

@@ -55,6 +55,18 @@ _T5 = {
     "decoder_start_token_id": 0,
     **_IDS,
 }
+_CHAMELEON = {
+    "vocabulary_map": {"<image>": 90},
+    "vq_config": {
+        "embed_dim": 8,
+        "num_embeddings": 8,
+        "latent_channels": 8,
+        "base_channels": 32,
+        "channel_multiplier": [1],
+        "num_res_blocks": 1,
+        "resolution": 16,
+    },
+}
 
 
 def _of(architecture: str, model_type: str, **values: Any) -> dict[str, Any]:
@@ -98,6 +110,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "Qwen3MoeForCausalLM", "qwen3_moe", head_dim=16, rope_theta=1e6, num_experts=8,
         num_experts_per_tok=3, moe_intermediate_size=32, norm_topk_prob=True,
         decoder_sparse_step=2, mlp_only_layers=[], num_hidden_layers=3,
+    ),
+    "chameleon": _sized(
+        "ChameleonForConditionalGeneration", "chameleon", rms_norm_eps=1e-5, **_CHAMELEON
+    ),
+    "chameleon_post": _sized(
+        "ChameleonForConditionalGeneration", "chameleon", rms_norm_eps=1e-6, swin_norm=True,
+        rope_theta=5e5, **_CHAMELEON
     ),
     "olmo2": _sized("Olmo2ForCausalLM", "olmo2", rope_theta=5e5, rms_norm_eps=1e-6),
     "gemma2": _sized(

@@ -2,6 +2,7 @@
 
 from jaxgen.interchange.families.bert import BERT, BERT_MASKED, BERT_PRETRAINING
 from jaxgen.interchange.families.bloom import BLOOM
+from jaxgen.interchange.families.chameleon import CHAMELEON, CHAMELEON_POST
 from jaxgen.interchange.families.clip import CLIP, SIGLIP
 from jaxgen.interchange.families.cohere import COHERE, COHERE2
 from jaxgen.interchange.families.deepseek import DEEPSEEK_V2, DEEPSEEK_V3
@@ -32,7 +33,7 @@ FAMILIES = (
     OLMO, OLMO2, OLMO3, OLMOE, PHI3, GEMMA, GEMMA2, GEMMA3, GPT_NEOX, GPT_J, GPT_NEO, OPT, FALCON,
     FALCON_TWO_NORMS, MPT, STABLELM, SMOLLM3, GRANITE, GRANITE_MOE, GLM, GLM4, COHERE, COHERE2,
     NEMOTRON, LLAMA4, GPT_OSS, DEEPSEEK_V3, DEEPSEEK_V2, STARCODER2, T5, T5_GATED, BERT_MASKED,
-    BERT, BERT_PRETRAINING, CLIP, SIGLIP,
+    BERT, BERT_PRETRAINING, CLIP, SIGLIP, CHAMELEON, CHAMELEON_POST,
 )  # fmt: skip
 """In the order in which an export tries them."""
 
