@@ -18,7 +18,7 @@ FLOORS = (
     {"distributed"},
     {"process"},
     {"json_values"},
-    {"files", "batch", "pair_batch", "sharding", "slurm"},
+    {"files", "batch", "media_batch", "pair_batch", "sharding", "slurm"},
     {"ops"},
     {"codecs", "data", "models"},
     {"objectives", "preparation"},

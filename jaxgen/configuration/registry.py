@@ -19,6 +19,7 @@ def registered() -> Table:
     from jaxgen.data.few_shot import FewShot
     from jaxgen.data.infilling import FillInTheMiddle
     from jaxgen.data.media_files import DecodeMedia
+    from jaxgen.data.media_rows import MediaRows
     from jaxgen.data.mixtures import Mixture, MixtureStage
     from jaxgen.data.pairs import ImageTextPairs
     from jaxgen.data.prepared import PreparedCorpus
@@ -78,6 +79,7 @@ def registered() -> Table:
         "mixture": Mixture,
         "mixture_stage": MixtureStage,
         "image_text_pairs": ImageTextPairs,
+        "media_rows": MediaRows,
         "task": Task,
         "text": Text,
         "prompt_answer": PromptAnswer,
@@ -236,7 +238,9 @@ def registered_media() -> Table:
 
 def registered_models() -> Table:
     """Returns the names that gin/models/ uses; without the other rooms."""
+    from jaxgen.models.autoencoder_config import ImageAutoencoderConfig, SoundAutoencoderConfig
     from jaxgen.models.block_config import LatentConfig, LayerConfig
+    from jaxgen.models.bottleneck import FiniteScalar, GumbelCodebook
     from jaxgen.models.config import ModelCard, TransformerConfig
     from jaxgen.models.dual_encoder_config import DualEncoderConfig
     from jaxgen.models.media_config import MediaInput, PatchesConfig, Projector
@@ -247,6 +251,7 @@ def registered_models() -> Table:
     from jaxgen.objectives.multi_token import MultiToken
     from jaxgen.objectives.next_sentence import NextSentence
     from jaxgen.objectives.next_token import NextToken
+    from jaxgen.objectives.reconstruction import Reconstruction
     from jaxgen.ops.attention.biases import Alibi, RelativeBias
     from jaxgen.ops.attention.grids import GridColumn, GridNeighbourhood, GridRow
     from jaxgen.ops.attention.masks import (
@@ -270,6 +275,10 @@ def registered_models() -> Table:
         "patches": PatchesConfig,
         "projector": Projector,
         "media_input": MediaInput,
+        "image_autoencoder": ImageAutoencoderConfig,
+        "sound_autoencoder": SoundAutoencoderConfig,
+        "finite_scalar": FiniteScalar,
+        "gumbel_codebook": GumbelCodebook,
         "card": ModelCard,
         "layer": LayerConfig,
         "causal": Causal,
@@ -295,4 +304,5 @@ def registered_models() -> Table:
         "multi_token_loss": MultiToken,
         "next_sentence_loss": NextSentence,
         "contrastive_loss": Contrastive,
+        "reconstruction_loss": Reconstruction,
     }

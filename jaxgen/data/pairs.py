@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -14,9 +13,9 @@ import numpy as np
 from jaxgen.codecs.codec import Codec
 from jaxgen.data.base import HostRows
 from jaxgen.data.draws import Draws
-from jaxgen.data.hashing import permutation
+from jaxgen.data.epoch_records import EpochRecords
 from jaxgen.data.preprocessors import need
-from jaxgen.data.protocols import Epoch, Record, Source, Split
+from jaxgen.data.protocols import Record, Source, Split
 from jaxgen.data.reading_ahead import read_ahead
 from jaxgen.data.tasks import Task
 from jaxgen.domains import PositiveInt, check_domains
@@ -173,13 +172,10 @@ class OpenedPairs:
         self._pairs, self._length = pairs, length
         self._split: Split = split
         self._seed, self._rows_before = seed, rows_before
-        self._kept: dict[int, list[Record]] = {}
-        self._orders: dict[int, np.ndarray] = {}
         if length < 3:
             raise DataError(f"train.length={length} has no room for a caption; use 3 or more.")
-        task = pairs.task
-        self._indexed = task.records_by_index(split) if task.is_indexed else None
-        self.num_records = len(self._of_epoch(0) if self._indexed is None else self._indexed)
+        self._records = EpochRecords(pairs.task, seed, split, "pairs")
+        self.num_records = self._records.num_records
 
     def batch(self, step: int, state: Any = None, rows: HostRows | None = None) -> PairBatch:
         """Returns the batch of a step; see `Data.batch`."""
@@ -204,7 +200,7 @@ class OpenedPairs:
 
     def _read(self, host_rows: HostRows | None, step: int) -> dict[str, np.ndarray]:
         pairs, (start, stop) = self._pairs, (self._rows_before(step), self._rows_before(step + 1))
-        records = self._unlike(step, self._records(range(start, stop)))
+        records = self._unlike(step, self._records.at(range(start, stop)))
         if host_rows is not None:
             records = [records[row] for row in host_rows(stop - start)]
         tokens, lengths = pairs.tokens(pairs.captions(records), self._length)
@@ -222,7 +218,7 @@ class OpenedPairs:
         tries = TRIES * len(records)
         places = iter(epoch * self.num_records + draws.integers(tries, self.num_records))
         for place in places:
-            (found,) = self._records([place], in_order=False)
+            (found,) = self._records.at([place], in_order=False)
             (caption,) = self._pairs.captions([found])
             if caption not in seen:
                 seen.add(caption)
@@ -230,57 +226,3 @@ class OpenedPairs:
             if not again:
                 break
         return records
-
-    def _records(self, places: Sequence[int], in_order: bool = True) -> list[Record]:
-        """Returns the records at places of the sequence of epochs.
-
-        Args:
-          places: counted from 0, epoch after epoch.
-          in_order: whether a place is one in the epoch's order, or in the source's.
-        """
-        found: list[Record] = []
-        by_epoch = itertools.groupby(places, lambda place: place // self.num_records)
-        for epoch, of_epoch in by_epoch:
-            numbers = [int(place) - epoch * self.num_records for place in of_epoch]
-            if in_order:
-                numbers = self._order(epoch)[numbers].tolist()
-            if self._indexed is None:
-                kept = self._of_epoch(epoch)
-                found += [kept[number] for number in numbers]
-            else:
-                found += self._made([epoch * self.num_records + n for n in numbers], epoch)
-        return found
-
-    def _made(self, indices: list[int], epoch: int) -> list[Record]:
-        """Returns the records of an indexed source."""
-        assert self._indexed is not None
-        made = self._indexed.__getitems__(indices)
-        processed = list(self._pairs.task.processed(made, self._epoch(epoch)))
-        if len(processed) != len(indices):
-            raise DataError(
-                f"{self._pairs.name}: its preprocessors make {len(processed)} records of "
-                f"{len(indices)}, which is allowed for stored records only."
-            )
-        return processed
-
-    def _order(self, epoch: int) -> np.ndarray:
-        if epoch not in self._orders:
-            if len(self._orders) > 1:
-                self._orders.clear()
-            seed = "pairs", self._seed, self._pairs.name, epoch
-            self._orders[epoch] = permutation(self.num_records, *seed)
-        return self._orders[epoch]
-
-    def _epoch(self, epoch: int) -> Epoch | None:
-        is_drawn = self._pairs.task.draws and self._split == "train"
-        return Epoch(self._seed, self._pairs.name, epoch) if is_drawn else None
-
-    def _of_epoch(self, epoch: int) -> list[Record]:
-        """Returns a stored source's records, which differ from epoch to epoch if they are drawn."""
-        task, number = self._pairs.task, epoch if self._epoch(epoch) is not None else 0
-        if number not in self._kept:
-            self._kept.clear()
-            self._kept[number] = list(task.records(self._split, self._epoch(epoch)))
-            if not self._kept[number]:
-                raise DataError(f"{task.name} has no record in the {self._split} split.")
-        return self._kept[number]

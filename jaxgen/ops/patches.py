@@ -16,12 +16,13 @@ def image_patches(images: jax.Array, size: int) -> jax.Array:
     """
     images = images[:, : images.shape[1] // size * size, : images.shape[2] // size * size]
     batch, height, width, channels = images.shape
-    cut = _reshape(images, batch, height // size, size, width // size, size, channels)
+    cut = reshape_rows(images, batch, height // size, size, width // size, size, channels)
     patches = (height // size) * (width // size)
-    return _reshape(cut.transpose(0, 1, 3, 2, 4, 5), batch, patches, size * size * channels)
+    return reshape_rows(cut.transpose(0, 1, 3, 2, 4, 5), batch, patches, size * size * channels)
 
 
-def _reshape(x: jax.Array, *shape: int) -> jax.Array:
+def reshape_rows(x: jax.Array, *shape: int) -> jax.Array:
+    """Returns an array of another shape, of which devices split the first axis alone."""
     rows = jax.typeof(x).sharding.spec[0] if mesh_is_set() else None
     layout = jax.P(rows, *[None] * (len(shape) - 1)) if mesh_is_set() else None
     return jax.lax.reshape(x, shape, out_sharding=layout)

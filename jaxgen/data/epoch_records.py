@@ -1,0 +1,97 @@
+"""Records by their place in a sequence of epochs, for data whose rows are one record each."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxgen.data.hashing import permutation
+from jaxgen.data.protocols import Epoch, Record, Split
+from jaxgen.data.tasks import Task
+from jaxgen.errors import DataError
+
+
+class EpochRecords:
+    """The records of a task's split, in an order of its own in each epoch.
+
+    Records of a stored source are held in memory as its preprocessors leave them; those of an
+    indexed source are made on the spot. What a place has does not depend on what was read before.
+
+    Attributes:
+      num_records: of an epoch.
+    """
+
+    def __init__(self, task: Task, seed: int, split: Split, purpose: str):
+        """Opens the records.
+
+        Args:
+          task: the source and its preprocessors.
+          seed: of the order.
+          split: of the source.
+          purpose: a word that tells this order from others of the same seed.
+
+        Raises:
+          DataError: if they cannot be read, or there are none.
+        """
+        self._task, self._seed, self._purpose = task, seed, purpose
+        self._split: Split = split
+        self._kept: dict[int, list[Record]] = {}
+        self._orders: dict[int, np.ndarray] = {}
+        self._indexed = task.records_by_index(split) if task.is_indexed else None
+        self.num_records = len(self._of_epoch(0) if self._indexed is None else self._indexed)
+
+    def at(self, places: Sequence[int], in_order: bool = True) -> list[Record]:
+        """Returns the records at places of the sequence of epochs.
+
+        Args:
+          places: counted from 0, epoch after epoch.
+          in_order: whether a place is one in the epoch's order, or in the source's.
+        """
+        found: list[Record] = []
+        by_epoch = itertools.groupby(places, lambda place: place // self.num_records)
+        for epoch, of_epoch in by_epoch:
+            numbers = [int(place) - epoch * self.num_records for place in of_epoch]
+            if in_order:
+                numbers = self._order(epoch)[numbers].tolist()
+            if self._indexed is None:
+                kept = self._of_epoch(epoch)
+                found += [kept[number] for number in numbers]
+            else:
+                found += self._made([epoch * self.num_records + n for n in numbers], epoch)
+        return found
+
+    def _made(self, indices: list[int], epoch: int) -> list[Record]:
+        """Returns the records of an indexed source."""
+        assert self._indexed is not None
+        made = self._indexed.__getitems__(indices)
+        processed = list(self._task.processed(made, self._epoch(epoch)))
+        if len(processed) != len(indices):
+            raise DataError(
+                f"{self._task.name}: its preprocessors make {len(processed)} records of "
+                f"{len(indices)}, which is allowed for stored records only."
+            )
+        return processed
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if epoch not in self._orders:
+            if len(self._orders) > 1:
+                self._orders.clear()
+            seed = self._purpose, self._seed, self._task.name, epoch
+            self._orders[epoch] = permutation(self.num_records, *seed)
+        return self._orders[epoch]
+
+    def _epoch(self, epoch: int) -> Epoch | None:
+        is_drawn = self._task.draws and self._split == "train"
+        return Epoch(self._seed, self._task.name, epoch) if is_drawn else None
+
+    def _of_epoch(self, epoch: int) -> list[Record]:
+        """Returns a stored source's records, which differ from epoch to epoch if they are drawn."""
+        task, number = self._task, epoch if self._epoch(epoch) is not None else 0
+        if number not in self._kept:
+            self._kept.clear()
+            self._kept[number] = list(task.records(self._split, self._epoch(epoch)))
+            if not self._kept[number]:
+                raise DataError(f"{task.name} has no record in the {self._split} split.")
+        return self._kept[number]
