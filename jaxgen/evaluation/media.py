@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -37,28 +37,26 @@ REFERENCE_METRICS = ("log_probability", "token_accuracy")
 class GeneratedMedia:
     """Makes what a task's prompts ask for, and has the task's source verify each attribute.
 
+    "exact_match" is 1 where all are right. For a source with other attributes than METRICS has,
+    derive a class with those.
+
     Attributes:
       policy: how codes are chosen.
       text: the field whose text the source compares with, where it has several.
-      attributes: those that are reported beside "exact_match", which is 1 where all are right;
-        sources have some of them.
       shown: instances whose picture or sound is kept in the rows, beside the reference's.
     """
 
     policy: SamplingPolicy = SamplingPolicy()
     text: str | None = None
-    attributes: tuple[str, ...] = (
-        "count", "colour", "shape", "position", "relation", "binding", "direction", "speed", "tone"
-    )  # fmt: skip
     shown: NonNegativeInt = 32
+
+    METRICS: ClassVar[tuple[str, ...]] = (
+        "exact_match", "count", "colour", "shape", "position", "relation", "binding", "direction",
+        "speed", "tone", *REFERENCE_METRICS,
+    )  # fmt: skip
 
     def __post_init__(self):
         check_domains(self, "generated_media")
-
-    @property
-    def METRICS(self) -> tuple[str, ...]:
-        """Returns the columns whose means are reported."""
-        return ("exact_match", *self.attributes, *REFERENCE_METRICS)
 
     def check(self, task: Task, examples: Sequence[Example], shape: RowShape) -> None:
         """Raises DataError if what is to be made cannot be made or verified."""

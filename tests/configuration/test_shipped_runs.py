@@ -17,7 +17,7 @@ from jaxgen.evaluation.evaluate import scored_tasks
 
 GIN = Path(__file__).parents[2] / "gin"
 RUNS = sorted(path.relative_to(GIN).as_posix() for path in GIN.glob("runs/**/*.gin"))
-TELEPHONE = MelFrames(8000, 200, 80, 40)
+TELEPHONE = MelFrames(8000, 256, 160, 64)
 PURPOSES = {
     "IMAGE_PALETTE": made_for("image", (1, 1, 1)),
     "VIDEO_PALETTE": made_for("video", (1, 4, 4)),
