@@ -18,6 +18,7 @@ from jaxgen.evaluation.evaluate import scored_tasks
 GIN = Path(__file__).parents[2] / "gin"
 RUNS = sorted(path.relative_to(GIN).as_posix() for path in GIN.glob("runs/**/*.gin"))
 TELEPHONE = MelFrames(8000, 256, 160, 64)
+SPOKEN = MelFrames(8000, 256, 160, 40)
 PURPOSES = {
     "IMAGE_PALETTE": made_for("image", (1, 1, 1)),
     "VIDEO_PALETTE": made_for("video", (1, 4, 4)),
@@ -31,10 +32,10 @@ def bindings_of(text: str, folder: Path) -> list[str]:
     bound = []
     for name, purpose in PURPOSES.items():
         if re.search(rf"{name}\b", text):
-            path = folder / f"{name}.safetensors"
+            path, length = folder / f"{name}.safetensors", LENGTHS[name]
             if "speech" in text and name == "SOUND_PALETTE":
-                purpose = made_for("audio", mel=MelFrames(8000, 256, 160, 40))
-            table = np.eye(3, LENGTHS[name], dtype=np.float32)
+                purpose, length = made_for("audio", mel=SPOKEN), SPOKEN.bands
+            table = np.eye(3, length, dtype=np.float32)
             train_palette(table, 3, str(path), purpose)
             bound.append(f"{name}='{path}'")
     return bound
