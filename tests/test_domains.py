@@ -24,7 +24,9 @@ from jaxgen.errors import ConfigError, JaxgenError
 from jaxgen.evaluation.sandbox import Limits
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.config import TransformerConfig
+from jaxgen.models.image_autoencoder_config import ImageAutoencoderConfig
 from jaxgen.models.media_config import PatchesConfig
+from jaxgen.models.sound_autoencoder_config import SoundAutoencoderConfig
 from jaxgen.models.stack_config import StackConfig
 from jaxgen.models.vision import VisionConfig
 from jaxgen.ops.attention.masks import Bidirectional
@@ -84,6 +86,8 @@ REQUIRED: dict[str, dict[str, Any]] = {
         for name in ("image_palette", "video_palette")
     },
     "sound_palette": {"path": __file__},
+    "image_codec": {"path": __file__, "autoencoder": ImageAutoencoderConfig()},
+    "sound_codec": {"path": __file__, "autoencoder": SoundAutoencoderConfig()},
     "handwritten_digits": {"folder": "x"},
     "in_memory": {"records": ({"text": "x"},)},
     **{

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
 import pathlib
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from jaxgen.codecs.kept_file import KeptFile
 from jaxgen.codecs.media import Grid, Media, Modality
 from jaxgen.codecs.mel import MelFrames
 from jaxgen.codecs.patches import patches_of
@@ -28,14 +28,14 @@ ROUNDS = 30
 """Of k-means."""
 
 
-class Palette:
-    """The base of palettes of one modality: frozen dataclasses with the fields `path` and `digest`.
+class Palette(KeptFile):
+    """The base of palettes of one modality.
 
     The file is of safetensors: `vectors`, [num_codes, vector_size] float32, and what they are of.
     """
 
-    path: str
-    digest: str
+    WHAT: ClassVar[str] = "palette"
+    MADE_BY: ClassVar[str] = "jaxgen palette train"
 
     @property
     def modality(self) -> Modality:
@@ -69,20 +69,7 @@ class Palette:
 
     def _check(self, name: str) -> None:
         check_domains(self, name)
-        try:
-            found = hashlib.sha256(pathlib.Path(self.path).read_bytes()).hexdigest()[:16]
-        except OSError as error:
-            raise DataError(
-                f"the palette {self.path} cannot be read ({error.strerror}); make one with `jaxgen "
-                "palette train`."
-            ) from error
-        if self.digest is not None and self.digest != found:
-            raise DataError(
-                f"the palette {self.path} has digest {found}, and the configuration {self.digest}: "
-                "a model only understands the codes it was trained with. Put that file back, or "
-                "train anew with this one."
-            )
-        object.__setattr__(self, "digest", found)
+        self.read_digest()
 
     @functools.cached_property
     def vectors(self) -> np.ndarray:
@@ -129,14 +116,6 @@ class Palette:
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """Returns what the codes stand for; see `MediaCodec.decode`."""
         return self.values_of(self.vectors[np.asarray(codes)])
-
-    def keep_in(self, folder: pathlib.Path) -> None:
-        """Copies the palette beside the run, or checks the copy that is there."""
-        copy = folder / type(self).KEPT_FILES["path"]  # pyright: ignore[reportAttributeAccessIssue]
-        if copy.exists():
-            dataclasses.replace(self, path=str(copy))  # pyright: ignore[reportArgumentType]
-            return
-        write_atomically(copy, pathlib.Path(self.path).read_bytes())
 
 
 def made_for(modality: Modality, patch: tuple[int, ...] = (), mel: MelFrames | None = None) -> str:

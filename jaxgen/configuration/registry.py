@@ -216,7 +216,9 @@ def registered_installed_media() -> Table:
 
 def registered_media() -> Table:
     """Returns the names of what pictures, sounds and clips become tokens by."""
+    from jaxgen.codecs.learned import ImageCodec, SoundCodec
     from jaxgen.codecs.mel import MelFrames
+    from jaxgen.codecs.mu_law import MuLaw
     from jaxgen.codecs.multimodal import MultimodalCodec
     from jaxgen.codecs.palettes import ImagePalette, SoundPalette, VideoPalette
     from jaxgen.codecs.vectors import ImageVectors, SoundVectors
@@ -230,6 +232,9 @@ def registered_media() -> Table:
         "image_palette": ImagePalette,
         "video_palette": VideoPalette,
         "sound_palette": SoundPalette,
+        "image_codec": ImageCodec,
+        "sound_codec": SoundCodec,
+        "mu_law": MuLaw,
         "mel_frames": MelFrames,
         "interleave": Interleave,
         "generated_media": GeneratedMedia,
@@ -238,13 +243,14 @@ def registered_media() -> Table:
 
 def registered_models() -> Table:
     """Returns the names that gin/models/ uses; without the other rooms."""
-    from jaxgen.models.autoencoder_config import ImageAutoencoderConfig, SoundAutoencoderConfig
     from jaxgen.models.block_config import LatentConfig, LayerConfig
     from jaxgen.models.bottleneck import FiniteScalar, GumbelCodebook
     from jaxgen.models.config import ModelCard, TransformerConfig
     from jaxgen.models.dual_encoder_config import DualEncoderConfig
+    from jaxgen.models.image_autoencoder_config import ImageAutoencoderConfig
     from jaxgen.models.media_config import MediaInput, PatchesConfig, Projector
     from jaxgen.models.parametrization import Parametrization
+    from jaxgen.models.sound_autoencoder_config import SoundAutoencoderConfig
     from jaxgen.models.stack_config import StackConfig
     from jaxgen.models.vision import VisionConfig
     from jaxgen.objectives.contrastive import Contrastive

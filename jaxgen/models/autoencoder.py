@@ -13,15 +13,13 @@ from flax import nnx
 
 from jaxgen.errors import ConfigError, ShardingError
 from jaxgen.media_batch import MediaBatch
-from jaxgen.models.autoencoder_config import (
-    AutoencoderConfig,
-    ImageAutoencoderConfig,
-    SoundAutoencoderConfig,
-)
+from jaxgen.models.autoencoder_config import AutoencoderConfig
 from jaxgen.models.base import abstract_model
 from jaxgen.models.bottleneck import Quantised
 from jaxgen.models.convolutions import Convolution, Matrix, Tower
+from jaxgen.models.image_autoencoder_config import ImageAutoencoderConfig
 from jaxgen.models.parameters import is_variable, path_name
+from jaxgen.models.sound_autoencoder_config import SoundAutoencoderConfig
 from jaxgen.ops.convolution import into_patches, max_pool, out_of_patches, overlap_add, repeat
 from jaxgen.ops.logit_laplace import into_margin, out_of_margin
 from jaxgen.ops.patches import reshape_rows

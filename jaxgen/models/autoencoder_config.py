@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from jaxgen.domains import Domain, PositiveInt, check_domains
+from jaxgen.domains import PositiveInt, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.media_batch import MediaBatch, media_batch_spec
 from jaxgen.models.base import ParameterCount
@@ -56,7 +56,7 @@ class AutoencoderConfig:
     decoder_input: PositiveInt = 128
     encoder_kernel: PositiveInt = 3
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
-    card: ModelCard | None = dataclasses.field(default=None, compare=False)
+    card: ModelCard | None = dataclasses.field(default=None, compare=False, repr=False)
 
     NAME: ClassVar[str] = "autoencoder"
     modality: ClassVar[Modality]
@@ -94,6 +94,11 @@ class AutoencoderConfig:
     def codes_per_place(self) -> int:
         """Returns the codes of a place of the encoder's last resolution."""
         return 1
+
+    @property
+    def identity(self) -> str:
+        """Returns a text of all that its parameters are for, as files of them keep it."""
+        return repr(self)
 
     @property
     def reduction(self) -> int:
@@ -174,151 +179,3 @@ class AutoencoderConfig:
                 f"train.length={self.max_length}."
             )
         return media_batch_spec(batch_size, self.shape)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ImageAutoencoderConfig(AutoencoderConfig):
-    """An autoencoder of pictures of one size.
-
-    Attributes:
-      bottleneck: see `AutoencoderConfig`, and so for what is not named here.
-      height: of a picture, in pixels.
-      width: of a picture.
-      channels: of a pixel.
-      patch: pixels of a side that are one place of the towers' highest resolution.
-      first_kernel: rows and columns of the first convolution.
-      output: what the decoder says of a number: its value, or the centre and the scale of a
-        distribution of its logit ("logit_laplace").
-      margin: how far numbers between 0 and 1 are kept from both ends, for the encoder and for the
-        loss; the density of "logit_laplace" needs some.
-    """
-
-    height: PositiveInt = 256
-    width: PositiveInt = 256
-    channels: PositiveInt = 3
-    patch: PositiveInt = 1
-    first_kernel: PositiveInt = 7
-    output: Literal["value", "logit_laplace"] = "value"
-    margin: Annotated[float, Domain(0, 0.5, "[)")] = 0.0
-
-    NAME: ClassVar[str] = "image_autoencoder"
-    modality: ClassVar[Modality] = "image"
-
-    def __post_init__(self):
-        super().__post_init__()
-        side = self.patch * self.reduction
-        if self.height % side or self.width % side:
-            raise ConfigError(
-                f"image_autoencoder: pictures of {self.height}x{self.width} in patches of "
-                f"{self.patch} cannot be halved {len(self.groups) - 1} times, once between two "
-                f"groups: use multiples of {side}, or fewer groups."
-            )
-        if self.output == "logit_laplace" and not self.margin:
-            raise ConfigError(
-                "image_autoencoder.margin=0 with output='logit_laplace': numbers of 0 and 1 have "
-                "no logit; set the margin to 0.1, as DALL-E has it."
-            )
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Returns height, width and channels."""
-        return self.height, self.width, self.channels
-
-    @property
-    def grid(self) -> tuple[int, int, int]:
-        """Returns 1, and the rows and columns of codes."""
-        side = self.patch * self.reduction
-        return 1, self.height // side, self.width // side
-
-    @property
-    def first_size(self) -> tuple[int, ...]:
-        """Returns rows, columns, and the numbers of a patch."""
-        return self.first_kernel, self.first_kernel, self.patch**2 * self.channels
-
-    @property
-    def output_width(self) -> int:
-        """Returns a number, or two, for each of a patch."""
-        return self.patch**2 * self.channels * (2 if self.output == "logit_laplace" else 1)
-
-    def build(self, rngs: nnx.Rngs, layout: Layout) -> Autoencoder:
-        """Returns the model."""
-        from jaxgen.models.autoencoder import ImageAutoencoder
-
-        return ImageAutoencoder(self, rngs, layout)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SoundAutoencoderConfig(AutoencoderConfig):
-    """An autoencoder of sounds, as patches of a waveform that overlap.
-
-    The first convolution reads windows of samples, and the last matrix writes some, which are added
-    where they overlap. Of longer or shorter sounds the codes are more or fewer.
-
-    Attributes:
-      bottleneck: see `AutoencoderConfig`, and so for what is not named here.
-      samples: of a row that is trained on.
-      rate: samples a second.
-      hop: samples from one window to the next.
-      window: samples of one; a multiple of the hop.
-      codes_per_frame: codes of one moment, which lie below one another.
-    """
-
-    samples: PositiveInt = 2048
-    rate: PositiveInt = 8000
-    hop: PositiveInt = 32
-    window: PositiveInt = 64
-    codes_per_frame: PositiveInt = 1
-
-    NAME: ClassVar[str] = "sound_autoencoder"
-    modality: ClassVar[Modality] = "audio"
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.window % self.hop or (self.window - self.hop) % 2:
-            raise ConfigError(
-                f"sound_autoencoder.window={self.window} must be a multiple of "
-                f"sound_autoencoder.hop={self.hop} that is longer by an even number of samples, "
-                f"such as {2 * self.hop if self.hop % 2 == 0 else 3 * self.hop}."
-            )
-        if self.samples % self.frame:
-            longer = -(-self.samples // self.frame) * self.frame
-            raise ConfigError(
-                f"sound_autoencoder.samples={self.samples} are no whole frames of {self.frame} "
-                f"(the hop, doubled between two groups); use {longer}."
-            )
-
-    @property
-    def frame(self) -> int:
-        """Returns the samples that the codes of one moment stand for."""
-        return self.hop * self.reduction
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Returns the samples."""
-        return (self.samples,)
-
-    @property
-    def grid(self) -> tuple[int, int, int]:
-        """Returns frames, the codes of each, and 1."""
-        return self.samples // self.frame, self.codes_per_frame, 1
-
-    @property
-    def codes_per_place(self) -> int:
-        """Returns the codes of a frame."""
-        return self.codes_per_frame
-
-    @property
-    def first_size(self) -> tuple[int, ...]:
-        """Returns the window, and a channel."""
-        return self.window, 1
-
-    @property
-    def output_width(self) -> int:
-        """Returns the window."""
-        return self.window
-
-    def build(self, rngs: nnx.Rngs, layout: Layout) -> Autoencoder:
-        """Returns the model."""
-        from jaxgen.models.autoencoder import SoundAutoencoder
-
-        return SoundAutoencoder(self, rngs, layout)

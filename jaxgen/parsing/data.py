@@ -48,6 +48,16 @@ def add_commands(commands: Any) -> None:
     fit.add_argument("--output", required=True, help="the .safetensors file to write")
     fit.set_defaults(function=("palette", "train"))
 
+    codec = commands.add_parser("codec", help="take a trained autoencoder as a codec")
+    export = codec.add_subparsers(required=True, metavar="export").add_parser(
+        "export", help="write the file of an image_codec or a sound_codec from a run"
+    )
+    export.add_argument("run_dir", metavar="RUN", help="directory of an autoencoder's run")
+    export.add_argument("output", metavar="FILE", help="the .safetensors file to write")
+    export.add_argument("--step", type=WHOLE, help="step of the checkpoint; default: the newest")
+    export.add_argument("--ema", action="store_true", help="use the averages of train.ema_decay")
+    export.set_defaults(function=("codec", "export"))
+
     tasks = commands.add_parser(
         "tasks", help="list tasks, and show what a model reads", epilog=GIN_HELP
     )

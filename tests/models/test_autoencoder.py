@@ -11,10 +11,11 @@ from support.helpers import spread
 
 from jaxgen.commands.models import load_model
 from jaxgen.errors import ConfigError, ShardingError
-from jaxgen.models.autoencoder_config import ImageAutoencoderConfig, SoundAutoencoderConfig
 from jaxgen.models.base import abstract_model
 from jaxgen.models.bottleneck import FiniteScalar, GumbelCodebook
+from jaxgen.models.image_autoencoder_config import ImageAutoencoderConfig
 from jaxgen.models.parameters import named_parameters, number_of_parameters
+from jaxgen.models.sound_autoencoder_config import SoundAutoencoderConfig
 from jaxgen.ops.convolution import into_patches, max_pool, out_of_patches, overlap_add, repeat
 from jaxgen.planning.work import read_work
 from jaxgen.sharding.mesh import MeshConfig, make_mesh

@@ -9,12 +9,10 @@ import numpy as np
 from flax import nnx
 
 from jaxgen.media_batch import MediaBatch
-from jaxgen.models.autoencoder_config import (
-    AutoencoderConfig,
-    ImageAutoencoderConfig,
-    SoundAutoencoderConfig,
-)
+from jaxgen.models.autoencoder_config import AutoencoderConfig
 from jaxgen.models.bottleneck import FiniteScalar, GumbelCodebook
+from jaxgen.models.image_autoencoder_config import ImageAutoencoderConfig
+from jaxgen.models.sound_autoencoder_config import SoundAutoencoderConfig
 from jaxgen.sharding.layout import Layout
 
 SMALL: dict[str, Any] = {"hidden": 16, "groups": (1, 2), "blocks": 1, "decoder_input": 8}
