@@ -37,6 +37,7 @@ def registered() -> Table:
     from jaxgen.evaluation.pairs import Retrieval, ZeroShot
     from jaxgen.evaluation.perception import Descriptions, Transcripts
     from jaxgen.evaluation.picture_sets import PictureSets, PixelFeatures
+    from jaxgen.evaluation.reconstructions import Reconstructions
     from jaxgen.generation.policies import SamplingPolicy
     from jaxgen.preparation.config import Preparation
     from jaxgen.preparation.decontamination import CutContamination, Decontaminate
@@ -137,6 +138,7 @@ def registered() -> Table:
         "code_execution": CodeExecution,
         "retrieval": Retrieval,
         "zero_shot": ZeroShot,
+        "reconstructions": Reconstructions,
         "picture_sets": PictureSets,
         "pixel_features": PixelFeatures,
         "run_features": RunFeatures,

@@ -157,14 +157,14 @@ class ZeroShot:
 
 def encode_images(model: Any, images: np.ndarray, batch_size: int) -> np.ndarray:
     """Returns [images, embed] float32, so many images at a time; under `jax.set_mesh`."""
-    return _encode(_encode_images, model, (images,), batch_size)
+    return in_batches(_encode_images, model, (images,), batch_size)
 
 
 def encode_texts(
     model: Any, tokens: np.ndarray, lengths: np.ndarray, batch_size: int
 ) -> np.ndarray:
     """Returns [texts, embed] float32, so many texts at a time; under `jax.set_mesh`."""
-    return _encode(_encode_texts, model, (tokens, lengths), batch_size)
+    return in_batches(_encode_texts, model, (tokens, lengths), batch_size)
 
 
 @jax.jit
@@ -177,7 +177,10 @@ def _encode_texts(model: Any, tokens: jax.Array, lengths: jax.Array) -> jax.Arra
     return model.encode_texts(tokens, lengths)
 
 
-def _encode(function: Any, model: Any, arrays: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
+def in_batches(
+    function: Any, model: Any, arrays: Sequence[np.ndarray], batch_size: int
+) -> np.ndarray:
+    """Returns function(model, *arrays) of so many rows at a time; under `jax.set_mesh`."""
     count, found = len(arrays[0]), []
     for first in range(0, count, batch_size):
         part = [array[first : first + batch_size] for array in arrays]

@@ -1,0 +1,124 @@
+"""The evaluator of autoencoders: how well held-out pictures and sounds come back from codes."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.data.image_files import encode_png
+from jaxgen.data.media_rows import MediaRows
+from jaxgen.domains import NonNegativeInt, PositiveInt, check_domains
+from jaxgen.errors import ConfigError, DataError
+from jaxgen.evaluation.answers import instance_of
+from jaxgen.evaluation.base import EvaluationContext, Row
+from jaxgen.evaluation.media import VERIFIERS
+from jaxgen.evaluation.pairs import in_batches
+from jaxgen.objectives.fidelity import psnr, si_sdr
+
+
+@dataclasses.dataclass(frozen=True)
+class Reconstructions:
+    """Encodes held-out pictures or sounds, decodes them, and compares.
+
+    Attributes:
+      num_examples: held-out rows, or all if there are fewer.
+      verified: whether the task's source reads off what came back, as it would what a model made
+        over these codes; no model can then be better than this.
+      text: the field whose text the source compares with, where it has several.
+      shown: instances whose picture is kept in the rows, the original beside what came back.
+      name: the name in tables.
+    """
+
+    num_examples: PositiveInt = 256
+    verified: bool = False
+    text: str | None = None
+    shown: NonNegativeInt = 16
+    name: str = "reconstructions"
+
+    def __post_init__(self):
+        check_domains(self, "reconstructions")
+
+    def __call__(self, model: Any, context: EvaluationContext) -> list[Row]:
+        """Returns a row an instance.
+
+        Returns:
+          Rows with "instance"; "psnr" of a picture or "si_sdr" of a sound, in dB; "code_bits", the
+          mean surprise of its codes among all that were made here, whose mean is their entropy (of
+          K codes that are used alike log2 K, and two to its power the perplexity); with `verified`
+          "exact_match", whether all is read off rightly; and of the first pictures "picture".
+
+        Raises:
+          ConfigError: if the data are no rows of media, or their source verifies nothing.
+        """
+        rows = context.data
+        if not isinstance(rows, MediaRows):
+            raise ConfigError(
+                f"the evaluator {self.name} needs data of media alone (@media_rows()), not "
+                f"{type(rows).__name__}."
+            )
+        records = rows.task.instances(self.num_examples, context.seed, "heldout")
+        if not records:
+            raise DataError(f"task {rows.name} has no example in its heldout split.")
+        values = np.stack([rows.values(record) for record in records])
+        codes = in_batches(_encode, model, (values,), context.batch_size)
+        made = in_batches(_decode, model, (codes,), context.batch_size)
+        is_image = values.ndim > 2
+        name, fidelity = ("psnr", psnr) if is_image else ("si_sdr", si_sdr)
+        originals = values / np.float32(255) if is_image else values
+        decibels = np.asarray(fidelity(jnp.asarray(originals), jnp.asarray(made)))
+        bits = _surprise(codes)
+        finished = (np.clip(made, 0, 1) * 255 + 0.5).astype(np.uint8) if is_image else made
+        return [
+            {
+                "instance": instance_of(record, place),
+                name: float(decibels[place]),
+                "code_bits": float(bits[place]),
+                **self._read_off(rows, record, finished[place]),
+                **(
+                    _shown(values[place], finished[place])
+                    if is_image & (place < self.shown)
+                    else {}
+                ),
+            }
+            for place, record in enumerate(records)
+        ]
+
+    def _read_off(self, rows: MediaRows, record: dict[str, Any], made: np.ndarray) -> Row:
+        if not self.verified:
+            return {}
+        verifier = VERIFIERS["image" if made.ndim == 3 else "audio"]
+        verify = getattr(rows.task.source, verifier, None)
+        if verify is None:
+            raise ConfigError(
+                f"reconstructions.verified=True needs a source that verifies what was made, and "
+                f"{type(rows.task.source).__name__} has no method {verifier}; set it to False."
+            )
+        options = {} if self.text is None else {"text": self.text}
+        return {"exact_match": int(verify(record, made, **options)["all"])}
+
+
+def _surprise(codes: np.ndarray) -> np.ndarray:
+    """Returns the mean surprise in bits of each row's codes among those of all rows."""
+    _, places, counts = np.unique(codes, return_inverse=True, return_counts=True)
+    bits = -np.log2(counts / codes.size)
+    return bits[places.reshape(codes.shape)].mean(axis=1)
+
+
+def _shown(original: np.ndarray, made: np.ndarray) -> Row:
+    png = encode_png(np.concatenate([original, made], axis=1))
+    return {"picture": f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"}
+
+
+@jax.jit
+def _encode(model: Any, values: jax.Array) -> jax.Array:
+    return model.encode(values)
+
+
+@jax.jit
+def _decode(model: Any, codes: jax.Array) -> jax.Array:
+    return model.decode(codes)
