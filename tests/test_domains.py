@@ -56,7 +56,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "chunked": {"size": 1},
     **{
         name: {"height": 2, "width": 2}
-        for name in ("grid_row", "grid_column", "grid_neighbourhood")
+        for name in ("grid_row", "grid_column", "grid_neighbourhood", "same_picture")
     },
     "rope_scaling": {"kind": "linear", "factor": 2.0},
     "latent": {"kv_rank": 4, "nope_dim": 4, "rope_dim": 4, "value_dim": 4},

@@ -261,7 +261,7 @@ def registered_models() -> Table:
     from jaxgen.objectives.next_token import NextToken
     from jaxgen.objectives.reconstruction import Reconstruction
     from jaxgen.ops.attention.biases import Alibi, RelativeBias
-    from jaxgen.ops.attention.grids import GridColumn, GridNeighbourhood, GridRow
+    from jaxgen.ops.attention.grids import GridColumn, GridNeighbourhood, GridRow, SamePicture
     from jaxgen.ops.attention.masks import (
         Banded,
         Bidirectional,
@@ -297,6 +297,7 @@ def registered_models() -> Table:
         "chunked": Chunked,
         "either": Either,
         "grid_row": GridRow,
+        "same_picture": SamePicture,
         "grid_column": GridColumn,
         "grid_neighbourhood": GridNeighbourhood,
         "rope": Rope,

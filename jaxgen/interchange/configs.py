@@ -35,7 +35,7 @@ LONGEST = "max_position_embeddings"
 OF_TRAINING = (
     "initialization", "dropout", "attention_dropout", "feed_forward_dropout",
     "compute_dtype", "matmul_dtype", "card", "mtp_depth", "max_scale",
-    "pixel_mean", "pixel_stddev",
+    "pixel_mean", "pixel_stddev", "frozen",
 )  # fmt: skip
 """Fields that a finished model does not depend on, or that config.json says nothing of."""
 OF_TRAINING_EXPERTS = (
@@ -226,6 +226,9 @@ def _effective_stack(config: StackConfig) -> dict[str, Any]:
     values["attention_scale"] = attention_scale(config, width)
     if values.get("embedding_positions") != "learned":
         values["max_length"] = None
+    for number, one in enumerate(values.pop("media", ())):
+        values |= {f"media[{number}].{name}": x for name, x in _effective(one).items()}
+        values[f"media[{number}].encoder_layers"] = one.layers_read
     del values["layers"], values["moe"]
     for layer, settings in enumerate(layers_in_order(config)):
         values[f"layers[{layer}]"] = settings

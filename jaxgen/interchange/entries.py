@@ -122,12 +122,18 @@ class Linked:
 
 
 def get_field(config: Any, name: str) -> Any:
-    """Returns a field by its dotted name, as it takes effect; None if a part on the way is None."""
+    """Returns a field by its dotted name, as it takes effect; None if a part on the way is None.
+
+    A part of a tuple is named by its number; "" is the whole.
+    """
     if name in ("num_kv_heads", "head_dim"):
         return config.kv_heads if name == "num_kv_heads" else config.width_of_head
     value: Any = config
-    for part in name.split("."):
-        value = getattr(value, part, None)
+    for part in name.split(".") if name else ():
+        if part.isdigit():
+            value = value[int(part)] if value and int(part) < len(value) else None
+        else:
+            value = getattr(value, part, None)
     return value
 
 

@@ -51,7 +51,7 @@ def choose_family(
     """
     if name is None and original is not None:
         with contextlib.suppress(InterchangeError):
-            own = find_family(FAMILIES, text_part(original)[0])
+            own = find_family(FAMILIES, text_part(original, _is_text(config))[0])
             if isinstance(config, own.kind) and not express(own, config)[1]:
                 return own
     of_kind = [family for family in FAMILIES if isinstance(config, family.kind)]
@@ -149,7 +149,7 @@ def _given_back(
     family: Family, config: Any, original: Mapping[str, Any], ours: dict[str, Any]
 ) -> dict[str, Any]:
     """Returns the config.json of a model that was imported with another."""
-    original, part_of = text_part(original)
+    original, part_of = text_part(original, _is_text(config))
     if part_of is not None:
         original["architectures"] = ours["architectures"]
     original.pop("quantization_config", None)
@@ -166,6 +166,11 @@ def _given_back(
     inert = {*family.inert, *(key for key in original if is_harmless(key, original[key]))}
     kept = {key: value for key, value in original.items() if key in inert}
     return ours | kept | {key: ours[key] for key in ours if key not in TOKENS}
+
+
+def _is_text(config: Any) -> bool:
+    """Returns whether a model reads no media, whatever it was imported with."""
+    return not getattr(config, "media", ())
 
 
 def _tensors(placements: tuple[Placement, ...], dtype: np.dtype) -> list[Tensor]:

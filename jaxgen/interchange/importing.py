@@ -63,7 +63,10 @@ class Checkpoint:
 
 
 def open_checkpoint(
-    folder: str | os.PathLike, ignored: tuple[str, ...] = (), revision: str | None = None
+    folder: str | os.PathLike,
+    ignored: tuple[str, ...] = (),
+    revision: str | None = None,
+    text_only: bool = False,
 ) -> Checkpoint:
     """Reads the config.json of a folder.
 
@@ -71,6 +74,7 @@ def open_checkpoint(
       folder: that of a checkpoint, or of all revisions of one (see `find_revision`).
       ignored: keys of config.json that a user says change nothing.
       revision: one of several.
+      text_only: see `text_part`.
 
     Raises:
       InterchangeError: if there is no config.json, or it says something unsupported.
@@ -81,7 +85,7 @@ def open_checkpoint(
         check_shape(found, NAMES)
     except ValueError as error:
         raise InterchangeError(f"{folder / CONFIG}: {error}.") from error
-    values, part_of = text_part(found)
+    values, part_of = text_part(found, text_only)
     check_counts(values)
     family = find_family(FAMILIES, values)
     config = read_config(family, values, ignored)

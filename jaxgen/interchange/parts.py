@@ -12,7 +12,7 @@ _TEXT_TYPES = {
     "qwen2_vl_text": "qwen2", "qwen3_vl": "qwen3", "qwen3_vl_text": "qwen3",
 }  # fmt: skip
 # What files leave out, since it is the default of the text model's own class.
-_DEFAULTS: dict[str, dict[str, Any]] = {
+DEFAULTS: dict[str, dict[str, Any]] = {
     "gemma3_text": {
         "vocab_size": 262_208, "hidden_size": 2304, "intermediate_size": 9216,
         "num_hidden_layers": 26, "num_attention_heads": 8, "num_key_value_heads": 4,
@@ -29,6 +29,11 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 _WHOLE = ("clip", "siglip")
 """Of these every part is read."""
+_SEEING = {
+    "llava": ("llama", "clip_vision_model"),
+    "gemma3": ("gemma3_text", "siglip_vision_model"),
+}  # fmt: skip
+"""Of these too, where text and images are read by models of these types."""
 _TIED = "tie_word_embeddings"
 _OF_THE_WHOLE = (
     "bos_token_id", "dtype", "eos_token_id", "pad_token_id", "quantization_config", "torch_dtype",
@@ -43,13 +48,17 @@ _OTHERS = (
 )
 
 
-def text_part(values: Values) -> tuple[dict[str, Any], str | None]:
+def text_part(values: Values, text_only: bool = False) -> tuple[dict[str, Any], str | None]:
     """Returns the config.json of a checkpoint's text model, and the architecture it is part of.
 
-    The architecture is None where the text model is all there is.
+    The architecture is None where the text model is all there is, or where all parts are read.
+
+    Args:
+      values: config.json.
+      text_only: whether the text model is read of checkpoints whose every part could be.
     """
     text, whole = values.get("text_config"), (values.get("architectures") or [None])[0]
-    if values.get("model_type") in _WHOLE:
+    if values.get("model_type") in _WHOLE or (not text_only and _is_read_whole(values)):
         return dict(values), None
     if isinstance(text, dict):
         tied = [part[_TIED] for part in (values, text) if _TIED in part]
@@ -63,7 +72,16 @@ def text_part(values: Values) -> tuple[dict[str, Any], str | None]:
     kind = str(text.get("model_type"))
     text["model_type"] = _TEXT_TYPES.get(kind, kind)
     text.pop("architectures", None)
-    return _DEFAULTS.get(text["model_type"], {}) | text, whole or str(values.get("model_type"))
+    return DEFAULTS.get(text["model_type"], {}) | text, whole or str(values.get("model_type"))
+
+
+def _is_read_whole(values: Values) -> bool:
+    """Returns whether text and images of a checkpoint are read by models that are known."""
+    own = _SEEING.get(str(values.get("model_type")))
+    if own is None:
+        return False
+    parts = zip(("text_config", "vision_config"), own, strict=True)
+    return all((values.get(key) or {}).get("model_type", kind) == kind for key, kind in parts)
 
 
 def of_a_part(family: Family) -> Family:

@@ -19,7 +19,7 @@ class Section:
 
     Attributes:
       key: the name in config.json; under KEY_dict, older files have another object that wins.
-      part: the dotted name of the part of the configuration.
+      part: the dotted name of the part of the configuration; "": it is the whole.
       entries: those of the object, whose fields are the part's.
       defaults: what files leave out, since it is the default of the part's own class.
       repeats: (key, field of the whole) for keys that repeat in the object what the whole has; they
@@ -68,7 +68,8 @@ class Section:
         fields: dict[str, Any] = {}
         for entry in self.entries:
             fields |= entry.read(found)
-        return {f"{self.part}.{name}": value for name, value in fields.items()}
+        part = f"{self.part}." if self.part else ""
+        return {f"{part}{name}": value for name, value in fields.items()}
 
     def write(self, config: Any) -> dict[str, Any]:
         part = get_field(config, self.part)

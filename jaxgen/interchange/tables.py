@@ -91,7 +91,12 @@ class StackTable:
     def config_of(self, config: Any) -> StackConfig | None:
         """Returns the stack's configuration; None where a model has no such stack."""
         for part in self.config.split(".") if self.config else ():
-            config = getattr(config, part)
+            if not part.isdigit():
+                config = getattr(config, part)
+            elif len(config) > int(part):
+                config = config[int(part)]
+            else:
+                return None
         return config
 
 

@@ -138,6 +138,11 @@ class MediaInput:
         return rows * columns // self.projector.pool**2 + self.class_token
 
     @property
+    def width(self) -> int:
+        """Columns of the grid that the vectors of one lie on."""
+        return self.encoder.grid[1] // self.projector.pool
+
+    @property
     def layers_read(self) -> int | None:
         """Blocks of the encoder that are run; None: all, and the norm after them."""
         layers = self.encoder_layers

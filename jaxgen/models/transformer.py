@@ -28,6 +28,7 @@ from jaxgen.ops.look_ahead import look_ahead
 from jaxgen.ops.routed_tokens import RoutedTokens, routed_tokens
 from jaxgen.ops.routing import Auxiliary, RouterStatistics, router_losses
 from jaxgen.ops.slots import mark
+from jaxgen.ops.vectors import cells_of_runs
 from jaxgen.sharding.layout import Layout, keys_length, spec, under_layout, using
 from jaxgen.sharding.padding import without_padding
 from jaxgen.sharding.rules import einsum, reshard
@@ -133,7 +134,7 @@ class Transformer(nnx.Module):
             segment_ids = jnp.minimum(batch.segment_ids, 1)
             context = _cross_context(segment_ids, cache.encoder_segment_ids)
             encoder = EncoderOutput(None, context, cache.cross)
-        cells = _cells(batch) if config.reads_cells else None
+        cells = _cells(batch, config) if config.reads_cells else None
         queries = attention_side(batch.positions, batch.segment_ids, batch.block_ids, cells)
         slots, whole = None, spec("batch", None)
         if cache is None:
@@ -343,11 +344,17 @@ def _cross_context(segment_ids: jax.Array, encoder_segment_ids: jax.Array) -> At
     return AttentionContext(AttentionMask((), queries, keys))
 
 
-def _cells(batch: Batch) -> jax.Array:
-    """Returns what each token is of and where it lies, [batch, length, 4] int32; 0 for text."""
-    if batch.modalities is None or batch.places is None:
-        return jnp.zeros_like(batch.positions)[..., None] + jnp.zeros(4, jnp.int32)
-    return jnp.concatenate([batch.modalities[..., None], batch.places], axis=-1)
+def _cells(batch: Batch, config: TransformerConfig) -> jax.Array:
+    """Returns what each token is of and where it lies, [batch, length, 4] int32; 0 for text.
+
+    A batch that does not say it has its vectors found by their tokens.
+    """
+    if batch.modalities is not None and batch.places is not None:
+        return jnp.concatenate([batch.modalities[..., None], batch.places], axis=-1)
+    cells = jnp.zeros_like(batch.positions)[..., None] + jnp.zeros(4, jnp.int32)
+    for number, one in enumerate(config.media, start=1):
+        cells = jnp.where(*cells_of_runs(batch.tokens == one.token, number, one.width), cells)
+    return cells
 
 
 def _check_source(config: TransformerConfig, batch: Batch, cache: Cache | None) -> None:

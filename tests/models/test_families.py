@@ -24,6 +24,7 @@ NAMED = {
     "qwen2", "mistral", "gpt_neox", "phi3", "gemma", "olmo", "olmoe", "opt",
     "gpt_j", "gpt_neo", "falcon", "mpt", "stablelm", "smollm3", "granite", "glm4", "cohere",
     "nemotron", "olmo3", "gpt_oss", "switch", "st_moe", "dalle", "chameleon",
+    "gpt4_style", "llava", "gemma3_vision",
 }  # fmt: skip
 
 # Published figures that their shapes do not give, in percent; each is told in its card's note.

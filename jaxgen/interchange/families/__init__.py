@@ -23,6 +23,7 @@ from jaxgen.interchange.families.olmo import OLMO, OLMO2, OLMO3, OLMOE
 from jaxgen.interchange.families.opt import OPT
 from jaxgen.interchange.families.phi import PHI3
 from jaxgen.interchange.families.qwen import QWEN2, QWEN2_MOE, QWEN3, QWEN3_MOE
+from jaxgen.interchange.families.seeing import GEMMA3_SEEING, LLAVA
 from jaxgen.interchange.families.smollm import SMOLLM3
 from jaxgen.interchange.families.stablelm import STABLELM
 from jaxgen.interchange.families.starcoder import STARCODER2
@@ -33,7 +34,7 @@ FAMILIES = (
     OLMO, OLMO2, OLMO3, OLMOE, PHI3, GEMMA, GEMMA2, GEMMA3, GPT_NEOX, GPT_J, GPT_NEO, OPT, FALCON,
     FALCON_TWO_NORMS, MPT, STABLELM, SMOLLM3, GRANITE, GRANITE_MOE, GLM, GLM4, COHERE, COHERE2,
     NEMOTRON, LLAMA4, GPT_OSS, DEEPSEEK_V3, DEEPSEEK_V2, STARCODER2, T5, T5_GATED, BERT_MASKED,
-    BERT, BERT_PRETRAINING, CLIP, SIGLIP, CHAMELEON, CHAMELEON_POST,
+    BERT, BERT_PRETRAINING, CLIP, SIGLIP, CHAMELEON, CHAMELEON_POST, LLAVA, GEMMA3_SEEING,
 )  # fmt: skip
 """In the order in which an export tries them."""
 

@@ -27,12 +27,13 @@ from jaxgen.ops.attention.masks import Bidirectional
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STDDEV = (0.26862954, 0.26130258, 0.27577711)
 _CAUSAL = (LayerConfig(rope=None),)
-_BOTH_WAYS = (LayerConfig(mask=(Bidirectional(),), rope=None),)
+BOTH_WAYS = (LayerConfig(mask=(Bidirectional(),), rope=None),)
 _LOG_SCALE = "logit_scale_init_value"
-_INERT = ("attention_dropout", "dropout", "initializer_factor", "projection_dim")
+INERT = ("attention_dropout", "dropout", "initializer_factor", "projection_dim")
 
 
-def _constants(part: str, layers: tuple[LayerConfig, ...]) -> dict[str, Any]:
+def stack_constants(part: str, layers: tuple[LayerConfig, ...]) -> dict[str, Any]:
+    """Returns what the stacks of all towers share."""
     groups = ("qkv", "attention_out", "feed_forward", "norm")
     constants = {"layers": layers, "norm": "layer", "gated": False}
     constants |= {f"biases.{group}": True for group in groups}
@@ -56,7 +57,7 @@ _TEXT = (
     Field("vocab_size", "vocab_size"),
     Field("max_position_embeddings", "max_length"),
 )
-_VISION = (
+VISION = (
     *_sizes("stack."),
     Field("image_size", "image_size"),
     Field("patch_size", "patch_size"),
@@ -67,22 +68,22 @@ _TEXT_DEFAULTS = {
     "num_attention_heads": 8, "max_position_embeddings": 77, "vocab_size": 49_408,
     "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "model_type": "clip_text_model",
 }  # fmt: skip
-_VISION_DEFAULTS = {
+VISION_DEFAULTS = {
     "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
     "num_attention_heads": 12, "num_channels": 3, "image_size": 224, "patch_size": 32,
     "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "model_type": "clip_vision_model",
 }  # fmt: skip
-_SIGLIP = {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
+SIGLIP_DEFAULTS = {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
 _SIGLIP_TEXT = Section(
     "text_config",
     "text",
     _TEXT,
-    _TEXT_DEFAULTS | _SIGLIP | {
+    _TEXT_DEFAULTS | SIGLIP_DEFAULTS | {
         "hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12,
         "max_position_embeddings": 64, "vocab_size": 32_000, "model_type": "siglip_text_model",
     },
     repeats=(("projection_size", "embed_dim"),),
-    inert=_INERT,
+    inert=INERT,
 )  # fmt: skip
 
 
@@ -99,11 +100,13 @@ def _read_scale(values: Values) -> dict[str, Any]:
     return {"initial_scale": math.exp(2.6592 if found is None else found)}
 
 
-def _stack_table(ours: str, theirs: str, config: str) -> StackTable:
-    return StackTable(ours, f"{theirs}.encoder.layers.{{layer}}.", _LAYER, config)
+def stack_table(ours: str, theirs: str, config: str) -> StackTable:
+    """Returns the layers of a tower."""
+    return StackTable(ours, f"{theirs}.encoder.layers.{{layer}}.", LAYER, config)
 
 
-def _norm(ours: str, theirs: str) -> tuple[TensorRow, TensorRow]:
+def norm_rows(ours: str, theirs: str) -> tuple[TensorRow, TensorRow]:
+    """Returns the rows of a norm."""
     return row(f"{ours}.scale", f"{theirs}.weight", "d"), row(f"{ours}.bias", f"{theirs}.bias", "d")
 
 
@@ -113,7 +116,7 @@ _FEED_FORWARD = (
     ("feed_forward.down", "mlp.fc2.weight", "f d", "d f"),
     ("feed_forward.down_bias", "mlp.fc2.bias", "d", "d"),
 )
-_LAYER = (
+LAYER = (
     row("attention.query", "self_attn.q_proj.weight", "d h w", "(h w) d"),
     row("attention.query_bias", "self_attn.q_proj.bias", "h w", "(h w)"),
     row("attention.key", "self_attn.k_proj.weight", "d h w", "(h w) d"),
@@ -122,40 +125,56 @@ _LAYER = (
     row("attention.value_bias", "self_attn.v_proj.bias", "h w", "(h w)"),
     row("attention.out", "self_attn.out_proj.weight", "h w d", "d (h w)"),
     row("attention.out_bias", "self_attn.out_proj.bias", "d"),
-    *_norm("attention_norm", "layer_norm1"),
-    *_norm("feed_forward_norm", "layer_norm2"),
+    *norm_rows("attention_norm", "layer_norm1"),
+    *norm_rows("feed_forward_norm", "layer_norm2"),
     *(row(*one) for one in _FEED_FORWARD),
 )
-_EMBEDDINGS = "vision_model.embeddings"
+
+
+def vision_rows(ours: str, theirs: str) -> tuple[TensorRow, ...]:
+    """Returns the rows outside the layers that the vision towers of both families have."""
+    embeddings = f"{theirs}.embeddings"
+    return (
+        row(f"{ours}.patches", f"{embeddings}.patch_embedding.weight", "p q c d", "d c p q"),
+        row(f"{ours}.positions", f"{embeddings}.position_embedding.weight", "t d"),
+        *norm_rows(f"{ours}.stack.final_norm", f"{theirs}.post_layernorm"),
+    )
+
+
+def clip_vision_rows(ours: str, theirs: str) -> tuple[TensorRow, ...]:
+    """Returns the rows that CLIP's vision tower has besides."""
+    return (
+        row(f"{ours}.class_token", f"{theirs}.embeddings.class_embedding", "d"),
+        *norm_rows(f"{ours}.embedding_norm", f"{theirs}.pre_layrnorm"),
+    )
+
+
+def siglip_vision_rows(ours: str, theirs: str) -> tuple[TensorRow, ...]:
+    """Returns the rows that SigLIP's vision tower has besides, with its pool."""
+    pool, head = f"{ours}.pool", f"{theirs}.head"
+    weights = " ".join(f"{pool}.attention.{name}" for name in ("query", "key", "value"))
+    biases = " ".join(f"{pool}.attention.{name}_bias" for name in ("query", "key", "value"))
+    return (
+        row(f"{ours}.patch_bias", f"{theirs}.embeddings.patch_embedding.bias", "d"),
+        row(f"{pool}.query", f"{head}.probe", "d", "() () d"),
+        row(weights, f"{head}.attention.in_proj_weight", "d h w", "(part h w) d"),
+        row(biases, f"{head}.attention.in_proj_bias", "h w", "(part h w)"),
+        row(f"{pool}.attention.out", f"{head}.attention.out_proj.weight", "h w d", "d (h w)"),
+        row(f"{pool}.attention.out_bias", f"{head}.attention.out_proj.bias", "d"),
+        *norm_rows(f"{pool}.norm", f"{head}.layernorm"),
+        *(row(f"{pool}.{mine}", f"{head}.{other}", *axes) for mine, other, *axes in _FEED_FORWARD),
+    )
+
+
 _TOWERS = (
     row("text.embedding.table", "text_model.embeddings.token_embedding.weight", "v d"),
     row("text.embedding.positions", "text_model.embeddings.position_embedding.weight", "t d"),
-    *_norm("text.stack.final_norm", "text_model.final_layer_norm"),
-    row("vision.patches", f"{_EMBEDDINGS}.patch_embedding.weight", "p q c d", "d c p q"),
-    row("vision.positions", f"{_EMBEDDINGS}.position_embedding.weight", "t d"),
-    *_norm("vision.stack.final_norm", "vision_model.post_layernorm"),
+    *norm_rows("text.stack.final_norm", "text_model.final_layer_norm"),
+    *vision_rows("vision", "vision_model"),
 )
-_POOL = "vision_model.head"
-_POOL_ROWS = (
-    row("vision.pool.query", f"{_POOL}.probe", "d", "() () d"),
-    row(
-        "vision.pool.attention.query vision.pool.attention.key vision.pool.attention.value",
-        f"{_POOL}.attention.in_proj_weight", "d h w", "(part h w) d",
-    ),
-    row(
-        "vision.pool.attention.query_bias vision.pool.attention.key_bias "
-        "vision.pool.attention.value_bias",
-        f"{_POOL}.attention.in_proj_bias", "h w", "(part h w)",
-    ),
-    row("vision.pool.attention.out", f"{_POOL}.attention.out_proj.weight", "h w d", "d (h w)"),
-    row("vision.pool.attention.out_bias", f"{_POOL}.attention.out_proj.bias", "d"),
-    *_norm("vision.pool.norm", f"{_POOL}.layernorm"),
-    *(row(f"vision.pool.{ours}", f"{_POOL}.{theirs}", *axes)
-      for ours, theirs, *axes in _FEED_FORWARD),
-)  # fmt: skip
 _STACKS = (
-    _stack_table("text.stack", "text_model", "text"),
-    _stack_table("vision.stack", "vision_model", "vision.stack"),
+    stack_table("text.stack", "text_model", "text"),
+    stack_table("vision.stack", "vision_model", "vision.stack"),
 )
 _UNUSED = (r"(text|vision)_model\.embeddings\.position_ids",)
 
@@ -182,8 +201,8 @@ CLIP = Family(
     kind=DualEncoderConfig,
     assemble=_assemble,
     constants={
-        **_constants("text", _CAUSAL),
-        **_constants("vision.stack", _BOTH_WAYS),
+        **stack_constants("text", _CAUSAL),
+        **stack_constants("vision.stack", BOTH_WAYS),
         "text.embedding_positions": "learned",
         "vision.patch_bias": False,
         "vision.class_token": True,
@@ -198,11 +217,11 @@ CLIP = Family(
     },
     entries=(
         Section(
-            "text_config", "text", _TEXT, _TEXT_DEFAULTS, (("projection_dim", "embed_dim"),), _INERT
+            "text_config", "text", _TEXT, _TEXT_DEFAULTS, (("projection_dim", "embed_dim"),), INERT
         ),
         Section(
-            "vision_config", "vision", _VISION, _VISION_DEFAULTS,
-            (("projection_dim", "embed_dim"),), _INERT,
+            "vision_config", "vision", VISION, VISION_DEFAULTS,
+            (("projection_dim", "embed_dim"),), INERT,
         ),
         Field("projection_dim", "embed_dim", 512),
         Linked(
@@ -214,8 +233,7 @@ CLIP = Family(
     inert=("initializer_factor",),
     rows=(
         *_TOWERS,
-        row("vision.class_token", f"{_EMBEDDINGS}.class_embedding", "d"),
-        *_norm("vision.embedding_norm", "vision_model.pre_layrnorm"),
+        *clip_vision_rows("vision", "vision_model"),
         row("text_projection.weight", "text_projection.weight", "d e", "e d"),
         row("image_projection.weight", "visual_projection.weight", "d e", "e d"),
         row("log_scale", "logit_scale", ""),
@@ -233,8 +251,8 @@ SIGLIP = Family(
     kind=DualEncoderConfig,
     assemble=_assemble,
     constants={
-        **_constants("text", _BOTH_WAYS),
-        **_constants("vision.stack", _BOTH_WAYS),
+        **stack_constants("text", BOTH_WAYS),
+        **stack_constants("vision.stack", BOTH_WAYS),
         "text.embedding_positions": "learned",
         "vision.patch_bias": True,
         "vision.pooling": "attention",
@@ -250,17 +268,18 @@ SIGLIP = Family(
         Section(
             "vision_config",
             "vision",
-            (*_VISION, Fixed("vision_use_head", True)),
-            _VISION_DEFAULTS | _SIGLIP | {"patch_size": 16, "model_type": "siglip_vision_model"},
-            inert=_INERT,
+            (*VISION, Fixed("vision_use_head", True)),
+            VISION_DEFAULTS
+            | SIGLIP_DEFAULTS
+            | {"patch_size": 16, "model_type": "siglip_vision_model"},
+            inert=INERT,
         ),
         Linked(("text_config",), _read_projection, lambda config: {}),
     ),
     inert=("initializer_factor",),
     rows=(
         *_TOWERS,
-        *_POOL_ROWS,
-        row("vision.patch_bias", f"{_EMBEDDINGS}.patch_embedding.bias", "d"),
+        *siglip_vision_rows("vision", "vision_model"),
         row("text_projection.weight", "text_model.head.weight", "d e", "e d"),
         row("text_projection.bias", "text_model.head.bias", "e"),
         row("log_scale", "logit_scale", "", "()"),

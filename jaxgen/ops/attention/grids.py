@@ -59,10 +59,14 @@ class GridMask(Composable):
     def allows(self, queries: AttentionSide, keys: AttentionSide) -> jax.Array:
         if queries.cells is None or keys.cells is None:  # All is text.
             return Bidirectional().allows(queries, keys)
+        code, other, of_one = self._of_one(queries, keys)
+        return ~of_one | self.sees(code, other)
+
+    def _of_one(self, queries: AttentionSide, keys: AttentionSide) -> tuple[Codes, Codes, Any]:
+        """Returns the queries' codes, the keys', and which are of one picture."""
         code = jax.tree.map(lambda x: x[:, :, None], self._codes(queries))
         other = jax.tree.map(lambda x: x[:, None, :], self._codes(keys))
-        of_one = code.is_code & other.is_code & (code.first == other.first)
-        return ~of_one | self.sees(code, other)
+        return code, other, code.is_code & other.is_code & (code.first == other.first)
 
     def sees(self, code: Codes, other: Codes) -> Any:
         """Returns whether a code sees another one of its picture, of arrays that broadcast."""
@@ -72,6 +76,22 @@ class GridMask(Composable):
         modality, time, row, column = (side.cells[..., axis] for axis in range(4))
         index = (time * self.height + row) * self.width + column
         return Codes(modality == self.modality, side.positions - index, index, column)
+
+
+@dataclasses.dataclass(frozen=True)
+class SamePicture(GridMask):
+    """All of the token's own picture, before and after it, and nothing else (Gemma 3, 2503.19786).
+
+    Beside a causal mask, `either.predicates = (@causal(), @same_picture())`, text goes on reading
+    what lies before it and pictures see themselves both ways.
+    """
+
+    NAME = "same_picture"
+
+    def allows(self, queries: AttentionSide, keys: AttentionSide) -> jax.Array:
+        if queries.cells is None or keys.cells is None:  # All is text.
+            return ~Bidirectional().allows(queries, keys)
+        return self._of_one(queries, keys)[2]
 
 
 @dataclasses.dataclass(frozen=True)

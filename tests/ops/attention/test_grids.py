@@ -13,10 +13,12 @@ from jaxgen.ops.attention.blockwise import blockwise_attention
 from jaxgen.ops.attention.call import AttentionCall
 from jaxgen.ops.attention.cudnn import cudnn_refusal
 from jaxgen.ops.attention.dense import dense_attention
-from jaxgen.ops.attention.grids import GridColumn, GridNeighbourhood, GridRow
-from jaxgen.ops.attention.masks import AttentionMask, Causal, attention_side
+from jaxgen.ops.attention.grids import GridColumn, GridNeighbourhood, GridRow, SamePicture
+from jaxgen.ops.attention.masks import AttentionMask, Causal, Either, Window, attention_side
 from jaxgen.ops.attention.ring import ring_attention
 from jaxgen.ops.attention.splash import splash_refusal
+from jaxgen.ops.vectors import cells_of_runs
+from jaxgen.sharding.layout import Layout, using
 from jaxgen.sharding.mesh import make_mesh
 
 MASKS = (
@@ -25,6 +27,14 @@ MASKS = (
     GridNeighbourhood(4, 4, kernel=3),
     GridNeighbourhood(4, 4, kernel=11),
 )
+
+BOTH_WAYS = SamePicture(4, 4)
+
+
+def layer(predicate):
+    """The mask of a causal layer with a predicate over places."""
+    is_wider = isinstance(predicate, SamePicture)
+    return (Either((Causal(), predicate)),) if is_wider else (Causal(), predicate)
 
 
 def cells(*runs):
@@ -48,7 +58,7 @@ def side(one, segments=None):
 
 def seen(predicate, one, **more):
     tokens = side(one, **more)
-    return np.asarray(AttentionMask((Causal(), predicate), tokens, tokens).dense())[0]
+    return np.asarray(AttentionMask(layer(predicate), tokens, tokens).dense())[0]
 
 
 def drawn(mask, rows):
@@ -113,6 +123,36 @@ def test_segments_of_a_row_do_not_see_one_another():
     assert not both[18:, :18].any()
 
 
+@pytest.mark.parametrize("window", [None, 7])
+def test_a_picture_sees_itself_both_ways_and_text_is_causal(window):
+    one = cells(2, (1, 4, 4), 1, (1, 4, 4), (1, 4, 4), 3)
+    segments = np.repeat([1, 2], [40, len(one) - 40])
+    picture = np.repeat([0, 1, 0, 2, 3, 4, 0], [2, 16, 1, 16, 5, 11, 3])
+    tokens = side(one, segments)
+    positions = np.asarray(tokens.positions)[0]
+    expected = np.zeros((len(one), len(one)), bool)
+    for query, key in np.ndindex(expected.shape):
+        behind = positions[query] - positions[key]
+        own = picture[query] > 0 and picture[query] == picture[key]
+        near = window is None or behind < window
+        expected[query, key] = segments[query] == segments[key] and (behind >= 0 or own) and near
+    predicates = layer(BOTH_WAYS) if window is None else (*layer(BOTH_WAYS), Window(window))
+    found = np.asarray(AttentionMask(predicates, tokens, tokens).dense())[0]
+    # The third picture is cut where a segment ends: each part of it sees itself alone.
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_runs_of_placeholders_are_told_where_they_lie():
+    is_there = np.array([[0, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1], [1] * 6 + [0] * 8], bool)
+    with using(Layout()):
+        there, found = cells_of_runs(jnp.asarray(is_there), 2, 3)
+    np.testing.assert_array_equal(there[..., 0], is_there)
+    picture = [(2, 0, *place) for place in np.ndindex(2, 3)]
+    np.testing.assert_array_equal(found[0][1:7], picture)
+    np.testing.assert_array_equal(found[0][8:14], picture)
+    np.testing.assert_array_equal(found[1][:6], picture)
+
+
 def test_codes_of_another_medium_are_seen_like_text():
     one = cells(2, (1, 4, 4))
     np.testing.assert_array_equal(seen(GridRow(4, 4, modality=2), one), np.tri(18, dtype=bool))
@@ -144,12 +184,12 @@ def two_rows():
     return jax.tree.map(lambda x: jnp.concatenate([x, x]), side(one, segments))
 
 
-@pytest.mark.parametrize("predicate", MASKS[:3], ids=repr)
+@pytest.mark.parametrize("predicate", (*MASKS[:3], BOTH_WAYS), ids=repr)
 def test_blocks_compute_what_whole_rows_do(predicate):
     tokens = two_rows()
 
     def call(query, key, value):
-        mask = AttentionMask((Causal(), predicate), tokens, tokens, True)
+        mask = AttentionMask(layer(predicate), tokens, tokens, True)
         return AttentionCall(query, key, value, mask)
 
     given = operands(320)
@@ -158,13 +198,13 @@ def test_blocks_compute_what_whole_rows_do(predicate):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5), found, expected)
 
 
-@pytest.mark.parametrize("predicate", MASKS[:3], ids=repr)
+@pytest.mark.parametrize("predicate", (*MASKS[:3], BOTH_WAYS), ids=repr)
 def test_a_ring_computes_what_whole_rows_do(predicate):
     tokens = two_rows()
     given = operands(320)
 
     def call(tokens, query, key, value):
-        mask = AttentionMask((Causal(), predicate), tokens, tokens, True)
+        mask = AttentionMask(layer(predicate), tokens, tokens, True)
         return AttentionCall(query, key, value, mask)
 
     expected = value_and_gradients(dense_attention, given, functools.partial(call, tokens))
@@ -180,10 +220,11 @@ def test_a_ring_computes_what_whole_rows_do(predicate):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5), found, expected)
 
 
-def test_kernels_that_know_no_places_pass_them_on():
+@pytest.mark.parametrize(("predicate", "name"), [(GridRow(4, 4), "GridRow"), (BOTH_WAYS, "Either")])
+def test_kernels_that_know_no_places_pass_them_on(predicate, name):
     tokens = side(cells(112, (1, 4, 4)))
-    mask = AttentionMask((Causal(), GridRow(4, 4)), tokens, tokens, True)
+    mask = AttentionMask(layer(predicate), tokens, tokens, True)
     part = jnp.zeros((1, 2, 128, 64), jnp.bfloat16)
     call = AttentionCall(part, part, part, mask)
     assert "more than distances and groups" in str(splash_refusal(call))
-    assert "GridRow" in str(cudnn_refusal(call))
+    assert name in str(cudnn_refusal(call))
