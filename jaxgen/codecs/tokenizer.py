@@ -146,6 +146,13 @@ class TokenizerCodec:
         """Returns the id of a control token; DataError if there is none of this name."""
         return find_special(name, self._special_ids, f"the tokenizer {self.path}")
 
+    def special_name(self, number: int) -> str:
+        """Returns the name of the control token of an id; DataError if it is none."""
+        for name, found in self._special_ids.items():
+            if found == number:
+                return name
+        raise DataError(f"the tokenizer {self.path} has no control token of id {number}.")
+
     def encode(self, text: str, *, parse_special: bool = False) -> np.ndarray:
         """Returns the ids [length] int32 of a text."""
         return np.array(self._encoded(text, parse_special).ids, np.int32)

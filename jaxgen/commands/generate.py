@@ -64,8 +64,9 @@ def generate(arguments: argparse.Namespace) -> int:
         )
         codec = restored.config.mixture.codec
         has_encoder = restored.transformer.has_encoder
-        files = [read_image(path, codec) for path in arguments.image]
-        files += [read_sound(path, codec) for path in arguments.audio]
+        read = [read_image(path, codec) for path in arguments.image]
+        read += [read_sound(path, codec) for path in arguments.audio]
+        files, beside = [ids for ids, _ in read], [one for _, media in read for one in media]
         encoded = [np.concatenate([*files, codec.encode(prompt)]) for prompt in prompts]
         max_tokens, stops, without = arguments.max_tokens, None, None
         made = max(arguments.num_samples, arguments.candidates)
@@ -90,6 +91,7 @@ def generate(arguments: argparse.Namespace) -> int:
             max_tokens,
             stops=stops,
             without=without,
+            media=[beside] * len(encoded) * made,
         )
         if arguments.rerank is not None:
             judge = restore(arguments.rerank, mesh, execution=execution, ema=None)

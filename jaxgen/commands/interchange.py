@@ -10,7 +10,9 @@ from typing import Any
 import jax
 
 from jaxgen.codecs.media import media_ranges
+from jaxgen.codecs.multimodal import MultimodalCodec
 from jaxgen.codecs.tokenizer import TokenizerCodec
+from jaxgen.codecs.vectors import ImageVectors
 from jaxgen.configuration import fingerprint, load_run, to_gin
 from jaxgen.data.denoising import MaskedTokens, PrefixLM, SpanCorruption
 from jaxgen.data.embedded import StandardLibraryProse
@@ -56,11 +58,12 @@ def import_checkpoint(arguments: argparse.Namespace) -> int:
     flags the data is the embedded prose, which is enough to generate and to try things out.
 
     Args:
-      arguments: `source`, `revision`, `ignore_keys`, `output`, `gin_files` and `bindings`.
+      arguments: `source`, `revision`, `ignore_keys`, `text_only`, `output`, `gin_files` and
+        `bindings`.
     """
     prepare_process()
     source, revision = local_checkpoint(arguments.source, arguments.revision)
-    checkpoint = open_checkpoint(source, arguments.ignore_keys, revision)
+    checkpoint = open_checkpoint(source, arguments.ignore_keys, revision, arguments.text_only)
     directory = RunDirectory(arguments.output)
     if on_main(directory.path.exists):
         raise InterchangeError(f"{directory.path} exists; import to a folder that does not.")
@@ -125,6 +128,8 @@ def export_checkpoint(arguments: argparse.Namespace) -> int:
             "one; give transformers the tokenizer that the model was trained with."
         )
     for one in media_ranges(restored.config.mixture.codec):
+        if one.form is not None:
+            continue
         print(
             f"ids from {one.first_id} to {one.first_id + one.num_codes - 1} are codes of "
             f"{one.modality}, which jaxgen's codec alone turns back"
@@ -180,8 +185,30 @@ def make_run(
     else:
         assert codec is not None
         config, execution = _default_run(checkpoint, codec), ExecutionConfig()
+    if codec is not None and getattr(model, "media", ()):
+        mixture = config.mixture.with_codec(_with_media(codec, model))
+        config = dataclasses.replace(config, mixture=mixture)
     on_main(_keep_config, config, directory)
     return config, execution
+
+
+def _with_media(codec: TokenizerCodec, model: TransformerConfig) -> MultimodalCodec:
+    """Returns a tokenizer with the images that its model reads, where their token stands."""
+    images = []
+    for one in model.media:
+        height, width, _ = one.encoder.input_shape
+        images.append(
+            ImageVectors(
+                height,
+                width,
+                rows=one.num_vectors // one.width,
+                columns=one.width,
+                token=codec.special_name(one.token),
+                begin=None,
+                end=None,
+            )
+        )
+    return MultimodalCodec(codec, tuple(images))
 
 
 def _keep_files(checkpoint: Checkpoint, directory: RunDirectory) -> None:

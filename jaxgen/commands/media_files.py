@@ -18,8 +18,10 @@ ENDINGS = {".png": "image", ".wav": "audio", ".gif": "video"}
 """The files that are written, and what is in them."""
 
 
-def read_image(path: str, codec: Any) -> np.ndarray:
+def read_image(path: str, codec: Any) -> tuple[np.ndarray, tuple[Media, ...]]:
     """Returns the ids of a picture file, cut and resized to what the codec is for.
+
+    With them comes what a model reads beside them, see `Example.media`.
 
     Raises:
       DataError: if it cannot be decoded, or the codec has no pictures.
@@ -29,18 +31,24 @@ def read_image(path: str, codec: Any) -> np.ndarray:
     values = decode_image(_content(path), path)
     if height is not None and width is not None:
         values = resize_image(values, (height, width))
-    return codec.encode_media(Media("image", values))
+    return _encoded(Media("image", values), codec)
 
 
-def read_sound(path: str, codec: Any) -> np.ndarray:
-    """Returns the ids of a sound file, at the codec's rate.
+def read_sound(path: str, codec: Any) -> tuple[np.ndarray, tuple[Media, ...]]:
+    """Returns the ids of a sound file, at the codec's rate, and what a model reads beside them.
 
     Raises:
       DataError: if it cannot be decoded, or the codec has no sounds.
     """
     one, _ = _medium(codec, "audio")
     values = decode_sound(_content(path), _rate(one), path)
-    return codec.encode_media(Media("audio", values))
+    return _encoded(Media("audio", values), codec)
+
+
+def _encoded(media: Media, codec: MultimodalCodec) -> tuple[np.ndarray, tuple[Media, ...]]:
+    array = codec.array_of(media)
+    beside = () if array is None else (media._replace(values=array),)
+    return codec.encode_media(media), beside
 
 
 def range_of_output(path: str, codec: Any) -> MediaRange:

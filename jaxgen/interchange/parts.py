@@ -33,7 +33,7 @@ _SEEING = {
     "llava": ("llama", "clip_vision_model"),
     "gemma3": ("gemma3_text", "siglip_vision_model"),
 }  # fmt: skip
-"""Of these too, where text and images are read by models of these types."""
+"""Of these too, where text and images are read by models of these types, the last one named."""
 _TIED = "tie_word_embeddings"
 _OF_THE_WHOLE = (
     "bos_token_id", "dtype", "eos_token_id", "pad_token_id", "quantization_config", "torch_dtype",
@@ -80,8 +80,8 @@ def _is_read_whole(values: Values) -> bool:
     own = _SEEING.get(str(values.get("model_type")))
     if own is None:
         return False
-    parts = zip(("text_config", "vision_config"), own, strict=True)
-    return all((values.get(key) or {}).get("model_type", kind) == kind for key, kind in parts)
+    text, vision = (values.get(key) or {} for key in ("text_config", "vision_config"))
+    return text.get("model_type", own[0]) == own[0] and vision.get("model_type") == own[1]
 
 
 def of_a_part(family: Family) -> Family:

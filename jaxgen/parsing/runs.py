@@ -236,6 +236,10 @@ def add_commands(commands: Any) -> None:
         "--ignore_keys", type=lambda text: tuple(text.split(",")), default=(), metavar="KEY,KEY",
         help="keys of config.json that jaxgen does not know and that change nothing",
     )  # fmt: skip
+    imported.add_argument(
+        "--text_only", action="store_true",
+        help="import the text model alone of LLaVA or Gemma 3, without what reads images",
+    )  # fmt: skip
     imported.set_defaults(function=("interchange", "import_checkpoint"))
 
     export = commands.add_parser("export", help="write a checkpoint of a run for Hugging Face")
