@@ -63,6 +63,9 @@ class EvaluationContext:
 class Evaluator(Protocol):
     """Scores a model. Every number of its rows is summarised by its mean and an interval.
 
+    It may have a method `check(context)`, which raises what would stop it before anything is
+    trained.
+
     Attributes:
       name: the task that its rows are filed under.
     """

@@ -114,6 +114,13 @@ def check_heldout(heldout: HeldoutLosses, config: Any, rules: Rules) -> None:
     for data in heldout.opened.values():
         data.batch(0)
     shape = RowShape(_longest(settings, config, length), source_length)
+    context = EvaluationContext(
+        mixture, heldout.objective, settings.seed, settings.batch_size, length, source_length
+    )
+    for evaluator in settings.evaluators:
+        check = getattr(evaluator, "check", None)
+        if check is not None:
+            check(context)
     for one in scored_tasks(mixture, settings):
         records = one.task.instances(one.num_examples or settings.num_examples, settings.seed)
         examples = one.task.encode(records, shape.has_source)

@@ -28,14 +28,21 @@ class Retrieval:
 
     Attributes:
       num_pairs: images and captions that are compared; by chance one in so many is found.
+      task: the records, as the data's task gives its own; None: the data's.
       name: the name in tables.
     """
 
     num_pairs: PositiveInt = 256
+    task: Task | None = None
     name: str = "retrieval"
 
     def __post_init__(self):
         check_domains(self, "retrieval")
+
+    def check(self, context: EvaluationContext) -> None:
+        """Raises JaxgenError if there are no pairs to compare."""
+        if self.task is not None:
+            _pairs_of(context.data, self.task, self.name).examples(1, context.seed)
 
     def __call__(self, model: Any, context: EvaluationContext) -> list[Row]:
         """Returns a row a pair.
@@ -45,7 +52,10 @@ class Retrieval:
           "text_of_image_rank" (how many are, from 1), "image_of_text" and "image_of_text_rank"
           likewise, and "chance" of each.
         """
-        batch: Any = context.data.open(
+        data: Any = context.data
+        if self.task is not None:
+            data = _pairs_of(data, self.task, self.name)
+        batch: Any = data.open(
             batch_size=self.num_pairs, length=context.length, seed=context.seed, split="heldout"
         ).batch(0)
         images = encode_images(model, batch.images, context.batch_size)
@@ -95,6 +105,10 @@ class ZeroShot:
                 "such as 'a photo of a {}.'."
             )
 
+    def check(self, context: EvaluationContext) -> None:
+        """Raises JaxgenError if there are no images to classify, or a record lacks its class."""
+        self._labels(_pairs_of(context.data, self.task, self.name).examples(1, context.seed))
+
     def __call__(self, model: Any, context: EvaluationContext) -> list[Row]:
         """Returns a row an image.
 
@@ -106,14 +120,7 @@ class ZeroShot:
           ConfigError: if the data are no pairs.
           DataError: if a record lacks its class.
         """
-        pairs = context.data
-        if not isinstance(pairs, ImageTextPairs):
-            raise ConfigError(
-                f"the evaluator {self.name} needs data of pairs (@image_text_pairs()), not "
-                f"{type(pairs).__name__}."
-            )
-        if self.task is not None:
-            pairs = dataclasses.replace(pairs, task=self.task.with_codec(pairs.codec))
+        pairs = _pairs_of(context.data, self.task, self.name)
         records = pairs.examples(self.num_examples, context.seed)
         labels = self._labels(records)
         classes = self.classes or tuple(sorted(set(labels)))
@@ -153,6 +160,16 @@ class ZeroShot:
         found = encode_texts(model, tokens, lengths, context.batch_size)
         found = found.reshape(len(classes), len(self.templates), -1).mean(axis=1)
         return found / np.maximum(np.linalg.norm(found, axis=-1, keepdims=True), 1e-12)
+
+
+def _pairs_of(data: Any, task: Task | None, evaluator: str) -> ImageTextPairs:
+    """Returns the data, with the records of a task in place of its own if there is one."""
+    if not isinstance(data, ImageTextPairs):
+        raise ConfigError(
+            f"the evaluator {evaluator} needs data of pairs (@image_text_pairs()), not "
+            f"{type(data).__name__}."
+        )
+    return data if task is None else dataclasses.replace(data, task=task.with_codec(data.codec))
 
 
 def encode_images(model: Any, images: np.ndarray, batch_size: int) -> np.ndarray:

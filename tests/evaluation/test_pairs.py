@@ -128,3 +128,28 @@ def test_other_data_and_templates_without_a_class_are_refused():
         ZeroShot("digit")(Oracle(jnp.arange(10)), context(DATA.task))
     with pytest.raises(ConfigError, match=r"needs \{\} where the class goes"):
         ZeroShot("digit", ("a photo",))
+
+
+def test_evaluators_say_before_training_what_would_stop_them():
+    data = ImageTextPairs(Task("digits", Digits()), image_size=2)
+    Retrieval().check(context(data))
+    ZeroShot("digit").check(context(data))
+    with pytest.raises(DataError, match="is no field of a record"):
+        ZeroShot("colour").check(context(data))
+    with pytest.raises(ConfigError, match="needs data of pairs"):
+        ZeroShot("digit").check(context(Task("digits", Digits())))
+
+
+def test_captions_of_another_task_are_asked_for():
+    @dataclasses.dataclass(frozen=True)
+    class Others(Digits):
+        def read(self, split):
+            names = [*DIGITS[1:], DIGITS[0]]
+            for record, name in zip(super().read(split), names, strict=True):
+                yield record | {"caption": f"a {name}"}
+
+    data = ImageTextPairs(Task("digits", Digits()), image_size=2)
+    model = Oracle(jnp.arange(10))
+    with jax.set_mesh(one_device_mesh()):
+        rows = Retrieval(num_pairs=10, task=Task("others", Others()))(model, context(data))  # pyright: ignore
+    assert len(rows) == 10 and sum(row["text_of_image"] for row in rows) == 0
