@@ -24,7 +24,7 @@ from jaxgen.data.text_files import as_text
 from jaxgen.errors import ConfigError
 from jaxgen.evaluation.reranking import best_of, similarities
 from jaxgen.generation.continuing import continue_prompts, readable_length
-from jaxgen.generation.policies import SamplingPolicy
+from jaxgen.generation.policies import ParallelDecoding, SamplingPolicy
 from jaxgen.process import prepare_process
 from jaxgen.runs.run import Restored, restore
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
@@ -38,12 +38,17 @@ def generate(arguments: argparse.Namespace) -> int:
     Args:
       arguments: `run_dir`, `step`, `prompt` (a list or None), `image` and `audio` (files that stand
         before each prompt), `output` (a file to make instead of text, or None), `max_tokens`,
-        `temperature`, `top_k`, `top_p`, `guidance`, `num_samples`, `candidates` and `rerank` (a
-        run, or None), `seed`, `ema`, `average`.
+        `temperature`, `top_k`, `top_p`, `guidance`, `parallel_steps`, `num_samples`, `candidates`
+        and `rerank` (a run, or None), `seed`, `ema`, `average`.
     """
     _check_candidates(arguments)
+    steps = arguments.parallel_steps
     policy = SamplingPolicy(
-        arguments.temperature, arguments.top_k, arguments.top_p, arguments.guidance
+        arguments.temperature,
+        arguments.top_k,
+        arguments.top_p,
+        arguments.guidance,
+        None if steps is None else ParallelDecoding(steps),
     )
     has_files = arguments.image or arguments.audio
     prompts = arguments.prompt or ([""] if has_files else [_from_standard_input()])

@@ -18,6 +18,7 @@ def registered() -> Table:
     from jaxgen.data.features import PromptAnswer, Text
     from jaxgen.data.few_shot import FewShot
     from jaxgen.data.infilling import FillInTheMiddle
+    from jaxgen.data.masked_codes import MaskedCodes
     from jaxgen.data.media_files import DecodeMedia
     from jaxgen.data.media_rows import MediaRows
     from jaxgen.data.mixtures import Mixture, MixtureStage
@@ -38,7 +39,7 @@ def registered() -> Table:
     from jaxgen.evaluation.perception import Descriptions, Transcripts
     from jaxgen.evaluation.picture_sets import PictureSets, PixelFeatures
     from jaxgen.evaluation.reconstructions import Reconstructions
-    from jaxgen.generation.policies import SamplingPolicy
+    from jaxgen.generation.policies import ParallelDecoding, SamplingPolicy
     from jaxgen.preparation.config import Preparation
     from jaxgen.preparation.decontamination import CutContamination, Decontaminate
     from jaxgen.preparation.duplicates import NearDuplicates
@@ -88,6 +89,7 @@ def registered() -> Table:
         "prefix_lm": PrefixLM,
         "span_corruption": SpanCorruption,
         "masked_tokens": MaskedTokens,
+        "masked_codes": MaskedCodes,
         "sentence_pairs": SentencePairs,
         "rename": Rename,
         "template": Template,
@@ -143,6 +145,7 @@ def registered() -> Table:
         "pixel_features": PixelFeatures,
         "run_features": RunFeatures,
         "sampling": SamplingPolicy,
+        "parallel_decoding": ParallelDecoding,
         **registered_models(),
         "mesh": MeshConfig,
         "pipeline": PipelineConfig,

@@ -82,6 +82,8 @@ class PromptAnswer:
       prompt: the record's field that holds the prompt.
       answer: the record's field that holds the answer.
       loss_on_prompt: whether the prompt's tokens are in the loss too.
+      denoising: what the model undoes in examples, such as masked codes, in place of answering;
+        None predicts each token from those before it.
       padded_prompt: tokens that a prompt is filled up to, see `data.padding`; 0 leaves it as it is.
     """
 
@@ -89,13 +91,17 @@ class PromptAnswer:
     answer: str = "answer"
     loss_on_prompt: bool = False
     padded_prompt: NonNegativeInt = 0
+    denoising: Denoising | None = None
 
     def __post_init__(self):
         check_domains(self, "prompt_answer")
 
     is_split = False
-    denoising = None
-    has_answers = True
+
+    @property
+    def has_answers(self) -> bool:
+        """Returns whether answers are predicted token by token."""
+        return self.denoising is None
 
     def turns(self, record: Record) -> list[tuple[str, str]]:
         """Returns the prompts and answers of a record, in order."""
@@ -119,7 +125,7 @@ class PromptAnswer:
 
     def identity(self) -> tuple[object, ...]:
         """Returns all that the tokens depend on."""
-        return (self,)
+        return (dataclasses.replace(self, denoising=None),)
 
     def encode(
         self, records: Iterable[Record], codec: Codec, has_source: bool = False

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from jaxgen.data.draws import Draws
 from jaxgen.data.hashing import permutation
 from jaxgen.data.packing import Row, RowShape, as_one, check_longest, pack_row
 from jaxgen.data.protocols import Epoch, Split
@@ -35,12 +36,12 @@ class GeneratedRows:
     """
 
     def __init__(self, task: Task, shape: RowShape, seed: int, split: Split):
-        if task.features.denoising is not None:
+        if task.features.denoising is not None and task.features.is_split:
             raise DataError(
-                "records that are made by index are kept whole: a denoising of its features is for "
-                "stored texts."
+                "records that are made by index are kept whole: a denoising of documents is for "
+                "stored texts; masks of whole examples are set by prompt_answer.denoising."
             )
-        self._task, self._shape = task, shape
+        self._task, self._shape, self._seed = task, shape, (seed, task.name)
         self._draws_seed = seed if task.draws and split == "train" else None
         self._records = task.records_by_index(split)
         sizes = sizes_of(self._segments(range(min(SAMPLED, len(self._records)))))
@@ -68,7 +69,6 @@ class GeneratedRows:
         first = self._in_rows(self._segments(range(self._examples_at_once)))
         used = sum(int(np.sum(size)) for row in first for size in sizes_of(row))
         self.share_used = used / offered
-        self._seed = (seed, task.name)
         self._first = int(permutation(2**16, *self._seed, "first")[0])
         self._block: tuple[tuple[int, int], list[list[Segment]]] | None = None
         self._epoch: tuple[int, np.ndarray] | None = None
@@ -124,6 +124,13 @@ class GeneratedRows:
                 "its preprocessors make fewer or more records than the source, which is allowed "
                 "for stored records only."
             )
+        has_source, denoising = self._shape.has_source, task.features.denoising
+        if denoising is None:
+            return [example_segment(example, task.codec, has_source) for example in examples]
+        each = [Draws(*self._seed, "masks", number, index) for index in indices]
         return [
-            example_segment(example, task.codec, self._shape.has_source) for example in examples
+            denoising.segment(example.ids, task.codec, draws, has_source)._replace(
+                media=example.media
+            )
+            for example, draws in zip(examples, each, strict=True)
         ]

@@ -123,7 +123,8 @@ def _packed_rows(
         if denoising is None:
             return example_segment(example, codec, has_source)
         more = {"other": _others(store, number, draws)} if task.has_pairs else {}
-        return denoising.segment(example.ids, codec, draws, has_source, **more)
+        segment = denoising.segment(example.ids, codec, draws, has_source, **more)
+        return segment._replace(media=example.media)
 
     return PackedRows(task.name, pieces, sizes, segment, store, codec.pad_id, shape, seed)
 

@@ -21,7 +21,7 @@ from jaxgen.data.sound_files import encode_wav
 from jaxgen.data.tasks import Task
 from jaxgen.domains import NonNegativeInt, check_domains
 from jaxgen.errors import DataError
-from jaxgen.evaluation.answers import Answers, Row, last_answer
+from jaxgen.evaluation.answers import Answers, Row, instance_of, last_answer
 from jaxgen.evaluation.likelihood import Scorer
 from jaxgen.generation.continuing import continue_prompts
 from jaxgen.generation.policies import SamplingPolicy
@@ -72,10 +72,10 @@ class GeneratedMedia:
 
         Returns:
           Rows with "task", "instance", "exact_match", a column for each attribute that the source
-          scores, "log_probability" and "token_accuracy" of the "answer_tokens" codes of the
-          record's own picture or sound, which says how the model comes nearer before anything
-          that it makes is right, and of the first instances "prompt", and "made" and "reference"
-          as data URIs.
+          scores, and of the first instances "prompt", and "made" and "reference" as data URIs.
+          Where codes are predicted one after another, also "log_probability" and "token_accuracy"
+          of the "answer_tokens" codes of the record's own picture or sound, which says how the
+          model comes nearer before anything that it makes is right.
 
         Raises:
           DataError: if the answers are no media, or the source cannot verify them.
@@ -86,18 +86,20 @@ class GeneratedMedia:
         made = make_media(scorer, task, [prompt for prompt, _ in pairs], medium, self.policy)
         shown = own_media(task, [answer for _, answer in pairs[: self.shown]])
         options = {} if self.text is None else {"text": self.text}
-        likelihoods = Answers().score(scorer, task, records)
-        rows = []
+        likelihoods = [{}] * len(records)
+        if self.policy.parallel is None:
+            likelihoods = Answers().score(scorer, task, records)
+        columns, rows = (*REFERENCE_METRICS, "answer_tokens"), []
         for place, (record, one, likelihood) in enumerate(
             zip(records, made, likelihoods, strict=True)
         ):
             scores = dict(verify(record, one.values, **options))
             row = {
                 "task": task.name,
-                "instance": likelihood["instance"],
+                "instance": instance_of(record, place),
                 "exact_match": scores.pop("all"),
                 **scores,
-                **{name: likelihood[name] for name in (*REFERENCE_METRICS, "answer_tokens")},
+                **{name: likelihood[name] for name in columns if name in likelihood},
             }
             if place < self.shown:
                 row["prompt"] = task.codec.decode(pairs[place][0]).strip()

@@ -10,9 +10,11 @@ import numpy as np
 from jaxgen.codecs.codec import Codec
 from jaxgen.codecs.joint import adds_begin, stop_ids
 from jaxgen.codecs.media import Media, media_ranges
+from jaxgen.codecs.special import MASK
 from jaxgen.distributed import fetch
 from jaxgen.errors import ConfigError
 from jaxgen.generation.media import media_of_prompts
+from jaxgen.generation.parallel import medium_to_make, sample_in_parallel
 from jaxgen.generation.policies import SamplingPolicy
 from jaxgen.generation.sampling import pad_prompts, pad_sources, sample
 from jaxgen.models.config import TransformerConfig
@@ -54,12 +56,14 @@ def continue_prompts(
       media: of each prompt what the model reads beside its ids, see `Example.media`; None: nothing.
 
     Raises:
-      ConfigError: before anything is computed, if the model has no positions for them.
+      ConfigError: before anything is computed, if the model has no positions for them, or cannot
+        decode in parallel where the policy does.
     """
     check_positions(model.config, prompts, max_tokens)
     size = batch_size or len(prompts)
     stops = stop_ids(codec) if stops is None else stops
     ranges = media_ranges(codec)
+    number = None if policy.parallel is None else medium_to_make(model.config, ranges, prompts)
     if policy.guidance != 1:
         if model.config.has_encoder:
             raise ConfigError(
@@ -86,16 +90,33 @@ def continue_prompts(
         tokens = np.pad(
             tokens, [(0, 0), (0, -tokens.shape[1] % WIDTHS)], constant_values=codec.pad_id
         )
+        drawn = jax.random.fold_in(key, first)
+        of_prompts = media_of_prompts(tokens, lengths, ranges, seen) if ranges else None
+        if number is not None:
+            assert of_prompts is not None
+            made = sample_in_parallel(
+                model,
+                tokens,
+                lengths,
+                drawn,
+                policy=policy,
+                ranges=ranges,
+                number=number,
+                mask_id=codec.special_id(MASK[0]),
+                media=of_prompts,
+            )
+            completions += list(fetch(made.tokens)[:count])
+            continue
         samples = sample(
             model,
             tokens,
             lengths,
-            jax.random.fold_in(key, first),
+            drawn,
             policy=policy,
             max_tokens=max_tokens,
             stop_ids=stops,
             source=source,
-            media=media_of_prompts(tokens, lengths, ranges, seen) if ranges else None,
+            media=of_prompts,
             ranges=ranges,
         )
         rows, ends = (x[:count] for x in fetch((samples.tokens, samples.lengths)))

@@ -8,6 +8,26 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.domains import NonNegativeFloat, PositiveFraction, PositiveInt, check_domains
+from jaxgen.ops.mask_schedules import MaskSchedule
+
+
+@dataclasses.dataclass(frozen=True)
+class ParallelDecoding:
+    """How a picture is decoded all at once, see `generation.parallel`.
+
+    Attributes:
+      steps: passes of the model; no more than there are codes.
+      schedule: how the number of masked codes falls.
+      noise: how much Gumbel noise stirs the order in which codes are kept, falling to 0 with the
+        last step; 0 keeps the surest.
+    """
+
+    steps: PositiveInt = 12
+    schedule: MaskSchedule = "cosine"
+    noise: NonNegativeFloat = 4.5
+
+    def __post_init__(self):
+        check_domains(self, "parallel_decoding")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,12 +40,14 @@ class SamplingPolicy:
       top_p: of those, the fewest whose probabilities reach p stay; None keeps all.
       guidance: scale of classifier-free guidance (2207.12598): how far logits go from those without
         a prompt to those with it; 1 asks the model once, with the prompt.
+      parallel: makes all codes of a picture at once; None: one after another.
     """
 
     temperature: NonNegativeFloat = 1.0
     top_k: PositiveInt | None = None
     top_p: PositiveFraction | None = None
     guidance: NonNegativeFloat = 1.0
+    parallel: ParallelDecoding | None = None
 
     def __post_init__(self):
         check_domains(self, "sampling")

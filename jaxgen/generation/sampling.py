@@ -18,7 +18,7 @@ from jaxgen.errors import ConfigError
 from jaxgen.generation.media import PromptMedia, follow, may_follow
 from jaxgen.generation.policies import SamplingPolicy, choose
 from jaxgen.models.cache import empty_cache
-from jaxgen.models.transformer import Transformer
+from jaxgen.models.transformer import Output, Transformer
 from jaxgen.sharding.rules import reshard
 
 
@@ -81,8 +81,6 @@ def sample(
 ) -> Samples:
     """Continues each prompt by up to `max_tokens` tokens.
 
-    In block-causal layers a prompt is one block, as a prefix is in training.
-
     Args:
       model: the parameters.
       prompts: [batch, length] int32, padded on the right; with a source what the decoder has
@@ -100,28 +98,17 @@ def sample(
     Returns:
       As many continuations as there are prompts, or half as many where there is a guidance.
     """
-    batch_size, prompt_length = prompts.shape
     # What is read is any number of tokens, mostly one: no mesh splits it.
     model = model.with_layout(model.layout.with_whole_length())
     is_guided = policy.guidance != 1
-    rules = model.layout.rules
-    whole = rules.activation("batch", None)
-    prompts = reshard(prompts, whole)
-    lengths = reshard(lengths, rules.activation("batch"))
-    cache = empty_cache(model.config, batch_size, prompt_length + max_tokens, model.layout)
-    positions = jnp.broadcast_to(jnp.arange(prompt_length, dtype=jnp.int32), prompts.shape)
-    positions = reshard(positions, whole)
-    is_prompt = (positions < lengths[:, None]).astype(jnp.int32)
-    blocks = jnp.maximum(positions, lengths[:, None] - 1)
-    read = tokens_to_read(prompts, positions, is_prompt)
-    read = dataclasses.replace(read, block_ids=blocks, encoder=source)
+    whole = model.layout.rules.activation("batch", None)
+    lengths = reshard(lengths, model.layout.rules.activation("batch"))
+    output = read_prompts(model, prompts, lengths, max_tokens, source, media)
     state = None
     if media is not None:
-        placed = jax.tree.map(lambda x: reshard(x, whole), (media.modalities, media.places))
-        arrays = jax.tree.map(lambda x: reshard(x, rules.activation("batch")), media.arrays)
-        read = dataclasses.replace(read, modalities=placed[0], places=placed[1], media=arrays)
-        state = jax.tree.map(lambda x: reshard(x, rules.activation("batch")), media.state)
-    output = model(read, cache)
+        by_row = model.layout.rules.activation("batch")
+        state = jax.tree.map(lambda x: reshard(x, by_row), media.state)
+    positions = jnp.arange(prompts.shape[1])
     last = (positions == lengths[:, None] - 1).astype(output.hidden.dtype)
     hidden = jnp.einsum("btd,bt->bd", output.hidden, last)
 
@@ -129,7 +116,7 @@ def sample(
         cache, hidden, position, ended, state = carry
         logits = reshard(model.logits(hidden[:, None])[:, 0], whole)
         if is_guided:
-            logits = _twice(_guided(logits, policy.guidance))
+            logits = _twice(guided(logits, policy.guidance))
         permitted = logits
         if state is not None:
             permitted = jnp.where(may_follow(state, ranges, logits.shape[-1]), logits, -jnp.inf)
@@ -153,8 +140,45 @@ def sample(
     return jax.tree.map(_first_half, samples) if is_guided else samples
 
 
-def _guided(logits: jax.Array, scale: float) -> jax.Array:
-    """Maps logits [2 * batch, vocab], with prompts and without, to guided ones [batch, vocab]."""
+def read_prompts(
+    model: Transformer,
+    prompts: jax.Array,
+    lengths: jax.Array,
+    room: int,
+    source: EncoderInput | None,
+    media: PromptMedia | None,
+) -> Output:
+    """Returns a model's output for prompts, with a cache of them that has room for more tokens.
+
+    In block-causal layers a prompt is one block, as a prefix is in training.
+
+    Args:
+      model: whose layout leaves the length whole.
+      prompts: see `sample`; so are `lengths`, `source` and `media`.
+      lengths: of the prompts.
+      room: tokens that the cache has room for beside the prompts.
+      source: of an encoder.
+      media: of the prompts.
+    """
+    rules = model.layout.rules
+    whole = rules.activation("batch", None)
+    prompts, lengths = reshard(prompts, whole), reshard(lengths, rules.activation("batch"))
+    positions = jnp.broadcast_to(jnp.arange(prompts.shape[1], dtype=jnp.int32), prompts.shape)
+    positions = reshard(positions, whole)
+    is_prompt = (positions < lengths[:, None]).astype(jnp.int32)
+    blocks = jnp.maximum(positions, lengths[:, None] - 1)
+    read = tokens_to_read(prompts, positions, is_prompt)
+    read = dataclasses.replace(read, block_ids=blocks, encoder=source)
+    if media is not None:
+        placed = jax.tree.map(lambda x: reshard(x, whole), (media.modalities, media.places))
+        arrays = jax.tree.map(lambda x: reshard(x, rules.activation("batch")), media.arrays)
+        read = dataclasses.replace(read, modalities=placed[0], places=placed[1], media=arrays)
+    capacity = prompts.shape[1] + room
+    return model(read, empty_cache(model.config, prompts.shape[0], capacity, model.layout))
+
+
+def guided(logits: jax.Array, scale: float) -> jax.Array:
+    """Maps logits [2 * batch, ...], with prompts and without, to guided ones [batch, ...]."""
     with_prompt, without = jnp.split(logits, 2)
     return without + scale * (with_prompt - without)
 

@@ -31,11 +31,14 @@ class NextToken:
       modality_weights: factors on the loss weights of what is text, image, audio or video, by the
         token to predict; the rest have 1 (DALL-E, 2102.12092, 2.2, weighs its text 1 to 7). The
         reported losses are means without them.
+      in_place: whether targets are of their own places, as those of masked tokens are, not of the
+        next; what they are of, in weights and reports by modality, follows from it.
     """
 
     z_loss: NonNegativeFloat = 0.0
     label_smoothing: ProperFraction = 0.0
     modality_weights: Mapping[str, NonNegativeFloat] | None = None
+    in_place: bool = False
 
     def __post_init__(self):
         check_domains(self, "next_token_loss")
@@ -48,7 +51,7 @@ class NextToken:
         """Returns the loss of what a model gave for a batch."""
         weights = batch.loss_weights
         if self.modality_weights is not None:
-            weights = weights * _factors(self.modality_weights, batch, model.layout.rules)
+            weights = weights * self._factors(self.modality_weights, batch, model.layout.rules)
         token_sum, token_losses = cross_entropy(
             output.hidden,
             model.unembedding_table(output.hidden.dtype),
@@ -64,7 +67,8 @@ class NextToken:
         weight = jnp.sum(weights)
         metrics = _by_task(batch, token_losses)
         if batch.modality_names:
-            metrics |= _by_modality(batch, token_losses, model.layout.rules)
+            of_target = self._target_modalities(batch, model.layout.rules)
+            metrics |= _by_modality(batch, token_losses, of_target)
         if output.auxiliary is None:
             return Loss(token_sum, weight, metrics)
         return Loss(
@@ -72,6 +76,31 @@ class NextToken:
             weight,
             metrics | _auxiliary(output.auxiliary, weight, batch.task_names),
         )
+
+    def _target_modalities(self, batch: Batch, rules: Rules) -> jax.Array:
+        """Returns what each target is of, [batch, length] int32.
+
+        That is what its own token is of, or the next: a segment begins and ends with text, as every
+        medium lies between tokens that begin and end it.
+        """
+        if self.in_place:
+            return jnp.asarray(batch.modalities)
+        whole = reshard(jnp.asarray(batch.modalities), rules.activation("batch", None))
+        after = jnp.pad(whole[:, 1:], [(0, 0), (0, 1)])
+        return reshard(after, rules.activation("batch", "length"))
+
+    def _factors(self, by_name: Mapping[str, float], batch: Batch, rules: Rules) -> jax.Array:
+        """Returns the factors on the loss weights, [batch, length]."""
+        wrong = sorted(set(by_name) - set(batch.modality_names))
+        if wrong:
+            raise ConfigError(
+                f"next_token_loss.modality_weights names {wrong}, and the data has the modalities "
+                f"{batch.modality_names or ('text',)}; name some of these."
+            )
+        factors = jnp.array([by_name.get(name, 1.0) for name in batch.modality_names], jnp.float32)
+        modalities = self._target_modalities(batch, rules)
+        is_of = (modalities[..., None] == jnp.arange(len(factors))).astype(jnp.float32)
+        return einsum("btm,m->bt", is_of, factors, out=rules.activation("batch", "length"))
 
 
 def _auxiliary(auxiliary: Any, weight: jax.Array, task_names: tuple[str, ...]) -> dict[str, Sum]:
@@ -92,39 +121,16 @@ def _auxiliary(auxiliary: Any, weight: jax.Array, task_names: tuple[str, ...]) -
     return figures
 
 
-def _target_modalities(batch: Batch, rules: Rules) -> jax.Array:
-    """Returns what each target is of, [batch, length] int32.
-
-    That is what the next token is of: a segment begins and ends with text, as every medium lies
-    between tokens that begin and end it.
-    """
-    whole = reshard(jnp.asarray(batch.modalities), rules.activation("batch", None))
-    after = jnp.pad(whole[:, 1:], [(0, 0), (0, 1)])
-    return reshard(after, rules.activation("batch", "length"))
-
-
-def _factors(by_name: Mapping[str, float], batch: Batch, rules: Rules) -> jax.Array:
-    """Returns the factors on the loss weights, [batch, length]."""
-    wrong = sorted(set(by_name) - set(batch.modality_names))
-    if wrong:
-        raise ConfigError(
-            f"next_token_loss.modality_weights names {wrong}, and the data has the modalities "
-            f"{batch.modality_names or ('text',)}; name some of these."
-        )
-    factors = jnp.array([by_name.get(name, 1.0) for name in batch.modality_names], jnp.float32)
-    modalities = _target_modalities(batch, rules)
-    is_of = (modalities[..., None] == jnp.arange(len(factors))).astype(jnp.float32)
-    return einsum("btm,m->bt", is_of, factors, out=rules.activation("batch", "length"))
-
-
-def _by_modality(batch: Batch, token_losses: TokenLosses, rules: Rules) -> dict[str, Sum]:
+def _by_modality(
+    batch: Batch, token_losses: TokenLosses, target_modalities: jax.Array
+) -> dict[str, Sum]:
     """Loss, and share of the tokens, of every task's modalities, labelled TASK/MODALITY."""
     tasks, modalities = batch.task_names or ("all",), batch.modality_names
     task = (batch.task_ids[..., None] == jnp.arange(len(tasks))).astype(jnp.float32)
     task = task if batch.task_names else jnp.ones_like(task)
     numbers = jnp.arange(len(modalities))
     of_input = (batch.modalities[..., None] == numbers).astype(jnp.float32)
-    of_target = (_target_modalities(batch, rules)[..., None] == numbers).astype(jnp.float32)
+    of_target = (target_modalities[..., None] == numbers).astype(jnp.float32)
     labels = tuple(f"{one}/{other}" for one in tasks for other in modalities)
 
     def total(values: jax.Array, is_of: jax.Array) -> jax.Array:

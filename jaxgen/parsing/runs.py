@@ -202,6 +202,12 @@ def add_commands(commands: Any) -> None:
     generate.add_argument("--top_p", type=number(PositiveFraction))
     generate.add_argument("--num_samples", type=COUNT, default=1, help="continuations per prompt")
     generate.add_argument(
+        "--parallel_steps",
+        type=COUNT,
+        metavar="STEPS",
+        help="make all codes of a picture at once in so many steps, by a model of masked codes",
+    )
+    generate.add_argument(
         "--candidates",
         type=COUNT,
         default=1,

@@ -107,7 +107,7 @@ def test_pictures_are_scored_by_attribute_and_shown(run):
     for row in drawn:
         assert {"count", "colour", "shape", "position"} <= row.keys()
         assert row["exact_match"] <= min(row["count"], row["colour"], row["shape"])
-        data = base64.b64decode(row["picture"].removeprefix("data:image/png;base64,"))
+        data = base64.b64decode(row["made"].removeprefix("data:image/png;base64,"))
         assert Image.open(io.BytesIO(data)).size == (12, 12)
 
 

@@ -144,3 +144,15 @@ def test_a_place_moves_a_picture_and_no_earlier_token():
     second = np.asarray(run(model, dataclasses.replace(batch, places=moved)))
     np.testing.assert_array_equal(first[:, :4], second[:, :4])
     assert (first[:, 4] != second[:, 4]).any()
+
+
+def test_targets_in_their_own_places_are_of_what_lies_there():
+    batch = batch_with_pictures()
+    is_code = batch.modalities > 0
+    weights = np.where(is_code, batch.loss_weights, 0)
+    batch = dataclasses.replace(batch, targets=batch.tokens, loss_weights=weights)
+    objective = NextToken(modality_weights={"image": 2.0, "audio": 2.0}, in_place=True)
+    loss = jax.jit(lambda model, batch: objective(model, batch))(build(CONFIG), batch)
+    assert loss.weight == 2 * weights.sum()
+    of_text = [label.endswith("text") for label in loss.metrics["modality_loss"].labels]
+    np.testing.assert_array_equal(np.asarray(loss.metrics["modality_loss"].weight)[of_text], 0)
