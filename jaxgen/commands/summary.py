@@ -7,6 +7,15 @@ from typing import Any
 SHOWN = (
     "text_of_image",
     "image_of_text",
+    "word_error_rate",
+    "every_attribute",
+    "count",
+    "colour",
+    "shape",
+    "position",
+    "direction",
+    "kernel_distance",
+    "kernel_distance_floor",
     "passed",
     "precision",
     "recall",
@@ -41,7 +50,11 @@ def score_lines(summary: dict[str, Any]) -> list[str]:
             parts.append(f"chance {scores['chance']:.3g}")
         for metric in SHOWN:
             if metric in scores:
-                parts.append(f"{metric} {scores[metric]:.3f}")
+                low, high = scores.get(f"{metric}_interval", (None, None))
+                # Of a rate of errors there is no exact match beside it that has an interval.
+                has_interval = metric == "word_error_rate" and low is not None
+                between = f" [{low:.3f}, {high:.3f}]" if has_interval else ""
+                parts.append(f"{metric} {scores[metric]:.3f}{between}")
         if "num_examples" in scores:
             parts.append(f"({scores['num_examples']} instances)")
         lines.append("  ".join(parts))
