@@ -48,6 +48,7 @@ def test_it_parses_and_its_configuration_loads(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     colours = np.eye(3, dtype=np.float32)  # What another command makes.
     train_palette(colours, 3, "sprites.safetensors", made_for("image", (1, 1, 1)))
+    Path("sprites_fsq.safetensors").touch()
     if parsed.function[1] == "train" and flags.gin_files:
         needs_tokenizer = any("tokenizer.json" in binding for binding in flags.bindings)
         bindings = flags.bindings if not needs_tokenizer else flags.bindings[:1]
