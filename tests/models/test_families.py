@@ -23,7 +23,7 @@ NAMED = {
     "mt_nlg", "llama", "llama4", "mixtral", "deepseek", "olmo2", "qwen3", "gemma2", "gemma3",
     "qwen2", "mistral", "gpt_neox", "phi3", "gemma", "olmo", "olmoe", "opt",
     "gpt_j", "gpt_neo", "falcon", "mpt", "stablelm", "smollm3", "granite", "glm4", "cohere",
-    "nemotron", "olmo3", "gpt_oss", "switch", "st_moe", "dalle", "chameleon",
+    "nemotron", "olmo3", "gpt_oss", "switch", "st_moe", "dalle", "chameleon", "gemini",
     "gpt4_style", "llava", "gemma3_vision",
 }  # fmt: skip
 
