@@ -19,6 +19,7 @@ def registered() -> Table:
     from jaxgen.data.few_shot import FewShot
     from jaxgen.data.infilling import FillInTheMiddle
     from jaxgen.data.masked_codes import MaskedCodes
+    from jaxgen.data.masked_modalities import MaskedModalities, ModalityDenoising
     from jaxgen.data.media_files import DecodeMedia
     from jaxgen.data.media_rows import MediaRows
     from jaxgen.data.mixtures import Mixture, MixtureStage
@@ -90,6 +91,8 @@ def registered() -> Table:
         "span_corruption": SpanCorruption,
         "masked_tokens": MaskedTokens,
         "masked_codes": MaskedCodes,
+        "masked_modalities": MaskedModalities,
+        "modality_denoising": ModalityDenoising,
         "sentence_pairs": SentencePairs,
         "rename": Rename,
         "template": Template,
