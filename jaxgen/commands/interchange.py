@@ -72,6 +72,11 @@ def import_checkpoint(arguments: argparse.Namespace) -> int:
             f"{checkpoint.folder} is a {checkpoint.family.name}, whose data no import can choose; "
             "name a --gin_file with data and objective, such as runs/contrastive.gin."
         )
+    if getattr(checkpoint.config, "sound", None) is not None:
+        raise InterchangeError(
+            f"{checkpoint.folder} is a {checkpoint.family.name}, and no mixture gives sounds to an "
+            "encoder yet; read it in Python, by interchange.importing.load_model."
+        )
     if not (checkpoint.folder / TOKENIZER).exists() and not arguments.gin_files:
         raise InterchangeError(
             f"{checkpoint.folder} has no {TOKENIZER}. Put it there, or name a --gin_file whose "
@@ -186,7 +191,8 @@ def make_run(
         assert codec is not None
         config, execution = _default_run(checkpoint, codec), ExecutionConfig()
     if codec is not None and getattr(model, "media", ()):
-        mixture = config.mixture.with_codec(_with_media(codec, model))
+        mixture: Any = config.mixture
+        mixture = mixture.with_codec(_with_media(codec, model))
         config = dataclasses.replace(config, mixture=mixture)
     on_main(_keep_config, config, directory)
     return config, execution

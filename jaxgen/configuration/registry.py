@@ -251,6 +251,7 @@ def registered_media() -> Table:
 
 def registered_models() -> Table:
     """Returns the names that gin/models/ uses; without the other rooms."""
+    from jaxgen.models.audio_config import AudioConfig
     from jaxgen.models.block_config import LatentConfig, LayerConfig
     from jaxgen.models.bottleneck import FiniteScalar, GumbelCodebook
     from jaxgen.models.config import ModelCard, TransformerConfig
@@ -286,6 +287,7 @@ def registered_models() -> Table:
         "stack": StackConfig,
         "dual_encoder": DualEncoderConfig,
         "vision": VisionConfig,
+        "audio_encoder": AudioConfig,
         "patches": PatchesConfig,
         "projector": Projector,
         "media_input": MediaInput,

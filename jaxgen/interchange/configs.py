@@ -23,7 +23,14 @@ from jaxgen.ops.attention.biases import RelativeBias
 from jaxgen.ops.moe_config import MoEConfig
 
 PARTS = {"moe": MoEConfig, "latent": LatentConfig, "position_bias": RelativeBias}
-BIAS_GROUPS: tuple[BiasGroup, ...] = ("qkv", "attention_out", "feed_forward", "norm", "logits")
+BIAS_GROUPS: tuple[BiasGroup, ...] = (
+    "qkv",
+    "qv",
+    "attention_out",
+    "feed_forward",
+    "norm",
+    "logits",
+)
 RECURRENT = (
     "bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba", "kimi_linear", "lfm2",
     "lfm2_moe", "mamba", "mamba2", "minimax", "nemotron_h", "olmo_hybrid", "qwen3_next",
@@ -226,6 +233,8 @@ def _effective_stack(config: StackConfig) -> dict[str, Any]:
     values["attention_scale"] = attention_scale(config, width)
     if values.get("embedding_positions") != "learned":
         values["max_length"] = None
+    if (sound := values.pop("sound", None)) is not None:
+        values |= {f"sound.{name}": x for name, x in _effective(sound).items()}
     for number, one in enumerate(values.pop("media", ())):
         values |= {f"media[{number}].{name}": x for name, x in _effective(one).items()}
         values[f"media[{number}].encoder_layers"] = one.layers_read

@@ -15,7 +15,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 
 from jaxgen.errors import InterchangeError
 from jaxgen.interchange.configs import check_counts, find_family, read_config
@@ -35,7 +34,7 @@ from jaxgen.interchange.placing import Placement, place
 from jaxgen.interchange.tables import Family, Values
 from jaxgen.json_values import check_shape
 from jaxgen.models.base import abstract_model
-from jaxgen.models.parameters import named_parameters
+from jaxgen.models.parameters import is_variable, named_parameters
 from jaxgen.sharding.layout import Layout
 
 ROWS_COMPARED = 4096
@@ -109,9 +108,7 @@ def load_model(checkpoint: Checkpoint, layout: Layout = Layout()) -> Any:
     abstract = abstract_model(checkpoint.config, layout)
     parameters = dict(named_parameters(abstract))
     arrays = load_parameters(checkpoint, {name: p.get_value() for name, p in parameters.items()})
-    structure = jax.tree_util.tree_structure(
-        abstract, is_leaf=lambda leaf: isinstance(leaf, nnx.Param)
-    )
+    structure = jax.tree_util.tree_structure(abstract, is_leaf=is_variable)
     leaves = [parameter.replace(arrays[name]) for name, parameter in parameters.items()]
     return jax.tree_util.tree_unflatten(structure, leaves)
 

@@ -91,6 +91,8 @@ class StackTable:
     def config_of(self, config: Any) -> StackConfig | None:
         """Returns the stack's configuration; None where a model has no such stack."""
         for part in self.config.split(".") if self.config else ():
+            if config is None:
+                return None
             if not part.isdigit():
                 config = getattr(config, part)
             elif len(config) > int(part):

@@ -52,9 +52,10 @@ class Attention(nnx.Module):
         def bias(shape, axes, group):
             return make_parameter(rngs, shape, axes, zeros) if config.has_bias(group) else None
 
-        self.query_bias = bias(shape[1:], query[1:], "qkv")
+        of_queries = "qv" if config.has_bias("qv") else "qkv"
+        self.query_bias = bias(shape[1:], query[1:], of_queries)
         self.key_bias = bias(kv_shape[1:], kv[1:], "qkv")
-        self.value_bias = bias(kv_shape[1:], kv[1:], "qkv")
+        self.value_bias = bias(kv_shape[1:], kv[1:], of_queries)
         self.out_bias = bias((embed,), ("embed",), "attention_out")
 
         def norm(shape, axes):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jaxgen.domains import NonNegativeInt, PositiveFloat, PositiveInt, check_domains
 from jaxgen.errors import ConfigError
+from jaxgen.models.audio_config import AudioConfig
 from jaxgen.models.media_config import MediaInput
 from jaxgen.models.parametrization import check
 from jaxgen.models.stack_config import StackConfig
@@ -59,6 +60,8 @@ class TransformerConfig(StackConfig):
       num_encoder_layers: blocks of an encoder like the decoder but bidirectional and dense, whose
         output every block attends to; it shares the token table. 0: none.
       encoder: an encoder of its own form instead. One of another width has its own embedding.
+      sound: an encoder that reads one sound for each segment of a row in place of tokens (Whisper);
+        they are `Batch.media` of the modality audio.
       table_dim: width of the token table, with matrices to the stream's width and back (None:
         embed_dim, without) (ALBERT, 1909.11942; OPT-350M).
       embedding_norm: whether the embedding is normalised.
@@ -89,6 +92,7 @@ class TransformerConfig(StackConfig):
     vocab_size: PositiveInt
     num_encoder_layers: NonNegativeInt = 0
     encoder: StackConfig | None = None
+    sound: AudioConfig | None = None
     table_dim: PositiveInt | None = None
     embedding_norm: bool = False
     embedding_positions: Literal["learned", "sinusoidal"] | None = None
@@ -116,6 +120,11 @@ class TransformerConfig(StackConfig):
             raise ConfigError("model.embedding_positions='learned' needs model.max_length.")
         if self.encoder is not None:
             self._check_encoder(self.encoder)
+        if self.sound is not None and (self.encoder_stack is not None or self.media):
+            raise ConfigError(
+                "model.sound is an encoder, and all that a model reads beside tokens; leave "
+                "model.encoder, num_encoder_layers and media out."
+            )
         if self.parallel and self.has_encoder:
             raise ConfigError("model.parallel needs a model without an encoder.")
         if self.next_sentence and not self.pooler:
@@ -161,17 +170,22 @@ class TransformerConfig(StackConfig):
                 f"train.length={length} exceeds the learned positions, "
                 f"model.max_length={self.max_length}."
             )
-        if self.has_encoder and source_length is None:
+        if self.encoder_stack is not None and source_length is None:
             raise ConfigError(
                 "the model has an encoder: set train.source_length, the tokens of a row that it "
                 "reads."
             )
-        if not self.has_encoder and source_length is not None:
+        if self.encoder_stack is None and source_length is not None:
             raise ConfigError(
                 f"train.source_length={source_length} is of models with an encoder; "
                 "leave it out, or set model.num_encoder_layers."
             )
         spec = token_batch_spec(batch_size, length, source_length)
+        if self.sound is not None:
+            shape = (batch_size, 1, *self.sound.input_shape)
+            return dataclasses.replace(
+                spec, media={"audio": jax.ShapeDtypeStruct(shape, "float32")}
+            )
         if not self.media:
             return spec
         media = {
@@ -235,7 +249,14 @@ class TransformerConfig(StackConfig):
     @property
     def has_encoder(self) -> bool:
         """Whether the blocks attend to an encoder's output."""
-        return self.encoder is not None or self.num_encoder_layers > 0
+        return self.encoder is not None or self.num_encoder_layers > 0 or self.sound is not None
+
+    @property
+    def attended_dim(self) -> int | None:
+        """Width of the encoder's output; None without one."""
+        if self.sound is not None:
+            return self.sound.width
+        return None if self.encoder_stack is None else self.encoder_stack.embed_dim
 
     @property
     def table_width(self) -> int:
@@ -268,6 +289,7 @@ class TransformerConfig(StackConfig):
     @property
     def differs_in_training(self) -> bool:
         """Whether a training pass differs from use: by dropout, or by what experts drop."""
-        encoder = self.encoder is not None and self.encoder.differs_in_training
+        encoders = (self.encoder, self.sound)
+        encoder = any(one is not None and one.differs_in_training for one in encoders)
         media = any(one.differs_in_training for one in self.media)
         return super().differs_in_training or encoder or media

@@ -54,7 +54,10 @@ def count_parameters(config: TransformerConfig) -> ParameterCount:
         other += embed * embed + embed
     if config.next_sentence:
         head += 2 * embed + 2
-    blocks = _stack(config, None if encoder is None else encoder.embed_dim)
+    blocks = _stack(config, config.attended_dim)
+    if config.sound is not None:
+        whole, tables = config.sound.size()
+        embedding, other = embedding + tables, other + whole - tables
     if encoder is not None:
         blocks += _stack(encoder)
         if encoder.embed_dim != embed:
@@ -127,6 +130,7 @@ def _attention(config: StackConfig, qk_norm: str | None = None) -> _Matrices:
     if latent is None:
         weights = 2 * embed * (heads + kv_heads) * width
         vectors = (heads + 2 * kv_heads) * width if config.has_bias("qkv") else 0
+        vectors += (heads + kv_heads) * width if config.has_bias("qv") else 0
         vectors += embed if config.has_bias("attention_out") else 0
         each = {None: 0, "unit": 0, "head": 2, "heads_layer": 2 * (heads + kv_heads)}
         scales = each.get(qk_norm, heads + kv_heads) * width
@@ -180,7 +184,7 @@ def forward_flops_per_token(
     source of `source_length` tokens (None: `length`).
     """
     encoder = config.encoder_stack
-    blocks = _stack(config, None if encoder is None else encoder.embed_dim)
+    blocks = _stack(config, config.attended_dim)
     products = blocks.active - blocks.attended + config.num_layers * length * _scores(config)
     if encoder is not None:
         source = length if source_length is None else source_length
@@ -188,6 +192,11 @@ def forward_flops_per_token(
         once += encoder.num_layers * source * _scores(encoder)
         cross = config.num_heads * 2 * config.width_of_head
         products += once * Fraction(source, length) + config.num_layers * source * cross
+    if config.sound is not None:
+        tokens = config.sound.num_tokens
+        cross = config.num_heads * 2 * config.width_of_head
+        once = Fraction(config.sound.forward_flops(), 2) + tokens * blocks.attended
+        products += once / length + config.num_layers * tokens * cross
     if config.output_transform:
         products += config.embed_dim**2
     if config.table_dim is not None:

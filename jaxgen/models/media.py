@@ -78,7 +78,7 @@ class MediaReader(nnx.Module):
         """Maps [batch, media, ...] to their vectors, [batch, media * vectors, embed]."""
         config, dtype = self.config, self.stack.compute_dtype
         batch, count, *shape = media.shape
-        media = _reshaped(media, batch * count, *shape)
+        media = reshaped_rows(media, batch * count, *shape)
         key = split(key, 1)[0] if config.differs_in_training else None
         hidden = self.encoder.features(media, key, config.layers_read)
         if config.frozen:
@@ -88,8 +88,8 @@ class MediaReader(nnx.Module):
             hidden = hidden[:, hidden.shape[1] - rows * columns :]
         if (pool := config.projector.pool) > 1:
             cut = (rows // pool, pool, columns // pool, pool, hidden.shape[-1])
-            hidden = _reshaped(hidden, batch * count, *cut).mean(axis=(2, 4))
-            hidden = _reshaped(hidden, batch * count, config.num_vectors, config.encoder.width)
+            hidden = reshaped_rows(hidden, batch * count, *cut).mean(axis=(2, 4))
+            hidden = reshaped_rows(hidden, batch * count, config.num_vectors, config.encoder.width)
         if self.norm is not None:
             normal = rms_normalise(hidden.astype(jnp.float32), config.projector.norm_epsilon)
             hidden = normal * (1 + gather(self.norm, jnp.float32))
@@ -97,10 +97,10 @@ class MediaReader(nnx.Module):
         if self.second is not None:
             x = activation(config.projector.activation)(x)
             x = project(x, self.second, self.second_bias)
-        return _reshaped(x, batch, count * config.num_vectors, self.stack.embed_dim)
+        return reshaped_rows(x, batch, count * config.num_vectors, self.stack.embed_dim)
 
 
-def _reshaped(x: jax.Array, *shape: int) -> jax.Array:
+def reshaped_rows(x: jax.Array, *shape: int) -> jax.Array:
     """Returns an array of another shape whose first axis is split as a batch is."""
     if not mesh_is_set():
         return x.reshape(shape)

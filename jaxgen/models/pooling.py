@@ -61,6 +61,7 @@ def count_attention_pool(config: StackConfig) -> tuple[int, int]:
     once = 2 * embed * heads + matrices
     vectors = embed * (1 + config.norm_scale + config.has_bias("norm"))
     vectors += (heads + 2 * kv_heads) * config.has_bias("qkv")
+    vectors += (heads + kv_heads) * config.has_bias("qv")
     vectors += embed * config.has_bias("attention_out")
     into = (2 if config.gated else 1) * config.mlp_dim
     vectors += (into + embed) * config.has_bias("feed_forward")

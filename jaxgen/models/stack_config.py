@@ -16,7 +16,7 @@ from jaxgen.ops.initializers import Initialization
 from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.ops.quantised import MatmulDtype
 
-BiasGroup = Literal["qkv", "attention_out", "feed_forward", "norm", "logits"]
+BiasGroup = Literal["qkv", "qv", "attention_out", "feed_forward", "norm", "logits"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +67,8 @@ class StackConfig:
       activation: of the feed-forward; "gelu" is exact, "gelu_tanh" GPT-2's approximation,
         "quick_gelu" CLIP's, x sigmoid(1.702 x), "relu2" the square of "relu" (2109.08668).
       gated: whether the feed-forward has a gate, as SwiGLU and GEGLU have (2002.05202).
-      biases: the groups of parameters that have biases; those of experts have none.
+      biases: the groups of parameters that have biases; those of experts have none. Instead of
+        "qkv", "qv" leaves out that of keys, which changes nothing (Whisper).
       moe: the sparse feed-forward of some layers; None: all layers are dense.
       initialization: how the parameters begin.
       parametrization: how model and training follow from those of a base of another size; None:
@@ -146,6 +147,8 @@ class StackConfig:
                     f"rope.sections={rope.sections} are {sum(rope.sections)} pairs, and heads turn "
                     f"{rope.width(width) // 2}; give as many."
                 )
+        if {"qkv", "qv"} <= set(self.biases):
+            raise ConfigError("model.biases has 'qkv' and 'qv'; leave one out.")
         if self.parallel_norms > 1 and not self.parallel:
             raise ConfigError("model.parallel_norms=2 needs model.parallel=True.")
         if self.latent is not None and (self.qkv_clip or self.attention_sinks):

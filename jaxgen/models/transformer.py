@@ -16,7 +16,7 @@ from jaxgen.models.config import TransformerConfig
 from jaxgen.models.context import AttentionContext, EncoderOutput, make_contexts
 from jaxgen.models.embedding import Embedding, make_between
 from jaxgen.models.head import PairHead, Pooler, Transform
-from jaxgen.models.media import MediaReader
+from jaxgen.models.media import MediaReader, reshaped_rows
 from jaxgen.models.moe import balance
 from jaxgen.models.multi_token import MultiTokenModule
 from jaxgen.models.parameters import gather, make_parameter, project
@@ -75,7 +75,8 @@ class Transformer(nnx.Module):
                 else Embedding(config, encoder, rngs)
             )
             self.encoder = None if encoder is None else Stack(encoder, rngs)
-            self.stack = Stack(config, rngs, None if encoder is None else encoder.embed_dim)
+            self.sound = None if config.sound is None else config.sound.make(rngs)
+            self.stack = Stack(config, rngs, config.attended_dim)
             self.transform = Transform(config, rngs) if config.output_transform else None
             self.pooler = Pooler(config, rngs) if config.pooler else None
             self.narrow = make_between(config, config, rngs, to_table=True)
@@ -127,9 +128,13 @@ class Transformer(nnx.Module):
         key = key if config.differs_in_training else None
         embedding_key, encoder_key, stack_key, read_key = split(key, 4)
         media_key = None if key is None else jax.random.fold_in(key, MEDIA_KEY)
-        encoder, encoder_router = None, None
+        encoder, encoder_router, source_ids = None, None, None
         if batch.encoder is not None:
             encoder, encoder_router = self._encode(batch, batch.encoder, read_key, encoder_key)
+            source_ids = batch.encoder.segment_ids
+        elif self.sound is not None and media is not None:
+            encoder, source_ids = self._hear(batch, media["audio"], encoder_key)
+            media = None
         elif cache is not None and cache.cross is not None:
             segment_ids = jnp.minimum(batch.segment_ids, 1)
             context = _cross_context(segment_ids, cache.encoder_segment_ids)
@@ -172,11 +177,11 @@ class Transformer(nnx.Module):
         )
         if cache is not None:
             cache = dataclasses.replace(cache, key_values=result.key_values)
-            if batch.encoder is not None:
+            if source_ids is not None:
                 cache = dataclasses.replace(
                     cache,
                     cross=result.cross,
-                    encoder_segment_ids=reshard(jnp.minimum(batch.encoder.segment_ids, 1), whole),
+                    encoder_segment_ids=reshard(jnp.minimum(source_ids, 1), whole),
                 )
         hidden = self._before_logits(result.hidden)
         encoder_stack = config.encoder_stack
@@ -286,6 +291,19 @@ class Transformer(nnx.Module):
         context = _cross_context(batch.segment_ids, segment_ids)
         return EncoderOutput(result.hidden, context), result.router
 
+    def _hear(
+        self, batch: Batch, sounds: jax.Array, key: jax.Array | None
+    ) -> tuple[EncoderOutput, jax.Array]:
+        """Returns the encoding of a row's sounds, of which each segment attends to its own."""
+        assert self.sound is not None
+        rows, count, *shape = sounds.shape
+        hidden = self.sound.features(reshaped_rows(jnp.asarray(sounds), rows * count, *shape), key)
+        tokens, width = hidden.shape[1:]
+        hidden = reshaped_rows(hidden, rows, count * tokens, width)
+        numbers = jnp.repeat(jnp.arange(1, count + 1, dtype=jnp.int32), tokens)
+        ids = reshard(jnp.broadcast_to(numbers, hidden.shape[:2]), spec("batch", None))
+        return EncoderOutput(hidden, _cross_context(batch.segment_ids, ids)), ids
+
     def after_update(self, metrics: dict[str, Any]) -> Transformer:
         """Returns the model after what an optimiser's step does not do: balancing the routers.
 
@@ -360,7 +378,9 @@ def _cells(batch: Batch, config: TransformerConfig) -> jax.Array:
 def _check_source(config: TransformerConfig, batch: Batch, cache: Cache | None) -> None:
     if batch.encoder is not None and not config.has_encoder:
         raise DataError("the batch has a source but the model has no encoder.")
-    has_source = batch.encoder is not None or (cache is not None and cache.cross is not None)
+    is_heard = config.sound is not None and batch.media is not None
+    is_cached = cache is not None and cache.cross is not None
+    has_source = batch.encoder is not None or is_heard or is_cached
     if config.has_encoder and not has_source:
         raise DataError(
             "the model has an encoder and the batch no source "

@@ -11,21 +11,17 @@ from flax import nnx
 
 from jaxgen.domains import Domain, PositiveFloat, PositiveInt, check_domains
 from jaxgen.errors import ConfigError
-from jaxgen.models.context import make_contexts
 from jaxgen.models.norms import Norm
 from jaxgen.models.parameters import gather, kernel, make_parameter
 from jaxgen.models.pooling import AttentionPool, mean
 from jaxgen.models.stack import Stack
 from jaxgen.models.stack_config import StackConfig
-from jaxgen.ops.attention.masks import attention_side, looks_ahead
-from jaxgen.ops.dropout import dropout, split
+from jaxgen.models.towers import run_tower
+from jaxgen.ops.attention.masks import looks_ahead
 from jaxgen.ops.initializers import normal, zeros
 from jaxgen.ops.linear import linear
 from jaxgen.ops.patches import image_patches
-from jaxgen.ops.routed_tokens import RoutedTokens
-from jaxgen.ops.taps import report
 from jaxgen.sharding.layout import current_layout, spec, using
-from jaxgen.sharding.rules import reshard
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -209,18 +205,7 @@ class VisionEncoder(nnx.Module):
         self, images: jax.Array, key: jax.Array | None, num_layers: int | None = None
     ) -> tuple[jax.Array, jax.Array]:
         """Returns the hidden states, and segment ids of them."""
-        config = self.config
-        embedding_key, stack_key = split(key, 2)
-        x = dropout(self._embed(images), config.stack.dropout, embedding_key)
-        x = report("embedding", x)
-        shape, rows = x.shape[:2], spec("batch", None)
-        segment_ids = reshard(jnp.ones(shape, jnp.int32), rows)
-        places = jnp.broadcast_to(jnp.arange(shape[1], dtype=jnp.int32), shape)
-        side = attention_side(reshard(places, rows), segment_ids)
-        contexts = make_contexts(config.stack, side, side, None, self.stack.relative)
-        tokens = RoutedTokens(segment_ids)
-        output = self.stack(x, tokens, contexts, key=stack_key, num_layers=num_layers)
-        return output.hidden, segment_ids
+        return run_tower(self.stack, self._embed(images), key, num_layers)
 
     def _embed(self, images: jax.Array) -> jax.Array:
         """Returns what the stack reads, [batch, tokens, embed] in the compute dtype."""

@@ -38,6 +38,11 @@ def vision_flops(config: VisionConfig) -> int:
     return flops
 
 
+def count_stack(stack: StackConfig) -> int:
+    """Returns the exact number of parameters of a stack with the norm after it."""
+    return _alone(stack)[0]
+
+
 def stack_flops_per_token(stack: StackConfig, length: int) -> int:
     """Returns the operations of a stack's matrix products for a token of a row of `length`."""
     return _alone(stack, length)[1]

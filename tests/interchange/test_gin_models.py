@@ -19,7 +19,7 @@ EXCHANGED = {
     "mpt": ["mpt"], "stablelm": ["stablelm"], "smollm3": ["smollm3"],
     "granite": ["granite", "granite_moe"], "glm4": ["glm", "glm4"],
     "cohere": ["cohere", "cohere2"], "nemotron": ["nemotron"],
-    "llava": ["llava"], "gemma3_vision": ["gemma3_seeing"],
+    "llava": ["llava"], "whisper": ["whisper"], "gemma3_vision": ["gemma3_seeing"],
     "llama4": ["llama4"], "gpt_oss": ["gpt_oss"], "clip": ["clip"], "siglip": ["siglip"],
 }  # fmt: skip
 

@@ -112,7 +112,7 @@ def objective_of(family: str) -> NextToken:
     return load([f"models/{family}/tiny.gin"], root="next_token_loss", beside=("model",))
 
 
-OTHER_FAMILIES = frozenset({"clip", "codecs", "siglip"})
+OTHER_FAMILIES = frozenset({"clip", "codecs", "siglip", "whisper"})
 """The folders of gin/models whose models are no transformers over one stream of tokens."""
 
 

@@ -28,6 +28,7 @@ from jaxgen.interchange.families.smollm import SMOLLM3
 from jaxgen.interchange.families.stablelm import STABLELM
 from jaxgen.interchange.families.starcoder import STARCODER2
 from jaxgen.interchange.families.t5 import T5, T5_GATED
+from jaxgen.interchange.families.whisper import WHISPER
 
 FAMILIES = (
     GPT2, BLOOM, LLAMA, MISTRAL, MIXTRAL, MINISTRAL, MINISTRAL3, QWEN2, QWEN2_MOE, QWEN3, QWEN3_MOE,
@@ -35,6 +36,7 @@ FAMILIES = (
     FALCON_TWO_NORMS, MPT, STABLELM, SMOLLM3, GRANITE, GRANITE_MOE, GLM, GLM4, COHERE, COHERE2,
     NEMOTRON, LLAMA4, GPT_OSS, DEEPSEEK_V3, DEEPSEEK_V2, STARCODER2, T5, T5_GATED, BERT_MASKED,
     BERT, BERT_PRETRAINING, CLIP, SIGLIP, CHAMELEON, CHAMELEON_POST, LLAVA, GEMMA3_SEEING,
+    WHISPER,
 )  # fmt: skip
 """In the order in which an export tries them."""
 
