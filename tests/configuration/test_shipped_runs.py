@@ -20,8 +20,9 @@ def check(config: Any) -> None:
     shape = RowShape(config.train.length)
     for one in scored_tasks(config.mixture, config.evaluation):
         examples = one.task.encode(one.task.instances(2, 0))
-        if hasattr(one.scoring, "check"):
-            one.scoring.check(one.task, examples, shape)
+        checking = getattr(one.scoring, "check", None)
+        if checking is not None:
+            checking(one.task, examples, shape)
     assert config.train.steps > 0
 
 
