@@ -211,7 +211,7 @@ class ModalityDenoising:
         return np.concatenate([ids[:first], read, ids[stop:]]), kept, targets
 
 
-def mode_of(modality: str, paradigm: Paradigm) -> str:
+def mode_of(modality: str, paradigm: str) -> str:
     """Returns the text before an input that says what is asked for."""
     return f"[{modality}] [{paradigm}] "
 

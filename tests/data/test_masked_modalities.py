@@ -38,7 +38,8 @@ def test_a_subset_is_read_another_predicted_and_the_rest_neither():
     whole = np.concatenate([[CODEC.begin_id], IDS, [CODEC.end_id]])
     modalities, places = locate(whole, CODEC.media_ranges)
     ends = [[one.begin_id, one.end_id] for one in CODEC.media_ranges]
-    is_end = np.isin(whole, [CODEC.begin_id, CODEC.end_id, *np.ravel(ends)])
+    known = np.array([CODEC.begin_id, CODEC.end_id, *np.ravel(ends).tolist()])
+    is_end = np.isin(whole, known)
     for seed in range(20):
         found = segment(MaskedModalities(inputs=8, targets=6, alpha=100.0), seed)
         np.testing.assert_array_equal(found.targets, whole)
