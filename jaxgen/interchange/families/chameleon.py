@@ -1,7 +1,8 @@
 """Chameleon (2405.09818): Llama 2 over texts and codes of pictures, its queries and keys normed.
 
 The language part alone: pictures are codes among the tokens, and the tensors of the tokenizer that
-makes these are neither read nor written.
+makes these are neither read nor written. transformers lets no model write codes, whose logits it
+sets to the lowest where `vocabulary_map` names them ("IMGIMG..."); jaxgen's logits are the model's.
 """
 
 from __future__ import annotations
