@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from jaxgen.codecs.media import ArrayForm, Grid
+from jaxgen.codecs.media import ArrayForm, Grid, Modality
 from jaxgen.codecs.mel import MelFrames
 from jaxgen.domains import PositiveInt, check_domains
 from jaxgen.errors import DataError
@@ -40,13 +40,16 @@ class ImageVectors:
     begin: str | None = "<|image_begin|>"
     end: str | None = "<|image_end|>"
 
-    modality = "image"
     num_codes = 1
     varies = False
     digest = "pixels"
 
     def __post_init__(self):
         check_domains(self, "image_vectors")
+
+    @property
+    def modality(self) -> Modality:
+        return "image"
 
     @property
     def size(self) -> tuple[int, int]:
@@ -108,13 +111,16 @@ class SoundVectors:
     begin: str | None = "<|audio_begin|>"
     end: str | None = "<|audio_end|>"
 
-    modality = "audio"
     num_codes = 1
     varies = False
     digest = "mel frames"
 
     def __post_init__(self):
         check_domains(self, "sound_vectors")
+
+    @property
+    def modality(self) -> Modality:
+        return "audio"
 
     @property
     def rate(self) -> int:

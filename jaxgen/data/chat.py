@@ -7,7 +7,10 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from jaxgen.codecs.codec import Codec
+from jaxgen.codecs.media import media_of
 from jaxgen.data.chat_templates import compiled, fill, read_template
 from jaxgen.data.parts import Example, Part, encode_parts, parts_of
 from jaxgen.data.protocols import Record
@@ -29,6 +32,9 @@ _PLACE = re.compile(f"({_SPACE}?){_OPEN}([0-9]+){_CLOSE}({_SPACE}?)")
 @dataclasses.dataclass(frozen=True)
 class Chat:
     """Conversations: a list of {"role", "content"}, the assistant's turns in the loss and scored.
+
+    A content is text, or a list of texts and of arrays that are pictures, sounds or clips (see
+    `codecs.media.media_of`), which the codec must take.
 
     The template is Jinja as in tokenizer_config.json. Its own text may name control tokens; the
     text of a message never becomes one.
@@ -87,11 +93,12 @@ class Chat:
         messages = record.get(self.messages)
         turns: list[Any] = list(messages) if isinstance(messages, list | tuple) else []
         if not turns or not all(
-            isinstance(turn, dict) and isinstance(turn.get("content"), str) and "role" in turn
+            isinstance(turn, dict) and _is_content(turn.get("content")) and "role" in turn
             for turn in turns
         ):
             raise DataError(
-                f"the field {self.messages!r} must be a list of {{'role', 'content'}}, and a "
+                f"the field {self.messages!r} must be a list of {{'role', 'content'}}, whose "
+                "content is text, or a list of texts and arrays of pictures, sounds or clips; a "
                 f"record has {str(messages)[:80]!r}; name another field in chat.messages."
             )
         return turns
@@ -119,12 +126,29 @@ class Chat:
         for place in _PLACE.finditer(text):
             if place.start() > end:
                 parts.append(Part(text[end : place.start()], is_answer, is_answer, True))
-            content = str(messages[int(place.group(2))]["content"])
+            content = messages[int(place.group(2))]["content"]
+            pieces = [content] if isinstance(content, str) else list(content)
             # A template that strips a message has stripped the spaces around its place.
-            content = content if place.group(1) else content.lstrip()
-            content = content if place.group(3) else content.rstrip()
-            parts.append(Part(content, is_answer, is_answer))
+            if not place.group(1) and isinstance(pieces[0], str):
+                pieces[0] = pieces[0].lstrip()
+            if not place.group(3) and isinstance(pieces[-1], str):
+                pieces[-1] = pieces[-1].rstrip()
+            parts += [_part(piece, is_answer) for piece in pieces]
             end = place.end()
         if end < len(text):
             parts.append(Part(text[end:], is_answer, is_answer, True))
         return parts
+
+
+def _is_content(content: Any) -> bool:
+    """Returns whether a message's content is text, or texts and arrays."""
+    pieces = content if isinstance(content, list | tuple) and content else [content]
+    return all(isinstance(piece, str | np.ndarray) for piece in pieces) and (
+        pieces is content or isinstance(content, str)
+    )
+
+
+def _part(piece: str | np.ndarray, is_answer: bool) -> Part:
+    if isinstance(piece, str):
+        return Part(piece, is_answer, is_answer)
+    return Part("", is_answer, is_answer, media=media_of(piece))

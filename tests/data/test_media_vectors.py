@@ -1,6 +1,7 @@
 """Rows of media that a model reads as vectors: arrays in the order of their placeholders."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from jaxgen.codecs.media import Media
 from jaxgen.codecs.mel import MelFrames
 from jaxgen.codecs.multimodal import MultimodalCodec
 from jaxgen.codecs.vectors import ImageVectors, SoundVectors
+from jaxgen.data.chat import Chat
 from jaxgen.data.features import PromptAnswer, Text
 from jaxgen.data.generated.sprite_questions import SpriteQuestions
 from jaxgen.data.interleaving import Interleave
@@ -50,8 +52,8 @@ def task(fields, records=RECORDS, **changes):
     return Task("pictures", InMemory(records, 0.0), PromptAnswer(), CODEC, preprocessors=(step,))
 
 
-def opened(*tasks, length=64, split="train"):
-    return Mixture("mixture", tasks).open(batch_size=4, length=length, seed=0, split=split)
+def opened(*tasks, length=64):
+    return Mixture("mixture", tasks).open(batch_size=4, length=length, seed=0)
 
 
 def check_rows(batch, modality, of_range, expected):
@@ -109,7 +111,7 @@ def test_sounds_are_mel_frames_filled_up_with_silence():
 def test_batches_are_a_function_of_the_step_and_come_from_the_store_alike():
     first = opened(task(("page", "caption"))).batch(5)
     again = opened(task(("page", "caption")))  # From the cache.
-    steps = again.iterate(5)
+    steps: Any = again.iterate(5)
     for batch in (again.batch(5), next(steps)):
         np.testing.assert_array_equal(first.tokens, batch.tokens)
         np.testing.assert_array_equal(first.media["image"], batch.media["image"])
@@ -161,6 +163,26 @@ def test_arrays_come_back_from_files(tmp_path):
         file.truncate(10)
     with pytest.raises(DataError, match=r"tokens.media has 10 bytes"):
         read_token_file(folder, "tokens")
+
+
+def test_turns_of_a_chat_may_have_pictures():
+    messages = [
+        {"role": "user", "content": ["Look: ", picture(1), " and ", picture(2), " what?"]},
+        {"role": "assistant", "content": "two"},
+        {"role": "user", "content": [picture(3)]},
+        {"role": "assistant", "content": "one"},
+    ]
+    records = ({"messages": messages},)
+    one = Task("chat", InMemory(records, 0.0), Chat(), CODEC)
+    batch = opened(one, length=128).batch(0)
+    pictures = (picture(1), picture(2), picture(3))
+    assert check_rows(batch, "image", IMAGE, lambda row, place: pictures[place]) % 3 == 0
+    targets = batch.targets[0][batch.loss_weights[0] > 0]
+    assert CODEC.decode(targets).startswith("two") and "Look" not in CODEC.decode(targets)
+    assert "Look:  and  what?" in CODEC.decode(batch.tokens[0])
+    wrong = ({"messages": [{"role": "user", "content": [7]}]},)
+    with pytest.raises(DataError, match="list of texts and arrays"):
+        opened(dataclasses.replace(one, source=InMemory(wrong, 0.0)), length=128)
 
 
 def test_texts_without_media_have_no_files_of_them(tmp_path):

@@ -92,7 +92,8 @@ def test_vectors_are_those_of_the_encoder_alone():
         np.testing.assert_allclose(
             encoder.stack.final_norm(states), encoder(one_by_one).hidden[:, 1:], atol=1e-6
         )
-    assert None not in (reader.first_bias, reader.second, reader.second_bias)
+    assert reader.first_bias is not None
+    assert reader.second is not None and reader.second_bias is not None
     by_hand = states @ reader.first[...] + reader.first_bias[...]
     by_hand = jax.nn.gelu(by_hand, approximate=False) @ reader.second[...] + reader.second_bias[...]
     np.testing.assert_allclose(found.reshape(by_hand.shape), by_hand, atol=1e-5)
