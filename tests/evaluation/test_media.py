@@ -10,10 +10,12 @@ from PIL import Image
 from scipy.io import wavfile
 from support.media import CODEC, record
 
+from jaxgen.codecs.bytes import ByteCodec
 from jaxgen.codecs.media import Media
 from jaxgen.codecs.multimodal import MultimodalCodec
 from jaxgen.codecs.palette import made_for, palette_vectors, train_palette
 from jaxgen.codecs.palettes import ImagePalette
+from jaxgen.codecs.special import SpecialTokens
 from jaxgen.data.features import PromptAnswer
 from jaxgen.data.generated import Sprites
 from jaxgen.data.interleaving import Interleave
@@ -24,6 +26,8 @@ from jaxgen.errors import DataError
 from jaxgen.evaluation import media as scoring
 from jaxgen.evaluation.likelihood import Scored
 from jaxgen.evaluation.media import GeneratedMedia
+from jaxgen.evaluation.summary import summarise
+from jaxgen.generation.policies import ParallelDecoding, SamplingPolicy
 
 SPRITES = Sprites(tags=("colors",))
 
@@ -85,6 +89,32 @@ def test_what_was_made_is_kept_beside_what_was_described(task, monkeypatch):
     codes = 1 + (SPRITES.size // 2) ** 2 + 1 + 1
     for row in rows:
         assert (row["answer_tokens"], row["log_probability"]) == (codes, -codes)
+
+
+def test_codes_that_are_made_at_once_have_no_likelihood_one_after_another(task, monkeypatch):
+    records = task.instances(4, 0)
+    policy = SamplingPolicy(parallel=ParallelDecoding())
+    pictures = [one["image"] for one in records]
+    rows = rows_of(task, records, pictures, monkeypatch, policy=policy)
+    assert all(row["exact_match"] == 1 and "log_probability" not in row for row in rows)
+    summary = summarise(rows, GeneratedMedia(policy).METRICS)
+    assert summary["exact_match"] == 1 and "log_probability" not in summary
+
+
+def test_a_prompt_that_is_padded_is_padded_where_it_is_left_out(task, monkeypatch):
+    text = ByteCodec(SpecialTokens(text_pads=60))
+    codec = dataclasses.replace(task.codec, text=text)
+    padded = dataclasses.replace(task, codec=codec, features=PromptAnswer(padded_prompt=60))
+    asked = {}
+    monkeypatch.setattr(
+        scoring, "continue_prompts", lambda *a, **k: asked.update(prompts=a[2], **k) or []
+    )
+    prompts = [one[:60] for one in (np.zeros(60, np.int32), np.ones(60, np.int32))]
+    (medium,) = codec.media_ranges
+    scoring.make_media(Reader(), padded, prompts, medium, SamplingPolicy(guidance=2.0))  # pyright: ignore
+    pads = [codec.special_id(f"<|text_pad_{place}|>") for place in range(60)]
+    assert [ids.tolist() for ids in asked["without"]] == [[*pads, medium.begin_id]] * 2
+    assert all(len(ids) == 61 for ids in asked["prompts"])
 
 
 def test_a_sound_is_kept_as_a_wav_file():
