@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+import safetensors.numpy
 from flax import nnx
 
 from jaxgen.media_batch import MediaBatch
 from jaxgen.models.autoencoder_config import AutoencoderConfig
 from jaxgen.models.bottleneck import FiniteScalar, GumbelCodebook
 from jaxgen.models.image_autoencoder_config import ImageAutoencoderConfig
+from jaxgen.models.parameters import named_parameters
 from jaxgen.models.sound_autoencoder_config import SoundAutoencoderConfig
 from jaxgen.sharding.layout import Layout
 
@@ -41,3 +44,11 @@ def random_media(config: AutoencoderConfig, batch_size: int = 8, seed: int = 0) 
 def build_autoencoder(config: AutoencoderConfig, layout: Layout = Layout(), seed: int = 0) -> Any:
     """The model under the mesh in force."""
     return jax.jit(lambda: config.build(nnx.Rngs(seed), layout))()
+
+
+def write_codec(path: Path, config: AutoencoderConfig, model: Any = None, **changes: Any) -> str:
+    """Writes the file of a codec as `jaxgen codec export` does; returns its path."""
+    model = build_autoencoder(config) if model is None else model
+    arrays = {name: np.asarray(p[...]) for name, p in named_parameters(model)} | changes
+    path.write_bytes(safetensors.numpy.save(arrays, {"autoencoder": config.identity}))
+    return str(path)
