@@ -6,8 +6,7 @@ import pickle
 import jax
 import numpy as np
 import pytest
-import safetensors.numpy
-from support.autoencoders import AUTOENCODERS, build_autoencoder, random_media
+from support.autoencoders import AUTOENCODERS, build_autoencoder, random_media, write_codec
 from support.helpers import spread
 
 from jaxgen.codecs.learned import ImageCodec, LearnedCodec, SoundCodec
@@ -15,7 +14,6 @@ from jaxgen.codecs.media import Media
 from jaxgen.codecs.mu_law import MuLaw
 from jaxgen.codecs.multimodal import MultimodalCodec
 from jaxgen.errors import ConfigError, DataError
-from jaxgen.models.parameters import named_parameters
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 
 KINDS = {"fsq": ImageCodec, "dvae": ImageCodec, "sound": SoundCodec}
@@ -25,9 +23,7 @@ def written(path, name="fsq", identity=None, **changes):
     """The file of a random autoencoder, as `jaxgen codec export` writes it, and its model."""
     config = AUTOENCODERS[name]
     model = spread(build_autoencoder(config))
-    arrays = {key: np.asarray(p[...]) for key, p in named_parameters(model)} | changes
-    identity = config.identity if identity is None else identity
-    path.write_bytes(safetensors.numpy.save(arrays, {"autoencoder": identity}))
+    write_codec(path, config, model, identity, **changes)
     return model
 
 

@@ -236,7 +236,6 @@ SHIPPED = sorted(path.name for path in Path(__file__).parents[2].glob("gin/mixtu
 # Of pairs, which are no mixture (see test_pairs); and a part of two others, without a codec.
 for other in ("sprite_pairs.gin", "emoji_pairs.gin", "sprites_both_ways.gin"):
     SHIPPED.remove(other)
-SHIPPED.remove("sprites_fsq.gin")  # Needs a trained autoencoder: see test_autoencoder_run.
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -46,9 +46,16 @@ def build_autoencoder(config: AutoencoderConfig, layout: Layout = Layout(), seed
     return jax.jit(lambda: config.build(nnx.Rngs(seed), layout))()
 
 
-def write_codec(path: Path, config: AutoencoderConfig, model: Any = None, **changes: Any) -> str:
+def write_codec(
+    path: Path,
+    config: AutoencoderConfig,
+    model: Any = None,
+    identity: str | None = None,
+    **changes: Any,
+) -> str:
     """Writes the file of a codec as `jaxgen codec export` does; returns its path."""
     model = build_autoencoder(config) if model is None else model
     arrays = {name: np.asarray(p[...]) for name, p in named_parameters(model)} | changes
-    path.write_bytes(safetensors.numpy.save(arrays, {"autoencoder": config.identity}))
+    identity = config.identity if identity is None else identity
+    path.write_bytes(safetensors.numpy.save(arrays, {"autoencoder": identity}))
     return str(path)
