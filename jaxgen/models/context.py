@@ -15,7 +15,12 @@ from jaxgen.models.cache import KeyValues
 from jaxgen.models.parameters import gather
 from jaxgen.models.stack_config import StackConfig
 from jaxgen.ops.attention.biases import AttentionBias
-from jaxgen.ops.attention.masks import AttentionMask, AttentionSide, looks_ahead
+from jaxgen.ops.attention.masks import (
+    AttentionMask,
+    AttentionSide,
+    attention_side,
+    looks_ahead,
+)
 from jaxgen.sharding.layout import keys_length, length_is_whole, spec
 from jaxgen.sharding.rules import reshard
 
@@ -124,3 +129,9 @@ def _bias(config, queries, keys, is_cached: bool, both_ways: bool) -> AttentionB
     split = reshard(places, spec(None, "length"))
     keyed = reshard(places, spec(None, keys_length()))
     return AttentionBias(kind, heads, both_ways, split, keyed, length_is_whole())
+
+
+def cross_context(segment_ids: jax.Array, encoder_segment_ids: jax.Array) -> AttentionContext:
+    """Returns the context in which targets attend to their own segment of the encoder's input."""
+    queries, keys = (attention_side(ids, ids) for ids in (segment_ids, encoder_segment_ids))
+    return AttentionContext(AttentionMask((), queries, keys))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxgen.batch import Batch
+from jaxgen.errors import DataError
 from jaxgen.models.media_config import MediaInput, PatchesConfig
 from jaxgen.models.parameters import freeze, gather, kernel, make_parameter, project
 from jaxgen.models.stack_config import StackConfig
@@ -16,7 +19,7 @@ from jaxgen.ops.dropout import split
 from jaxgen.ops.initializers import zeros
 from jaxgen.ops.normalisation import rms_normalise
 from jaxgen.ops.patches import image_patches
-from jaxgen.ops.vectors import put_vectors
+from jaxgen.ops.vectors import cells_of_runs, put_vectors
 from jaxgen.sharding.layout import current_layout, spec, using
 from jaxgen.sharding.rules import mesh_is_set, reshard
 
@@ -98,6 +101,52 @@ class MediaReader(nnx.Module):
             x = activation(config.projector.activation)(x)
             x = project(x, self.second, self.second_bias)
         return reshaped_rows(x, batch, count * config.num_vectors, self.stack.embed_dim)
+
+
+def media_writer(
+    readers: Iterable[MediaReader],
+    tokens: jax.Array,
+    media: Mapping[str, jax.Array],
+    key: jax.Array | None,
+) -> Callable[[jax.Array], jax.Array]:
+    """Returns what writes the vectors of media over the embeddings of their tokens.
+
+    Args:
+      readers: of the model.
+      tokens: [batch, length] int32.
+      media: by modality [batch, media, ...].
+      key: of a training pass.
+
+    Raises:
+      DataError: if there are media that the model does not read.
+    """
+    by_modality = {reader.config.modality: reader for reader in readers}
+    if unread := sorted(set(media) - set(by_modality)):
+        raise DataError(
+            f"the batch has {unread} as vectors, and the model reads {sorted(by_modality)}; give "
+            "model.media an input of each, or use codecs of codes."
+        )
+
+    def write(embedded: jax.Array) -> jax.Array:
+        for name, array in media.items():
+            array = reshard(jnp.asarray(array), spec("batch"))
+            embedded = by_modality[name](embedded, tokens, array, key)
+        return embedded
+
+    return write
+
+
+def cells_of(batch: Batch, inputs: Sequence[MediaInput]) -> jax.Array:
+    """Returns what each token is of and where it lies, [batch, length, 4] int32; 0 for text.
+
+    A batch that does not say it has its vectors found by their tokens.
+    """
+    if batch.modalities is not None and batch.places is not None:
+        return jnp.concatenate([batch.modalities[..., None], batch.places], axis=-1)
+    cells = jnp.zeros_like(batch.positions)[..., None] + jnp.zeros(4, jnp.int32)
+    for number, one in enumerate(inputs, start=1):
+        cells = jnp.where(*cells_of_runs(batch.tokens == one.token, number, one.width), cells)
+    return cells
 
 
 def reshaped_rows(x: jax.Array, *shape: int) -> jax.Array:

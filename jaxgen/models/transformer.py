@@ -13,22 +13,21 @@ from jaxgen.batch import Batch, EncoderInput
 from jaxgen.errors import DataError
 from jaxgen.models.cache import Cache
 from jaxgen.models.config import TransformerConfig
-from jaxgen.models.context import AttentionContext, EncoderOutput, make_contexts
+from jaxgen.models.context import EncoderOutput, cross_context, make_contexts
 from jaxgen.models.embedding import Embedding, make_between
 from jaxgen.models.head import PairHead, Pooler, Transform
-from jaxgen.models.media import MediaReader, reshaped_rows
+from jaxgen.models.media import MediaReader, cells_of, media_writer, reshaped_rows
 from jaxgen.models.moe import balance
 from jaxgen.models.multi_token import MultiTokenModule
 from jaxgen.models.parameters import gather, make_parameter, project
 from jaxgen.models.stack import Stack
-from jaxgen.ops.attention.masks import AttentionMask, AttentionSide, attention_side
+from jaxgen.ops.attention.masks import AttentionSide, attention_side
 from jaxgen.ops.dropout import split
 from jaxgen.ops.initializers import Initializer, normal, zeros
 from jaxgen.ops.look_ahead import look_ahead
 from jaxgen.ops.routed_tokens import RoutedTokens, routed_tokens
 from jaxgen.ops.routing import Auxiliary, RouterStatistics, router_losses
 from jaxgen.ops.slots import mark
-from jaxgen.ops.vectors import cells_of_runs
 from jaxgen.sharding.layout import Layout, keys_length, spec, under_layout, using
 from jaxgen.sharding.padding import without_padding
 from jaxgen.sharding.rules import einsum, reshard
@@ -137,9 +136,9 @@ class Transformer(nnx.Module):
             media = None
         elif cache is not None and cache.cross is not None:
             segment_ids = jnp.minimum(batch.segment_ids, 1)
-            context = _cross_context(segment_ids, cache.encoder_segment_ids)
+            context = cross_context(segment_ids, cache.encoder_segment_ids)
             encoder = EncoderOutput(None, context, cache.cross)
-        cells = _cells(batch, config) if config.reads_cells else None
+        cells = cells_of(batch, config.media) if config.reads_cells else None
         queries = attention_side(batch.positions, batch.segment_ids, batch.block_ids, cells)
         slots, whole = None, spec("batch", None)
         if cache is None:
@@ -165,7 +164,7 @@ class Transformer(nnx.Module):
             embedding_key,
             batch.places,
             batch.modalities,
-            None if media is None else self._writer(batch.tokens, media, media_key),
+            None if media is None else media_writer(self.media, batch.tokens, media, media_key),
         )
         result = self.stack(
             x,
@@ -239,27 +238,6 @@ class Transformer(nnx.Module):
         assert self.next_sentence is not None
         return self.next_sentence(self.pooled(output))
 
-    def _writer(self, tokens: jax.Array, media: dict[str, jax.Array], key: jax.Array | None):
-        """Returns what writes the vectors of media over the embeddings of their tokens.
-
-        Raises:
-          DataError: if there are media that the model does not read.
-        """
-        readers = {reader.config.modality: reader for reader in self.media}
-        if unread := sorted(set(media) - set(readers)):
-            raise DataError(
-                f"the batch has {unread} as vectors, and the model reads {sorted(readers)}; give "
-                "model.media an input of each, or use codecs of codes."
-            )
-
-        def write(embedded: jax.Array) -> jax.Array:
-            for name, array in media.items():
-                array = reshard(jnp.asarray(array), spec("batch"))
-                embedded = readers[name](embedded, tokens, array, key)
-            return embedded
-
-        return write
-
     def _before_logits(self, hidden: jax.Array) -> jax.Array:
         """Returns what the unembedding table multiplies, of the last norm's output."""
         config = self.config
@@ -288,7 +266,7 @@ class Transformer(nnx.Module):
         x = embedding(read.tokens, read.positions, None, keys[0])
         result = self.encoder(x, RoutedTokens(read.segment_ids), contexts, key=keys[1])
         segment_ids = reshard(read.segment_ids, spec("batch", None))
-        context = _cross_context(batch.segment_ids, segment_ids)
+        context = cross_context(batch.segment_ids, segment_ids)
         return EncoderOutput(result.hidden, context), result.router
 
     def _hear(
@@ -302,7 +280,7 @@ class Transformer(nnx.Module):
         hidden = reshaped_rows(hidden, rows, count * tokens, width)
         numbers = jnp.repeat(jnp.arange(1, count + 1, dtype=jnp.int32), tokens)
         ids = reshard(jnp.broadcast_to(numbers, hidden.shape[:2]), spec("batch", None))
-        return EncoderOutput(hidden, _cross_context(batch.segment_ids, ids)), ids
+        return EncoderOutput(hidden, cross_context(batch.segment_ids, ids)), ids
 
     def after_update(self, metrics: dict[str, Any]) -> Transformer:
         """Returns the model after what an optimiser's step does not do: balancing the routers.
@@ -354,25 +332,6 @@ def _unembedding_start(config: TransformerConfig) -> Initializer:
         return zeros
     width = config.embed_dim / config.width_factor
     return normal(config.initialization.kernel_stddev(width, config.vocab_size))
-
-
-def _cross_context(segment_ids: jax.Array, encoder_segment_ids: jax.Array) -> AttentionContext:
-    """Returns the context in which targets attend to their own segment of the encoder's input."""
-    queries, keys = (attention_side(ids, ids) for ids in (segment_ids, encoder_segment_ids))
-    return AttentionContext(AttentionMask((), queries, keys))
-
-
-def _cells(batch: Batch, config: TransformerConfig) -> jax.Array:
-    """Returns what each token is of and where it lies, [batch, length, 4] int32; 0 for text.
-
-    A batch that does not say it has its vectors found by their tokens.
-    """
-    if batch.modalities is not None and batch.places is not None:
-        return jnp.concatenate([batch.modalities[..., None], batch.places], axis=-1)
-    cells = jnp.zeros_like(batch.positions)[..., None] + jnp.zeros(4, jnp.int32)
-    for number, one in enumerate(config.media, start=1):
-        cells = jnp.where(*cells_of_runs(batch.tokens == one.token, number, one.width), cells)
-    return cells
 
 
 def _check_source(config: TransformerConfig, batch: Batch, cache: Cache | None) -> None:
