@@ -166,6 +166,8 @@ def locate(tokens: np.ndarray, ranges: Sequence[MediaRange]) -> tuple[np.ndarray
             continue
         before = np.maximum.accumulate(np.where(is_code, -1, numbers))
         index = (numbers - before - 1)[is_code]
+        if not one.varies:  # Where no token begins it, one whole picture follows another.
+            index %= one.size
         modalities[is_code] = number
         frame, inside = np.divmod(index, one.frame)
         places[is_code] = np.stack([frame, *np.divmod(inside, one.grid[2])], axis=-1)

@@ -161,7 +161,8 @@ class MultimodalCodec:
                 continue  # What was read is no part of the ids.
             if (place.varies and frames) or frames == place.grid[0]:
                 codes = run[: frames * place.frame] - place.first_id
-                found.append(Media(codec.modality, codec.decode(codes)))
+                rate = getattr(codec, "rate", None)
+                found.append(Media(codec.modality, codec.decode(codes), rate))
         return found
 
     def pieces(self, ids: Sequence[int] | np.ndarray) -> list[str]:

@@ -71,10 +71,11 @@ class ImageVectors:
         Raises:
           DataError: if it has another size.
         """
-        if values.shape != self.form.shape:
+        if values.shape != self.form.shape or values.dtype != np.uint8:
             raise DataError(
-                f"a picture is {values.shape}, and image_vectors is for {self.form.shape}; resize "
-                "it (decode_media.size), or set image_vectors.height and width."
+                f"a picture is {values.dtype} of {values.shape}, and image_vectors is for uint8 of "
+                f"{self.form.shape}; resize it (decode_media.height, width), or set "
+                "image_vectors.height and width."
             )
         return values
 
@@ -85,7 +86,7 @@ class ImageVectors:
 
     def decode(self, codes: np.ndarray) -> NoReturn:
         """Raises DataError: vectors are read and not written."""
-        raise DataError(_NOT_WRITTEN.format(self.modality))
+        raise DataError(NOT_WRITTEN.format(self.modality))
 
     def keep_in(self, folder: pathlib.Path) -> None:
         """Nothing is to be kept."""
@@ -93,7 +94,7 @@ class ImageVectors:
 
 @dataclasses.dataclass(frozen=True)
 class SoundVectors:
-    """Sounds, cut or filled up to one length, whose log-mel frames a model's encoder reads.
+    """Sounds, filled up to one length, whose log-mel frames a model's encoder reads.
 
     Attributes:
       frames: of a sound.
@@ -140,9 +141,14 @@ class SoundVectors:
         """Returns the frames of a sound with silence after it.
 
         Raises:
-          DataError: if it is longer than the frames are.
+          DataError: if it is longer than the frames are, or no sound.
         """
         samples = self.frames * self.mel.hop
+        if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
+            raise DataError(
+                f"an array of shape {values.shape} is no sound of one or more finite samples; "
+                "decode it (decode_media.sounds), which averages channels."
+            )
         if len(values) > samples:
             raise DataError(
                 f"a sound has {len(values)} samples, and sound_vectors.frames={self.frames} are of "
@@ -157,13 +163,13 @@ class SoundVectors:
 
     def decode(self, codes: np.ndarray) -> NoReturn:
         """Raises DataError: vectors are read and not written."""
-        raise DataError(_NOT_WRITTEN.format(self.modality))
+        raise DataError(NOT_WRITTEN.format(self.modality))
 
     def keep_in(self, folder: pathlib.Path) -> None:
         """Nothing is to be kept."""
 
 
-_NOT_WRITTEN = (
+NOT_WRITTEN = (
     "the run reads its {} as vectors, which no model writes: a model that makes some needs a codec "
     "of codes, such as a palette."
 )

@@ -38,8 +38,8 @@ def generate(arguments: argparse.Namespace) -> int:
     Args:
       arguments: `run_dir`, `step`, `prompt` (a list or None), `image` and `audio` (files that stand
         before each prompt), `output` (a file to make instead of text, or None), `max_tokens`,
-        `temperature`, `top_k`, `top_p`, `guidance`, `parallel_steps`, `num_samples`, `candidates`
-        and `rerank` (a run, or None), `seed`, `ema`, `average`.
+        `temperature`, `top_k`, `top_p`, `guidance`, `parallel_steps`, `parallel_noise`,
+        `num_samples`, `candidates` and `rerank` (a run, or None), `seed`, `ema`, `average`.
     """
     _check_candidates(arguments)
     steps = arguments.parallel_steps
@@ -48,7 +48,7 @@ def generate(arguments: argparse.Namespace) -> int:
         arguments.top_k,
         arguments.top_p,
         arguments.guidance,
-        None if steps is None else ParallelDecoding(steps),
+        None if steps is None else ParallelDecoding(steps, noise=arguments.parallel_noise),
     )
     has_files = arguments.image or arguments.audio
     prompts = arguments.prompt or ([""] if has_files else [_from_standard_input()])

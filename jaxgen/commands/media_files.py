@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxgen.codecs.media import Media, MediaCodec, MediaRange, media_ranges
 from jaxgen.codecs.multimodal import MultimodalCodec
+from jaxgen.codecs.vectors import NOT_WRITTEN
 from jaxgen.data.image_files import decode_image, encode_gif, encode_png, resize_image
 from jaxgen.data.sound_files import decode_sound, encode_wav
 from jaxgen.errors import ConfigError, DataError
@@ -56,7 +57,7 @@ def range_of_output(path: str, codec: Any) -> MediaRange:
 
     Raises:
       ConfigError: if no such file is written.
-      DataError: if the codec has no such medium.
+      DataError: if the codec has no such medium, or one that is read alone.
     """
     modality = ENDINGS.get(Path(path).suffix.lower())
     if modality is None:
@@ -64,7 +65,10 @@ def range_of_output(path: str, codec: Any) -> MediaRange:
             f"--output={path} ends in none of {', '.join(ENDINGS)}: a picture is written as .png, "
             "a sound as .wav, a clip as .gif."
         )
-    return _medium(codec, modality)[1]
+    found = _medium(codec, modality)[1]
+    if found.form is not None:
+        raise DataError(NOT_WRITTEN.format(modality))
+    return found
 
 
 def write_media(path: Path, media: Media, codec: Any, notes: Mapping[str, str]) -> None:

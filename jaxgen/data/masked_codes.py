@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
+from jaxgen.codecs.joint import adds_begin
 from jaxgen.codecs.media import locate, media_ranges
 from jaxgen.data.draws import Draws
 from jaxgen.data.protocols import Sizes
@@ -39,14 +40,13 @@ class MaskedCodes:
         check_domains(self, "masked_codes")
 
     def sizes(self, chunks: np.ndarray, codec: Codec, has_source: bool) -> Sizes:
-        """Maps [chunks] lengths to sizes; begin and end tokens stand around each example."""
-        del codec
+        """Maps [chunks] lengths to sizes, of examples with the tokens that begin and end them."""
         if has_source:
             raise DataError(
                 "masked_codes is for a model without an encoder beside it; leave out "
                 "train.source_length."
             )
-        return chunks + 2, np.zeros_like(chunks)
+        return chunks + 1 + adds_begin(codec), np.zeros_like(chunks)
 
     def segment(self, ids: np.ndarray, codec: Codec, draws: Draws, has_source: bool) -> Segment:
         """Returns an example's segment.
@@ -55,9 +55,12 @@ class MaskedCodes:
           DataError: if it has no codes.
         """
         del has_source
-        targets = np.concatenate([[codec.begin_id], ids, [codec.end_id]]).astype(np.int32)
-        modalities, places = locate(targets, media_ranges(codec))
-        first, stop = last_run(modalities)
+        begin = [codec.begin_id] if adds_begin(codec) else []  # As generation has it.
+        targets = np.concatenate([begin, ids, [codec.end_id]]).astype(np.int32)
+        ranges = media_ranges(codec)
+        modalities, places = locate(targets, ranges)
+        has_codes = [one.form is None for one in ranges]
+        first, stop = last_run(np.where(np.append(False, has_codes)[modalities], modalities, 0))
         size = stop - first
         share = masked_share(float(draws.uniform(1)[0]), self.schedule)
         count = min(max(math.ceil(size * share), 1), size)

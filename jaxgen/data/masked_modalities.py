@@ -64,7 +64,11 @@ class MaskedModalities:
         return chunks + 2, np.zeros_like(chunks)
 
     def segment(self, ids: np.ndarray, codec: Codec, draws: Draws, has_source: bool) -> Segment:
-        """Returns an example's segment."""
+        """Returns an example's segment, in which at least one token is predicted.
+
+        Raises:
+          DataError: if it has nothing to predict.
+        """
         del has_source
         whole = np.concatenate([[codec.begin_id], ids, [codec.end_id]]).astype(np.int32)
         modalities, places = locate(whole, media_ranges(codec))
@@ -73,12 +77,22 @@ class MaskedModalities:
         kinds[[0, -1]] = -1
         is_read[kinds < 0] = True
         numbers = np.unique(kinds[kinds >= 0])
+        if not len(numbers):
+            raise DataError(
+                "an example has no tokens that masked_modalities could predict; give it a text or "
+                "media of codes, or leave such records out."
+            )
         for taken, budget in ((is_read, self.inputs), (is_target, self.targets)):
             shares = dirichlet(self.alpha, len(numbers), draws)
             for number, share in zip(numbers, shares, strict=True):
                 free = np.flatnonzero((kinds == number) & ~is_read & ~is_target)
                 count = min(round(budget * share), len(free))
                 taken[free[draws.chosen(len(free), count)]] = True
+        if not is_target.any():  # All was read, or the share of what was not came to nothing.
+            free = np.flatnonzero((kinds >= 0) & ~is_read)
+            free = free if len(free) else np.flatnonzero(kinds >= 0)
+            is_target[free[draws.chosen(len(free), 1)]] = True
+            is_read &= ~is_target
         tokens = np.where(is_read, whole, codec.special_id(self.mask)).astype(np.int32)
         weights = is_target.astype(np.float32)
         return Segment(tokens, whole, weights, modalities=modalities, places=places)

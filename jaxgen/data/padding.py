@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxgen.codecs.codec import Codec
 from jaxgen.data.parts import ANSWER, IN_LOSS, Example
-from jaxgen.errors import DataError
+from jaxgen.errors import ConfigError, DataError
 
 TEXT_PAD = "<|text_pad_{}|>"
 
@@ -57,6 +57,15 @@ def pad_prompt(example: Example, length: int, codec: Codec) -> Example:
 
 
 def padded_length(tasks: Iterable[Any]) -> int:
-    """Returns what the tasks of a mixture pad their prompts to; 0 if they do not, or differ."""
-    lengths = {getattr(task.features, "padded_prompt", 0) for task in tasks}
-    return lengths.pop() if len(lengths) == 1 else 0
+    """Returns what the tasks of a mixture that pad their prompts pad them to; 0 if none does.
+
+    Raises:
+      ConfigError: if they differ.
+    """
+    lengths = {getattr(task.features, "padded_prompt", 0) for task in tasks} - {0}
+    if len(lengths) > 1:
+        raise ConfigError(
+            f"tasks have prompt_answer.padded_prompt={sorted(lengths)}, and a prompt that is given "
+            "says not of which it is; train on one of them."
+        )
+    return lengths.pop() if lengths else 0

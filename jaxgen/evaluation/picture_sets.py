@@ -82,7 +82,7 @@ class PictureSets:
             )
 
     def check(self, task: Task, examples: Sequence[Example], shape: RowShape) -> None:
-        """Raises DataError if there is no whole subset, or what is to be made is no picture."""
+        """Raises DataError if there are no whole subsets, or what is to be made is no picture."""
         if shape.has_source:
             raise DataError(
                 f"task {task.name}: picture_sets is for models without an encoder; leave it out."
@@ -91,7 +91,7 @@ class PictureSets:
         self._check(task, [last_answer(example)[1] for example in examples])
 
     def score(self, scorer: Scorer, task: Task, records: Sequence[Record]) -> list[Row]:
-        """Returns one row for each whole subset of the records.
+        """Returns one row for each subset of the records.
 
         Returns:
           Rows with "task", "instance" and of each of DISTANCES the distance and its floor.
@@ -103,7 +103,6 @@ class PictureSets:
         pairs = [last_answer(example) for example in examples]
         self._check(task, [answer for _, answer in pairs])
         count, half = len(pairs) // self.subset_size, self.subset_size // 2
-        pairs = pairs[: count * self.subset_size]
         subsets = np.arange(len(pairs)).reshape(count, 2, half)
         asked = [pairs[place] for place in subsets[:, 0].ravel()]
         medium = medium_of(task, [answer for _, answer in asked])
@@ -127,9 +126,9 @@ class PictureSets:
                 f"task {task.name}: picture_sets compares pictures; score clips and sounds by "
                 "@generated_media()."
             )
-        if len(answers) < self.subset_size:
+        if len(answers) < 2 * self.subset_size or len(answers) % self.subset_size:
             raise DataError(
-                f"task {task.name}: {len(answers)} instances make no subset of "
-                f"picture_sets.subset_size={self.subset_size}; raise evaluation_task.num_examples "
-                "or lower it."
+                f"task {task.name}: {len(answers)} instances do not make two or more whole subsets "
+                f"of picture_sets.subset_size={self.subset_size}; set evaluation_task.num_examples "
+                "to a multiple of it, twice or more."
             )

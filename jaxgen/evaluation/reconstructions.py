@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.data.image_files import encode_png
+from jaxgen.codecs.media import Media
 from jaxgen.data.media_rows import MediaRows
 from jaxgen.domains import NonNegativeInt, PositiveInt, check_domains
 from jaxgen.errors import ConfigError, DataError
 from jaxgen.evaluation.answers import instance_of
 from jaxgen.evaluation.base import EvaluationContext, Row
-from jaxgen.evaluation.media import VERIFIERS
+from jaxgen.evaluation.media import VERIFIERS, data_uri
 from jaxgen.evaluation.pairs import in_batches
 from jaxgen.objectives.fidelity import psnr, si_sdr
 
@@ -43,6 +43,20 @@ class Reconstructions:
     def __post_init__(self):
         check_domains(self, "reconstructions")
 
+    def check(self, context: EvaluationContext) -> None:
+        """Raises ConfigError if the data are no rows of media, or their source verifies nothing."""
+        rows = self._rows_of(context)
+        if self.verified:
+            self._verifier(rows, len(rows.shape) > 1)
+
+    def _rows_of(self, context: EvaluationContext) -> MediaRows:
+        if not isinstance(context.data, MediaRows):
+            raise ConfigError(
+                f"the evaluator {self.name} needs data of media alone (@media_rows()), not "
+                f"{type(context.data).__name__}."
+            )
+        return context.data
+
     def __call__(self, model: Any, context: EvaluationContext) -> list[Row]:
         """Returns a row an instance.
 
@@ -50,17 +64,13 @@ class Reconstructions:
           Rows with "instance"; "psnr" of a picture or "si_sdr" of a sound, in dB; "code_bits", the
           mean surprise of its codes among all that were made here, whose mean is their entropy (of
           K codes that are used alike log2 K, and two to its power the perplexity); with `verified`
-          "exact_match", whether all is read off rightly; and of the first pictures "picture".
+          "exact_match", whether all is read off rightly; and of the first pictures
+          "made" and "reference", as data URIs.
 
         Raises:
           ConfigError: if the data are no rows of media, or their source verifies nothing.
         """
-        rows = context.data
-        if not isinstance(rows, MediaRows):
-            raise ConfigError(
-                f"the evaluator {self.name} needs data of media alone (@media_rows()), not "
-                f"{type(rows).__name__}."
-            )
+        rows = self._rows_of(context)
         records = rows.task.instances(self.num_examples, context.seed, "heldout")
         if not records:
             raise DataError(f"task {rows.name} has no example in its heldout split.")
@@ -91,15 +101,19 @@ class Reconstructions:
     def _read_off(self, rows: MediaRows, record: dict[str, Any], made: np.ndarray) -> Row:
         if not self.verified:
             return {}
-        verifier = VERIFIERS["image" if made.ndim == 3 else "audio"]
+        verify = self._verifier(rows, made.ndim == 3)
+        options = {} if self.text is None else {"text": self.text}
+        return {"exact_match": int(verify(record, made, **options)["all"])}
+
+    def _verifier(self, rows: MediaRows, is_image: bool) -> Callable[..., dict[str, Any]]:
+        verifier = VERIFIERS["image" if is_image else "audio"]
         verify = getattr(rows.task.source, verifier, None)
         if verify is None:
             raise ConfigError(
                 f"reconstructions.verified=True needs a source that verifies what was made, and "
                 f"{type(rows.task.source).__name__} has no method {verifier}; set it to False."
             )
-        options = {} if self.text is None else {"text": self.text}
-        return {"exact_match": int(verify(record, made, **options)["all"])}
+        return verify
 
 
 def _surprise(codes: np.ndarray) -> np.ndarray:
@@ -110,8 +124,8 @@ def _surprise(codes: np.ndarray) -> np.ndarray:
 
 
 def _shown(original: np.ndarray, made: np.ndarray) -> Row:
-    png = encode_png(np.concatenate([original, made], axis=1))
-    return {"picture": f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"}
+    pictures = {"made": made, "reference": original}
+    return {name: data_uri(Media("image", values)) for name, values in pictures.items()}
 
 
 @jax.jit

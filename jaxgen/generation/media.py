@@ -72,7 +72,8 @@ def media_of_prompts(
             frame, *inside = places[row, length - 1].tolist()
             grid = ranges[number - 1].grid
             index = int(np.ravel_multi_index((frame, *inside), grid)) + 1
-            states[:, row] = number, index
+            is_over = ranges[number - 1].end_id < 0 and index == ranges[number - 1].size
+            states[:, row] = (0, 0) if is_over else (number, index)
         for place, one in enumerate(ranges, start=1):
             if ids[-1] == one.begin_id:
                 states[:, row] = place, 0

@@ -145,7 +145,9 @@ def cells_of(batch: Batch, inputs: Sequence[MediaInput]) -> jax.Array:
         return jnp.concatenate([batch.modalities[..., None], batch.places], axis=-1)
     cells = jnp.zeros_like(batch.positions)[..., None] + jnp.zeros(4, jnp.int32)
     for number, one in enumerate(inputs, start=1):
-        cells = jnp.where(*cells_of_runs(batch.tokens == one.token, number, one.width), cells)
+        height = one.num_vectors // one.width
+        found = cells_of_runs(batch.tokens == one.token, number, height, one.width)
+        cells = jnp.where(*found, cells)
     return cells
 
 

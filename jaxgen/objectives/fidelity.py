@@ -28,7 +28,7 @@ def si_sdr(values: jax.Array, made: jax.Array) -> jax.Array:
     target = scale[:, None] * values
     signal = jnp.sum(jnp.square(target), axis=-1)
     noise = jnp.sum(jnp.square(made - target), axis=-1)
-    whole = jnp.maximum(signal + noise, 1e-30) * LEAST_ERROR
+    whole = jnp.maximum(signal + noise, power) * LEAST_ERROR
     ratio = 10 * jnp.log10(jnp.maximum(signal, whole) / jnp.maximum(noise, whole))
     return jnp.where(power > 0, ratio, 0.0)
 

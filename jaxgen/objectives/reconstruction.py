@@ -88,6 +88,11 @@ class Reconstruction:
             kl = jnp.sum(output.kl)
             total += kl_weight * kl / numbers
             metrics["kl"] = Sum(kl, rows)
+        elif self.kl_weight:
+            raise ConfigError(
+                f"reconstruction_loss.kl_weight={self.kl_weight:g} with a model whose codes are "
+                "rounded, not drawn, and have no divergence; set it to 0."
+            )
         name, fidelity = ("psnr", psnr) if output.values.ndim > 2 else ("si_sdr", si_sdr)
         metrics[name] = Sum(jnp.sum(fidelity(output.values, output.made)), rows)
         codes = reshard(output.codes, jax.P(None, None))

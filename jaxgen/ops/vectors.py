@@ -36,18 +36,21 @@ def _rows(vectors: jax.Array, index: jax.Array) -> jax.Array:
     return jnp.take_along_axis(vectors, index[..., None], axis=1)
 
 
-def cells_of_runs(is_there: jax.Array, modality: int, width: int) -> tuple[jax.Array, jax.Array]:
+def cells_of_runs(
+    is_there: jax.Array, modality: int, height: int, width: int
+) -> tuple[jax.Array, jax.Array]:
     """Returns where vectors are, [batch, length, 1], and their cells; see `AttentionSide.cells`.
 
     Args:
-      is_there: [batch, length] bool; a run of them is one picture.
+      is_there: [batch, length] bool; a run of them is a picture, or several whole ones.
       modality: what they are of.
-      width: columns of a picture.
+      height: rows of a picture.
+      width: columns of it.
     """
     whole = reshard(is_there, spec("batch", None))
     places = jnp.broadcast_to(jnp.arange(whole.shape[1], dtype=jnp.int32), whole.shape)
     places = reshard(places, spec("batch", None))
     index = places - jax.lax.cummax(jnp.where(whole, -1, places), axis=1) - 1
-    row, column = jnp.divmod(jnp.where(whole, index, 0), width)
+    row, column = jnp.divmod(jnp.where(whole, index % (height * width), 0), width)
     cells = jnp.stack([jnp.full_like(row, modality), jnp.zeros_like(row), row, column], axis=-1)
     return is_there[..., None], reshard(cells, spec("batch", "length", None))

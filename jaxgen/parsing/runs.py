@@ -208,6 +208,12 @@ def add_commands(commands: Any) -> None:
         help="make all codes of a picture at once in so many steps, by a model of masked codes",
     )
     generate.add_argument(
+        "--parallel_noise",
+        type=number(NonNegativeFloat),
+        default=4.5,
+        help="how much the order in which those codes are kept is stirred; 0: the surest first",
+    )
+    generate.add_argument(
         "--candidates",
         type=COUNT,
         default=1,

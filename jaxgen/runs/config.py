@@ -12,6 +12,7 @@ from jaxgen.evaluation.config import EvaluationConfig
 from jaxgen.models.base import ModelConfig
 from jaxgen.objectives.base import Objective
 from jaxgen.objectives.next_token import NextToken
+from jaxgen.ops.attention.grids import grid_masks
 from jaxgen.training.config import TrainConfig
 
 
@@ -64,6 +65,8 @@ class RunConfig:
                     f"codec's {one.modality} (time, height, width); give as many or more, or 0."
                 )
         _check_media(self.model, self.mixture.codec)
+        _check_grids(self.model, self.mixture.codec)
+        self._check_hears()
         train = self.train
         if self.evaluation.ema and train.ema_decay is None:
             raise ConfigError(
@@ -74,12 +77,44 @@ class RunConfig:
             batch_size=train.batch_size, length=train.length, source_length=train.source_length
         )
 
+    def _check_hears(self) -> None:
+        """Raises ConfigError if an encoder is to hear sounds that the data does not give."""
+        if getattr(self.model, "sound", None) is None:
+            return
+        sizes = {"batch_size": self.train.batch_size, "length": self.train.length}
+        if getattr(self.mixture.batch_spec(**sizes), "media", None) is None:
+            raise ConfigError(
+                "model.sound is an encoder of sounds, which no mixture of tasks gives to one yet: "
+                "train on data of your own, whose batches have media['audio'], or let a decoder "
+                "read sounds among its tokens (model.media, sound_vectors)."
+            )
+
+
+def _check_grids(model: ModelConfig, codec: Codec) -> None:
+    """Raises ConfigError if a mask is for pictures of another grid than the codec's."""
+    ranges = media_ranges(codec)
+    if not ranges:
+        return  # Of text alone nothing has a place.
+    for mask in grid_masks(getattr(model, "kinds_of_layers", ())):
+        there = ranges[mask.modality - 1].grid if mask.modality <= len(ranges) else None
+        if there is None or there[1:] != (mask.height, mask.width):
+            raise ConfigError(
+                f"a layer's mask {mask} is for codes of {mask.height} x {mask.width} in the medium "
+                f"number {mask.modality} of the codec, whose media have the grids (time, height, "
+                f"width) {[one.grid for one in ranges]}; set its height, width and modality to one."
+            )
+
 
 def _check_media(model: ModelConfig, codec: Codec) -> None:
     """Raises ConfigError unless the model reads the media that the codec gives as vectors."""
     inputs = {one.modality: one for one in getattr(model, "media", ())}
     for one in media_ranges(codec):
         if one.form is None:
+            if one.modality in inputs:
+                raise ConfigError(
+                    f"model.media has an input of {one.modality}, which the codec gives as codes: "
+                    "leave the input out, or use a codec of vectors."
+                )
             continue
         own = inputs.get(one.modality)
         if own is None:
@@ -90,6 +125,7 @@ def _check_media(model: ModelConfig, codec: Codec) -> None:
         for what, ours, theirs in (
             ("media_input.token", own.token, one.first_id),
             ("vectors", own.num_vectors, one.size),
+            ("columns of vectors", own.width, one.grid[2]),
             ("shape", own.encoder.input_shape, one.form.shape),
         ):
             if ours != theirs:

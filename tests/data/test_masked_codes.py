@@ -11,6 +11,7 @@ from jaxgen.codecs.bytes import ByteCodec
 from jaxgen.codecs.media import Media
 from jaxgen.codecs.multimodal import MultimodalCodec
 from jaxgen.codecs.special import SpecialTokens
+from jaxgen.codecs.vectors import ImageVectors
 from jaxgen.data.draws import Draws
 from jaxgen.data.features import PromptAnswer
 from jaxgen.data.generated.sprites import Sprites
@@ -91,6 +92,10 @@ def test_rows_are_drawn_anew_each_epoch_and_are_a_function_of_the_step():
 def test_what_cannot_be_masked_is_told():
     with pytest.raises(DataError, match="no codes to mask"):
         segment(CODEC.encode("abc"))
+    seen = MultimodalCodec(media=(ImageVectors(8, 8, 2, 2),))
+    image = seen.encode_media(Media("image", np.zeros((8, 8, 3), np.uint8)))
+    with pytest.raises(DataError, match="no codes to mask"):  # Placeholders of vectors are none.
+        MaskedCodes().segment(image, seen, Draws(0), has_source=False)
     with pytest.raises(DataError, match="masked_codes is for a model without an encoder"):
         MaskedCodes().sizes(np.array([4]), CODEC, has_source=True)
     without = dataclasses.replace(CODEC, text=ByteCodec(SpecialTokens(mask=False)))

@@ -56,6 +56,14 @@ def test_a_subset_is_read_another_predicted_and_the_rest_neither():
         assert abs(is_read[~is_end].sum() - 8) <= 1.5 and abs(found.weights.sum() - 6) <= 1.5
 
 
+@pytest.mark.parametrize("alpha", [0.05, 1.0, 100.0])
+def test_something_is_predicted_however_much_may_be_read(alpha):
+    for seed in range(50):
+        found = segment(MaskedModalities(inputs=1000, targets=1, alpha=alpha), seed)
+        assert found.weights.sum() >= 1
+        assert (found.tokens[found.weights > 0] == MASK).all()
+
+
 def test_small_alphas_take_a_subset_from_one_modality():
     shares = np.array([dirichlet(0.01, 3, Draws("one", seed)) for seed in range(200)])
     assert (shares.max(axis=1) > 0.99).mean() > 0.9
@@ -178,6 +186,8 @@ def test_what_does_not_go_is_told():
         MaskedModalities().sizes(np.array([4]), CODEC, has_source=True)
     with pytest.raises(DataError, match="neither text nor codes"):
         segment(ModalityDenoising(), ids=IMAGE[:1])
+    with pytest.raises(DataError, match="masked_modalities could predict"):
+        segment(MaskedModalities(), ids=IMAGE[:1])
     plain = ByteCodec(SpecialTokens())
     found = ModalityDenoising().segment(plain.encode(TEXT), plain, Draws(0), has_source=False)
     assert found.modalities is None

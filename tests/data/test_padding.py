@@ -14,7 +14,7 @@ from jaxgen.data.mixtures import Mixture
 from jaxgen.data.padding import pad_text, padded_length
 from jaxgen.data.sources import InMemory
 from jaxgen.data.tasks import Task
-from jaxgen.errors import DataError
+from jaxgen.errors import ConfigError, DataError
 
 PADDED = dataclasses.replace(CODEC, text=ByteCodec(SpecialTokens(text_pads=6)))
 PADS = [PADDED.special_id(f"<|text_pad_{place}|>") for place in range(6)]
@@ -66,4 +66,7 @@ def test_what_does_not_fit_is_told(length, codec, message):
 def test_generation_pads_as_the_tasks_do_where_they_agree():
     assert pad_text(np.array([1], np.int32), 3, PADDED).tolist() == [1, *PADS[1:3]]
     assert padded_length([task(), task()]) == 6
-    assert padded_length([task(), task(0)]) == padded_length([]) == 0
+    assert padded_length([task(), task(0)]) == 6  # The other's prompts are not to be drawn.
+    assert padded_length([task(0)]) == padded_length([]) == 0
+    with pytest.raises(ConfigError, match=r"padded_prompt=\[6, 9\]"):
+        padded_length([task(), task(9)])

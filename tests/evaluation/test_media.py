@@ -12,12 +12,13 @@ from support.media import CODEC, record
 
 from jaxgen.codecs.bytes import ByteCodec
 from jaxgen.codecs.media import Media
+from jaxgen.codecs.mu_law import MuLaw
 from jaxgen.codecs.multimodal import MultimodalCodec
 from jaxgen.codecs.palette import made_for, palette_vectors, train_palette
 from jaxgen.codecs.palettes import ImagePalette
 from jaxgen.codecs.special import SpecialTokens
 from jaxgen.data.features import PromptAnswer
-from jaxgen.data.generated import Sprites
+from jaxgen.data.generated import Sprites, Tones
 from jaxgen.data.interleaving import Interleave
 from jaxgen.data.packing import RowShape
 from jaxgen.data.sources import InMemory
@@ -158,3 +159,18 @@ def test_answers_that_are_no_media_or_cannot_be_verified_are_refused(task):
     )
     with pytest.raises(DataError, match="InMemory has no method score_image"):
         GeneratedMedia().score(Reader(), plain, list(plain.records("train")))  # pyright: ignore
+
+
+def test_a_sound_that_was_made_can_be_played(monkeypatch):
+    source = Tones(length=2)
+    codec = MultimodalCodec(media=(MuLaw(seconds=0.2, rate=8000),))
+    step = Interleave(("transcript", "sound"))
+    sounded = Task("sounded", source, PromptAnswer(), codec, metrics=(), preprocessors=(step,))
+    records = sounded.instances(2, 0)
+    answers = [codec.encode_media(Media("audio", one["sound"], 8000))[1:] for one in records]
+    monkeypatch.setattr(scoring, "continue_prompts", lambda *a, **k: answers)
+    rows = GeneratedMedia().score(Reader(), sounded, records)  # pyright: ignore
+    for row, asked in zip(rows, records, strict=True):
+        assert row["prompt"] == asked["transcript"] and row["exact_match"] == 1
+        rate, _ = wavfile.read(io.BytesIO(base64.b64decode(row["made"].partition(",")[2])))
+        assert rate == 8000 and row["reference"].startswith("data:audio/wav")

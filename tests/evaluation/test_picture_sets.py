@@ -128,8 +128,8 @@ def test_true_pictures_are_at_the_floor_and_others_are_above(measured):
 def test_subsets_that_cannot_be_made_are_refused(measured):
     with pytest.raises(ConfigError, match="use an even number"):
         PictureSets(subset_size=5)
-    with pytest.raises(DataError, match="64 instances make no subset of picture_sets"):
-        measured(lambda picture: picture, subset_size=128)
+    with pytest.raises(DataError, match="64 instances do not make two or more"):
+        measured(lambda picture: picture, subset_size=64)
 
 
 def test_pixel_features_are_mean_colours():

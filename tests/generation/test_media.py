@@ -11,7 +11,10 @@ from support.helpers import MESHES, build, tiny_dense
 from support.media import BEGIN, CODEC, END, FIRST, picture
 
 from jaxgen.codecs.media import Media, locate
-from jaxgen.errors import ConfigError
+from jaxgen.codecs.multimodal import MultimodalCodec
+from jaxgen.codecs.vectors import ImageVectors
+from jaxgen.commands.media_files import range_of_output
+from jaxgen.errors import ConfigError, DataError
 from jaxgen.generation.continuing import continue_prompts
 from jaxgen.generation.media import MediaState, follow, may_follow, media_of_prompts
 from jaxgen.generation.policies import SamplingPolicy
@@ -159,3 +162,26 @@ def test_guidance_is_not_for_encoders():
     policy = dataclasses.replace(GREEDY, guidance=2.0)
     with pytest.raises(ConfigError, match=r"sampling.guidance=2 needs a model without an encoder"):
         continue_prompts(build(config), CODEC, prompts(1), jax.random.key(0), policy, 4)
+
+
+def seen(begin=None, end=None):
+    """A codec whose pictures of 2 x 3 are read as vectors, as those of imports are."""
+    return MultimodalCodec(media=(ImageVectors(8, 12, 2, 3, begin=begin, end=end),))
+
+
+def test_text_follows_a_picture_that_no_token_ends():
+    codec = seen()
+    image = codec.encode_media(Media("image", np.zeros((8, 12, 3), np.uint8)))
+    tokens = np.stack([np.append(image, image), np.append(image, codec.encode("abcdef"))])
+    found = media_of_prompts(tokens, np.array([12, 12]), codec.media_ranges)
+    assert np.asarray(found.state).tolist() == [[0, 0], [0, 0]]
+    # The second of two pictures lies where the first does.
+    np.testing.assert_array_equal(found.places[0, 6:], found.places[0, :6])
+    state = MediaState(*map(jnp.asarray, found.state))
+    allowed = np.asarray(may_follow(state, codec.media_ranges, 320))
+    assert allowed[:, codec.encode("a")[0]].all()
+
+
+def test_vectors_are_read_and_no_file_is_made_of_them():
+    with pytest.raises(DataError, match="reads its image as vectors, which no model writes"):
+        range_of_output("a.png", seen())

@@ -95,7 +95,7 @@ def test_what_an_evaluator_cannot_compare_is_refused(trained):
         context = EvaluationContext(config.mixture, config.objective, 0, 16, 36)
         rows = Reconstructions(6, shown=2)(restored.model, context)
         assert [set(row) - {"instance"} for row in rows[1:3]] == [
-            {"psnr", "code_bits", "picture"}, {"psnr", "code_bits"}
+            {"psnr", "code_bits", "made", "reference"}, {"psnr", "code_bits"}
         ]  # fmt: skip
         text = EvaluationContext(
             load_run(["runs/quickstart.gin"])[0].mixture, config.objective, 0, 16, 36

@@ -30,6 +30,8 @@ const boxOf = (item) => item.getBoundingClientRect();
 const overlap = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
   && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 1;
 async function measure() {
+  // Without any timer virtual time leaps to its end, whatever frames are still to come.
+  const ticking = setInterval(() => {}, 5);
   const found = {width: innerWidth, overflow: 0, figures: 0, empty: [], cut: [], overlapping: [],
     paper: getComputedStyle(document.body).backgroundColor, tips: 0, texts: 0,
     isDark: matchMedia("(prefers-color-scheme: dark)").matches, sections: []};
@@ -80,6 +82,7 @@ async function measure() {
   }
   for (const fold of document.querySelectorAll("details")) fold.open = false;
   found.sections = [...document.querySelectorAll("section")].map((section) => section.id);
+  clearInterval(ticking);
   console.info("MEASURED " + encodeURIComponent(JSON.stringify(found)));
 }
 addEventListener("load", measure);
@@ -148,7 +151,7 @@ def visit(page: Path, folder: Path, width: int, dark: bool, tries: int = 8) -> V
         [
             find_browser(), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
             "--allow-file-access-from-files", f"--user-data-dir={folder / 'profile'}",
-            f"--window-size={max(width, 500)},{height}", "--virtual-time-budget=600000",
+            f"--window-size={max(width, 500)},{height}", "--virtual-time-budget=6000000",
             f"--blink-settings=preferredColorScheme={0 if dark else 1}",
             "--enable-logging=stderr", f"--screenshot={folder / 'page.png'}",
             frame.as_uri(),

@@ -9,6 +9,7 @@ placed anywhere is the same for keys in a cache.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -143,3 +144,17 @@ class GridNeighbourhood(GridMask):
         # As many rows up as the square allows, so that what is left is nearest to the column.
         rows = jnp.minimum((behind + reach) // self.width, reach)
         return (behind >= 0) & (behind - rows * self.width <= reach)
+
+
+def grid_masks(layers: Iterable[Any]) -> Iterator[GridMask]:
+    """Yields the masks over grids among those of layers, within others too."""
+    for layer in layers:
+        waiting = list(layer.mask)
+        while waiting:
+            predicate = waiting.pop()
+            if isinstance(predicate, GridMask):
+                yield predicate
+            elif dataclasses.is_dataclass(predicate):
+                inside = [getattr(predicate, one.name) for one in dataclasses.fields(predicate)]
+                waiting += [one for one in inside if getattr(one, "reads_cells", False)]
+                waiting += [a for one in inside if isinstance(one, tuple) for a in one]

@@ -27,7 +27,7 @@ METHOD = (
 
 
 def analyse_transfer(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
-    """Compares every task that several mixtures of different tasks have.
+    """Compares every task of a mixture whose tasks others have too, with more.
 
     Returns:
       For each task: "task", "alone" (the mixture with the fewest tasks) and "others", for each
@@ -47,8 +47,8 @@ def analyse_transfer(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
         )
         alone, others = mixtures[0], []
         for other in mixtures[1:]:
-            if tasks_of[other] == tasks_of[alone]:
-                continue
+            if not tasks_of[alone] < tasks_of[other]:
+                continue  # Something was left out too, so that nothing tells what mattered.
             pairs = _pairs(by_mixture[alone], by_mixture[other])
             if pairs:
                 further = sorted(tasks_of[other] - tasks_of[alone])

@@ -143,14 +143,15 @@ def test_a_picture_sees_itself_both_ways_and_text_is_causal(window):
 
 
 def test_runs_of_placeholders_are_told_where_they_lie():
-    is_there = np.array([[0, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1], [1] * 6 + [0] * 8], bool)
+    is_there = np.array([[0, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1], [1] * 12 + [0] * 2], bool)
     with using(Layout()):
-        there, found = cells_of_runs(jnp.asarray(is_there), 2, 3)
+        there, found = cells_of_runs(jnp.asarray(is_there), 2, 2, 3)
     np.testing.assert_array_equal(there[..., 0], is_there)
     picture = [(2, 0, *place) for place in np.ndindex(2, 3)]
     np.testing.assert_array_equal(found[0][1:7], picture)
     np.testing.assert_array_equal(found[0][8:14], picture)
-    np.testing.assert_array_equal(found[1][:6], picture)
+    # Two pictures without a token between them are two.
+    np.testing.assert_array_equal(found[1][:12], [*picture, *picture])
 
 
 def test_codes_of_another_medium_are_seen_like_text():

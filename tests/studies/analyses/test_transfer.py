@@ -34,13 +34,15 @@ def tree(tmp_path_factory):
         write(folder, "text", size, seed, {"prose": prose})
         write(folder, "seen", size, seed, {"prose": prose + HELP[place], "drawn": 1.0})
         heard = {"prose": prose + HURT[place], "heard": 1.0}
+        swapped = {"drawn": 1.0, "heard": 1.0}  # Has a task of another mixture, and lacks one.
+        write(folder, "swapped", size, seed, swapped)
         write(folder, "sound", size, seed, heard, tokens=2e6 if place else 1e6)
     write(folder, "seen", 1e6, 0, {"prose": 1.0, "drawn": 1.0})  # Nothing to compare it with.
     return analyse(folder)
 
 
 def test_differences_are_of_pairs_of_one_size_and_seed(tree):
-    (prose,) = tree["transfer"]
+    (prose,) = tree["transfer"]  # Nothing tells what other tasks do to "drawn" and "heard".
     assert (prose["task"], prose["alone"]) == ("prose", "text")
     others = {other["mixture"]: other for other in prose["others"]}
     for name, expected, further in (("seen", HELP, "drawn"), ("sound", HURT, "heard")):
