@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import shutil
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -192,14 +193,24 @@ def make_run(
         config, execution = _default_run(checkpoint, codec), ExecutionConfig()
     if codec is not None and getattr(model, "media", ()):
         mixture: Any = config.mixture
-        mixture = mixture.with_codec(_with_media(codec, model))
+        mixture = mixture.with_codec(codec_with_media(codec, model, checkpoint.values))
         config = dataclasses.replace(config, mixture=mixture)
     on_main(_keep_config, config, directory)
     return config, execution
 
 
-def _with_media(codec: TokenizerCodec, model: TransformerConfig) -> MultimodalCodec:
-    """Returns a tokenizer with the images that its model reads, where their token stands."""
+def codec_with_media(
+    codec: TokenizerCodec, model: TransformerConfig, values: Mapping[str, Any]
+) -> MultimodalCodec:
+    """Returns a tokenizer with the images that its model reads, where their token stands.
+
+    Args:
+      codec: the tokenizer.
+      model: says how many vectors an image is.
+      values: the checkpoint's config.json, which may name the tokens around an image (Gemma 3).
+    """
+    around = [values.get(name) for name in ("boi_token_index", "eoi_token_index")]
+    begin, end = (None if one is None else codec.special_name(one) for one in around)
     images = []
     for one in model.media:
         height, width, _ = one.encoder.input_shape
@@ -210,8 +221,8 @@ def _with_media(codec: TokenizerCodec, model: TransformerConfig) -> MultimodalCo
                 rows=one.num_vectors // one.width,
                 columns=one.width,
                 token=codec.special_name(one.token),
-                begin=None,
-                end=None,
+                begin=begin,
+                end=end,
             )
         )
     return MultimodalCodec(codec, tuple(images))

@@ -8,6 +8,9 @@ from support.helpers import build, tiny_model
 from support.tokenizers import SPECIAL, prefix_space
 
 from jaxgen.cli import main
+from jaxgen.codecs.media import Media
+from jaxgen.codecs.tokenizer import TokenizerCodec
+from jaxgen.commands.interchange import codec_with_media
 from jaxgen.data.image_files import encode_png
 from jaxgen.interchange.exporting import export_model
 from jaxgen.interchange.importing import load_model, open_checkpoint
@@ -58,3 +61,18 @@ def test_the_text_alone_is_imported_on_demand(folder, tmp_path, capsys):
     assert "the text part of LlavaForConditionalGeneration" in capsys.readouterr().out
     config = (run / "config.gin").read_text()
     assert "media_input" not in config and "image_vectors" not in config
+
+
+def test_pictures_stand_between_the_tokens_that_a_checkpoint_names(tmp_path):
+    names = ["<image>", "<start_of_image>", "<end_of_image>"]
+    path = prefix_space(tmp_path / "tokenizer.json", special=[*SPECIAL, *names])
+    codec = TokenizerCodec(path, begin="<s>", end="</s>", pad="<unk>")
+    model = tiny_model("gemma3_vision")
+    (media,) = model.media
+    first = len(SPECIAL)
+    model = dataclasses.replace(model, media=(dataclasses.replace(media, token=first),))
+    ids = [first + 1] + [first] * media.num_vectors + [first + 2]
+    picture = Media("image", np.zeros(media.encoder.input_shape, np.uint8))
+    named = {"boi_token_index": first + 1, "eoi_token_index": first + 2}
+    assert codec_with_media(codec, model, named).encode_media(picture).tolist() == ids
+    assert codec_with_media(codec, model, {}).encode_media(picture).tolist() == ids[1:-1]
