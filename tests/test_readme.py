@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.shipped import TELEPHONE
 
 from jaxgen.cli import _parser, main
 from jaxgen.codecs.palette import made_for, train_palette
@@ -48,6 +49,8 @@ def test_it_parses_and_its_configuration_loads(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     colours = np.eye(3, dtype=np.float32)  # What another command makes.
     train_palette(colours, 3, "sprites.safetensors", made_for("image", (1, 1, 1)))
+    frames = np.eye(3, TELEPHONE.bands, dtype=np.float32)
+    train_palette(frames, 3, "tones.safetensors", made_for("audio", mel=TELEPHONE))
     Path("sprites_fsq.safetensors").touch()
     if parsed.function[1] == "train" and flags.gin_files:
         needs_tokenizer = any("tokenizer.json" in binding for binding in flags.bindings)

@@ -139,7 +139,7 @@ def test_generated_questions_have_their_pictures():
 def test_what_cannot_be_read_as_vectors_is_refused():
     with pytest.raises(DataError, match=r"answers with image.*before the answer"):
         opened(task(("caption", "image")))
-    with pytest.raises(DataError, match=r"a picture is \(5, 6, 3\), and image_vectors is for"):
+    with pytest.raises(DataError, match=r"uint8 of \(5, 6, 3\), and image_vectors is for"):
         opened(task(("image", "caption"), ({"image": picture(0, 5), "caption": "x"},)))
     long = ({"sound": np.zeros(61, np.float32), "caption": "x"},)
     with pytest.raises(DataError, match=r"61 samples.*are of 60"):

@@ -63,5 +63,5 @@ def test_pinned(name):
 
 def test_every_generated_task_is_pinned():
     generated = {n for n in task_names() if isinstance(load_task(n).source, GeneratedSource)}
-    of_media = {name for name in generated if name.startswith(("sprites", "tones", "motion"))}
+    of_media = {name for name in generated if name.startswith(("sprite", "tones", "motion"))}
     assert generated - of_media == {*PINNED, "unscrambling", "word_completion"}
