@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from support.autoencoders import AUTOENCODERS, build_autoencoder, random_media, write_codec
 from support.helpers import spread
 
-from jaxgen.codecs.learned import ImageCodec, LearnedCodec, SoundCodec
+from jaxgen.codecs.learned import ImageCodec, SoundCodec
 from jaxgen.codecs.media import Media
 from jaxgen.codecs.mu_law import MuLaw
 from jaxgen.codecs.multimodal import MultimodalCodec
@@ -27,7 +28,7 @@ def written(path, name="fsq", identity=None, **changes):
     return model
 
 
-def codec_in(folder, name="fsq", **options) -> LearnedCodec:
+def codec_in(folder, name="fsq", **options) -> Any:
     written(folder / "codec.safetensors", name)
     return KINDS[name](str(folder / "codec.safetensors"), AUTOENCODERS[name], **options)
 
@@ -125,11 +126,12 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
         encode_with(path)
     with pytest.raises(ConfigError, match="one of audio, not of image"):
         encode_with(path, autoencoder=AUTOENCODERS["sound"])
-    bias = {"first.bias": np.full(16, np.nan, np.float32)}
+    bias: dict[str, Any] = {"first.bias": np.full(16, np.nan, np.float32)}
     written(path, **bias)
     with pytest.raises(DataError, match="not finite"):
         encode_with(path)
-    written(path, **{"first.bias": np.zeros(8, np.float32)})
+    bias["first.bias"] = np.zeros(8, np.float32)
+    written(path, **bias)
     with pytest.raises(ConfigError, match=r"first.bias is float32 \(8,\), not float32 \(16,\)"):
         encode_with(path)
     written(path)

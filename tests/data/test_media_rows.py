@@ -1,6 +1,7 @@
 """Rows of pictures and sounds alone: a function of the step, in epochs, of one shape."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ class Ramps:
         return f"{self.lengths}"
 
 
-def rows(source=Ramps(), shape=(8,), field="sound", **changes):
+def rows(source: Any = Ramps(), shape=(8,), field="sound", **changes):
     return MediaRows(Task("ramps", source), shape, field, **changes)
 
 

@@ -162,9 +162,9 @@ def test_layouts_are_part_of_the_model():
 
 
 def test_a_silent_output_is_as_far_from_a_sound_as_can_be():
-    sound, silence = np.ones((1, 64), np.float32), np.zeros((1, 64), np.float32)
+    sound, silence = jnp.ones((1, 64)), jnp.zeros((1, 64))
     assert float(si_sdr(sound, silence)[0]) == pytest.approx(0, abs=1e-3)  # Neither part has power.
     assert float(si_sdr(sound, sound)[0]) == pytest.approx(100, abs=1e-3)
-    wave = np.tile(np.array([1, -1], np.float32), 32)[None]
+    wave = jnp.tile(jnp.array([1.0, -1.0]), 32)[None]
     assert float(si_sdr(sound, wave)[0]) == pytest.approx(-100, abs=1e-3)  # At right angles.
     assert float(si_sdr(silence, sound)[0]) == 0
