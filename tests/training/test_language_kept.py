@@ -42,7 +42,7 @@ def tasks(path: str) -> dict[str, Task]:
 def config_of(
     tasks: dict[str, Task], weights: dict[str, float], peak: float, parent: str | None
 ) -> Any:
-    base: Any = load(["runs/quickstart.gin"], ["model.num_layers=2", "execution.scan_unroll=2"])
+    base: Any = load(["runs/quickstart.gin"], ["model.num_layers=2"])
     return dataclasses.replace(
         base,
         model=dataclasses.replace(base.model, vocab_size=384),
@@ -69,11 +69,12 @@ def test_tuning_on_pictures_keeps_language_where_prose_is_in_the_mixture(tmp_pat
         return {task: scores["loss"] for task, scores in record["evaluation"].items()}
 
     folder = str(tmp_path / "prose")
-    before = losses_of("prose", {"prose": 1.0})["prose"]
+    first = losses_of("prose", {"prose": 0.999, "described": 0.001})
+    before = first["prose"]
     together = losses_of("together", {"prose": 0.5, "described": 0.5}, folder)
     forgetful = losses_of("forgetful", {"prose": 0.001, "described": 0.999}, folder)
-    print(f"prose {before:.3f}, tuned with prose {together}, nearly without {forgetful}")
-    assert together["described"] < 1 and forgetful["described"] < 1
+    print(f"first {first}, tuned with prose {together}, nearly without {forgetful}")
+    assert max(together["described"], forgetful["described"]) < first["described"] / 2
     assert together["prose"] < before + 0.02
     # So that what is asserted can fail:
     assert forgetful["prose"] > before + 0.3
