@@ -130,6 +130,9 @@ def media_writer(
     def write(embedded: jax.Array) -> jax.Array:
         for name, array in media.items():
             array = reshard(jnp.asarray(array), spec("batch"))
+            # Devices that are simulated by threads can wait for one another in collectives of
+            # branches that do not depend on one another.
+            embedded, array = jax.lax.optimization_barrier((embedded, array))
             embedded = by_modality[name](embedded, tokens, array, key)
         return embedded
 
