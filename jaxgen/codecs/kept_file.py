@@ -17,11 +17,13 @@ class KeptFile:
     Attributes:
       WHAT: what the file is called in messages.
       MADE_BY: the command that makes one.
+      UNDERSTOOD: what a model that was trained with one cannot do with another's.
       KEPT_FILES: the field of the path, and the name of the copy in a run.
     """
 
     WHAT: ClassVar[str]
     MADE_BY: ClassVar[str]
+    UNDERSTOOD: ClassVar[str] = "codes"
     KEPT_FILES: ClassVar[dict[str, str]]
     path: str
     digest: str
@@ -42,8 +44,8 @@ class KeptFile:
         if self.digest is not None and self.digest != found:
             raise DataError(
                 f"the {self.WHAT} {self.path} has digest {found}, and the configuration "
-                f"{self.digest}: a model only understands the codes it was trained with. Put that "
-                "file back, or train anew with this one."
+                f"{self.digest}: a model only understands the {self.UNDERSTOOD} it was trained "
+                "with. Put that file back, or train anew with this one."
             )
         object.__setattr__(self, "digest", found)
 

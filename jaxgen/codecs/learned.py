@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 from jaxgen.codecs.kept_file import KeptFile
-from jaxgen.codecs.media import Grid, Modality
+from jaxgen.codecs.media import Grid, Modality, check_sound
 from jaxgen.domains import PositiveFloat, check_domains
 from jaxgen.errors import ConfigError, DataError
 
@@ -238,14 +238,7 @@ class SoundCodec(LearnedCodec):
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Returns the codes of the frames of a sound, the last filled up with silence."""
-        most = round(self.seconds * self.rate)
-        if values.ndim != 1 or not 0 < len(values) <= most:
-            raise DataError(
-                f"a sound of shape {values.shape} is not one of 1 to {most} samples "
-                f"(sound_codec.seconds={self.seconds:g} at {self.rate} a second): cut it."
-            )
-        if not np.isfinite(values).all():
-            raise DataError("a sound has samples that are not finite.")
+        check_sound(values, "sound_codec", self.seconds, self.rate)
         frames, height, width = self.grid
         row = np.zeros(frames * self._sound.frame, np.float32)
         row[: len(values)] = values

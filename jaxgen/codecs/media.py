@@ -191,3 +191,15 @@ def media_of(values: np.ndarray, rate: int | None = None) -> Media:
             "[frames, height, width, 3])."
         )
     return Media(modality, values, rate if modality == "audio" else None)
+
+
+def check_sound(values: np.ndarray, codec: str, seconds: float, rate: int) -> None:
+    """Raises DataError unless an array is a sound of finite samples, no longer than `seconds`."""
+    most = round(seconds * rate)
+    if values.ndim != 1 or not 0 < len(values) <= most:
+        raise DataError(
+            f"a sound of shape {values.shape} is not one of 1 to {most} samples "
+            f"({codec}.seconds={seconds:g} at {rate} a second): cut it."
+        )
+    if not np.isfinite(values).all():
+        raise DataError("a sound has samples that are not finite.")

@@ -7,9 +7,9 @@ import pathlib
 
 import numpy as np
 
-from jaxgen.codecs.media import Grid, Modality
+from jaxgen.codecs.media import Grid, Modality, check_sound
 from jaxgen.domains import PositiveFloat, PositiveInt, check_domains
-from jaxgen.errors import ConfigError, DataError
+from jaxgen.errors import ConfigError
 
 MU = 255
 
@@ -71,14 +71,7 @@ class MuLaw:
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Returns the level of each sample of a sound; see `MediaCodec.encode`."""
-        most = self.grid[0]
-        if values.ndim != 1 or not 0 < len(values) <= most:
-            raise DataError(
-                f"a sound of shape {values.shape} is not one of 1 to {most} samples "
-                f"(mu_law.seconds={self.seconds:g} at {self.rate} a second): cut it."
-            )
-        if not np.isfinite(values).all():
-            raise DataError("a sound has samples that are not finite.")
+        check_sound(values, "mu_law", self.seconds, self.rate)
         return encode_mu_law(values)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:

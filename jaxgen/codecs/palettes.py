@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from jaxgen.codecs.media import Grid, Modality
+from jaxgen.codecs.media import Grid, Modality, check_sound
 from jaxgen.codecs.mel import MelFrames
 from jaxgen.codecs.palette import Palette, made_for, unit_values
 from jaxgen.codecs.patches import clip_of, patches_of
@@ -185,14 +185,7 @@ class SoundPalette(Palette):
 
     def vectors_of(self, values: np.ndarray) -> np.ndarray:
         """Returns the frames [frames, bands] of a sound float32 [samples]."""
-        most = round(self.seconds * self.mel.rate)
-        if values.ndim != 1 or not 0 < len(values) <= most:
-            raise DataError(
-                f"a sound of shape {values.shape} is not one of 1 to {most} samples "
-                f"(sound_palette.seconds={self.seconds:g} at {self.mel.rate} a second): cut it."
-            )
-        if not np.isfinite(values).all():
-            raise DataError("a sound has samples that are not finite.")
+        check_sound(values, "sound_palette", self.seconds, self.mel.rate)
         return self.mel.encode(values)
 
     def values_of(self, vectors: np.ndarray) -> np.ndarray:

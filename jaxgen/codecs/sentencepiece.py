@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -15,6 +14,7 @@ import numpy as np
 from jaxgen.codecs.bytes import visible
 from jaxgen.codecs.codec import check_characters
 from jaxgen.codecs.joint import Encoded, Piece, encode_sections
+from jaxgen.codecs.kept_file import KeptFile
 from jaxgen.codecs.special import BEGIN, END, PAD, SpecialTokens, find_special
 from jaxgen.errors import DataError
 
@@ -22,7 +22,7 @@ NAME_IN_RUN = "tokenizer.model"
 
 
 @dataclasses.dataclass(frozen=True)
-class SentencePieceCodec:
+class SentencePieceCodec(KeptFile):
     """A .model file. Most of them normalise text, so not every text comes back.
 
     Control tokens that the model has no id for stand after its last one.
@@ -37,7 +37,7 @@ class SentencePieceCodec:
     digest: str = None  # pyright: ignore[reportAssignmentType]
     special: SpecialTokens | None = None
 
-    KEPT_FILES: ClassVar = {"path": NAME_IN_RUN}
+    KEPT_FILES: ClassVar[dict[str, str]] = {"path": NAME_IN_RUN}
 
     def __post_init__(self):
         try:
@@ -154,13 +154,3 @@ class SentencePieceCodec:
             if i < size or i in names else f"#{i}"
             for i in map(int, ids)
         ]  # fmt: skip
-
-    def keep_in(self, folder: pathlib.Path) -> None:
-        """Copies the model beside the run, or checks the copy that is there."""
-        copy = folder / NAME_IN_RUN
-        if copy.exists():
-            dataclasses.replace(self, path=str(copy))
-            return
-        temporary = copy.with_name(f".{NAME_IN_RUN}.{os.getpid()}.tmp")
-        temporary.write_bytes(pathlib.Path(self.path).read_bytes())
-        os.replace(temporary, copy)

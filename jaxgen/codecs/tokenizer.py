@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -16,6 +14,7 @@ from tokenizers import Encoding, Tokenizer
 from jaxgen.codecs.bytes import visible
 from jaxgen.codecs.codec import check_characters
 from jaxgen.codecs.joint import Encoded, Piece, encode_sections
+from jaxgen.codecs.kept_file import KeptFile
 from jaxgen.codecs.special import BEGIN, END, PAD, find_special
 from jaxgen.errors import DataError
 
@@ -37,7 +36,7 @@ def read_tokenizer(path: str) -> Tokenizer:
 
 
 @dataclasses.dataclass(frozen=True)
-class TokenizerCodec:
+class TokenizerCodec(KeptFile):
     """A tokenizer.json whose tokens for padding, begin and end have names, by default jaxgen's own.
 
     A file that has fewer, as GPT-2's has `<|endoftext|>` alone, lets one token do for several.
@@ -61,24 +60,13 @@ class TokenizerCodec:
     stops: tuple[str, ...] = ()
     adds_begin: bool = True
 
-    KEPT_FILES: ClassVar = {"path": NAME_IN_RUN}
+    WHAT: ClassVar[str] = "tokenizer"
+    MADE_BY: ClassVar[str] = "jaxgen tokenizer train TEXT --output tokenizer.json"
+    UNDERSTOOD: ClassVar[str] = "tokenizer"
+    KEPT_FILES: ClassVar[dict[str, str]] = {"path": NAME_IN_RUN}
 
     def __post_init__(self):
-        try:
-            found = hashlib.sha256(pathlib.Path(self.path).read_bytes()).hexdigest()[:16]
-        except OSError as error:
-            raise DataError(
-                f"the tokenizer {self.path} cannot be read ({error.strerror}); make one with "
-                "`jaxgen tokenizer train TEXT --output tokenizer.json`."
-            ) from error
-        if self.digest is not None and self.digest != found:
-            raise DataError(
-                f"the tokenizer {self.path} has digest {found}, and the configuration "
-                f"{self.digest}: "
-                "a model only understands the tokenizer it was trained with. Put that file back, "
-                "or train anew with this one."
-            )
-        object.__setattr__(self, "digest", found)
+        self.read_digest()
 
     @functools.cached_property
     def _tokenizer(self) -> Tokenizer:
@@ -208,13 +196,3 @@ class TokenizerCodec:
         content = pathlib.Path(self.path).read_bytes()
         dataclasses.replace(self)
         return content
-
-    def keep_in(self, folder: pathlib.Path) -> None:
-        """Copies the tokenizer beside the run, or checks the copy that is there."""
-        copy = folder / NAME_IN_RUN
-        if copy.exists():
-            dataclasses.replace(self, path=str(copy))
-            return
-        temporary = copy.with_name(f".{NAME_IN_RUN}.{os.getpid()}.tmp")
-        temporary.write_bytes(pathlib.Path(self.path).read_bytes())
-        os.replace(temporary, copy)

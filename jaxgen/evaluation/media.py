@@ -60,12 +60,7 @@ class GeneratedMedia:
 
     def check(self, task: Task, examples: Sequence[Example], shape: RowShape) -> None:
         """Raises DataError if what is to be made cannot be made or verified."""
-        if shape.has_source:
-            raise DataError(
-                f"task {task.name}: generated_media is for models without an encoder; leave it out."
-            )
-        Answers().check(task, examples, shape)
-        _verifier(task, medium_of(task, [last_answer(example)[1] for example in examples]))
+        _verifier(task, check_makes("generated_media", task, examples, shape))
 
     def score(self, scorer: Scorer, task: Task, records: Sequence[Record]) -> list[Row]:
         """Returns one row for each record; see `Answers.score`.
@@ -143,6 +138,18 @@ def own_media(task: Task, answers: Sequence[np.ndarray]) -> list[Media]:
     """Returns the one picture, sound or clip that each of some answers' ids hold."""
     codec: Any = task.codec
     return [medium for ids in answers for medium in codec.decode_media(ids)]
+
+
+def check_makes(
+    scoring: str, task: Task, examples: Sequence[Example], shape: RowShape
+) -> MediaRange:
+    """Returns what a scoring has a model make; DataError if that cannot be made or fits no row."""
+    if shape.has_source:
+        raise DataError(
+            f"task {task.name}: {scoring} is for models without an encoder; leave it out."
+        )
+    Answers().check(task, examples, shape)
+    return medium_of(task, [last_answer(example)[1] for example in examples])
 
 
 def medium_of(task: Task, answers: Sequence[np.ndarray]) -> MediaRange:

@@ -8,6 +8,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
+from jaxgen.codecs.media import MediaRange
 from jaxgen.data.image_files import resize_image
 from jaxgen.data.packing import RowShape
 from jaxgen.data.parts import Example
@@ -15,10 +16,10 @@ from jaxgen.data.protocols import Record
 from jaxgen.data.tasks import Task
 from jaxgen.domains import PositiveInt, check_domains
 from jaxgen.errors import ConfigError, DataError
-from jaxgen.evaluation.answers import Answers, Row, last_answer
+from jaxgen.evaluation.answers import Row, last_answer
 from jaxgen.evaluation.distances import DISTANCES
 from jaxgen.evaluation.likelihood import Scorer
-from jaxgen.evaluation.media import make_media, medium_of, own_media
+from jaxgen.evaluation.media import check_makes, make_media, medium_of, own_media
 from jaxgen.generation.policies import SamplingPolicy
 
 
@@ -83,12 +84,8 @@ class PictureSets:
 
     def check(self, task: Task, examples: Sequence[Example], shape: RowShape) -> None:
         """Raises DataError if there are no whole subsets, or what is to be made is no picture."""
-        if shape.has_source:
-            raise DataError(
-                f"task {task.name}: picture_sets is for models without an encoder; leave it out."
-            )
-        Answers().check(task, examples, shape)
-        self._check(task, [last_answer(example)[1] for example in examples])
+        medium = check_makes("picture_sets", task, examples, shape)
+        self._check(task, medium, len(examples))
 
     def score(self, scorer: Scorer, task: Task, records: Sequence[Record]) -> list[Row]:
         """Returns one row for each subset of the records.
@@ -101,11 +98,11 @@ class PictureSets:
         """
         examples = task.encode(records, scorer.has_source)
         pairs = [last_answer(example) for example in examples]
-        self._check(task, [answer for _, answer in pairs])
+        medium = medium_of(task, [answer for _, answer in pairs])
+        self._check(task, medium, len(pairs))
         count, half = len(pairs) // self.subset_size, self.subset_size // 2
         subsets = np.arange(len(pairs)).reshape(count, 2, half)
         asked = [pairs[place] for place in subsets[:, 0].ravel()]
-        medium = medium_of(task, [answer for _, answer in asked])
         made = make_media(scorer, task, [prompt for prompt, _ in asked], medium, self.policy)
         true = own_media(task, [answer for _, answer in pairs])
         features = self.features(np.stack([one.values for one in (*true, *made)]))
@@ -120,15 +117,15 @@ class PictureSets:
             rows.append(row)
         return rows
 
-    def _check(self, task: Task, answers: Sequence[np.ndarray]) -> None:
-        if medium_of(task, answers).modality != "image":
+    def _check(self, task: Task, medium: MediaRange, count: int) -> None:
+        if medium.modality != "image":
             raise DataError(
                 f"task {task.name}: picture_sets compares pictures; score clips and sounds by "
                 "@generated_media()."
             )
-        if len(answers) < 2 * self.subset_size or len(answers) % self.subset_size:
+        if count < 2 * self.subset_size or count % self.subset_size:
             raise DataError(
-                f"task {task.name}: {len(answers)} instances do not make two or more whole subsets "
+                f"task {task.name}: {count} instances do not make two or more whole subsets "
                 f"of picture_sets.subset_size={self.subset_size}; set evaluation_task.num_examples "
                 "to a multiple of it, twice or more."
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from jaxgen.interchange.configs import assemble
@@ -110,8 +111,9 @@ def _stacks(family: Family) -> tuple[StackTable, ...]:
     return *text, clip.stack_table(_STACK, _TOWER, _STACK)
 
 
-def _num_vectors(config: TransformerConfig) -> dict[str, Any]:
-    return {"image_seq_length": config.media[0].num_vectors} if config.media else {}
+def _vectors_as(key: str) -> Callable[[TransformerConfig], dict[str, Any]]:
+    """Returns what writes the vectors of a picture under a key."""
+    return lambda config: {key: config.media[0].num_vectors} if config.media else {}
 
 
 LLAVA = Family(
@@ -151,7 +153,7 @@ LLAVA = Family(
             "vision_feature_select_strategy", f"{_INPUT}.class_token", False, (str,), _STRATEGIES
         ),
         Linked(("vision_feature_layer",), _read_feature_layer, _write_feature_layer),
-        Linked(("image_seq_length",), lambda values: {}, _num_vectors),
+        Linked(("image_seq_length",), lambda values: {}, _vectors_as("image_seq_length")),
     ),
     inert=("ignore_index", "vocab_size"),
     rows=(
@@ -180,9 +182,6 @@ LLAVA = Family(
 def _layers_that_see(entry: Linked) -> Linked:
     """Returns the entry of layers in which pictures see themselves both ways."""
 
-    def read(values: Values) -> dict[str, Any]:
-        return entry.read(values)
-
     def write(config: TransformerConfig) -> dict[str, Any]:
         layers = tuple(
             dataclasses.replace(
@@ -195,7 +194,7 @@ def _layers_that_see(entry: Linked) -> Linked:
         )
         return entry.write(dataclasses.replace(config, layers=layers))
 
-    return Linked(entry.keys, read, write)
+    return Linked(entry.keys, entry.read, write)
 
 
 def _assemble_gemma(fields: dict[str, Any]) -> TransformerConfig:
@@ -208,10 +207,6 @@ def _assemble_gemma(fields: dict[str, Any]) -> TransformerConfig:
         for layer in config.layers
     )
     return dataclasses.replace(config, layers=layers)
-
-
-def _write_tokens(config: TransformerConfig) -> dict[str, Any]:
-    return {"mm_tokens_per_image": config.media[0].num_vectors} if config.media else {}
 
 
 def _gemma_text() -> tuple[Entry, ...]:
@@ -256,7 +251,7 @@ GEMMA3_SEEING = Family(
         Linked(
             ("mm_tokens_per_image",),
             lambda values: {f"{_INPUT}.tokens": values.get("mm_tokens_per_image") or 256},
-            _write_tokens,
+            _vectors_as("mm_tokens_per_image"),
         ),
     ),
     inert=("eos_token_ids",),
