@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
+from jaxgen.data.base import HostRows
 from jaxgen.data.hashing import permutation
 from jaxgen.data.protocols import Epoch, Record, Split
+from jaxgen.data.reading_ahead import read_ahead
 from jaxgen.data.tasks import Task
 from jaxgen.errors import DataError
 
@@ -95,3 +99,43 @@ class EpochRecords:
             if not self._kept[number]:
                 raise DataError(f"{task.name} has no record in the {self._split} split.")
         return self._kept[number]
+
+
+class OpenedRecords:
+    """The base of batches with a record a row, by step; see `data.base.Data`.
+
+    Attributes:
+      BATCH: makes a batch of the arrays by name that `_read` returns.
+    """
+
+    BATCH: ClassVar[Callable[..., Any]]
+    task_names: tuple[str, ...] = ()
+
+    def __init__(self, task: Task, records: EpochRecords):
+        self._name, self._records = task.name, records
+        self.num_records = records.num_records
+
+    def batch(self, step: int, state: Any = None, rows: HostRows | None = None) -> Any:
+        """Returns the batch of a step; see `Data.batch`."""
+        del state
+        return type(self).BATCH(**self._read(rows, step))
+
+    def iterate(
+        self, first_step: int = 0, *, rows: HostRows | None = None, num_workers: int = 0
+    ) -> Iterator[Any]:
+        """Yields the batches of `first_step` and of all steps after it; see `Data.iterate`."""
+        read = functools.partial(self._read, rows)
+        return (type(self).BATCH(**one) for one in read_ahead(read, first_step, num_workers))
+
+    def check_lasts(self, num_rows: int) -> None:
+        """Returns: records are seen again and again."""
+
+    def seen(self, num_rows: int) -> dict[str, Any]:
+        """Returns the epochs that so many rows are, and how many records they have at most."""
+        name, epochs = self._name, num_rows / self.num_records
+        examples = min(num_rows, self.num_records)
+        return {"shares": {name: 1.0}, "epochs": {name: epochs}, "examples": {name: examples}}
+
+    def _read(self, host_rows: HostRows | None, step: int) -> dict[str, np.ndarray]:
+        """Returns the arrays of a step's batch by name."""
+        raise NotImplementedError

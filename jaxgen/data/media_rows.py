@@ -5,18 +5,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 import operator
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
 from jaxgen.data.base import HostRows
 from jaxgen.data.draws import Draws
-from jaxgen.data.epoch_records import EpochRecords
+from jaxgen.data.epoch_records import EpochRecords, OpenedRecords
 from jaxgen.data.preprocessors import need
 from jaxgen.data.protocols import Record, Source, Split
-from jaxgen.data.reading_ahead import read_ahead
 from jaxgen.data.tasks import Task
 from jaxgen.domains import PositiveInt, check_domains
 from jaxgen.errors import DataError
@@ -130,39 +128,17 @@ class MediaRows:
         return np.pad(part, (0, samples - len(part)))
 
 
-class OpenedMediaRows:
+class OpenedMediaRows(OpenedRecords):
     """The batches of media by step; see `data.base.Data`."""
 
-    task_names: tuple[str, ...] = ()
+    BATCH = MediaBatch
 
     def __init__(self, rows: MediaRows, seed: int, split: Split, rows_before: Callable[[int], int]):
         self._rows, self._rows_before = rows, rows_before
         self._seed = "media_rows", rows.name, seed, split
-        self._records = EpochRecords(rows.task, seed, split, "media_rows")
-        self.num_records = self._records.num_records
+        super().__init__(rows.task, EpochRecords(rows.task, seed, split, "media_rows"))
 
-    def batch(self, step: int, state: Any = None, rows: HostRows | None = None) -> MediaBatch:
-        """Returns the batch of a step; see `Data.batch`."""
-        del state
-        return MediaBatch(self._read(rows, step))
-
-    def iterate(
-        self, first_step: int = 0, *, rows: HostRows | None = None, num_workers: int = 0
-    ) -> Iterator[MediaBatch]:
-        """Yields the batches of `first_step` and of all steps after it; see `Data.iterate`."""
-        read = functools.partial(self._read, rows)
-        return (MediaBatch(one) for one in read_ahead(read, first_step, num_workers))
-
-    def check_lasts(self, num_rows: int) -> None:
-        """Returns: rows are seen again and again."""
-
-    def seen(self, num_rows: int) -> dict[str, Any]:
-        """Returns the epochs that so many rows are, and how many records they have at most."""
-        name, epochs = self._rows.name, num_rows / self.num_records
-        examples = min(num_rows, self.num_records)
-        return {"shares": {name: 1.0}, "epochs": {name: epochs}, "examples": {name: examples}}
-
-    def _read(self, host_rows: HostRows | None, step: int) -> np.ndarray:
+    def _read(self, host_rows: HostRows | None, step: int) -> dict[str, np.ndarray]:
         start, stop = self._rows_before(step), self._rows_before(step + 1)
         places: Sequence[int] = range(start, stop)
         if host_rows is not None:
@@ -170,4 +146,4 @@ class OpenedMediaRows:
         records = self._records.at(places)
         draws = [float(Draws(*self._seed, place).uniform(1)[0]) for place in places]
         found = [self._rows.values(*one) for one in zip(records, draws, strict=True)]
-        return np.stack(found)
+        return {"values": np.stack(found)}

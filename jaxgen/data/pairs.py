@@ -5,18 +5,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 import operator
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
 from jaxgen.data.base import HostRows
 from jaxgen.data.draws import Draws
-from jaxgen.data.epoch_records import EpochRecords
+from jaxgen.data.epoch_records import EpochRecords, OpenedRecords
 from jaxgen.data.preprocessors import need
 from jaxgen.data.protocols import Record, Source, Split
-from jaxgen.data.reading_ahead import read_ahead
 from jaxgen.data.tasks import Task
 from jaxgen.domains import PositiveInt, check_domains
 from jaxgen.errors import DataError
@@ -156,10 +154,10 @@ class ImageTextPairs:
         return found
 
 
-class OpenedPairs:
+class OpenedPairs(OpenedRecords):
     """The batches of pairs by step; see `data.base.Data`."""
 
-    task_names: tuple[str, ...] = ()
+    BATCH = PairBatch
 
     def __init__(
         self,
@@ -174,29 +172,7 @@ class OpenedPairs:
         self._seed, self._rows_before = seed, rows_before
         if length < 3:
             raise DataError(f"train.length={length} has no room for a caption; use 3 or more.")
-        self._records = EpochRecords(pairs.task, seed, split, "pairs")
-        self.num_records = self._records.num_records
-
-    def batch(self, step: int, state: Any = None, rows: HostRows | None = None) -> PairBatch:
-        """Returns the batch of a step; see `Data.batch`."""
-        del state
-        return PairBatch(**self._read(rows, step))
-
-    def iterate(
-        self, first_step: int = 0, *, rows: HostRows | None = None, num_workers: int = 0
-    ) -> Iterator[PairBatch]:
-        """Yields the batches of `first_step` and of all steps after it; see `Data.iterate`."""
-        read = functools.partial(self._read, rows)
-        return (PairBatch(**one) for one in read_ahead(read, first_step, num_workers))
-
-    def check_lasts(self, num_rows: int) -> None:
-        """Returns: pairs are seen again and again."""
-
-    def seen(self, num_rows: int) -> dict[str, Any]:
-        """Returns the epochs that so many rows are, and how many records they have at most."""
-        name, epochs = self._pairs.name, num_rows / self.num_records
-        examples = min(num_rows, self.num_records)
-        return {"shares": {name: 1.0}, "epochs": {name: epochs}, "examples": {name: examples}}
+        super().__init__(pairs.task, EpochRecords(pairs.task, seed, split, "pairs"))
 
     def _read(self, host_rows: HostRows | None, step: int) -> dict[str, np.ndarray]:
         pairs, (start, stop) = self._pairs, (self._rows_before(step), self._rows_before(step + 1))
