@@ -30,6 +30,7 @@ from jaxgen.models.sound_autoencoder_config import SoundAutoencoderConfig
 from jaxgen.models.stack_config import StackConfig
 from jaxgen.models.vision import VisionConfig
 from jaxgen.ops.attention.masks import Bidirectional
+from jaxgen.posttraining.verifiers import PatternMatch
 from jaxgen.sweeps import scaling_rules
 from jaxgen.sweeps.early_stopping import EarlyStopping
 from jaxgen.sweeps.sweep import EnergyModel, Resources
@@ -90,6 +91,11 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "image_codec": {"path": __file__, "autoencoder": ImageAutoencoderConfig()},
     "sound_codec": {"path": __file__, "autoencoder": SoundAutoencoderConfig()},
     "handwritten_digits": {"folder": "x"},
+    "metric_reward": {"metric": None},
+    "pattern_match": {"pattern": "x"},
+    "length_penalty": {"most": 10},
+    "reward_sum": {"rewards": (PatternMatch("x"),)},
+    "guarded": {"reward": PatternMatch("x")},
     "in_memory": {"records": ({"text": "x"},)},
     **{
         name: {"pattern": "*"}

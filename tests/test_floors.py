@@ -24,6 +24,7 @@ FLOORS = (
     {"objectives", "preparation"},
     {"training", "generation", "interchange"},
     {"evaluation"},
+    {"posttraining"},
     {"configuration"},
     {"runs"},
     {"diagnostics", "studies", "planning", "launch"},

@@ -150,6 +150,7 @@ def registered() -> Table:
         "sampling": SamplingPolicy,
         "parallel_decoding": ParallelDecoding,
         **registered_models(),
+        **registered_rewards(),
         "mesh": MeshConfig,
         "pipeline": PipelineConfig,
         "rules": Rules,
@@ -170,6 +171,24 @@ def registered() -> Table:
         "inverse_square_root": InverseSquareRoot,
         "rate_phases": RatePhases,
         "rate_phase": RatePhase,
+    }
+
+
+def registered_rewards() -> Table:
+    """Returns the names of what scores completions."""
+    from jaxgen.posttraining import verifiers
+    from jaxgen.posttraining.guarded import Guarded
+    from jaxgen.posttraining.rewards import RewardSum
+
+    return {
+        "answer_match": verifiers.AnswerMatch,
+        "metric_reward": verifiers.MetricReward,
+        "number_match": verifiers.NumberMatch,
+        "program_tests": verifiers.ProgramTests,
+        "pattern_match": verifiers.PatternMatch,
+        "length_penalty": verifiers.LengthPenalty,
+        "reward_sum": RewardSum,
+        "guarded": Guarded,
     }
 
 

@@ -1,0 +1,1 @@
+"""Post-training: rewards and what turns a pre-trained model into an assistant."""
