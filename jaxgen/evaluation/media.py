@@ -52,7 +52,7 @@ class GeneratedMedia:
 
     METRICS: ClassVar[tuple[str, ...]] = (
         "exact_match", "count", "colour", "shape", "position", "relation", "binding", "direction",
-        "speed", "tone", *REFERENCE_METRICS,
+        "speed", "base", "tone", *REFERENCE_METRICS,
     )  # fmt: skip
 
     def __post_init__(self):

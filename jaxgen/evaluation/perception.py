@@ -29,7 +29,7 @@ class Descriptions(Generation):
 
     METRICS: ClassVar[tuple[str, ...]] = (
         *Generation.METRICS, "every_attribute", "count", "colour", "shape", "position", "binding",
-        "direction", "speed",
+        "direction", "speed", "base", "tone",
     )  # fmt: skip
 
     def score(self, scorer: Scorer, task: Task, records: Sequence[Record]) -> list[Row]:

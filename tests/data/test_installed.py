@@ -1,6 +1,7 @@
 """Media that packages bring: small packages of the same form, and the real ones where they are."""
 
 import os
+import pickle
 import shutil
 import sys
 from collections import Counter
@@ -30,7 +31,7 @@ from jaxgen.data.installed import (
     HandwrittenDigits,
     SynthesisedSpeech,
 )
-from jaxgen.data.installed.emoji import NOTO, Noto
+from jaxgen.data.installed.emoji_pictures import NOTO, Noto
 from jaxgen.data.protocols import RecordSource
 from jaxgen.errors import ConfigError, DataError, NoRecordsError
 
@@ -103,6 +104,29 @@ def test_emoji_may_be_held_out_with_all_their_tones(openmoji):
     assert [record["caption"] for record in plain.read("train")] == ["cat"]
     with pytest.raises(NoRecordsError):
         list(plain.read("heldout"))
+
+
+def test_what_is_drawn_or_named_is_looked_for_among_all_emoji(openmoji):
+    source = Emoji(openmoji, ("en", "fr"), "openmoji", size=8, heldout_fraction=0.3)
+    train, heldout = both(source)
+    by_key = {record["key"]: record for record in train + heldout}
+    light, dark, other = (
+        by_key[f"openmoji/{code}/fr"]
+        for code in (f"{WAVING}-1F3FB", f"{WAVING}-1F3FF", f"{PERSONS[3]}-1F3FB")
+    )
+    every, tone, base = ({"base": b, "tone": t, "all": b * t} for b, t in ((1, 1), (0, 1), (1, 0)))
+    for record, scores in ((light, every), (dark, base), (other, tone)):
+        assert source.score_image(light, record["image"]) == scores
+        assert source.score_text(light, f" {record['caption']}") == scores
+    # Drawings here are of one colour each, which differ in red and blue.
+    assert source.score_image(light, light["image"] + np.array([0, 9, 0], np.uint8)) == every
+    english = by_key[f"openmoji/{WAVING}-1F3FB/en"]
+    assert source.score_text(light, english["caption"]) == {"base": 0, "tone": 0, "all": 0}
+    assert source.score_text(english, english["caption"]) == every
+    pictures = len({record["key"].split("/")[1] for record in heldout})
+    assert source.chance == 1 / pictures
+    unpickled = pickle.loads(pickle.dumps(source))
+    assert unpickled.score_image(dark, dark["image"]) == every
 
 
 def test_a_digest_tells_of_other_settings_and_files(openmoji):

