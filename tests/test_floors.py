@@ -18,7 +18,7 @@ FLOORS = (
     {"distributed"},
     {"process"},
     {"json_values"},
-    {"files", "batch", "media_batch", "pair_batch", "sharding", "slurm"},
+    {"files", "batch", "group_batch", "media_batch", "pair_batch", "sharding", "slurm"},
     {"ops"},
     {"codecs", "data", "models"},
     {"objectives", "preparation"},
@@ -36,6 +36,7 @@ FLOORS = (
 )
 NEIGHBOURS = {
     ("sharding", "batch"),  # lays a batch out over the mesh
+    ("group_batch", "batch"),  # groups are rows to a model
     ("data", "codecs"),  # a task names the codec of its text
     ("configuration", "runs"),  # the table of names, of which `run` is one, when it is first read
 }

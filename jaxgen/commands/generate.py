@@ -88,7 +88,7 @@ def generate(arguments: argparse.Namespace) -> int:
             without = [nothing] * len(encoded) * made
         _warn_if_long(restored, encoded, max_tokens)
         answers = continue_prompts(
-            restored.model,
+            restored.language_model,
             codec,
             [ids for ids in encoded for _ in range(made)],
             jax.random.key(arguments.seed),

@@ -35,7 +35,7 @@ def harness(arguments: argparse.Namespace) -> int:
         batch_size = arguments.batch_size or restored.config.evaluation.batch_size
         length = restored.config.evaluation.length
         length = length or readable_length(restored.transformer, train.length)
-        scorer = Scorer(restored.model, batch_size, length, train.source_length)
+        scorer = Scorer(restored.language_model, batch_size, length, train.source_length)
         model = HarnessModel(scorer, restored.config.mixture.codec)
         names = arguments.tasks.split(",")
         results = run_harness(

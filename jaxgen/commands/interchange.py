@@ -32,6 +32,7 @@ from jaxgen.interchange.importing import Checkpoint, load_model, open_checkpoint
 from jaxgen.interchange.originals import keep_originals, original_config, original_files
 from jaxgen.interchange.quantised import check_method
 from jaxgen.interchange.tokenizers import read_codec, write_codec
+from jaxgen.models.base import language_model
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.parameters import number_of_parameters
 from jaxgen.ops.attention.masks import Bidirectional
@@ -119,10 +120,10 @@ def export_checkpoint(arguments: argparse.Namespace) -> int:
         restored = restore(
             arguments.run_dir, mesh, arguments.step, ema=arguments.ema, average=arguments.average
         )
-        model = restored.config.model
+        model = language_model(restored.config.model)
         settings = export_settings(restored.config, model, restored.directory, arguments.family)
         family = export_model(
-            restored.model,
+            restored.language_model,
             arguments.output,
             dtype=arguments.dtype,
             max_shard_bytes=arguments.max_shard_bytes,

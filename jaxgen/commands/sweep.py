@@ -116,7 +116,7 @@ def _slurm(declared: Sweep, file: Path, folder: Path, arguments: argparse.Namesp
     open_runs = {declared.runs[index].name for index in left}
 
     def waits(run: RunConfig) -> bool:
-        return is_held_out(declared, run) or parents.get(run.name) in open_runs
+        return is_held_out(declared, run) or not open_runs.isdisjoint(parents.get(run.name, ()))
 
     ready = [index for index in left if not waits(declared.runs[index])]
     if ready:

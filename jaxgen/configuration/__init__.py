@@ -24,13 +24,14 @@ from jaxgen.configuration.registry import registered, registered_models
 from jaxgen.configuration.relocating import relocated, without_files
 from jaxgen.configuration.renamed import migrate
 from jaxgen.configuration.rendering import digest, render
-from jaxgen.configuration.table import Table
+from jaxgen.configuration.table import Table, dataclasses_in
 from jaxgen.errors import ConfigError, JaxgenWarning
 from jaxgen.json_values import read_json
 
 __all__ = [
     "Table",
     "check_files",
+    "dataclasses_in",
     "describe_imports",
     "difference",
     "fingerprint",

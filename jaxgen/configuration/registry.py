@@ -278,6 +278,7 @@ def registered_models() -> Table:
     from jaxgen.models.image_autoencoder_config import ImageAutoencoderConfig
     from jaxgen.models.media_config import MediaInput, PatchesConfig, Projector
     from jaxgen.models.parametrization import Parametrization
+    from jaxgen.models.policy_config import PolicyConfig
     from jaxgen.models.sound_autoencoder_config import SoundAutoencoderConfig
     from jaxgen.models.stack_config import StackConfig
     from jaxgen.models.vision import VisionConfig
@@ -304,6 +305,7 @@ def registered_models() -> Table:
     return {
         "model": TransformerConfig,
         "stack": StackConfig,
+        "policy": PolicyConfig,
         "dual_encoder": DualEncoderConfig,
         "vision": VisionConfig,
         "audio_encoder": AudioConfig,

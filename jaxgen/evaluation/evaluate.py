@@ -22,6 +22,7 @@ from jaxgen.evaluation.heldout import HeldoutLosses
 from jaxgen.evaluation.likelihood import Scorer
 from jaxgen.evaluation.summary import summarise
 from jaxgen.files import write_atomically
+from jaxgen.models.base import language_model
 from jaxgen.objectives.base import Objective
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.loading import check_batch_fits
@@ -65,8 +66,9 @@ def evaluate(
         (one, one.task.instances(one.num_examples or settings.num_examples, settings.seed))
         for one in scored_tasks(mixture, settings)
     ]
-    longest = _longest(settings, getattr(model, "config", None), length)
-    scorer = Scorer(model, settings.batch_size, longest, source_length)
+    writer = language_model(model)
+    longest = _longest(settings, getattr(writer, "config", None), length)
+    scorer = Scorer(writer, settings.batch_size, longest, source_length)
     flagged = None
     if settings.flag_contamination:
         flagged = contaminated(tasks_of(mixture), [(one.task, records) for one, records in tasks])
@@ -113,7 +115,7 @@ def check_heldout(heldout: HeldoutLosses, config: Any, rules: Rules) -> None:
     )
     for data in heldout.opened.values():
         data.batch(0)
-    shape = RowShape(_longest(settings, config, length), source_length)
+    shape = RowShape(_longest(settings, language_model(config), length), source_length)
     context = EvaluationContext(
         mixture, heldout.objective, settings.seed, settings.batch_size, length, source_length
     )

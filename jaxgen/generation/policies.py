@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.domains import NonNegativeFloat, PositiveFraction, PositiveInt, check_domains
+from jaxgen.ops.filtering import Filter, filter_logits
 from jaxgen.ops.mask_schedules import MaskSchedule
 
 
@@ -52,34 +53,15 @@ class SamplingPolicy:
     def __post_init__(self):
         check_domains(self, "sampling")
 
-
-def filter_logits(logits: jax.Array, policy: SamplingPolicy) -> jax.Array:
-    """Returns the logits that `policy` draws from: excluded tokens become -inf.
-
-    Args:
-      logits: [batch, vocab] float32.
-      policy: with a temperature above 0.
-
-    Returns:
-      [batch, vocab] float32.
-    """
-    logits = logits / policy.temperature
-    if policy.top_k is not None:
-        smallest = jax.lax.top_k(logits, min(policy.top_k, logits.shape[-1]))[0][:, -1:]
-        logits = jnp.where(logits >= smallest, logits, -jnp.inf)
-    if policy.top_p is not None and policy.top_p < 1:
-        descending = jnp.sort(logits, axis=-1, descending=True)
-        probabilities = jax.nn.softmax(descending, axis=-1)
-        # A token stays while the more likely ones before it have not yet reached p.
-        stays = jnp.cumsum(probabilities, axis=-1) - probabilities < policy.top_p
-        smallest = jnp.min(jnp.where(stays, descending, jnp.inf), axis=-1, keepdims=True)
-        logits = jnp.where(logits >= smallest, logits, -jnp.inf)
-    return logits
+    @property
+    def filter(self) -> Filter:
+        """Returns how it makes a distribution of logits, where the temperature is above 0."""
+        return Filter(self.temperature, self.top_k, self.top_p)
 
 
 def choose(logits: jax.Array, policy: SamplingPolicy, key: jax.Array) -> jax.Array:
     """Returns the next token of each sequence: [batch, vocab] float32 -> [batch] int32."""
     if policy.temperature == 0:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-    filtered = filter_logits(logits, policy)
+    filtered = filter_logits(logits, policy.filter)
     return jax.random.categorical(key, filtered, axis=-1).astype(jnp.int32)

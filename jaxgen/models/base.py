@@ -21,6 +21,10 @@ configuration is a frozen dataclass with these four methods, and can be bound in
 
 A part that is not to be trained, such as a text encoder, is made with `parameters.freeze`.
 
+A model around another, such as a policy with its reference, has it as `language_model`, and so has
+its configuration; and it has `adopt(parent)`, which returns the model with a parent's parameters,
+for a run that begins with a run of the inner model.
+
 Two methods of the model itself are optional. `after_update(metrics)` returns the model after what
 an optimiser's step does not do; `metrics` holds the step's means by name. `layout` is the static
 attribute by which a loss that splits the vocabulary finds the rules.
@@ -103,3 +107,8 @@ def check_model_fits(config: ModelConfig, layout: Layout, mesh: jax.sharding.Mes
     arrays = [(name, p.shape, p.logical_axes) for name, p in named_parameters(abstract)]
     check_layout(arrays, layout.rules, dict(mesh.shape))
     check_all_axes_split([axes for *_, axes in arrays], layout.rules, dict(mesh.shape))
+
+
+def language_model(model: Any) -> Any:
+    """Returns what reads and writes text in a model, or in a configuration: itself or its inner."""
+    return getattr(model, "language_model", model)

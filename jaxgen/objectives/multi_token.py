@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxgen.batch import Batch
 from jaxgen.domains import NonNegativeFloat, PositiveInt, check_domains
 from jaxgen.errors import ConfigError
+from jaxgen.models.base import language_model
 from jaxgen.objectives.base import Loss
 from jaxgen.objectives.next_token import NextToken
 
@@ -50,6 +51,7 @@ class MultiToken:
         return functools.partial(self._loss, weight)
 
     def _loss(self, weight: Any, model: Any, batch: Batch, key: jax.Array | None) -> Loss:
+        model = language_model(model)
         depth = model.config.mtp_depth
         if not depth:
             raise ConfigError(

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxgen.batch import Batch
 from jaxgen.domains import NonNegativeFloat, ProperFraction, check_domains
 from jaxgen.errors import ConfigError
+from jaxgen.models.base import language_model
 from jaxgen.objectives.base import Loss, Sum
 from jaxgen.objectives.cross_entropy import TokenLosses, cross_entropy
 from jaxgen.sharding.rules import Rules, einsum, reshard
@@ -45,6 +46,7 @@ class NextToken:
 
     def __call__(self, model: Any, batch: Batch, key: jax.Array | None = None) -> Loss:
         """Returns the loss of a language model such as `models.transformer.Transformer`."""
+        model = language_model(model)
         return self.of_output(model, batch, model(batch, key=key))
 
     def of_output(self, model: Any, batch: Batch, output: Any) -> Loss:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from jaxgen.codecs.codec import Codec
 from jaxgen.codecs.media import media_ranges
@@ -33,6 +34,8 @@ class RunConfig:
       initialize_from: the directory of a finished or imported run whose last parameters training
         begins with, with a fresh optimiser; a relative one is seen from the run's own directory, so
         "../base" is the run beside it. None: fresh parameters.
+      initialize_parts: likewise for parts of the model by their names, such as the "critic" of a
+        policy or a "teacher".
     """
 
     model: ModelConfig
@@ -43,6 +46,7 @@ class RunConfig:
     name: str = "run"
     version: str = "1"
     initialize_from: str | None = None
+    initialize_parts: Mapping[str, str] | None = None
 
     def __post_init__(self):
         if self.version == "latest" or not self.version:

@@ -32,6 +32,7 @@ from jaxgen.errors import (
 from jaxgen.evaluation.evaluate import check_heldout, evaluate
 from jaxgen.evaluation.files import EvaluationFiles
 from jaxgen.evaluation.heldout import HeldoutLosses
+from jaxgen.models.base import language_model
 from jaxgen.models.config import TransformerConfig
 from jaxgen.redaction import redacted
 from jaxgen.runs.checkpoints import Checkpoints
@@ -45,7 +46,7 @@ from jaxgen.runs.mirror.uploading import mirroring
 from jaxgen.runs.provenance import environment, imports_record, provenance, started_in
 from jaxgen.runs.run_directory import RunDirectory, read_metrics
 from jaxgen.runs.state_precision import saved_otherwise
-from jaxgen.runs.warm_start import open_parent
+from jaxgen.runs.warm_start import open_parents
 from jaxgen.sharding.mesh import make_mesh
 from jaxgen.training.divergence import Skip
 from jaxgen.training.execution import ExecutionConfig
@@ -129,12 +130,13 @@ def run(
         record["started_in"] = before.get("started_in", started_in(directory.path))
         record |= imports_record(describe_imports(config), before.get("imports", []))
         has_begun = distributed.on_main(directory.has_begun)
-        # A run that has begun needs its parent no more, wherever either was moved to.
-        parent = None if has_begun else open_parent(config, directory, program)
-        if parent is not None:
-            record["initialized_from"] = parent.describe()
-            distributed.on_main(parent.hand_on, directory)
-        origins = ("initialized_from", "extended_from") if parent is None else ()
+        # A run that has begun needs its parents no more, wherever they or it were moved to.
+        parents = None if has_begun else open_parents(config, directory, program)
+        if parents is not None:
+            record |= parents.describe()
+            distributed.on_main(parents.hand_on, directory)
+        origins = ("initialized_from", "initialized_parts", "extended_from")
+        origins = origins if parents is None else ()
         record |= {name: before[name] for name in origins if name in before}
         sources, accepts = sources_of(config.mixture), execution.accept_changed_data
         changes = distributed.on_main(
@@ -210,7 +212,7 @@ def run(
                     append_start, directory.history_file, program, step, start, changes
                 )
                 rewinds = distributed.on_main(read_rewinds, directory.history_file)
-                begin = Program.fresh_state if parent is None else parent.initial_state
+                begin = Program.fresh_state if parents is None else parents.initial_state
                 state = fit(
                     program, data, checkpoints, trackers, at_checkpoint, begin, measure, trace,
                     [Skip(after, count) for after, count in rewinds], note, heartbeat,
@@ -293,12 +295,18 @@ class Restored:
         Raises:
           ConfigError: if the run is of another model.
         """
-        if not isinstance(self.config.model, TransformerConfig):
+        inner = language_model(self.config.model)
+        if not isinstance(inner, TransformerConfig):
             raise ConfigError(
                 f"{self.directory.path} is a run of {type(self.config.model).__name__}; only a run "
                 "of a transformer (run.model = @model()) writes text."
             )
-        return self.config.model
+        return inner
+
+    @property
+    def language_model(self) -> Any:
+        """What reads and writes text: the model, or the inner one of a policy."""
+        return language_model(self.model)
 
 
 def restore(

@@ -45,6 +45,7 @@ RECORD = {f"{name}?": shape for name, shape in FINISHED.items()} | {
     "shares?": {str: float}, "epochs?": {str: float}, "examples?": {str: int}, "tasks?": [str],
     "extended_from?": {"step": int, "state_dtype?": str},
     "initialized_from?": ({"name": str, "fingerprint": str}, None),
+    "initialized_parts?": {str: {"name": str, "fingerprint": str}},
 }  # fmt: skip
 """The shape of run.json."""
 ROW = {
@@ -69,6 +70,10 @@ class RunDirectory:
         self.metrics_file = self.path / "metrics.jsonl"
         self.evaluations = self.path / "evals"
         self.checkpoints = self.path / "checkpoints"
+
+    def beside(self, path: str) -> RunDirectory:
+        """Returns the run of a path, which is seen from this one if it is relative."""
+        return RunDirectory(os.path.normpath(self.path / os.path.expanduser(path)))
 
     def evaluation_file(self, step: int) -> pathlib.Path:
         """Returns where the evaluation of a step is."""

@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from typing import Any
 
 import jax
 
-from jaxgen.configuration import difference, load_recorded
+from jaxgen.configuration import dataclasses_in, difference, load_recorded
 from jaxgen.errors import CheckpointError, ConfigError
 from jaxgen.interchange.originals import hand_on_originals
-from jaxgen.runs.checkpoints import Checkpoints, flatten
+from jaxgen.models.adopting import adopted, shapes_of
+from jaxgen.runs.checkpoints import Checkpoints
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.training.program import Program
 from jaxgen.training.state import TrainState
 
+WHOLE = ""
+"""The name of the whole model among its parts."""
 NEEDED = {"name": str, "fingerprint": str, "codec_digest": str, "finished": bool,
           "steps": int, "flops": float}  # fmt: skip
 """The shape of what is read of a parent's run.json."""
 
 
-def parent_of(config: RunConfig, directory: RunDirectory) -> RunDirectory | None:
-    """Returns the run whose parameters a run begins with; None if it has fresh ones."""
-    if config.initialize_from is None:
-        return None
-    path = os.path.expanduser(config.initialize_from)
-    return RunDirectory(os.path.normpath(directory.path / path))
+def parents_of(config: RunConfig, directory: RunDirectory) -> dict[str, RunDirectory]:
+    """Returns the runs whose parameters a run begins with, by the part of the model; "" is all."""
+    sources = {} if config.initialize_from is None else {WHOLE: config.initialize_from}
+    sources |= dict(config.initialize_parts or {})
+    return {part: directory.beside(path) for part, path in sources.items()}
+
+
+def runs_needed(config: RunConfig, directory: RunDirectory) -> list[RunDirectory]:
+    """Returns all runs that must have finished before a run: parents, and those that parts name.
+
+    A part, such as a reward by a model, names its runs in an attribute `run_dirs`.
+    """
+    named = [path for part in dataclasses_in(config) for path in getattr(part, "run_dirs", ())]
+    return [*parents_of(config, directory).values(), *(directory.beside(one) for one in named)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,14 +61,8 @@ class Parent:
         told = {name: self.record[name] for name in ("name", "fingerprint", *of_training)}
         return {"directory": str(self.directory.path)} | told
 
-    def hand_on(self, directory: RunDirectory) -> None:
-        """Copies the files that an import was given, for an export of the run that begins here."""
-        hand_on_originals(self.directory.path, directory.path)
-
-    def initial_state(self, program: Program) -> TrainState:
-        """Returns the state before the first step: the parent's parameters, all else fresh.
-
-        Call under `jax.set_mesh(program.mesh)`.
+    def read(self, program: Program) -> Any:
+        """Returns the parent's model, laid out as `program` says; call under its mesh.
 
         Raises:
           CheckpointError: if the parent's checkpoint cannot be trusted.
@@ -66,23 +70,80 @@ class Parent:
         theirs = dataclasses.replace(program, model=self.config.model, train=self.config.train)
         with Checkpoints(self.directory.checkpoints) as checkpoints:
             state, _ = checkpoints.restore(theirs.abstract_state_without_optimizer())
-        leaves = jax.tree.leaves(state.model)
-        # The structure is the child's: settings such as dropout are its own.
-        model = jax.tree.unflatten(jax.tree.structure(program.abstract_state().model), leaves)
-        return program.state_with(model)
+        return state.model
 
 
-def open_parent(config: RunConfig, directory: RunDirectory, program: Program) -> Parent | None:
-    """Returns the parent of a run, checked to fit it; None if it has fresh parameters.
+@dataclasses.dataclass(frozen=True)
+class Parents:
+    """All runs whose parameters a run begins with.
+
+    Attributes:
+      by_part: of each part of the model its parent; "" is the whole model.
+    """
+
+    by_part: dict[str, Parent]
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what run.json of the run that begins here says of them."""
+        parts = {part: one.describe() for part, one in self.by_part.items() if part != WHOLE}
+        whole = self.by_part.get(WHOLE)
+        record = {} if whole is None else {"initialized_from": whole.describe()}
+        return record | ({"initialized_parts": parts} if parts else {})
+
+    def hand_on(self, directory: RunDirectory) -> None:
+        """Copies the files that an import was given, for an export of the run that begins here."""
+        if WHOLE in self.by_part:
+            hand_on_originals(self.by_part[WHOLE].directory.path, directory.path)
+
+    def initial_state(self, program: Program) -> TrainState:
+        """Returns the state before the first step: the parents' parameters, all else fresh.
+
+        Call under `jax.set_mesh(program.mesh)`.
+
+        Raises:
+          CheckpointError: if a parent's checkpoint cannot be trusted.
+        """
+        models = {part: parent.read(program) for part, parent in self.by_part.items()}
+        abstract = program.abstract_state_without_optimizer().model
+        whole = models.get(WHOLE)
+        if set(models) == {WHOLE} and shapes_of(abstract) == shapes_of(whole):
+            return program.state_with(adopted(abstract, whole))
+        # What no parent has is fresh, such as a head.
+        return program.state_with(jax.jit(_begun_with)(program.fresh_model(), models))
+
+
+def _begun_with(model: Any, parents: dict[str, Any]) -> Any:
+    """Returns a model with its parents' parameters."""
+    if WHOLE in parents:
+        model = adopted(model, parents[WHOLE])
+    for part, parent in parents.items():
+        if part != WHOLE:
+            model = jax.tree.map(lambda leaf: leaf, model)
+            setattr(model, part, adopted(getattr(model, part), parent))
+    return model
+
+
+def open_parents(config: RunConfig, directory: RunDirectory, program: Program) -> Parents | None:
+    """Returns the parents of a run, checked to fit it; None if all its parameters are fresh.
 
     Raises:
       CheckpointError: there is no such run, or it has not finished.
       ConfigError: its parameters or tokens are others than this run's.
     """
-    source = parent_of(config, directory)
-    if source is None:
+    sources = parents_of(config, directory)
+    if not sources:
         return None
-    subject = f"initialize_from={config.initialize_from!r}"
+    found = {}
+    for part, source in sources.items():
+        named = config.initialize_from if part == WHOLE else (config.initialize_parts or {})[part]
+        subject = f"initialize_from={named!r}"
+        subject = subject if part == WHOLE else f"initialize_parts[{part!r}]={named!r}"
+        found[part] = _open_parent(subject, source, config)
+        _check_shapes(subject, part, found[part].config, config, program)
+    return Parents(found)
+
+
+def _open_parent(subject: str, source: RunDirectory, config: RunConfig) -> Parent:
     if not source.config_file.exists() or not source.run_file.exists():
         raise CheckpointError(
             f"{subject} of the run {config.name!r} is {source.path}, which is no run directory; a "
@@ -99,21 +160,29 @@ def open_parent(config: RunConfig, directory: RunDirectory, program: Program) ->
             f"{subject}: {source.path} was trained on tokens of {record['codec_digest']}, and this "
             f"run's are of {config.mixture.codec.digest}; give its tasks that codec."
         )
-    _check_shapes(subject, parent, config, program)
     return Parent(source, parent, record)
 
 
-def _check_shapes(subject: str, parent: RunConfig, config: RunConfig, program: Program) -> None:
-    def shapes(model_config: Any) -> dict[str, tuple[int, ...]]:
-        model = dataclasses.replace(program, model=model_config).abstract_state().model
-        return {name: array.shape for name, array in flatten(model).items()}
+def _check_shapes(
+    subject: str, part: str, parent: RunConfig, config: RunConfig, program: Program
+) -> None:
+    """Raises ConfigError unless a model, or a part of it, can begin with its parent."""
 
-    theirs, ours = shapes(parent.model), shapes(config.model)
-    different = sorted(name for name in {*theirs, *ours} if theirs.get(name) != ours.get(name))
-    if different:
-        name = different[0]
+    def abstract(model_config: Any) -> Any:
+        model = dataclasses.replace(program, model=model_config)
+        return model.abstract_state_without_optimizer().model
+
+    ours = abstract(config.model)
+    if part != WHOLE and getattr(ours, part, None) is None:
         raise ConfigError(
-            f"{subject}: parameters differ, such as {name} of shape {theirs.get(name)} there and "
-            f"{ours.get(name)} here ({'; '.join(difference(parent.model, config.model)[:5])}). "
-            "Give the run the model of the other."
+            f"{subject}: {type(config.model).__name__} has no part {part!r}; name one that it has, "
+            "or set the one that makes it."
         )
+    begins = ours if part == WHOLE else getattr(ours, part)
+    try:
+        jax.eval_shape(adopted, begins, abstract(parent.model))
+    except ValueError as error:
+        different = "; ".join(difference(parent.model, config.model)[:5])
+        raise ConfigError(
+            f"{subject}: {error} ({different}). Give the run the model of the other."
+        ) from error

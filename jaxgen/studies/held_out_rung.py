@@ -68,9 +68,10 @@ def held_out_rung(configs: Sequence[RunConfig]) -> HeldOutRung:
         raise StudyError(
             f"the configurations are of {len(names)} rungs ({sorted(names)}); pass the runs of one."
         )
-    if configs[0].initialize_from is not None:
+    parts = (configs[0].initialize_parts or {}).values()
+    if started := [one for one in (configs[0].initialize_from, *parts) if one is not None]:
         raise StudyError(
-            f"the rung {names.pop()} is initialised from {configs[0].initialize_from}, and no law "
+            f"the rung {names.pop()} is initialised from {started[0]}, and no law "
             "of size and tokens predicts such runs; leave it out of held_out."
         )
     count, cost = configs[0].model.count(), cost_of(configs[0])

@@ -59,7 +59,7 @@ def _samples_of(
     asked = [(task.name, *pair) for task in tasks for pair in _prompts(task, seed, has_source)]
     answers = [len(reference) for _, _, reference in asked if reference is not None]
     completions = continue_prompts(
-        restored.model,
+        restored.language_model,
         codec,
         [prompt for _, prompt, _ in asked],
         jax.random.key(0),

@@ -8,13 +8,13 @@ from pathlib import Path
 from jaxgen.errors import ConfigError
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.run_directory import RunDirectory
-from jaxgen.runs.warm_start import parent_of
+from jaxgen.runs.warm_start import runs_needed
 
 
 def dependencies(
     runs: Sequence[RunConfig], folder: Path, branches: Mapping[str, str]
-) -> dict[str, str]:
-    """Returns the names of runs that depend on another of the runs, each with that one's name.
+) -> dict[str, tuple[str, ...]]:
+    """Returns the names of runs that depend on others of the runs, each with the others' names.
 
     Args:
       runs: a sweep's, or some of them.
@@ -27,22 +27,22 @@ def dependencies(
     names = {RunDirectory(folder / run.name).path: run.name for run in runs}
     found = {}
     for run in runs:
-        parent = parent_of(run, RunDirectory(folder / run.name))
-        if parent is not None and parent.path in names:
-            found[run.name] = names[parent.path]
+        needed = runs_needed(run, RunDirectory(folder / run.name))
+        waits_for = [names[one.path] for one in needed if one.path in names]
         if branches.get(run.name) in names.values():
-            found[run.name] = branches[run.name]
+            waits_for.append(branches[run.name])
+        if waits_for:
+            found[run.name] = tuple(dict.fromkeys(waits_for))
     for name in found:
-        _check_acyclic(name, found)
+        _check_acyclic([name], found)
     return found
 
 
-def _check_acyclic(name: str, parents: Mapping[str, str]) -> None:
-    seen = [name]
-    while seen[-1] in parents:
-        seen.append(parents[seen[-1]])
-        if seen[-1] in seen[:-1]:
+def _check_acyclic(seen: list[str], parents: Mapping[str, tuple[str, ...]]) -> None:
+    for parent in parents.get(seen[-1], ()):
+        if parent in seen:
             raise ConfigError(
-                f"runs wait for each other: {' for '.join(seen)}, by initialize_from or branches; "
-                "one of them must have fresh parameters."
+                f"runs wait for each other: {' for '.join([*seen, parent])}, by initialize_from, "
+                "initialize_parts or branches; one of them must have fresh parameters."
             )
+        _check_acyclic([*seen, parent], parents)

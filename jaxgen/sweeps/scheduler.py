@@ -53,7 +53,7 @@ class _Entry:
     status: RunStatus
     first: int  # The newest attempt that had ended before this session.
     is_done: bool = False
-    parent: _Entry | None = None  # The run that it depends on.
+    parents: tuple[_Entry, ...] = ()  # The runs that it depends on.
     handle: Any = None
     refreshed: float = 0.0
 
@@ -86,8 +86,8 @@ def run_all(
     entries = [_entry(sweep, config, folder, monitor) for config in runs or sweep.runs]
     by_name = {entry.config.name: entry for entry in entries}
     parents = dependencies([entry.config for entry in entries], folder, sweep.branches)
-    for name, parent in parents.items():
-        by_name[name].parent = by_name[parent]
+    for name, names in parents.items():
+        by_name[name].parents = tuple(by_name[one] for one in names)
     pending = [entry for entry in entries if not entry.is_done]
     tracked = [_tracked(entry) for entry in entries]
     with progress_display(tracked) as display, _stop_on_error(engine, entries):
@@ -126,8 +126,7 @@ def _is_stale(entry: _Entry) -> bool:
 
 
 def _may_start(entry: _Entry) -> bool:
-    parent = entry.parent
-    is_free = parent is None or parent.status.state == "finished"
+    is_free = all(parent.status.state == "finished" for parent in entry.parents)
     return is_free and entry.handle is None and entry.status.state != "running"
 
 
@@ -138,9 +137,9 @@ def _is_done(entry: _Entry, retries: int) -> bool:
         return True
     if entry.status.state == "running":
         return False
-    parent = entry.parent
-    if parent is not None and parent.is_done and parent.status.state != "finished":
-        why = f"the run {parent.config.name}, which it depends on, did not finish"
+    stopped = [one for one in entry.parents if one.is_done and one.status.state != "finished"]
+    if stopped:
+        why = f"the run {stopped[0].config.name}, which it depends on, did not finish"
         entry.status = dataclasses.replace(entry.status, state="refused", why=why)
         return True
     new = [attempt for attempt in entry.status.attempts if attempt.number > entry.first]

@@ -87,7 +87,13 @@ class Program:
 
     def abstract_state_without_optimizer(self) -> TrainState:
         """Returns `abstract_state` for reading a model alone: of the optimizer nothing is read."""
-        return dataclasses.replace(self.abstract_state(), optimizer_state=None)
+        has_ema = self.train.ema_decay is not None
+        return self.shapes_of(lambda: state_with(self._fresh_model(), None, has_ema))
+
+    def fresh_model(self) -> Any:
+        """Returns the parameters before the first step, made in their layout."""
+        with jax.set_mesh(self.mesh):
+            return jax.jit(self._fresh_model)()
 
     def shapes_of(self, function: Callable[[], Any]) -> Any:
         """Returns the shapes, types and layouts of what a function makes on the mesh's devices."""
@@ -117,7 +123,10 @@ class Program:
         )
 
     def _initial_state(self) -> TrainState:
-        return self.state_with(self.model.build(nnx.Rngs(params=self.train.seed), self.layout))
+        return self.state_with(self._fresh_model())
+
+    def _fresh_model(self) -> Any:
+        return self.model.build(nnx.Rngs(params=self.train.seed), self.layout)
 
 
 def build_program(

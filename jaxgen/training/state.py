@@ -87,10 +87,14 @@ def initial_state(
 
 
 def state_with(
-    model: Any, optimizer: optax.GradientTransformation, has_ema: bool = False
+    model: Any, optimizer: optax.GradientTransformation | None, has_ema: bool = False
 ) -> TrainState:
-    """Returns the state before the first step, of parameters that are there; call under a mesh."""
+    """Returns the state before the first step, of parameters that are there; call under a mesh.
+
+    Without an optimizer it has no state of one, as for a model that is only read.
+    """
     step = jnp.zeros((), jnp.int32, out_sharding=jax.P() if mesh_is_set() else None)
     parameters = trained(model)
     ema = jax.tree.map(jnp.copy, parameters) if has_ema else None
-    return TrainState(step, model, jax.jit(optimizer.init)(parameters), ema)
+    optimizer_state = None if optimizer is None else jax.jit(optimizer.init)(parameters)
+    return TrainState(step, model, optimizer_state, ema)

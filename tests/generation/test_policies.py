@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from jaxgen.errors import ConfigError
-from jaxgen.generation.policies import SamplingPolicy, choose, filter_logits
+from jaxgen.generation.policies import SamplingPolicy, choose
+from jaxgen.ops.filtering import filter_logits
 
 VOCAB = 11
 
@@ -44,7 +45,7 @@ def kept_by_numpy(logits, policy):
 def test_filters_keep_what_numpy_keeps(seed, temperature, top_k, top_p):
     policy = SamplingPolicy(temperature, top_k, top_p)
     logits = 3 * np.random.default_rng(seed).standard_normal((2, VOCAB), np.float32)
-    filtered = np.asarray(filter_logits(jnp.asarray(logits), policy))
+    filtered = np.asarray(filter_logits(jnp.asarray(logits), policy.filter))
     for row, out in zip(logits, filtered, strict=True):
         kept, margin = kept_by_numpy(row, policy)
         assume(margin > 1e-5)
@@ -58,7 +59,9 @@ def test_filters_keep_what_numpy_keeps(seed, temperature, top_k, top_p):
 def test_equal_logits_stay_or_go_together():
     logits = jnp.array([[1.0, 1.0, 1.0, 0.0]])
     for policy in (SamplingPolicy(top_k=2), SamplingPolicy(top_p=0.2)):
-        assert np.isfinite(filter_logits(logits, policy)).tolist() == [[True, True, True, False]]
+        assert np.isfinite(filter_logits(logits, policy.filter)).tolist() == [
+            [True, True, True, False]
+        ]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from jaxgen.errors import CheckpointError, ConfigError
 from jaxgen.runs.run import run
 from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.runs.slim import slim_copy
-from jaxgen.runs.warm_start import parent_of
+from jaxgen.runs.warm_start import parents_of
 from jaxgen.sharding.mesh import MeshConfig
 from jaxgen.training.execution import ExecutionConfig
 
@@ -72,9 +72,9 @@ def test_it_begins_where_the_other_ended(bindings, fsdp, parent, tmp_path):
 
 def test_a_relative_directory_is_seen_from_the_runs_own():
     config = configured("child", initialize_from="../base")
-    found = parent_of(config, RunDirectory("/study/child"))
-    assert found is not None and str(found.path) == "/study/base"
-    assert parent_of(configured("fresh"), RunDirectory("/study/fresh")) is None
+    found = parents_of(config, RunDirectory("/study/child"))
+    assert {part: str(one.path) for part, one in found.items()} == {"": "/study/base"}
+    assert parents_of(configured("fresh"), RunDirectory("/study/fresh")) == {}
 
 
 def test_what_does_not_fit_is_refused_before_training(parent, tmp_path):

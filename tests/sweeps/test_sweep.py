@@ -73,7 +73,10 @@ def test_grids_are_products_and_zips():
         (lambda: Sweep("s", "1", []), "'s' has no runs"),
         (lambda: Sweep("s", "1", [RUN, RUN]), "more than once: quickstart"),
         (lambda: Sweep("s", "latest", [RUN]), "not 'latest'"),
-        (lambda: circle("a", "b"), "a for b for a, by initialize_from or branches; one"),
+        (
+            lambda: circle("a", "b"),
+            "a for b for a, by initialize_from, init",
+        ),
         (lambda: circle("a"), "a for a, by"),
         (lambda: Sweep("s", "1", [RUN], branches={"quickstart": "trunk"}), "trunk is not a run"),
         (lambda: Sweep("s", "1", [RUN], held_out="large"), "held_out=.'large'.*quickstart"),
