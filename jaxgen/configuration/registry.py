@@ -213,6 +213,9 @@ def registered_generators() -> Table:
         "passage_questions": generated.PassageQuestions,
         "event_summary": generated.EventSummary,
         "code_infilling": generated.CodeInfilling,
+        "comparisons": generated.Comparisons,
+        "expressions": generated.Expressions,
+        "list_programs": generated.ListPrograms,
     }
 
 

@@ -11,8 +11,11 @@ from jaxgen.data.generated.base import (
     SplitRecords,
 )
 from jaxgen.data.generated.code import CodeInfilling
+from jaxgen.data.generated.comparisons import Comparisons
 from jaxgen.data.generated.copying import Copying, LookupChain
 from jaxgen.data.generated.dyck import Dyck
+from jaxgen.data.generated.expressions import Expressions
+from jaxgen.data.generated.list_programs import ListPrograms
 from jaxgen.data.generated.lists import ListFunctions
 from jaxgen.data.generated.moving_sprites import MovingSprites
 from jaxgen.data.generated.parity import SparseParity
@@ -30,15 +33,18 @@ __all__ = [
     "Addition",
     "AssociativeRecall",
     "CodeInfilling",
+    "Comparisons",
     "Copying",
     "Dyck",
     "EventSummary",
+    "Expressions",
     "GeneratedRecords",
     "GeneratedSource",
     "Generator",
     "InContextRegression",
     "Induction",
     "ListFunctions",
+    "ListPrograms",
     "LookupChain",
     "ModularArithmetic",
     "MovingSprites",

@@ -19,6 +19,7 @@ PINNED = {
         "# <hole>:\n",
         "value * 11 + 3",
     ),
+    "comparisons": ("earlier frog bear=", "bear"),
     "copying": ("pqylatnfdzvmfml=", "pqylatnfdzvmfml"),
     "dyck": ("[](())({()}({{}}{}){}=", ")"),
     "event_summary": (
@@ -30,9 +31,16 @@ PINNED = {
         "A:",
         " lost five tables; borrowed eight mirrors; found four bottles",
     ),
+    "expressions": ("(6-(0-9))*3=", "45"),
     "induction": ("qyoijdtcvzwshnbe:c", "v"),
     "list_functions": ("count 5 9 5 0 4 3=", "6"),
     "list_induction": ("8 2 2>2;5 7>5;4 3 0>0;3 8>3;2 7>", "2"),
+    "list_program_code": (
+        "def solve(values):\n    # sort, add 4\n",
+        "    values = sorted(values)\n    values = [value + 4 for value in values]\n"
+        "    return values\n",
+    ),
+    "list_programs": ("multiply by 2, add 7: 9 3 9=", "25 13 25"),
     "lookup": ("br", "P"),
     "modular_addition": ("57+90=", "50"),
     "modular_multiplication": ("57*90=", "86"),
