@@ -45,6 +45,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "mixture_stage": {"first_step": 1, "weights": {"t": 1.0}},
     "task": {"name": "t", "source": StandardLibraryProse()},
     "few_shot": {"count": 1},
+    "instructions": {"task": "addition"},
     "run_features": {"run_dir": "runs/pairs"},
     "template": {"fields": {}},
     "preparation": {"sources": (registered()["text_files"](pattern="*"),)},

@@ -18,6 +18,7 @@ def registered() -> Table:
     from jaxgen.data.features import PromptAnswer, Text
     from jaxgen.data.few_shot import FewShot
     from jaxgen.data.infilling import FillInTheMiddle
+    from jaxgen.data.instructions import Instructions, instruction_mixture
     from jaxgen.data.masked_codes import MaskedCodes
     from jaxgen.data.masked_modalities import MaskedModalities, ModalityDenoising
     from jaxgen.data.media_files import DecodeMedia
@@ -34,7 +35,7 @@ def registered() -> Table:
     from jaxgen.data.web_dataset import WebDataset
     from jaxgen.evaluation.answers import Answers
     from jaxgen.evaluation.choices import MultipleChoice
-    from jaxgen.evaluation.config import EvaluationConfig, EvaluationTask
+    from jaxgen.evaluation.config import EvaluationConfig, EvaluationTask, zero_shot_suite
     from jaxgen.evaluation.generations import CodeExecution, Generation, ListedItems
     from jaxgen.evaluation.pairs import Retrieval, ZeroShot
     from jaxgen.evaluation.perception import Descriptions, Transcripts
@@ -100,6 +101,8 @@ def registered() -> Table:
         "keep": Keep,
         "decode_media": DecodeMedia,
         "few_shot": FewShot,
+        "instructions": Instructions,
+        "instruction_mixture": instruction_mixture,
         "fill_in_the_middle": FillInTheMiddle,
         "text_files": TextFiles,
         "jsonl": Jsonl,
@@ -134,6 +137,7 @@ def registered() -> Table:
         "sentencepiece_codec": SentencePieceCodec,
         "evaluation": EvaluationConfig,
         "evaluation_task": EvaluationTask,
+        "zero_shot_suite": zero_shot_suite,
         "answers": Answers,
         "multiple_choice": MultipleChoice,
         "generation": Generation,

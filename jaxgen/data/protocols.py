@@ -138,7 +138,8 @@ class Preprocessor(Protocol):
     It may change a record, leave it out or make several of it. Whatever it draws at random depends
     on the record, its own seed and `context.epoch` alone, never on the order of the records. A step
     that draws says so by an attribute `draws = True`; the records of its task are then made anew
-    for each epoch.
+    for each epoch. One that reads a file has a method `content_digest()`, whose text changes when
+    the file does.
     """
 
     def apply(self, records: Iterator[Record], context: Context, /) -> Iterator[Record]:

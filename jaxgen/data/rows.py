@@ -79,7 +79,10 @@ def open_store(
         if not task.preprocessors:
             return source.tokens(split, task.codec)
     assert isinstance(source, RecordSource | TokenSource), "indexed sources have no store"
-    parts = (source.content_digest(), source, task.preprocessors)
+    files = [
+        step.content_digest() for step in task.preprocessors if hasattr(step, "content_digest")
+    ]
+    parts = (source.content_digest(), source, task.preprocessors, *files)
     identity = (*parts, *task.features.identity(), task.codec.digest, TOKENISATION, split)
     if task.train_share < 1:
         identity = (*identity, task.train_share)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 
+from jaxgen.data.instructions import tasks_of_families
 from jaxgen.data.tasks import Task
 from jaxgen.domains import PositiveInt, ProperFraction, Seed, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.evaluation.answers import Answers
 from jaxgen.evaluation.base import Evaluator, Scoring
+from jaxgen.evaluation.generations import Generation
+
+ANSWERED = Generation()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,3 +79,16 @@ class EvaluationConfig:
                 f"evaluation.suite and .evaluators have {twice} more than once; give each its own "
                 "name."
             )
+
+
+def zero_shot_suite(
+    tasks: tuple[Task, ...], held_out: tuple[str, ...], scoring: Scoring = ANSWERED
+) -> tuple[EvaluationTask, ...]:
+    """Returns the suite of the families that an `instruction_mixture` holds out.
+
+    Args:
+      tasks: those of the mixture before it leaves any out.
+      held_out: names of families.
+      scoring: of each; by default what the model writes in one line, compared with the answer.
+    """
+    return tuple(EvaluationTask(task, scoring) for task in tasks_of_families(tasks, held_out))

@@ -119,7 +119,13 @@ class ListPrograms(GeneratedSource):
         head = f"def solve(values):\n    # {words}\n"
         body = "".join(f"    values = {step.code}\n" for step in steps)
         answer = f"{body}    return values\n"
-        return record | {"prompt": head, "answer": answer, "key": words, "prefix": head, "suffix": ""}
+        return record | {
+            "prompt": head,
+            "answer": answer,
+            "key": words,
+            "prefix": head,
+            "suffix": "",
+        }
 
     def _lists(self, draw: np.uint64, count: int) -> list[list[int]]:
         draws = stream(draw, count * (1 + self.max_length)).reshape(count, -1)
