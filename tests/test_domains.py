@@ -52,6 +52,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "evaluation_task": {"task": ANSWERED},
     "model": {**WIDTHS, "vocab_size": 8},
     "stack": WIDTHS,
+    "lora": {"model": TransformerConfig(**WIDTHS, vocab_size=8), "rank": 2},
     "card": {"name": "c", "source": "s"},
     "window": {"size": 1},
     "banded": {"width": 1},

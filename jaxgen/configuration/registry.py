@@ -283,6 +283,7 @@ def registered_models() -> Table:
     from jaxgen.models.config import ModelCard, TransformerConfig
     from jaxgen.models.dual_encoder_config import DualEncoderConfig
     from jaxgen.models.image_autoencoder_config import ImageAutoencoderConfig
+    from jaxgen.models.lora_config import LoraConfig
     from jaxgen.models.media_config import MediaInput, PatchesConfig, Projector
     from jaxgen.models.parametrization import Parametrization
     from jaxgen.models.policy_config import PolicyConfig
@@ -313,6 +314,7 @@ def registered_models() -> Table:
         "model": TransformerConfig,
         "stack": StackConfig,
         "policy": PolicyConfig,
+        "lora": LoraConfig,
         "dual_encoder": DualEncoderConfig,
         "vision": VisionConfig,
         "audio_encoder": AudioConfig,

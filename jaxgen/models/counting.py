@@ -164,9 +164,7 @@ def _experts(config: StackConfig, moe: MoEConfig) -> _Matrices:
     expert = matrices * config.embed_dim * moe.mlp_dim
     always = moe.num_experts + moe.shared_gate + matrices * moe.shared_mlp_dim
     always *= config.embed_dim
-    visits = Fraction(moe.experts_per_token)
-    if moe.router == "expert_choice":
-        visits *= Fraction(moe.capacity_factor or 1.0)
+    visits = moe.visits
     own = (matrices - 1) * moe.mlp_dim + config.embed_dim if moe.biases else 0
     biases = moe.num_experts * (moe.bias_balancing + moe.biases + own)
     idle = (moe.num_experts - visits) * own

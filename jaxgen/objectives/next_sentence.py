@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jaxgen.batch import Batch
 from jaxgen.errors import ConfigError
+from jaxgen.models.base import language_model
 from jaxgen.objectives.base import Loss, Sum
 from jaxgen.objectives.next_token import NextToken
 
@@ -29,6 +30,7 @@ class NextSentence:
 
     def __call__(self, model: Any, batch: Batch, key: jax.Array | None = None) -> Loss:
         """Returns the loss of a model with a next-sentence head."""
+        model = language_model(model)
         if not model.config.next_sentence or batch.pair_labels is None:
             raise ConfigError(
                 "next_sentence_loss needs a model with its head (model.next_sentence=True) and "

@@ -51,6 +51,7 @@ class NextToken:
 
     def of_output(self, model: Any, batch: Batch, output: Any) -> Loss:
         """Returns the loss of what a model gave for a batch."""
+        model = language_model(model)
         weights = batch.loss_weights
         if self.modality_weights is not None:
             weights = weights * self._factors(self.modality_weights, batch, model.layout.rules)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from fractions import Fraction
 from typing import Literal
 
 from jaxgen.domains import (
@@ -118,6 +119,13 @@ class MoEConfig:
     def place(self) -> int:
         """Which layer of each `every` is sparse."""
         return self.every - 1 if self.offset is None else self.offset
+
+    @property
+    def visits(self) -> Fraction:
+        """The experts that a token visits, on average where experts choose."""
+        visits = Fraction(self.experts_per_token)
+        chosen = self.router == "expert_choice"
+        return visits * Fraction(self.capacity_factor or 1.0) if chosen else visits
 
     @property
     def differs_in_training(self) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from jaxgen.codecs.codec import Codec
 from jaxgen.codecs.media import media_ranges
 from jaxgen.data.base import DataConfig
 from jaxgen.errors import ConfigError
 from jaxgen.evaluation.config import EvaluationConfig
-from jaxgen.models.base import ModelConfig
+from jaxgen.models.base import ModelConfig, language_model
 from jaxgen.objectives.base import Objective
 from jaxgen.objectives.next_token import NextToken
 from jaxgen.ops.attention.grids import grid_masks
@@ -52,24 +53,22 @@ class RunConfig:
         if self.version == "latest" or not self.version:
             raise ConfigError("run.version must say which, such as '1'; 'latest' does not.")
         # A model that reads tokens says how many there are; others read another thing.
-        codec_size, vocab_size = (
-            self.mixture.codec.vocab_size,
-            getattr(self.model, "vocab_size", None),
-        )
+        codec_size, model = self.mixture.codec.vocab_size, language_model(self.model)
+        vocab_size = getattr(model, "vocab_size", None)
         if vocab_size is not None and vocab_size < codec_size:
             raise ConfigError(
                 f"model.vocab_size={vocab_size} cannot hold the codec's {codec_size} tokens; "
                 f"set it to {-(-codec_size // 64) * 64}."
             )
-        tables = getattr(self.model, "place_embeddings", (0, 0, 0))
+        tables = getattr(model, "place_embeddings", (0, 0, 0))
         for one in media_ranges(self.mixture.codec):
             if any(rows and rows < count for rows, count in zip(tables, one.grid, strict=True)):
                 raise ConfigError(
                     f"model.place_embeddings={tables} has fewer rows than the {one.grid} of the "
                     f"codec's {one.modality} (time, height, width); give as many or more, or 0."
                 )
-        _check_media(self.model, self.mixture.codec)
-        _check_grids(self.model, self.mixture.codec)
+        _check_media(model, self.mixture.codec)
+        _check_grids(model, self.mixture.codec)
         self._check_hears()
         train = self.train
         if self.evaluation.ema and train.ema_decay is None:
@@ -83,7 +82,7 @@ class RunConfig:
 
     def _check_hears(self) -> None:
         """Raises ConfigError if an encoder is to hear sounds that the data does not give."""
-        if getattr(self.model, "sound", None) is None:
+        if getattr(language_model(self.model), "sound", None) is None:
             return
         sizes = {"batch_size": self.train.batch_size, "length": self.train.length}
         if getattr(self.mixture.batch_spec(**sizes), "media", None) is None:
@@ -94,7 +93,7 @@ class RunConfig:
             )
 
 
-def _check_grids(model: ModelConfig, codec: Codec) -> None:
+def _check_grids(model: Any, codec: Codec) -> None:
     """Raises ConfigError if a mask is for pictures of another grid than the codec's."""
     ranges = media_ranges(codec)
     if not ranges:
@@ -109,7 +108,7 @@ def _check_grids(model: ModelConfig, codec: Codec) -> None:
             )
 
 
-def _check_media(model: ModelConfig, codec: Codec) -> None:
+def _check_media(model: Any, codec: Codec) -> None:
     """Raises ConfigError unless the model reads the media that the codec gives as vectors."""
     inputs = {one.modality: one for one in getattr(model, "media", ())}
     for one in media_ranges(codec):
