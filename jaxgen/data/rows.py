@@ -79,9 +79,8 @@ def open_store(
         if not task.preprocessors:
             return source.tokens(split, task.codec)
     assert isinstance(source, RecordSource | TokenSource), "indexed sources have no store"
-    files = [
-        step.content_digest() for step in task.preprocessors if hasattr(step, "content_digest")
-    ]
+    digests = (getattr(step, "content_digest", None) for step in task.preprocessors)
+    files = (digest() for digest in digests if digest is not None)
     parts = (source.content_digest(), source, task.preprocessors, *files)
     identity = (*parts, *task.features.identity(), task.codec.digest, TOKENISATION, split)
     if task.train_share < 1:

@@ -1,6 +1,5 @@
 """Instruction templates: every one fits its task and asks for the right answer."""
 
-import itertools
 import json
 import re
 
@@ -104,7 +103,7 @@ def test_the_file_is_data_that_anybody_may_write(tmp_path):
     source = InMemory(({"text": "the sky is blue"}, {"text": "the sea is green"}), 0.5)
     step = Instructions("sky", file=str(file))
     task = Task("sky", source, PromptAnswer(), preprocessors=(step,))
-    records = [*task.records("train"), *task.records("heldout")]
+    records = task.processed(source.records)
     assert {(r["prompt"], r["answer"]) for r in records} == {
         ("Which colour has the sky!?\n", "blue"), ("Which colour has the sea!?\n", "green")
     }  # fmt: skip
@@ -112,9 +111,8 @@ def test_the_file_is_data_that_anybody_may_write(tmp_path):
     before = step.content_digest()
     file.write_text(file.read_text().replace("Which colour", "What colour"))
     assert step.content_digest() != before
-    wrong = Task("sky", InMemory(({"text": "no"},) * 2, 0.5), PromptAnswer(), preprocessors=(step,))
     with pytest.raises(DataError, match=r"instructions of sky: .* does not match 'no'"):
-        list(itertools.chain(wrong.records("train"), wrong.records("heldout")))
+        list(task.processed([{"text": "no"}]))
 
 
 @pytest.mark.parametrize(
