@@ -16,7 +16,8 @@ import numpy as np
 
 from jaxgen.errors import StudyError
 from jaxgen.studies.law_selection import Forecast
-from jaxgen.studies.task_forecasts import LEAST_LOSS, Method
+from jaxgen.studies.study_runs import LEAST_LOSS
+from jaxgen.studies.task_forecasts import Method
 from jaxgen.studies.task_runs import TaskRuns
 
 FEWEST = 4

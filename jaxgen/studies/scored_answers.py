@@ -18,7 +18,7 @@ import numpy as np
 from jaxgen.emergence import EmergenceError, TaskRows, read_rows
 from jaxgen.errors import StudyError
 from jaxgen.json_values import check_shape, parse_json
-from jaxgen.studies.study_runs import StudyRun
+from jaxgen.studies.study_runs import LEAST_LOSS, StudyRun
 
 PAIRED = ("exact_match", "token_accuracy", "log_probability", "answer_tokens")
 OPTIONAL = ("choice_probability", "brier", "edit_distance")
@@ -146,7 +146,7 @@ def means_by(name: str, rows: Iterable[Mapping[str, Any]]) -> dict[str, AnswerMe
         one = [-row["log_probability"], row["answer_tokens"], row["exact_match"], 1]
         sums[row[name]] = sums.get(row[name], np.zeros(4)) + np.array(one)
     return {
-        key: AnswerMeans(total[0] / total[1], total[2] / total[3], int(total[3]))
+        key: AnswerMeans(max(total[0] / total[1], LEAST_LOSS), total[2] / total[3], int(total[3]))
         for key, total in sums.items()
     }
 

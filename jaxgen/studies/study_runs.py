@@ -26,6 +26,8 @@ from jaxgen.runs.run_directory import RunDirectory
 
 COUNTS = ("active", "total", "without_embedding")
 """Ways to count a model's parameters; a table uses the first by default."""
+LEAST_LOSS = 1e-6
+"""Smaller losses count as this one: they are noise of float32, and 0 has no logarithm."""
 
 
 class Ladder(NamedTuple):
@@ -117,6 +119,8 @@ class StudyRun:
     def loss(self, task: str | None = None) -> float:
         """Returns the held-out loss of a task, or the mean over all tasks, in nats/token.
 
+        It is LEAST_LOSS where it is smaller.
+
         Raises:
           StudyError: there is none, or it is no number.
         """
@@ -138,7 +142,7 @@ class StudyRun:
                     f"run {self.name} has loss={loss} of task {name!r}; it diverged: train it "
                     "again with a lower learning rate, or leave it out."
                 )
-        return sum(chosen.values()) / len(chosen)
+        return max(sum(chosen.values()) / len(chosen), LEAST_LOSS)
 
 
 def rung_of(name: str) -> str:

@@ -19,14 +19,13 @@ from jaxgen.studies.forecasting import (
     forecast_score,
 )
 from jaxgen.studies.law_selection import Forecast
+from jaxgen.studies.study_runs import LEAST_LOSS
 from jaxgen.studies.task_runs import TaskRuns
 
 Method = Callable[[TaskRuns, Mapping[str, float], int, float], Forecast]
 """Smaller runs, the scale to forecast, seeds, level -> the forecast, or a StudyError: why not."""
 BOOTSTRAPS = 100
 """Of the law; a backtest fits it many times."""
-LEAST_LOSS = 1e-6
-"""Smaller losses count as this one; their logarithms say nothing of a law."""
 
 
 def table_of_ends(runs: TaskRuns, column: str) -> Table:

@@ -5,12 +5,15 @@ import json
 
 import numpy as np
 import pytest
+from support.browser import assert_paints
 from support.synthetic_study import answers_of, config_text, law, write_law_study, write_run
 
 from jaxgen.emergence import Design, simulate
 from jaxgen.errors import StudyError
+from jaxgen.studies.analysis import analyse_runs, sections_of
+from jaxgen.studies.report import page_of
 from jaxgen.studies.scored_answers import emergence_rows
-from jaxgen.studies.study_runs import read_runs, rung_of, table_of
+from jaxgen.studies.study_runs import LEAST_LOSS, read_runs, rung_of, table_of
 
 TABLE = simulate(Design(scales=2, seeds=2, instances=5, answer_tokens=3), "mirage")
 ANSWERS = {"mirage": answers_of(TABLE, 0, "0")}
@@ -110,6 +113,20 @@ def test_a_loss_that_is_no_number(tmp_path, config):
     small(tmp_path, config, loss=float("nan"))
     with pytest.raises(StudyError, match="a-seed0 has loss=nan"):
         table_of(read_runs(tmp_path))
+
+
+def test_runs_that_make_no_mistake_are_shown_at_the_least_loss(tmp_path, config):
+    sure = [row | {"log_probability": 0.0, "exact_match": 1} for row in ANSWERS["mirage"]]
+    for name, size, loss in (("a", 1e5, 0.5), ("b", 2e5, 0.0), ("c", 4e5, 0.0)):
+        for seed in (0, 1):
+            answers = {"mirage": ANSWERS["mirage"] if loss else sure}
+            write_run(tmp_path, name, seed, size, 1e6, loss, answers, config)
+    runs = read_runs(tmp_path)
+    assert sorted(table_of(runs).loss) == [LEAST_LOSS] * 4 + [0.5] * 2
+    analysis = analyse_runs(runs)
+    assert [one["why_not"] for one in analysis["abilities"] if "why_not" in one] == []
+    sections = sections_of(analysis)
+    assert_paints(page_of("T", "L", sections, {}), sections, tmp_path)
 
 
 def test_a_loss_that_is_not_there(tmp_path, config):

@@ -36,7 +36,8 @@ function fitted(className, paint) {
 }
 
 function position(axis, from, to, limits = axis.limits) {
-  const scale = axis.scale === "log" ? Math.log : (v) => v;
+  // A value of 0 has no logarithm; it lies below whatever is shown.
+  const scale = axis.scale === "log" ? (v) => Math.log(Math.max(v, limits[0] / 1000)) : (v) => v;
   const [low, high] = limits.map(scale);
   const [start, end] = axis.is_reversed ? [to, from] : [from, to];
   return (value) => start + ((scale(value) - low) / (high - low)) * (end - start);
