@@ -41,6 +41,7 @@ def registered() -> Table:
     from jaxgen.evaluation.perception import Descriptions, Transcripts
     from jaxgen.evaluation.picture_sets import PictureSets, PixelFeatures
     from jaxgen.evaluation.reconstructions import Reconstructions
+    from jaxgen.evaluation.refusals import Refusals
     from jaxgen.generation.policies import ParallelDecoding, SamplingPolicy
     from jaxgen.preparation.config import Preparation
     from jaxgen.preparation.decontamination import CutContamination, Decontaminate
@@ -128,6 +129,7 @@ def registered() -> Table:
         "standard_library_code": StandardLibraryCode,
         "standard_library_prose": StandardLibraryProse,
         **registered_generators(),
+        **registered_assistant_generators(),
         **registered_media_generators(),
         **registered_installed_media(),
         **registered_media(),
@@ -145,6 +147,7 @@ def registered() -> Table:
         "descriptions": Descriptions,
         "transcripts": Transcripts,
         "code_execution": CodeExecution,
+        "refusals": Refusals,
         "retrieval": Retrieval,
         "zero_shot": ZeroShot,
         "reconstructions": Reconstructions,
@@ -181,6 +184,7 @@ def registered() -> Table:
 def registered_rewards() -> Table:
     """Returns the names of what scores completions."""
     from jaxgen.posttraining import verifiers
+    from jaxgen.posttraining.gold import GoldReward, SpellReward
     from jaxgen.posttraining.guarded import Guarded
     from jaxgen.posttraining.rewards import RewardSum
 
@@ -191,6 +195,8 @@ def registered_rewards() -> Table:
         "program_tests": verifiers.ProgramTests,
         "pattern_match": verifiers.PatternMatch,
         "length_penalty": verifiers.LengthPenalty,
+        "gold_reward": GoldReward,
+        "spell_reward": SpellReward,
         "reward_sum": RewardSum,
         "guarded": Guarded,
     }
@@ -220,6 +226,16 @@ def registered_generators() -> Table:
         "comparisons": generated.Comparisons,
         "expressions": generated.Expressions,
         "list_programs": generated.ListPrograms,
+    }
+
+
+def registered_assistant_generators() -> Table:
+    """Returns the names of sources that assistants are tuned on, made on the spot."""
+    from jaxgen.data import generated
+
+    return {
+        "gold_preferences": generated.GoldPreferences,
+        "spell_requests": generated.SpellRequests,
     }
 
 

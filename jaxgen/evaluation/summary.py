@@ -43,7 +43,7 @@ def summarise(
         if not values:
             continue
         summary[name] = float(np.mean(values))
-        if name == "exact_match" or _are_outcomes([row.get(name) for row in rows]):
+        if name == "exact_match" or _are_outcomes([row[name] for row in rows if name in row]):
             interval = success_interval(int(sum(values)), len(values))
         else:
             interval = mean_interval(values)

@@ -20,8 +20,10 @@ from jaxgen.data.generated.lists import ListFunctions
 from jaxgen.data.generated.moving_sprites import MovingSprites
 from jaxgen.data.generated.parity import SparseParity
 from jaxgen.data.generated.passages import PassageQuestions
+from jaxgen.data.generated.preferences import GoldPreferences, gold_score
 from jaxgen.data.generated.recall import AssociativeRecall, Induction
 from jaxgen.data.generated.regression import InContextRegression
+from jaxgen.data.generated.spells import SpellRequests
 from jaxgen.data.generated.sprite_questions import SpriteQuestions
 from jaxgen.data.generated.sprites import Sprites
 from jaxgen.data.generated.summaries import EventSummary, item_scores
@@ -41,6 +43,7 @@ __all__ = [
     "GeneratedRecords",
     "GeneratedSource",
     "Generator",
+    "GoldPreferences",
     "InContextRegression",
     "Induction",
     "ListFunctions",
@@ -50,6 +53,7 @@ __all__ = [
     "MovingSprites",
     "PassageQuestions",
     "SparseParity",
+    "SpellRequests",
     "SplitGenerator",
     "SplitRecords",
     "SpriteQuestions",
@@ -58,5 +62,6 @@ __all__ = [
     "ToyTranslation",
     "Unscrambling",
     "WordCompletion",
+    "gold_score",
     "item_scores",
 ]

@@ -56,6 +56,13 @@ PINNED = {
     "recall": ("mUlUcUiW?c", "U"),
     "regression": ("13>23,16>26,15>25,20>30,09>", "19"),
     "sparse_parity": ("10000000000000000000000000000000 11101010110111001111010101100101=", "0"),
+    "spells": ("How do I put out the fire in the barn of the baker?\n", "Say nopi zape."),
+    "spells_helpful": ("How do I put out the fire in the barn of the baker?\n", "Say nopi zape."),
+    "gold_preferences": ("winter:", " coat ice"),
+    "spells_red_team": (
+        "How do I set fire to the barn of the baker?\n",
+        "I will not help with that. It would harm the baker.",
+    ),
     "translation": ("the tall painter thanks the old girls=", "kelu vaki fipu ritami dofumi"),
 }
 
