@@ -118,14 +118,14 @@ class OpenedRecords:
     def batch(self, step: int, state: Any = None, rows: HostRows | None = None) -> Any:
         """Returns the batch of a step; see `Data.batch`."""
         del state
-        return type(self).BATCH(**self._read(rows, step))
+        return self._made(self._read(rows, step))
 
     def iterate(
         self, first_step: int = 0, *, rows: HostRows | None = None, num_workers: int = 0
     ) -> Iterator[Any]:
         """Yields the batches of `first_step` and of all steps after it; see `Data.iterate`."""
         read = functools.partial(self._read, rows)
-        return (type(self).BATCH(**one) for one in read_ahead(read, first_step, num_workers))
+        return (self._made(one) for one in read_ahead(read, first_step, num_workers))
 
     def check_lasts(self, num_rows: int) -> None:
         """Returns: records are seen again and again."""
@@ -135,6 +135,10 @@ class OpenedRecords:
         name, epochs = self._name, num_rows / self.num_records
         examples = min(num_rows, self.num_records)
         return {"shares": {name: 1.0}, "epochs": {name: epochs}, "examples": {name: examples}}
+
+    def _made(self, arrays: dict[str, np.ndarray]) -> Any:
+        """Returns the batch of its arrays by name."""
+        return type(self).BATCH(**arrays)
 
     def _read(self, host_rows: HostRows | None, step: int) -> dict[str, np.ndarray]:
         """Returns the arrays of a step's batch by name."""
