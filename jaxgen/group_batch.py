@@ -35,6 +35,8 @@ class GroupBatch:
       log_probabilities: [batch, group, length] float32, of the targets under the policy that
         sampled them.
       reference: [batch, group, length] float32, of the targets under the reference.
+      step_scores: [batch, group, length] float32, of a step of the completion that ends with this
+        token, from 0 to 1; -1 elsewhere.
       values: [batch, group, length] float32, of a value head when the completions were sampled.
       task_ids: [batch] int32, the index in `task_names` of a prompt's task.
       task_names: static; () leaves losses unreported by task.
@@ -50,6 +52,7 @@ class GroupBatch:
     preference: GroupArray = None
     log_probabilities: GroupArray = None
     reference: GroupArray = None
+    step_scores: GroupArray = None
     values: GroupArray = None
     task_ids: GroupArray = None
     task_names: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})

@@ -73,6 +73,8 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "emoji": {"labels": "x"},
     "interleave": {"fields": ("text",)},
     "image_text_pairs": {"task": TASK, "image_size": 4},
+    "comparisons": {"tasks": (TASK,), "weights": {"t": 1.0}},
+    "preference_pairs": {"margins": {"better": 1.0}},
     "media_rows": {"task": TASK, "shape": (4, 4, 3)},
     "zero_shot": {"task": TASK, "label": "text", "classes": ("a", "b")},
     "vision": {"stack": TOWER, "image_size": 8, "patch_size": 1, "pooling": "mean"},

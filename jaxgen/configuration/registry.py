@@ -133,6 +133,7 @@ def registered() -> Table:
         **registered_media_generators(),
         **registered_installed_media(),
         **registered_media(),
+        **registered_preferences(),
         "byte_codec": ByteCodec,
         "special_tokens": SpecialTokens,
         "tokenizer_codec": TokenizerCodec,
@@ -288,6 +289,31 @@ def registered_media() -> Table:
         "mel_frames": MelFrames,
         "interleave": Interleave,
         "generated_media": GeneratedMedia,
+    }
+
+
+def registered_preferences() -> Table:
+    """Returns the names of comparisons, and of what learns from them and is asked about them."""
+    from jaxgen.data.comparison_fields import (
+        LabelledCompletions,
+        PreferencePairs,
+        RankedCompletions,
+        ScoredSteps,
+    )
+    from jaxgen.data.comparisons import Comparisons
+    from jaxgen.objectives.preference import KTO, Preference
+    from jaxgen.objectives.reward import ProcessRewards, RewardModeling
+
+    return {
+        "comparisons": Comparisons,
+        "preference_pairs": PreferencePairs,
+        "ranked_completions": RankedCompletions,
+        "labelled_completions": LabelledCompletions,
+        "scored_steps": ScoredSteps,
+        "preference_loss": Preference,
+        "kto_loss": KTO,
+        "reward_loss": RewardModeling,
+        "step_reward_loss": ProcessRewards,
     }
 
 

@@ -15,7 +15,7 @@ from jaxgen.data.features import shown
 from jaxgen.data.hashing import hash64
 from jaxgen.data.preprocessors import need, record_key
 from jaxgen.data.protocols import Record
-from jaxgen.domains import PositiveInt, check_domains
+from jaxgen.domains import NonNegativeFloat, PositiveInt, check_domains
 from jaxgen.errors import ConfigError, DataError
 
 Message = dict[str, Any]
@@ -68,7 +68,7 @@ class PreferencePairs:
       turn: what stands before an answer in whole conversations that are texts.
       preference: a field with the probability that the first is the better; None: it is.
       margin: a field with the number by which it is better, or with a key of `margins`; None: 1.
-      margins: numbers of ratings that are words.
+      margins: the numbers of ratings that are words.
     """
 
     chosen: str = "chosen"
@@ -77,9 +77,12 @@ class PreferencePairs:
     turn: str = "\n\nAssistant:"
     preference: str | None = None
     margin: str | None = None
-    margins: tuple[tuple[str, float], ...] = ()
+    margins: dict[str, NonNegativeFloat] | None = None
 
     group = 2
+
+    def __post_init__(self):
+        check_domains(self, "preference_pairs")
 
     def compared(self, record: Record) -> Compared:
         """Returns the pair; raises DataError if there are no two, or nothing tells them apart."""
@@ -103,8 +106,7 @@ class PreferencePairs:
         return Compared(found[0], found[1:], (margin, 0.0), certain)
 
     def _margin(self, value: Any) -> float:
-        by_name = dict(self.margins)
-        return _number(by_name.get(str(value), value), self.margin)
+        return _number((self.margins or {}).get(str(value), value), self.margin)
 
     def _after_common_text(self, better: str, worse: str) -> tuple[str, str, str]:
         same = (one == other for one, other in zip(better, worse, strict=False))

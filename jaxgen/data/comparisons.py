@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -52,7 +52,7 @@ class Comparisons:
     too_long: Literal["skip", "cut", "error"] = "skip"
     unusable: Literal["skip", "error"] = "skip"
     others: bool = False
-    weights: Mapping[str, PositiveFloat] | None = None
+    weights: dict[str, PositiveFloat] | None = None
     name: str = "comparisons"
 
     def __post_init__(self):

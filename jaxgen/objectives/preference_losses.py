@@ -135,7 +135,8 @@ def pair_losses(
     """
     loss = PAIR_METHODS[kind].loss
     h, other = jnp.asarray(first), jnp.asarray(second)
-    return preference * loss(h, other, options) + (1 - preference) * loss(other, h, options)
+    p = jnp.asarray(preference)
+    return p * loss(h, other, options) + (1 - p) * loss(other, h, options)
 
 
 def labelled_losses(

@@ -86,8 +86,8 @@ def step_losses(rewards: ArrayLike, scores: ArrayLike) -> jax.Array:
       rewards: logits of a step's being right.
       scores: the probability that it is, in [0, 1].
     """
-    r = jnp.asarray(rewards)
-    return scores * jax.nn.softplus(-r) + (1 - jnp.asarray(scores)) * jax.nn.softplus(r)
+    r, right = jnp.asarray(rewards), jnp.asarray(scores)
+    return right * jax.nn.softplus(-r) + (1 - right) * jax.nn.softplus(r)
 
 
 def _mean(values: jax.Array, weights: jax.Array) -> jax.Array:

@@ -1,5 +1,7 @@
 """Losses of preferences on arrays: optima that are known, soft labels, and what is not there."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -74,7 +76,8 @@ def test_the_robust_loss_of_flipped_labels_is_the_loss_of_true_ones():
     """Its mean over labels of which a share is flipped; of DPO's loss it is not."""
     first, second = np.random.default_rng(0).normal(size=(2, 50)).astype(np.float32)
     clean = pair_losses("dpo", first, second, PairOptions(1.0))
-    for kind, is_same in (("robust", True), ("dpo", False)):
+    kinds: Any = ("robust", "dpo")
+    for kind, is_same in zip(kinds, (True, False), strict=True):
         noisy = pair_losses(kind, first, second, PairOptions(1.0, flip_rate=0.2), 1 - 0.2)
         assert np.allclose(noisy, clean, atol=1e-5) == is_same
 
