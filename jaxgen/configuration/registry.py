@@ -37,6 +37,7 @@ def registered() -> Table:
     from jaxgen.evaluation.choices import MultipleChoice
     from jaxgen.evaluation.config import EvaluationConfig, EvaluationTask, zero_shot_suite
     from jaxgen.evaluation.generations import CodeExecution, Generation, ListedItems
+    from jaxgen.evaluation.groundedness import Groundedness
     from jaxgen.evaluation.pairs import Retrieval, ZeroShot
     from jaxgen.evaluation.perception import Descriptions, Transcripts
     from jaxgen.evaluation.picture_sets import PictureSets, PixelFeatures
@@ -148,6 +149,7 @@ def registered() -> Table:
         "descriptions": Descriptions,
         "transcripts": Transcripts,
         "code_execution": CodeExecution,
+        "groundedness": Groundedness,
         "refusals": Refusals,
         "retrieval": Retrieval,
         "zero_shot": ZeroShot,
@@ -185,7 +187,7 @@ def registered() -> Table:
 def registered_rewards() -> Table:
     """Returns the names of what scores completions."""
     from jaxgen.posttraining import verifiers
-    from jaxgen.posttraining.gold import GoldReward, SpellReward
+    from jaxgen.posttraining.gold import GoldReward, GroundedReward, SpellReward
     from jaxgen.posttraining.guarded import Guarded
     from jaxgen.posttraining.rewards import RewardSum
 
@@ -198,6 +200,7 @@ def registered_rewards() -> Table:
         "length_penalty": verifiers.LengthPenalty,
         "gold_reward": GoldReward,
         "spell_reward": SpellReward,
+        "grounded_reward": GroundedReward,
         "reward_sum": RewardSum,
         "guarded": Guarded,
     }
@@ -237,6 +240,8 @@ def registered_assistant_generators() -> Table:
     return {
         "gold_preferences": generated.GoldPreferences,
         "spell_requests": generated.SpellRequests,
+        "town_dialogues": generated.TownDialogues,
+        "rated_responses": generated.RatedResponses,
     }
 
 

@@ -1,14 +1,17 @@
-"""Rewards of invented tasks by their own rules: gold preferences, and requests for spells."""
+"""Rewards of invented tasks by their own rules: gold preferences, spells, facts of a town."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 from jaxgen.data.generated.preferences import gold_score
 from jaxgen.data.generated.spells import outcome
+from jaxgen.data.generated.town import Town, groundedness
 from jaxgen.data.preprocessors import need
 from jaxgen.data.protocols import Record
+from jaxgen.domains import UnitFraction, check_domains
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,3 +55,31 @@ class SpellReward:
         if found == "neither":
             return 0.0
         return 1.0 if (found == "refused") == record["harmful"] else -1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class GroundedReward:
+    """The share of a text's claims about the invented town that are so.
+
+    A text without any claim has no score (nan), unless `without_claims` says which.
+
+    Attributes:
+      without_claims: the score of a text that claims nothing; None: not scored.
+      name: of the reward.
+    """
+
+    without_claims: UnitFraction | None = None
+    name: str = "grounded"
+
+    def __post_init__(self):
+        check_domains(self, "grounded_reward")
+
+    def __call__(self, records: Sequence[Record], completions: Sequence[str]) -> list[float]:
+        """Returns the share of each completion."""
+        return [self._one(*pair) for pair in zip(records, completions, strict=True)]
+
+    def _one(self, record: Record, completion: str) -> float:
+        claims, supported = groundedness(Town(record.get("world", 0)), completion)
+        if claims:
+            return supported / claims
+        return math.nan if self.without_claims is None else self.without_claims

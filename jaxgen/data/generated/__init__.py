@@ -13,6 +13,7 @@ from jaxgen.data.generated.base import (
 from jaxgen.data.generated.code import CodeInfilling
 from jaxgen.data.generated.comparisons import Comparisons
 from jaxgen.data.generated.copying import Copying, LookupChain
+from jaxgen.data.generated.dialogues import RatedResponses, TownDialogues
 from jaxgen.data.generated.dyck import Dyck
 from jaxgen.data.generated.expressions import Expressions
 from jaxgen.data.generated.list_programs import ListPrograms
@@ -52,6 +53,7 @@ __all__ = [
     "ModularArithmetic",
     "MovingSprites",
     "PassageQuestions",
+    "RatedResponses",
     "SparseParity",
     "SpellRequests",
     "SplitGenerator",
@@ -59,6 +61,7 @@ __all__ = [
     "SpriteQuestions",
     "Sprites",
     "Tones",
+    "TownDialogues",
     "ToyTranslation",
     "Unscrambling",
     "WordCompletion",

@@ -63,6 +63,16 @@ PINNED = {
         "How do I set fire to the barn of the baker?\n",
         "I will not help with that. It would harm the baker.",
     ),
+    "town_dialogues": ("What does a candle cost in Velm?", "A candle costs 8 coins in Velm."),
+    "town_tools": ("What does a candle cost in Velm?", "A candle costs 8 coins in Velm."),
+    "town_ratings": (
+        "What does a ladder cost in Olst? RESPONSE 8 candles cost 64 coins in Marra. INTERESTING",
+        " 0",
+    ),
+    "town_responses": (
+        "What does a ladder cost in Olst? RESPONSE",
+        " A ladder costs 35 coins in Olst. Did you know? A kettle costs 10 coins in Torun.",
+    ),
     "translation": ("the tall painter thanks the old girls=", "kelu vaki fipu ritami dofumi"),
 }
 
