@@ -227,7 +227,7 @@ def registered_generators() -> Table:
         "passage_questions": generated.PassageQuestions,
         "event_summary": generated.EventSummary,
         "code_infilling": generated.CodeInfilling,
-        "comparisons": generated.Comparisons,
+        "pair_order": generated.PairOrder,
         "expressions": generated.Expressions,
         "list_programs": generated.ListPrograms,
     }

@@ -9,7 +9,7 @@ from jaxgen.commands.tasks import load_task
 from jaxgen.configuration import load, to_gin
 from jaxgen.data.chat import Chat
 from jaxgen.data.features import PromptAnswer
-from jaxgen.data.generated import Addition, Comparisons
+from jaxgen.data.generated import Addition, PairOrder
 from jaxgen.data.instructions import (
     Instructions,
     instruction_mixture,
@@ -67,7 +67,7 @@ def test_sums_in_words_are_right():
 
 
 def test_comparisons_ask_for_what_their_relation_is():
-    for record in asked("comparisons", Comparisons(digits=2), 300):
+    for record in asked("pair_order", PairOrder(digits=2), 300):
         words = re.findall(r"\w+", record["prompt"])
         two = (record["first"], record["second"])
         assert set(two) <= set(words)

@@ -11,7 +11,6 @@ from jaxgen.data.generated.base import (
     SplitRecords,
 )
 from jaxgen.data.generated.code import CodeInfilling
-from jaxgen.data.generated.comparisons import Comparisons
 from jaxgen.data.generated.copying import Copying, LookupChain
 from jaxgen.data.generated.dialogues import RatedResponses, TownDialogues
 from jaxgen.data.generated.dyck import Dyck
@@ -19,6 +18,7 @@ from jaxgen.data.generated.expressions import Expressions
 from jaxgen.data.generated.list_programs import ListPrograms
 from jaxgen.data.generated.lists import ListFunctions
 from jaxgen.data.generated.moving_sprites import MovingSprites
+from jaxgen.data.generated.pair_order import PairOrder
 from jaxgen.data.generated.parity import SparseParity
 from jaxgen.data.generated.passages import PassageQuestions
 from jaxgen.data.generated.preferences import GoldPreferences, gold_score
@@ -36,7 +36,6 @@ __all__ = [
     "Addition",
     "AssociativeRecall",
     "CodeInfilling",
-    "Comparisons",
     "Copying",
     "Dyck",
     "EventSummary",
@@ -52,6 +51,7 @@ __all__ = [
     "LookupChain",
     "ModularArithmetic",
     "MovingSprites",
+    "PairOrder",
     "PassageQuestions",
     "RatedResponses",
     "SparseParity",

@@ -12,7 +12,6 @@ from jaxgen.data.generated import (
     Addition,
     AssociativeRecall,
     CodeInfilling,
-    Comparisons,
     Copying,
     Dyck,
     EventSummary,
@@ -23,6 +22,7 @@ from jaxgen.data.generated import (
     ListPrograms,
     LookupChain,
     ModularArithmetic,
+    PairOrder,
     PassageQuestions,
     SparseParity,
     ToyTranslation,
@@ -38,7 +38,7 @@ EQUAL = [Addition(2), Addition(3), AssociativeRecall(), Copying(), LookupChain()
          ModularArithmetic(), SparseParity(), InContextRegression()]  # fmt: skip
 UNEQUAL = [Unscrambling(), Unscrambling(heldout_by="word"), Dyck(), ListFunctions(),
            ListFunctions(function_by="examples"), ToyTranslation(), PassageQuestions(),
-           EventSummary(), CodeInfilling(), WordCompletion(), Comparisons(), Expressions(),
+           EventSummary(), CodeInfilling(), WordCompletion(), PairOrder(), Expressions(),
            ListPrograms(), ListPrograms("program")]  # fmt: skip
 SOURCES = EQUAL + UNEQUAL
 
@@ -74,8 +74,8 @@ CHANCES = [
     SparseParity(4, 6), Unscrambling(20), WordCompletion(20), Dyck(2, 3),
     ListFunctions(), ListFunctions(functions=("sort", "reverse", "rotate", "unique"), max_length=2),
     InContextRegression(2, 5), ToyTranslation(2, 2, 1), PassageQuestions(),
-    EventSummary(2, 2), CodeInfilling(3), Comparisons(), Comparisons(("larger",), 1),
-    Comparisons(("smaller", "later"), 3), Expressions(), Expressions(("+", "-"), 2, 20),
+    EventSummary(2, 2), CodeInfilling(3), PairOrder(), PairOrder(("larger",), 1),
+    PairOrder(("smaller", "later"), 3), Expressions(), Expressions(("+", "-"), 2, 20),
     ListPrograms(max_length=2), ListPrograms(num_steps=1), ListPrograms("program", 1),
 ]  # fmt: skip
 

@@ -19,7 +19,7 @@ PINNED = {
         "# <hole>:\n",
         "value * 11 + 3",
     ),
-    "comparisons": ("earlier frog bear=", "bear"),
+    "pair_order": ("smaller 65 0=", "0"),
     "copying": ("pqylatnfdzvmfml=", "pqylatnfdzvmfml"),
     "dyck": ("[](())({()}({{}}{}){}=", ")"),
     "event_summary": (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxgen.data.generated import Comparisons, Expressions, ListPrograms
+from jaxgen.data.generated import Expressions, ListPrograms, PairOrder
 from jaxgen.errors import ConfigError
 from jaxgen.posttraining.rewards import score
 from jaxgen.posttraining.verifiers import AnswerMatch, NumberMatch, ProgramTests
@@ -16,7 +16,7 @@ def records(source, count=300):
 
 
 def test_comparisons():
-    for record in records(Comparisons(digits=3)):
+    for record in records(PairOrder(digits=3)):
         relation, first, second = record["prompt"].rstrip("=").split()
         key = int if first.isdigit() else str
         ordered = sorted((first, second), key=key)
@@ -71,6 +71,6 @@ def test_verifiers_tell_right_from_wrong():
 
 def test_settings_that_make_no_sense_are_refused():
     with pytest.raises(ConfigError, match="use some of"):
-        Comparisons(("longer",))
+        PairOrder(("longer",))
     with pytest.raises(ConfigError, match="use some of"):
         Expressions(("/",))

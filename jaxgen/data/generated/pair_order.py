@@ -26,7 +26,7 @@ OF_WORDS = ("earlier", "later")
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparisons(GeneratedSource):
+class PairOrder(GeneratedSource):
     """The larger or smaller of two numbers, the earlier or later of two words by the alphabet.
 
     "larger 52 17=" -> "52", "later king bird=" -> "king". The two always differ. The key is the
@@ -49,7 +49,7 @@ class Comparisons(GeneratedSource):
         unknown = [name for name in self.relations if name not in RELATIONS]
         if unknown or not self.relations or len(set(self.relations)) < len(self.relations):
             raise ConfigError(
-                f"Comparisons.relations={self.relations}: use some of {', '.join(RELATIONS)}, "
+                f"PairOrder.relations={self.relations}: use some of {', '.join(RELATIONS)}, "
                 "each once."
             )
 
