@@ -30,17 +30,19 @@ from jaxgen.interchange.files import TOKENIZER
 from jaxgen.interchange.hub import local_checkpoint
 from jaxgen.interchange.importing import Checkpoint, load_model, open_checkpoint
 from jaxgen.interchange.originals import keep_originals, original_config, original_files
+from jaxgen.interchange.peft import Adapter, export_adapter, load_adapted, open_adapter
 from jaxgen.interchange.quantised import check_method
 from jaxgen.interchange.tokenizers import read_codec, write_codec
 from jaxgen.models.base import language_model
 from jaxgen.models.config import TransformerConfig
+from jaxgen.models.lora import Lora
 from jaxgen.models.parameters import number_of_parameters
 from jaxgen.ops.attention.masks import Bidirectional
 from jaxgen.process import prepare_process
 from jaxgen.runs.checkpoints import Checkpoints
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.provenance import environment, provenance
-from jaxgen.runs.run import restore
+from jaxgen.runs.run import Restored, restore
 from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.training.config import TrainConfig
@@ -60,8 +62,8 @@ def import_checkpoint(arguments: argparse.Namespace) -> int:
     flags the data is the embedded prose, which is enough to generate and to try things out.
 
     Args:
-      arguments: `source`, `revision`, `ignore_keys`, `text_only`, `output`, `gin_files` and
-        `bindings`.
+      arguments: `source`, `revision`, `ignore_keys`, `text_only`, `adapter`, `output`, `gin_files`
+        and `bindings`.
     """
     prepare_process()
     source, revision = local_checkpoint(arguments.source, arguments.revision)
@@ -84,12 +86,16 @@ def import_checkpoint(arguments: argparse.Namespace) -> int:
             f"{checkpoint.folder} has no {TOKENIZER}. Put it there, or name a --gin_file whose "
             "tasks use the codec that the model was trained with."
         )
+    adapter = None if arguments.adapter is None else open_adapter(arguments.adapter, checkpoint)
     try:
-        config, execution = make_run(checkpoint, directory, arguments)
+        config, execution = make_run(checkpoint, directory, arguments, adapter)
         mesh = make_mesh(execution.mesh)
         program = build_program(config.model, config.train, mesh, execution)
         with jax.set_mesh(mesh), Checkpoints(directory.checkpoints) as checkpoints:
-            model = load_model(checkpoint, program.layout)
+            if adapter is None:
+                model = load_model(checkpoint, program.layout)
+            else:
+                model = load_adapted(checkpoint, adapter, program.layout)
             state = program.state_with(model)
             checkpoints.save(0, state, {"step": 0, "window": WindowSums().to_record()})
         record = {"name": config.name, "version": config.version, "finished": False}
@@ -112,7 +118,7 @@ def export_checkpoint(arguments: argparse.Namespace) -> int:
     """Writes the model of a run's checkpoint, with its tokenizer, for Hugging Face.
 
     Args:
-      arguments: `run_dir`, `step`, `output`, `family`, `dtype`, `max_shard_bytes`.
+      arguments: `run_dir`, `step`, `output`, `family`, `dtype`, `max_shard_bytes`, `adapter`.
     """
     prepare_process()
     mesh = make_mesh(MeshConfig())
@@ -121,6 +127,8 @@ def export_checkpoint(arguments: argparse.Namespace) -> int:
             arguments.run_dir, mesh, arguments.step, ema=arguments.ema, average=arguments.average
         )
         model = language_model(restored.config.model)
+        if arguments.adapter:
+            return _export_adapter(restored, arguments)
         settings = export_settings(restored.config, model, restored.directory, arguments.family)
         family = export_model(
             restored.language_model,
@@ -150,6 +158,20 @@ def export_checkpoint(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _export_adapter(restored: Restored, arguments: argparse.Namespace) -> int:
+    if not isinstance(restored.model, Lora):
+        raise InterchangeError(
+            f"{arguments.run_dir} is a run of {type(restored.config.model).__name__}, which has no "
+            "adapters; leave --adapter out."
+        )
+    original = original_config(restored.directory.path)
+    family = choose_family(restored.transformer, arguments.family, original)
+    export_adapter(restored.model, arguments.output, family, arguments.dtype)
+    name = f"{restored.config.name} at step {restored.step}"
+    print(f"adapters of {name} for PEFT, upon its {family.name}: {arguments.output}")
+    return 0
+
+
 def export_settings(
     config: RunConfig, model: Any, directory: RunDirectory, name: str | None = None
 ) -> dict[str, Any]:
@@ -175,7 +197,10 @@ def export_settings(
 
 
 def make_run(
-    checkpoint: Checkpoint, directory: RunDirectory, arguments: argparse.Namespace
+    checkpoint: Checkpoint,
+    directory: RunDirectory,
+    arguments: argparse.Namespace,
+    adapter: Adapter | None = None,
 ) -> tuple[RunConfig, ExecutionConfig]:
     """Makes the directory of an import, with its tokenizer, config.gin and the files given."""
     on_main(_keep_files, checkpoint, directory)
@@ -196,6 +221,8 @@ def make_run(
         mixture: Any = config.mixture
         mixture = mixture.with_codec(codec_with_media(codec, model, checkpoint.values))
         config = dataclasses.replace(config, mixture=mixture)
+    if adapter is not None:
+        config = dataclasses.replace(config, model=adapter.config)
     on_main(_keep_config, config, directory)
     return config, execution
 

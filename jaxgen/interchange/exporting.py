@@ -30,7 +30,7 @@ from jaxgen.interchange.parts import text_part
 from jaxgen.interchange.placing import Placement, place
 from jaxgen.interchange.tables import Family
 from jaxgen.interchange.writing import ShardWriter, Tensor
-from jaxgen.models.parameters import named_parameters
+from jaxgen.models.adapters import readable_parameters
 
 TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
@@ -89,7 +89,7 @@ def export_model(
     """Writes a model's checkpoint, as a whole folder or not at all.
 
     Args:
-      model: on any mesh; every process of it calls this.
+      model: on any mesh; every process of it calls this. Adapters are merged.
       folder: the path, which must not exist.
       family: the family to write; None: the first that can express the model.
       dtype: that of the tensors.
@@ -116,7 +116,7 @@ def export_model(
     values |= {"dtype": dtype, "torch_dtype": dtype}
     if original is not None:
         values = _given_back(family, model.config, original, values)
-    parameters = {name: p[...] for name, p in named_parameters(model)}
+    parameters = {name: p[...] for name, p in readable_parameters(model)}
     shapes = {name: tuple(array.shape) for name, array in parameters.items()}
     placements = place(family, model.config, shapes)
     tensors = _tensors(placements, DTYPES[dtype])

@@ -82,8 +82,13 @@ class TensorFiles:
       dtypes: likewise, as the files name them.
     """
 
-    def __init__(self, folder: pathlib.Path, renames: tuple[tuple[str, str], ...] = ()):
-        """Opens all files of the folder and reads their headers.
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        renames: tuple[tuple[str, str], ...] = (),
+        file: str | None = None,
+    ):
+        """Opens all files of the folder, or the one named, and reads their headers.
 
         Raises:
           InterchangeError: if a file is missing or damaged, or is not what the index says.
@@ -91,8 +96,9 @@ class TensorFiles:
         self.folder = folder
         self._tensors: dict[str, Any] = {}
         with contextlib.ExitStack() as stack:
-            for file, listed in _files(folder).items():
-                self._open(stack, folder / file, listed, renames)
+            files = _files(folder) if file is None else {file: None}
+            for one, listed in files.items():
+                self._open(stack, folder / one, listed, renames)
             self._tensors = dequantised(self._tensors)
             self._files = stack.pop_all()
         self.shapes = {name: tuple(tensor.get_shape()) for name, tensor in self._tensors.items()}
@@ -149,7 +155,10 @@ class TensorFiles:
 
 
 def check_tensors(
-    files: TensorFiles, expected: Mapping[str, tuple[int, ...]], may_have: tuple[str, ...]
+    files: TensorFiles,
+    expected: Mapping[str, tuple[int, ...]],
+    may_have: tuple[str, ...],
+    described_in: str = CONFIG,
 ) -> None:
     """Compares the tensors of a folder with those that a model needs.
 
@@ -157,6 +166,7 @@ def check_tensors(
       files: the folder's.
       expected: the shapes of those needed, by name.
       may_have: patterns of further names that are allowed.
+      described_in: the file that says what is needed.
 
     Raises:
       InterchangeError: naming what is missing, left over, or of another shape or type.
@@ -190,7 +200,7 @@ def check_tensors(
     ]
     if wrong:
         raise InterchangeError(
-            f"the tensors in {files.folder} are not those that its {CONFIG} describes.\n  "
+            f"the tensors in {files.folder} are not those that its {described_in} describes.\n  "
             + "\n  ".join(wrong)
         )
 

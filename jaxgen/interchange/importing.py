@@ -145,13 +145,13 @@ def load_parameters(
             if copy in files.shapes:
                 _check_copy(files, copy, original)
         return {
-            name: _load(files, placed, part, abstract[name])
+            name: load_array(files, placed, part, abstract[name])
             for placed in placements
             for part, name in enumerate(placed.names)
         }
 
 
-def _load(
+def load_array(
     files: TensorFiles, placed: Placement, part: int, abstract: jax.ShapeDtypeStruct
 ) -> jax.Array:
     """Returns one parameter, laid out on the mesh."""

@@ -13,7 +13,7 @@ the products, and keeps an activation of width `rank` for each of them instead.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -125,17 +125,25 @@ def split_axes(axes: Axes) -> tuple[int, int, int]:
 
 
 def is_adaptable(parameter: nnx.Variable) -> bool:
-    """Returns whether a parameter is a matrix whose axes all have names.
+    """Returns whether a parameter is a matrix both of whose sides have a name.
 
     A router's choices, a table of relative positions and a convolution's window have none.
     """
     axes = parameter.logical_axes
-    return split_axes(axes)[2] > 0 and None not in axes
+    stacked, inputs, outputs = split_axes(axes)
+    sides = axes[stacked : stacked + inputs], axes[stacked + inputs :]
+    return outputs > 0 and all(any(axis is not None for axis in side) for side in sides)
 
 
 def is_readable(node: Any) -> bool:
     """Returns whether a node of a model is read as one parameter, adapted or not."""
     return is_variable(node) or isinstance(node, AdaptedParameter)
+
+
+def readable_parameters(model: Any) -> Iterator[tuple[str, Any]]:
+    """Yields (dotted name, what is read) of a model's parameters, adapted or not."""
+    for path, node in jax.tree_util.tree_leaves_with_path(model, is_leaf=is_readable):
+        yield path_name(path), node
 
 
 def map_readable(function: Callable[[str, Any], Any], model: Any) -> Any:
@@ -218,7 +226,7 @@ def adopt(model: Any, parent: Any) -> Any:
     Raises:
       ValueError: parameters differ; it names the first.
     """
-    ours, theirs = _readable(model), _readable(parent)
+    ours, theirs = dict(readable_parameters(model)), dict(readable_parameters(parent))
     for name in sorted({*ours, *theirs}):
         shapes = [one[name].shape if name in one else None for one in (theirs, ours)]
         if shapes[0] != shapes[1]:
@@ -231,8 +239,3 @@ def adopt(model: Any, parent: Any) -> Any:
         return node.holding(value) if isinstance(node, AdaptedParameter) else node.replace(value)
 
     return map_readable(take, model)
-
-
-def _readable(model: Any) -> dict[str, Any]:
-    leaves = jax.tree_util.tree_leaves_with_path(model, is_leaf=is_readable)
-    return {path_name(path): node for path, node in leaves}

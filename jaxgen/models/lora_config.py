@@ -34,7 +34,7 @@ class LoraConfig:
       alpha: what their product is multiplied by, times the rank.
       targets: patterns of matrices' names, or of their logical axes as `jaxgen models show` prints
         them without "layers": "*attention.query", "embed heads*"; `*` stands for anything. Vectors
-        and what has an axis without a name are left out.
+        and matrices of which a side has no name are left out.
       dora: whether the norm of each column is trained by itself, and the adapters its direction
         alone (DoRA, 2402.09353).
     """
@@ -147,7 +147,7 @@ def _adapted_shapes(model: ModelConfig, targets: tuple[str, ...]) -> dict[str, _
         if is_adaptable(parameter)
     }
     described = {
-        name: (name, " ".join(axis for axis in one.logical_axes if axis != "layers"))
+        name: (name, " ".join(str(axis) for axis in one.logical_axes if axis != "layers"))
         for name, one in matrices.items()
     }
     names = matching("lora.targets", targets, described, "matrix")

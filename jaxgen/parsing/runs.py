@@ -252,6 +252,10 @@ def add_commands(commands: Any) -> None:
         "--text_only", action="store_true",
         help="import the text model alone of LLaVA or Gemma 3, without what reads images",
     )  # fmt: skip
+    imported.add_argument(
+        "--adapter", metavar="DIR",
+        help="a folder of PEFT's adapters (LoRA, DoRA) of the checkpoint, which stay adapters",
+    )  # fmt: skip
     imported.set_defaults(function=("interchange", "import_checkpoint"))
 
     export = commands.add_parser("export", help="write a checkpoint of a run for Hugging Face")
@@ -260,6 +264,11 @@ def add_commands(commands: Any) -> None:
     export.add_argument("--family", help="such as llama; default: the first that fits")
     export.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     export.add_argument("--max_shard_bytes", type=COUNT, default=5_000_000_000)
+    export.add_argument(
+        "--adapter",
+        action="store_true",
+        help="the adapters of a run of lora alone, for PEFT; default: merged into the model",
+    )
     export.set_defaults(function=("interchange", "export_checkpoint"))
 
 
