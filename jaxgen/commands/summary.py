@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 SHOWN = (
+    "accuracy",
+    "calibration_error",
+    "divergence",
     "text_of_image",
     "image_of_text",
     "word_error_rate",
@@ -24,6 +27,8 @@ SHOWN = (
     "log_probability",
 )
 """Beside exact matches; the rest is in the rows."""
+WITH_INTERVAL = ("word_error_rate", "accuracy", "calibration_error")
+"""Those beside which no exact match stands that has an interval."""
 
 
 def score_lines(summary: dict[str, Any]) -> list[str]:
@@ -51,8 +56,7 @@ def score_lines(summary: dict[str, Any]) -> list[str]:
         for metric in SHOWN:
             if metric in scores:
                 low, high = scores.get(f"{metric}_interval", (None, None))
-                # Of a rate of errors there is no exact match beside it that has an interval.
-                has_interval = metric == "word_error_rate" and low is not None
+                has_interval = metric in WITH_INTERVAL and low is not None
                 between = f" [{low:.3f}, {high:.3f}]" if has_interval else ""
                 parts.append(f"{metric} {scores[metric]:.3f}{between}")
         if "num_examples" in scores:

@@ -306,6 +306,7 @@ def registered_preferences() -> Table:
         ScoredSteps,
     )
     from jaxgen.data.comparisons import Comparisons
+    from jaxgen.evaluation.preferences import PreferenceAccuracy
     from jaxgen.objectives.preference import KTO, Preference
     from jaxgen.objectives.reward import ProcessRewards, RewardModeling
 
@@ -319,6 +320,7 @@ def registered_preferences() -> Table:
         "kto_loss": KTO,
         "reward_loss": RewardModeling,
         "step_reward_loss": ProcessRewards,
+        "preference_accuracy": PreferenceAccuracy,
     }
 
 

@@ -1,7 +1,8 @@
 """The usual layouts of preference data: the fields of a record that hold what is compared.
 
 Any frozen dataclass with a `group`, the most completions of a prompt, and a method
-`compared(record)` is a layout.
+`compared(record)` is a layout. One whose completions have scored steps has `has_steps = True`, and
+one of pairs with probabilities `has_preference = True`.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ class PreferencePairs:
     margins: dict[str, NonNegativeFloat] | None = None
 
     group = 2
+    has_preference = True
 
     def __post_init__(self):
         check_domains(self, "preference_pairs")
@@ -228,6 +230,7 @@ class ScoredSteps:
     after: str = "\n"
 
     group = 1
+    has_steps = True
 
     def compared(self, record: Record) -> Compared:
         """Returns the completion; raises DataError if steps and scores do not fit."""

@@ -53,14 +53,18 @@ class TooLong(DataError):
 class ToRows:
     """The preprocessor that leaves the rows of a record in place of all else.
 
+    A record that compares nothing is left out; one that is made by its number, whose place has to
+    be filled, leaves no rows.
+
     Attributes:
       left_out: how many records were, by the reason.
     """
 
     def __init__(
         self, layout: ComparisonLayout, chat: Chat, codec: Codec, length: int,
-        too_long: str, unusable: str,
+        too_long: str, unusable: str, keeps_places: bool = False,
     ):  # fmt: skip
+        self._keeps_places = keeps_places
         self._layout, self._chat, self._codec, self._length = layout, chat, codec, length
         self._too_long, self._unusable = too_long, unusable
         self.left_out: Counter[str] = Counter()
@@ -79,7 +83,9 @@ class ToRows:
                 self.left_out["too long" if is_long else "unusable"] += 1
                 level = logging.WARNING if self.left_out.total() == 1 else logging.DEBUG
                 logger.log(level, "a record is left out: %s", error)
-                continue
+                if not self._keeps_places:
+                    continue
+                found = ComparisonRows((), (), 0.5)
             yield {ROWS: found, "key": record.get("key", record)}
         if self.left_out.total() > before:
             logger.warning("records left out so far: %s", dict(self.left_out))

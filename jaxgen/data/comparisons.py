@@ -127,11 +127,7 @@ class Comparisons:
 
 
 class OpenedComparisons(OpenedRecords):
-    """The batches of comparisons by step; see `data.base.Data`.
-
-    Attributes:
-      left_out: how many records of each task were, by the reason.
-    """
+    """The batches of comparisons by step; see `data.base.Data`."""
 
     BATCH = GroupBatch
 
@@ -145,9 +141,9 @@ class OpenedComparisons(OpenedRecords):
     ):
         self._data, self._length, self._rows_before = data, length, rows_before
         self.task_names = data.task_names
-        steps = [
-            ToRows(data.layout, data.chat, data.codec, length, data.too_long, data.unusable)
-            for _ in data.tasks
+        settings = data.layout, data.chat, data.codec, length, data.too_long, data.unusable
+        steps = self._steps = [
+            ToRows(*settings, keeps_places=task.is_indexed) for task in data.tasks
         ]
         self._by_task: list[EpochRecords] = []
         for task, step in zip(data.tasks, steps, strict=True):
@@ -157,11 +153,14 @@ class OpenedComparisons(OpenedRecords):
             except DataError as error:
                 counted = f" ({dict(step.left_out)} left out)" if step.left_out else ""
                 raise DataError(f"task {task.name}: {error}{counted}") from error
-        self.left_out = {
-            task.name: dict(step.left_out) for task, step in zip(data.tasks, steps, strict=True)
-        }
         self.num_records = sum(records.num_records for records in self._by_task)
         self._order = Interleaving(whole_parts(self._shares()))
+
+    @property
+    def left_out(self) -> dict[str, dict[str, int]]:
+        """How many records of each task were, by the reason, of those that were read here."""
+        counts = (dict(step.left_out) for step in self._steps)
+        return dict(zip(self.task_names, counts, strict=True))
 
     def _shares(self) -> list[Any]:
         weights = self._data.weights
@@ -207,20 +206,22 @@ class OpenedComparisons(OpenedRecords):
     def _arrays(self, records: list[ComparisonRows]) -> dict[str, np.ndarray]:
         size, length = (len(records), self._data.group), self._length
         pad_id = self._data.codec.pad_id
-        made = [[row_arrays(row, length, pad_id) for row in record.rows] for record in records]
-        arrays: dict[str, np.ndarray] = {}
-        for name, first in made[0][0].items():
-            fill = {"completion_weights": 0, "step_scores": -1}.get(name, pad_id)
-            arrays[name] = np.full((*size, length), fill, first.dtype)
+        arrays: dict[str, np.ndarray] = {
+            "tokens": np.full((*size, length), pad_id, np.int32),
+            "targets": np.full((*size, length), pad_id, np.int32),
+            "completion_weights": np.zeros((*size, length), np.float32),
+        }
+        if getattr(self._data.layout, "has_steps", False):
+            arrays["step_scores"] = np.full((*size, length), -1.0, np.float32)
         arrays["lengths"] = np.zeros(size, np.int32)
         arrays["scores"] = np.zeros(size, np.float32)
-        for place, (rows, record) in enumerate(zip(made, records, strict=True)):
-            for number, row in enumerate(rows):
-                for name, array in row.items():
+        for place, record in enumerate(records):
+            for number, row in enumerate(record.rows):
+                for name, array in row_arrays(row, length, pad_id).items():
                     arrays[name][place, number] = array
-                arrays["lengths"][place, number] = len(record.rows[number].tokens)
+                arrays["lengths"][place, number] = len(row.tokens)
             arrays["scores"][place, : len(record.scores)] = record.scores
-        if all(record.preference is not None for record in records):
+        if getattr(self._data.layout, "has_preference", False):
             preferences = [record.preference for record in records]
             arrays["preference"] = np.array(preferences, np.float32)
         return arrays

@@ -56,6 +56,48 @@ def calibration_error(confidences: ArrayLike, outcomes: ArrayLike, bins: int = 1
     return float(error)
 
 
+def calibration_interval(
+    confidences: ArrayLike,
+    outcomes: ArrayLike,
+    bins: int = 10,
+    confidence: float = 0.95,
+    resamples: int = 200,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Returns the percentile bootstrap interval of `calibration_error`.
+
+    The error of few instances is above 0 for a calibrated model too, and so is the interval.
+    """
+    sure, came = (np.asarray(x, np.float64) for x in (confidences, outcomes))
+    drawn = np.random.default_rng(seed).integers(len(sure), size=(resamples, len(sure)))
+    errors = [calibration_error(sure[rows], came[rows], bins) for rows in drawn]
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(errors, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def reliability(
+    confidences: ArrayLike, outcomes: ArrayLike, bins: int = 10
+) -> list[dict[str, float]]:
+    """Returns the reliability curve: of each bin of equal width that is not empty, its means.
+
+    Returns:
+      Rows with "confidence" and "outcome", the means; "low" and "high", the 95 % interval of the
+      outcome; and "count".
+    """
+    sure, came = (np.asarray(x, np.float64) for x in (confidences, outcomes))
+    number = np.minimum((sure * bins).astype(int), bins - 1)
+    rows = []
+    for one in np.unique(number):
+        inside = came[number == one]
+        low, high = mean_interval(inside)
+        rows.append({
+            "confidence": float(sure[number == one].mean()), "outcome": float(inside.mean()),
+            "low": low, "high": high, "count": len(inside),
+        })  # fmt: skip
+    return rows
+
+
 def success_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
     """Returns Wilson's interval of a success rate (1927)."""
     from scipy.stats import binomtest

@@ -10,8 +10,10 @@ import numpy as np
 from jaxgen.evaluation.answers import Row
 from jaxgen.evaluation.metrics import (
     calibration_error,
+    calibration_interval,
     mean_interval,
     ratio_interval,
+    reliability,
     success_interval,
 )
 
@@ -34,6 +36,7 @@ def summarise(
       By metric the mean, under NAME_interval the 95 % interval over instances (Wilson's of exact
       matches and of other integers that are 0 or 1, a bootstrap of the rest) and likewise each
       ratio whose second column is not all 0, "calibration_error" where the rows have a confidence,
+      with its interval and the curve "reliability" where they have an "outcome" beside it,
       "contaminated" (a share) and "exact_match_clean" where rows are flagged, "chance" where it is
       known, and "num_examples".
     """
@@ -54,8 +57,13 @@ def summarise(
             summary[name] = sum(sums) / sum(weights)
             summary[f"{name}_interval"] = list(ratio_interval(sums, weights))
     if rows and all("confidence" in row for row in rows):
-        confidences, outcomes = ([row[n] for row in rows] for n in ("confidence", "exact_match"))
+        column = "outcome" if all("outcome" in row for row in rows) else "exact_match"
+        confidences, outcomes = ([row[name] for row in rows] for name in ("confidence", column))
         summary["calibration_error"] = calibration_error(confidences, outcomes)
+        if column == "outcome":
+            interval = calibration_interval(confidences, outcomes)
+            summary["calibration_error_interval"] = list(interval)
+            summary["reliability"] = reliability(confidences, outcomes)
     if rows and all("contaminated" in row for row in rows):
         clean = [row["exact_match"] for row in rows if not row["contaminated"]]
         summary["contaminated"] = 1 - len(clean) / len(rows)

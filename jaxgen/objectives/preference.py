@@ -169,13 +169,17 @@ class KTO:
         """Whether the loss of a batch is the sum of those of its microbatches."""
         return not self.baseline
 
+    def figures(self, model: Any, batch: GroupBatch, key: jax.Array | None = None) -> Figures:
+        """Returns what the method compares of each completion."""
+        return completion_figures(model, batch, key, True, False, "kto_loss")
+
     def __call__(self, model: Any, batch: GroupBatch, key: jax.Array | None = None) -> Loss:
         """Returns the loss of a policy; raises ConfigError as `Preference` does."""
         fix = (
             f"set comparisons.others = {self.baseline}, or kto_loss.baseline = {not self.baseline}"
         )
         check_group(batch, 2 if self.baseline else 1, "kto_loss", fix)
-        figures = completion_figures(model, batch, key, True, False, "kto_loss")
+        figures = self.figures(model, batch, key)
         there, label = is_there(batch), jnp.asarray(batch.scores)[:, 0]
         baseline = jnp.float32(0)
         if self.baseline:
