@@ -148,14 +148,14 @@ def add_commands(commands: Any) -> None:
     evaluate = commands.add_parser(
         "evaluate", help="evaluate a checkpoint of a run", epilog=GIN_HELP
     )
-    _add_checkpoint_arguments(evaluate)
+    add_checkpoint_arguments(evaluate)
     evaluate.add_argument(
         "--num_examples", type=COUNT, help="instances per task; default: the run's"
     )
     evaluate.set_defaults(function=("evaluate", "evaluate"))
 
     harness = commands.add_parser("harness", help="evaluate a run by the LM Evaluation Harness")
-    _add_checkpoint_arguments(harness)
+    add_checkpoint_arguments(harness)
     harness.add_argument("--tasks", required=True, help="names of tasks, separated by commas")
     harness.add_argument("--include_path", help="folder with further tasks as YAML files")
     harness.add_argument("--num_fewshot", type=WHOLE, help="default: as each task sets it")
@@ -167,7 +167,7 @@ def add_commands(commands: Any) -> None:
     harness.set_defaults(function=("harness", "harness"))
 
     generate = commands.add_parser("generate", help="continue a prompt with a run's model")
-    _add_checkpoint_arguments(generate)
+    add_checkpoint_arguments(generate)
     generate.add_argument("--prompt", action="append", help="repeatable; default: standard input")
     generate.add_argument(
         "--image",
@@ -259,7 +259,7 @@ def add_commands(commands: Any) -> None:
     imported.set_defaults(function=("interchange", "import_checkpoint"))
 
     export = commands.add_parser("export", help="write a checkpoint of a run for Hugging Face")
-    _add_checkpoint_arguments(export)
+    add_checkpoint_arguments(export)
     export.add_argument("--output", required=True, help="the folder to create")
     export.add_argument("--family", help="such as llama; default: the first that fits")
     export.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
@@ -272,7 +272,8 @@ def add_commands(commands: Any) -> None:
     export.set_defaults(function=("interchange", "export_checkpoint"))
 
 
-def _add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
+def add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments that name a run and the checkpoint that is taken of it."""
     parser.add_argument("--run_dir", required=True, help="directory of the run")
     parser.add_argument("--step", type=WHOLE, help="step of the checkpoint; default: the newest")
     parser.add_argument("--ema", action="store_true", help="use the averages of train.ema_decay")

@@ -1,0 +1,60 @@
+"""The arguments of commands that make data for assistants with a run's model."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Annotated, Any
+
+from jaxgen.domains import Domain, NonNegativeFloat, PositiveFraction, number
+from jaxgen.parsing.arguments import COUNT, GIN_HELP, SEED
+from jaxgen.parsing.runs import add_checkpoint_arguments
+
+
+def add_commands(commands: Any) -> None:
+    """Adds the commands to those of a parser."""
+    revise = commands.add_parser(
+        "revise", help="let a run answer, criticise and revise by principles", epilog=GIN_HELP
+    )
+    _add_common(revise)
+    revise.add_argument("--rounds", type=COUNT, default=1, help="of a critique and a revision")
+    revise.add_argument("--critique", metavar="FILE", help="a template of your own")
+    revise.add_argument("--revision", metavar="FILE", help="likewise")
+    revise.set_defaults(function=("principles", "revise_answers"))
+
+    feedback = commands.add_parser(
+        "feedback", help="ask a run which of two answers follows a principle", epilog=GIN_HELP
+    )
+    _add_common(feedback)
+    feedback.add_argument("--template", metavar="FILE", help="of the question; one of your own")
+    feedback.add_argument(
+        "--num_principles", type=COUNT, default=1, help="whose probabilities are averaged"
+    )
+    feedback.add_argument(
+        "--clamp",
+        type=number(Annotated[float, Domain(0, 0.5)]),
+        default=0.0,
+        help="keeps probabilities within CLAMP and 1 - CLAMP; 0.4 after a chain of thought",
+    )
+    feedback.add_argument(
+        "--one_order", action="store_true", help="do not ask in the other order too"
+    )
+    feedback.set_defaults(function=("principles", "give_feedback"))
+
+
+def _add_common(command: argparse.ArgumentParser) -> None:
+    """Adds the arguments of both: the run, the prompts, the principles, the writing."""
+    add_checkpoint_arguments(command)
+    command.add_argument(
+        "--task", required=True, help="whose prompts are asked: one that comes with jaxgen, or of "
+        "the mixture in --gin_file"
+    )  # fmt: skip
+    command.add_argument("--split", choices=("train", "heldout"), default="train")
+    command.add_argument("--num_examples", type=COUNT, default=256, help="prompts")
+    command.add_argument("--principles", metavar="FILE", help="one a paragraph")
+    command.add_argument("--output", required=True, metavar="FILE", help="JSON lines; continued")
+    command.add_argument("--max_tokens", type=COUNT, default=64, help="of a text")
+    command.add_argument("--temperature", type=number(NonNegativeFloat), default=1.0)
+    command.add_argument("--top_p", type=number(PositiveFraction))
+    command.add_argument("--stop", action="append", help="ends a text; default: a line break")
+    command.add_argument("--batch_size", type=COUNT, default=16)
+    command.add_argument("--seed", type=SEED, default=0)
