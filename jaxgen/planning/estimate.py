@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from jaxgen.errors import ShardingError
-from jaxgen.models.base import abstract_model
+from jaxgen.models.base import abstract_model, language_model
 from jaxgen.models.parameters import named_parameters
 from jaxgen.objectives.cross_entropy import POSITIONS_AT_A_TIME
 from jaxgen.planning.topology import Topology
@@ -23,6 +23,7 @@ from jaxgen.runs.config import RunConfig
 from jaxgen.sharding.checks import axis_names, check_all_axes_split, check_layout
 from jaxgen.sharding.mesh import MESH_AXES
 from jaxgen.training.execution import ExecutionConfig
+from jaxgen.training.freezing import with_frozen
 from jaxgen.training.optimizers.parametrized import build_optimizer
 from jaxgen.training.state import trained
 
@@ -97,7 +98,8 @@ class Estimator:
         with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
             model = abstract_model(config.model)
             optimizer = build_optimizer(config.train.optimizer, lambda step: 1e-3, config.model)
-            moments = jax.eval_shape(optimizer.init, trained(model))
+            left = trained(with_frozen(model, config.train.freeze))
+            moments = jax.eval_shape(optimizer.init, left)
         self.arrays = [(name, p.shape, p.logical_axes) for name, p in named_parameters(model)]
         total = sum(math.prod(shape) for _, shape, _ in self.arrays)
         on_devices = [] if execution.offload_optimizer else jax.tree.leaves(moments)
@@ -130,7 +132,7 @@ class Estimator:
     def of(self, choice: Choice) -> Estimate:
         """Returns the estimate of a choice that `refusal` accepts."""
         train, mesh = self.config.train, choice.mesh
-        model: Any = self.config.model
+        model: Any = language_model(self.config.model)
         stored, gathered = self._parameters(mesh, True), self._parameters(mesh, False)
         rows = train.batch_size / choice.accumulation
         rows /= math.prod(mesh[axis] for axis in axis_names(self.rules.batch))
@@ -148,7 +150,12 @@ class Estimator:
             + 4 * (stream + inner)
         )
         again = 1 if choice.remat == "full" else 0
-        flops = train.batch_size * train.length * model.flops(train.length) * (1 + again / 3)
+        flops = (
+            train.batch_size
+            * train.length
+            * self.config.model.flops(train.length)
+            * (1 + again / 3)
+        )
         peak = self.topology.chip.peak_flops or math.inf
         return Estimate(
             state=self.state_bytes * stored,
@@ -175,7 +182,7 @@ class Estimator:
         tokens: float,
         again: int,
     ) -> dict[str, float]:
-        model: Any = self.config.model
+        model: Any = language_model(self.config.model)
         layers, moe = getattr(model, "num_layers", 1), getattr(model, "moe", None)
         key_values = _HALF * tokens * 2 * getattr(model, "kv_heads", 0)
         key_values *= getattr(model, "width_of_head", 0)

@@ -34,6 +34,8 @@ class TrainConfig:
       length: tokens of a row.
       source_length: tokens of a row of the encoder; None: the model has none.
       seed: of the parameters and the data order.
+      freeze: patterns of parameters' names, as `jaxgen models show` prints them, that are not
+        trained: "embedding*", "stack.*norm*"; `*` stands for anything.
       optimizer: of the parameters.
       schedule: of the learning rate.
       clip_norm: gradients are scaled down to this global norm; None leaves them.
@@ -51,6 +53,7 @@ class TrainConfig:
     length: PositiveInt = 256
     source_length: PositiveInt | None = None
     seed: Seed = 0
+    freeze: tuple[str, ...] = ()
     optimizer: Optimizer = AdamW()
     schedule: Schedule = WarmupCosine()
     clip_norm: PositiveFloat | None = 1.0

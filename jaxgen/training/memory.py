@@ -9,9 +9,11 @@ from typing import Any
 import jax
 
 from jaxgen.errors import ConfigError
+from jaxgen.models.base import language_model
 from jaxgen.models.parameters import named_parameters
 from jaxgen.training.offloading import is_on_host
 from jaxgen.training.program import Program
+from jaxgen.training.state import trained
 from jaxgen.training.tracking import si
 
 
@@ -35,7 +37,8 @@ def check_memory(program: Program) -> None:
     counted = leaves if _on_host(program.mesh) else [x for x in leaves if not is_on_host(x)]
     held = shards * sum(map(bytes_of_shard, counted))
     gradient = shards * sum(
-        bytes_of_shard(parameter.get_value()) for _, parameter in named_parameters(state.model)
+        bytes_of_shard(parameter.get_value())
+        for _, parameter in named_parameters(trained(state.model))
     )
     rows = shards * _rows(program) // program.mesh.size
     needed = held + gradient + rows
@@ -51,7 +54,7 @@ def check_memory(program: Program) -> None:
 
 def _rows(program: Program) -> int:
     """Returns the bytes of the inputs of all layers for a microbatch."""
-    model: Any = program.model
+    model: Any = language_model(program.model)
     width, layers = getattr(model, "embed_dim", 0), getattr(model, "num_layers", 0)
     return 4 * program.microbatch_size * program.train.length * width * layers
 

@@ -17,6 +17,7 @@ from jaxgen.sharding.layout import Layout
 from jaxgen.training.config import TrainConfig
 from jaxgen.training.durations import DurationLike, parse_duration
 from jaxgen.training.execution import ExecutionConfig
+from jaxgen.training.freezing import check_freeze, with_frozen
 from jaxgen.training.loading import check_batch_fits
 from jaxgen.training.offloading import abstract_on_host, check_host_memory, kept_on_host
 from jaxgen.training.optimizers.parametrized import build_optimizer
@@ -76,6 +77,7 @@ class Program:
 
     def state_with(self, model: Any) -> TrainState:
         """Returns the state before the first step, of parameters that are there."""
+        model = with_frozen(model, self.train.freeze)
         return state_with(model, self.optimizer, self.train.ema_decay is not None)
 
     def abstract_state(self) -> TrainState:
@@ -126,7 +128,8 @@ class Program:
         return self.state_with(self._fresh_model())
 
     def _fresh_model(self) -> Any:
-        return self.model.build(nnx.Rngs(params=self.train.seed), self.layout)
+        model = self.model.build(nnx.Rngs(params=self.train.seed), self.layout)
+        return with_frozen(model, self.train.freeze)
 
 
 def build_program(
@@ -149,7 +152,8 @@ def build_program(
 
     Raises:
       ShardingError: if the mesh does not divide a parameter or the batch.
-      ConfigError: if the model cannot hold rows of this length, if its parametrisation has no rule
+      ConfigError: if the model cannot hold rows of this length, if nothing matches a pattern of
+        `train.freeze`, if its parametrisation has no rule
         for the optimiser, if the devices cannot offload, if the objective does not add
         over microbatches and there are several, or if the batch does not divide into them.
     """
@@ -163,6 +167,7 @@ def build_program(
         )
     microbatch_size = execution.microbatch_size(train)
     check_model_fits(model, execution.layout, mesh)
+    check_freeze(model, train.freeze)
     for stage in train.batch_sizes.stages if trains else ():
         size = min(stage.batch_size, microbatch_size)
         name = "train.batch_size / execution.accumulation"

@@ -117,7 +117,8 @@ def make_train_step(
             noise=noise,
         )
         parameters: Any = optax.apply_updates(parameters, updates)
-        model = after_update(with_trained(state.model, parameters), loss.metrics)
+        moved = after_update(with_trained(state.model, parameters), loss.metrics)
+        model = with_trained(state.model, trained(moved))
         ema = _moved(state.ema, trained(model), state.step, ema_decay)
         after = TrainState(state.step + 1, model, optimizer_state, ema)
         if skips_not_finite:
