@@ -31,15 +31,22 @@ class GroupBatch:
       lengths: [batch, group] int32, tokens before the padding; 0: there is no such completion.
       scores: [batch, group] float32, how good each is: a reward, a rank (larger is better), or 1
         and 0 for what is and is not desirable.
+      score_parts: [batch, group, parts] float32, what the scores are made of, for reports alone.
       preference: [batch] float32, the probability that the first of a pair is the better; None: 1.
       log_probabilities: [batch, group, length] float32, of the targets under the policy that
-        sampled them.
+        sampled them, by a training pass; None: the policy has not changed since.
       reference: [batch, group, length] float32, of the targets under the reference.
       step_scores: [batch, group, length] float32, of a step of the completion that ends with this
         token, from 0 to 1; -1 elsewhere.
+      sampled: [batch, group, length] float32, as `log_probabilities`, as the sampler found them,
+        token by token.
       values: [batch, group, length] float32, of a value head when the completions were sampled.
+      advantages: [batch, group, length] float32, of each token of the completion.
+      returns: [batch, group, length] float32, what the values are to be.
+      ages: [batch] int32, updates since the completions were sampled.
       task_ids: [batch] int32, the index in `task_names` of a prompt's task.
       task_names: static; () leaves losses unreported by task.
+      part_names: static, of `score_parts`.
       drawn_by: static, the `ops.filtering.Filter` that sampled tokens were drawn with; None: by the
         model's own probabilities.
     """
@@ -49,13 +56,19 @@ class GroupBatch:
     completion_weights: GroupArray
     lengths: GroupArray
     scores: GroupArray
+    score_parts: GroupArray = None
     preference: GroupArray = None
     log_probabilities: GroupArray = None
     reference: GroupArray = None
     step_scores: GroupArray = None
+    sampled: GroupArray = None
     values: GroupArray = None
+    advantages: GroupArray = None
+    returns: GroupArray = None
+    ages: GroupArray = None
     task_ids: GroupArray = None
     task_names: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})
+    part_names: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})
     drawn_by: Any = dataclasses.field(default=None, metadata={"static": True})
 
     @property

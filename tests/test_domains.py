@@ -98,6 +98,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "metric_reward": {"metric": None},
     "pattern_match": {"pattern": "x"},
     "length_penalty": {"most": 10},
+    "rollouts": {"tasks": (ANSWERED,), "reward": PatternMatch("x"), "weights": {"a": 1.0}},
     "reward_sum": {"rewards": (PatternMatch("x"),)},
     "guarded": {"reward": PatternMatch("x")},
     "in_memory": {"records": ({"text": "x"},)},

@@ -185,13 +185,27 @@ def registered() -> Table:
 
 
 def registered_rewards() -> Table:
-    """Returns the names of what scores completions."""
+    """Returns the names of what scores completions, and of what learns from scores."""
+    from jaxgen.objectives.policy_gradient import PolicyGradient
     from jaxgen.posttraining import verifiers
+    from jaxgen.posttraining.advantages import (
+        GeneralisedAdvantage,
+        GroupRelative,
+        LeaveOneOut,
+        WholeReward,
+    )
     from jaxgen.posttraining.gold import GoldReward, GroundedReward, SpellReward
     from jaxgen.posttraining.guarded import Guarded
     from jaxgen.posttraining.rewards import RewardSum
+    from jaxgen.posttraining.rollouts import Rollouts
 
     return {
+        "rollouts": Rollouts,
+        "policy_gradient": PolicyGradient,
+        "group_relative": GroupRelative,
+        "leave_one_out": LeaveOneOut,
+        "generalised_advantage": GeneralisedAdvantage,
+        "whole_reward": WholeReward,
         "answer_match": verifiers.AnswerMatch,
         "metric_reward": verifiers.MetricReward,
         "number_match": verifiers.NumberMatch,

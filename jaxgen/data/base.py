@@ -31,6 +31,11 @@ HostRows = Callable[[int], Sequence[int]]
 class Data(Protocol):
     """Opened data: batches of numpy arrays by step, the same in every process and after a restart.
 
+    Data whose batches are made of the training state, such as completions that the model samples,
+    has an attribute `samples_from_state = True`; it is then asked for one batch after the other, by
+    `batch` alone. With `to_record(step)` it returns what JSON can hold of batches that it has made
+    for that step, and steps after it; `go_on_from(record)` takes it back, {} where there is none.
+
     Attributes:
       task_names: the tasks that losses are reported for, in the order of `Batch.task_ids`.
     """
@@ -75,7 +80,8 @@ class DataConfig(Protocol):
     """The configuration of data, complete before anything is read.
 
     It may also have `every_task`, tasks whose losses and answers are evaluated one by one, or else
-    `sources`, by name, whose files a run records so that a change of them is noticed.
+    `sources`, by name, whose files a run records so that a change of them is noticed; and
+    `has_heldout_loss = False`, where there is no loss without training.
 
     Attributes:
       name: the name in tables and plots.

@@ -76,6 +76,8 @@ class HeldoutLosses:
         Raises:
           DataError: if a task has too few for a batch.
         """
+        if not getattr(self.mixture, "has_heldout_loss", True):
+            return {}
         tasks = tasks_of(self.mixture)
         parts: list[DataConfig] = [
             Mixture(task.name, (dataclasses.replace(task, epochs=None),)) for task in tasks

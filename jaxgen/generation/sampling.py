@@ -19,6 +19,7 @@ from jaxgen.generation.media import PromptMedia, follow, may_follow
 from jaxgen.generation.policies import SamplingPolicy, choose
 from jaxgen.models.cache import empty_cache
 from jaxgen.models.transformer import Output, Transformer
+from jaxgen.ops.filtering import Filter, filter_logits
 from jaxgen.sharding.rules import reshard
 
 
@@ -32,11 +33,14 @@ class Samples:
       log_probabilities: [batch, max_tokens] float32, of each token under the model (after a
         guidance, before temperature and filters); 0 after the end.
       lengths: [batch] int32, tokens up to and including the stop.
+      drawn: [batch, max_tokens] float32, as `log_probabilities`, in the distribution that each
+        token was drawn from: after temperature and filters. Of a greedy choice, as before them.
     """
 
     tokens: Any
     log_probabilities: Any
     lengths: Any
+    drawn: Any
 
 
 def pad_prompts(prompts: Sequence[np.ndarray], pad_id: int) -> tuple[np.ndarray, np.ndarray]:
@@ -122,7 +126,9 @@ def sample(
             permitted = jnp.where(may_follow(state, ranges, logits.shape[-1]), logits, -jnp.inf)
         token = choose(permitted, policy, key)
         token = jnp.where(ended, stop_ids[0], _twice(_first_half(token)) if is_guided else token)
-        chosen = log_probability(logits, token)
+        chosen = drawn = log_probability(logits, token)
+        if policy.temperature > 0 and policy.filter != Filter():
+            drawn = log_probability(filter_logits(permitted, policy.filter), token)
         is_stop = functools.reduce(operator.or_, [token == stop for stop in stop_ids])
         read = tokens_to_read(token[:, None], position[:, None], jnp.ones_like(token)[:, None])
         if state is not None:
@@ -130,13 +136,14 @@ def sample(
             read = dataclasses.replace(read, modalities=modality[:, None], places=place[:, None])
         output = model(read, cache)
         carry = (output.cache, output.hidden[:, 0], position + 1, ended | is_stop, state)
-        return carry, (token, jnp.where(ended, 0.0, chosen), ended)
+        return carry, (token, *(jnp.where(ended, 0.0, x) for x in (chosen, drawn)), ended)
 
     carry = (output.cache, hidden, lengths, lengths < 0, state)
-    _, (tokens, log_probabilities, ended) = jax.lax.scan(
+    _, (tokens, log_probabilities, drawn, ended) = jax.lax.scan(
         step, carry, jax.random.split(key, max_tokens)
     )
-    samples = Samples(tokens.T, log_probabilities.T, jnp.sum(~ended, axis=0, dtype=jnp.int32))
+    lengths = jnp.sum(~ended, axis=0, dtype=jnp.int32)
+    samples = Samples(tokens.T, log_probabilities.T, lengths, drawn.T)
     return jax.tree.map(_first_half, samples) if is_guided else samples
 
 

@@ -13,8 +13,9 @@ import jax
 from jaxgen.data.base import Data
 from jaxgen.distributed import Agreement
 from jaxgen.errors import CheckpointError, InterruptedTrainingError, NotFiniteError
+from jaxgen.training.batches import batch_reader, samples_from_state
 from jaxgen.training.culprits import find_rows, row_check
-from jaxgen.training.divergence import Guard, Skip, data_step, read_batches
+from jaxgen.training.divergence import Guard, Skip, data_step
 from jaxgen.training.heartbeat import Heartbeat
 from jaxgen.training.loading import process_rows, put_batch
 from jaxgen.training.metrics import WindowSums
@@ -24,6 +25,7 @@ from jaxgen.training.recorder import Recorder
 from jaxgen.training.replicas import check_repeats, check_replicas
 from jaxgen.training.state import TrainState
 from jaxgen.training.stopping import SaveTimer, StopSignal
+from jaxgen.training.timing import Phase
 from jaxgen.training.tracking import Tracker
 
 
@@ -148,17 +150,17 @@ class _Training:
         heartbeat.enter("compiling", start)
         recorder = Recorder(program, self.trackers, window, guard, heartbeat.clock)
         rows = process_rows(program.mesh, execution.rules, program.microbatch_size)
-        batches = read_batches(
-            self.data, start, skips, rows=rows, num_workers=execution.data_workers
-        )
+        batch_of = batch_reader(self.data, start, skips, rows, execution.data_workers)
+        waits_in: Phase = "rollout" if samples_from_state(self.data) else "data"
         agreement, timer = Agreement(), SaveTimer(execution.checkpoint_minutes)
         recent: dict[int, Any] = {}
         for step in range(start + 1, total + 1):
             accumulation = program.accumulation_at(step - 1)
             train_step = step_of(accumulation)
             with trace.step(step, state):
-                heartbeat.enter("data")
-                batch = put_batch(next(batches), program.mesh, execution.rules, accumulation, rows)
+                heartbeat.enter(waits_in)
+                batch = batch_of(step - 1, state)
+                batch = put_batch(batch, program.mesh, execution.rules, accumulation, rows)
                 heartbeat.enter("step" if accumulation in compiled else "compiling")
                 if _is_time(step, program.repeat_step_every):
                     state, metrics = check_repeats(train_step, state, batch, step)
@@ -187,6 +189,9 @@ class _Training:
             if saves or stopped_by:
                 record = {"step": step, "window": recorder.window.to_record()}
                 record |= {} if guard is None else {"guard": guard.to_record()}
+                if samples_from_state(self.data):
+                    sampled: Any = self.data
+                    record["data"] = sampled.to_record(data_step(step, skips))
                 heartbeat.enter("checkpoint", step)
                 checkpoints.save(step, state, record)
                 timer.saved()
@@ -267,6 +272,9 @@ class _Training:
         """Returns the state to go on from, its step, the sums since the last row, and the guard."""
         settings = self.program.train.divergence
         found = self.checkpoints.restore_newest(self.program.abstract_state())
+        if samples_from_state(self.data):
+            sampled: Any = self.data
+            sampled.go_on_from({} if found is None else found[1].get("data", {}))
         if found is None:
             state = self.begin(self.program)
             return state, 0, WindowSums(), None if settings is None else Guard(settings)

@@ -6,10 +6,11 @@ import time
 from collections.abc import Iterable
 from typing import Literal
 
-Phase = Literal["compiling", "data", "step", "checkpoint", "evaluation"]
+Phase = Literal["compiling", "data", "rollout", "step", "checkpoint", "evaluation"]
 COLUMNS: dict[Phase, str] = {
     "compiling": "compile_seconds",
     "data": "data_wait_seconds",
+    "rollout": "rollout_seconds",
     "step": "step_seconds",
     "checkpoint": "checkpoint_seconds",
     "evaluation": "evaluation_seconds",
@@ -66,6 +67,11 @@ class PhaseClock:
         """Returns the columns of the row of a step, and begins to count the next row's."""
         self.enter(self.phase)
         self._rows.append((step, self._seconds["step"]))
-        row = {COLUMNS[phase]: seconds for phase, seconds in self._seconds.items()}
+        # Only a run that samples from its own model has rollouts.
+        row = {
+            COLUMNS[phase]: seconds
+            for phase, seconds in self._seconds.items()
+            if seconds or phase != "rollout"
+        }
         self._seconds = dict.fromkeys(COLUMNS, 0.0)
         return row | {"goodput": self.goodput()}
