@@ -40,7 +40,7 @@ RECURRENT = (
 LONGEST = "max_position_embeddings"
 """The key of the longest text that a model is made to read."""
 OF_TRAINING = (
-    "initialization", "dropout", "attention_dropout", "feed_forward_dropout",
+    "initialization", "dropout", "embedding_noise", "attention_dropout", "feed_forward_dropout",
     "compute_dtype", "matmul_dtype", "card", "mtp_depth", "max_scale",
     "pixel_mean", "pixel_stddev", "frozen",
 )  # fmt: skip

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jaxgen.domains import NonNegativeInt, PositiveFloat, PositiveInt, check_domains
+from jaxgen.domains import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    check_domains,
+)
 from jaxgen.errors import ConfigError
 from jaxgen.models.audio_config import AudioConfig
 from jaxgen.models.media_config import MediaInput
@@ -77,6 +83,9 @@ class TransformerConfig(StackConfig):
       tie_embeddings: whether the logits use the embedding table.
       scale_embeddings: whether embeddings are multiplied by sqrt(embed_dim).
       embedding_factor: on the token's embedding (Granite).
+      embedding_noise: alpha of uniform noise on the tokens' embeddings in training passes, up to
+        alpha / sqrt(tokens of the segment * embed_dim) (NEFTune, 2310.05914, which uses 5 to 15);
+        0: none.
       scale_logits: whether logits are divided by sqrt(embed_dim).
       logit_factor: on the logits, before their cap (Granite, Cohere).
       logit_soft_cap: as attention_soft_cap, of the logits.
@@ -104,6 +113,7 @@ class TransformerConfig(StackConfig):
     tie_embeddings: bool = True
     scale_embeddings: bool = False
     embedding_factor: PositiveFloat = 1.0
+    embedding_noise: NonNegativeFloat = 0.0
     scale_logits: bool = False
     logit_factor: PositiveFloat = 1.0
     logit_soft_cap: PositiveFloat | None = None
@@ -288,8 +298,8 @@ class TransformerConfig(StackConfig):
 
     @property
     def differs_in_training(self) -> bool:
-        """Whether a training pass differs from use: by dropout, or by what experts drop."""
+        """Whether a training pass differs from use: by dropout, noise, or what experts drop."""
         encoders = (self.encoder, self.sound)
         encoder = any(one is not None and one.differs_in_training for one in encoders)
         media = any(one.differs_in_training for one in self.media)
-        return super().differs_in_training or encoder or media
+        return super().differs_in_training or encoder or media or self.embedding_noise > 0

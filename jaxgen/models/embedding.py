@@ -13,10 +13,14 @@ from jaxgen.models.norms import Norm
 from jaxgen.models.parameters import gather, kernel, make_parameter, project
 from jaxgen.models.stack_config import StackConfig
 from jaxgen.ops.dropout import dropout
+from jaxgen.ops.embedding_noise import with_noise
 from jaxgen.ops.initializers import normal
 from jaxgen.ops.lookup import lookup
 from jaxgen.ops.positions import sinusoids
 from jaxgen.ops.taps import report
+
+NOISE_KEY = 1
+"""Folded into the key of a pass for noise on the embeddings; dropout has the key itself."""
 
 
 class Embedding(nnx.Module):
@@ -50,10 +54,12 @@ class Embedding(nnx.Module):
         places: jax.Array | None = None,
         modalities: jax.Array | None = None,
         put: Callable[[jax.Array], jax.Array] | None = None,
+        segment_ids: jax.Array | None = None,
     ) -> jax.Array:
         """Maps [batch, length] int32 to [batch, length, embed] in the compute dtype.
 
-        Without `types` all tokens are of type 0; `key` is of the dropout. `places` and `modalities`
+        Without `types` all tokens are of type 0; `key` is of the dropout, and of the noise on the
+        tokens of `segment_ids`. `places` and `modalities`
         are those of a batch; None: all is text. `put` writes vectors in place of the embeddings of
         some tokens.
         """
@@ -69,6 +75,9 @@ class Embedding(nnx.Module):
             x = x * (stack.embed_dim / stack.width_factor) ** 0.5
         if config.embedding_factor != 1:
             x = x * config.embedding_factor
+        if segment_ids is not None:
+            noise_key = None if key is None else jax.random.fold_in(key, NOISE_KEY)
+            x = with_noise(x, segment_ids, config.embedding_noise, noise_key)
         if put is not None:
             x = put(x)
         if self.positions is not None:

@@ -165,6 +165,7 @@ class Transformer(nnx.Module):
             batch.places,
             batch.modalities,
             None if media is None else media_writer(self.media, batch.tokens, media, media_key),
+            batch.segment_ids,
         )
         result = self.stack(
             x,
@@ -218,7 +219,9 @@ class Transformer(nnx.Module):
             name, steps = f"mtp{index + 1}", index + 1
             keys = split(None if key is None else jax.random.fold_in(key, 1000 + index), 2)
             later = look_ahead(batch, steps)
-            x = self.embedding(later.tokens, batch.positions + steps, None, keys[0])
+            x = self.embedding(
+                later.tokens, batch.positions + steps, None, keys[0], segment_ids=later.segment_ids
+            )
             x = jnp.where((later.segment_ids > 0)[..., None], x, 0)
             result = module(hidden, x, batch, keys[1])
             hidden = result.hidden
@@ -263,7 +266,7 @@ class Transformer(nnx.Module):
             self.encoder.config, queries, attended, None, self.encoder.relative
         )
         embedding = self.embedding if self.encoder_embedding is None else self.encoder_embedding
-        x = embedding(read.tokens, read.positions, None, keys[0])
+        x = embedding(read.tokens, read.positions, None, keys[0], segment_ids=read.segment_ids)
         result = self.encoder(x, RoutedTokens(read.segment_ids), contexts, key=keys[1])
         segment_ids = reshard(read.segment_ids, spec("batch", None))
         context = cross_context(batch.segment_ids, segment_ids)
