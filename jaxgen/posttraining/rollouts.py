@@ -16,7 +16,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, ClassVar
 
 import jax
@@ -75,7 +75,7 @@ class Rollouts:
 
     tasks: tuple[Task, ...]
     reward: Reward
-    weights: Mapping[str, NonNegativeFloat] | None = None
+    weights: dict[str, PositiveFloat] | None = None
     group: PositiveInt = 8
     policy: SamplingPolicy = SamplingPolicy()
     max_tokens: PositiveInt = 64
