@@ -95,6 +95,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "image_codec": {"path": __file__, "autoencoder": ImageAutoencoderConfig()},
     "sound_codec": {"path": __file__, "autoencoder": SoundAutoencoderConfig()},
     "handwritten_digits": {"folder": "x"},
+    "reasoning_gym": {"dataset": "basic_arithmetic"},
     "metric_reward": {"metric": None},
     "pattern_match": {"pattern": "x"},
     "length_penalty": {"most": 10},

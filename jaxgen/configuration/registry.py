@@ -196,6 +196,7 @@ def registered_rewards() -> Table:
     )
     from jaxgen.posttraining.gold import GoldReward, GroundedReward, SpellReward
     from jaxgen.posttraining.guarded import Guarded
+    from jaxgen.posttraining.reasoning import ReasoningGymScore
     from jaxgen.posttraining.rewards import RewardSum
     from jaxgen.posttraining.rollouts import Rollouts
 
@@ -215,6 +216,7 @@ def registered_rewards() -> Table:
         "gold_reward": GoldReward,
         "spell_reward": SpellReward,
         "grounded_reward": GroundedReward,
+        "reasoning_gym_score": ReasoningGymScore,
         "reward_sum": RewardSum,
         "guarded": Guarded,
     }
@@ -250,8 +252,10 @@ def registered_generators() -> Table:
 def registered_assistant_generators() -> Table:
     """Returns the names of sources that assistants are tuned on, made on the spot."""
     from jaxgen.data import generated
+    from jaxgen.data.installed.reasoning import ReasoningGym
 
     return {
+        "reasoning_gym": ReasoningGym,
         "gold_preferences": generated.GoldPreferences,
         "spell_requests": generated.SpellRequests,
         "town_dialogues": generated.TownDialogues,
