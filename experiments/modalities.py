@@ -6,7 +6,8 @@ codes of mel frames), and all of them. A step has equally many rows of each task
 so that a task alone and together with others is trained on equal tokens in equal steps: the
 transfer matrix of the report compares the two, by size and seed. Combinations of a colour and a
 shape are held out of the pictures, and transcripts of the sounds. The largest size is predicted
-before it is trained. About 40 minutes on two cores (150 GFLOP/s).
+before it is trained. About an hour and a quarter on two busy cores; what the four smaller sizes
+showed, and what the study cannot show, is in docs/findings.md.
 
     jaxgen train --gin_file=runs/codecs/fsq_sprites.gin --run_dir=runs/fsq_sprites
     jaxgen codec export runs/fsq_sprites runs/sprites_fsq.safetensors

@@ -126,7 +126,7 @@ def _present(tree: Tree) -> Sequence[Block]:
         for other in entry["others"]:
             rows.append(_row(entry, other))
     columns = ("task", "alone in", "together in", "difference (nats/token)", "95%", "pairs",
-               "tokens of the task, alone and together")  # fmt: skip
+               "tokens of it in each")  # fmt: skip
     return [text, _figure(found), DataTable(columns, rows, text_columns=(0, 1, 2))]
 
 
