@@ -84,10 +84,11 @@ class Guarded:
 
     def _in_child(self, records: list[Record], completions: list[str]) -> dict[str, np.ndarray]:
         task = pickle.dumps((self.reward, records, completions))
-        message = pickle.dumps((sys.path, _modules(self.reward), task))
+        message = pickle.dumps((_modules(self.reward), task))
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         process = subprocess.Popen(
             [sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, start_new_session=True,
+            stderr=subprocess.DEVNULL, start_new_session=True, env=environment,
         )  # fmt: skip
         try:
             told, _ = process.communicate(message, timeout=self.seconds)
@@ -112,11 +113,10 @@ class Guarded:
 
 def child() -> None:
     """Scores what comes on standard input; the main function of the process."""
-    path, modules, task = pickle.load(sys.stdin.buffer)
+    modules, task = pickle.load(sys.stdin.buffer)
     # What the reward prints must not reach the answer.
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    sys.path[:] = path
     try:
         for name, file in modules.items():
             _import(name, file)
