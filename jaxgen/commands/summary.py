@@ -56,6 +56,8 @@ def score_lines(summary: dict[str, Any]) -> list[str]:
         for metric in SHOWN:
             if metric in scores:
                 low, high = scores.get(f"{metric}_interval", (None, None))
+                if metric == "calibration_error" and low is None:
+                    continue
                 has_interval = metric in WITH_INTERVAL and low is not None
                 between = f" [{low:.3f}, {high:.3f}]" if has_interval else ""
                 parts.append(f"{metric} {scores[metric]:.3f}{between}")

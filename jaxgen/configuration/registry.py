@@ -276,7 +276,7 @@ def registered_media_generators() -> Table:
 
 
 def registered_installed_media() -> Table:
-    """Returns the names of sources of pictures, videos and sounds that packages install."""
+    """Returns the names of sources of pictures, sounds, videos and ratings of packages."""
     from jaxgen.data import installed
 
     return {
@@ -285,6 +285,7 @@ def registered_installed_media() -> Table:
         "asterisk_sounds": installed.AsteriskSounds,
         "synthesised_speech": installed.SynthesisedSpeech,
         "film_clips": installed.FilmClips,
+        "rated_words": installed.RatedWords,
     }
 
 

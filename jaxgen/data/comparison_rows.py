@@ -87,7 +87,7 @@ class ToRows:
                     continue
                 found = ComparisonRows((), (), 0.5)
             yield {ROWS: found, "key": record.get("key", record)}
-        if self.left_out.total() > before:
+        if self.left_out.total() > before and not self._keeps_places:
             logger.warning("records left out so far: %s", dict(self.left_out))
 
     def _rows_of(self, compared: Compared) -> ComparisonRows:

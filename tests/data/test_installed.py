@@ -29,6 +29,7 @@ from jaxgen.data.installed import (
     Emoji,
     FilmClips,
     HandwrittenDigits,
+    RatedWords,
     SynthesisedSpeech,
 )
 from jaxgen.data.installed.emoji_pictures import NOTO, Noto
@@ -57,7 +58,7 @@ def openmoji(tmp_path, monkeypatch):
 def test_every_source_has_a_name_in_gin_and_is_a_source_of_records():
     kinds = set(registered_installed_media().values())
     assert kinds == {getattr(installed, name) for name in installed.__all__}
-    for source in (HandwrittenDigits(""), AsteriskSounds(), FilmClips(), Emoji("")):
+    for source in (HandwrittenDigits(""), AsteriskSounds(), FilmClips(), Emoji(""), RatedWords()):
         assert isinstance(source, RecordSource)
 
 
