@@ -52,6 +52,9 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "evaluation_task": {"task": ANSWERED},
     "model": {**WIDTHS, "vocab_size": 8},
     "stack": WIDTHS,
+    "distilled": {
+        name: TransformerConfig(**WIDTHS, vocab_size=8) for name in ("model", "teacher")
+    },
     "lora": {"model": TransformerConfig(**WIDTHS, vocab_size=8), "rank": 2},
     "card": {"name": "c", "source": "s"},
     "window": {"size": 1},

@@ -18,7 +18,16 @@ FLOORS = (
     {"distributed"},
     {"process"},
     {"json_values"},
-    {"files", "batch", "group_batch", "media_batch", "pair_batch", "sharding", "slurm"},
+    {
+        "files",
+        "batch",
+        "group_batch",
+        "media_batch",
+        "pair_batch",
+        "sharding",
+        "slurm",
+        "taught_batch",
+    },
     {"ops"},
     {"codecs", "data", "models"},
     {"objectives", "preparation"},
@@ -36,6 +45,7 @@ FLOORS = (
 )
 NEIGHBOURS = {
     ("sharding", "batch"),  # lays a batch out over the mesh
+    ("taught_batch", "batch"),  # a student's rows and a teacher's
     ("group_batch", "batch"),  # groups are rows to a model
     ("data", "codecs"),  # a task names the codec of its text
     ("configuration", "runs"),  # the table of names, of which `run` is one, when it is first read

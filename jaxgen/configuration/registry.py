@@ -349,6 +349,7 @@ def registered_models() -> Table:
     from jaxgen.models.block_config import LatentConfig, LayerConfig
     from jaxgen.models.bottleneck import FiniteScalar, GumbelCodebook
     from jaxgen.models.config import ModelCard, TransformerConfig
+    from jaxgen.models.distilled_config import DistilledConfig
     from jaxgen.models.dual_encoder_config import DualEncoderConfig
     from jaxgen.models.image_autoencoder_config import ImageAutoencoderConfig
     from jaxgen.models.lora_config import LoraConfig
@@ -359,6 +360,7 @@ def registered_models() -> Table:
     from jaxgen.models.stack_config import StackConfig
     from jaxgen.models.vision import VisionConfig
     from jaxgen.objectives.contrastive import Contrastive
+    from jaxgen.objectives.distillation import Distillation
     from jaxgen.objectives.multi_token import MultiToken
     from jaxgen.objectives.next_sentence import NextSentence
     from jaxgen.objectives.next_token import NextToken
@@ -383,6 +385,7 @@ def registered_models() -> Table:
         "stack": StackConfig,
         "policy": PolicyConfig,
         "lora": LoraConfig,
+        "distilled": DistilledConfig,
         "dual_encoder": DualEncoderConfig,
         "vision": VisionConfig,
         "audio_encoder": AudioConfig,
@@ -417,6 +420,7 @@ def registered_models() -> Table:
         "parametrization": Parametrization,
         "next_token_loss": NextToken,
         "multi_token_loss": MultiToken,
+        "distillation_loss": Distillation,
         "next_sentence_loss": NextSentence,
         "contrastive_loss": Contrastive,
         "reconstruction_loss": Reconstruction,

@@ -9,11 +9,9 @@ import jax.numpy as jnp
 
 from jaxgen.group_batch import GroupBatch, parted
 from jaxgen.models.base import language_model
+from jaxgen.objectives.positions import map_positions
 from jaxgen.ops.filtering import Filter, filter_logits
 from jaxgen.sharding.rules import Rules, reshard
-
-POSITIONS_AT_A_TIME = 2048
-"""Positions of all rows together that have their logits at once."""
 
 
 class TokenFigures(NamedTuple):
@@ -46,21 +44,11 @@ def token_log_probabilities(
     model = language_model(model)
     rules = model.layout.rules
     head = model.with_layout(model.layout.with_whole_length())
-    rows, length = targets.shape
-    chunk = max(1, min(length, POSITIONS_AT_A_TIME // rows))
-    hidden = reshard(output.hidden, rules.activation("batch", None, None))
-    targets = reshard(targets, rules.activation("batch", None))
 
-    @jax.checkpoint
-    def of_chunk(head: Any, hidden: jax.Array, targets: jax.Array) -> TokenFigures:
+    def of_chunk(hidden: jax.Array, targets: jax.Array) -> TokenFigures:
         return _figures(head.logits(hidden), targets, drawn_by, rules)
 
-    def step(_, chunk: tuple[jax.Array, jax.Array]) -> tuple[None, TokenFigures]:
-        return None, of_chunk(head, *chunk)
-
-    _, figures = jax.lax.scan(step, None, (_split(hidden, chunk), _split(targets, chunk)))
-    layout = rules.activation("batch", "length")
-    return TokenFigures(*(reshard(_join(x, length), layout) for x in figures))
+    return map_positions(of_chunk, (output.hidden, targets), rules)
 
 
 def group_log_probabilities(
@@ -104,17 +92,3 @@ def _is_split(logits: jax.Array) -> bool:
     """Returns whether the vocabulary is split over the mesh."""
     sharding = jax.typeof(logits).sharding
     return not sharding.mesh.empty and len(sharding.spec) == 3 and sharding.spec[2] is not None
-
-
-def _split(x: jax.Array, chunk: int) -> jax.Array:
-    """Maps [rows, length, ...] to [chunks, rows, chunk, ...], padded with zeros."""
-    extra = -x.shape[1] % chunk
-    x = jnp.pad(x, [(0, 0), (0, extra)] + [(0, 0)] * (x.ndim - 2))
-    x = x.reshape(x.shape[0], -1, chunk, *x.shape[2:])
-    return jnp.moveaxis(x, 1, 0)
-
-
-def _join(x: jax.Array, length: int) -> jax.Array:
-    """Inverts `_split`."""
-    x = jnp.moveaxis(x, 0, 1)
-    return x.reshape(x.shape[0], -1)[:, :length]

@@ -15,6 +15,7 @@ from jaxgen.errors import ConfigError
 from jaxgen.models.base import language_model
 from jaxgen.objectives.base import Loss, Sum
 from jaxgen.objectives.cross_entropy import TokenLosses, cross_entropy
+from jaxgen.objectives.token_sums import auxiliary_sums, sums_by_task
 from jaxgen.sharding.rules import Rules, einsum, reshard
 
 
@@ -68,7 +69,11 @@ class NextToken:
             vocab_size=model.config.vocab_size,
         )
         weight = jnp.sum(weights)
-        metrics = _by_task(batch, token_losses)
+        figures = {
+            "loss": token_losses.negative_log_likelihood,
+            "accuracy": token_losses.correct,
+        }
+        metrics = sums_by_task(batch, figures)
         if batch.modality_names:
             of_target = self._target_modalities(batch, model.layout.rules)
             metrics |= _by_modality(batch, token_losses, of_target)
@@ -77,7 +82,7 @@ class NextToken:
         return Loss(
             token_sum + weight * output.auxiliary.loss,
             weight,
-            metrics | _auxiliary(output.auxiliary, weight, batch.task_names),
+            metrics | auxiliary_sums(output.auxiliary, weight, batch.task_names),
         )
 
     def _target_modalities(self, batch: Batch, rules: Rules) -> jax.Array:
@@ -106,24 +111,6 @@ class NextToken:
         return einsum("btm,m->bt", is_of, factors, out=rules.activation("batch", "length"))
 
 
-def _auxiliary(auxiliary: Any, weight: jax.Array, task_names: tuple[str, ...]) -> dict[str, Sum]:
-    """Returns the figures of a model's auxiliary losses, a mean over the tokens in the loss.
-
-    Those of a task are a mean over its tokens.
-    """
-    means = {
-        name: Sum(weight * layers, jnp.broadcast_to(weight, layers.shape))
-        for name, layers in auxiliary.means.items()
-    }
-    figures = means | {name: Sum(weight * x, weight) for name, x in auxiliary.arrays.items()}
-    for name, counts in auxiliary.by_task.items():
-        for task, of_task in zip(task_names, counts.swapaxes(0, 1), strict=True):
-            share = of_task / jnp.maximum(jnp.sum(of_task, axis=-1, keepdims=True), 1.0)
-            assignments = jnp.sum(of_task)
-            figures[f"{name}/{task}"] = Sum(assignments * share, assignments)
-    return figures
-
-
 def _by_modality(
     batch: Batch, token_losses: TokenLosses, target_modalities: jax.Array
 ) -> dict[str, Sum]:
@@ -146,29 +133,4 @@ def _by_modality(
             total(losses, of_target), total(batch.loss_weights, of_target), labels
         ),
         "modality_share": Sum(total(is_token, of_input), jnp.sum(is_token), labels),
-    }
-
-
-def _by_task(batch: Batch, token_losses: TokenLosses) -> dict[str, Sum]:
-    """Loss, accuracy and share of the tokens of every task."""
-    columns = jnp.stack(
-        [
-            batch.loss_weights,
-            batch.loss_weights * token_losses.negative_log_likelihood,
-            batch.loss_weights * token_losses.correct,
-            (batch.segment_ids > 0).astype(jnp.float32),
-        ],
-        axis=-1,
-    )
-    names = batch.task_names
-    if names:
-        is_task = (batch.task_ids[..., None] == jnp.arange(len(names))).astype(jnp.float32)
-        sums = einsum("btk,btc->kc", is_task, columns, out=jax.P())
-        weights, losses, correct, tokens = (sums[:, column] for column in range(4))
-    else:
-        weights, losses, correct, tokens = einsum("btc->c", columns, out=jax.P())
-    return {
-        "loss": Sum(losses, weights, names),
-        "accuracy": Sum(correct, weights, names),
-        "token_share": Sum(tokens, jnp.sum(tokens), names),
     }

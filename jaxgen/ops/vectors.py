@@ -20,16 +20,24 @@ def put_vectors(x: jax.Array, is_there: jax.Array, vectors: jax.Array) -> jax.Ar
     """
     whole = reshard(is_there, spec("batch", None)).astype(jnp.int32)
     index = jnp.clip(jnp.cumsum(whole, axis=1) - 1, 0, vectors.shape[1] - 1)
+    return jnp.where(is_there[..., None], take_vectors(vectors, index), x)
+
+
+def take_vectors(vectors: jax.Array, index: jax.Array) -> jax.Array:
+    """Returns [batch, length, embed], at each place the vector of its row that an index names.
+
+    Args:
+      vectors: [batch, vectors, embed].
+      index: [batch, length] int32.
+    """
     if not mesh_is_set():
-        found = _rows(vectors, index)
-    else:
-        tokens_layout = spec("batch", "length")
-        found = jax.shard_map(
-            lambda vectors, index: _rows(varying(vectors, axis_names(tokens_layout[1])), index),
-            in_specs=(spec("batch", None, None), tokens_layout),
-            out_specs=spec("batch", "length", None),
-        )(reshard(vectors, spec("batch", None, None)), reshard(index, tokens_layout))
-    return jnp.where(is_there[..., None], found, x)
+        return _rows(vectors, index)
+    tokens_layout = spec("batch", "length")
+    return jax.shard_map(
+        lambda vectors, index: _rows(varying(vectors, axis_names(tokens_layout[1])), index),
+        in_specs=(spec("batch", None, None), tokens_layout),
+        out_specs=spec("batch", "length", None),
+    )(reshard(vectors, spec("batch", None, None)), reshard(index, tokens_layout))
 
 
 def _rows(vectors: jax.Array, index: jax.Array) -> jax.Array:

@@ -168,11 +168,11 @@ def _check_shapes(
 ) -> None:
     """Raises ConfigError unless a model, or a part of it, can begin with its parent."""
 
-    def abstract(model_config: Any) -> Any:
-        model = dataclasses.replace(program, model=model_config)
-        return model.abstract_state_without_optimizer().model
+    def abstract(run: RunConfig) -> Any:
+        its_own = dataclasses.replace(program, model=run.model, train=run.train)
+        return its_own.abstract_state_without_optimizer().model
 
-    ours = abstract(config.model)
+    ours = abstract(config)
     if part != WHOLE and getattr(ours, part, None) is None:
         raise ConfigError(
             f"{subject}: {type(config.model).__name__} has no part {part!r}; name one that it has, "
@@ -180,7 +180,7 @@ def _check_shapes(
         )
     begins = ours if part == WHOLE else getattr(ours, part)
     try:
-        jax.eval_shape(adopted, begins, abstract(parent.model))
+        jax.eval_shape(adopted, begins, abstract(parent))
     except ValueError as error:
         different = "; ".join(difference(parent.model, config.model)[:5])
         raise ConfigError(

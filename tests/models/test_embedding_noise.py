@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.helpers import build, one_device_mesh, random_batch, tiny_dense
@@ -19,9 +20,9 @@ KEY = jax.random.key(0)
 def test_its_size_is_the_papers_for_each_segment():
     """At most alpha / sqrt(L d), with the mean square of a uniform draw, a third of its square."""
     batch, alpha, width = random_batch(batch_size=64), 5.0, 48
-    x = np.ones((*batch.shape, width), np.float32)
+    x = jnp.ones((*batch.shape, width))
     with using(Layout()):
-        noise = np.asarray(with_noise(x, batch.segment_ids, alpha, KEY)) - x
+        noise = np.asarray(with_noise(x, batch.segment_ids, alpha, KEY) - x)
     for segment in (1, 2):
         is_of = batch.segment_ids[0] == segment
         most = alpha / np.sqrt(is_of.sum() * width)

@@ -7,7 +7,7 @@ import pytest
 from support.groups import random_groups
 from support.helpers import MESHES, build, one_device_mesh, random_batch, tiny_dense
 
-from jaxgen.objectives import log_probabilities
+from jaxgen.objectives import positions
 from jaxgen.objectives.log_probabilities import group_log_probabilities, token_log_probabilities
 from jaxgen.ops.filtering import Filter
 from jaxgen.sharding.mesh import make_mesh
@@ -22,7 +22,7 @@ def whole(model, batch, temperature=1.0):
 
 @pytest.mark.parametrize("at_a_time", [8, 2048])
 def test_they_are_those_of_the_whole_logits_and_so_is_the_gradient(at_a_time, monkeypatch):
-    monkeypatch.setattr(log_probabilities, "POSITIONS_AT_A_TIME", at_a_time * 8)
+    monkeypatch.setattr(positions, "POSITIONS_AT_A_TIME", at_a_time * 8)
     model, batch = build(tiny_dense(logit_soft_cap=3.0)), random_batch(length=20)
     pull = np.random.default_rng(1).normal(size=(2, 8, 20)).astype(np.float32)
 
