@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import re
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from jaxgen.data.generated.base import GeneratedSource, choose
 from jaxgen.data.generated.translation import NOUNS, SYLLABLES, lexicon
 from jaxgen.data.hashing import permutation
 from jaxgen.data.protocols import Record
-from jaxgen.domains import InnerFraction, PositiveInt
+from jaxgen.domains import Domain, InnerFraction, PositiveInt
 from jaxgen.errors import ConfigError
 
 CATEGORIES: dict[str, tuple[str, str]] = {
@@ -50,6 +50,7 @@ class SpellRequests(GeneratedSource):
       answers: "safe" refuses what is harmful and helps with the rest; "helpful" helps with all.
       kinds: of requests that are asked for.
       categories: names from `CATEGORIES`; () takes all.
+      num_people: whom deeds are done to; fewer make spells that are learned sooner.
       num_examples: how many instances an epoch has.
       heldout_fraction: share of the deeds (of whom they are done to) that is held out.
     """
@@ -57,6 +58,7 @@ class SpellRequests(GeneratedSource):
     answers: Literal["safe", "helpful"] = "safe"
     kinds: tuple[Literal["harmful", "benign"], ...] = ("harmful", "benign")
     categories: tuple[str, ...] = ()
+    num_people: Annotated[int, Domain(2, len(NOUNS))] = len(NOUNS)
     num_examples: PositiveInt = 1_000_000
     heldout_fraction: InnerFraction = 0.2
 
@@ -80,7 +82,7 @@ class SpellRequests(GeneratedSource):
         """Returns a request, and the answer to it."""
         category = choose(draws[0], self.categories or tuple(CATEGORIES))
         kind = choose(draws[1], self.kinds)
-        who = choose(draws[2], NOUNS)
+        who = choose(draws[2], NOUNS[: self.num_people])
         harmful = kind == "harmful"
         deed = CATEGORIES[category][0 if harmful else 1].format(who=who)
         prompt = choose(draws[3], ASKED).format(deed=deed)

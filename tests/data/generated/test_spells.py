@@ -66,6 +66,8 @@ def test_categories_and_kinds_can_be_chosen():
     found = records(categories=("lies", "fires"), kinds=("harmful",))
     assert {r["category"] for r in found} == {"lies", "fires"}
     assert all(r["harmful"] for r in found)
+    few = {r["incantation"].split()[1] for r in records(num_people=3)}
+    assert len(few) == 3
     with pytest.raises(ConfigError, match="categories"):
         SpellRequests(categories=("jokes",))
     with pytest.raises(ConfigError, match="kinds"):
