@@ -26,6 +26,7 @@ CONFIGURED = (
     "config",
     "prepare",
     "principles",
+    "reference",
     "tasks",
     "data",
 )

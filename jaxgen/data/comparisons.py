@@ -17,6 +17,7 @@ from jaxgen.data.comparison_fields import ComparisonLayout, PreferencePairs
 from jaxgen.data.comparison_rows import ROWS, ComparisonRows, ToRows, other_completion, row_arrays
 from jaxgen.data.epoch_records import EpochRecords, OpenedRecords
 from jaxgen.data.protocols import Source, Split
+from jaxgen.data.reference_file import ReferenceFile
 from jaxgen.data.shares import Interleaving, as_written, whole_parts
 from jaxgen.data.tasks import Task
 from jaxgen.domains import PositiveFloat, check_domains
@@ -42,6 +43,8 @@ class Comparisons:
         template that writes no answer.
       others: whether each completion has another of its batch beside it, after its own prompt, for
         the baseline of KTO.
+      reference: a file of `jaxgen reference` with the log-probabilities of all completions under
+        a frozen reference, in place of one in the policy.
       weights: shares of the tasks, by name; None: as many rows as each has records.
       name: the name in tables.
     """
@@ -52,6 +55,7 @@ class Comparisons:
     too_long: Literal["skip", "cut", "error"] = "skip"
     unusable: Literal["skip", "error"] = "skip"
     others: bool = False
+    reference: str | None = None
     weights: dict[str, PositiveFloat] | None = None
     name: str = "comparisons"
 
@@ -72,6 +76,23 @@ class Comparisons:
                 f"comparisons.others is for completions by themselves, and {self.layout} has "
                 f"groups of {self.layout.group}; leave it out, or use @labelled_completions()."
             )
+        if self.reference is not None:
+            self.check_is_stored("comparisons.reference")
+            if self.others:
+                raise ConfigError(
+                    "comparisons.reference has completions after their own prompts alone, and "
+                    "comparisons.others asks for them after others: leave one out."
+                )
+
+    def check_is_stored(self, asked_by: str) -> None:
+        """Raises ConfigError if records are made on the spot or drawn, others in each epoch."""
+        made = [task.name for task in self.tasks if task.is_indexed or task.draws]
+        if made:
+            raise ConfigError(
+                f"{asked_by} is for stored records, and those of {made} are made or drawn anew in "
+                "each epoch: set policy.reference = True, or write them to a file "
+                "(`jaxgen tasks`)."
+            )
 
     @property
     def codec(self) -> Codec:
@@ -85,8 +106,11 @@ class Comparisons:
 
     @property
     def sources(self) -> dict[str, Source]:
-        """Returns the tasks' sources, whose files a run records."""
-        return {task.name: task.source for task in self.tasks}
+        """Returns the tasks' sources and the reference's file, which a run records."""
+        found: dict[str, Any] = {task.name: task.source for task in self.tasks}
+        if self.reference is not None:
+            found["comparisons.reference"] = ReferenceFile(self.reference)
+        return found
 
     @property
     def group(self) -> int:
@@ -152,7 +176,10 @@ class OpenedComparisons(OpenedRecords):
                 self._by_task.append(EpochRecords(whole, seed, split, "comparisons"))
             except DataError as error:
                 counted = f" ({dict(step.left_out)} left out)" if step.left_out else ""
-                raise DataError(f"task {task.name}: {error}{counted}") from error
+                raise type(error)(f"task {task.name}: {error}{counted}") from error
+        self._reference = None if data.reference is None else ReferenceFile(data.reference)
+        if self._reference is not None:
+            self._check_reference(self._reference)
         self.num_records = sum(records.num_records for records in self._by_task)
         self._order = Interleaving(whole_parts(self._shares()))
 
@@ -162,13 +189,21 @@ class OpenedComparisons(OpenedRecords):
         counts = (dict(step.left_out) for step in self._steps)
         return dict(zip(self.task_names, counts, strict=True))
 
+    def _check_reference(self, reference: ReferenceFile) -> None:
+        """Raises DataError, at the start, if it lacks one of the completions."""
+        reference.check_codec(self._data.codec)
+        for records in self._by_task:
+            for record in records.at(range(records.num_records), in_order=False):
+                for row in record[ROWS].rows:
+                    reference.log_probabilities(row)
+
     def _shares(self) -> list[Any]:
         weights = self._data.weights
         if weights is None:
             return [as_written(records.num_records) for records in self._by_task]
         return [as_written(weights[name]) for name in self.task_names]
 
-    def _made(self, arrays: dict[str, np.ndarray]) -> GroupBatch:
+    def _made(self, arrays: dict[str, Any]) -> GroupBatch:
         return GroupBatch(**arrays, task_names=self.task_names)
 
     def seen(self, num_rows: int) -> dict[str, Any]:
@@ -193,6 +228,19 @@ class OpenedComparisons(OpenedRecords):
                 found[row] = record[ROWS]
         return found, tasks
 
+    def all_records(self, start: int, stop: int) -> list[ComparisonRows]:
+        """Returns records [start, stop) of all tasks, one after another in their sources' order."""
+        found: list[ComparisonRows] = []
+        for records in self._by_task:
+            places = range(max(0, start), min(stop, records.num_records))
+            found += [record[ROWS] for record in records.at(places, in_order=False)]
+            start, stop = start - records.num_records, stop - records.num_records
+        return found
+
+    def batch_of(self, records: list[ComparisonRows], task_ids: np.ndarray) -> GroupBatch:
+        """Returns a batch of records, [records] of these tasks."""
+        return self._made(self._arrays(records) | {"task_ids": task_ids})
+
     def _read(self, host_rows: HostRows | None, step: int) -> dict[str, np.ndarray]:
         start, stop = self._rows_before(step), self._rows_before(step + 1)
         records, tasks = self.records(start, stop)
@@ -213,6 +261,8 @@ class OpenedComparisons(OpenedRecords):
         }
         if getattr(self._data.layout, "has_steps", False):
             arrays["step_scores"] = np.full((*size, length), -1.0, np.float32)
+        if self._reference is not None:
+            arrays["reference"] = np.zeros((*size, length), np.float32)
         arrays["lengths"] = np.zeros(size, np.int32)
         arrays["scores"] = np.zeros(size, np.float32)
         for place, record in enumerate(records):
@@ -220,6 +270,10 @@ class OpenedComparisons(OpenedRecords):
                 for name, array in row_arrays(row, length, pad_id).items():
                     arrays[name][place, number] = array
                 arrays["lengths"][place, number] = len(row.tokens)
+                if self._reference is not None:
+                    is_target = arrays["completion_weights"][place, number] > 0
+                    found = self._reference.log_probabilities(row)
+                    arrays["reference"][place, number, is_target] = found
             arrays["scores"][place, : len(record.scores)] = record.scores
         if getattr(self._data.layout, "has_preference", False):
             preferences = [record.preference for record in records]

@@ -154,6 +154,17 @@ def add_commands(commands: Any) -> None:
     )
     evaluate.set_defaults(function=("evaluate", "evaluate"))
 
+    reference = commands.add_parser(
+        "reference",
+        help="score a run-to-be's comparisons with a run's model, once, for its preference loss",
+        epilog=GIN_HELP,
+    )
+    add_checkpoint_arguments(reference)
+    reference.add_argument(
+        "--output", required=True, metavar="FILE", help="the .safetensors file to write"
+    )
+    reference.set_defaults(function=("reference", "reference"))
+
     harness = commands.add_parser("harness", help="evaluate a run by the LM Evaluation Harness")
     add_checkpoint_arguments(harness)
     harness.add_argument("--tasks", required=True, help="names of tasks, separated by commas")
