@@ -32,9 +32,10 @@ def test_gold_preferences_are_pairs_with_soft_labels_and_rankings():
         (record["prompt"] + record["chosen"], record["prompt"] + record["rejected"]): record
         for record in task.records_by_index("train").__getitems__(range(64))
     }
+    found = texts_of(batch, task.codec)
     np.testing.assert_allclose(
         sorted(np.asarray(batch.preference)),
-        sorted(by_text[tuple(row)]["preference"] for row in texts_of(batch, task.codec)),
+        sorted(by_text[first, second]["preference"] for first, second in found),
         rtol=1e-6,
     )
     ranked = Task("ranked", GoldPreferences(num_completions=4, num_examples=64))
