@@ -91,7 +91,7 @@ class PreferencePairs:
         names = self.chosen, self.rejected
         better, worse = (need(record, name, "preference_pairs") for name in names)
         prompt = record.get(self.prompt)
-        if all(_is_turns(one) for one in (better, worse)):
+        if all(is_turns(one) for one in (better, worse)):
             found = _messages_after(prompt, better, worse)
         elif isinstance(better, str) and isinstance(worse, str):
             found = (prompt, better, worse) if prompt else self._after_common_text(better, worse)
@@ -244,7 +244,8 @@ class ScoredSteps:
         return Compared(prompt, ("".join(texts),), (min(numbers),), steps=((texts, numbers),))
 
 
-def _is_turns(value: Any) -> bool:
+def is_turns(value: Any) -> bool:
+    """Returns whether a value is a list of messages."""
     return isinstance(value, list | tuple) and all(isinstance(one, dict) for one in value)
 
 

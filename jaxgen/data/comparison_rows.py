@@ -12,7 +12,7 @@ import numpy as np
 from jaxgen.codecs.codec import Codec
 from jaxgen.codecs.joint import adds_begin
 from jaxgen.data.chat import Chat
-from jaxgen.data.comparison_fields import Compared, ComparisonLayout, Turns
+from jaxgen.data.comparison_fields import Compared, ComparisonLayout, Turns, is_turns
 from jaxgen.data.parts import ANSWER, IN_LOSS, Part, encode_parts
 from jaxgen.data.protocols import Context, Record
 from jaxgen.errors import DataError
@@ -135,6 +135,8 @@ class ToRows:
         known = self._chat.parts({self._chat.messages: before}) if before else []
         whole = self._chat.parts({self._chat.messages: before + after})
         rest = whole[len(known) :]
+        if any(part.media is not None for part in whole):
+            raise DataError(f"{_shown(prompt)} has pictures or sounds, which are not compared.")
         if whole[: len(known)] != known or not any(part.is_answer for part in rest):
             raise DataError(
                 f"the chat template writes no answer after {_shown(prompt)}: a completion needs a "
@@ -160,13 +162,15 @@ class ToRows:
 def _messages(turns: Turns, role: str) -> list[dict[str, Any]]:
     if isinstance(turns, str):
         return [{"role": role, "content": turns}]
+    if not is_turns(turns):
+        raise DataError(f"a prompt is a text or a list of messages: {turns!a:.60}.")
     return list(turns)
 
 
 def _is_empty(turns: Turns) -> bool:
     if isinstance(turns, str):
         return not turns.strip()
-    if not isinstance(turns, list | tuple):
+    if not is_turns(turns):
         raise DataError(f"a completion is a text or a list of messages: {turns!a:.60}.")
     contents = [one.get("content") for one in turns if one.get("role") == "assistant"]
     return not turns or (bool(contents) and not any(contents))

@@ -8,6 +8,7 @@ import operator
 from collections.abc import Callable
 from typing import Any, Literal
 
+import jax
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
@@ -127,7 +128,15 @@ class Comparisons:
         """Returns a batch of `jax.ShapeDtypeStruct`; see `DataConfig.batch_spec`."""
         del source_length
         spec = group_batch_spec(batch_size, self.group, length)
-        return dataclasses.replace(spec, task_names=self.task_names)
+        scores, layout = spec.completion_weights, self.layout
+        label = jax.ShapeDtypeStruct((batch_size,), np.float32)
+        return dataclasses.replace(
+            spec,
+            preference=label if getattr(layout, "has_preference", False) else None,
+            step_scores=scores if getattr(layout, "has_steps", False) else None,
+            reference=None if self.reference is None else scores,
+            task_names=self.task_names,
+        )
 
     def open(
         self,

@@ -5,6 +5,7 @@ import json
 import logging
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -189,6 +190,8 @@ GOOD_PAIR = {"prompt": "a", "chosen": "b", "rejected": "c"}
         ({"prompt": PROMPT, "chosen": [GOOD], "rejected": [BAD | {"content": ""}]}, "is empty"),
         ({"chosen": "Human: a", "rejected": "Human: b"}, "no common beginning"),
         (GOOD_PAIR | {"chosen": 3}, "two texts or two lists"),
+        (GOOD_PAIR | {"prompt": 3}, "a prompt is a text"),
+        ({"prompt": PROMPT, "chosen": [{"role": "x"}], "rejected": [BAD]}, "must be a list of"),
         (GOOD_PAIR | {"prompt": "a" * 120}, "train.length=96"),
     ],
 )
@@ -265,9 +268,9 @@ def test_a_batch_is_what_its_specification_says():
     assert isinstance(data, DataConfig)
     batch = data.open(batch_size=2, length=16, seed=0).batch(0)
     spec = data.batch_spec(batch_size=2, length=16)
-    for name in ("tokens", "targets", "completion_weights", "lengths", "scores", "task_ids"):
-        found, expected = getattr(batch, name), getattr(spec, name)
-        assert (found.shape, found.dtype) == (expected.shape, expected.dtype), name
+    assert jax.tree.map(np.shape, batch) == jax.tree.map(lambda x: x.shape, spec)
+    kinds = jax.tree.map(lambda x: np.dtype(x.dtype), batch)
+    assert kinds == jax.tree.map(lambda x: np.dtype(x.dtype), spec)
     map_batch(lambda axes, array: array, batch)
 
 

@@ -1,6 +1,7 @@
 """Preferences that a model agrees with: how often, how surely, and beside shares of raters."""
 
 import dataclasses
+import json
 from typing import Any, ClassVar
 
 import jax
@@ -10,6 +11,7 @@ from support.groups import build_policy
 from support.helpers import one_device_mesh, tiny_dense
 
 from jaxgen.codecs.bytes import ByteCodec
+from jaxgen.configuration import load
 from jaxgen.data.comparison_fields import PreferencePairs, RankedCompletions
 from jaxgen.data.comparisons import Comparisons
 from jaxgen.data.generated.preferences import GoldPreferences
@@ -142,3 +144,18 @@ def test_what_cannot_be_scored_is_told_before_training():
     wrong: Any = "guess"
     with pytest.raises(ConfigError, match="'guess'"):
         PreferenceAccuracy(by=wrong)
+
+
+def test_pairs_of_big_bench_are_read_from_their_files(tmp_path):
+    example = {"input": "Is it 4?", "target_scores": {"Yes.": 0, "I am not sure.": 1}}
+    task = {
+        "name": "hhh", "append_choices_to_input": False,
+        "examples": [example | {"input": f"{n}?"} for n in range(3)],
+    }  # fmt: skip
+    (tmp_path / "honest").mkdir()
+    (tmp_path / "honest" / "task.json").write_text(json.dumps(task))
+    found: Any = load(["suites/hhh.gin"], [f"HHH={str(tmp_path)!r}"], root="evaluation")
+    (evaluator,) = found.evaluators
+    rows = evaluated(evaluator, judged(4), RewardModeling())
+    assert len(rows) == 3 and {row["confidence"] == row["outcome"] for row in rows} == {False}
+    assert all(row["accuracy"] == int(row["margin"] > 0) for row in rows)

@@ -132,7 +132,7 @@ def _read(file: Path) -> Iterator[RatedWord]:
             ratings = np.array(json.loads(fields[3]), np.int64)
             if ratings.shape != (RATERS,):
                 raise ValueError(f"{ratings.shape} ratings")
-        except (IndexError, TypeError, ValueError) as error:
+        except (ArithmeticError, IndexError, RecursionError, TypeError, ValueError) as error:
             if not line.strip():
                 continue
             raise DataError(
