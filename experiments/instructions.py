@@ -39,7 +39,7 @@ from jaxgen.data.generated import (
     Unscrambling,
     WordCompletion,
 )
-from jaxgen.data.instructions import Instructions, instruction_mixture
+from jaxgen.data.instructions import Instructions, tasks_of_families
 from jaxgen.data.mixtures import Mixture
 from jaxgen.data.tasks import Task
 from jaxgen.errors import JaxgenError
@@ -112,7 +112,8 @@ def pretrained(width: int, seed: int, steps: int = STEPS) -> RunConfig:
 def continued(parent: RunConfig, kind: str, steps: int = TUNING_STEPS) -> RunConfig:
     """Returns a model that goes on from another, on instructions ("tuned") or not ("more")."""
     model: Any = parent.model
-    asked = instruction_mixture("asked", ASKED, HELD_OUT)
+    tasks = tasks_of_families(ASKED, HELD_OUT, inside=False)
+    asked = Mixture("asked", tasks, {task.name: 1.0 for task in tasks})
     values = {
         "mixture": asked if kind == "tuned" else parent.mixture,
         "train.steps": steps,

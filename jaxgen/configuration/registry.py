@@ -18,7 +18,7 @@ def registered() -> Table:
     from jaxgen.data.features import PromptAnswer, Text
     from jaxgen.data.few_shot import FewShot
     from jaxgen.data.infilling import FillInTheMiddle
-    from jaxgen.data.instructions import Instructions, instruction_mixture
+    from jaxgen.data.instructions import Instructions, tasks_of_families
     from jaxgen.data.masked_codes import MaskedCodes
     from jaxgen.data.masked_modalities import MaskedModalities, ModalityDenoising
     from jaxgen.data.media_files import DecodeMedia
@@ -104,7 +104,7 @@ def registered() -> Table:
         "decode_media": DecodeMedia,
         "few_shot": FewShot,
         "instructions": Instructions,
-        "instruction_mixture": instruction_mixture,
+        "tasks_of_families": tasks_of_families,
         "fill_in_the_middle": FillInTheMiddle,
         "text_files": TextFiles,
         "jsonl": Jsonl,

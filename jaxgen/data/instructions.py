@@ -27,11 +27,10 @@ from typing import Any, Literal
 
 from jaxgen.data.draws import Draws
 from jaxgen.data.hashing import hash64, record_text
-from jaxgen.data.mixtures import Mixture
 from jaxgen.data.preprocessors import need, seed_of
 from jaxgen.data.protocols import Context, Record
 from jaxgen.data.tasks import Task
-from jaxgen.domains import PositiveFloat, Seed, check_domains
+from jaxgen.domains import Seed, check_domains
 from jaxgen.errors import ConfigError, DataError
 from jaxgen.json_values import read_json
 
@@ -208,29 +207,15 @@ def family_of(task: Task) -> str | None:
     return None
 
 
-def instruction_mixture(
-    name: str,
-    tasks: tuple[Task, ...],
-    held_out: tuple[str, ...] = (),
-    weights: dict[str, PositiveFloat] | None = None,
-) -> Mixture:
-    """Returns the mixture of all tasks but those of the families that are held out.
-
-    Args:
-      name: of the mixture.
-      tasks: with `Instructions` among their preprocessors; others always stay.
-      held_out: names of families; one that no task belongs to is refused.
-      weights: of tasks, held out or not; None: all alike.
-    """
-    kept = tasks_of_families(tasks, held_out, inside=False)
-    shares = {task.name: 1.0 if weights is None else weights.get(task.name, 1.0) for task in kept}
-    return Mixture(name, kept, shares)
-
-
 def tasks_of_families(
     tasks: tuple[Task, ...], families: tuple[str, ...], inside: bool = True
 ) -> tuple[Task, ...]:
     """Returns the tasks that belong to one of the families, or those that do not.
+
+    Args:
+      tasks: with `Instructions` among their preprocessors; others belong to no family.
+      families: their names.
+      inside: whether those that belong to one are asked for, or the others.
 
     Raises:
       ConfigError: if no task belongs to one of the families, or none is left.
@@ -238,14 +223,14 @@ def tasks_of_families(
     known = {family_of(task) for task in tasks} - {None}
     if not set(families) <= known:
         raise ConfigError(
-            f"held_out={families}: no task belongs to {sorted(set(families) - known)}; the "
+            f"families={families}: no task belongs to {sorted(set(families) - known)}; the "
             f"families here are {sorted(map(str, known))}."
         )
     chosen = tuple(task for task in tasks if (family_of(task) in families) == inside)
     if not chosen:
         raise ConfigError(
-            f"held_out={families} leaves no task to train on."
-            if not inside
-            else "held_out has no family; name one at least, such as ('comparison',)."
+            "families is empty; name one at least, such as ('comparison',)."
+            if inside
+            else f"families={families} leaves no task to train on."
         )
     return chosen

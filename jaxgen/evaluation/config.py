@@ -84,7 +84,7 @@ class EvaluationConfig:
 def zero_shot_suite(
     tasks: tuple[Task, ...], held_out: tuple[str, ...], scoring: Scoring = ANSWERED
 ) -> tuple[EvaluationTask, ...]:
-    """Returns the suite of the families that an `instruction_mixture` holds out.
+    """Returns the suite of the families that a mixture of instructions leaves out.
 
     Args:
       tasks: those of the mixture before it leaves any out.

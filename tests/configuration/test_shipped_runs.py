@@ -55,12 +55,12 @@ def test_the_suite_of_pictures_is_drawn_and_asked(tmp_path):
     assert chances["compare"] == chances["relation"] == 0.5
 
 
-@pytest.mark.parametrize("suite", ["abilities", "spells"])
+@pytest.mark.parametrize("suite", ["abilities", "spells", "zero_shot"])
 def test_a_suite_of_generated_tasks_loads_and_fits(suite, tmp_path):
     (tmp_path / "a.txt").write_text("Some text. " * 100)
     small = [f"model.{name}=8" for name in ("embed_dim", "mlp_dim")]
     small += ["model.num_layers=1", "model.num_heads=1", "train.steps=1", f"TEXT={str(tmp_path)!r}"]
-    config: Any = load(["runs/text.gin", f"suites/{suite}.gin"], [*small, "train.length=512"])
+    config: Any = load(["runs/text.gin", f"suites/{suite}.gin"], [*small, "train.length=640"])
     assert len(config.evaluation.suite) >= 1
     check(config)
 

@@ -5,14 +5,13 @@ import re
 
 import pytest
 
-from jaxgen.commands.tasks import load_task
+from jaxgen.commands.tasks import load_task, task_named
 from jaxgen.configuration import load, to_gin
 from jaxgen.data.chat import Chat
 from jaxgen.data.features import PromptAnswer
 from jaxgen.data.generated import Addition, PairOrder
 from jaxgen.data.instructions import (
     Instructions,
-    instruction_mixture,
     read_instructions,
     tasks_of_families,
 )
@@ -22,7 +21,7 @@ from jaxgen.data.tasks import Task
 from jaxgen.errors import ConfigError, DataError
 
 TASKS = [name for tasks in read_instructions().values() for name in tasks]
-GIN = ["runs/quickstart.gin", "mixtures/instructions.gin"]
+GIN = ["runs/quickstart.gin", "mixtures/instructions.gin", "suites/zero_shot.gin"]
 
 
 def asked(name, source=None, count=60, epoch=None, **options):
@@ -155,8 +154,14 @@ def test_whole_families_are_held_out_and_measured(tmp_path):
 def test_families_that_are_not_there_are_refused():
     task = Task("a", Addition(), PromptAnswer(), preprocessors=(Instructions("addition"),))
     with pytest.raises(ConfigError, match=r"no task belongs to \['music'\]"):
-        instruction_mixture("m", (task,), ("music",))
+        tasks_of_families((task,), ("music",), inside=False)
     with pytest.raises(ConfigError, match="leaves no task to train on"):
-        instruction_mixture("m", (task,), ("arithmetic",))
+        tasks_of_families((task,), ("arithmetic",), inside=False)
     with pytest.raises(ConfigError, match="name one at least"):
         tasks_of_families((task,), ())
+    assert tasks_of_families((task,), (), inside=False) == (task,)
+
+
+def test_tasks_of_the_mixture_are_found_by_name():
+    task = task_named("instructions/pair_order", ["mixtures/instructions.gin"], ["HELD_OUT=()"])
+    assert task.preprocessors == (Instructions("pair_order"),)
