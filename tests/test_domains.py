@@ -18,6 +18,7 @@ from jaxgen.configuration import registered
 from jaxgen.data.embedded import StandardLibraryProse
 from jaxgen.data.features import PromptAnswer
 from jaxgen.data.generated import Addition
+from jaxgen.data.mixtures import Mixture
 from jaxgen.data.tasks import Task
 from jaxgen.domains import Domain, PositiveFloat, PositiveInt, check_domains, domains_of
 from jaxgen.errors import ConfigError, JaxgenError
@@ -44,6 +45,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "mixture": {"name": "m", "tasks": (TASK,), "weights": {"t": 1.0}},
     "mixture_stage": {"first_step": 1, "weights": {"t": 1.0}},
     "task": {"name": "t", "source": StandardLibraryProse()},
+    "prompted_mixture": {"mixture": Mixture("m", (TASK,)), "prompt": "x"},
     "few_shot": {"count": 1},
     "instructions": {"task": "addition"},
     "run_features": {"run_dir": "runs/pairs"},

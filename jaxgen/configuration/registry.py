@@ -27,6 +27,7 @@ def registered() -> Table:
     from jaxgen.data.pairs import ImageTextPairs
     from jaxgen.data.prepared import PreparedCorpus
     from jaxgen.data.preprocessors import Choices, Keep, Rename, Template
+    from jaxgen.data.prompted import PromptedMixture
     from jaxgen.data.sentence_pairs import SentencePairs
     from jaxgen.data.sources import InMemory
     from jaxgen.data.tables import ArrayRecord, HuggingFaceDataset, Parquet
@@ -84,6 +85,7 @@ def registered() -> Table:
         "run": RunConfig,
         "mixture": Mixture,
         "mixture_stage": MixtureStage,
+        "prompted_mixture": PromptedMixture,
         "image_text_pairs": ImageTextPairs,
         "media_rows": MediaRows,
         "task": Task,

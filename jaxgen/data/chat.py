@@ -86,16 +86,26 @@ class Chat:
     def encode(
         self, records: Iterable[Record], codec: Codec, has_source: bool = False
     ) -> list[Example]:
-        """Returns the tokens of records; raises DataError as `parts` does."""
-        return [encode_parts(parts_of(r) or self.parts(r), codec, has_source) for r in records]
+        """Returns the tokens of records; raises DataError as `parts` does, or for no answer."""
+        return [encode_parts(self._learned(record), codec, has_source) for record in records]
+
+    def _learned(self, record: Record) -> list[Part]:
+        """Returns the parts of a record, some of which are in the loss."""
+        parts = parts_of(record) or self.parts(record)
+        if not any(part.in_loss for part in parts):
+            roles = [one.get("role") for one in record.get(self.messages, ()) if _is_turn(one)]
+            raise DataError(
+                f"a conversation of the roles {roles} has no turn of the assistant behind the chat "
+                "template, and leaves nothing to learn: name the field in chat.messages, or the "
+                "assistant's role 'assistant', give a template that writes its turns, or leave "
+                'such records out (on_error="skip" does, and counts them).'
+            )
+        return parts
 
     def _messages(self, record: Record) -> list[dict[str, Any]]:
         messages = record.get(self.messages)
         turns: list[Any] = list(messages) if isinstance(messages, list | tuple) else []
-        if not turns or not all(
-            isinstance(turn, dict) and _is_content(turn.get("content")) and "role" in turn
-            for turn in turns
-        ):
+        if not turns or not all(_is_turn(turn) and _is_content(turn["content"]) for turn in turns):
             raise DataError(
                 f"the field {self.messages!r} must be a list of {{'role', 'content'}}, whose "
                 "content is text, or a list of texts and arrays of pictures, sounds or clips; a "
@@ -138,6 +148,10 @@ class Chat:
         if end < len(text):
             parts.append(Part(text[end:], is_answer, is_answer, True))
         return parts
+
+
+def _is_turn(turn: Any) -> bool:
+    return isinstance(turn, dict) and "role" in turn and "content" in turn
 
 
 def _is_content(content: Any) -> bool:

@@ -19,6 +19,7 @@ from jaxgen.objectives.positions import map_positions
 from jaxgen.objectives.token_sums import auxiliary_sums, sums_by_task
 from jaxgen.ops.vectors import take_vectors
 from jaxgen.sharding.layout import using
+from jaxgen.sharding.rules import mesh_is_set
 from jaxgen.taught_batch import TaughtBatch
 
 Divergence = Literal["forward_kl", "reverse_kl", "jsd"]
@@ -59,7 +60,9 @@ class Distillation:
         taught = batch if isinstance(batch, TaughtBatch) else None
         rows: Any = batch.rows() if isinstance(batch, GroupBatch) else batch
         if taught is not None:
-            rows = taught.student
+            rows, (count, length) = taught.student, taught.teacher.shape
+            # Refuses rows that learned positions do not reach.
+            teacher.config.batch_spec(batch_size=count, length=length)
         output = student(rows, key=key)
         hidden = teacher(rows if taught is None else taught.teacher).hidden
         if taught is not None:
@@ -131,9 +134,10 @@ def _kl(p: jax.Array, q: jax.Array) -> jax.Array:
 
 def _numbers(logits: jax.Array) -> jax.Array:
     """Returns the tokens' numbers [vocab], split over the mesh as the logits are."""
-    sharding = jax.typeof(logits).sharding
     numbers = jnp.arange(logits.shape[-1])
-    return numbers if sharding.mesh.empty else jax.reshard(numbers, jax.P(sharding.spec[-1]))
+    if not mesh_is_set():
+        return numbers
+    return jax.reshard(numbers, jax.P(jax.typeof(logits).sharding.spec[-1]))
 
 
 def teacher_of(model: Any) -> Any:

@@ -8,11 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.word_codec import WordCodec
 
+from jaxgen.codecs.bytes import ByteCodec
 from jaxgen.codecs.special import SpecialTokens
 from jaxgen.codecs.tokenizer import TokenizerCodec
 from jaxgen.codecs.training import train_tokenizer
 from jaxgen.data.chat import TEMPLATE, Chat
+from jaxgen.data.mixtures import Mixture
 from jaxgen.data.parts import ANSWER, IN_LOSS
+from jaxgen.data.tasks import Task
+from jaxgen.data.text_files import Jsonl
 from jaxgen.errors import ConfigError, DataError
 
 TALK = [
@@ -148,3 +152,30 @@ def test_transformers_writes_the_same_and_has_the_same_answers(template, tmp_pat
 def test_unreadable_chats_are_named(chat, record, words):
     with pytest.raises((DataError, ConfigError), match=words):
         chat.parts(record)
+
+
+MUTE = (
+    "{% for m in messages %}{% if m.role == 'user' %}<|user|>{{ m.content }}{% endif %}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("chat", "talk"), [(Chat(template=MUTE), TALK), (Chat(), TALK[:2]), (Chat(), TALK[1:2])]
+)
+def test_what_has_no_turn_of_the_assistant_is_one_message_or_a_counted_skip(
+    chat, talk, tmp_path, caplog
+):
+    said = "has no turn of the assistant behind the chat template, and leaves nothing to learn"
+    with pytest.raises(DataError, match=said):
+        chat.encode([{"messages": talk}], ByteCodec())
+    answered = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}]
+    records = [{"messages": talk}] + [{"messages": answered}] * 3
+    (tmp_path / "talks.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
+    if chat.template == MUTE:
+        return  # Of such a template no record is left.
+    source = Jsonl(str(tmp_path / "talks.jsonl"), heldout_fraction=0.0, on_error="skip")
+    mixture = Mixture("talks", (Task("talks", source, chat, ByteCodec()),))
+    with caplog.at_level("WARNING"):
+        batch = mixture.open(batch_size=1, length=64, seed=0).batch(0)
+    assert "task talks: 1 unusable record(s) skipped" in caplog.text
+    assert batch.loss_weights.sum() > 0
