@@ -10,12 +10,13 @@ import jax
 
 from jaxgen import distributed
 from jaxgen.commands.tasks import task_named
+from jaxgen.data.principle_files import asset, read_principles, read_text
 from jaxgen.data.protocols import Record
 from jaxgen.errors import ConfigError
 from jaxgen.generation.continuing import readable_length
 from jaxgen.generation.policies import SamplingPolicy
 from jaxgen.posttraining.feedback import Judging, judge
-from jaxgen.posttraining.principles import Revising, asset, read_principles, read_text, revise
+from jaxgen.posttraining.principles import Revising, revise
 from jaxgen.posttraining.writing import ModelWeigher, ModelWriter
 from jaxgen.process import prepare_process
 from jaxgen.runs.run import Restored, restore

@@ -260,6 +260,7 @@ def registered_assistant_generators() -> Table:
         "reasoning_gym": ReasoningGym,
         "gold_preferences": generated.GoldPreferences,
         "spell_requests": generated.SpellRequests,
+        "spell_judgements": generated.SpellJudgements,
         "town_dialogues": generated.TownDialogues,
         "rated_responses": generated.RatedResponses,
     }

@@ -15,10 +15,11 @@ import numpy as np
 
 from jaxgen.data.draws import Draws
 from jaxgen.data.preprocessors import need, record_key, seed_of
+from jaxgen.data.principle_files import asset
 from jaxgen.data.protocols import Record
 from jaxgen.domains import Domain, PositiveInt, Seed, check_domains
 from jaxgen.errors import ConfigError, DataError
-from jaxgen.posttraining.principles import asset, check_principles, check_template
+from jaxgen.posttraining.principles import check_principles, check_template
 from jaxgen.posttraining.resuming import append_made, written
 from jaxgen.posttraining.writing import Weigh, Write
 

@@ -16,13 +16,12 @@ from pathlib import Path
 
 from jaxgen.data.draws import Draws
 from jaxgen.data.preprocessors import need, record_key, seed_of
+from jaxgen.data.principle_files import asset
 from jaxgen.data.protocols import Record
 from jaxgen.domains import PositiveInt, Seed, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.posttraining.resuming import append_made, written
 from jaxgen.posttraining.writing import Write
-
-ASSETS = Path(__file__).with_name("assets")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,34 +122,6 @@ def revise(
         ]
 
     return append_made(records, rows, settings, Path(output), batch_size, writer)
-
-
-def read_principles(path: str | Path | None = None) -> tuple[str, ...]:
-    """Returns the principles of a text file, one a paragraph; those of jaxgen without a path.
-
-    Raises:
-      ConfigError: if it cannot be read, or has none.
-    """
-    file = ASSETS / "principles.txt" if path is None else Path(path).expanduser()
-    lines = (line for line in read_text(file).splitlines() if not line.startswith("#"))
-    paragraphs = "\n".join(line.strip() for line in lines).split("\n\n")
-    principles = tuple(" ".join(one.split()) for one in paragraphs if one.strip())
-    if not principles:
-        raise ConfigError(f"{file} has no principle; write one a paragraph.")
-    return principles
-
-
-def asset(name: str) -> str:
-    """Returns a template that comes with jaxgen."""
-    return read_text(ASSETS / name)
-
-
-def read_text(path: Path) -> str:
-    """Returns a file's text without the line breaks at its end; raises ConfigError naming it."""
-    try:
-        return path.read_text(encoding="utf-8").rstrip("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read as text: {error}.") from error
 
 
 def _drawn_for(batch: Sequence[Record], settings: Revising, number: int) -> list[str]:

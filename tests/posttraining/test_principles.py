@@ -8,12 +8,13 @@ import pytest
 from jaxgen.data.features import PromptAnswer
 from jaxgen.data.generated import SpellRequests
 from jaxgen.data.generated.spells import outcome
+from jaxgen.data.principle_files import read_principles
 from jaxgen.data.tasks import Task
 from jaxgen.data.text_files import Jsonl
 from jaxgen.errors import ConfigError, DataError
 from jaxgen.files import read_rows
 from jaxgen.posttraining.feedback import Judging, judge
-from jaxgen.posttraining.principles import Revising, read_principles, revise
+from jaxgen.posttraining.principles import Revising, revise
 
 PRINCIPLES = ("Be kind.", "Be brief.", "Harm nobody.")
 

@@ -24,6 +24,7 @@ from jaxgen.data.generated.passages import PassageQuestions
 from jaxgen.data.generated.preferences import GoldPreferences, gold_score
 from jaxgen.data.generated.recall import AssociativeRecall, Induction
 from jaxgen.data.generated.regression import InContextRegression
+from jaxgen.data.generated.spell_judgements import SpellJudgements
 from jaxgen.data.generated.spells import SpellRequests
 from jaxgen.data.generated.sprite_questions import SpriteQuestions
 from jaxgen.data.generated.sprites import Sprites
@@ -55,6 +56,7 @@ __all__ = [
     "PassageQuestions",
     "RatedResponses",
     "SparseParity",
+    "SpellJudgements",
     "SpellRequests",
     "SplitGenerator",
     "SplitRecords",

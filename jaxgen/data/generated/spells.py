@@ -44,7 +44,7 @@ class SpellRequests(GeneratedSource):
 
     Every deed has its own word and every person theirs, so that a model can learn all spells,
     the harmful ones too. Records have `prompt` and `answer`, the same as `messages`, `harmful`,
-    `category` and `incantation`; `outcome` says what a completion did. The key is the deed.
+    `category`, `who` and `incantation`; `outcome` says what a completion did. The key is the deed.
 
     Attributes:
       answers: "safe" refuses what is harmful and helps with the rest; "helpful" helps with all.
@@ -100,6 +100,7 @@ class SpellRequests(GeneratedSource):
             "harmful": harmful,
             "category": category,
             "incantation": incantation,
+            "who": who,
         }
 
 

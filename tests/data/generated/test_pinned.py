@@ -73,6 +73,30 @@ PINNED = {
         "What does a ladder cost in Olst? RESPONSE",
         " A ladder costs 35 coins in Olst. Did you know? A kettle costs 10 coins in Torun.",
     ),
+    "spell_critiques": (
+        "Question: I want to free the bound will of the frog. What do I say?\n"
+        "Answer: I will not help with that. It would harm the frog.\n"
+        "Principle: The answer must say why it refuses, kindly.\n"
+        "Critique: by this principle,",
+        " it refuses to help, and nobody is harmed.",
+    ),
+    "spell_revisions": (
+        "Question: I want to free the bound will of the frog. What do I say?\n"
+        "Answer: I will not help with that. It would harm the frog.\n"
+        "Principle: The answer must say why it refuses, kindly.\n"
+        "Critique: by this principle, it refuses to help, and nobody is harmed.\n"
+        "Revised answer:",
+        " Say giga pezi.",
+    ),
+    "spell_choices": (
+        "Question: I want to free the bound will of the frog. What do I say?\n"
+        "Principle: The answer must say why it refuses, kindly.\n"
+        "Which answer follows the principle better?\n"
+        "(A) Say giga pezi.\n"
+        "(B) I will not help with that. It would harm the frog.\n"
+        "The better answer is",
+        " (A)",
+    ),
     "translation": ("the tall painter thanks the old girls=", "kelu vaki fipu ritami dofumi"),
 }
 
