@@ -11,6 +11,7 @@ from support.groups import build_policy, random_groups
 from support.helpers import build, one_device_mesh, tiny_dense
 
 from jaxgen.errors import ConfigError
+from jaxgen.models.lora_config import LoraConfig
 from jaxgen.models.policy_config import PolicyConfig
 from jaxgen.objectives.log_probabilities import group_log_probabilities
 from jaxgen.objectives.preference import KTO, Preference
@@ -22,6 +23,7 @@ from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.loading import put_batch
 from jaxgen.training.program import build_program
 from jaxgen.training.schedules import WarmupCosine
+from jaxgen.training.state import trained, with_trained
 
 BARE = PolicyConfig(tiny_dense())
 ANCHORED = PolicyConfig(tiny_dense(), reference=True)
@@ -95,6 +97,26 @@ def test_where_the_policy_is_its_reference_nothing_is_told_apart():
     moved_by = jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(gradient.model)])
     left = [jnp.abs(x).max() for x in jax.tree.leaves(gradient.reference)]
     assert jnp.abs(moved_by).max() > 1e-3 and max(left) == 0
+
+
+def test_the_reference_of_adapters_is_the_model_without_them():
+    """No copy of it is made; adapters that begin at zero leave the policy where it is."""
+    config = PolicyConfig(LoraConfig(tiny_dense(), rank=2), reference=True)
+    policy, batch = build_policy(config), pairs()
+    loss = Preference("dpo")(policy, batch)
+    np.testing.assert_allclose(loss.total / loss.weight, np.log(2), rtol=1e-6)
+    assert policy.reference is None
+
+    def total(parameters):
+        return Preference("dpo")(with_trained(policy, parameters), batch).total
+
+    adapters = trained(policy)
+    gradient = jax.grad(total)(adapters)
+    further = jax.tree.map(lambda x, g: x - 0.05 * g, adapters, gradient)
+    assert total(further) < loss.total
+    left = with_trained(policy, further).reference_model
+    same = group_log_probabilities(left, batch), group_log_probabilities(policy, batch)
+    np.testing.assert_array_equal(*same)
 
 
 @pytest.mark.parametrize("kind", PAIR_METHODS)
