@@ -328,7 +328,7 @@ def registered_preferences() -> Table:
         ScoredSteps,
     )
     from jaxgen.data.comparisons import Comparisons
-    from jaxgen.evaluation.preferences import PreferenceAccuracy
+    from jaxgen.evaluation.preferences import PreferenceAccuracy, StepAccuracy
     from jaxgen.objectives.preference import KTO, Preference
     from jaxgen.objectives.reward import ProcessRewards, RewardModeling
 
@@ -343,6 +343,7 @@ def registered_preferences() -> Table:
         "reward_loss": RewardModeling,
         "step_reward_loss": ProcessRewards,
         "preference_accuracy": PreferenceAccuracy,
+        "step_accuracy": StepAccuracy,
     }
 
 

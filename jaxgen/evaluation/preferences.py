@@ -1,4 +1,4 @@
-"""The evaluator of preferences: how often, and how surely, a model favours the better one."""
+"""Evaluators of preferences and of steps: how often, and how surely, a model is right."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jaxgen.errors import ConfigError
 from jaxgen.evaluation.base import EvaluationContext, Row
 from jaxgen.group_batch import GroupBatch
 from jaxgen.objectives.preference import completion_figures
-from jaxgen.objectives.reward import RewardModeling, completion_rewards
+from jaxgen.objectives.reward import RewardModeling, completion_rewards, token_rewards
 from jaxgen.training.loading import put_batch
 
 By = Literal["objective", "reward", "log_probability"]
@@ -134,7 +134,6 @@ class PreferenceAccuracy:
     def _rewards(self, model: Any, batch: GroupBatch, context: EvaluationContext) -> np.ndarray:
         """Returns the worth of each completion, [prompts, group] float32."""
         by, objective = self._scored_by(context.objective), context.objective
-        size, found = context.batch_size, []
 
         @jax.jit
         def worth(model: Any, batch: GroupBatch) -> jax.Array:
@@ -146,15 +145,80 @@ class PreferenceAccuracy:
             implicit: Any = objective
             return implicit.beta * implicit.figures(model, batch).h
 
-        for first in range(0, batch.shape[0], size):
-            part = jax.tree.map(lambda x, first=first: x[first : first + size], batch)
-            missing = size - part.shape[0]  # Rows that fill the last batch repeat its first.
-            part = jax.tree.map(
-                lambda x, n=missing: np.concatenate([x, np.repeat(x[:1], n, axis=0)]), part
+        return _in_parts(worth, model, batch, context.batch_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class StepAccuracy:
+    """Tells right steps of held-out completions from wrong ones, by a head of scalars.
+
+    Attributes:
+      num_completions: completions, or all if there are fewer.
+      data: completions in steps, as tokens of the run's own codec; None: the run's.
+      name: the name in tables.
+    """
+
+    num_completions: PositiveInt = 256
+    data: Comparisons | None = None
+    name: str = "steps"
+
+    def __post_init__(self):
+        check_domains(self, "step_accuracy")
+
+    def check(self, context: EvaluationContext) -> None:
+        """Raises JaxgenError if there are no steps."""
+        self._data(context).open(
+            batch_size=1, length=context.length, seed=context.seed, split="heldout"
+        )
+
+    def __call__(self, model: Any, context: EvaluationContext) -> list[Row]:
+        """Returns a row for each step.
+
+        Returns:
+          Rows with "instance"; "accuracy", 1 where the step is told right from wrong; "confidence",
+          the model's probability of what it tells; "outcome", the label's probability of that.
+        """
+        data = self._data(context)
+        options: dict[str, Any] = {
+            "length": context.length, "seed": context.seed, "split": "heldout"
+        }  # fmt: skip
+        count = min(data.open(batch_size=1, **options).num_records, self.num_completions)
+        batch = data.open(batch_size=count, **options).batch(0)
+        rewards = _in_parts(jax.jit(token_rewards), model, batch, context.batch_size)
+        rows: list[Row] = []
+        for place in zip(*np.nonzero(batch.step_scores >= 0), strict=True):
+            label, reward = float(batch.step_scores[place]), float(rewards[place])
+            tells_right = reward > 0
+            rows.append({
+                "instance": f"{place[0]}:{place[2]}",
+                "accuracy": int(tells_right == (label >= 0.5)),
+                "confidence": float(np.exp(-np.logaddexp(0, -abs(reward)))),
+                "outcome": label if tells_right else 1 - label,
+            })  # fmt: skip
+        return rows
+
+    def _data(self, context: EvaluationContext) -> Comparisons:
+        data = context.data if self.data is None else self.data.with_codec(context.data.codec)
+        if not isinstance(data, Comparisons) or not getattr(data.layout, "has_steps", False):
+            raise ConfigError(
+                f"the evaluator {self.name} needs completions in steps: bind step_accuracy.data to "
+                "@comparisons() of the layout @scored_steps()."
             )
-            placed = put_batch(part, jax.sharding.get_mesh(), model.layout.rules)
-            found.append(fetch(worth(model, placed))[: size - missing])
-        return np.concatenate(found)
+        return data
+
+
+def _in_parts(function: Any, model: Any, batch: GroupBatch, size: int) -> np.ndarray:
+    """Returns function(model, batch) of so many prompts at a time; under `jax.set_mesh`."""
+    found = []
+    for first in range(0, batch.shape[0], size):
+        part = jax.tree.map(lambda x, first=first: x[first : first + size], batch)
+        missing = size - part.shape[0]  # Rows that fill the last batch repeat its first.
+        part = jax.tree.map(
+            lambda x, n=missing: np.concatenate([x, np.repeat(x[:1], n, axis=0)]), part
+        )
+        placed = put_batch(part, jax.sharding.get_mesh(), model.layout.rules)
+        found.append(fetch(function(model, placed))[: size - missing])
+    return np.concatenate(found)
 
 
 def _bare(model: Any) -> Any:

@@ -134,6 +134,11 @@ def completion_rewards(
     return at_last_token(output.rewards, batch, rules_of(model)), output.auxiliary
 
 
+def token_rewards(model: Any, batch: GroupBatch) -> jax.Array:
+    """Returns the head's number at every token, [batch, group, length] float32."""
+    return _scored(model, batch, None).rewards
+
+
 def _scored(model: Any, batch: GroupBatch, key: jax.Array | None) -> Scored:
     if not hasattr(model, "scalars"):
         raise ConfigError(

@@ -12,7 +12,7 @@ from support.helpers import one_device_mesh, tiny_dense
 
 from jaxgen.codecs.bytes import ByteCodec
 from jaxgen.configuration import load
-from jaxgen.data.comparison_fields import PreferencePairs, RankedCompletions
+from jaxgen.data.comparison_fields import PreferencePairs, RankedCompletions, ScoredSteps
 from jaxgen.data.comparisons import Comparisons
 from jaxgen.data.generated.preferences import GoldPreferences
 from jaxgen.data.sources import InMemory
@@ -20,12 +20,12 @@ from jaxgen.data.tasks import Task
 from jaxgen.errors import ConfigError
 from jaxgen.evaluation.base import EvaluationContext
 from jaxgen.evaluation.metrics import calibration_error, calibration_interval, reliability
-from jaxgen.evaluation.preferences import PreferenceAccuracy
+from jaxgen.evaluation.preferences import PreferenceAccuracy, StepAccuracy
 from jaxgen.evaluation.summary import summarise
 from jaxgen.models.policy_config import PolicyConfig
 from jaxgen.objectives.next_token import NextToken
 from jaxgen.objectives.preference import Figures, Preference
-from jaxgen.objectives.reward import RewardModeling
+from jaxgen.objectives.reward import ProcessRewards, RewardModeling
 
 CONFIG = tiny_dense(vocab_size=ByteCodec().vocab_size)
 
@@ -159,3 +159,20 @@ def test_pairs_of_big_bench_are_read_from_their_files(tmp_path):
     rows = evaluated(evaluator, judged(4), RewardModeling())
     assert len(rows) == 3 and {row["confidence"] == row["outcome"] for row in rows} == {False}
     assert all(row["accuracy"] == int(row["margin"] > 0) for row in rows)
+
+
+def test_steps_are_told_right_from_wrong_with_their_calibration():
+    record = {"prompt": "p:", "completions": ["a", "b", "c"], "labels": [True, False, 0.75]}
+    records = tuple(record | {"prompt": f"{n}:"} for n in range(5))
+    task = Task("t", InMemory(records, heldout_fraction=1.0))
+    data = Comparisons((task,), ScoredSteps())
+    rows = evaluated(StepAccuracy(4), data, ProcessRewards())
+    assert len(rows) == 4 * 3 and len({row["instance"] for row in rows}) == 12
+    for row, label in zip(rows, [1.0, 0.0, 0.75] * 4, strict=True):
+        assert 0.5 <= row["confidence"] < 1
+        tells_right = row["accuracy"] == (label >= 0.5)
+        assert row["outcome"] == (label if tells_right else 1 - label)
+    summary = summarise(rows, ("accuracy",))
+    assert len(summary["calibration_error_interval"]) == 2
+    with pytest.raises(ConfigError, match="needs completions in steps"):
+        StepAccuracy().check(context(judged(10), ProcessRewards()))
