@@ -328,6 +328,7 @@ def registered_preferences() -> Table:
         ScoredSteps,
     )
     from jaxgen.data.comparisons import Comparisons
+    from jaxgen.data.unpairing import Unpair
     from jaxgen.evaluation.preferences import PreferenceAccuracy, StepAccuracy
     from jaxgen.objectives.preference import KTO, Preference
     from jaxgen.objectives.reward import ProcessRewards, RewardModeling
@@ -338,6 +339,7 @@ def registered_preferences() -> Table:
         "ranked_completions": RankedCompletions,
         "labelled_completions": LabelledCompletions,
         "scored_steps": ScoredSteps,
+        "unpair": Unpair,
         "preference_loss": Preference,
         "kto_loss": KTO,
         "reward_loss": RewardModeling,

@@ -19,10 +19,12 @@ from jaxgen.data.comparison_fields import (
     ScoredSteps,
 )
 from jaxgen.data.comparisons import Comparisons
+from jaxgen.data.protocols import Context
 from jaxgen.data.sources import InMemory
 from jaxgen.data.tables import Parquet
 from jaxgen.data.tasks import Task
 from jaxgen.data.text_files import Jsonl
+from jaxgen.data.unpairing import Unpair
 from jaxgen.errors import ConfigError, DataError
 from jaxgen.training.loading import map_batch
 
@@ -164,6 +166,24 @@ def test_labelled_completions_are_alone_or_beside_another_of_their_batch():
         (own, other), (following, _) = texts(beside, row), texts(beside, (row + 1) % 4)
         assert own[0] == other[0] and other[1] == following[1]
         assert beside.scores[row, 0] == (int(own[1][1]) % 2 == 0)
+
+
+def test_pairs_of_any_layout_become_labelled_completions():
+    task = Task("t", InMemory((HH,)), preprocessors=(Unpair(),))
+    data = Comparisons((task,), LabelledCompletions())
+    batch = data.open(batch_size=2, length=96, seed=0).batch(0)
+    labels = {texts(batch, row)[0][1]: float(batch.scores[row, 0]) for row in range(2)}
+    assert labels == {" 4, I think.": 1.0, " 4 is wrong, 5.": 0.0}
+    soft = Unpair(PreferencePairs(preference="agreed"))
+    record = {"prompt": PROMPT, "chosen": [GOOD], "rejected": [BAD], "agreed": 0.75}
+    found = list(soft.apply(iter([record]), Context(lambda: iter(()))))
+    assert [one["label"] for one in found] == [0.75, 0.25]
+    assert len({one["key"] for one in found}) == 2
+    several = RankedCompletions(
+        "instruction", scores="overall_score", group=2, take="best_and_worst"
+    )
+    one, other = Unpair(several).apply(iter([ULTRA]), Context(lambda: iter(())))
+    assert (one["completion"], other["completion"]) == ("apple", "stone")
 
 
 def test_steps_end_where_they_are_scored():

@@ -11,6 +11,7 @@ import pytest
 
 from jaxgen.configuration import load, load_run
 from jaxgen.data.comparisons import Comparisons
+from jaxgen.data.generated.preferences import GoldPreferences
 from jaxgen.errors import ConfigError
 from jaxgen.runs.run import restore, run
 from jaxgen.runs.run_directory import RunDirectory, read_metrics
@@ -108,6 +109,28 @@ def test_a_run_on_a_mesh_has_the_losses_of_one_device(parent, tmp_path):
     for row, beside in zip(one, other, strict=True):
         assert row["loss"] == pytest.approx(beside["loss"], rel=1e-4)
         assert row["margin"] == pytest.approx(beside["margin"], abs=1e-3)
+
+
+@pytest.mark.slow
+def test_kto_learns_from_both_completions_of_pairs(parent, tmp_path):
+    source = GoldPreferences().records_by_index("train")
+    records = [source.__getitems__([n])[0] for n in range(40)]
+    pairs = tmp_path / "pairs.jsonl"
+    names = ("prompt", "chosen", "rejected")
+    pairs.write_text("".join(json.dumps({n: one[n] for n in names}) + "\n" for one in records))
+    bindings = [
+        f"run.initialize_from='{parent}'", "judged/comparisons.others=False",
+        "judged/comparisons.layout=@judged/preference_pairs()", "evaluation.evaluators=()",
+        "gold_pairs/task.source=@jsonl()", f"jsonl.pattern={str(pairs)!r}",
+        "jsonl.heldout_fraction=0.3", "gold_pairs/task.preprocessors=(@unpair(),)",
+        "warmup_cosine.peak=1e-2",
+    ]  # fmt: skip
+    files = ["mixtures/gold_pairs.gin", "objectives/kto.gin"]
+    trained(tmp_path / "kto", "gold_imitated", bindings, steps=16, files=files)
+    rows = read_metrics(RunDirectory(tmp_path / "kto").metrics_file)
+    assert rows[0]["loss"] == pytest.approx(0.5, abs=1e-5) and rows[0]["baseline"] == 0
+    gap = [row["good_reward"] - row["bad_reward"] for row in rows]
+    assert np.nanmean(gap[-6:]) > 0.05
 
 
 @pytest.mark.slow
