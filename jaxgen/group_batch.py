@@ -98,6 +98,20 @@ class GroupBatch:
         )
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class GroupsAndText:
+    """Completions, and as many rows of text beside them.
+
+    Attributes:
+      groups: of completions.
+      text: packed rows, one for each prompt.
+    """
+
+    groups: GroupBatch
+    text: Batch
+
+
 def joined(array: jax.Array) -> jax.Array:
     """Maps [batch, group, ...] to [batch * group, ...], split over the mesh as the batch is."""
     shape = (array.shape[0] * array.shape[1], *array.shape[2:])

@@ -104,6 +104,8 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "metric_reward": {"metric": None},
     "pattern_match": {"pattern": "x"},
     "length_penalty": {"most": 10},
+    "run_reward": {"run_dir": "runs/reward"},
+    "rewarded_completions": {"tasks": (ANSWERED,), "reward": PatternMatch("x")},
     "rollouts": {"tasks": (ANSWERED,), "reward": PatternMatch("x"), "weights": {"a": 1.0}},
     "reward_sum": {"rewards": (PatternMatch("x"),)},
     "guarded": {"reward": PatternMatch("x")},

@@ -189,6 +189,7 @@ def registered() -> Table:
 def registered_rewards() -> Table:
     """Returns the names of what scores completions, and of what learns from scores."""
     from jaxgen.objectives.policy_gradient import PolicyGradient
+    from jaxgen.objectives.with_text import WithText
     from jaxgen.posttraining import verifiers
     from jaxgen.posttraining.advantages import (
         GeneralisedAdvantage,
@@ -199,11 +200,18 @@ def registered_rewards() -> Table:
     from jaxgen.posttraining.gold import GoldReward, GroundedReward, SpellReward
     from jaxgen.posttraining.guarded import Guarded
     from jaxgen.posttraining.reasoning import ReasoningGymScore
+    from jaxgen.posttraining.rewarded import RewardedCompletions
     from jaxgen.posttraining.rewards import RewardSum
     from jaxgen.posttraining.rollouts import Rollouts
+    from jaxgen.posttraining.rollouts_and_text import RolloutsAndText
+    from jaxgen.runs.reward_models import RunReward
 
     return {
         "rollouts": Rollouts,
+        "rollouts_and_text": RolloutsAndText,
+        "with_text_loss": WithText,
+        "rewarded_completions": RewardedCompletions,
+        "run_reward": RunReward,
         "policy_gradient": PolicyGradient,
         "group_relative": GroupRelative,
         "leave_one_out": LeaveOneOut,

@@ -40,6 +40,24 @@ def add_commands(commands: Any) -> None:
     )
     feedback.set_defaults(function=("principles", "give_feedback"))
 
+    rollouts = commands.add_parser(
+        "rollouts",
+        help="write a run's completions with their scores: best of n, pairs for preferences",
+        epilog=GIN_HELP,
+    )
+    add_checkpoint_arguments(rollouts)
+    rollouts.add_argument("--output", required=True, metavar="FILE", help="JSON lines; continued")
+    rollouts.add_argument("--num_prompts", type=COUNT, default=256)
+    rollouts.add_argument(
+        "--at_least",
+        type=number(Annotated[float, Domain(-1e6, 1e6)]),
+        help="marks the rows whose best score reaches it as kept",
+    )
+    rollouts.add_argument("--length", type=COUNT, help="tokens of a row; default: the run's")
+    rollouts.add_argument("--batch_size", type=COUNT, default=16, help="prompts at a time")
+    rollouts.add_argument("--seed", type=SEED, default=0)
+    rollouts.set_defaults(function=("rollouts", "write_rollouts"))
+
 
 def _add_common(command: argparse.ArgumentParser) -> None:
     """Adds the arguments of both: the run, the prompts, the principles, the writing."""

@@ -34,10 +34,11 @@ def parents_of(config: RunConfig, directory: RunDirectory) -> dict[str, RunDirec
 def runs_needed(config: RunConfig, directory: RunDirectory) -> list[RunDirectory]:
     """Returns all runs that must have finished before a run: parents, and those that parts name.
 
-    A part, such as a reward by a model, names its runs in an attribute `run_dirs`.
+    A part, such as a reward by a model, names its runs in an attribute `run_dirs`, seen from the
+    current folder.
     """
     named = [path for part in dataclasses_in(config) for path in getattr(part, "run_dirs", ())]
-    return [*parents_of(config, directory).values(), *(directory.beside(one) for one in named)]
+    return [*parents_of(config, directory).values(), *(RunDirectory(path) for path in named)]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from jaxgen.studies.analyses.abilities import ABILITIES
+from jaxgen.studies.analyses.alignment import ALIGNMENT
 from jaxgen.studies.analyses.allocation import ALLOCATION
 from jaxgen.studies.analyses.base import Tree
 from jaxgen.studies.analyses.expert_use import EXPERT_USE
@@ -47,6 +48,7 @@ ANALYSES = (
     ABILITIES,
     FINETUNING,
     TRANSFER,
+    ALIGNMENT,
     MADE_MEDIA,
     SAMPLES,
     RUNS,

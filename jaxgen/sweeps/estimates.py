@@ -92,7 +92,7 @@ def _seconds_of_step(config: RunConfig, execution: ExecutionConfig) -> float:
     accumulation = program.accumulation_at(0)
     with jax.set_mesh(mesh):
         state = program.fresh_state()
-        batch = put_batch(data.batch(0), mesh, execution.rules, accumulation)
+        batch = put_batch(data.batch(0, state), mesh, execution.rules, accumulation)
         step = program.train_step(accumulation)
         state, metrics = step(state, batch)
         jax.block_until_ready(metrics)

@@ -1,6 +1,7 @@
 """Rollouts: what is sampled is what is trained on, in groups, and after any accident."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ from support.helpers import build, one_device_mesh
 from support.outcomes import newest_digests, rows_without_times
 from support.rollouts import (
     ANCHORED,
+    BINDINGS,
     State,
     TextReward,
     one_device,
@@ -20,10 +22,13 @@ from support.rollouts import (
 from support.tiers import slow_but
 
 from jaxgen.codecs.joint import stop_ids
+from jaxgen.configuration import load
 from jaxgen.errors import ConfigError, DataError
+from jaxgen.evaluation.base import EvaluationContext
 from jaxgen.generation.policies import SamplingPolicy
 from jaxgen.models.base import language_model
 from jaxgen.objectives.policy_gradient import PolicyGradient
+from jaxgen.posttraining.rewarded import RewardedCompletions
 from jaxgen.posttraining.rewards import RewardError
 from jaxgen.runs.run import run
 from jaxgen.runs.run_directory import read_metrics
@@ -213,3 +218,48 @@ def test_what_fails_is_named(state):
         sampled(rewarded("rollouts.kl_penalty=0.1"), state)
     with pytest.raises(ConfigError, match="sampled from the state of a run"):
         opened(rewarded()).batch(0)
+
+
+TEXT = ["train.length=64", "mixture.name='text'", "mixture.tasks=[@prose/task()]"]
+
+
+def test_text_keeps_its_loss_beside_completions(tmp_path):
+    """PPO-ptx: the total is the sum of what each objective says by itself."""
+    whole = load(
+        ["base.gin", "tasks/addition.gin", "tasks/prose.gin"],
+        [*BINDINGS, *TEXT, "run.mixture=@rollouts_and_text()", "run.objective=@with_text_loss()",
+         "rollouts_and_text.rollouts=@rollouts()", "rollouts_and_text.text=@mixture()",
+         "with_text_loss.policy_gradient=@policy_gradient()", "with_text_loss.weight=0.5"],
+    )  # fmt: skip
+    mesh = one_device_mesh()
+    with jax.set_mesh(mesh):
+        model = build(language_model(whole.model))
+        batch = opened(whole).batch(0, State(model))
+        assert batch.text.shape == (4, 64) and batch.groups.shape == (4, 2, 64)
+        placed = put_batch(batch, mesh, model.layout.rules)
+        objective: Any = whole.objective
+        both = jax.jit(objective)(model, placed)
+        groups = jax.jit(objective.policy_gradient)(model, placed.groups)
+        text = jax.jit(objective.text)(model, placed.text)
+    expected = groups.total + 0.5 * groups.weight * text.total / text.weight
+    np.testing.assert_allclose(both.total, expected, rtol=1e-5)
+    assert both.weight == groups.weight and "text_loss" in both.metrics
+    told = run(whole, tmp_path / "run", ExecutionConfig(log_every=1), one_device(), False)
+    assert all("text_loss" in row for row in read_metrics(told.directory.metrics_file))
+
+
+def test_what_a_policy_writes_is_scored_prompt_by_prompt(state):
+    """The same prompts for every model; rows for the report's comparisons."""
+    config = rewarded()
+    evaluator = RewardedCompletions(
+        config.mixture.tasks, TextReward(lambda text: float(len(text)) or float("nan")),
+        num_prompts=6, max_tokens=6, name="written",
+    )  # fmt: skip
+    context = EvaluationContext(config.mixture, config.objective, 0, 4, 32)
+    with jax.set_mesh(one_device_mesh()):
+        evaluator.check(context)
+        rows = evaluator(state.model, context)
+    assert [row["instance"] for row in rows] == [str(i) for i in range(6)]
+    for row in rows:
+        assert row.get("reward") == (float(len(row["said"])) or None)
+        assert row["rewarded_task"] == "addition" and row["cut"] in (0, 1)

@@ -9,7 +9,6 @@ from typing import Any
 import jax
 
 from jaxgen.configuration import load
-from jaxgen.posttraining.rollouts import Rollouts
 from jaxgen.runs.config import RunConfig
 
 BINDINGS = [
@@ -37,7 +36,6 @@ def with_rollouts(config: RunConfig, **changes: Any) -> RunConfig:
 def opened(config: RunConfig) -> Any:
     """Returns the opened rollouts of a run."""
     mixture: Any = config.mixture
-    assert isinstance(mixture, Rollouts)
     train = config.train
     return mixture.open(batch_size=train.batch_size, length=train.length, seed=train.seed)
 
