@@ -86,7 +86,7 @@ class ToRows:
                 if not self._keeps_places:
                     continue
                 found = ComparisonRows((), (), 0.5)
-            yield {ROWS: found, "key": record.get("key", record)}
+            yield {ROWS: found}
         if self.left_out.total() > before and not self._keeps_places:
             logger.warning("records left out so far: %s", dict(self.left_out))
 
