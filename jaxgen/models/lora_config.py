@@ -8,6 +8,8 @@ import math
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+import jax
+
 from jaxgen.domains import PositiveFloat, PositiveInt, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.models.base import ModelConfig, ParameterCount, abstract_model, language_model
@@ -141,11 +143,10 @@ def _adapted_shapes(model: ModelConfig, targets: tuple[str, ...]) -> dict[str, _
     from jaxgen.models.adapters import is_adaptable, split_axes
     from jaxgen.models.naming import matching
 
-    matrices = {
-        name: parameter
-        for name, parameter in named_parameters(abstract_model(model))
-        if is_adaptable(parameter)
-    }
+    # Shapes alone are asked for, whatever the mesh in force divides.
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
+        abstract = abstract_model(model)
+    matrices = {name: one for name, one in named_parameters(abstract) if is_adaptable(one)}
     described = {
         name: (name, " ".join(str(axis) for axis in one.logical_axes if axis != "layers"))
         for name, one in matrices.items()

@@ -30,6 +30,7 @@ from jaxgen.objectives.next_token import NextToken
 from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
+from jaxgen.sharding.rules import Rules
 from jaxgen.training.loading import put_batch
 from jaxgen.training.optimizers.adamw import AdamW
 from jaxgen.training.state import state_with, trained, with_trained
@@ -294,3 +295,12 @@ def test_generation_reads_the_cache_of_an_adapted_model():
         cache = output.cache
         found.append(model.logits(output.hidden)[:, 0])
     np.testing.assert_allclose(jnp.stack(found, axis=1), whole, atol=3e-5)
+
+
+def test_it_is_built_where_the_default_rules_would_not_divide_the_model():
+    layout = Layout(Rules(heads=None, kv_heads=None))
+    config = LoraConfig(tiny_dense(num_heads=1, num_kv_heads=1, head_dim=32), 3)
+    mesh = make_mesh(MeshConfig(data=1, fsdp=2, tensor=2), jax.devices()[:4])
+    with jax.set_mesh(mesh):
+        model = jax.eval_shape(lambda: config.build(nnx.Rngs(params=0), layout))
+    assert number_of_parameters(model) == config.count().total
