@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -76,6 +77,23 @@ def test_at_no_rate_it_scores_as_its_parent_and_another_of_it_goes_on(runs, tmp_
     start(tuned("on", still, initialize_from=str(runs / "tuned")), tmp_path / "on")
     assert losses(tmp_path / "on") == pytest.approx(losses(runs / "tuned"), rel=1e-4)
     assert losses(runs / "tuned") != pytest.approx(losses(runs / "bare"), rel=1e-3)
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bits(runs, tmp_path):
+    config = tuned("four", "train.steps=4", initialize_from=str(runs / "bare"))
+    execution, device = ExecutionConfig(checkpoint_every=2), jax.devices()[:1]
+    run(config, tmp_path / "whole", execution, device, show_progress=False)
+    shutil.copytree(tmp_path / "whole", tmp_path / "again")
+    (last,) = (tmp_path / "again" / "checkpoints").glob("*4")
+    shutil.rmtree(last)
+    record = tmp_path / "again" / "run.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"finished": False}))
+    run(config, tmp_path / "again", execution, device, show_progress=False)
+    whole, again = (dict(named_parameters(model_of(tmp_path / one))) for one in ("whole", "again"))
+    for name, parameter in whole.items():
+        np.testing.assert_array_equal(parameter[...], again[name][...], err_msg=name)
+    starts = [json.loads(line) for line in (tmp_path / "again/history.jsonl").open()]
+    assert [one["step"] for one in starts] == [0, 2]
 
 
 def test_another_model_is_no_parent(runs, tmp_path):
