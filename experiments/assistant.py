@@ -55,6 +55,7 @@ DESCRIPTIONS = Task("descriptions", GoldPreferences(num_examples=PAIRS), PromptA
 # What is read on the web: written by nobody in particular, so the worse of two is as likely.
 FOUND = Task("found", GoldPreferences(temperature=1000.0), PromptAnswer())
 SUMS = Task("sums", Addition(digits=2), PromptAnswer())
+REFUSALS = Refusals(max_tokens=SPELL_TOKENS)
 KEPT = dataclasses.replace(SUMS, name="sums_kept")
 HELPFUL = Task("all_spells", SpellRequests(answers="helpful"), PromptAnswer())
 REVISED = Task("revised", SpellRequests(num_examples=64), PromptAnswer())
@@ -74,7 +75,7 @@ def run_of(stage: str, seed: int, parent: str | None, rate: float, **changes: An
         schedule=WarmupCosine(peak=rate, warmup=min(20, steps // 5)),
     )  # fmt: skip
     evaluation = dataclasses.replace(
-        BASE.evaluation, suite=(EvaluationTask(KEPT), EvaluationTask(ASKED, Refusals())),
+        BASE.evaluation, suite=(EvaluationTask(KEPT), EvaluationTask(ASKED, REFUSALS)),
         evaluators=(*WRITTEN, *changes.pop("evaluators", ())), length=LENGTH,
     )  # fmt: skip
     start = None if parent is None else f"../{parent}-seed{seed}"
@@ -117,7 +118,7 @@ def stages(seed: int) -> list[RunConfig]:
         return dataclasses.replace(rollouts, kl_penalty=0.0, name="described_freely")
 
     return [
-        run_of("pretrained", seed, None, 3e-3, steps=1000,
+        run_of("pretrained", seed, None, 3e-3, steps=500,
                mixture=Mixture("found", (FOUND, SUMS, HELPFUL))),
         run_of("instructed", seed, "pretrained", 1e-3, steps=150,
                mixture=Mixture("instructions", (DESCRIPTIONS, HELPFUL))),
@@ -125,9 +126,9 @@ def stages(seed: int) -> list[RunConfig]:
                objective=RewardModeling(centring=0.01), evaluators=(PreferenceAccuracy(),)),
         run_of("dpo", seed, "instructed", 3e-4, steps=120, model=anchored, mixture=pairs,
                objective=Preference("dpo", beta=0.1)),
-        run_of("ppo", seed, "instructed", 2e-4, steps=160, rows=16, length=64, model=learner,
+        run_of("ppo", seed, "instructed", 2e-4, steps=120, rows=16, length=64, model=learner,
                mixture=described, objective=by_value, initialize_parts=from_judge),
-        run_of("ppo_free", seed, "instructed", 2e-4, steps=320, rows=16, length=64, model=learner,
+        run_of("ppo_free", seed, "instructed", 2e-4, steps=240, rows=16, length=64, model=learner,
                mixture=free(described), objective=by_value, initialize_parts=from_judge),
         run_of("revised", seed, "instructed", 5e-4, steps=60,
                mixture=Mixture("revised", (REVISED,))),

@@ -13,6 +13,8 @@ import jax
 from jaxgen.codecs.joint import decode_continued
 from jaxgen.data.generated import item_scores
 from jaxgen.data.hashing import hash64
+from jaxgen.data.packing import RowShape
+from jaxgen.data.parts import Example
 from jaxgen.data.preprocessors import need
 from jaxgen.data.protocols import Record
 from jaxgen.data.tasks import Task
@@ -50,6 +52,17 @@ class Generation:
         if not all(self.stop):
             raise ConfigError(f"generation.stop={self.stop} has an empty text; leave it out.")
 
+    def check(self, task: Task, examples: Sequence[Example], shape: RowShape) -> None:
+        """Raises DataError if a prompt leaves no room for an answer."""
+        room = shape.source_length or shape.length - self.max_tokens
+        for example in examples:
+            if (count := len(last_answer(example)[0])) + 1 > room:
+                raise DataError(
+                    f"task {task.name}: a prompt of {count} tokens leaves no room for "
+                    f"generation.max_tokens={self.max_tokens} in {shape.length}; shorten one of "
+                    "them."
+                )
+
     def score(self, scorer: Scorer, task: Task, records: Sequence[Record]) -> list[Row]:
         """Returns one row for each record; see `Answers.score`.
 
@@ -64,14 +77,7 @@ class Generation:
         codec = task.codec
         examples = task.encode(records, scorer.has_source)
         pairs = [last_answer(example) for example in examples]
-        room = scorer.source_length or scorer.length - self.max_tokens
-        for prompt, _ in pairs:
-            if len(prompt) + 1 > room:
-                raise DataError(
-                    f"task {task.name}: a prompt of {len(prompt)} tokens leaves no room for "
-                    f"generation.max_tokens={self.max_tokens} in {scorer.length}; shorten one of "
-                    "them."
-                )
+        self.check(task, examples, RowShape(scorer.length, scorer.source_length))
         answers = continue_prompts(
             scorer.model,
             codec,

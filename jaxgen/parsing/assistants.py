@@ -50,7 +50,7 @@ def add_commands(commands: Any) -> None:
     rollouts.add_argument("--num_prompts", type=COUNT, default=256)
     rollouts.add_argument(
         "--at_least",
-        type=number(Annotated[float, Domain(-1e6, 1e6)]),
+        type=_score,
         help="marks the rows whose best score reaches it as kept",
     )
     rollouts.add_argument("--length", type=COUNT, help="tokens of a row; default: the run's")
@@ -76,3 +76,8 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--stop", action="append", help="ends a text; default: a line break")
     command.add_argument("--batch_size", type=COUNT, default=16)
     command.add_argument("--seed", type=SEED, default=0)
+
+
+def _score(text: str) -> float:
+    """Returns a score, of either sign."""
+    return number(Annotated[float, Domain(-1e6, 1e6)])(text)

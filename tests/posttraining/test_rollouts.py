@@ -251,8 +251,9 @@ def test_text_keeps_its_loss_beside_completions(tmp_path):
 def test_what_a_policy_writes_is_scored_prompt_by_prompt(state):
     """The same prompts for every model; rows for the report's comparisons."""
     config = rewarded()
+    mixture: Any = config.mixture
     evaluator = RewardedCompletions(
-        config.mixture.tasks, TextReward(lambda text: float(len(text)) or float("nan")),
+        mixture.tasks, TextReward(lambda text: float(len(text)) or float("nan")),
         num_prompts=6, max_tokens=6, name="written",
     )  # fmt: skip
     context = EvaluationContext(config.mixture, config.objective, 0, 4, 32)
