@@ -60,6 +60,7 @@ KEPT = dataclasses.replace(SUMS, name="sums_kept")
 HELPFUL = Task("all_spells", SpellRequests(answers="helpful"), PromptAnswer())
 REVISED = Task("revised", SpellRequests(num_examples=64), PromptAnswer())
 ASKED = Task("spells", SpellRequests(), PromptAnswer())
+EVEN = {"descriptions": 1.0, "all_spells": 1.0}
 BASE = load(
     ["runs/quickstart.gin"],
     ["evaluation.num_batches=2", "evaluation.num_examples=200", f"train.length={LENGTH}"],
@@ -121,7 +122,7 @@ def stages(seed: int) -> list[RunConfig]:
         run_of("pretrained", seed, None, 3e-3, steps=500,
                mixture=Mixture("found", (FOUND, SUMS, HELPFUL))),
         run_of("instructed", seed, "pretrained", 1e-3, steps=150,
-               mixture=Mixture("instructions", (DESCRIPTIONS, HELPFUL))),
+               mixture=Mixture("instructions", (DESCRIPTIONS, HELPFUL), EVEN)),
         run_of("judge", seed, "instructed", 1e-3, steps=200, model=judge, mixture=pairs,
                objective=RewardModeling(centring=0.01), evaluators=(PreferenceAccuracy(),)),
         run_of("dpo", seed, "instructed", 3e-4, steps=120, model=anchored, mixture=pairs,

@@ -17,6 +17,7 @@ from jaxgen.data.features import PromptAnswer, Text
 from jaxgen.data.few_shot import FewShot
 from jaxgen.data.generated import Addition, CodeInfilling, EventSummary
 from jaxgen.data.mixtures import Mixture
+from jaxgen.data.packing import RowShape
 from jaxgen.data.sources import InMemory
 from jaxgen.data.tasks import Task
 from jaxgen.errors import ConfigError, DataError
@@ -322,3 +323,10 @@ def test_suites_that_mean_nothing_are_refused(make, words):
 def test_records_that_cannot_be_scored_are_named(model, scoring, record, words):
     with jax.set_mesh(one_device_mesh()), pytest.raises(DataError, match=words):
         scoring.score(Scorer(model, 2, 64), TASK, [record])
+
+
+def test_a_prompt_without_room_for_an_answer_is_refused_before_training():
+    examples = TASK.encode([{"prompt": "a" * 30, "answer": "b"}])
+    with pytest.raises(DataError, match="leaves no room"):
+        Generation(max_tokens=40).check(TASK, examples, RowShape(64))
+    Generation(max_tokens=32).check(TASK, examples, RowShape(64))
