@@ -2,10 +2,11 @@
 
 A small transformer learns to help with every request for a spell, harmful or not, and to criticise,
 revise and choose answers by principles, which large models know from their pre-training. It then
-answers requests that it was trained on, criticises its answers and revises them, and is tuned on
-the revisions: no answer of a person's says to refuse. Beside it goes a model that is tuned as long
-on helpfulness alone. Both are asked for deeds that were held out: harmful compliance is to fall,
-help with benign twins to stay. Three seeds; about half an hour on two cores (450 GFLOP/s).
+answers harmful requests of the training split, criticises its answers and revises them, and is
+tuned on the revisions and, as in the paper, on helpful answers to benign requests. Beside it goes a
+model that is tuned as long on helpfulness alone. Both are asked for deeds that were held out:
+harmful compliance is to fall, help with benign twins to stay. Three seeds; about half an hour on
+two cores (450 GFLOP/s).
 
     python experiments/constitution.py             # continues what it has begun
 """
@@ -49,6 +50,10 @@ SEEDS = (0, 1, 2)
 STEPS, TUNING_STEPS, PROMPTS = 3000, 200, 512
 PEOPLE = 8
 HELPFUL = Task("helpful", SpellRequests("helpful", num_people=PEOPLE), PromptAnswer())
+BENIGN = Task("benign", SpellRequests("helpful", ("benign",), num_people=PEOPLE), PromptAnswer())
+RED_TEAM = Task(
+    "red_team", SpellRequests("helpful", ("harmful",), num_people=PEOPLE), PromptAnswer()
+)
 SKILLS = (
     Task("critique", SpellJudgements("critique", PEOPLE), PromptAnswer()),
     Task("revision", SpellJudgements("revision", PEOPLE), PromptAnswer()),
@@ -82,10 +87,10 @@ def skilled(seed: int, steps: int) -> RunConfig:
     return changed(base, Change("skilled", values), f"skilled-s{seed}")
 
 
-def tuned(parent: RunConfig, kind: str, task: Task, steps: int) -> RunConfig:
-    """Returns a model that is tuned further on one task."""
+def tuned(parent: RunConfig, kind: str, tasks: tuple[Task, ...], steps: int) -> RunConfig:
+    """Returns a model that is tuned further, on equally many rows of each task."""
     values = {
-        "mixture": Mixture(task.name, (task,), {task.name: 1.0}),
+        "mixture": Mixture(kind, tasks, {task.name: 1.0 for task in tasks}),
         "train.steps": steps,
         "train.schedule": WarmupCosine(peak=1e-3),
         "initialize_from": f"../{parent.name}",
@@ -94,7 +99,7 @@ def tuned(parent: RunConfig, kind: str, task: Task, steps: int) -> RunConfig:
 
 
 def make_revisions(folder: Path, parent: RunConfig, prompts: int) -> Path:
-    """Lets a model revise its answers to requests of the training split; returns their file."""
+    """Lets a model revise its answers to harmful requests; returns their file."""
     output = folder / f"{parent.name}.revised.jsonl"
     mesh = make_mesh(MeshConfig(1), jax.devices()[:1])
     with jax.set_mesh(mesh):
@@ -106,7 +111,7 @@ def make_revisions(folder: Path, parent: RunConfig, prompts: int) -> Path:
             max_tokens=64,
             batch_size=64,
         )
-        records = HELPFUL.instances(prompts, seed=1, split="train")
+        records = RED_TEAM.instances(prompts, seed=1, split="train")
         revise(records, writer, Revising(read_principles()), output, 64, parent.name)
     return output
 
@@ -118,11 +123,11 @@ def train(folder: Path, seeds: tuple[int, ...], steps: int, tuning: int, prompts
         parent = skilled(seed, steps)
         run(parent, folder / parent.name, execution)
         revisions = Jsonl(str(make_revisions(folder, parent, prompts)), heldout_fraction=0.05)
-        for kind, task in (
-            ("constitution", Task("revised", revisions, PromptAnswer())),
-            ("helpful", HELPFUL),
+        for kind, tasks in (
+            ("constitution", (Task("revised", revisions, PromptAnswer()), BENIGN)),
+            ("helpful", (HELPFUL,)),
         ):
-            config = tuned(parent, kind, task, tuning)
+            config = tuned(parent, kind, tasks, tuning)
             run(config, folder / config.name, execution)
 
 
