@@ -92,7 +92,8 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(runs, tmp_path):
     whole, again = (dict(named_parameters(model_of(tmp_path / one))) for one in ("whole", "again"))
     for name, parameter in whole.items():
         np.testing.assert_array_equal(parameter[...], again[name][...], err_msg=name)
-    starts = [json.loads(line) for line in (tmp_path / "again/history.jsonl").open()]
+    lines = (tmp_path / "again/history.jsonl").read_text().splitlines()
+    starts = [json.loads(line) for line in lines]
     assert [one["step"] for one in starts] == [0, 2]
 
 
