@@ -58,9 +58,10 @@ SUMS = Task("sums", Addition(digits=2), PromptAnswer())
 REFUSALS = Refusals(max_tokens=SPELL_TOKENS)
 KEPT = dataclasses.replace(SUMS, name="sums_kept")
 HELPFUL = Task("all_spells", SpellRequests(answers="helpful"), PromptAnswer())
-REVISED = Task("revised", SpellRequests(num_examples=64), PromptAnswer())
+REVISED = Task("revised", SpellRequests(num_examples=1000), PromptAnswer())
 ASKED = Task("spells", SpellRequests(), PromptAnswer())
 EVEN = {"descriptions": 1.0, "all_spells": 1.0}
+BOTH = {"revised": 1.0, "descriptions": 1.0}
 BASE = load(
     ["runs/quickstart.gin"],
     ["evaluation.num_batches=2", "evaluation.num_examples=200", f"train.length={LENGTH}"],
@@ -127,12 +128,12 @@ def stages(seed: int) -> list[RunConfig]:
                objective=RewardModeling(centring=0.01), evaluators=(PreferenceAccuracy(),)),
         run_of("dpo", seed, "instructed", 3e-4, steps=120, model=anchored, mixture=pairs,
                objective=Preference("dpo", beta=0.1)),
-        run_of("ppo", seed, "instructed", 2e-4, steps=120, rows=16, length=64, model=learner,
+        run_of("ppo", seed, "instructed", 2e-4, steps=120, rows=16, model=learner,
                mixture=described, objective=by_value, initialize_parts=from_judge),
-        run_of("ppo_free", seed, "instructed", 2e-4, steps=240, rows=16, length=64, model=learner,
+        run_of("ppo_free", seed, "instructed", 2e-4, steps=240, rows=16, model=learner,
                mixture=free(described), objective=by_value, initialize_parts=from_judge),
-        run_of("revised", seed, "instructed", 5e-4, steps=60,
-               mixture=Mixture("revised", (REVISED,))),
+        run_of("revised", seed, "instructed", 5e-4, steps=100,
+               mixture=Mixture("revised", (REVISED, DESCRIPTIONS), BOTH)),
         run_of("constitution", seed, "revised", 2e-4, steps=60, rows=16, model=anchored,
                mixture=asked, objective=by_group),
         run_of("only_helpful", seed, "revised", 2e-4, steps=60, rows=16, model=anchored,

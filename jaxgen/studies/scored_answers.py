@@ -77,6 +77,8 @@ def emergence_rows(runs: Sequence[StudyRun]) -> ScoredAnswers:
     """
     rows: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
+        if run.has_no_loss:
+            continue  # Abilities are told by loss.
         scales = {
             "parameters": run.parameters["active"],
             "flops": run.record["flops"],

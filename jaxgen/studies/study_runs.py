@@ -116,6 +116,11 @@ class StudyRun:
             if scores.get("loss") is not None
         }
 
+    @property
+    def has_no_loss(self) -> bool:
+        """Returns whether it was tuned on what has no held-out loss, such as rewards."""
+        return self.parent is not None and not self.losses
+
     def loss(self, task: str | None = None) -> float:
         """Returns the held-out loss of a task, or the mean over all tasks, in nats/token.
 

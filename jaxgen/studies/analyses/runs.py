@@ -42,7 +42,7 @@ def describe_run(run: StudyRun) -> dict[str, Any]:
         "parameters": run.parameters,
         "tokens": record["tokens"],
         "flops": record["flops"],
-        "loss": run.loss(),
+        "loss": None if run.has_no_loss else run.loss(),
         "parent": run.parent[0] if run.parent else None,
         "answers_file": os.path.join(run.directory.path.name, "evals", run.answers_file.name),
         "folder": run.directory.path.name,

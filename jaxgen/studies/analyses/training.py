@@ -29,6 +29,8 @@ def analyse_training(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
     """Returns of each run its name, "flops" and "loss", thinned to at most CURVE_POINTS points."""
     found = []
     for run in runs:
+        if run.has_no_loss:
+            continue  # What is minimised there is no loss of text.
         rows = read_metrics(run.directory.metrics_file)
         rows = [row for row in rows if row["loss"] is not None]
         every = max(1, -(-len(rows) // CURVE_POINTS))
@@ -39,7 +41,8 @@ def analyse_training(runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
 
 
 def _present(tree: Tree) -> Sequence[Block]:
-    mixtures = dict.fromkeys(run["mixture"] for run in tree["runs"])
+    drawn = {one["run"] for one in tree["training"]}
+    mixtures = dict.fromkeys(run["mixture"] for run in tree["runs"] if run["name"] in drawn)
     text = Sentence(
         "Training loss over the whole mixture against the floating-point operations of the matrix "
         "products so far. A paler line is a smaller model; mixtures of experts are orange."
@@ -50,7 +53,7 @@ def _present(tree: Tree) -> Sequence[Block]:
 
 def _figure(tree: Tree, mixture: str) -> Figure:
     curves = {one["run"]: {"x": one["flops"], "y": one["loss"]} for one in tree["training"]}
-    runs = [run for run in tree["runs"] if run["mixture"] == mixture]
+    runs = [run for run in tree["runs"] if run["mixture"] == mixture and run["name"] in curves]
     series = []
     for kind in KINDS:
         mine = [run for run in runs if run["is_sparse"] == (kind == "sparse")]

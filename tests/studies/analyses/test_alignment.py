@@ -14,7 +14,10 @@ from jaxgen.studies.report import page_of
 
 
 def write(folder, rung, seed, rewards, kl=()):
-    directory = write_run(folder, rung, seed, 1e4, 1e6, 2.0, {}, config_text())
+    """Of a run that learned from rewards there is no held-out loss."""
+    tuned = {"evaluation": {}, "initialized_from": {"name": "base-seed0", "fingerprint": "f"}}
+    changes = tuned if kl else {}
+    directory = write_run(folder, rung, seed, 1e4, 1e6, 2.0, {}, config_text(), **changes)
     rows = [
         {"task": "written", "instance": str(i), "rewarded_task": "poems", "said": "x",
          **({} if one is None else {"reward": one, "reward/gold": -one})}
