@@ -47,9 +47,31 @@ class Advantage(Protocol):
         ...
 
 
+class OfCompletions:
+    """The base of advantages that all tokens of a completion share; there are no values."""
+
+    needs_values: ClassVar[bool] = False
+
+    def __call__(
+        self,
+        scores: np.ndarray,
+        mask: np.ndarray,
+        penalties: np.ndarray,
+        values: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Returns advantages; see `Advantage`."""
+        del values
+        rewards = scores - np.where(mask, penalties, 0.0).sum(-1)
+        return mask * self.of_rewards(rewards, np.isfinite(scores))[..., None], None
+
+    def of_rewards(self, rewards: np.ndarray, is_scored: np.ndarray) -> np.ndarray:
+        """Returns the advantage of each completion, [prompts, group], 0 where it is not scored."""
+        raise NotImplementedError
+
+
 @dataclasses.dataclass(frozen=True)
-class GroupRelative:
-    """A completion's reward less the mean of its group (GRPO, 2402.03300), on all its tokens.
+class GroupRelative(OfCompletions):
+    """A completion's reward less the mean of its group (GRPO, 2402.03300).
 
     Attributes:
       scale: what divides: the standard deviation of the "group" (GRPO) or of the "batch"; None:
@@ -57,38 +79,37 @@ class GroupRelative:
     """
 
     scale: Scale | None = "group"
-    needs_values: ClassVar[bool] = False
 
-    def __call__(
-        self,
-        scores: np.ndarray,
-        mask: np.ndarray,
-        penalties: np.ndarray,
-        values: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Returns advantages; there are no values."""
-        del values
-        rewards = scores - np.where(mask, penalties, 0.0).sum(-1)
-        return mask * group_relative(rewards, np.isfinite(scores), self.scale)[..., None], None
+    def of_rewards(self, rewards: np.ndarray, is_scored: np.ndarray) -> np.ndarray:
+        """Returns the scaled differences."""
+        return group_relative(rewards, is_scored, self.scale)
 
 
 @dataclasses.dataclass(frozen=True)
-class LeaveOneOut:
+class LeaveOneOut(OfCompletions):
     """A completion's reward less the mean of the others of its group (RLOO, 2402.14740)."""
 
-    needs_values: ClassVar[bool] = False
+    def of_rewards(self, rewards: np.ndarray, is_scored: np.ndarray) -> np.ndarray:
+        """Returns the differences."""
+        return leave_one_out(rewards, is_scored)
 
-    def __call__(
-        self,
-        scores: np.ndarray,
-        mask: np.ndarray,
-        penalties: np.ndarray,
-        values: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Returns advantages; there are no values."""
-        del values
-        rewards = scores - np.where(mask, penalties, 0.0).sum(-1)
-        return mask * leave_one_out(rewards, np.isfinite(scores))[..., None], None
+
+@dataclasses.dataclass(frozen=True)
+class WholeReward(OfCompletions):
+    """A completion's reward less a constant: REINFORCE with a fixed baseline.
+
+    Attributes:
+      baseline: the constant.
+    """
+
+    baseline: Annotated[float, Domain(-1e6, 1e6)] = 0.0
+
+    def __post_init__(self):
+        check_domains(self, "whole_reward")
+
+    def of_rewards(self, rewards: np.ndarray, is_scored: np.ndarray) -> np.ndarray:
+        """Returns the differences."""
+        return np.where(is_scored, rewards - self.baseline, 0.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,30 +142,3 @@ class GeneralisedAdvantage:
         rewards = token_rewards(np.nan_to_num(scores), mask, penalties)
         found, returns = generalised_advantages(rewards, values, mask, self.gamma, self.lam)
         return (whitened(found, mask) if self.whiten else found), returns
-
-
-@dataclasses.dataclass(frozen=True)
-class WholeReward:
-    """A completion's reward less a constant, on all its tokens: REINFORCE with a fixed baseline.
-
-    Attributes:
-      baseline: the constant.
-    """
-
-    baseline: Annotated[float, Domain(-1e6, 1e6)] = 0.0
-    needs_values: ClassVar[bool] = False
-
-    def __post_init__(self):
-        check_domains(self, "whole_reward")
-
-    def __call__(
-        self,
-        scores: np.ndarray,
-        mask: np.ndarray,
-        penalties: np.ndarray,
-        values: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Returns advantages; there are no values."""
-        del values
-        rewards = scores - np.where(mask, penalties, 0.0).sum(-1) - self.baseline
-        return mask * np.nan_to_num(rewards)[..., None], None

@@ -13,7 +13,8 @@ from jaxgen.data.protocols import Source, Split
 from jaxgen.data.tasks import sources_of
 from jaxgen.errors import ConfigError
 from jaxgen.group_batch import GroupsAndText
-from jaxgen.posttraining.rollouts import OpenedRollouts, Rollouts
+from jaxgen.posttraining.opened_rollouts import OpenedRollouts
+from jaxgen.posttraining.rollouts import Rollouts
 
 
 @dataclasses.dataclass(frozen=True)
