@@ -8,7 +8,8 @@ win rates, reward against distance, and the true reward beside the one that is l
 falls where the model is free (or does not). A constitution is learned in two phases: revised
 answers that refuse what is harmful, then rewards by the rule that principles are; beside it the
 same phases by somebody to whom only help counts. Sums, which no stage after the first teaches, tell
-what tuning costs.
+what tuning costs. What came of it is in docs/findings.md. About twenty minutes on two cores
+(150 GFLOP/s).
 
     jaxgen sweep experiments/assistant.py         # shows the runs
     jaxgen sweep experiments/assistant.py --go    # the report is runs/assistant@1/report.html

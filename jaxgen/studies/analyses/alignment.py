@@ -16,8 +16,18 @@ import numpy as np
 
 from jaxgen.runs.run_directory import read_metrics
 from jaxgen.studies.analyses.base import Analysis, Tree
-from jaxgen.studies.formatting import between, number
-from jaxgen.studies.plots import Axis, Block, Cell, DataTable, Figure, Plot, Sentence, Series
+from jaxgen.studies.formatting import between, fixed, number
+from jaxgen.studies.plots import (
+    Axis,
+    Block,
+    Cell,
+    DataTable,
+    Figure,
+    Plot,
+    Sentence,
+    Series,
+    menu_of,
+)
 from jaxgen.studies.scored_answers import read_answers
 from jaxgen.studies.study_runs import StudyRun, rung_of
 
@@ -128,15 +138,10 @@ def _present(tree: Tree) -> Sequence[Block]:
     found = tree["alignment"]
     blocks: list[Block] = []
     if found["rewards"]:
-        blocks += [
-            Sentence("What runs write by themselves to the same held-out prompts, by its reward."),
-            _means_table(found["rewards"]),
-        ]
-    if found["wins"]:
-        blocks += [
-            Sentence("How often the first run's completion has the larger reward."),
-            _wins_table(found["wins"]),
-        ]
+        tasks = dict.fromkeys(entry["task"] for entry in found["rewards"])
+        text = "What runs write by themselves to the same held-out prompts, and how often that of a"
+        blocks.append(Sentence(f"{text} row's run has a larger reward than that of a column's."))
+        blocks += menu_of("Prompts", {task: _tables(found, task) for task in tasks})
     if found["curves"]:
         blocks += [
             Sentence(
@@ -148,31 +153,38 @@ def _present(tree: Tree) -> Sequence[Block]:
     return blocks
 
 
-def _means_table(rewards: Sequence[Mapping[str, Any]]) -> DataTable:
+def _tables(found: Mapping[str, Any], task: str) -> list[Block]:
+    """Returns the mean rewards of a task, and for each of them who wins how often."""
+    entries = [entry for entry in found["rewards"] if entry["task"] == task]
     rows: list[tuple[Cell, ...]] = [
         (
-            entry["rung"], entry["task"], column, number(one["mean"]),
-            between([one["low"], one["high"]]), str(one["prompts"]), str(entry["seeds"]),
+            entry["rung"], column, number(one["mean"]), between([one["low"], one["high"]]),
+            str(one["prompts"]), str(entry["seeds"]),
         )
-        for entry in rewards
+        for entry in entries
         for column, one in entry["means"].items()
     ]  # fmt: skip
-    names = ("run", "task", "reward", "mean", "95%", "completions", "seeds")
-    return DataTable(names, rows, text_columns=(0, 1, 2))
+    names = ("run", "reward", "mean", "95%", "completions", "seeds")
+    wins = [win for win in found["wins"] if win["task"] == task]
+    columns = sorted({win["column"] for win in wins})
+    return [
+        DataTable(names, rows, text_columns=(0, 1)),
+        *(_matrix([win for win in wins if win["column"] == column]) for column in columns),
+    ]
 
 
-def _wins_table(wins: Sequence[Mapping[str, Any]]) -> DataTable:
-    rows: list[tuple[Cell, ...]] = []
+def _matrix(wins: Sequence[Mapping[str, Any]]) -> DataTable:
+    """Returns the win rates by one reward; green and red are surely above and below a half."""
+    runs = list(dict.fromkeys([win["first"] for win in wins] + [win["second"] for win in wins]))
+    cells: dict[tuple[str, str], Cell] = {}
     for win in wins:
-        tone = "good" if win["low"] > 0.5 else "bad" if win["high"] < 0.5 else ""
-        rows.append(
-            (
-                win["first"], win["second"], win["column"], (number(win["rate"]), tone),
-                between([win["low"], win["high"]]), str(win["prompts"]),
-            )
-        )  # fmt: skip
-    names = ("run", "against", "by", "win rate", "95%", "prompts")
-    return DataTable(names, rows, text_columns=(0, 1, 2))
+        is_more, is_less = win["low"] > 0.5, win["high"] < 0.5
+        tone = "good" if is_more else "bad" if is_less else ""
+        other = "bad" if is_more else "good" if is_less else ""
+        cells[win["first"], win["second"]] = (fixed(win["rate"], 2), tone)
+        cells[win["second"], win["first"]] = (fixed(1 - win["rate"], 2), other)
+    rows = [(one, *(cells.get((one, other), "") for other in runs)) for one in runs]
+    return DataTable((f"win rate by {wins[0]['column']}", *runs), rows)
 
 
 def _figure(curves: Sequence[Mapping[str, Any]]) -> Figure:

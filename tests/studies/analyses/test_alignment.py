@@ -67,7 +67,8 @@ def test_the_page_shows_who_wins_and_how_far_it_has_gone(tree, tmp_path):
     section = ALIGNMENT.section(tree)
     assert section is not None
     tables = [block for block in section.blocks if isinstance(block, DataTable)]
-    assert [len(table.rows) for table in tables] == [4, 2]
+    assert [len(table.rows) for table in tables] == [4, 2, 2]  # Means, and who wins by each.
+    assert tables[1].rows == [("base", "", ("0.30", "")), ("tuned", ("0.70", ""), "")]
     assert_paints(page_of("T", "L", sections_of(tree), tree), sections_of(tree), tmp_path)
 
 
