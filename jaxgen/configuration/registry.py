@@ -40,6 +40,7 @@ def registered() -> Table:
     from jaxgen.evaluation.generations import CodeExecution, Generation, ListedItems
     from jaxgen.evaluation.groundedness import Groundedness
     from jaxgen.evaluation.pairs import Retrieval, ZeroShot
+    from jaxgen.evaluation.pass_at_k import PassAtK
     from jaxgen.evaluation.perception import Descriptions, Transcripts
     from jaxgen.evaluation.picture_sets import PictureSets, PixelFeatures
     from jaxgen.evaluation.reconstructions import Reconstructions
@@ -151,6 +152,7 @@ def registered() -> Table:
         "descriptions": Descriptions,
         "transcripts": Transcripts,
         "code_execution": CodeExecution,
+        "pass_at_k": PassAtK,
         "groundedness": Groundedness,
         "refusals": Refusals,
         "retrieval": Retrieval,
