@@ -233,11 +233,17 @@ def test_differing_codecs_are_refused(tmp_path):
 
 
 SHIPPED = sorted(path.name for path in Path(__file__).parents[2].glob("gin/mixtures/*.gin"))
-# Of pairs, which are no mixture (see test_pairs); and parts of others, without a codec.
+# Of pairs and comparisons, which are no mixture (see test_pairs, test_comparisons); and parts of
+# others, without a codec.
 for other in (
     "sprite_pairs.gin", "emoji_pairs.gin", "sprites_both_ways.gin", "emoji_both_ways.gin",
+    "gold_pairs.gin", "rated_words.gin",
 ):  # fmt: skip
     SHIPPED.remove(other)
+
+
+LONG = {"town.gin": 768, "instructions.gin": 512}
+"""Mixtures with examples that longer rows must hold."""
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -253,8 +259,11 @@ def test_mixtures_that_come_with_jaxgen_give_batches(name, source_length, tmp_pa
         with pytest.raises(DataError, match=r"gives an encoder nothing|without an encoder"):
             mixture.open(batch_size=4, length=192, seed=0, source_length=source_length)
         return
-    data = mixture.open(batch_size=16, length=192, seed=0, source_length=source_length)
+    length = LONG.get(name, 192)
+    if source_length is not None:
+        source_length = LONG.get(name, source_length)
+    data = mixture.open(batch_size=16, length=length, seed=0, source_length=source_length)
     batch = data.batch(3)
-    assert batch.tokens.shape == batch.targets.shape == (16, 192)
+    assert batch.tokens.shape == batch.targets.shape == (16, length)
     assert (batch.encoder is None) == (source_length is None)
     assert batch.tokens.max() < mixture.codec.vocab_size and (batch.loss_weights.sum(1) > 0).all()
