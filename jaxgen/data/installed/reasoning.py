@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import importlib.metadata
 import importlib.util
 import os
@@ -124,6 +125,4 @@ def gym() -> Any:
     """
     if importlib.util.find_spec("reasoning_gym") is None:
         raise DataError(f"the package reasoning-gym is not installed: {CURE}.")
-    import reasoning_gym
-
-    return reasoning_gym
+    return importlib.import_module("reasoning_gym")
