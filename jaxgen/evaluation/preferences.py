@@ -14,6 +14,7 @@ from jaxgen.domains import PositiveInt, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.evaluation.base import EvaluationContext, Row
 from jaxgen.group_batch import GroupBatch
+from jaxgen.models.base import language_model
 from jaxgen.objectives.preference import completion_figures
 from jaxgen.objectives.reward import RewardModeling, completion_rewards, token_rewards
 from jaxgen.training.loading import put_batch
@@ -68,15 +69,11 @@ class PreferenceAccuracy:
           several tasks; and "chance".
         """
         data = self._data(context)
-        options: dict[str, Any] = {
-            "length": context.length, "seed": context.seed, "split": "heldout"
-        }  # fmt: skip
-        count = min(data.open(batch_size=1, **options).num_records, self.num_comparisons)
-        batch = data.open(batch_size=count, **options).batch(0)
+        batch = _heldout(data, context, self.num_comparisons)
         rewards = self._rewards(model, batch, context)
         return [
             self._row(batch, rewards, prompt, first, second)
-            for prompt in range(count)
+            for prompt in range(batch.shape[0])
             for first in range(data.group)
             for second in range(first + 1, data.group)
             if _label(batch, prompt, first, second) is not None
@@ -140,12 +137,14 @@ class PreferenceAccuracy:
             if by == "reward":
                 return completion_rewards(model, batch)[0]
             if by == "log_probability":
-                figures = completion_figures(_bare(model), batch, None, False, False, self.name)
+                figures = completion_figures(
+                    language_model(model), batch, None, False, False, self.name
+                )
                 return figures.h
             implicit: Any = objective
             return implicit.beta * implicit.figures(model, batch).h
 
-        return _in_parts(worth, model, batch, context.batch_size)
+        return in_parts(worth, model, batch, context.batch_size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,12 +178,8 @@ class StepAccuracy:
           the model's probability of what it tells; "outcome", the label's probability of that.
         """
         data = self._data(context)
-        options: dict[str, Any] = {
-            "length": context.length, "seed": context.seed, "split": "heldout"
-        }  # fmt: skip
-        count = min(data.open(batch_size=1, **options).num_records, self.num_completions)
-        batch = data.open(batch_size=count, **options).batch(0)
-        rewards = _in_parts(jax.jit(token_rewards), model, batch, context.batch_size)
+        batch = _heldout(data, context, self.num_completions)
+        rewards = in_parts(jax.jit(token_rewards), model, batch, context.batch_size)
         rows: list[Row] = []
         for place in zip(*np.nonzero(batch.step_scores >= 0), strict=True):
             label, reward = float(batch.step_scores[place]), float(rewards[place])
@@ -207,7 +202,14 @@ class StepAccuracy:
         return data
 
 
-def _in_parts(function: Any, model: Any, batch: GroupBatch, size: int) -> np.ndarray:
+def _heldout(data: Comparisons, context: EvaluationContext, most: int) -> GroupBatch:
+    """Returns the first held-out records, or all if there are fewer, as one batch."""
+    options: dict[str, Any] = {"length": context.length, "seed": context.seed, "split": "heldout"}
+    count = min(data.open(batch_size=1, **options).num_records, most)
+    return data.open(batch_size=count, **options).batch(0)
+
+
+def in_parts(function: Any, model: Any, batch: GroupBatch, size: int) -> np.ndarray:
     """Returns function(model, batch) of so many prompts at a time; under `jax.set_mesh`."""
     found = []
     for first in range(0, batch.shape[0], size):
@@ -219,11 +221,6 @@ def _in_parts(function: Any, model: Any, batch: GroupBatch, size: int) -> np.nda
         placed = put_batch(part, jax.sharding.get_mesh(), model.layout.rules)
         found.append(fetch(function(model, placed))[: size - missing])
     return np.concatenate(found)
-
-
-def _bare(model: Any) -> Any:
-    """Returns the language model, which has no reference beside it."""
-    return getattr(model, "model", model)
 
 
 def _label(batch: GroupBatch, prompt: int, first: int, second: int) -> float | None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxgen.objectives.positions import join_positions, split_positions
 from jaxgen.sharding.checks import axis_names
 from jaxgen.sharding.rules import Rules, mesh_is_set, varying
 
@@ -129,9 +130,9 @@ def _local_cross_entropy(settings, hidden, table, bias, targets, weights) -> Any
         chunk_loss, token_losses, _ = _chunk(settings, table, bias, *chunk)
         return loss + chunk_loss, token_losses
 
-    chunks = _split(settings, hidden, targets, weights)
+    chunks = tuple(split_positions(x, settings.chunk) for x in (hidden, targets, weights))
     loss, token_losses = jax.lax.scan(step, _zero_like_sum(weights), chunks)
-    return loss, TokenLosses(*(_join(x, targets.shape[1]) for x in token_losses))
+    return loss, TokenLosses(*(join_positions(x, targets.shape[1]) for x in token_losses))
 
 
 def _forward(settings, hidden, table, bias, targets, weights):
@@ -148,7 +149,7 @@ def _forward(settings, hidden, table, bias, targets, weights):
         carry = loss + chunk_loss, table_gradient, bias_gradient
         return carry, (token_losses, hidden_gradient)
 
-    chunks = _split(settings, hidden, targets, weights)
+    chunks = tuple(split_positions(x, settings.chunk) for x in (hidden, targets, weights))
     # A sum of the inputs' zeros has the mesh axes over which the carry will vary.
     start = jnp.zeros(table.shape, jnp.float32) + 0 * (
         table[0, 0].astype(jnp.float32) + hidden[0, 0, 0].astype(jnp.float32)
@@ -157,9 +158,9 @@ def _forward(settings, hidden, table, bias, targets, weights):
     carry, (token_losses, hidden_gradient) = jax.lax.scan(step, carry, chunks)
     loss, table_gradient, bias_gradient = carry
     length = targets.shape[1]
-    token_losses = TokenLosses(*(_join(x, length) for x in token_losses))
+    token_losses = TokenLosses(*(join_positions(x, length) for x in token_losses))
     table_gradient = table_gradient.astype(table.dtype)
-    residuals = (_join(hidden_gradient, length), table_gradient, bias_gradient)
+    residuals = (join_positions(hidden_gradient, length), table_gradient, bias_gradient)
     return (loss, token_losses), residuals
 
 
@@ -174,24 +175,6 @@ _local_cross_entropy.defvjp(_forward, _backward)
 
 def _zero_like_sum(weights):
     return 0.0 * weights[0, 0]
-
-
-def _split(settings, *arrays):
-    """Maps [batch, length, ...] to [chunks, batch, chunk, ...], padded with zeros."""
-
-    def split(x):
-        extra = -x.shape[1] % settings.chunk
-        x = jnp.pad(x, [(0, 0), (0, extra)] + [(0, 0)] * (x.ndim - 2))
-        x = x.reshape(x.shape[0], -1, settings.chunk, *x.shape[2:])
-        return jnp.moveaxis(x, 1, 0)
-
-    return tuple(split(x) for x in arrays)
-
-
-def _join(x, length):
-    """Inverts `_split`."""
-    x = jnp.moveaxis(x, 0, 1)
-    return x.reshape(x.shape[0], -1, *x.shape[3:])[:, :length]
 
 
 def _chunk(settings, table, bias, hidden, targets, weights):

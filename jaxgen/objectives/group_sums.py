@@ -63,15 +63,19 @@ def loss_of_prompts(
     losses, weights = figures["loss"]
     weight = jnp.sum(jnp.asarray(weights))
     total = jnp.sum(jnp.asarray(losses) * weights)
-    metrics = {name: _by_task(batch, *figure) for name, figure in figures.items()}
+    metrics = {name: _mean_by_task(batch, *figure) for name, figure in figures.items()}
     if auxiliary is not None:
         total += weight * auxiliary.loss
     return Loss(total, weight, metrics)
 
 
-def _by_task(batch: GroupBatch, values: ArrayLike, weights: ArrayLike) -> Sum:
+def _mean_by_task(batch: GroupBatch, values: ArrayLike, weights: ArrayLike) -> Sum:
     weights = jnp.asarray(weights)
-    weighted = jnp.where(weights != 0, jnp.asarray(values), 0.0) * weights
+    return by_task(batch, jnp.where(weights != 0, jnp.asarray(values), 0.0) * weights, weights)
+
+
+def by_task(batch: GroupBatch, weighted: jax.Array, weights: jax.Array) -> Sum:
+    """Returns a metric of prompts, [batch] sums and weights, by the tasks' names."""
     names = batch.task_names
     if not names or batch.task_ids is None:
         return Sum(jnp.sum(weighted), jnp.sum(weights))

@@ -17,6 +17,7 @@ from jaxgen.errors import ConfigError
 from jaxgen.group_batch import GroupBatch, parted
 from jaxgen.models.base import language_model
 from jaxgen.objectives.base import Loss, Sum
+from jaxgen.objectives.group_sums import by_task
 from jaxgen.objectives.log_probabilities import token_log_probabilities
 from jaxgen.ops.advantages import Estimator, kl_estimates
 
@@ -220,7 +221,7 @@ def completion_metrics(batch: GroupBatch, log_probability: jax.Array) -> dict[st
     )
     groups = jnp.float32(scores.shape[0])
     metrics = {
-        "reward": _by_task(batch, jnp.sum(kept, axis=1), jnp.sum(there, axis=1)),
+        "reward": by_task(batch, jnp.sum(kept, axis=1), jnp.sum(there, axis=1)),
         "unscored": Sum(jnp.sum(is_made * (1 - there)), jnp.sum(is_made)),
         "completion_tokens": Sum(jnp.sum(tokens), jnp.sum(tokens > 0, dtype=jnp.float32)),
         "groups_with_signal": Sum(jnp.sum(spread > 0, dtype=jnp.float32), groups),
@@ -236,12 +237,3 @@ def completion_metrics(batch: GroupBatch, log_probability: jax.Array) -> dict[st
         counted = (tokens > 0).astype(jnp.float32)
         metrics["kl"] = Sum(jnp.sum(log_ratio), jnp.sum(counted))
     return metrics
-
-
-def _by_task(batch: GroupBatch, totals: jax.Array, weights: jax.Array) -> Sum:
-    """Returns a metric of prompts, [batch] sums and weights, by the tasks' names."""
-    names = batch.task_names
-    if not names:
-        return Sum(jnp.sum(totals), jnp.sum(weights))
-    is_task = (jnp.asarray(batch.task_ids)[:, None] == jnp.arange(len(names))).astype(jnp.float32)
-    return Sum(jnp.sum(is_task * totals[:, None], 0), jnp.sum(is_task * weights[:, None], 0), names)

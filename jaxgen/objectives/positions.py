@@ -30,14 +30,16 @@ def map_positions(function: Callable[..., Any], arrays: tuple[jax.Array, ...], r
     chunks = []
     for array in arrays:
         inner = [None] * (array.ndim - 1)
-        chunks.append(_split(reshard(jnp.asarray(array), rules.activation("batch", *inner)), chunk))
+        chunks.append(
+            split_positions(reshard(jnp.asarray(array), rules.activation("batch", *inner)), chunk)
+        )
     again = jax.checkpoint(function)
     _, figures = jax.lax.scan(lambda _, chunk: (None, again(*chunk)), None, tuple(chunks))
     layout = rules.activation("batch", "length")
-    return jax.tree.map(lambda x: reshard(_join(x, length), layout), figures)
+    return jax.tree.map(lambda x: reshard(join_positions(x, length), layout), figures)
 
 
-def _split(x: jax.Array, chunk: int) -> jax.Array:
+def split_positions(x: jax.Array, chunk: int) -> jax.Array:
     """Maps [rows, length, ...] to [chunks, rows, chunk, ...], padded with zeros."""
     extra = -x.shape[1] % chunk
     x = jnp.pad(x, [(0, 0), (0, extra)] + [(0, 0)] * (x.ndim - 2))
@@ -45,7 +47,7 @@ def _split(x: jax.Array, chunk: int) -> jax.Array:
     return jnp.moveaxis(x, 1, 0)
 
 
-def _join(x: jax.Array, length: int) -> jax.Array:
-    """Inverts `_split`, of figures."""
+def join_positions(x: jax.Array, length: int) -> jax.Array:
+    """Inverts `split_positions`."""
     x = jnp.moveaxis(x, 0, 1)
-    return x.reshape(x.shape[0], -1)[:, :length]
+    return x.reshape(x.shape[0], -1, *x.shape[3:])[:, :length]

@@ -7,7 +7,6 @@ import dataclasses
 import importlib.util
 import os
 import pickle
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ import numpy as np
 
 from jaxgen.data.protocols import Record
 from jaxgen.domains import PositiveFloat, check_domains
+from jaxgen.evaluation.sandbox import end
 from jaxgen.posttraining.rewards import Reward, RewardError, checked_parts
 
 CHILD = "from jaxgen.posttraining.guarded import child; child()"
@@ -98,7 +98,7 @@ class Guarded:
                 f"{self.seconds:g} s (guarded.seconds), and its process was ended."
             ) from None
         finally:
-            _end(process)
+            end(process)
         try:
             outcome = pickle.loads(told)
         except (EOFError, pickle.UnpicklingError):
@@ -153,13 +153,3 @@ def _import(name: str, file: str | None) -> None:
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         spec.loader.exec_module(module)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with contextlib.suppress(OSError):
-                pipe.close()

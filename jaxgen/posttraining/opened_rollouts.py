@@ -133,6 +133,8 @@ class OpenedRollouts:
         key = jax.random.fold_in(jax.random.key(self._seed, impl="threefry2x32"), number)
         kept = Arrays()
         for turn in range(rounds):
+            if kept and _has_signal(kept["scores"]).all():
+                break
             prompts = self._prompts.at((number * rounds + turn) * size, size)
             found = self._completions(prompts, model, jax.random.fold_in(key, turn))
             if not kept:
@@ -143,8 +145,6 @@ class OpenedRollouts:
             count = min(len(empty), len(good))
             for name, array in kept.items():
                 array[empty[:count]] = found[name][good[:count]]
-            if _has_signal(kept["scores"]).all():
-                break
         has_reference = getattr(getattr(model, "config", None), "reference", False)
         needs_values = config.advantage.needs_values
         if config.kl_penalty and not has_reference:
@@ -152,9 +152,12 @@ class OpenedRollouts:
                 f"rollouts.kl_penalty={config.kl_penalty:g} is paid by the distance to a "
                 "reference; set policy.reference = True."
             )
-        if config.updates > 1 or has_reference or needs_values:
+        needs_policy = config.updates > 1 or config.kl_penalty > 0
+        if needs_policy or has_reference or needs_values:
             scored = {name: kept[name] for name in _OF_ROWS}
-            kept |= score_groups(model, scored, config.policy.filter, needs_values, has_reference)
+            kept |= score_groups(
+                model, scored, config.policy.filter, needs_policy, needs_values, has_reference
+            )
         return kept
 
     def _completions(self, prompts: list[Prompt], model: Any, key: jax.Array) -> Arrays:

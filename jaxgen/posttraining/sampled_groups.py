@@ -100,7 +100,12 @@ def sample_groups(
 
 
 def score_groups(
-    model: Any, arrays: Arrays, drawn_by: Filter, with_values: bool, with_reference: bool
+    model: Any,
+    arrays: Arrays,
+    drawn_by: Filter,
+    with_policy: bool,
+    with_values: bool,
+    with_reference: bool,
 ) -> Arrays:
     """Returns what training passes say of completions: fields of a `GroupBatch` by name.
 
@@ -108,6 +113,7 @@ def score_groups(
       model: a policy; a bare language model has neither values nor a reference.
       arrays: of `SampledGroups`.
       drawn_by: what the tokens were drawn with.
+      with_policy: whether the policy's own log-probabilities are asked.
       with_values: whether its head or critic is asked.
       with_reference: whether its reference is asked.
     """
@@ -115,15 +121,19 @@ def score_groups(
     scores = np.zeros(arrays["lengths"].shape, np.float32)
     fields: dict[str, Any] = {**arrays, "scores": scores, "drawn_by": drawn_by}
     batch = put_batch(GroupBatch(**fields), mesh, rules)
-    return fetch(_score(model, batch, with_values, with_reference))
+    return fetch(_score(model, batch, with_policy, with_values, with_reference))
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3))
-def _score(model: Any, batch: GroupBatch, with_values: bool, with_reference: bool) -> Any:
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def _score(
+    model: Any, batch: GroupBatch, with_policy: bool, with_values: bool, with_reference: bool
+) -> Any:
     rows, group = batch.rows(), batch.shape[1]
     output = language_model(model)(rows)
-    figures = token_log_probabilities(model, rows.targets, output, batch.drawn_by)
-    found = {"log_probabilities": parted(figures.log_probability, group)}
+    found = {}
+    if with_policy:
+        figures = token_log_probabilities(model, rows.targets, output, batch.drawn_by)
+        found["log_probabilities"] = parted(figures.log_probability, group)
     if with_values:
         found["values"] = parted(model.values(rows, output), group)
     if with_reference:

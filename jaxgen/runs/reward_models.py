@@ -15,13 +15,12 @@ from jaxgen.data.comparison_rows import ROWS, ToRows, row_arrays
 from jaxgen.data.comparisons import Comparisons
 from jaxgen.data.preprocessors import need
 from jaxgen.data.protocols import Context, Record
-from jaxgen.distributed import fetch
 from jaxgen.domains import Domain, PositiveInt, check_domains
 from jaxgen.errors import ConfigError
+from jaxgen.evaluation.preferences import in_parts
 from jaxgen.group_batch import GroupBatch
 from jaxgen.objectives.reward import completion_rewards
 from jaxgen.runs.run import Restored, restore
-from jaxgen.training.loading import put_batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,12 +67,9 @@ class RunReward:
         """
         found = np.full(len(completions), np.nan)
         places = [place for place, text in enumerate(completions) if text.strip()]
-        rows = [self._row(records[place], completions[place]) for place in places]
-        for first in range(0, len(rows), self.batch_size):
-            some = rows[first : first + self.batch_size]
-            count = len(some)
-            rewards = self._rewards(some + [some[0]] * (self.batch_size - count))[:count]
-            found[places[first : first + count]] = rewards - self.offset
+        if places:
+            rows = [self._row(records[place], completions[place]) for place in places]
+            found[places] = self._rewards(rows) - self.offset
         return found.tolist()
 
     @functools.cached_property
@@ -109,13 +105,11 @@ class RunReward:
         return arrays | {"lengths": np.int32(len(row.tokens))}
 
     def _rewards(self, rows: Sequence[dict[str, Any]]) -> np.ndarray:
-        model = self._restored.model
         arrays: dict[str, Any] = {
             name: np.stack([row[name] for row in rows])[:, None] for name in rows[0]
         }
         batch = GroupBatch(**arrays, scores=np.zeros((len(rows), 1), np.float32))
-        placed = put_batch(batch, jax.sharding.get_mesh(), model.layout.rules)
-        return fetch(_completion_rewards(model, placed))[:, 0]
+        return in_parts(_completion_rewards, self._restored.model, batch, self.batch_size)[:, 0]
 
 
 @dataclasses.dataclass(frozen=True)
