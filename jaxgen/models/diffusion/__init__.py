@@ -1,1 +1,1 @@
-"""Models of pictures by diffusion and flow: denoisers, what they are conditioned on, and latents."""
+"""Models of pictures by diffusion and flow: denoisers and what they are told."""

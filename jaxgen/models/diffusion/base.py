@@ -1,7 +1,7 @@
 """What a model of diffusion is made of: a denoiser, and what it is told beside the noisy picture.
 
-A denoiser's configuration is a frozen dataclass, bound in gin as `diffusion.denoiser`; a module that
-it builds is part of a `DiffusionModel`, which owns the layout.
+A denoiser's configuration is a frozen dataclass, bound in gin as `diffusion.denoiser`; the module
+that it builds is part of a `DiffusionModel`, which owns the layout.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Conditioning:
       mask: [batch, length] bool, which of the sequence is there; None: all.
       pooled: [batch, pooled_dim], such as the whole caption's vector or a class's; it joins the
         embedding of time.
-      image: [batch, height, width, image_channels], at the resolution of x, and read beside it, such
-        as the smaller picture that an upsampler enlarges.
+      image: [batch, height, width, image_channels], at the resolution of x, read beside it, such as
+        the smaller picture that an upsampler enlarges.
       time: [batch] float32, how noisy `image` was made, as the network reads times.
     """
 
@@ -87,7 +87,7 @@ class DenoiserConfig(Protocol):
 
 @runtime_checkable
 class Denoiser(Protocol):
-    """Predicts, of a noisy picture, what the run's corruption says: the noise, the picture, or v."""
+    """Predicts, of a noisy picture, what the corruption asks: the noise, the picture, or v."""
 
     def __call__(
         self,
