@@ -365,6 +365,7 @@ def registered_models() -> Table:
     from jaxgen.models.block_config import LatentConfig, LayerConfig
     from jaxgen.models.bottleneck import FiniteScalar, GumbelCodebook
     from jaxgen.models.config import ModelCard, TransformerConfig
+    from jaxgen.models.diffusion.dit_config import DiTConfig
     from jaxgen.models.distilled_config import DistilledConfig
     from jaxgen.models.dual_encoder_config import DualEncoderConfig
     from jaxgen.models.image_autoencoder_config import ImageAutoencoderConfig
@@ -403,6 +404,7 @@ def registered_models() -> Table:
         "lora": LoraConfig,
         "distilled": DistilledConfig,
         "dual_encoder": DualEncoderConfig,
+        "dit": DiTConfig,
         "vision": VisionConfig,
         "audio_encoder": AudioConfig,
         "patches": PatchesConfig,

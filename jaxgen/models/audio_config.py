@@ -86,7 +86,7 @@ class AudioConfig:
 
     def size(self) -> tuple[int, int]:
         """Returns the exact number of parameters, and that of the position table among them."""
-        from jaxgen.models.vision_counting import count_stack
+        from jaxgen.models.counting import count_stack
 
         embed, positions = self.width, self.num_tokens * self.width
         convolutions = WIDTH * (self.bands + embed) * embed + 2 * embed
@@ -94,11 +94,11 @@ class AudioConfig:
 
     def forward_flops(self, num_layers: int | None = None) -> int:
         """Returns the operations of the matrix products for a sound, of so many blocks or all."""
-        from jaxgen.models.vision_counting import stack_flops_per_token
+        from jaxgen.models.counting import stack_flops
 
         stack, tokens = self.stack, self.num_tokens
         if num_layers is not None:
             stack = dataclasses.replace(stack, num_layers=num_layers)
         first = 2 * self.num_frames * WIDTH * self.bands * self.width
         second = 2 * tokens * WIDTH * self.width**2
-        return first + second + tokens * stack_flops_per_token(stack, tokens)
+        return first + second + stack_flops(stack, tokens)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 from flax import nnx
 
@@ -10,6 +12,7 @@ from jaxgen.models.cache import KeyValue
 from jaxgen.models.context import AttentionContext, EncoderOutput
 from jaxgen.models.feedforward import FeedForward
 from jaxgen.models.latent_attention import LatentAttention
+from jaxgen.models.modulation import Modulation, ModulationConfig, gated, shifted
 from jaxgen.models.moe import MoE
 from jaxgen.models.norms import Norm
 from jaxgen.models.stack_config import BlockKind, StackConfig
@@ -29,6 +32,7 @@ class Block(nnx.Module):
         config: StackConfig,
         rngs: nnx.Rngs,
         attended_dim: int | None = None,
+        modulation: ModulationConfig | None = None,
     ):
         self.config = config
         self.layer = kind.layer
@@ -37,8 +41,9 @@ class Block(nnx.Module):
         before = config.norm_placement in ("pre", "both")
         after = config.norm_placement != "pre"
 
-        def norm(is_there: bool) -> Norm | None:
-            return Norm(config, rngs) if is_there else None
+        def norm(is_there: bool, epsilon: float | None = None) -> Norm | None:
+            own = config if epsilon is None else dataclasses.replace(config, norm_epsilon=epsilon)
+            return Norm(own, rngs) if is_there else None
 
         self.attention_norm = norm(before)
         self.attention = (
@@ -50,9 +55,15 @@ class Block(nnx.Module):
         self.cross_norm = norm(before and is_cross)
         self.cross_attention = Attention(kind, config, rngs, attended_dim) if is_cross else None
         self.cross_post_norm = norm(after and is_cross)
-        self.feed_forward_norm = norm(before and (not config.parallel or config.parallel_norms > 1))
+        self.feed_forward_norm = norm(
+            before and (not config.parallel or config.parallel_norms > 1),
+            None if modulation is None else modulation.feed_forward_epsilon,
+        )
         self.feed_forward = (MoE if kind.is_sparse else FeedForward)(config, rngs)
         self.feed_forward_post_norm = norm(after)
+        self.modulation = (
+            None if modulation is None else Modulation(modulation.dim, config.embed_dim, 6, rngs)
+        )
 
     def __call__(
         self,
@@ -63,6 +74,7 @@ class Block(nnx.Module):
         encoder: EncoderOutput | None = None,
         cross_cached: KeyValue | None = None,
         key: jax.Array | None = None,
+        vector: jax.Array | None = None,
     ) -> tuple[jax.Array, RouterStatistics | None, KeyValue | None, KeyValue | None]:
         """Maps [batch, length, embed] to the same, the router's statistics, keys and values.
 
@@ -74,9 +86,15 @@ class Block(nnx.Module):
           encoder: what cross-attention attends to.
           cross_cached: keys and values of cross-attention, where they were computed before.
           key: of a training pass; None: the model as it is used.
+          vector: [batch, 1, dim], what a modulated block is told of each row.
         """
         keys = split(key, 6)
+        shift = scale = gate = wide_shift = wide_scale = wide_gate = None
+        if self.modulation is not None:
+            assert vector is not None
+            shift, scale, gate, wide_shift, wide_scale, wide_gate = self.modulation(vector)
         normed = x if self.attention_norm is None else self.attention_norm(x)
+        normed = shifted(normed, shift, scale)
         mixed, cached = self.attention(normed, context, cached, key=keys[0])
         mixed = named(mixed, "attention_out")
         if self.config.parallel:
@@ -84,7 +102,7 @@ class Block(nnx.Module):
             fed, statistics = self.feed_forward.feed(normed, tokens, keys[1])
             x = self._add(x, mixed + named(fed, "feed_forward"), None, keys[2])
             return report("stream", x), statistics, cached, None
-        x = self._add(x, mixed, self.attention_post_norm, keys[2])
+        x = self._add(x, gated(mixed, gate), self.attention_post_norm, keys[2])
         if self.cross_attention is not None and encoder is not None:
             normed = x if self.cross_norm is None else self.cross_norm(x)
             mixed, cross_cached = self.cross_attention(
@@ -92,8 +110,9 @@ class Block(nnx.Module):
             )
             x = self._add(x, mixed, self.cross_post_norm, keys[4])
         normed = x if self.feed_forward_norm is None else self.feed_forward_norm(x)
+        normed = shifted(normed, wide_shift, wide_scale)
         fed, statistics = self.feed_forward.feed(normed, tokens, keys[1])
-        fed = named(fed, "feed_forward")
+        fed = gated(named(fed, "feed_forward"), wide_gate)
         x = self._add(x, fed, self.feed_forward_post_norm, keys[5])
         return report("stream", x), statistics, cached, cross_cached
 

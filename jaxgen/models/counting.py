@@ -105,6 +105,30 @@ def _stack(config: StackConfig, attended_dim: int | None = None) -> _Matrices:
     return sum(_pieces(config, attended_dim), _Matrices())
 
 
+def count_stack(config: StackConfig, attended_dim: int | None = None) -> int:
+    """Returns the exact number of parameters of a stack with the norm after it.
+
+    Args:
+      config: of the stack.
+      attended_dim: width of what every block attends to; None: there is no cross-attention.
+    """
+    blocks = _stack(config, attended_dim)
+    return blocks.total + blocks.vectors
+
+
+def stack_flops(
+    config: StackConfig, length: int, attended_dim: int | None = None, attended_length: int = 0
+) -> int:
+    """Returns the operations of a stack's matrix products in a forward pass for a row."""
+    blocks = _stack(config, attended_dim)
+    products = length * (blocks.active - blocks.attended)
+    products += config.num_layers * length**2 * _scores(config)
+    if attended_dim is not None:
+        cross = 2 * config.num_heads * config.width_of_head
+        products += attended_length * (blocks.attended + config.num_layers * length * cross)
+    return round(2 * products)
+
+
 def _pieces(config: StackConfig, attended_dim: int | None) -> Iterator[_Matrices]:
     """Yields the parts of a stack, with cross-attention to a stream of width `attended_dim`."""
     bias = config.position_bias

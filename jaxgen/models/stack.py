@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from jaxgen.models.block import Block
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.cache import KeyValues
 from jaxgen.models.context import AttentionContext, EncoderOutput
+from jaxgen.models.modulation import ModulationConfig
 from jaxgen.models.norms import Norm
 from jaxgen.models.stack_config import Group, StackConfig
 from jaxgen.ops.rematerialisation import rematerialised
@@ -52,13 +53,14 @@ class _Read(NamedTuple):
     tokens: RoutedTokens
     contexts: tuple[AttentionContext, ...]
     encoder: EncoderOutput | None
+    vector: jax.Array | None
 
 
 class Unit(nnx.Module):
     """The blocks that repeat over depth."""
 
-    def __init__(self, group: Group, config: StackConfig, rngs: nnx.Rngs, attended_dim):
-        self.blocks = nnx.List([Block(kind, config, rngs, attended_dim) for kind in group.unit])
+    def __init__(self, group: Group, config: StackConfig, rngs: nnx.Rngs, *beside: Any):
+        self.blocks = nnx.List([Block(kind, config, rngs, *beside) for kind in group.unit])
 
 
 class Stack(nnx.Module):
@@ -69,11 +71,21 @@ class Stack(nnx.Module):
         config: StackConfig,
         rngs: nnx.Rngs,
         attended_dim: int | None = None,
+        modulation: ModulationConfig | None = None,
     ):
+        """Makes the blocks.
+
+        Args:
+          config: of the stack.
+          rngs: of the parameters.
+          attended_dim: width of what every block attends to; None: there is no cross-attention.
+          modulation: of the vector by which every block is modulated; None: there is none.
+        """
         self.config = config
         self.repeats = tuple(group.repeats for group in config.groups)
+        beside = attended_dim, modulation
         self.groups = nnx.List(
-            [_repeat(group, config, rngs.params(), attended_dim) for group in config.groups]
+            [_repeat(group, config, rngs.params(), *beside) for group in config.groups]
         )
         self.relative = make_relative(config, rngs, per_layer=False)
         has_norm = config.norm_placement != "post"
@@ -88,6 +100,7 @@ class Stack(nnx.Module):
         encoder: EncoderOutput | None = None,
         key: jax.Array | None = None,
         num_layers: int | None = None,
+        vector: jax.Array | None = None,
     ) -> StackOutput:
         """Runs the blocks.
 
@@ -99,13 +112,13 @@ class Stack(nnx.Module):
           encoder: of an encoder-decoder.
           key: of a training pass.
           num_layers: the first blocks that are run, without a norm after them; None: all.
+          vector: [batch, 1, dim], what modulated blocks are told of each row.
         """
         keeps = cached is not None
         repeats_run = _repeats_of(self.config, num_layers)
         cross = None if encoder is None else encoder.key_values
-        read = _Read(
-            tokens, tuple(contexts[layer] for layer in self.config.kinds_of_layers), encoder
-        )
+        ordered = tuple(contexts[layer] for layer in self.config.kinds_of_layers)
+        read = _Read(tokens, ordered, encoder, vector)
         written, router = [], []
         for index, (unit, repeats) in enumerate(zip(self.groups, repeats_run, strict=False)):
             keys = None
@@ -207,6 +220,7 @@ class Stack(nnx.Module):
                     read.encoder,
                     None if cross is None else cross[place],
                     None if key is None else jax.random.fold_in(key, place),
+                    read.vector,
                 )
                 statistics += [] if statistic is None else [statistic]
                 new.append(key_value)
@@ -246,14 +260,14 @@ def _stacked(statistics: list[RouterStatistics]) -> RouterStatistics | None:
     return jax.tree.map(lambda *s: jnp.stack(s), *statistics) if statistics else None
 
 
-def _repeat(group: Group, config, key: jax.Array, attended_dim: int | None) -> Unit:
+def _repeat(group: Group, config, key: jax.Array, *beside: Any) -> Unit:
     """Returns the unit with parameters [repeats, ...], made on the stages that keep them."""
     keys = jax.random.split(key, group.repeats)
     if mesh_is_set():
         keys = reshard(keys, current_layout().rules.stored(("layers",)))
 
     def make(key):
-        return Unit(group, config, nnx.Rngs(params=key), attended_dim)
+        return Unit(group, config, nnx.Rngs(params=key), *beside)
 
     def add_layers_axis(parameter):
         return nnx.Param(parameter[...], logical_axes=("layers", *parameter.logical_axes))

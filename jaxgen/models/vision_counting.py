@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
-
-from jaxgen.models.config import TransformerConfig
-from jaxgen.models.counting import count_parameters, forward_flops_per_token
+from jaxgen.models.counting import count_stack, stack_flops
 from jaxgen.models.pooling import count_attention_pool
-from jaxgen.models.stack_config import StackConfig
 from jaxgen.models.vision import VisionConfig
 
 
@@ -16,7 +11,7 @@ def count_vision(config: VisionConfig) -> tuple[int, int]:
     """Returns the exact number of parameters, and that of the position table among them."""
     embed, stack = config.stack.embed_dim, config.stack
     positions = config.num_tokens * embed
-    total = config.patch_width * embed + positions + _alone(stack)[0]
+    total = config.patch_width * embed + positions + count_stack(stack)
     total += embed * (config.patch_bias + config.class_token)
     if config.embedding_norm:
         total += embed * (stack.norm_scale + stack.has_bias("norm"))
@@ -28,7 +23,7 @@ def count_vision(config: VisionConfig) -> tuple[int, int]:
 def vision_flops(config: VisionConfig) -> int:
     """Returns the operations of a forward pass's matrix products for one image."""
     tokens, embed, stack = config.num_tokens, config.stack.embed_dim, config.stack
-    flops = tokens * stack_flops_per_token(stack, tokens)
+    flops = stack_flops(stack, tokens)
     flops += 2 * config.num_patches * config.patch_width * embed
     if config.pooling == "attention":
         keys = stack.kv_heads * stack.width_of_head
@@ -36,26 +31,3 @@ def vision_flops(config: VisionConfig) -> int:
         once = count_attention_pool(stack)[1]
         flops += 2 * (once + tokens * 2 * (embed * keys + heads))
     return flops
-
-
-def count_stack(stack: StackConfig) -> int:
-    """Returns the exact number of parameters of a stack with the norm after it."""
-    return _alone(stack)[0]
-
-
-def stack_flops_per_token(stack: StackConfig, length: int) -> int:
-    """Returns the operations of a stack's matrix products for a token of a row of `length`."""
-    return _alone(stack, length)[1]
-
-
-def _alone(stack: StackConfig, length: int = 1) -> tuple[int, int]:
-    """Returns the parameters of a stack, and its operations for a token of a row of `length`.
-
-    It counts as a transformer with one word, without that word's embedding and logit.
-    """
-    names = (field.name for field in dataclasses.fields(StackConfig))
-    fields: dict[str, Any] = {name: getattr(stack, name) for name in names}
-    whole = TransformerConfig(**fields, vocab_size=1)
-    head = stack.embed_dim + stack.has_bias("logits")
-    flops = forward_flops_per_token(whole, length) - 2 * stack.embed_dim
-    return count_parameters(whole).total - head, flops
