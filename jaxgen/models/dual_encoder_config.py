@@ -120,10 +120,9 @@ class DualEncoderConfig:
     def flops(self, length: int, source_length: int | None = None) -> int:
         """Returns the FLOPs of training for a token of a caption of `length`, its image's share."""
         del source_length
-        from jaxgen.models.counting import stack_flops
-        from jaxgen.models.vision_counting import vision_flops
+        from jaxgen.models.vision_counting import stack_flops_per_token, vision_flops
 
-        forward = stack_flops(self.text, length)
+        forward = length * stack_flops_per_token(self.text, length)
         forward += vision_flops(self.vision) + 2 * self._projections
         return round(3 * forward / length)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jaxgen.models.counting import count_stack, stack_flops
 from jaxgen.models.pooling import count_attention_pool
+from jaxgen.models.stack_config import StackConfig
 from jaxgen.models.vision import VisionConfig
 
 
@@ -31,3 +32,8 @@ def vision_flops(config: VisionConfig) -> int:
         once = count_attention_pool(stack)[1]
         flops += 2 * (once + tokens * 2 * (embed * keys + heads))
     return flops
+
+
+def stack_flops_per_token(stack: StackConfig, length: int) -> int:
+    """Returns the operations of a stack's matrix products for a token of a row of `length`."""
+    return stack_flops(stack, length) // length
