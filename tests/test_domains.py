@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.known_denoisers import LinearConfig
 
 from jaxgen import cli
 from jaxgen.configuration import registered
@@ -25,6 +26,8 @@ from jaxgen.errors import ConfigError, JaxgenError
 from jaxgen.evaluation.sandbox import Limits
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.config import TransformerConfig
+from jaxgen.models.diffusion.conditioner_configs import ClassLabelsConfig
+from jaxgen.models.dual_encoder_config import DualEncoderConfig
 from jaxgen.models.image_autoencoder_config import ImageAutoencoderConfig
 from jaxgen.models.media_config import PatchesConfig
 from jaxgen.models.sound_autoencoder_config import SoundAutoencoderConfig
@@ -41,6 +44,11 @@ TASK = Task(name="t", source=StandardLibraryProse())
 ANSWERED = Task(name="a", source=Addition(), features=PromptAnswer())
 WIDTHS: dict[str, Any] = {"num_layers": 4, "embed_dim": 8, "num_heads": 2, "mlp_dim": 8}
 TOWER = StackConfig(**WIDTHS, layers=(LayerConfig(rope=None, mask=(Bidirectional(),)),))
+PAIR: dict[str, Any] = {
+    "text": TransformerConfig(**WIDTHS, vocab_size=8),
+    "vision": VisionConfig(stack=TOWER, pooling="mean"),
+    "embed_dim": 8,
+}
 REQUIRED: dict[str, dict[str, Any]] = {
     "mixture": {"name": "m", "tasks": (TASK,), "weights": {"t": 1.0}},
     "mixture_stage": {"first_step": 1, "weights": {"t": 1.0}},
@@ -59,6 +67,12 @@ REQUIRED: dict[str, dict[str, Any]] = {
     },
     "lora": {"model": TransformerConfig(**WIDTHS, vocab_size=8), "rank": 2},
     "card": {"name": "c", "source": "s"},
+    "diffusion": {"denoiser": LinearConfig()},
+    "upsampling": {"low_size": 2},
+    "class_labels": {"classes": 2, "embed_dim": 4},
+    "caption_encoder": {"model": TransformerConfig(**WIDTHS, vocab_size=8)},
+    "clip_conditioner": {"pair": DualEncoderConfig(**PAIR)},
+    "together": {"parts": (ClassLabelsConfig(classes=2, embed_dim=4),) * 2},
     "window": {"size": 1},
     "banded": {"width": 1},
     "chunked": {"size": 1},
@@ -87,11 +101,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "audio_encoder": {"stack": TOWER, "num_frames": 2},
     "media_input": {"encoder": PatchesConfig(image_size=4, patch_size=1), "token": 1},
     "patches": {"image_size": 4, "patch_size": 1},
-    "dual_encoder": {
-        "text": TransformerConfig(**WIDTHS, vocab_size=8),
-        "vision": VisionConfig(stack=TOWER, pooling="mean"),
-        "embed_dim": 8,
-    },
+    "dual_encoder": PAIR,
     # Any file will do: a palette is read when it is first used.
     **{
         name: {"path": __file__, "patch_height": 1, "patch_width": 1}

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from jaxgen.configuration.registered_diffusion import (
+    registered_diffusion,
+    registered_samplers,
+)
 from jaxgen.configuration.table import Table
 
 
@@ -164,6 +168,7 @@ def registered() -> Table:
         "sampling": SamplingPolicy,
         "parallel_decoding": ParallelDecoding,
         **registered_models(),
+        **registered_samplers(),
         **registered_rewards(),
         "mesh": MeshConfig,
         "pipeline": PipelineConfig,
@@ -442,4 +447,5 @@ def registered_models() -> Table:
         "next_sentence_loss": NextSentence,
         "contrastive_loss": Contrastive,
         "reconstruction_loss": Reconstruction,
+        **registered_diffusion(),
     }

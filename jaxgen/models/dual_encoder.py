@@ -96,19 +96,27 @@ class DualEncoder(nnx.Module):
         self, tokens: jax.Array, lengths: jax.Array, key: jax.Array | None = None
     ) -> jax.Array:
         """Returns [batch, embed] float32 of length 1; see `PairBatch` for tokens and lengths."""
+        hidden = self.text_states(tokens, lengths, key)
+        if self.config.text_pooling == "last_token":
+            return _unit(hidden[:, -1:], self.text_projection)
+        lengths = reshard(jnp.asarray(lengths), spec("batch"))
+        return _unit(take(hidden, lengths - 1), self.text_projection)
+
+    @under_layout
+    def text_states(
+        self, tokens: jax.Array, lengths: jax.Array, key: jax.Array | None = None
+    ) -> jax.Array:
+        """Returns [batch, length, width], the text tower's hidden states before its projection."""
         tokens = reshard(jnp.asarray(tokens), spec("batch", None))
         lengths = reshard(jnp.asarray(lengths), spec("batch"))
         positions = jnp.zeros_like(tokens) + jnp.arange(tokens.shape[1], dtype=tokens.dtype)
-        is_last = self.config.text_pooling == "last_token"
         segment_ids = jnp.ones_like(tokens)
-        if not is_last:
+        if self.config.text_pooling != "last_token":
             segment_ids = (positions < lengths[:, None]).astype(tokens.dtype)
         nothing = jnp.zeros_like(tokens)
         weights = nothing.astype(jnp.float32)
         batch = Batch(tokens, tokens, weights, positions, segment_ids, nothing)
-        hidden = self.text(batch, key=key).hidden
-        pooled = hidden[:, -1:] if is_last else take(hidden, lengths - 1)
-        return _unit(pooled, self.text_projection)
+        return self.text(batch, key=key).hidden
 
     def with_layout(self, layout: Layout) -> DualEncoder:
         """Returns the same parameters as a model of another layout; this one stays as it is."""

@@ -1,0 +1,53 @@
+"""The names of diffusion and flow; see `configuration.registry`."""
+
+from __future__ import annotations
+
+from jaxgen.configuration.table import Table
+
+
+def registered_diffusion() -> Table:
+    """Returns the names of models of diffusion and of their objective."""
+    from jaxgen.models.diffusion.conditioner_configs import (
+        CaptionEncoderConfig,
+        ClassLabelsConfig,
+        ClipConditionerConfig,
+        TogetherConfig,
+    )
+    from jaxgen.models.diffusion.config import DiffusionConfig, Upsampling
+    from jaxgen.objectives.diffusion import DiffusionLoss
+    from jaxgen.ops.diffusion.corruption import Corruption
+    from jaxgen.ops.diffusion.schedules import Betas, Cosine, Edm, RectifiedFlow
+
+    return {
+        "diffusion": DiffusionConfig,
+        "upsampling": Upsampling,
+        "class_labels": ClassLabelsConfig,
+        "caption_encoder": CaptionEncoderConfig,
+        "clip_conditioner": ClipConditionerConfig,
+        "together": TogetherConfig,
+        "diffusion_loss": DiffusionLoss,
+        "corruption": Corruption,
+        "betas": Betas,
+        "cosine_schedule": Cosine,
+        "rectified_flow": RectifiedFlow,
+        "edm": Edm,
+    }
+
+
+def registered_samplers() -> Table:
+    """Returns the names of what makes pictures of noise."""
+    from jaxgen.generation.diffusion.guidance import Guidance, Threshold
+    from jaxgen.generation.diffusion.samplers import Ddim, Ddpm, DpmSolver, Euler, Heun, Plms
+    from jaxgen.generation.diffusion.sampling import PictureSampling
+
+    return {
+        "picture_sampling": PictureSampling,
+        "guidance": Guidance,
+        "threshold": Threshold,
+        "ddim": Ddim,
+        "ddpm": Ddpm,
+        "plms": Plms,
+        "euler": Euler,
+        "heun": Heun,
+        "dpm_solver": DpmSolver,
+    }

@@ -1,0 +1,1 @@
+"""Pictures from noise: samplers, guidance, and how a run's model is called by them."""

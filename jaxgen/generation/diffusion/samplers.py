@@ -1,0 +1,320 @@
+"""Samplers: from noise to pictures along a grid of noise levels.
+
+A sampler is a frozen dataclass that says its grid and takes one step; `integrate` goes through all.
+Your own has the members of `Sampler`, and is bound in gin as `picture_sampling.sampler`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen.domains import Domain, NonNegativeInt, PositiveInt, check_domains
+from jaxgen.generation.diffusion.grid import Grid, Level, Step, steps_of
+from jaxgen.ops.diffusion.schedules import Schedule, Spacing
+
+
+class Denoised(NamedTuple):
+    """What a network says of x at a level.
+
+    Attributes:
+      clean: the picture.
+      noise: the noise; alpha clean + sigma noise is x.
+      variance: where the step's variance lies between its bounds, from 0 to 1, where it is learned.
+    """
+
+    clean: Any
+    noise: Any
+    variance: Any = None
+
+
+Denoise = Callable[[jax.Array, Level], Denoised]
+Noise = Callable[[], jax.Array]
+"""Returns the standard normals of a step; asked once at most."""
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Takes steps from a noise level to the next.
+
+    Attributes:
+      steps: how many.
+    """
+
+    @property
+    def steps(self) -> int: ...
+
+    def grid(self, schedule: Schedule) -> Grid:
+        """Returns the noise levels."""
+        ...
+
+    def step(
+        self,
+        denoise: Denoise,
+        x: jax.Array,
+        memory: Any,
+        step: Step,
+        noise: Noise,
+        is_first: bool,
+        is_last: bool,
+    ) -> tuple[jax.Array, Any]:
+        """Returns x at the next level, and what the next step is to remember.
+
+        The memory's shapes are the same after every step but the last; the first is given None.
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class _OfTimes:
+    """What the grids of all samplers are made of.
+
+    Attributes:
+      steps: times at which the network is asked (Heun's: twice).
+      spacing: of discrete times; see `ops.diffusion.schedules`; None: the schedule's own.
+      offset: added to discrete times (Stable Diffusion has 1 with "leading").
+    """
+
+    steps: PositiveInt = 50
+    spacing: Spacing | None = None
+    offset: NonNegativeInt = 0
+
+    NAME: ClassVar[str] = "sampler"
+
+    def __post_init__(self):
+        check_domains(self, self.NAME)
+
+    def grid(self, schedule: Schedule) -> Grid:
+        """Returns the noise levels."""
+        return Grid.of(schedule, self.steps, self.spacing, self.offset)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ddim(_OfTimes):
+    """DDIM (2010.02502); without its noise it is Euler's method, for flows too.
+
+    Attributes:
+      eta: 0 adds no noise, 1 as much as ancestral sampling.
+    """
+
+    eta: Annotated[float, Domain(0, 1)] = 0.0
+
+    NAME: ClassVar[str] = "ddim"
+
+    def step(
+        self, denoise: Denoise, x, memory, step: Step, noise: Noise, is_first: bool, is_last: bool
+    ) -> tuple[jax.Array, Any]:
+        """Takes a step; see `Sampler`."""
+        del is_first
+        found = denoise(x, step.here)
+        if is_last:
+            return found.clean, memory
+        return _ancestral(found, step, self.eta, noise), memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Euler(_OfTimes):
+    """Euler's method in sigma / alpha (2206.00364), and in t for flows: the same step.
+
+    Attributes:
+      ancestral: whether a step goes too far and adds noise.
+    """
+
+    ancestral: bool = False
+
+    NAME: ClassVar[str] = "euler"
+
+    def step(
+        self, denoise: Denoise, x, memory, step: Step, noise: Noise, is_first: bool, is_last: bool
+    ) -> tuple[jax.Array, Any]:
+        """Takes a step; see `Sampler`."""
+        return Ddim(eta=float(self.ancestral)).step(
+            denoise, x, memory, step, noise, is_first, is_last
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Ddpm(_OfTimes):
+    """Ancestral sampling (2006.11239): x at the next level, given this one and the clean picture.
+
+    Attributes:
+      variance: of a step: the posterior's ("small"), that of the noise between the levels
+        ("large"), or what the network says of where it lies between both ("learned", 2102.09672).
+    """
+
+    variance: Literal["small", "large", "learned"] = "small"
+
+    NAME: ClassVar[str] = "ddpm"
+
+    def step(
+        self, denoise: Denoise, x, memory, step: Step, noise: Noise, is_first: bool, is_last: bool
+    ) -> tuple[jax.Array, Any]:
+        """Takes a step; see `Sampler`."""
+        del is_first
+        found = denoise(x, step.here)
+        if is_last:
+            return found.clean, memory
+        here, there = step.here, step.there
+        ratio = here.alpha / there.alpha
+        large = here.sigma**2 - (ratio * there.sigma) ** 2
+        small = large * (there.sigma / here.sigma) ** 2
+        mean = (
+            ratio * (there.sigma / here.sigma) ** 2 * x
+            + there.alpha * large / here.sigma**2 * found.clean
+        )
+        variance = {"small": small, "large": large}.get(self.variance)
+        if variance is None:
+            share = found.variance
+            variance = jnp.exp(share * jnp.log(large) + (1 - share) * jnp.log(small))
+        return mean + jnp.sqrt(variance) * noise(), memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Plms(_OfTimes):
+    """Pseudo linear multistep (2202.09778): the noise of four steps, extrapolated.
+
+    Its weights are of even steps of time, and its steps divide by alpha: it is of schedules whose
+    first time leaves some signal.
+    """
+
+    NAME: ClassVar[str] = "plms"
+
+    def step(
+        self, denoise: Denoise, x, memory, step: Step, noise: Noise, is_first: bool, is_last: bool
+    ) -> tuple[jax.Array, Any]:
+        """Takes a step; see `Sampler`. The first asks twice."""
+        del noise
+        found = denoise(x, step.here).noise
+        if is_first:
+            count, before = jnp.int32(1), jnp.zeros((3, *x.shape), x.dtype)
+            mixed = found
+            if not is_last:
+                mixed = (found + denoise(_moved(x, found, step), step.there).noise) / 2
+        else:
+            count, before = memory
+            weights = jnp.asarray(_ADAMS, x.dtype)[jnp.minimum(count, 3)]
+            mixed = weights[0] * found + jnp.tensordot(weights[1:], before, 1)
+            count = count + 1
+        return _moved(x, mixed, step), (count, jnp.concatenate([found[None], before[:-1]]))
+
+
+_ADAMS = (
+    (1.0, 0.0, 0.0, 0.0),
+    (3 / 2, -1 / 2, 0.0, 0.0),
+    (23 / 12, -16 / 12, 5 / 12, 0.0),
+    (55 / 24, -59 / 24, 37 / 24, -9 / 24),
+)
+"""Weights of this step's noise and of those before it (Adams and Bashforth), by steps before."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Heun(_OfTimes):
+    """Heun's method of order 2 (2206.00364), in sigma / alpha, or in t where there is no signal."""
+
+    NAME: ClassVar[str] = "heun"
+
+    def step(
+        self, denoise: Denoise, x, memory, step: Step, noise: Noise, is_first: bool, is_last: bool
+    ) -> tuple[jax.Array, Any]:
+        """Takes a step; see `Sampler`. All but the last ask twice."""
+        del noise, is_first
+        found = denoise(x, step.here)
+        if is_last:
+            return found.clean, memory
+        guess = step.there.alpha * found.clean + step.there.sigma * found.noise
+        again = denoise(guess, step.there)
+        # Where alpha is 0 the ratio sigma / alpha is no coordinate; sigma / (alpha + sigma) is.
+        in_ratio = step.here.alpha > 0
+        scale_here, scale_there = (
+            jnp.where(in_ratio, level.alpha, level.alpha + level.sigma)
+            for level in (step.here, step.there)
+        )
+        slope = (found.noise + again.noise) / 2
+        clean = (found.clean + again.clean) / 2
+        slope = jnp.where(in_ratio, slope, slope - clean)
+        gap = step.there.sigma / scale_there - step.here.sigma / scale_here
+        return scale_there * (x / scale_here + gap * slope), memory
+
+
+@dataclasses.dataclass(frozen=True)
+class DpmSolver(_OfTimes):
+    """DPM-Solver++(2M) (2211.01095): order 2 in the logarithm of alpha / sigma, one call a step."""
+
+    NAME: ClassVar[str] = "dpm_solver"
+
+    def step(
+        self, denoise: Denoise, x, memory, step: Step, noise: Noise, is_first: bool, is_last: bool
+    ) -> tuple[jax.Array, Any]:
+        """Takes a step; see `Sampler`. The first and the last are of order 1."""
+        del noise
+        clean = denoise(x, step.here).clean
+        if is_last:
+            return clean, clean
+        mixed = clean if is_first else clean + step.carried * (clean - memory)
+        kept = step.there.sigma / step.here.sigma
+        return kept * x + (step.there.alpha - step.here.alpha * kept) * mixed, clean
+
+
+def integrate(
+    sampler: Sampler,
+    grid: Grid,
+    denoise: Denoise,
+    x: jax.Array,
+    noise: Callable[[Any], jax.Array],
+    after_step: Callable[[jax.Array, Level, Any], jax.Array] | None = None,
+) -> jax.Array:
+    """Returns the pictures that a sampler makes of noise.
+
+    Args:
+      sampler: takes the steps.
+      grid: the levels; `x` is at the first.
+      denoise: asks the network.
+      x: the noisy pictures.
+      noise: returns standard normals like `x`, of the number of a step.
+      after_step: returns what x becomes after a step, such as where a part of it is known.
+    """
+    steps = steps_of(grid, x.dtype)
+    last = grid.steps - 1
+
+    def run(x, memory, number: Any, step: Step, is_first: bool, is_last: bool):
+        x, memory = sampler.step(denoise, x, memory, step, lambda: noise(number), is_first, is_last)
+        return (x if after_step is None else after_step(x, step.there, number)), memory
+
+    def part(first: int, stop: int) -> Step:
+        return jax.tree.map(lambda one: one[first:stop], steps)
+
+    x, memory = run(x, None, 0, jax.tree.map(lambda one: one[0], steps), True, last == 0)
+    if last > 1:
+
+        def body(carry, scanned):
+            number, step = scanned
+            return run(carry[0], carry[1], number, step, False, False), None
+
+        scanned = jnp.arange(1, last), part(1, last)
+        (x, memory), _ = jax.lax.scan(body, (x, memory), scanned)
+    if last:
+        final = jax.tree.map(lambda one: one[last], steps)
+        x, _ = run(x, memory, last, final, False, True)
+    return x
+
+
+def _moved(x: jax.Array, noise: jax.Array, step: Step) -> jax.Array:
+    """Returns x at the next level, if its noise is this."""
+    here, there = step.here, step.there
+    return there.alpha * ((x - here.sigma * noise) / here.alpha) + there.sigma * noise
+
+
+def _ancestral(found: Denoised, step: Step, eta: float, noise: Noise) -> jax.Array:
+    """Returns x at the next level with a share of its noise drawn anew."""
+    here, there = step.here, step.there
+    if not eta:
+        return there.alpha * found.clean + there.sigma * found.noise
+    # What is new has the posterior's variance, times eta^2.
+    ratio = here.alpha * there.sigma / (there.alpha * here.sigma)
+    new = eta * there.sigma * jnp.sqrt(jnp.maximum(1 - ratio**2, 0.0))
+    kept = jnp.sqrt(jnp.maximum(there.sigma**2 - new**2, 0.0))
+    return there.alpha * found.clean + kept * found.noise + new * noise()

@@ -1,0 +1,335 @@
+"""The configurations of what reads prompts for a denoiser.
+
+Your own is a frozen dataclass with the members of `ConditionerConfig`, bound as
+`diffusion.conditioner`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+from jaxgen.domains import NonNegativeInt, PositiveInt, ProperFraction, check_domains
+from jaxgen.errors import ConfigError
+from jaxgen.models.base import ParameterCount
+from jaxgen.models.config import TransformerConfig
+from jaxgen.models.dual_encoder_config import DualEncoderConfig
+
+if TYPE_CHECKING:
+    from flax import nnx
+
+    from jaxgen.models.diffusion.conditioners import (
+        CaptionEncoder,
+        ClassLabels,
+        ClipConditioner,
+        Together,
+    )
+    from jaxgen.sharding.layout import Layout
+
+
+@runtime_checkable
+class ConditionerConfig(Protocol):
+    """Describes what reads prompts.
+
+    Attributes:
+      context_dim: width of the sequence that it gives, or None.
+      pooled_dim: width of the vector that it gives, or None.
+      drops: how often a prompt is dropped in training, for guidance; one number, or one for each of
+        several parts that are dropped apart.
+      max_length: the most tokens of a prompt, or None.
+    """
+
+    @property
+    def context_dim(self) -> int | None: ...
+
+    @property
+    def pooled_dim(self) -> int | None: ...
+
+    @property
+    def drops(self) -> float | tuple[float, ...]: ...
+
+    @property
+    def max_length(self) -> int | None: ...
+
+    def build(self, rngs: nnx.Rngs, layout: Layout) -> Any:
+        """Returns a module; called with prompts, which to keep, and a key, it gives what it reads.
+
+        Which to keep is bool [batch], or [parts, batch].
+        """
+        ...
+
+    def count(self) -> ParameterCount:
+        """Returns the numbers of its parameters."""
+        ...
+
+    def context_length(self, length: int) -> int:
+        """Returns how long its sequence is for prompts of `length` tokens."""
+        ...
+
+    def row_flops(self, length: int) -> int:
+        """Returns the FLOPs of training for one prompt."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassLabelsConfig:
+    """A vector for each class, learned, and one for none.
+
+    Attributes:
+      classes: how many.
+      embed_dim: width of a vector.
+      drop: how often a class is dropped in training.
+    """
+
+    classes: PositiveInt
+    embed_dim: PositiveInt
+    drop: ProperFraction = 0.1
+
+    context_dim = None
+    max_length = 1
+
+    def __post_init__(self):
+        check_domains(self, "class_labels")
+
+    @property
+    def pooled_dim(self) -> int:
+        """Width of a vector."""
+        return self.embed_dim
+
+    @property
+    def drops(self) -> float:
+        """How often a class is dropped."""
+        return self.drop
+
+    def build(self, rngs: nnx.Rngs, layout: Layout) -> ClassLabels:
+        """Returns the module."""
+        from jaxgen.models.diffusion.conditioners import ClassLabels
+
+        return ClassLabels(self, rngs, layout)
+
+    def count(self) -> ParameterCount:
+        """Returns the table's numbers."""
+        total = (self.classes + 1) * self.embed_dim
+        return ParameterCount(total=total, active=self.embed_dim, embedding=total)
+
+    def context_length(self, length: int) -> int:
+        """Returns 0: there is no sequence."""
+        del length
+        return 0
+
+    def row_flops(self, length: int) -> int:
+        """Returns 0: a row of a table is looked up."""
+        del length
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class CaptionEncoderConfig:
+    """A transformer without a head that reads captions, such as T5's encoder or CLIP's text tower.
+
+    Attributes:
+      model: reads the caption; its hidden states are the sequence.
+      frozen: whether it stays as it begins (`run.initialize_parts = {'conditioner': RUN}`).
+      pooled: whether the hidden state of the caption's last token is told too.
+      masks_padding: whether nothing attends to what follows a caption; else its padding is read
+        like text (Stable Diffusion).
+      drop: how often a caption is replaced by an empty one in training.
+    """
+
+    model: TransformerConfig
+    frozen: bool = True
+    pooled: bool = False
+    masks_padding: bool = True
+    drop: ProperFraction = 0.1
+
+    def __post_init__(self):
+        check_domains(self, "caption_encoder")
+        if self.model.encoder_stack is not None:
+            raise ConfigError(
+                "caption_encoder.model has an encoder and a decoder, and a caption is read by one "
+                "stack: leave out num_encoder_layers, and give its layers the mask "
+                "(@bidirectional(),) for an encoder's."
+            )
+
+    @property
+    def context_dim(self) -> int:
+        """Width of the hidden states."""
+        return self.model.embed_dim
+
+    @property
+    def pooled_dim(self) -> int | None:
+        """The same, where the last token's is told."""
+        return self.model.embed_dim if self.pooled else None
+
+    @property
+    def drops(self) -> float:
+        """How often a caption is dropped."""
+        return self.drop
+
+    @property
+    def max_length(self) -> int | None:
+        """The model's."""
+        return self.model.max_length
+
+    def build(self, rngs: nnx.Rngs, layout: Layout) -> CaptionEncoder:
+        """Returns the module."""
+        from jaxgen.models.diffusion.conditioners import CaptionEncoder
+
+        return CaptionEncoder(self, rngs, layout)
+
+    def count(self) -> ParameterCount:
+        """Returns the model's numbers."""
+        return self.model.count()
+
+    def context_length(self, length: int) -> int:
+        """Returns the caption's length."""
+        return length
+
+    def row_flops(self, length: int) -> int:
+        """Returns those of a forward pass where it is frozen, else of training."""
+        from jaxgen.models.vision_counting import stack_flops_per_token
+
+        forward = length * stack_flops_per_token(self.model, length)
+        return forward if self.frozen else 3 * forward
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipConditionerConfig:
+    """A frozen contrastive pair, by which texts or pictures are told (unCLIP, 2204.06125).
+
+    Vectors are scaled to the length sqrt(width), so that their numbers are of size 1.
+
+    Attributes:
+      pair: reads both.
+      reads: "texts": the caption's vector, and its hidden states as the sequence; "images": the
+        picture's vector, in use that of a prior.
+      tokens: that the picture's vector becomes beside, in the sequence.
+      context_width: of those tokens.
+      drop: how often a vector is replaced by zeros, or a caption by an empty one, in training.
+    """
+
+    pair: DualEncoderConfig
+    reads: Literal["texts", "images"] = "images"
+    tokens: NonNegativeInt = 0
+    context_width: NonNegativeInt = 0
+    drop: ProperFraction = 0.1
+
+    def __post_init__(self):
+        check_domains(self, "clip_conditioner")
+        if bool(self.tokens) != bool(self.context_width) or (self.tokens and self.reads == "texts"):
+            raise ConfigError(
+                f"clip_conditioner.tokens={self.tokens} and context_width={self.context_width}: "
+                "both or neither, and neither with reads='texts', whose sequence is the caption's."
+            )
+
+    @property
+    def context_dim(self) -> int | None:
+        """Width of the caption's states, or of the tokens."""
+        if self.reads == "texts":
+            return self.pair.text.embed_dim
+        return self.context_width or None
+
+    @property
+    def pooled_dim(self) -> int:
+        """Width of the shared space."""
+        return self.pair.embed_dim
+
+    @property
+    def drops(self) -> float:
+        """How often a prompt is dropped."""
+        return self.drop
+
+    @property
+    def max_length(self) -> int | None:
+        """The text tower's."""
+        return self.pair.max_length
+
+    def build(self, rngs: nnx.Rngs, layout: Layout) -> ClipConditioner:
+        """Returns the module."""
+        from jaxgen.models.diffusion.conditioners import ClipConditioner
+
+        return ClipConditioner(self, rngs, layout)
+
+    def count(self) -> ParameterCount:
+        """Returns the pair's numbers, and those of the tokens."""
+        own, width = self.pair.count(), self.tokens * self.context_width
+        more = (self.pair.embed_dim + 1) * width
+        return dataclasses.replace(own, total=own.total + more, active=own.active + more)
+
+    def context_length(self, length: int) -> int:
+        """Returns the caption's length, or the tokens."""
+        return length if self.reads == "texts" else self.tokens
+
+    def row_flops(self, length: int) -> int:
+        """Returns those of a forward pass of one tower, and of training the tokens."""
+        from jaxgen.models.vision_counting import stack_flops_per_token, vision_flops
+
+        text, width = self.pair.text, self.pair.embed_dim * self.tokens * self.context_width
+        if self.reads == "texts":
+            return 2 * length * stack_flops_per_token(text, length)
+        return vision_flops(self.pair.vision) + 6 * width
+
+
+@dataclasses.dataclass(frozen=True)
+class TogetherConfig:
+    """Several conditioners, each dropped by itself.
+
+    Attributes:
+      parts: those whose sequences have one width follow one another; vectors are laid side by side.
+    """
+
+    parts: tuple[ConditionerConfig, ...]
+
+    def __post_init__(self):
+        if any(isinstance(one.drops, tuple) for one in self.parts):
+            raise ConfigError("together.parts has one of several parts itself; name these here.")
+        widths = {one.context_dim for one in self.parts} - {None}
+        if len(self.parts) < 2 or len(widths) > 1:
+            raise ConfigError(
+                f"together.parts are {len(self.parts)}, with sequences of widths "
+                f"{sorted(w for w in widths if w)}: give two or more, of one width."
+            )
+
+    @property
+    def context_dim(self) -> int | None:
+        """Width of the sequences."""
+        return next((one.context_dim for one in self.parts if one.context_dim), None)
+
+    @property
+    def pooled_dim(self) -> int | None:
+        """Sum of the vectors' widths."""
+        return sum(one.pooled_dim or 0 for one in self.parts) or None
+
+    @property
+    def drops(self) -> tuple[float, ...]:
+        """Those of the parts."""
+        return tuple(one.drops for one in self.parts if not isinstance(one.drops, tuple))
+
+    @property
+    def max_length(self) -> int | None:
+        """The shortest of the parts'."""
+        lengths = [one.max_length for one in self.parts if one.max_length is not None]
+        return min(lengths) if lengths else None
+
+    def build(self, rngs: nnx.Rngs, layout: Layout) -> Together:
+        """Returns the module."""
+        from jaxgen.models.diffusion.conditioners import Together
+
+        return Together(self, rngs, layout)
+
+    def count(self) -> ParameterCount:
+        """Returns the sums of the parts'."""
+        found = [one.count() for one in self.parts]
+        return ParameterCount(
+            total=sum(one.total for one in found),
+            active=sum(one.active for one in found),
+            embedding=sum(one.embedding for one in found),
+        )
+
+    def context_length(self, length: int) -> int:
+        """Returns the sum of the parts'."""
+        return sum(one.context_length(length) for one in self.parts)
+
+    def row_flops(self, length: int) -> int:
+        """Returns the sum of the parts'."""
+        return sum(one.row_flops(length) for one in self.parts)

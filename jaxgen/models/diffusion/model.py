@@ -1,0 +1,172 @@
+"""The model of diffusion: a root, which owns the layout; see `models.diffusion.config`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxgen.errors import ConfigError, ShardingError
+from jaxgen.models.diffusion.base import Conditioning
+from jaxgen.models.diffusion.config import DiffusionConfig
+from jaxgen.models.diffusion.prompts import Prompts, pictures_of, prompts_of
+from jaxgen.models.parameters import freeze
+from jaxgen.ops.dropout import split
+from jaxgen.ops.resizing import resize
+from jaxgen.sharding.checks import axis_names
+from jaxgen.sharding.layout import Layout, spec, under_layout, using
+from jaxgen.sharding.rules import mesh_is_set, num_parts, reshard
+
+
+class DiffusionModel(nnx.Module):
+    """A denoiser with its conditioner and latents. Pictures are whole on each device."""
+
+    def __init__(self, config: DiffusionConfig, rngs: nnx.Rngs, layout: Layout = Layout()):
+        self.config = config
+        if (parts := num_parts(axis_names(layout.rules.length))) > 1:
+            raise ShardingError(
+                f"the mesh splits the length of rows into {parts} (mesh.sequence), and pictures "
+                "are whole; set mesh.sequence=1 and give the devices to mesh.data or mesh.fsdp."
+            )
+        self.layout = layout.with_whole_length()
+        with using(self.layout):
+            self.denoiser = config.denoiser.build_denoiser(rngs)
+        told, latents = config.conditioner, config.latents
+        self.conditioner = None if told is None else told.build(rngs, self.layout)
+        self.latents = None if latents is None else freeze(latents.build(rngs, self.layout))
+
+    @under_layout
+    def clean(self, batch: Any, key: jax.Array | None = None) -> jax.Array:
+        """Returns what is corrupted, of a batch: pictures from -1 to 1, or latents; float32.
+
+        Args:
+          batch: pairs or pictures, uint8.
+          key: of latents that are drawn; None: the likeliest.
+        """
+        return self.encode(_numbers(pictures_of(batch)), key)
+
+    @under_layout
+    def encode(self, pictures: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Returns pictures from -1 to 1 as the denoiser has them."""
+        if self.latents is None:
+            return pictures
+        return self.latents.to_latents(pictures, key)
+
+    @under_layout
+    def decode(self, x: jax.Array) -> jax.Array:
+        """Returns pictures from -1 to 1 of what the denoiser makes."""
+        return x if self.latents is None else self.latents.to_pictures(x)
+
+    @under_layout
+    def predict(
+        self, x: jax.Array, time: jax.Array, batch: Any, key: jax.Array | None = None
+    ) -> jax.Array:
+        """Returns the denoiser's output for noisy pictures of a batch.
+
+        Args:
+          x: [batch, size, size, channels].
+          time: [batch], as the network reads it.
+          batch: what they are of: prompts are read of it, and dropped in a training pass.
+          key: of a training pass; None: nothing is dropped.
+        """
+        drop_key, read_key, low_key, network_key = split(key, 4)
+        conditioning = Conditioning()
+        if self.conditioner is not None:
+            keep = self._kept(x.shape[0], drop_key)
+            prompts: Any = prompts_of(batch)
+            conditioning = self.conditioner(_on_rows(prompts), keep, read_key)
+        if self.config.upsampling is not None:
+            size = self.config.upsampling.low_size
+            low = resize(self.encode(_numbers(pictures_of(batch))), size)
+            conditioning = self.with_low(conditioning, low, low_key)
+        return self.denoiser(x, time, conditioning, network_key)
+
+    @under_layout
+    def condition(self, prompts: Prompts | None, keeps: bool = True) -> Conditioning:
+        """Returns what the denoiser is told of prompts in use.
+
+        Args:
+          prompts: None for a model without a conditioner.
+          keeps: False: what it is told where prompts are dropped, for guidance.
+
+        Raises:
+          ConfigError: if the model reads prompts and there are none, or the reverse.
+        """
+        if (prompts is None) != (self.conditioner is None):
+            has = "reads no prompts" if self.conditioner is None else "needs prompts"
+            raise ConfigError(f"this model of diffusion {has}; see diffusion.conditioner.")
+        if self.conditioner is None or prompts is None:
+            return Conditioning()
+        keep = jnp.full_like(self._kept(prompts.tokens.shape[0], None), keeps)
+        return self.conditioner(_on_rows(prompts), keep, None)
+
+    @under_layout
+    def with_low(
+        self, conditioning: Conditioning, low: jax.Array, key: jax.Array | None, noise: Any = None
+    ) -> Conditioning:
+        """Returns what an upsampler is told, with the smaller picture.
+
+        Args:
+          conditioning: what it is told beside.
+          low: [batch, low_size, low_size, channels], from -1 to 1.
+          key: of a training pass, which draws the level of the noise, and of the noise; None: none.
+          noise: the level, from 0 to 1, where it is not drawn.
+
+        Raises:
+          ConfigError: if the model is no upsampler.
+        """
+        upsampling = self.config.upsampling
+        if upsampling is None:
+            raise ConfigError("this model of diffusion is no upsampler; see diffusion.upsampling.")
+        rows = low.shape[0]
+        image = resize(low, self.config.denoiser.size)
+        layout = spec("batch") if mesh_is_set() else None
+        if key is None:
+            level = jnp.zeros(rows)
+        else:
+            level_key, noise_key = jax.random.split(key)
+            level = jax.random.uniform(level_key, (rows,), out_sharding=layout)
+            level = level * upsampling.most_noise if noise is None else jnp.full_like(level, noise)
+            of_image = jax.typeof(image).sharding if mesh_is_set() else None
+            drawn = jax.random.normal(noise_key, image.shape, out_sharding=of_image)
+            angle = (level * (math.pi / 2))[:, None, None, None]
+            image = jnp.cos(angle) * image + jnp.sin(angle) * drawn
+        time = reshard(level * 1000, spec("batch"))
+        return dataclasses.replace(conditioning, image=image, time=time)
+
+    @under_layout
+    def denoise(self, x: jax.Array, time: jax.Array, conditioning: Conditioning) -> jax.Array:
+        """Returns the denoiser's output in use; see `models.diffusion.base.Denoiser`."""
+        return self.denoiser(x, time, conditioning)
+
+    def _kept(self, rows: int, key: jax.Array | None) -> jax.Array:
+        """Returns which prompts are kept, bool [batch], or [parts, batch]."""
+        drops = self.conditioner.config.drops  # type: ignore[union-attr]
+        several = isinstance(drops, tuple)
+        shape = (len(drops), rows) if several else (rows,)
+        axes = spec(None, "batch") if several else spec("batch")
+        if key is None:
+            return reshard(jnp.ones(shape, bool), axes)
+        layout = axes if mesh_is_set() else None
+        uniform = jax.random.uniform(key, shape, out_sharding=layout)
+        rates = jnp.asarray(drops)[:, None] if several else drops
+        return uniform >= rates
+
+
+def _numbers(pictures: jax.Array) -> jax.Array:
+    """Returns uint8 pictures as float32 from -1 to 1, split over devices by rows."""
+    pictures = reshard(jnp.asarray(pictures), spec("batch", None, None, None))
+    return pictures.astype(jnp.float32) / 127.5 - 1
+
+
+def _on_rows(prompts: Prompts) -> Prompts:
+    """Returns prompts split over devices by rows."""
+
+    def split_rows(array: Any) -> jax.Array:
+        return reshard(jnp.asarray(array), spec("batch", *[None] * (array.ndim - 1)))
+
+    return jax.tree.map(split_rows, prompts)
