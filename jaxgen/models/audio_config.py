@@ -47,6 +47,11 @@ class AudioConfig:
             raise ConfigError(
                 "the layers of audio_encoder.stack are causal; set layer.mask=(@bidirectional(),)."
             )
+        if self.stack.moe is not None:
+            raise ConfigError(
+                "audio_encoder.stack.moe has losses of its router, which no objective adds for an "
+                "encoder of media; leave it out."
+            )
 
     @property
     def input_shape(self) -> tuple[int, ...]:

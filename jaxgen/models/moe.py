@@ -132,10 +132,11 @@ def balance(stack: Any, load: jax.Array) -> None:
 
     Args:
       stack: whose `config.moe.bias_balancing` is set.
-      load: [sparse layers, experts], the share of a step's assignments, in the layers' order.
+      load: [sparse layers, experts], the share of a step's assignments, in the layers' order; all 0
+        after a step without tokens, which moves nothing.
     """
     rate, first = stack.config.moe.balance_rate, 0
-    even = 1 / load.shape[-1]
+    even = jnp.sum(load, axis=-1, keepdims=True) / load.shape[-1]
     # Rounding, which hangs on what the compiler fuses, must not move an expert of even load.
     errors = jnp.where(jnp.abs(even - load) > 1e-6 * even, jnp.sign(even - load), 0.0)
     for unit, repeats in zip(stack.groups, stack.repeats, strict=True):

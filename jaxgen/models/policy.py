@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from flax import nnx
 from jaxgen.errors import ConfigError
 from jaxgen.models.base import language_model
 from jaxgen.models.parameters import Frozen, gather, is_variable, make_parameter
-from jaxgen.models.policy_config import PolicyConfig
+from jaxgen.models.policy_config import CRITIC, PolicyConfig
 from jaxgen.ops.initializers import normal, zeros
 from jaxgen.sharding.layout import Layout, spec, under_layout, using
 from jaxgen.sharding.rules import einsum
@@ -30,6 +30,18 @@ class ScalarHead(nnx.Module):
         out = spec("batch", "length")
         numbers = einsum("btd,d->bt", hidden.astype(jnp.float32), weight, out=out)
         return numbers + gather(self.bias, jnp.float32)
+
+
+class Values(NamedTuple):
+    """What a policy expects of each token.
+
+    Attributes:
+      values: [rows, length] float32.
+      auxiliary: a critic's own losses, such as those of its routers, or None.
+    """
+
+    values: Any
+    auxiliary: Any
 
 
 class Policy(nnx.Module):
@@ -80,8 +92,8 @@ class Policy(nnx.Module):
             raise ConfigError("the objective needs a head of scalars; set policy.head = True.")
         return self.head(output.hidden)
 
-    def values(self, rows: Any, output: Any, key: jax.Array | None = None) -> jax.Array:
-        """Returns the value at each token, [rows, length] float32, by the critic or the head.
+    def values(self, rows: Any, output: Any, key: jax.Array | None = None) -> Values:
+        """Returns the value at each token by the critic, or by the head.
 
         Args:
           rows: the batch that was read.
@@ -92,8 +104,9 @@ class Policy(nnx.Module):
           ConfigError: if there is neither.
         """
         if self.critic is None:
-            return self.scalars(output)
-        return self.critic.scalars(self.critic(rows, key=key))
+            return Values(self.scalars(output), None)
+        output = self.critic(rows, key=key)
+        return Values(self.critic.scalars(output), output.auxiliary)
 
     def adopt(self, parent: Any) -> Policy:
         """Returns the policy with a parent's parameters, and the reference with them too.
@@ -113,11 +126,18 @@ class Policy(nnx.Module):
         return policy
 
     def after_update(self, metrics: dict[str, Any]) -> Policy:
-        """Returns the policy after the language model's own `after_update`."""
-        if not hasattr(self.model, "after_update"):
-            return self
+        """Returns the policy after the language model's own `after_update`, and the critic's."""
         policy = jax.tree.map(lambda leaf: leaf, self)
-        policy.model = policy.model.after_update(metrics)
+        if hasattr(self.model, "after_update"):
+            policy.model = policy.model.after_update(metrics)
+        of_critic = {
+            name.removeprefix(CRITIC): mean
+            for name, mean in metrics.items()
+            if name.startswith(CRITIC)
+        }
+        # It has figures only where the objective asks for values.
+        if of_critic and hasattr(self.critic, "after_update"):
+            policy.critic = policy.critic.after_update(of_critic)
         return policy
 
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from jaxgen.sharding.layout import Layout
 
 
+CRITIC = "critic_"
+"""Before the names of a critic's own figures, such as those of its routers."""
+
+
 @dataclasses.dataclass(frozen=True)
 class PolicyConfig:
     """A language model, perhaps with a frozen reference, a scalar head and a critic.

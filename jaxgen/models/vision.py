@@ -73,6 +73,11 @@ class VisionConfig:
                 "the layers of vision.stack are causal, and patches have no order in time; set "
                 "layer.mask=(@bidirectional(),)."
             )
+        if self.stack.moe is not None:
+            raise ConfigError(
+                "vision.stack.moe has losses of its router, which no objective adds for an encoder "
+                "of media; leave it out."
+            )
 
     @property
     def num_patches(self) -> int:

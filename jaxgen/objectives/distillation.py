@@ -16,10 +16,10 @@ from jaxgen.group_batch import GroupBatch
 from jaxgen.models.base import language_model
 from jaxgen.objectives.base import Loss
 from jaxgen.objectives.positions import map_positions
-from jaxgen.objectives.token_sums import auxiliary_sums, sums_by_task
+from jaxgen.objectives.token_sums import sums_by_task, with_auxiliary
 from jaxgen.ops.vectors import take_vectors
 from jaxgen.sharding.layout import using
-from jaxgen.sharding.rules import mesh_is_set
+from jaxgen.sharding.rules import mesh_is_set, reshard
 from jaxgen.taught_batch import TaughtBatch
 
 Divergence = Literal["forward_kl", "reverse_kl", "jsd"]
@@ -58,7 +58,11 @@ class Distillation:
         """Returns the loss of a model that has a teacher."""
         student, teacher = language_model(model), teacher_of(model)
         taught = batch if isinstance(batch, TaughtBatch) else None
-        rows: Any = batch.rows() if isinstance(batch, GroupBatch) else batch
+        rows: Any = batch
+        if isinstance(batch, GroupBatch):
+            # The length of a group's rows is whole, and a corpus's is split as the model's is.
+            split = student.layout.rules.activation("batch", "length")
+            rows = jax.tree.map(lambda array: reshard(array, split), batch.rows())
         if taught is not None:
             rows, (count, length) = taught.student, taught.teacher.shape
             # Refuses rows that learned positions do not reach.
@@ -77,10 +81,8 @@ class Distillation:
         total = jnp.sum(jnp.where(weights != 0, losses, 0.0) * weights)
         weight = jnp.sum(weights)
         metrics = sums_by_task(rows, {n: jax.lax.stop_gradient(x) for n, x in figures.items()})
-        if output.auxiliary is None:
-            return Loss(total, weight, metrics)
-        metrics |= auxiliary_sums(output.auxiliary, weight, rows.task_names)
-        return Loss(total + weight * output.auxiliary.loss, weight, metrics)
+        loss = Loss(total, weight, metrics)
+        return with_auxiliary(loss, output.auxiliary, weight, rows.task_names)
 
     def _figures(
         self, student: Any, teacher: Any, ours: jax.Array, theirs: jax.Array, rows: Any

@@ -13,6 +13,7 @@ from jaxgen.errors import ConfigError
 from jaxgen.group_batch import GroupBatch
 from jaxgen.models.base import language_model
 from jaxgen.objectives.base import Loss, Sum
+from jaxgen.objectives.token_sums import with_auxiliary
 from jaxgen.sharding.rules import Rules, einsum
 
 
@@ -64,9 +65,8 @@ def loss_of_prompts(
     weight = jnp.sum(jnp.asarray(weights))
     total = jnp.sum(jnp.asarray(losses) * weights)
     metrics = {name: _mean_by_task(batch, *figure) for name, figure in figures.items()}
-    if auxiliary is not None:
-        total += weight * auxiliary.loss
-    return Loss(total, weight, metrics)
+    tokens = jnp.sum(jnp.asarray(batch.completion_weights))
+    return with_auxiliary(Loss(total, weight, metrics), auxiliary, tokens, batch.task_names)
 
 
 def _mean_by_task(batch: GroupBatch, values: ArrayLike, weights: ArrayLike) -> Sum:

@@ -15,7 +15,7 @@ from jaxgen.errors import ConfigError
 from jaxgen.models.base import language_model
 from jaxgen.objectives.base import Loss, Sum
 from jaxgen.objectives.cross_entropy import TokenLosses, cross_entropy
-from jaxgen.objectives.token_sums import auxiliary_sums, sums_by_task
+from jaxgen.objectives.token_sums import sums_by_task, with_auxiliary
 from jaxgen.sharding.rules import Rules, einsum, reshard
 
 
@@ -77,13 +77,8 @@ class NextToken:
         if batch.modality_names:
             of_target = self._target_modalities(batch, model.layout.rules)
             metrics |= _by_modality(batch, token_losses, of_target)
-        if output.auxiliary is None:
-            return Loss(token_sum, weight, metrics)
-        return Loss(
-            token_sum + weight * output.auxiliary.loss,
-            weight,
-            metrics | auxiliary_sums(output.auxiliary, weight, batch.task_names),
-        )
+        loss = Loss(token_sum, weight, metrics)
+        return with_auxiliary(loss, output.auxiliary, weight, batch.task_names)
 
     def _target_modalities(self, batch: Batch, rules: Rules) -> jax.Array:
         """Returns what each target is of, [batch, length] int32.

@@ -16,9 +16,11 @@ from jaxgen.domains import NonNegativeFloat, PositiveFloat, PositiveInt, check_d
 from jaxgen.errors import ConfigError
 from jaxgen.group_batch import GroupBatch, parted
 from jaxgen.models.base import language_model
+from jaxgen.models.policy_config import CRITIC
 from jaxgen.objectives.base import Loss, Sum
 from jaxgen.objectives.group_sums import by_task
 from jaxgen.objectives.log_probabilities import token_log_probabilities
+from jaxgen.objectives.token_sums import with_auxiliary
 from jaxgen.ops.advantages import Estimator, kl_estimates
 
 Surrogate = Literal["clip", "cispo", "reinforce"]
@@ -101,15 +103,19 @@ class PolicyGradient:
         figures = token_log_probabilities(model, rows.targets, output, batch.drawn_by)
         group = batch.shape[1]
         log_probability, entropy = (parted(x, group) for x in figures)
-        values = None
+        values, of_critic = None, None
         if self.value_weight:
             if batch.returns is None:
                 raise ConfigError(
                     "policy_gradient.value_weight needs returns, which rollouts.advantage = "
                     "@generalised_advantage() makes; set it to 0 for advantages without values."
                 )
-            values = parted(model.values(rows, output, key), group)
-        return self.of_figures(batch, log_probability, entropy, values)
+            found, of_critic = model.values(rows, output, key)
+            values = parted(found, group)
+        loss = self.of_figures(batch, log_probability, entropy, values)
+        tokens, names = jnp.sum(rows.loss_weights), batch.task_names
+        loss = with_auxiliary(loss, output.auxiliary, tokens, names)
+        return with_auxiliary(loss, of_critic, tokens, names, CRITIC)
 
     def of_figures(
         self, batch: GroupBatch, log_probability: Any, entropy: Any, values: Any = None

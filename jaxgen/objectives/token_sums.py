@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.batch import Batch
-from jaxgen.objectives.base import Sum
+from jaxgen.objectives.base import Loss, Sum
 from jaxgen.sharding.rules import einsum
 
 
@@ -39,7 +39,34 @@ def sums_by_task(batch: Batch, figures: Mapping[str, jax.Array]) -> dict[str, Su
     return found | {"token_share": Sum(tokens, jnp.sum(tokens), names)}
 
 
-def auxiliary_sums(
+def with_auxiliary(
+    loss: Loss,
+    auxiliary: Any,
+    tokens: jax.Array,
+    task_names: tuple[str, ...] = (),
+    prefix: str = "",
+) -> Loss:
+    """Returns a loss with those that a model adds to any objective, and with their figures.
+
+    Every objective that runs a language model goes through this: a router whose load is not among
+    the metrics cannot be balanced (`Transformer.after_update`).
+
+    Args:
+      loss: the objective's own.
+      auxiliary: of the model's output, which counts once for each unit of the loss's weight; None:
+        the loss is returned as it is.
+      tokens: in the loss, by which the figures of microbatches are weighted.
+      task_names: of the batch that the model read.
+      prefix: before the figures' names.
+    """
+    if auxiliary is None:
+        return loss
+    figures = _auxiliary_sums(auxiliary, tokens, task_names)
+    named = {f"{prefix}{name}": figure for name, figure in figures.items()}
+    return Loss(loss.total + loss.weight * auxiliary.loss, loss.weight, loss.metrics | named)
+
+
+def _auxiliary_sums(
     auxiliary: Any, weight: jax.Array, task_names: tuple[str, ...]
 ) -> dict[str, Sum]:
     """Returns the figures of a model's auxiliary losses, a mean over the tokens in the loss.

@@ -22,7 +22,8 @@ class WithText:
 
     What is pre-trained on keeps the policy from losing what it knew. Where gradients are
     accumulated, the mean over text is taken over each microbatch. Metrics of the text are those of
-    its objective, named "text_loss" and so on.
+    its objective, named "text_loss" and so on; figures of routers, which are balanced for both, are
+    means over the tokens of both.
 
     Attributes:
       policy_gradient: of the completions.
@@ -54,7 +55,11 @@ class WithText:
         loss = self.policy_gradient(model, batch.groups, keys[0])
         text = self.text(model, batch.text, keys[1])
         mean = text.total / jnp.maximum(text.weight, 1.0)
-        metrics = {f"text_{name}": one for name, one in text.metrics.items()}
-        return Loss(
-            loss.total + self.weight * loss.weight * mean, loss.weight, loss.metrics | metrics
-        )
+        metrics = dict(loss.metrics)
+        for name, one in text.metrics.items():
+            if "router/" not in name:
+                name = f"text_{name}"
+            elif name in metrics:
+                one = jax.tree.map(jnp.add, one, metrics[name])
+            metrics[name] = one
+        return Loss(loss.total + self.weight * loss.weight * mean, loss.weight, metrics)

@@ -135,7 +135,7 @@ def _score(
         figures = token_log_probabilities(model, rows.targets, output, batch.drawn_by)
         found["log_probabilities"] = parted(figures.log_probability, group)
     if with_values:
-        found["values"] = parted(model.values(rows, output), group)
+        found["values"] = parted(model.values(rows, output).values, group)
     if with_reference:
         found["reference"] = group_log_probabilities(model.reference_model, batch)
     return found
