@@ -14,6 +14,7 @@ def registered_diffusion() -> Table:
         TogetherConfig,
     )
     from jaxgen.models.diffusion.config import DiffusionConfig, Upsampling
+    from jaxgen.models.diffusion.unet_config import UNetConfig
     from jaxgen.objectives.diffusion import DiffusionLoss
     from jaxgen.ops.diffusion.corruption import Corruption
     from jaxgen.ops.diffusion.schedules import Betas, Cosine, Edm, RectifiedFlow
@@ -21,6 +22,7 @@ def registered_diffusion() -> Table:
     return {
         "diffusion": DiffusionConfig,
         "upsampling": Upsampling,
+        "unet": UNetConfig,
         "class_labels": ClassLabelsConfig,
         "caption_encoder": CaptionEncoderConfig,
         "clip_conditioner": ClipConditionerConfig,

@@ -12,20 +12,38 @@ from flax import nnx
 
 from jaxgen.models.autoencoder_config import AutoencoderConfig
 from jaxgen.models.parameters import gather, make_parameter
-from jaxgen.ops.convolution import convolve
-from jaxgen.ops.initializers import normal, zeros
+from jaxgen.ops.convolution import Padding, convolve
+from jaxgen.ops.initializers import Initializer, normal, zeros
 
 
 class Convolution(nnx.Module):
     """A convolution with a bias."""
 
-    def __init__(self, size: Sequence[int], channels: int, rngs: nnx.Rngs):
-        axes = (*[None] * len(size), "embed")
-        start = normal(math.prod(size) ** -0.5)
-        self.weight = make_parameter(rngs, (*size, channels), axes, start)
-        self.bias = make_parameter(rngs, (channels,), ("embed",), zeros)
+    def __init__(
+        self,
+        size: Sequence[int],
+        channels: int,
+        rngs: nnx.Rngs,
+        start: Initializer | None = None,
+        is_last: bool = False,
+    ):
+        """Makes the weight.
 
-    def __call__(self, x: jax.Array, stride: int = 1, padding: str = "SAME") -> jax.Array:
+        Args:
+          size: of the window, then the channels that are read.
+          channels: that are given.
+          rngs: of its first values.
+          start: its first values; None: normal, with a variance of one over what is summed.
+          is_last: whether it gives so few channels, as those of a picture, that devices share the
+            ones that are read instead.
+        """
+        window = [None] * (len(size) - 1)
+        axes = (*window, "embed", None) if is_last else (*window, None, "embed")
+        start = normal(math.prod(size) ** -0.5) if start is None else start
+        self.weight = make_parameter(rngs, (*size, channels), axes, start)
+        self.bias = make_parameter(rngs, (channels,), axes[-1:], zeros)
+
+    def __call__(self, x: jax.Array, stride: int = 1, padding: Padding = "SAME") -> jax.Array:
         y = convolve(x, gather(self.weight, x.dtype), stride, padding)
         return y + gather(self.bias, x.dtype)
 

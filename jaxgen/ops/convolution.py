@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from jaxgen.ops.patches import reshape_rows
 
+Padding = Literal["SAME", "VALID"] | Sequence[tuple[int, int]]
 _FORMS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC")}
 
 
-def convolve(x: jax.Array, weight: jax.Array, stride: int = 1, padding: str = "SAME") -> jax.Array:
+def convolve(
+    x: jax.Array, weight: jax.Array, stride: int = 1, padding: Padding = "SAME"
+) -> jax.Array:
     """Returns the convolution of [batch, *lengths, in] by [*sizes, in, out].
 
     Args:
       x: with one axis of length or two.
       weight: as many sizes, then the channels.
       stride: along every length.
-      padding: "SAME", with zeros, or "VALID".
+      padding: "SAME", with zeros, or "VALID"; or the zeros before and after each length.
     """
     axes = weight.ndim - 2
     return jax.lax.conv_general_dilated(
@@ -34,6 +38,17 @@ def max_pool(x: jax.Array, size: int = 2) -> jax.Array:
     """
     window = (1, *[size] * (x.ndim - 2), 1)
     return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, window, "VALID")
+
+
+def average_pool(x: jax.Array, size: int = 2) -> jax.Array:
+    """Returns the mean of each `size` places along every length of [batch, *lengths, channels].
+
+    Lengths must divide.
+    """
+    lengths = x.shape[1:-1]
+    cut = [part for length in lengths for part in (length // size, size)]
+    parts = reshape_rows(x, x.shape[0], *cut, x.shape[-1])
+    return jnp.mean(parts, axis=tuple(range(2, 2 * len(lengths) + 1, 2)))
 
 
 def repeat(x: jax.Array, size: int = 2) -> jax.Array:
