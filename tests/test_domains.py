@@ -97,6 +97,9 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "media_rows": {"task": TASK, "shape": (4, 4, 3)},
     "zero_shot": {"task": TASK, "label": "text", "classes": ("a", "b")},
     "vision": {"stack": TOWER, "image_size": 8, "patch_size": 1, "pooling": "mean"},
+    "mmdit": {
+        "stack": TOWER, "context_dim": 4, "pooled_dim": 4, "size": 8, "patch_size": 4
+    },
     "dit": {"stack": TOWER, "size": 8, "patch_size": 4},
     "audio_encoder": {"stack": TOWER, "num_frames": 2},
     "media_input": {"encoder": PatchesConfig(image_size=4, patch_size=1), "token": 1},

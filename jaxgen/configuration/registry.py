@@ -371,6 +371,7 @@ def registered_models() -> Table:
     from jaxgen.models.bottleneck import FiniteScalar, GumbelCodebook
     from jaxgen.models.config import ModelCard, TransformerConfig
     from jaxgen.models.diffusion.dit_config import DiTConfig
+    from jaxgen.models.diffusion.mmdit_config import MMDiTConfig
     from jaxgen.models.distilled_config import DistilledConfig
     from jaxgen.models.dual_encoder_config import DualEncoderConfig
     from jaxgen.models.image_autoencoder_config import ImageAutoencoderConfig
@@ -410,6 +411,7 @@ def registered_models() -> Table:
         "distilled": DistilledConfig,
         "dual_encoder": DualEncoderConfig,
         "dit": DiTConfig,
+        "mmdit": MMDiTConfig,
         "vision": VisionConfig,
         "audio_encoder": AudioConfig,
         "patches": PatchesConfig,

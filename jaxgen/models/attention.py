@@ -33,8 +33,12 @@ class Attention(nnx.Module):
         config: StackConfig,
         rngs: nnx.Rngs,
         attended_dim: int | None = None,
+        joins_stream: bool = True,
     ):
-        """Makes self-attention, or cross-attention to a stream of width `attended_dim`."""
+        """Makes self-attention, or cross-attention to a stream of width `attended_dim`.
+
+        Without a projection back to the stream it only makes queries, keys and values.
+        """
         is_cross = attended_dim is not None
         self.config = config
         self.layer = kind.layer
@@ -47,7 +51,7 @@ class Attention(nnx.Module):
         self.query = make_parameter(rngs, shape, query, query_kernel(config, embed, query))
         self.key = make_parameter(rngs, kv_shape, kv, start)
         self.value = make_parameter(rngs, kv_shape, kv, start)
-        self.out = make_out(config, rngs, head_dim)
+        self.out = make_out(config, rngs, head_dim) if joins_stream else None
 
         def bias(shape, axes, group):
             return make_parameter(rngs, shape, axes, zeros) if config.has_bias(group) else None
@@ -56,7 +60,7 @@ class Attention(nnx.Module):
         self.query_bias = bias(shape[1:], query[1:], of_queries)
         self.key_bias = bias(kv_shape[1:], kv[1:], "qkv")
         self.value_bias = bias(kv_shape[1:], kv[1:], of_queries)
-        self.out_bias = bias((embed,), ("embed",), "attention_out")
+        self.out_bias = bias((embed,), ("embed",), "attention_out") if joins_stream else None
 
         def norm(shape, axes):
             kind = self.layer.qk_norm
@@ -93,29 +97,49 @@ class Attention(nnx.Module):
         Returns:
           [batch, length, embed]; the keys and values attended to.
         """
-        kv_axis = self.config.kv_axis
-        query = self._heads(x, self.query, self.query_bias, "heads", self.query_norm)
         if cached is None or context.slots is not None:
             attended = x if attended is None else attended
-            keys = self._heads(attended, self.key, self.key_bias, kv_axis, self.key_norm)
-            values = self._heads(attended, self.value, self.value_bias, kv_axis)
-            if context.angles is not None and self.layer.rope is not None:
-                query = self.layer.rope.rotate(query, context.angles)
-                keys = self.layer.rope.rotate(keys, context.angles)
-            if self.has_unit_norm:
-                epsilon = self.config.norm_epsilon
-                query, keys = rms_normalise(query, epsilon), rms_normalise(keys, epsilon)
-            split = spec("batch", kv_axis, context.keys_length, None)
+            query, keys, values = self.project(x, attended, context.angles)
+            split = spec("batch", self.config.kv_axis, context.keys_length, None)
             key_value = named(reshard(keys, split), "key"), named(reshard(values, split), "value")
             if cached is not None:
                 key_value = write_both(cached, key_value, context.slots)
         else:
+            query = self._heads(x, self.query, self.query_bias, "heads", self.query_norm)
             key_value = cached
         sinks = None if self.sinks is None else gather(self.sinks, jnp.float32)
         query = named(query, "query")
         mixed = attend_within(self.config, context, query, *key_value, self.relative, key, sinks)
-        out = project_out(self.config, mixed, self.out, self.out_bias)
-        return report("attention", out), key_value
+        return report("attention", self.join(mixed)), key_value
+
+    def project(
+        self, x: jax.Array, attended: jax.Array, angles: tuple[jax.Array, jax.Array] | None = None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Returns queries of x, keys and values of what is attended to.
+
+        Args:
+          x: [batch, length, embed].
+          attended: [batch, keys, dim].
+          angles: of rotary positions, where x itself is attended to.
+
+        Returns:
+          Three [batch, heads, length, head_dim].
+        """
+        kv_axis = self.config.kv_axis
+        query = self._heads(x, self.query, self.query_bias, "heads", self.query_norm)
+        keys = self._heads(attended, self.key, self.key_bias, kv_axis, self.key_norm)
+        values = self._heads(attended, self.value, self.value_bias, kv_axis)
+        if angles is not None and self.layer.rope is not None:
+            query = self.layer.rope.rotate(query, angles)
+            keys = self.layer.rope.rotate(keys, angles)
+        if self.has_unit_norm:
+            epsilon = self.config.norm_epsilon
+            query, keys = rms_normalise(query, epsilon), rms_normalise(keys, epsilon)
+        return query, keys, values
+
+    def join(self, mixed: jax.Array) -> jax.Array:
+        """Maps what heads took, [batch, heads, length, head_dim], to [batch, length, embed]."""
+        return project_out(self.config, mixed, self.out, self.out_bias)
 
     def _heads(self, x, weight, bias, heads, norm=None):
         embed, num_heads, head_dim = weight.shape

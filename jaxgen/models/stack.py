@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -59,7 +61,7 @@ class _Read(NamedTuple):
 class Unit(nnx.Module):
     """The blocks that repeat over depth."""
 
-    def __init__(self, group: Group, config: StackConfig, rngs: nnx.Rngs, *beside: Any):
+    def __init__(self, group: Group, config: StackConfig, rngs: nnx.Rngs, beside: tuple[Any, ...]):
         self.blocks = nnx.List([Block(kind, config, rngs, *beside) for kind in group.unit])
 
 
@@ -85,7 +87,14 @@ class Stack(nnx.Module):
         self.repeats = tuple(group.repeats for group in config.groups)
         beside = attended_dim, modulation
         self.groups = nnx.List(
-            [_repeat(group, config, rngs.params(), *beside) for group in config.groups]
+            [
+                repeated(
+                    functools.partial(Unit, group, config, beside=beside),
+                    group.repeats,
+                    rngs.params(),
+                )
+                for group in config.groups
+            ]
         )
         self.relative = make_relative(config, rngs, per_layer=False)
         has_norm = config.norm_placement != "post"
@@ -157,7 +166,7 @@ class Stack(nnx.Module):
             return x, (reports, statistics, *ys)
 
         scanned = None if is_split else unit, numbers, caches, keys
-        x, (reports, *of_units) = _scan(run_unit, x, scanned, repeats)
+        x, (reports, *of_units) = scan_units(run_unit, x, scanned, repeats)
         report_scanned(reports, repeats)
         return x, of_units
 
@@ -200,7 +209,7 @@ class Stack(nnx.Module):
 
             count = jax.tree.leaves(units)[0].shape[0]
             numbers = microbatch.first_unit + jnp.arange(count)
-            return _scan(run_unit, x, (units, numbers), count)
+            return scan_units(run_unit, x, (units, numbers), count)
 
         with using(inner):
             x, statistics = run_pipeline(run, schedule, unit, stream, rows, (biases, keys))
@@ -249,7 +258,7 @@ def _repeats_of(config: StackConfig, num_layers: int | None) -> list[int]:
     return [count for count in repeats if count]
 
 
-def _scan(run_unit, x: jax.Array, scanned, count: int):
+def scan_units(run_unit: Callable[..., Any], x: Any, scanned: Any, count: int) -> Any:
     """Scans over units as the layout says: what is computed again, how many at once."""
     layout = current_layout()
     body = rematerialised(run_unit, layout.remat, layout.remat_saved, layout.remat_offloaded)
@@ -260,18 +269,18 @@ def _stacked(statistics: list[RouterStatistics]) -> RouterStatistics | None:
     return jax.tree.map(lambda *s: jnp.stack(s), *statistics) if statistics else None
 
 
-def _repeat(group: Group, config, key: jax.Array, *beside: Any) -> Unit:
-    """Returns the unit with parameters [repeats, ...], made on the stages that keep them."""
-    keys = jax.random.split(key, group.repeats)
+def repeated(make: Callable[[nnx.Rngs], Any], repeats: int, key: jax.Array) -> Any:
+    """Returns a module with parameters [repeats, ...], made on the stages that keep them."""
+    keys = jax.random.split(key, repeats)
     if mesh_is_set():
         keys = reshard(keys, current_layout().rules.stored(("layers",)))
 
-    def make(key):
-        return Unit(group, config, nnx.Rngs(params=key), *beside)
+    def make_one(key):
+        return make(nnx.Rngs(params=key))
 
     def add_layers_axis(parameter):
         return nnx.Param(parameter[...], logical_axes=("layers", *parameter.logical_axes))
 
     return jax.tree.map(
-        add_layers_axis, jax.vmap(make)(keys), is_leaf=lambda x: isinstance(x, nnx.Param)
+        add_layers_axis, jax.vmap(make_one)(keys), is_leaf=lambda x: isinstance(x, nnx.Param)
     )

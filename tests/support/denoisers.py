@@ -13,6 +13,7 @@ from flax import nnx
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.diffusion.base import Conditioning, DenoiserConfig
 from jaxgen.models.diffusion.dit_config import DiTConfig
+from jaxgen.models.diffusion.mmdit_config import MMDiTConfig
 from jaxgen.models.stack_config import StackConfig
 from jaxgen.ops.attention.masks import Bidirectional
 from jaxgen.ops.positions import Rope
@@ -74,6 +75,20 @@ def build_denoiser(config: DenoiserConfig, layout: Layout = Layout(), seed: int 
         return spread(config.build_denoiser(nnx.Rngs(seed)))
 
 
+def on_mesh(config: DenoiserConfig, model: Any, layout: Layout) -> Any:
+    """The network's parameters as the mesh in force lays them out."""
+    with using(layout):
+        split = jax.eval_shape(lambda: config.build_denoiser(nnx.Rngs(0)))
+    mesh = jax.sharding.get_mesh()
+    return jax.tree.map(
+        lambda leaf, one: jax.device_put(
+            np.asarray(one), jax.NamedSharding(mesh, leaf.sharding.spec)
+        ),
+        split,
+        model,
+    )
+
+
 def abstract_denoiser(config: DenoiserConfig) -> Any:
     """The network's tree of shapes."""
     with using(Layout()):
@@ -116,3 +131,21 @@ def inputs_of(
 def without(conditioning: Conditioning, **changes: Any) -> Conditioning:
     """The conditioning with fields changed."""
     return dataclasses.replace(conditioning, **changes)
+
+
+def tiny_mmdit(**changes: Any) -> MMDiTConfig:
+    """Stable Diffusion 3's form."""
+    fields: dict[str, Any] = {
+        "stack": dit_stack(num_layers=3), "size": 8, "channels": 3, "patch_size": 2,
+        "context_dim": 20, "pooled_dim": 12, "table_side": 6,
+    }  # fmt: skip
+    return MMDiTConfig(**fields | changes)
+
+
+MMDITS: dict[str, MMDiTConfig] = {
+    "sd3": tiny_mmdit(),
+    "sd35_medium": tiny_mmdit(qk_norm=True, dual_layers=2),
+    "all_dual": tiny_mmdit(
+        stack=dit_stack(gated=True, norm_scale=True, num_kv_heads=2), dual_layers=2, base_side=2
+    ),
+}

@@ -16,6 +16,7 @@ from support.denoisers import (
     denoise,
     dit_stack,
     inputs_of,
+    on_mesh,
     tiny_dit,
     without,
 )
@@ -210,15 +211,8 @@ def test_meshes_and_recomputation_change_rounding_alone(name):
     model = build_denoiser(config)
     value, gradient = jax.jit(jax.value_and_grad(loss), static_argnums=1)(model, Layout())
     layout = Layout(remat="full")
-    with jax.set_mesh(make_mesh(mesh)), using(layout):
-        split = jax.eval_shape(lambda: config.build_denoiser(nnx.Rngs(0)))
-        model = jax.tree.map(
-            lambda leaf, one: jax.device_put(
-                np.asarray(one), jax.NamedSharding(jax.sharding.get_mesh(), leaf.sharding.spec)
-            ),
-            split,
-            model,
-        )
+    with jax.set_mesh(make_mesh(mesh)):
+        model = on_mesh(config, model, layout)
         found = jax.jit(jax.value_and_grad(loss), static_argnums=1)(model, layout)
     np.testing.assert_allclose(value, found[0], rtol=1e-5)
     pairs = zip(named_parameters(gradient), named_parameters(found[1]), strict=True)
