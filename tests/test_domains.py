@@ -97,6 +97,10 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "media_rows": {"task": TASK, "shape": (4, 4, 3)},
     "zero_shot": {"task": TASK, "label": "text", "classes": ("a", "b")},
     "vision": {"stack": TOWER, "image_size": 8, "patch_size": 1, "pooling": "mean"},
+    "prior": {
+        "stack": StackConfig(**WIDTHS, layers=(LayerConfig(rope=None),)), "channels": 4,
+        "context_dim": 4, "pooled_dim": 4,
+    },
     "mmdit": {
         "stack": TOWER, "context_dim": 4, "pooled_dim": 4, "size": 8, "patch_size": 4
     },

@@ -372,6 +372,7 @@ def registered_models() -> Table:
     from jaxgen.models.config import ModelCard, TransformerConfig
     from jaxgen.models.diffusion.dit_config import DiTConfig
     from jaxgen.models.diffusion.mmdit_config import MMDiTConfig
+    from jaxgen.models.diffusion.prior_config import PriorConfig
     from jaxgen.models.distilled_config import DistilledConfig
     from jaxgen.models.dual_encoder_config import DualEncoderConfig
     from jaxgen.models.image_autoencoder_config import ImageAutoencoderConfig
@@ -412,6 +413,7 @@ def registered_models() -> Table:
         "dual_encoder": DualEncoderConfig,
         "dit": DiTConfig,
         "mmdit": MMDiTConfig,
+        "prior": PriorConfig,
         "vision": VisionConfig,
         "audio_encoder": AudioConfig,
         "patches": PatchesConfig,

@@ -23,8 +23,9 @@ def run_tower(
     grid: tuple[int, int] | None = None,
     attended: tuple[jax.Array, jax.Array | None] | None = None,
     vector: jax.Array | None = None,
+    there: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns the hidden states [batch, tokens, embed] of rows without padding, and segment ids.
+    """Returns the hidden states [batch, tokens, embed] of rows of one segment, and segment ids.
 
     Args:
       stack: the blocks.
@@ -35,12 +36,14 @@ def run_tower(
       attended: what every block attends to: vectors [batch, keys, dim], and which of them are there
         [batch, keys] bool (None: all).
       vector: [batch, 1, dim], see `Stack`.
+      there: [batch, tokens] bool, which tokens are no padding; None: all.
     """
     config = stack.config
     embedding_key, stack_key = split(key, 2)
     x = report("embedding", dropout(x, config.dropout, embedding_key))
     shape, rows = x.shape[:2], spec("batch", None)
-    segment_ids = reshard(jnp.ones(shape, jnp.int32), rows)
+    segments = jnp.ones(shape, jnp.int32) if there is None else there.astype(jnp.int32)
+    segment_ids = reshard(segments, rows)
     places = jnp.broadcast_to(jnp.arange(shape[1], dtype=jnp.int32), shape)
     side = attention_side(reshard(places, rows), segment_ids)
     cells = None if grid is None else _cells(grid, shape[0])

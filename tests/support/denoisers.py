@@ -14,6 +14,7 @@ from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.diffusion.base import Conditioning, DenoiserConfig
 from jaxgen.models.diffusion.dit_config import DiTConfig
 from jaxgen.models.diffusion.mmdit_config import MMDiTConfig
+from jaxgen.models.diffusion.prior_config import PriorConfig
 from jaxgen.models.stack_config import StackConfig
 from jaxgen.ops.attention.masks import Bidirectional
 from jaxgen.ops.positions import Rope
@@ -149,3 +150,15 @@ MMDITS: dict[str, MMDiTConfig] = {
         stack=dit_stack(gated=True, norm_scale=True, num_kv_heads=2), dual_layers=2, base_side=2
     ),
 }
+
+
+def tiny_prior(**changes: Any) -> PriorConfig:
+    """The form of unCLIP's diffusion prior."""
+    stack = StackConfig(
+        **SIZES, norm="layer", norm_epsilon=1e-5, gated=False, activation="gelu",
+        biases=("qkv", "attention_out", "feed_forward", "norm"), layers=(LayerConfig(rope=None),),
+    )  # fmt: skip
+    fields: dict[str, Any] = {
+        "stack": stack, "channels": 20, "context_dim": 20, "pooled_dim": 20, "max_length": 6,
+    }  # fmt: skip
+    return PriorConfig(**fields | changes)
