@@ -43,6 +43,7 @@ def registered() -> Table:
     from jaxgen.evaluation.config import EvaluationConfig, EvaluationTask, zero_shot_suite
     from jaxgen.evaluation.generations import CodeExecution, Generation, ListedItems
     from jaxgen.evaluation.groundedness import Groundedness
+    from jaxgen.evaluation.made_pictures import MadePictures
     from jaxgen.evaluation.pairs import Retrieval, ZeroShot
     from jaxgen.evaluation.pass_at_k import PassAtK
     from jaxgen.evaluation.perception import Descriptions, Transcripts
@@ -162,6 +163,7 @@ def registered() -> Table:
         "retrieval": Retrieval,
         "zero_shot": ZeroShot,
         "reconstructions": Reconstructions,
+        "made_pictures": MadePictures,
         "picture_sets": PictureSets,
         "pixel_features": PixelFeatures,
         "run_features": RunFeatures,

@@ -31,7 +31,8 @@ class ImageTextPairs:
     The batch of a step is a function of (pairs, seed, step). An epoch has every record of the split
     once, in an order of its own, but for those whose caption their batch has already: it would
     be told that the caption is of another image. Other records, drawn at random, take their places;
-    where the captions of a batch's worth of tries are all there already, one is repeated.
+    where the captions of a batch's worth of tries are all there already, one is repeated. A model
+    that makes pictures of captions is told no such thing: set `distinct` to False.
 
     Captions are begin token, text and end token, and are cut to the length of a row, the end token
     kept. Records of a stored source are held in memory as its preprocessors leave them; those of an
@@ -44,6 +45,7 @@ class ImageTextPairs:
       image: the field of the image, uint8 [image_size, image_size, channels].
       text: the field of the caption.
       channels: of an image.
+      distinct: whether the captions of a batch are unlike one another.
     """
 
     task: Task
@@ -51,6 +53,7 @@ class ImageTextPairs:
     image: str = "image"
     text: str = "caption"
     channels: PositiveInt = 3
+    distinct: bool = True
 
     def __post_init__(self):
         check_domains(self, "image_text_pairs")
@@ -176,7 +179,9 @@ class OpenedPairs(OpenedRecords):
 
     def _read(self, host_rows: HostRows | None, step: int) -> dict[str, np.ndarray]:
         pairs, (start, stop) = self._pairs, (self._rows_before(step), self._rows_before(step + 1))
-        records = self._unlike(step, self._records.at(range(start, stop)))
+        records = self._records.at(range(start, stop))
+        if pairs.distinct:
+            records = self._unlike(step, records)
         if host_rows is not None:
             records = [records[row] for row in host_rows(stop - start)]
         tokens, lengths = pairs.tokens(pairs.captions(records), self._length)

@@ -29,6 +29,8 @@ class Corruption:
         noise, v or flow that follows from it; "min_snr": that of x, times the ratio of signal to
         noise, at most `max_snr` (2303.09556).
       max_snr: see there.
+      max_weight: what weights are cut off at, such as 400 where x is predicted and the loss is
+        flow's, which divides by sigma (2511.13720); None: nothing.
       learned_variance: whether the network has as many channels again, which say where between its
         bounds the logarithm of a step's variance lies (2102.09672); needs discrete steps.
     """
@@ -37,6 +39,7 @@ class Corruption:
     target: Target = "noise"
     weight: Weight = "target"
     max_snr: PositiveFloat = 5.0
+    max_weight: PositiveFloat | None = None
     learned_variance: bool = False
 
     def __post_init__(self):
@@ -54,6 +57,12 @@ class Corruption:
 
     def loss_weight(self, alpha: Any, sigma: Any) -> Any:
         """Returns the factor on the squared error of the prediction at these times."""
+        weight = self._weight(alpha, sigma)
+        if self.max_weight is None:
+            return weight
+        return array_module(alpha).minimum(weight, self.max_weight)
+
+    def _weight(self, alpha: Any, sigma: Any) -> Any:
         if self.weight == "target":
             return array_module(alpha).ones_like(alpha)
         # An error e of the target is one of sigma * shared * e in x.

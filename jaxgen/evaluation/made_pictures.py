@@ -1,0 +1,132 @@
+"""The evaluator of models of diffusion: pictures of held-out captions, verified and shown."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from jaxgen.codecs.media import Media
+from jaxgen.data.pairs import ImageTextPairs
+from jaxgen.domains import NonNegativeInt, PositiveInt, check_domains
+from jaxgen.errors import ConfigError, DataError
+from jaxgen.evaluation.answers import instance_of
+from jaxgen.evaluation.base import EvaluationContext, Row
+from jaxgen.evaluation.media import VERIFIERS, data_uri
+from jaxgen.generation.diffusion.pictures import as_numbers, as_pixels, make_arrays
+from jaxgen.generation.diffusion.sampling import Given, PictureSampling
+from jaxgen.models.diffusion.prompts import Prompts
+from jaxgen.ops.resizing import resizing_matrix
+
+
+@dataclasses.dataclass(frozen=True)
+class MadePictures:
+    """Makes pictures of held-out captions, and has the data's source verify each attribute.
+
+    An upsampler is given the records' own pictures, made smaller.
+
+    Attributes:
+      sampling: how pictures are made.
+      num_examples: captions.
+      verified: whether the source reads off what was made.
+      shown: instances whose picture is kept in the rows, beside the record's own.
+      name: the name in tables.
+    """
+
+    sampling: PictureSampling = PictureSampling()
+    num_examples: PositiveInt = 128
+    verified: bool = True
+    shown: NonNegativeInt = 32
+    name: str = "made_pictures"
+
+    def __post_init__(self):
+        check_domains(self, "made_pictures")
+
+    def check(self, context: EvaluationContext) -> None:
+        """Raises JaxgenError if there are no captions, or nothing verifies their pictures."""
+        pairs = pairs_of(context, self.name)
+        verifier_of(pairs, self.verified)
+        if not hasattr(context.objective, "corruption"):
+            raise ConfigError(
+                f"the evaluator {self.name} samples by the noise of the run's objective, and "
+                f"{type(context.objective).__name__} has none; bind @diffusion_loss()."
+            )
+
+    def __call__(self, model: Any, context: EvaluationContext) -> list[Row]:
+        """Returns a row a caption; see `picture_rows`."""
+        pairs = pairs_of(context, self.name)
+        records = pairs.examples(self.num_examples, context.seed)
+        captions = pairs.captions(records)
+        tokens, lengths = pairs.tokens(captions, context.length)
+        pixels = pairs.pixels(records)
+        low = None
+        if model.config.upsampling is not None:
+            matrix = resizing_matrix(pixels.shape[1], model.config.upsampling.low_size)
+            low = np.einsum("bhwc,nh,mw->bnmc", as_numbers(pixels), matrix, matrix)
+        made = make_arrays(
+            model,
+            getattr(context.objective, "corruption"),  # noqa: B009
+            self.sampling,
+            Prompts(tokens, lengths),
+            range(len(records)),
+            context.seed,
+            context.batch_size,
+            Given(low=None if low is None else low.astype(np.float32)),
+        )
+        return picture_rows(pairs, records, as_pixels(made), self.verified, self.shown)
+
+
+def picture_rows(
+    pairs: ImageTextPairs,
+    records: list[dict[str, Any]],
+    made: np.ndarray,
+    verified: bool,
+    shown: int,
+) -> list[Row]:
+    """Returns a row for each record and the picture that was made of its caption.
+
+    Returns:
+      Rows with "instance"; where they are verified "exact_match", whether all attributes that the
+      caption names are right, and each of them; and of the first `shown` the "prompt", and "made"
+      and "reference" as data URIs.
+    """
+    verify, rows = verifier_of(pairs, verified), []
+    captions, own = pairs.captions(records), pairs.pixels(records)
+    for place, record in enumerate(records):
+        row: Row = {"instance": instance_of(record, place)}
+        if verify is not None:
+            scores = dict(verify(record, made[place], text=pairs.text))
+            row |= {"exact_match": scores.pop("all"), **scores}
+        if place < shown:
+            row["prompt"] = captions[place]
+            for name, values in (("made", made[place]), ("reference", own[place])):
+                row[name] = data_uri(Media("image", values))
+        rows.append(row)
+    return rows
+
+
+def pairs_of(context: EvaluationContext, evaluator: str) -> ImageTextPairs:
+    """Returns the data; ConfigError if they are no pairs, DataError if there are none."""
+    if not isinstance(context.data, ImageTextPairs):
+        raise ConfigError(
+            f"the evaluator {evaluator} needs captions of pictures (@image_text_pairs()), not "
+            f"{type(context.data).__name__}."
+        )
+    if not context.data.examples(1, context.seed):
+        raise DataError(f"task {context.data.name} has no example in its heldout split.")
+    return context.data
+
+
+def verifier_of(pairs: ImageTextPairs, verified: bool) -> Any:
+    """Returns what reads pictures off, or None where nothing is to be."""
+    if not verified:
+        return None
+    found = getattr(pairs.task.source, VERIFIERS["image"], None)
+    if found is None:
+        raise ConfigError(
+            f"verified=True needs a source that verifies pictures, and "
+            f"{type(pairs.task.source).__name__} has no method {VERIFIERS['image']}; set it to "
+            "False."
+        )
+    return found
