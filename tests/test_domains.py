@@ -69,6 +69,8 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "card": {"name": "c", "source": "s"},
     "diffusion": {"denoiser": LinearConfig()},
     "upsampling": {"low_size": 2},
+    "resize_images": {"size": 4},
+    "cascade_pictures": {"run_dirs": ("runs/base",)},
     "class_labels": {"classes": 2, "embed_dim": 4},
     "caption_encoder": {"model": TransformerConfig(**WIDTHS, vocab_size=8)},
     "clip_conditioner": {"pair": DualEncoderConfig(**PAIR)},

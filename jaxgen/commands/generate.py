@@ -25,6 +25,7 @@ from jaxgen.errors import ConfigError
 from jaxgen.evaluation.reranking import best_of, similarities
 from jaxgen.generation.continuing import continue_prompts, readable_length
 from jaxgen.generation.policies import ParallelDecoding, SamplingPolicy
+from jaxgen.models.diffusion.config import DiffusionConfig
 from jaxgen.process import prepare_process
 from jaxgen.runs.run import Restored, restore
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
@@ -39,7 +40,8 @@ def generate(arguments: argparse.Namespace) -> int:
       arguments: `run_dir`, `step`, `prompt` (a list or None), `image` and `audio` (files that stand
         before each prompt), `output` (a file to make instead of text, or None), `max_tokens`,
         `temperature`, `top_k`, `top_p`, `guidance`, `parallel_steps`, `parallel_noise`,
-        `num_samples`, `candidates` and `rerank` (a run, or None), `seed`, `ema`, `average`.
+        `num_samples`, `candidates` and `rerank` (a run, or None), `seed`, `ema`, `average`; of runs
+        of diffusion `then`, `sampler_steps`, `negative_prompt`, `mask`, `strength`.
     """
     _check_candidates(arguments)
     steps = arguments.parallel_steps
@@ -47,7 +49,7 @@ def generate(arguments: argparse.Namespace) -> int:
         arguments.temperature,
         arguments.top_k,
         arguments.top_p,
-        arguments.guidance,
+        1.0 if arguments.guidance is None else arguments.guidance,
         None if steps is None else ParallelDecoding(steps, noise=arguments.parallel_noise),
     )
     has_files = arguments.image or arguments.audio
@@ -67,6 +69,11 @@ def generate(arguments: argparse.Namespace) -> int:
             ema=arguments.ema,
             average=arguments.average,
         )
+        if isinstance(restored.config.model, DiffusionConfig):
+            from jaxgen.commands.pictures import generate_pictures
+
+            return generate_pictures(arguments, restored, prompts, mesh, execution)
+        _check_of_text(arguments)
         codec = restored.config.mixture.codec
         has_encoder = restored.transformer.has_encoder
         read = [read_image(path, codec) for path in arguments.image]
@@ -112,6 +119,22 @@ def generate(arguments: argparse.Namespace) -> int:
         else:
             print(prompts[place] + decode_continued(codec, encoded[place], ids))
     return 0
+
+
+def _check_of_text(arguments: argparse.Namespace) -> None:
+    """Raises ConfigError for what only runs of diffusion take."""
+    of_diffusion = {
+        "then": arguments.then,
+        "sampler_steps": arguments.sampler_steps,
+        "negative_prompt": arguments.negative_prompt,
+        "mask": arguments.mask,
+        "strength": arguments.strength != 1,
+    }
+    if wrong := [name for name, value in of_diffusion.items() if value]:
+        raise ConfigError(
+            f"--{wrong[0]} is of runs that make pictures from noise (run.model = @diffusion()); "
+            "leave it out."
+        )
 
 
 def _check_candidates(arguments: argparse.Namespace) -> None:

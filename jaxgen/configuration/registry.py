@@ -32,6 +32,7 @@ def registered() -> Table:
     from jaxgen.data.prepared import PreparedCorpus
     from jaxgen.data.preprocessors import Choices, Keep, Rename, Template
     from jaxgen.data.prompted import PromptedMixture
+    from jaxgen.data.resizing import ResizeImages
     from jaxgen.data.sentence_pairs import SentencePairs
     from jaxgen.data.sources import InMemory
     from jaxgen.data.tables import ArrayRecord, HuggingFaceDataset, Parquet
@@ -64,6 +65,7 @@ def registered() -> Table:
         Words,
     )
     from jaxgen.preparation.scrubbing import Scrub
+    from jaxgen.runs.cascades import CascadePictures
     from jaxgen.runs.config import RunConfig
     from jaxgen.runs.features import RunFeatures
     from jaxgen.sharding.mesh import MeshConfig
@@ -110,6 +112,7 @@ def registered() -> Table:
         "choices": Choices,
         "keep": Keep,
         "decode_media": DecodeMedia,
+        "resize_images": ResizeImages,
         "few_shot": FewShot,
         "instructions": Instructions,
         "tasks_of_families": tasks_of_families,
@@ -164,6 +167,7 @@ def registered() -> Table:
         "zero_shot": ZeroShot,
         "reconstructions": Reconstructions,
         "made_pictures": MadePictures,
+        "cascade_pictures": CascadePictures,
         "picture_sets": PictureSets,
         "pixel_features": PixelFeatures,
         "run_features": RunFeatures,

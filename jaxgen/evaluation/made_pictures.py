@@ -14,7 +14,7 @@ from jaxgen.errors import ConfigError, DataError
 from jaxgen.evaluation.answers import instance_of
 from jaxgen.evaluation.base import EvaluationContext, Row
 from jaxgen.evaluation.media import VERIFIERS, data_uri
-from jaxgen.generation.diffusion.pictures import as_numbers, as_pixels, make_arrays
+from jaxgen.evaluation.picture_arrays import as_numbers, as_pixels, make_arrays
 from jaxgen.generation.diffusion.sampling import Given, PictureSampling
 from jaxgen.models.diffusion.prompts import Prompts
 from jaxgen.ops.resizing import resizing_matrix
@@ -96,7 +96,7 @@ def picture_rows(
     for place, record in enumerate(records):
         row: Row = {"instance": instance_of(record, place)}
         if verify is not None:
-            scores = dict(verify(record, made[place], text=pairs.text))
+            scores = dict(verify(record, _as_drawn(made[place], pairs), text=pairs.text))
             row |= {"exact_match": scores.pop("all"), **scores}
         if place < shown:
             row["prompt"] = captions[place]
@@ -104,6 +104,12 @@ def picture_rows(
                 row[name] = data_uri(Media("image", values))
         rows.append(row)
     return rows
+
+
+def _as_drawn(made: np.ndarray, pairs: ImageTextPairs) -> np.ndarray:
+    """Returns a picture as large as the source draws it, which may be made smaller for a base."""
+    times = getattr(pairs.task.source, "size", made.shape[0]) // made.shape[0]
+    return made if times < 2 else np.kron(made, np.ones((times, times, 1), made.dtype))
 
 
 def pairs_of(context: EvaluationContext, evaluator: str) -> ImageTextPairs:

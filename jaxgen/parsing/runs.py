@@ -185,7 +185,7 @@ def add_commands(commands: Any) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="before the prompts; repeatable",
+        help="before the prompts, repeatable; of runs of diffusion the picture to begin with",
     )
     generate.add_argument(
         "--audio",
@@ -197,13 +197,32 @@ def add_commands(commands: Any) -> None:
     generate.add_argument(
         "--output",
         metavar="FILE",
-        help="make a picture (.png), sound (.wav) or clip (.gif)",
+        help="make a picture (.png), sound (.wav) or clip (.gif); a folder of pictures",
     )
     generate.add_argument(
         "--guidance",
         type=number(NonNegativeFloat),
+        help="scale of classifier-free guidance; 1: none; default: 1, or the run's own",
+    )
+    generate.add_argument(
+        "--then",
+        action="append",
+        default=[],
+        metavar="RUN_DIR",
+        help="a run of diffusion that goes on with what was made, such as an upsampler; repeatable",
+    )
+    generate.add_argument(
+        "--sampler_steps", type=COUNT, help="of runs of diffusion; default: as the run evaluates"
+    )
+    generate.add_argument("--negative_prompt", help="what guidance leads away from")
+    generate.add_argument(
+        "--strength",
+        type=number(PositiveFraction),
         default=1.0,
-        help="scale of classifier-free guidance; 1: none",
+        help="share of the sampler's steps that --image is made noisy for; 1: nothing is left",
+    )
+    generate.add_argument(
+        "--mask", metavar="FILE", help="a picture, white where --image is painted anew"
     )
     generate.add_argument("--max_tokens", type=COUNT, default=128, help="of text")
     generate.add_argument(

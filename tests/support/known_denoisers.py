@@ -44,7 +44,7 @@ class Linear(nnx.Module):
 
         def matrix(width) -> Any:
             shape = (width, config.out_channels)
-            return make_parameter(rngs, shape, ("embed", None), normal(0.3)) if width else None
+            return make_parameter(rngs, shape, (None, None), normal(0.3)) if width else None
 
         self.pixels = matrix(config.channels + config.image_channels)
         self.context, self.pooled = matrix(config.context_dim), matrix(config.pooled_dim)

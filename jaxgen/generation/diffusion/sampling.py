@@ -20,6 +20,9 @@ from jaxgen.objectives.diffusion import split_variance
 from jaxgen.ops.diffusion.corruption import Corruption, clean_of, corrupt, noise_of
 from jaxgen.sharding.rules import mesh_is_set, reshard
 
+KEPT, LOW = 2**30, 2**31
+"""Folded into a picture's key, beside the numbers of steps, for noise on what is given."""
+
 
 @dataclasses.dataclass(frozen=True)
 class PictureSampling:
@@ -124,7 +127,7 @@ def _sample(
         untold = model.condition(prompts, False) if without is None else model.condition(without)
     if given.low is not None:
         low = model.encode(reshard(given.low, rows))
-        key = jax.random.fold_in(keys[0], -1) if low_noise else None
+        key = jax.random.fold_in(keys[0], LOW) if low_noise else None
         told = model.with_low(told, low, key, low_noise)
         if is_guided:
             untold = dataclasses.replace(untold, image=told.image, time=told.time)
@@ -156,7 +159,7 @@ def _sample(
 
     def keep_known(x: jax.Array, level: Level, number: Any) -> jax.Array:
         keep = reshard(given.keep, rows)
-        there = corrupt(known, normals(-1 - number), level.alpha, level.sigma)
+        there = corrupt(known, normals(KEPT + number), level.alpha, level.sigma)
         return keep * there + (1 - keep) * x
 
     after_step = None if given.keep is None else keep_known

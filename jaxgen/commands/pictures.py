@@ -1,0 +1,171 @@
+"""`jaxgen generate` of runs of diffusion: files of pictures, and a grid of them."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxgen import distributed
+from jaxgen.codecs.media import Media
+from jaxgen.commands.media_files import numbered, write_media
+from jaxgen.data.image_files import decode_image, resize_image
+from jaxgen.errors import ConfigError, DataError
+from jaxgen.evaluation.picture_arrays import as_numbers, as_pixels
+from jaxgen.generation.diffusion.sampling import Given
+from jaxgen.runs.cascades import Stage, check_stages, read_run, run_stages, stage_of
+from jaxgen.runs.run import Restored
+from jaxgen.training.execution import ExecutionConfig
+
+AT_A_TIME = 16
+GAP = 2
+"""Pixels between the pictures of a grid."""
+OF_TEXT = ("top_k", "top_p", "parallel_steps", "rerank")
+
+
+def generate_pictures(
+    arguments: argparse.Namespace,
+    first: Restored,
+    prompts: list[str],
+    mesh: jax.sharding.Mesh,
+    execution: ExecutionConfig,
+) -> int:
+    """Writes a picture for each prompt and sample, and prints the files' names.
+
+    Call under `jax.set_mesh(mesh)`.
+
+    Args:
+      arguments: of `jaxgen generate`; `then` are the runs of the stages that follow.
+      first: the first stage's run.
+      prompts: captions.
+      mesh: of the models.
+      execution: gives its rules.
+
+    Raises:
+      ConfigError: if the arguments do not go together, or the stages.
+    """
+    if arguments.output is None:
+        raise ConfigError("a run of diffusion makes pictures; give --output=FOLDER/ or FILE.png.")
+    if wrong := [name for name in OF_TEXT if getattr(arguments, name)]:
+        raise ConfigError(f"--{wrong[0]} is of models that write tokens; leave it out.")
+    ema = True if arguments.ema else None
+    rest = [read_run(path, mesh, execution=execution, ema=ema) for path in arguments.then]
+    stages = [_as_asked(stage, arguments) for stage in (stage_of(first), *rest)]
+    check_stages(stages)
+    many = arguments.num_samples
+    captions = [prompt for prompt in prompts for _ in range(many)]
+    given = _given(arguments, stages[0], len(captions))
+    made = run_stages(
+        stages,
+        captions,
+        range(len(captions)),
+        arguments.seed,
+        min(AT_A_TIME, len(captions)),
+        given,
+        strength=arguments.strength,
+    )
+    pixels = as_pixels(made)
+    distributed.on_main(_write, arguments, captions, pixels)
+    return 0
+
+
+def _as_asked(stage: Stage, arguments: argparse.Namespace) -> Stage:
+    """Returns a stage with the settings of the command line in place of the run's own."""
+    sampling = stage.sampling
+    if arguments.sampler_steps is not None:
+        sampler: Any = sampling.sampler
+        sampler = dataclasses.replace(sampler, steps=arguments.sampler_steps)
+        sampling = dataclasses.replace(sampling, sampler=sampler)
+    if arguments.guidance is not None and stage.data is not None:
+        guidance = dataclasses.replace(sampling.guidance, scale=arguments.guidance)
+        sampling = dataclasses.replace(sampling, guidance=guidance)
+    return dataclasses.replace(stage, sampling=sampling)
+
+
+def _given(arguments: argparse.Namespace, stage: Stage, count: int) -> Given:
+    """Returns what the first stage is given of the command line's files and prompts."""
+    size = stage.model.config.picture_size
+    picture, keep, without = None, None, None
+    if len(arguments.image) > 1 or arguments.audio:
+        raise ConfigError("a run of diffusion begins with one picture; give --image=FILE once.")
+    if arguments.image:
+        pixels = _read(arguments.image[0], size)
+        picture = np.repeat(as_numbers(pixels)[None], count, axis=0)
+    if arguments.mask is not None:
+        if picture is None or stage.model.latents is not None:
+            raise ConfigError(
+                "--mask says where --image=FILE is painted anew, pixel by pixel: give both, with a "
+                "run whose denoiser works on pixels."
+            )
+        white = _read(arguments.mask, size).mean(axis=-1, keepdims=True) >= 128
+        keep = np.repeat(1 - white.astype(np.float32)[None], count, axis=0)
+    if arguments.negative_prompt is not None:
+        if stage.data is None or stage.sampling.guidance.is_none:
+            raise ConfigError(
+                "--negative_prompt is what guidance leads away from; give --guidance above 1, with "
+                "a run that reads prompts."
+            )
+        without = stage.prompts([arguments.negative_prompt] * count, None)
+    if arguments.strength != 1 and picture is None:
+        raise ConfigError("--strength says how far --image=FILE is changed; give both.")
+    return Given(without=without, picture=picture, keep=keep)
+
+
+def _read(path: str, size: int) -> np.ndarray:
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    return resize_image(decode_image(content, path), (size, size))
+
+
+def _write(arguments: argparse.Namespace, captions: list[str], pixels: np.ndarray) -> None:
+    """Writes the pictures, of several into a folder also a grid, and prints the files' names."""
+    output = Path(arguments.output)
+    is_file = output.suffix.lower() == ".png"
+    if output.suffix and not is_file and not arguments.output.endswith("/"):
+        raise ConfigError(
+            f"--output={arguments.output}: a picture is written as .png, several into a folder."
+        )
+    paths = (
+        numbered(arguments.output, len(pixels))
+        if is_file
+        else [output / f"{number:04d}.png" for number in range(len(pixels))]
+    )
+    for place, path in enumerate(paths):
+        notes = {
+            "prompt": captions[place],
+            "seed": str(arguments.seed),
+            "sample": str(place),
+            "run_dir": ", ".join([arguments.run_dir, *arguments.then]),
+        }
+        if arguments.negative_prompt is not None:
+            notes["negative_prompt"] = arguments.negative_prompt
+        write_media(path, Media("image", pixels[place]), None, notes)
+        print(path)
+    if len(pixels) > 1 and not is_file:
+        columns = arguments.num_samples if arguments.num_samples > 1 else _columns(len(pixels))
+        grid = output / "grid.png"
+        whole = Media("image", grid_of(pixels, columns))
+        write_media(grid, whole, None, {"prompts": "\n".join(captions)})
+        print(grid)
+
+
+def grid_of(pictures: np.ndarray, columns: int) -> np.ndarray:
+    """Returns pictures [n, height, width, 3] side by side in so many columns, on white."""
+    count, height, width, channels = pictures.shape
+    rows = -(-count // columns)
+    shape = (rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, channels)
+    whole = np.full(shape, 255, np.uint8)
+    for place, picture in enumerate(pictures):
+        top, left = (place // columns) * (height + GAP), (place % columns) * (width + GAP)
+        whole[top : top + height, left : left + width] = picture
+    return whole
+
+
+def _columns(count: int) -> int:
+    return int(np.ceil(np.sqrt(count)))

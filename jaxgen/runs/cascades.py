@@ -1,0 +1,213 @@
+"""Pictures made by several runs, one after another: a prior, a decoder, upsamplers."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxgen.data.pairs import ImageTextPairs
+from jaxgen.domains import NonNegativeInt, PositiveInt, check_domains
+from jaxgen.errors import ConfigError
+from jaxgen.evaluation.base import EvaluationContext, Row
+from jaxgen.evaluation.made_pictures import pairs_of, picture_rows
+from jaxgen.evaluation.picture_arrays import as_pixels, make_arrays
+from jaxgen.generation.diffusion.sampling import Given, PictureSampling
+from jaxgen.models.diffusion.config import DiffusionConfig
+from jaxgen.models.diffusion.prompts import Prompts
+from jaxgen.ops.resizing import resizing_matrix
+from jaxgen.runs.run import Restored, restore
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A run of a model of diffusion, and how it is sampled.
+
+    Attributes:
+      name: of its directory, for messages.
+      model: the `DiffusionModel`.
+      corruption: that it was trained with.
+      sampling: how pictures are made.
+      data: gives the tokens of captions; None for a model without a conditioner.
+      length: of a caption.
+    """
+
+    name: str
+    model: Any
+    corruption: Any
+    sampling: PictureSampling
+    data: ImageTextPairs | None
+    length: int
+
+    @property
+    def is_prior(self) -> bool:
+        """Whether it makes vectors that stand for pictures, not pictures."""
+        return self.model.latents is not None and not hasattr(self.model.latents, "to_pictures")
+
+    @property
+    def low_size(self) -> int | None:
+        """Rows and columns of the picture that it enlarges, or None."""
+        upsampling = self.model.config.upsampling
+        return None if upsampling is None else upsampling.low_size
+
+    def prompts(self, captions: Sequence[str], embeddings: np.ndarray | None) -> Prompts | None:
+        """Returns what the model reads of captions, and of what a prior made of them."""
+        if self.data is None:
+            return None
+        tokens, lengths = self.data.tokens(captions, self.length)
+        return Prompts(tokens, lengths, None, embeddings)
+
+
+def stage_of(restored: Restored) -> Stage:
+    """Returns a run as a stage, sampled as its evaluator does.
+
+    Raises:
+      ConfigError: if it is of another kind of model.
+    """
+    config = restored.config
+    if not isinstance(config.model, DiffusionConfig) or not hasattr(config.objective, "corruption"):
+        raise ConfigError(
+            f"{restored.directory.path} is a run of {type(config.model).__name__}; pictures are "
+            "made by steps from noise by runs of @diffusion() with @diffusion_loss()."
+        )
+    samplings = [getattr(one, "sampling", None) for one in config.evaluation.evaluators]
+    found = [one for one in samplings if isinstance(one, PictureSampling)]
+    data: Any = config.mixture
+    return Stage(
+        str(restored.directory.path),
+        restored.model,
+        getattr(config.objective, "corruption"),  # noqa: B009
+        found[0] if found else PictureSampling(),
+        data if config.model.conditioner is not None else None,
+        config.train.length,
+    )
+
+
+def check_stages(stages: Sequence[Stage]) -> None:
+    """Raises ConfigError if what a stage makes is not what the next one reads."""
+    for place, (stage, before) in enumerate(zip(stages, [None, *stages], strict=False)):
+        if place == 0 and stage.low_size is not None:
+            raise ConfigError(
+                f"{stage.name} enlarges pictures, and nothing before it makes any; name the run "
+                "that does first."
+            )
+        if before is not None and stage.low_size is None and not before.is_prior:
+            raise ConfigError(
+                f"{stage.name} follows {before.name}, whose pictures it does not read: an "
+                "upsampler has diffusion.upsampling, a decoder follows a prior."
+            )
+    if stages[-1].is_prior:
+        raise ConfigError(
+            f"{stages[-1].name} makes vectors of pictures; name a decoder's run after it."
+        )
+
+
+def run_stages(
+    stages: Sequence[Stage],
+    captions: Sequence[str],
+    numbers: Sequence[int],
+    seed: int,
+    batch_size: int,
+    given: Given = Given(),
+    **options: Any,
+) -> np.ndarray:
+    """Returns the last stage's pictures, [captions, size, size, channels] from -1 to 1.
+
+    Call under `jax.set_mesh`.
+
+    Args:
+      stages: in order.
+      captions: one a picture.
+      numbers: of the pictures, for their noise.
+      seed: of the noise.
+      batch_size: at a time.
+      given: what the first stage is given.
+      options: of `sample_pictures`, for the first stage.
+    """
+    embeddings: np.ndarray | None = None
+    pictures: np.ndarray | None = None
+    for place, stage in enumerate(stages):
+        if stage.low_size is not None and pictures is not None:
+            given = Given(low=_resized(pictures, stage.low_size))
+        made = make_arrays(
+            stage.model,
+            stage.corruption,
+            stage.sampling,
+            stage.prompts(captions, embeddings),
+            numbers,
+            seed + place,
+            batch_size,
+            given,
+            **(options if place == 0 else {}),
+        )
+        if stage.is_prior:
+            embeddings = made.reshape(len(made), -1)
+        else:
+            pictures = np.clip(made, -1, 1)
+        given = Given()
+    assert pictures is not None
+    return pictures
+
+
+@dataclasses.dataclass(frozen=True)
+class CascadePictures:
+    """Makes pictures of held-out captions by runs that follow one another, the last this one's.
+
+    Attributes:
+      run_dirs: of the stages before this run, in order, seen from the current folder.
+      sampling: of this run.
+      num_examples: captions.
+      verified: whether the source reads off what was made.
+      shown: instances whose picture is kept in the rows, beside the record's own.
+      name: the name in tables.
+    """
+
+    run_dirs: tuple[str, ...]
+    sampling: PictureSampling = PictureSampling()
+    num_examples: PositiveInt = 128
+    verified: bool = True
+    shown: NonNegativeInt = 32
+    name: str = "cascade_pictures"
+
+    def __post_init__(self):
+        check_domains(self, "cascade_pictures")
+
+    def check(self, context: EvaluationContext) -> None:
+        """Raises JaxgenError if there are no captions."""
+        pairs_of(context, self.name)
+
+    def __call__(self, model: Any, context: EvaluationContext) -> list[Row]:
+        """Returns a row a caption; see `evaluation.made_pictures.picture_rows`."""
+        pairs = pairs_of(context, self.name)
+        records = pairs.examples(self.num_examples, context.seed)
+        mesh = jax.sharding.get_mesh()
+        stages = [stage_of(restore(path, mesh, ema=None)) for path in self.run_dirs]
+        own = Stage(
+            "this run",
+            model,
+            getattr(context.objective, "corruption"),  # noqa: B009
+            self.sampling,
+            pairs,
+            context.length,
+        )
+        stages.append(own)
+        check_stages(stages)
+        captions = pairs.captions(records)
+        made = run_stages(stages, captions, range(len(captions)), context.seed, context.batch_size)
+        return picture_rows(pairs, records, as_pixels(made), self.verified, self.shown)
+
+
+def read_run(run_dir: str | os.PathLike, mesh: jax.sharding.Mesh, **options: Any) -> Stage:
+    """Returns a run as a stage; options are those of `runs.run.restore`."""
+    return stage_of(restore(run_dir, mesh, **options))
+
+
+def _resized(pictures: np.ndarray, size: int) -> np.ndarray:
+    if pictures.shape[1] == size:
+        return pictures
+    matrix = resizing_matrix(pictures.shape[1], size)
+    return np.einsum("bhwc,nh,mw->bnmc", pictures, matrix, matrix).astype(np.float32)
