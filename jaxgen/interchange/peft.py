@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from jaxgen.distributed import is_main, on_main
-from jaxgen.errors import InterchangeError
+from jaxgen.errors import ConfigError, InterchangeError
 from jaxgen.interchange.exporting import DTYPES, gathered
 from jaxgen.interchange.files import TensorFiles, check_tensors, read_json
 from jaxgen.interchange.importing import Checkpoint, load_array, load_model
@@ -47,16 +47,20 @@ RENAMES = (
     (r"\.lora_magnitude_vector\.weight$", ".lora_magnitude_vector"),
     (r"\.(lora_[AB])\.default\.", r".\1."),
 )
-READ = ("peft_type", "r", "lora_alpha", "use_dora", "use_rslora", "bias", "init_lora_weights")
+READ = (
+    "peft_type", "r", "lora_alpha", "lora_dropout", "use_dora", "use_rslora", "bias",
+    "init_lora_weights",
+)  # fmt: skip
 INERT = (
-    "auto_mapping", "base_model_name_or_path", "inference_mode", "lora_dropout", "megatron_core",
+    "auto_mapping", "base_model_name_or_path", "inference_mode", "megatron_core",
     "peft_version", "qalora_group_size", "revision", "target_modules", "task_type",
     "layers_pattern", "layers_to_transform", "exclude_modules",
 )  # fmt: skip
 """Keys that change nothing of what is computed, or that the tensors' names say again."""
 SHAPE = {
     "peft_type": str, "r": int, "lora_alpha": (int, float), "use_dora?": (bool, None),
-    "use_rslora?": (bool, None), "bias?": (str, None), "init_lora_weights?": (bool, str, None),
+    "lora_dropout?": (int, float, None), "use_rslora?": (bool, None), "bias?": (str, None),
+    "init_lora_weights?": (bool, str, None),
 }  # fmt: skip
 
 
@@ -100,7 +104,14 @@ def open_adapter(folder: str | os.PathLike, checkpoint: Checkpoint) -> Adapter:
     # Rank-stabilised: alpha / sqrt(rank) (2312.03732).
     alpha *= math.sqrt(rank) if values.get("use_rslora") else 1.0
     targets = targets_of(found, placements)
-    config = LoraConfig(checkpoint.config, rank, alpha, targets, bool(values.get("use_dora")))
+    dora, dropout = bool(values.get("use_dora")), float(values.get("lora_dropout") or 0.0)
+    try:
+        config = LoraConfig(checkpoint.config, rank, alpha, targets, dora, dropout)
+    except ConfigError as error:
+        raise InterchangeError(
+            f"{folder / CONFIG}: lora_dropout={dropout} has no counterpart: {error} It changes "
+            "training alone: set it to 0 in the file to go without."
+        ) from error
     return Adapter(folder, config)
 
 
@@ -131,7 +142,7 @@ def load_adapted(checkpoint: Checkpoint, adapter: Adapter, layout: Layout = Layo
         magnitude = node.magnitude
         if magnitude is not None:
             magnitude = magnitude.replace(arrays[f"{name}.magnitude"])
-        return AdaptedParameter(node.base.replace(value), a, b, magnitude, node.scale)
+        return node.with_parts(node.base.replace(value), a, b, magnitude)
 
     abstract.model = map_readable(fill, abstract.model)
     return abstract
@@ -198,8 +209,8 @@ def _values(config: LoraConfig, modules: list[str]) -> dict[str, Any]:
     return {
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": None,
         "inference_mode": True, "r": config.rank, "lora_alpha": alpha, "use_dora": config.dora,
-        "use_rslora": False, "lora_dropout": 0.0, "bias": "none", "fan_in_fan_out": False,
-        "target_modules": modules, "rank_pattern": {}, "alpha_pattern": {},
+        "use_rslora": False, "lora_dropout": config.dropout, "bias": "none",
+        "fan_in_fan_out": False, "target_modules": modules, "rank_pattern": {}, "alpha_pattern": {},
         "modules_to_save": None, "init_lora_weights": True,
     }  # fmt: skip
 

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxgen.models.adapter_dropout import is_dropping, multiply_dropped
 from jaxgen.models.parameters import Frozen, is_variable, make_parameter, path_name
 from jaxgen.models.parametrization import STACKED, Axes
 from jaxgen.ops.initializers import normal, zeros
@@ -40,6 +41,7 @@ class AdaptedParameter(nnx.Module):
       magnitude: [stacked, outputs] of DoRA: what the merged columns' norms are; None: they are
         what they come to.
       scale: on the product of `a` and `b`.
+      dropout: the share of the adapters' input that training passes leave out.
     """
 
     def __init__(
@@ -49,16 +51,44 @@ class AdaptedParameter(nnx.Module):
         b: nnx.Variable,
         magnitude: nnx.Variable | None,
         scale: float,
+        dropout: float = 0.0,
     ):
         self.base = base
         self.a = a
         self.b = b
         self.magnitude = magnitude
         self.scale = scale
+        self.dropout = dropout
 
     def __getitem__(self, key: Any) -> jax.Array:
         """Returns the merged matrix in float32, laid out as the base is; `key` is `...`."""
         assert key is Ellipsis
+        merged = self._sum()
+        if self.magnitude is None:
+            return merged
+        stacked, inputs, _ = self._axes(merged.ndim)
+        return merged * jnp.expand_dims(self._factors(merged), range(stacked, stacked + inputs))
+
+    def column_factors(self) -> jax.Array:
+        """Returns what DoRA multiplies the columns of W + scale * A B by, [stacked, outputs]."""
+        return self._factors(self._sum())
+
+    @property
+    def output_axes(self) -> Axes:
+        """Those of the matrix's outputs."""
+        return self.logical_axes[len(self.logical_axes) - self._axes(0)[2] :]
+
+    @property
+    def drops(self) -> bool:
+        """Whether this is a pass in which a part of the adapters' input is left out."""
+        return self.dropout > 0 and is_dropping()
+
+    def multiply(self, equation: str, x: jax.Array, shape: Any, out: Any, dtype: Any) -> jax.Array:
+        """Returns the product with x in such a pass; see `adapter_dropout.multiply_dropped`."""
+        return multiply_dropped(self, equation, x, shape, out, dtype)
+
+    def _sum(self) -> jax.Array:
+        """Returns W + scale * A B in float32, laid out as the base is."""
         base, a, b = self.base[...], self.a[...], self.b[...]
         # Where a block computes, the axis of layers has been scanned away.
         stacked, inputs, _ = self._axes(base.ndim)
@@ -70,15 +100,17 @@ class AdaptedParameter(nnx.Module):
         # As large as the matrix, it is not to be kept where remat="dots" keeps products: that is of
         # those without a batch.
         product = einsum(f"{of_a},{of_b}->z{letters}", a[None], b[None], out=jax.P(None, *layout))
-        merged = base.astype(jnp.float32) + self.scale * product[0]
-        if self.magnitude is None:
-            return merged
+        return base.astype(jnp.float32) + self.scale * product[0]
+
+    def _factors(self, merged: jax.Array) -> jax.Array:
+        assert self.magnitude is not None
+        stacked, inputs, _ = self._axes(merged.ndim)
         # The norm's gradient is left out, as the paper proposes (4.3).
         norms = jax.lax.stop_gradient(column_norms(merged, stacked, inputs))
         magnitude = self.magnitude[...]
         if mesh_is_set():
             magnitude = reshard(magnitude, jax.typeof(norms).sharding.spec)
-        return merged * jnp.expand_dims(magnitude / norms, range(stacked, first))
+        return magnitude / norms
 
     @property
     def logical_axes(self) -> Axes:
@@ -99,7 +131,11 @@ class AdaptedParameter(nnx.Module):
             if mesh_is_set():
                 norms = reshard(norms, jax.typeof(magnitude[...]).sharding.spec)
             magnitude = magnitude.replace(norms)
-        return AdaptedParameter(self.base.replace(value), self.a, self.b, magnitude, self.scale)
+        return self.with_parts(self.base.replace(value), self.a, self.b, magnitude)
+
+    def with_parts(self, base: Any, a: Any, b: Any, magnitude: Any) -> AdaptedParameter:
+        """Returns one of other parameters."""
+        return AdaptedParameter(base, a, b, magnitude, self.scale, self.dropout)
 
     def _axes(self, present: int) -> tuple[int, int, int]:
         stacked, inputs, outputs = split_axes(self.logical_axes)
@@ -161,6 +197,7 @@ def adapted(
     rank: int,
     scale: float,
     dora: bool,
+    dropout: float,
 ) -> Any:
     """Returns a model of which only the adapters of some matrices are trained.
 
@@ -172,6 +209,7 @@ def adapted(
       rank: of the adapters.
       scale: on their product.
       dora: whether the norms of columns are trained by themselves.
+      dropout: the share of the adapters' input that training passes leave out.
     """
 
     def adapt(name: str, parameter: nnx.Variable) -> Any:
@@ -189,11 +227,17 @@ def adapted(
         if dora:
             of_columns = (*shape[:stacked], *shape[first:])
             magnitude = make_parameter(rngs, of_columns, (*axes[:stacked], *axes_b), zeros)
-        one = AdaptedParameter(_frozen(parameter), a, b, magnitude, scale)
+        one = AdaptedParameter(_frozen(parameter), a, b, magnitude, scale, dropout)
         return one.holding(parameter[...])
 
     with using(layout):
         return map_readable(adapt, model)
+
+
+def drops_inputs(model: Any) -> bool:
+    """Returns whether a training pass of a model differs from use by what its adapters drop."""
+    nodes = (node for _, node in readable_parameters(model))
+    return any(isinstance(node, AdaptedParameter) and node.dropout > 0 for node in nodes)
 
 
 def _frozen(parameter: nnx.Variable) -> Frozen:

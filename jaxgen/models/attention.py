@@ -9,13 +9,12 @@ from flax import nnx
 from jaxgen.models.cache import KeyValue
 from jaxgen.models.context import AttentionContext, with_table
 from jaxgen.models.norms import Norm
-from jaxgen.models.parameters import gather, kernel, kernel_stddev, make_parameter
+from jaxgen.models.parameters import gather, kernel, kernel_stddev, make_parameter, multiply
 from jaxgen.models.parametrization import Axes
 from jaxgen.models.stack_config import BlockKind, StackConfig
 from jaxgen.ops.attention.attend import attend
 from jaxgen.ops.attention.call import AttentionCall
 from jaxgen.ops.initializers import normal, zeros
-from jaxgen.ops.linear import linear
 from jaxgen.ops.normalisation import rms_normalise
 from jaxgen.ops.rematerialisation import named
 from jaxgen.ops.slots import write_both
@@ -143,9 +142,8 @@ class Attention(nnx.Module):
 
     def _heads(self, x, weight, bias, heads, norm=None):
         embed, num_heads, head_dim = weight.shape
-        flat = gather(weight, x.dtype).reshape(embed, num_heads * head_dim)
-        layout = spec("batch", "length", heads)
-        y = linear("btd,df->btf", x, flat, layout, self.config.matmul_dtype)
+        shape, layout = (embed, num_heads * head_dim), spec("batch", "length", heads)
+        y = multiply("btd,df->btf", x, weight, layout, self.config.matmul_dtype, shape)
         y = y.reshape(*x.shape[:2], num_heads, head_dim)
         if bias is not None:
             y = y + gather(bias, x.dtype)
@@ -227,8 +225,8 @@ def attention_scale(config: StackConfig, head_dim: int) -> float:
 def project_out(config: StackConfig, mixed, weight, bias) -> jax.Array:
     """Maps [batch, heads, length, head_dim] to [batch, length, embed]."""
     batch, heads, length, head_dim = mixed.shape
-    out = gather(weight, mixed.dtype).reshape(heads * head_dim, -1)
+    shape = heads * head_dim, weight.shape[-1]
     mixed = mixed.transpose(0, 2, 1, 3).reshape(batch, length, heads * head_dim)
     layout = spec("batch", "length", None)
-    y = linear("btf,fd->btd", mixed, out, layout, config.matmul_dtype)
+    y = multiply("btf,fd->btd", mixed, weight, layout, config.matmul_dtype, shape)
     return y if bias is None else y + gather(bias, mixed.dtype)

@@ -7,6 +7,7 @@ import dataclasses
 import jax
 from flax import nnx
 
+from jaxgen.models.adapter_dropout import dropping
 from jaxgen.models.attention import Attention
 from jaxgen.models.cache import KeyValue
 from jaxgen.models.context import AttentionContext, EncoderOutput
@@ -21,6 +22,9 @@ from jaxgen.ops.rematerialisation import named
 from jaxgen.ops.routed_tokens import RoutedTokens
 from jaxgen.ops.routing import RouterStatistics
 from jaxgen.ops.taps import report
+
+ADAPTERS = 1000
+"""Folded into the key of a pass for what adapters drop."""
 
 
 class Block(nnx.Module):
@@ -88,7 +92,12 @@ class Block(nnx.Module):
           key: of a training pass; None: the model as it is used.
           vector: [batch, 1, dim], what a modulated block is told of each row.
         """
-        keys = split(key, 6)
+        with dropping(None if key is None else jax.random.fold_in(key, ADAPTERS)):
+            return self._run(
+                x, tokens, context, cached, encoder, cross_cached, split(key, 6), vector
+            )
+
+    def _run(self, x, tokens, context, cached, encoder, cross_cached, keys, vector):
         shift = scale = gate = wide_shift = wide_scale = wide_gate = None
         if self.modulation is not None:
             assert vector is not None

@@ -5,12 +5,11 @@ from __future__ import annotations
 import jax
 from flax import nnx
 
-from jaxgen.models.parameters import gather, kernel, make_parameter
+from jaxgen.models.parameters import gather, kernel, make_parameter, multiply
 from jaxgen.models.stack_config import StackConfig
 from jaxgen.ops.activations import activation
 from jaxgen.ops.dropout import dropout
 from jaxgen.ops.initializers import zeros
-from jaxgen.ops.linear import linear
 from jaxgen.ops.rematerialisation import named
 from jaxgen.ops.routed_tokens import RoutedTokens
 from jaxgen.ops.taps import report
@@ -69,5 +68,5 @@ class FeedForward(nnx.Module):
         return self(x, key), None
 
     def _linear(self, equation, x, weight, bias, layout):
-        y = linear(equation, x, gather(weight, x.dtype), layout, self.config.matmul_dtype)
+        y = multiply(equation, x, weight, layout, self.config.matmul_dtype)
         return y if bias is None else y + gather(bias, x.dtype)

@@ -11,9 +11,8 @@ from jaxgen.models.block_config import LatentConfig
 from jaxgen.models.cache import KeyValue
 from jaxgen.models.context import AttentionContext
 from jaxgen.models.norms import Norm
-from jaxgen.models.parameters import gather, kernel, make_parameter, project
+from jaxgen.models.parameters import kernel, make_parameter, multiply, project
 from jaxgen.models.stack_config import BlockKind, StackConfig
-from jaxgen.ops.linear import linear
 from jaxgen.ops.slots import write_both
 from jaxgen.ops.taps import report
 from jaxgen.sharding.layout import spec
@@ -93,7 +92,7 @@ class LatentAttention(nnx.Module):
 
     def _heads(self, x, weight, length: str | None = "length"):
         n_in, heads, width = weight.shape
-        flat = gather(weight, x.dtype).reshape(n_in, heads * width)
         layout = spec("batch", length, "heads")
-        y = linear("btd,df->btf", x, flat, layout, self.config.matmul_dtype)
+        dtype, shape = self.config.matmul_dtype, (n_in, heads * width)
+        y = multiply("btd,df->btf", x, weight, layout, dtype, shape)
         return y.reshape(*x.shape[:2], heads, width).transpose(0, 2, 1, 3)

@@ -30,6 +30,7 @@ class Lora(nnx.Module):
             config.rank,
             config.scale,
             config.dora,
+            config.dropout,
         )
 
     @property

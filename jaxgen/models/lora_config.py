@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from jaxgen.domains import PositiveFloat, PositiveInt, check_domains
+from jaxgen.domains import PositiveFloat, PositiveInt, ProperFraction, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.models.base import ModelConfig, ParameterCount, abstract_model, language_model
 from jaxgen.models.parameters import named_parameters
@@ -39,6 +39,8 @@ class LoraConfig:
         and matrices of which a side has no name are left out.
       dora: whether the norm of each column is trained by itself, and the adapters its direction
         alone (DoRA, 2402.09353).
+      dropout: the share of what the adapters read that a training pass leaves out, an entry of each
+        token by itself; the frozen matrix reads all of it.
     """
 
     model: ModelConfig
@@ -46,6 +48,7 @@ class LoraConfig:
     alpha: PositiveFloat = 16.0
     targets: tuple[str, ...] = ("*attention.*", "*feed_forward.*")
     dora: bool = False
+    dropout: ProperFraction = 0.0
 
     def __post_init__(self):
         check_domains(self, "lora")
@@ -59,6 +62,19 @@ class LoraConfig:
                 "model.parametrization has no rule for how adapters' rates change with width; set "
                 "it to None in lora.model."
             )
+        if self.dropout:
+            self._check_dropout()
+
+    def _check_dropout(self) -> None:
+        for name, one in _adapted_shapes(self.model, self.targets).items():
+            in_blocks = name.split(".")[0] in ("stack", "encoder", "mtp") and ".blocks." in name
+            if not in_blocks or one.is_expert:
+                raise ConfigError(
+                    f"lora.dropout={self.dropout} is of what a block's own matrices read, and "
+                    f"lora.targets include {name}, which "
+                    f"{'is of experts' if one.is_expert else 'is outside of the blocks'}; leave it "
+                    "out of the targets, or set lora.dropout = 0."
+                )
 
     @property
     def language_model(self) -> ModelConfig:
@@ -109,17 +125,25 @@ class LoraConfig:
 
         A frozen matrix without adapters has no gradient, a third of its operations; one with them
         has a whole one, of which theirs are products. Those products and the merging are of a
-        matrix and step, 6 * rank * its size, and of no token.
+        matrix and step, 6 * rank * its size, and of no token. With dropout adapters are multiplied
+        by themselves, and the frozen matrix has no gradient (DoRA multiplies by it twice).
         """
         whole = self.model.flops(length, source_length)
         # Of a token's operations attention's alone grow with the length, and in proportion.
         twice_source = None if source_length is None else 2 * source_length
         of_weights = 2 * whole - self.model.flops(2 * length, twice_source)
         adapted = sum(
-            2 * one.active_share * one.stacked * one.inputs * one.outputs
+            one.active_share * one.stacked * self._extra_flops(one)
             for one in _adapted_shapes(self.model, self.targets).values()
         )
         return round(whole - Fraction(of_weights, 3) + adapted)
+
+    def _extra_flops(self, one: _Matrix) -> int:
+        """Returns what a token costs beside the forward and backward pass of a frozen matrix."""
+        product = 2 * one.inputs * one.outputs
+        if not self.dropout:
+            return product
+        return 6 * self.rank * (one.inputs + one.outputs) + self.dora * 2 * product
 
     def batch_spec(self, *, batch_size: int, length: int, source_length: int | None = None) -> Any:
         """Returns the shapes of the batch that the model reads."""
@@ -136,6 +160,7 @@ class _Matrix:
     inputs: int
     outputs: int
     active_share: Fraction
+    is_expert: bool
 
 
 @functools.lru_cache(maxsize=64)
@@ -163,5 +188,6 @@ def _adapted_shapes(model: ModelConfig, targets: tuple[str, ...]) -> dict[str, _
             math.prod(shape[stacked : stacked + inputs]),
             math.prod(shape[stacked + inputs :]),
             visited if "experts" in axes else Fraction(1),
+            "experts" in axes,
         )
     return shapes

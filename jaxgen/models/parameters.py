@@ -13,6 +13,7 @@ from jaxgen.models.parametrization import Axes, grows
 from jaxgen.models.stack_config import StackConfig
 from jaxgen.ops.initializers import Initializer, normal
 from jaxgen.ops.linear import linear
+from jaxgen.ops.quantised import MatmulDtype
 from jaxgen.sharding import padding
 from jaxgen.sharding.layout import current_layout, spec
 from jaxgen.sharding.rules import mesh_is_set
@@ -91,9 +92,33 @@ def gather(parameter: nnx.Variable, dtype: Any) -> jax.Array:
     return padding.gathered(parameter[...].astype(dtype), axes, current_layout().rules)
 
 
+def multiply(
+    equation: str,
+    x: jax.Array,
+    weight: Any,
+    out: jax.sharding.PartitionSpec,
+    dtype: MatmulDtype | None = None,
+    shape: tuple[int, int] | None = None,
+) -> jax.Array:
+    """Returns `ops.linear.linear` of a stream and a parameter, which may be adapted.
+
+    Args:
+      equation: such as "btd,df->btf".
+      x: [batch, length, in].
+      weight: the parameter.
+      out: how the product is split.
+      dtype: see `linear`.
+      shape: (in, out), which the parameter is reshaped to; None: that it has.
+    """
+    if not is_variable(weight) and weight.drops:
+        return weight.multiply(equation, x, weight.shape if shape is None else shape, out, dtype)
+    matrix = gather(weight, x.dtype)
+    return linear(equation, x, matrix if shape is None else matrix.reshape(shape), out, dtype)
+
+
 def project(x: jax.Array, weight: nnx.Variable, bias: nnx.Variable | None = None) -> jax.Array:
     """Maps [batch, length, in] by a matrix [in, out] to [batch, length, out], whole over out."""
-    y = linear("btd,de->bte", x, gather(weight, x.dtype), spec("batch", "length", None))
+    y = multiply("btd,de->bte", x, weight, spec("batch", "length", None))
     return y if bias is None else y + gather(bias, x.dtype)
 
 

@@ -11,6 +11,7 @@ from flax import nnx
 
 from jaxgen.batch import Batch, EncoderInput
 from jaxgen.errors import DataError
+from jaxgen.models.adapters import drops_inputs
 from jaxgen.models.cache import Cache
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.context import EncoderOutput, cross_context, make_contexts
@@ -124,7 +125,7 @@ class Transformer(nnx.Module):
         tokens_layout = spec("batch", "length")
         media, batch = batch.media, dataclasses.replace(batch, media=None)
         batch = jax.tree.map(lambda x: reshard(jnp.asarray(x), tokens_layout), batch)
-        key = key if config.differs_in_training else None
+        key = self._training_key(key)
         embedding_key, encoder_key, stack_key, read_key = split(key, 4)
         media_key = None if key is None else jax.random.fold_in(key, MEDIA_KEY)
         encoder, encoder_router, source_ids = None, None, None
@@ -212,7 +213,7 @@ class Transformer(nnx.Module):
         tokens_layout = spec("batch", "length")
         batch = dataclasses.replace(batch, media=None)
         batch = jax.tree.map(lambda x: reshard(jnp.asarray(x), tokens_layout), batch)
-        key = key if self.config.differs_in_training else None
+        key = self._training_key(key)
         # The head's factors are nothing to a module, which begins with a norm.
         hidden, ahead = output.hidden, []
         for index, module in enumerate(self.mtp):
@@ -228,6 +229,10 @@ class Transformer(nnx.Module):
             stacks = {f"{name}_router": (module.stack.config.moe, result.router)}
             ahead.append((later, Output(self._before_logits(hidden), router_losses(stacks), None)))
         return ahead
+
+    def _training_key(self, key: jax.Array | None) -> jax.Array | None:
+        """Returns the key of a pass that differs from use, or None."""
+        return key if self.config.differs_in_training or drops_inputs(self) else None
 
     @under_layout
     def pooled(self, output: Output) -> jax.Array:

@@ -129,6 +129,67 @@ def test_gradients_of_dora_are_pefts(tmp_path):
             np.testing.assert_allclose(found, theirs[name], atol=1e-4 * scale, err_msg=name)
 
 
+def mask_of(shape):
+    """What is kept of a product's input, by its shape alone, so that both drop the same."""
+    return np.random.default_rng(shape[-1]).random(shape, np.float32) >= 0.25
+
+
+class SameDropout(torch.nn.Module):
+    def forward(self, x):
+        return x * torch.tensor(mask_of(tuple(x.shape)) / np.float32(0.75))
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_a_training_pass_drops_what_adapters_read_as_pefts_does(dora, tmp_path, monkeypatch):
+    """The same draws: logits of a training pass, and the gradients of A and B."""
+    settings = {"target_modules": "all-linear", "use_dora": dora, "lora_dropout": 0.25}
+    model, row = save_both(tmp_path, "llama", **settings), one_row(12, 96, 2)
+    checkpoint = open_checkpoint(tmp_path / "base")
+    adapter = open_adapter(tmp_path / "adapter", checkpoint)
+    ours = load_adapted(checkpoint, adapter)
+    assert adapter.config.dropout == 0.25
+    export_adapter(ours, tmp_path / "again", checkpoint.family)
+    again = json.loads((tmp_path / "again" / "adapter_config.json").read_text())
+    assert again["lora_dropout"] == 0.25
+    assert_alike(logits_of(ours, row), logits_of_peer(model, row))
+    model.train()
+    for name, module in model.named_modules():
+        if name.endswith("lora_dropout"):
+            module["default"] = SameDropout()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+    logits = model(torch.tensor(np.asarray(row.tokens))).logits
+    torch.sin(logits).sum().backward()
+
+    def same_dropout(x, rate, key):
+        assert rate == 0.25 and key is not None
+        return x * jnp.asarray(mask_of(x.shape)) / 0.75
+
+    monkeypatch.setattr("jaxgen.models.adapter_dropout.dropout", same_dropout)
+
+    def total(ours):
+        model = ours.language_model
+        found = model.logits(model(row, key=jax.random.key(0)).hidden)
+        return jnp.sum(jnp.sin(found)), found
+
+    gradients, found = jax.jit(jax.grad(total, has_aux=True))(ours)
+    assert_alike(found, logits.detach().numpy())
+    theirs = {name: p.grad.numpy() for name, p in model.named_parameters() if p.grad is not None}
+    block = gradients.language_model.stack.groups[0].blocks[0]
+    for part, at in (
+        (block.attention.query, "self_attn.q_proj"),
+        (block.attention.out, "self_attn.o_proj"),
+        (block.feed_forward.down, "mlp.down_proj"),
+    ):
+        for layer in range(2):
+            name = f"base_model.model.model.layers.{layer}.{at}.lora"
+            for array, of in ((part.a, "A"), (part.b, "B")):
+                expected = theirs[f"{name}_{of}.default.weight"].T
+                array = np.asarray(array[layer]).reshape(expected.shape)
+                scale = np.abs(expected).max()
+                np.testing.assert_allclose(array, expected, atol=1e-4 * scale, err_msg=name)
+
+
 def test_what_cannot_be_read_or_written_is_told(tmp_path):
     save_both(tmp_path, "llama", **KINDS["some"])
     checkpoint, path = open_checkpoint(tmp_path / "base"), tmp_path / "adapter/adapter_config.json"

@@ -22,13 +22,14 @@ from support.helpers import (
 from support.tiers import slow_but
 
 from jaxgen.errors import ConfigError
+from jaxgen.models.adapter_dropout import dropping
 from jaxgen.models.adapters import AdaptedParameter, split_axes
 from jaxgen.models.block_config import LatentConfig
 from jaxgen.models.lora_config import LoraConfig
-from jaxgen.models.parameters import Frozen, named_parameters, number_of_parameters
+from jaxgen.models.parameters import Frozen, multiply, named_parameters, number_of_parameters
 from jaxgen.objectives.next_token import NextToken
 from jaxgen.ops.moe_config import MoEConfig
-from jaxgen.sharding.layout import Layout
+from jaxgen.sharding.layout import Layout, using
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.loading import put_batch
@@ -231,6 +232,63 @@ def test_a_split_model_takes_the_same_step(name):
     assert specs[f"{block}.query.b"] == jax.P("stage", None, "tensor", None)
     assert specs[f"{block}.out.a"] == jax.P("stage", "tensor", None, None)
     assert specs[f"{block}.out.b"] == jax.P("stage", None, "fsdp")
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_what_is_dropped_is_of_each_token_and_of_training_alone(dora):
+    """Of a matrix by hand: y - x W is, for one token, a sum over what its draws have kept."""
+    config = LoraConfig(tiny_dense(num_layers=1), 2, 6.0, dora=dora, dropout=0.5)
+    one = moved(built(config)).language_model.stack.groups[0].blocks[0].feed_forward.up
+    one = jax.tree.map(lambda leaf: leaf[0], one)
+    x = np.random.default_rng(0).standard_normal((1, 400, 32)).astype(np.float32)
+    x[:, 1:] = x[:, :1]  # The same token again and again: what differs is what is dropped.
+
+    def product(key):
+        with using(Layout()), dropping(key):
+            return multiply("btd,df->btf", jnp.asarray(x), one, jax.P(None, None, None))
+
+    whole = np.asarray(product(None))
+    np.testing.assert_allclose(whole, x @ np.asarray(one[...]), atol=1e-5)
+    found = np.asarray(product(jax.random.key(0)))[0]
+    base = x[0, 0] @ np.asarray(one.base[...])
+    change = np.asarray(one[...]) - np.asarray(one.base[...])
+    terms = x[0, 0][:, None] * change
+    # Each output is the frozen product and twice a subset of the terms, the same for all outputs.
+    kept = np.linalg.lstsq(2 * terms.T, (found - base).T, rcond=None)[0]
+    if dora:  # Of rank 32: what was kept can be read off.
+        assert np.abs(kept * (1 - kept)).max() < 1e-2
+        assert 0.45 < kept.mean() < 0.55 and len({tuple(one) for one in kept.round().T}) == 400
+    spread = np.sqrt(np.square(terms).sum(0) / len(found))
+    assert (np.abs(found.mean(0) - whole[0, 0]) < 5 * spread + 1e-4).all()
+    assert np.abs(found - found[0]).max() > 0.1
+
+
+@pytest.mark.parametrize("remat", slow_but(["full"], ["none", "full"]))
+def test_dropout_is_by_the_step_and_the_same_on_a_mesh(remat):
+    config, layout = LoraConfig(tiny_dense(), 2, 6.0, dropout=0.3), Layout(remat=remat)
+
+    def loss_of(mesh, seed):
+        with jax.set_mesh(mesh):
+            model = jax.jit(lambda: moved(config.build(nnx.Rngs(params=0), layout)))()
+            batch, key = put_batch(random_batch(), mesh, layout.rules), jax.random.key(seed)
+            return float(jax.jit(lambda m: NextToken()(m, batch, key).total)(model))
+
+    mesh = make_mesh(MeshConfig(data=1, fsdp=2, tensor=2), jax.devices()[:4])
+    one = loss_of(one_device_mesh(), 0)
+    assert loss_of(mesh, 0) == pytest.approx(one, rel=1e-5)
+    assert loss_of(mesh, 1) != pytest.approx(one, rel=1e-4)
+
+
+def test_dropout_is_of_what_blocks_multiply():
+    with pytest.raises(ConfigError, match=r"embedding\.table, which is outside of the blocks"):
+        LoraConfig(tiny_dense(), 2, targets=EVERY, dropout=0.1)
+    with pytest.raises(ConfigError, match=r"which is of experts"):
+        LoraConfig(tiny_moe(), 2, dropout=0.1)
+    # Then the frozen matrix has no gradient, and the adapters are multiplied by themselves.
+    base, queries = tiny_dense(tie_embeddings=False), 2 * 32 * 32
+    targets = ("*attention.query",)
+    merged, dropped = (LoraConfig(base, 2, targets=targets, dropout=rate) for rate in (0, 0.1))
+    assert merged.flops(32) - dropped.flops(32) == 2 * queries - 2 * 6 * 2 * (32 + 32)
 
 
 @pytest.mark.parametrize("remat", ["full", "dots"])
