@@ -96,7 +96,7 @@ class PolicyGradient:
         if batch.advantages is None:
             raise ConfigError(
                 "policy_gradient needs completions with advantages: let the run's data be "
-                "@rollouts()."
+                "@rollouts(), with rollouts.student_share = 1."
             )
         rows = batch.rows()
         output = language_model(model)(rows, key=key)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -18,7 +20,12 @@ from jaxgen.errors import ConfigError
 from jaxgen.group_batch import GroupBatch
 from jaxgen.posttraining.prompts import Prompt, Prompts
 from jaxgen.posttraining.rewards import score
-from jaxgen.posttraining.sampled_groups import Arrays, sample_groups, score_groups
+from jaxgen.posttraining.sampled_groups import (
+    Arrays,
+    answer_groups,
+    sample_groups,
+    score_groups,
+)
 
 if TYPE_CHECKING:
     from jaxgen.posttraining.rollouts import Rollouts
@@ -107,9 +114,15 @@ class OpenedRollouts:
         """Returns the arrays of all prompts of a rollout, [prompts, group, ...]."""
         config = self._config
         batches = config.updates // config.passes
+        share = Fraction(config.student_share).limit_denominator(10**6)
+        if math.floor((window + 1) * share) == math.floor(window * share):
+            size = batches * self._batch_size
+            return self._answered(self._prompts.at(window * size, size))
         parts = [self._sampled(window * batches + number, model) for number in range(batches)]
         arrays = {name: np.concatenate([one[name] for one in parts]) for name in parts[0]}
         scores = arrays["scores"].astype(np.float64)
+        if share < 1:
+            return {name: arrays[name] for name in (*_OF_ROWS, "scores", "task_ids")}
         mask = (arrays["completion_weights"] > 0) & np.isfinite(scores)[..., None]
         penalties = np.zeros(mask.shape)
         if config.kl_penalty:
@@ -152,6 +165,8 @@ class OpenedRollouts:
                 f"rollouts.kl_penalty={config.kl_penalty:g} is paid by the distance to a "
                 "reference; set policy.reference = True."
             )
+        if config.student_share < 1:
+            return kept
         needs_policy = config.updates > 1 or config.kl_penalty > 0
         if needs_policy or has_reference or needs_values:
             scored = {name: kept[name] for name in _OF_ROWS}
@@ -159,6 +174,15 @@ class OpenedRollouts:
                 model, scored, config.policy.filter, needs_policy, needs_values, has_reference
             )
         return kept
+
+    def _answered(self, prompts: list[Prompt]) -> Arrays:
+        """Returns the records' own answers as completions, which no reward has scored."""
+        config = self._config
+        answers = [(prompt.ids, prompt.answer) for prompt in prompts]
+        arrays = answer_groups(config.codec, answers, config.group, config.max_tokens, self._length)
+        arrays["scores"] = np.full(arrays["lengths"].shape, np.nan, np.float32)
+        arrays["task_ids"] = np.array([prompt.task for prompt in prompts], np.int32)
+        return arrays
 
     def _completions(self, prompts: list[Prompt], model: Any, key: jax.Array) -> Arrays:
         """Returns completions with their scores; nan where there is none."""

@@ -24,11 +24,13 @@ class Prompt(NamedTuple):
       task: the number of its task.
       record: after the preprocessors, for rewards.
       ids: the begin token and the prompt.
+      answer: the record's own, without an end token.
     """
 
     task: int
     record: Record
     ids: np.ndarray
+    answer: np.ndarray
 
 
 class Prompts:
@@ -76,14 +78,15 @@ class Prompts:
                 continue
             records = self._records[number].at([int(place) for place in places[rows]])
             for row, record, example in zip(rows, records, task.encode(records), strict=True):
-                ids = started_with(task.codec, last_answer(example)[0]).astype(np.int32)
+                before, answer = last_answer(example)
+                ids = started_with(task.codec, before).astype(np.int32)
                 if len(ids) > self._longest:
                     raise DataError(
                         f"task {task.name}: a prompt of {len(ids)} tokens (its begin token among "
                         f"them) leaves no room for rollouts.max_tokens in train.length, which "
                         f"take {self._longest} at most; shorten it, or set a larger train.length."
                     )
-                found[int(row)] = Prompt(number, record, ids)
+                found[int(row)] = Prompt(number, record, ids, answer.astype(np.int32))
         return [found[row] for row in range(count)]
 
     def seen(self, num_prompts: int) -> dict[str, dict[str, float]]:

@@ -26,6 +26,7 @@ from jaxgen.domains import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    UnitFraction,
     check_domains,
 )
 from jaxgen.errors import ConfigError, DataError
@@ -61,6 +62,9 @@ class Rollouts:
       ignore_cut: whether cut completions are not learned from, and are in no group's mean (DAPO's
         overlong filtering).
       reward_seconds: the time that the reward has for one batch; None: any.
+      student_share: the share of rollouts that the policy writes; in the others, at fixed places
+        between them, every completion of a prompt is its record's own answer (lambda of GKD,
+        2306.13649). Below 1 it is for distillation, and there are no advantages.
       name: in tables and plots.
     """
 
@@ -78,6 +82,7 @@ class Rollouts:
     cut_score: Annotated[float, Domain(-1e6, 1e6)] | None = None
     ignore_cut: bool = False
     reward_seconds: PositiveFloat | None = 600.0
+    student_share: UnitFraction = 1.0
     name: str = "rollouts"
 
     has_heldout_loss: ClassVar[bool] = False
@@ -106,6 +111,12 @@ class Rollouts:
             raise ConfigError(
                 "rollouts.policy draws token by token: set a temperature above 0, and neither "
                 "guidance nor parallel."
+            )
+
+        if self.student_share < 1 and (self.kl_penalty or self.resampling):
+            raise ConfigError(
+                f"rollouts.student_share={self.student_share:g} is for distillation, which rewards "
+                "are nothing to: leave out kl_penalty and resampling, or set student_share = 1."
             )
 
     @property
@@ -138,6 +149,10 @@ class Rollouts:
         """Returns a batch of `jax.ShapeDtypeStruct`; see `DataConfig.batch_spec`."""
         del source_length
         spec = group_batch_spec(batch_size, self.group, length)
+        if self.student_share < 1:
+            return dataclasses.replace(
+                spec, task_names=self.task_names, drawn_by=self.policy.filter
+            )
         figures = dict.fromkeys(("sampled", "advantages"), spec.completion_weights)
         return dataclasses.replace(
             spec, **figures, task_names=self.task_names, drawn_by=self.policy.filter

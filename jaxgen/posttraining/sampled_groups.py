@@ -83,20 +83,52 @@ def sample_groups(
         is_cut[row] = ids[-1] not in stops
         answer = ids if is_cut[row] else ids[:-1]
         texts.append(decode_continued(codec, tokens[row, :start], answer))
-    places = np.arange(length)
-    is_target = (places >= starts[:, None] - 1) & (places < (starts + lengths)[:, None] - 1)
-    arrays = {
-        "tokens": whole[:, :-1],
-        "targets": whole[:, 1:],
-        "completion_weights": is_target.astype(np.float32),
-        "lengths": (starts + lengths).astype(np.int32),
-        "sampled": sampled,
-    }
+    arrays = _rows(whole, starts, lengths) | {"sampled": sampled}
     return SampledGroups(
         {name: _grouped(array, group) for name, array in arrays.items()},
         [texts[first : first + group] for first in range(0, len(texts), group)],
         _grouped(is_cut, group),
     )
+
+
+def answer_groups(
+    codec: Codec,
+    answered: Sequence[tuple[np.ndarray, np.ndarray]],
+    group: int,
+    max_tokens: int,
+    length: int,
+) -> Arrays:
+    """Returns answers that are there as the completions of their prompts, all of a group alike.
+
+    Args:
+      codec: of the stops, of which an answer ends with one.
+      answered: ids of a prompt, with its begin token, and of its answer.
+      group: completions of each prompt.
+      max_tokens: of a completion, which is cut there.
+      length: tokens of a row.
+    """
+    stops = stop_ids(codec)
+    whole = np.full((len(answered), length + 1), codec.pad_id, np.int32)
+    starts, lengths = np.zeros((2, len(answered)), np.int32)
+    for row, (prompt, answer) in enumerate(answered):
+        ends = len(answer) > 0 and answer[-1] in stops
+        ids = (answer if ends else np.append(answer, codec.end_id))[:max_tokens]
+        starts[row], lengths[row] = len(prompt), len(ids)
+        whole[row, : len(prompt) + len(ids)] = np.concatenate([prompt, ids])
+    arrays = _rows(whole, starts, lengths)
+    return {name: _grouped(np.repeat(x, group, axis=0), group) for name, x in arrays.items()}
+
+
+def _rows(whole: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> Arrays:
+    """Returns the fields of rows [rows, length + 1] of prompts and their completions."""
+    places = np.arange(whole.shape[1] - 1)
+    is_target = (places >= starts[:, None] - 1) & (places < (starts + lengths)[:, None] - 1)
+    return {
+        "tokens": whole[:, :-1],
+        "targets": whole[:, 1:],
+        "completion_weights": is_target.astype(np.float32),
+        "lengths": (starts + lengths).astype(np.int32),
+    }
 
 
 def score_groups(

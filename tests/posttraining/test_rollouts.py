@@ -74,6 +74,37 @@ def test_a_row_is_a_prompt_with_its_completions(state):
             )
 
 
+def test_a_share_of_the_batches_is_the_students_and_the_rest_the_records_answers(state):
+    """GKD's lambda: of four batches at 1/2 the second and fourth are sampled."""
+    config = rewarded("rollouts.student_share=0.5")
+    codec, plain = config.mixture.codec, opened(rewarded())
+    found = opened(config)
+    with jax.set_mesh(one_device_mesh()):
+        batches = [found.batch(step, state) for step in range(4)]
+        expected = plain.batch(3, state)
+    np.testing.assert_array_equal(batches[3].tokens, expected.tokens)
+    np.testing.assert_array_equal(batches[3].completion_weights, expected.completion_weights)
+    assert batches[3].advantages is None and np.isfinite(batches[1].scores).all()
+    spec = config.mixture.batch_spec(batch_size=4, length=32)
+    for batch in batches:
+        assert spec.advantages is None and batch.tokens.shape == spec.tokens.shape
+    for batch in (batches[0], batches[2]):
+        assert np.isnan(batch.scores).all()
+        for tokens, weights, length in zip(
+            *(np.reshape(x, (8, *x.shape[2:])) for x in (
+                batch.tokens, batch.completion_weights, batch.lengths)), strict=True,
+        ):  # fmt: skip
+            begin = int(np.argmax(weights > 0)) + 1
+            one, other = codec.decode(tokens[1:begin]).removesuffix("=").split("+")
+            assert int(codec.decode(tokens[begin : length - 1])) == int(one) + int(other)
+            assert tokens[length - 1] in stop_ids(codec)
+            assert weights.sum() == length - begin
+    with pytest.raises(ConfigError, match=r"rollouts\.student_share = 1"):
+        PolicyGradient()(state.model, batches[0])
+    with pytest.raises(ConfigError, match="leave out kl_penalty"):
+        rewarded("rollouts.student_share=0.5", "rollouts.kl_penalty=0.1")
+
+
 @pytest.mark.parametrize(
     "policy",
     slow_but(

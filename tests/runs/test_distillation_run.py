@@ -14,6 +14,8 @@ from jaxgen.models.distilled_config import DistilledConfig
 from jaxgen.models.parameters import named_parameters
 from jaxgen.objectives.distillation import Distillation
 from jaxgen.runs.run import restore, run
+from jaxgen.runs.run_directory import read_metrics
+from jaxgen.training.execution import ExecutionConfig
 
 FILES = ["runs/quickstart.gin", "tuning/distilled.gin"]
 WIDE = ["teacher/model.embed_dim=16", "teacher/model.mlp_dim=16"]
@@ -48,6 +50,22 @@ def test_the_teacher_is_a_runs_and_stays_so(tmp_path, capsys):
     assert main(["export", f"--run_dir={tmp_path / 'small'}", f"--output={tmp_path / 'hf'}"]) == 0
     flags = [f"--run_dir={tmp_path / 'small'}", "--prompt=1", "--max_tokens=2"]
     assert main(["generate", *flags]) == 0
+
+
+def test_a_student_learns_on_its_own_batches_and_on_answers(tmp_path):
+    """The gin file's run, with a teacher that is not the student: both kinds of batch teach."""
+    tasks = ["rollouts.tasks=[@addition/task()]", "rollouts.max_tokens=6", "train.length=32"]
+    files = ["runs/sums_taught.gin", "tuning/distilled.gin", "tuning/distilled_rollouts.gin"]
+    tiny = ["model.embed_dim=16", "model.num_heads=2", "model.mlp_dim=16", "train.steps=4",
+            "evaluation.num_examples=8", "evaluation.num_batches=1",
+            "evaluation.batch_size=8"]  # fmt: skip
+    config = load(files, [*tiny, *tasks, "teacher/model.embed_dim=32"])
+    execution = ExecutionConfig(log_every=1)
+    run(config, tmp_path / "small", execution, devices=jax.devices()[:1], show_progress=False)
+    rows = [
+        row for row in read_metrics(tmp_path / "small" / "metrics.jsonl") if "divergence" in row
+    ]
+    assert len(rows) == 4 and all(row["divergence"] > 0 for row in rows)
 
 
 def test_another_vocabulary_is_refused():
