@@ -14,8 +14,10 @@ def registered_diffusion() -> Table:
         TogetherConfig,
     )
     from jaxgen.models.diffusion.config import DiffusionConfig, Upsampling
+    from jaxgen.models.diffusion.kl_autoencoder_config import KlAutoencoderConfig
     from jaxgen.models.diffusion.unet_config import UNetConfig
     from jaxgen.objectives.diffusion import DiffusionLoss
+    from jaxgen.objectives.realism import Realism
     from jaxgen.ops.diffusion.corruption import Corruption
     from jaxgen.ops.diffusion.schedules import Betas, Cosine, Edm, RectifiedFlow
 
@@ -23,11 +25,13 @@ def registered_diffusion() -> Table:
         "diffusion": DiffusionConfig,
         "upsampling": Upsampling,
         "unet": UNetConfig,
+        "kl_autoencoder": KlAutoencoderConfig,
         "class_labels": ClassLabelsConfig,
         "caption_encoder": CaptionEncoderConfig,
         "clip_conditioner": ClipConditionerConfig,
         "together": TogetherConfig,
         "diffusion_loss": DiffusionLoss,
+        "realism": Realism,
         "corruption": Corruption,
         "betas": Betas,
         "cosine_schedule": Cosine,

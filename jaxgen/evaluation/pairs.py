@@ -194,15 +194,17 @@ def _encode_texts(model: Any, tokens: jax.Array, lengths: jax.Array) -> jax.Arra
     return model.encode_texts(tokens, lengths)
 
 
-def in_batches(
-    function: Any, model: Any, arrays: Sequence[np.ndarray], batch_size: int
-) -> np.ndarray:
-    """Returns function(model, *arrays) of so many rows at a time; under `jax.set_mesh`."""
+def in_batches(function: Any, model: Any, arrays: Sequence[np.ndarray], batch_size: int) -> Any:
+    """Returns function(model, *arrays), an array or a pytree of arrays, of so many rows at a time.
+
+    It is called under `jax.set_mesh`.
+    """
     count, found = len(arrays[0]), []
     for first in range(0, count, batch_size):
         part = [array[first : first + batch_size] for array in arrays]
         missing = batch_size - len(part[0])  # Rows that fill the last batch repeat its first.
         part = [np.concatenate([one, np.repeat(one[:1], missing, axis=0)]) for one in part]
         placed = put_batch(part, jax.sharding.get_mesh(), model.layout.rules)
-        found.append(fetch(function(model, *placed))[: batch_size - missing])
-    return np.concatenate(found)
+        whole = fetch(function(model, *placed))
+        found.append(jax.tree.map(lambda rows, last=batch_size - missing: rows[:last], whole))
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *found)

@@ -18,6 +18,7 @@ from jaxgen.evaluation.answers import instance_of
 from jaxgen.evaluation.base import EvaluationContext, Row
 from jaxgen.evaluation.media import VERIFIERS, data_uri
 from jaxgen.evaluation.pairs import in_batches
+from jaxgen.media_batch import MediaBatch
 from jaxgen.objectives.fidelity import psnr, si_sdr
 
 
@@ -61,9 +62,10 @@ class Reconstructions:
         """Returns a row an instance.
 
         Returns:
-          Rows with "instance"; "psnr" of a picture or "si_sdr" of a sound, in dB; "code_bits", the
-          mean surprise of its codes among all that were made here, whose mean is their entropy (of
-          K codes that are used alike log2 K, and two to its power the perplexity); with `verified`
+          Rows with "instance"; "psnr" of a picture or "si_sdr" of a sound, in dB; "code_bits" where
+          there are codes, the mean surprise of its codes among all that were made here, whose mean
+          is their entropy (of K codes that are used alike log2 K, and two to its power the
+          perplexity); with `verified`
           "exact_match", whether all is read off rightly; and of the first pictures
           "made" and "reference", as data URIs.
 
@@ -75,19 +77,18 @@ class Reconstructions:
         if not records:
             raise DataError(f"task {rows.name} has no example in its heldout split.")
         values = np.stack([rows.values(record) for record in records])
-        codes = in_batches(_encode, model, (values,), context.batch_size)
-        made = in_batches(_decode, model, (codes,), context.batch_size)
+        made, codes = in_batches(_made_and_codes, model, (values,), context.batch_size)
         is_image = values.ndim > 2
         name, fidelity = ("psnr", psnr) if is_image else ("si_sdr", si_sdr)
         originals = values / np.float32(255) if is_image else values
         decibels = np.asarray(fidelity(jnp.asarray(originals), jnp.asarray(made)))
-        bits = _surprise(codes)
+        bits = None if codes is None else _surprise(codes)
         finished = (np.clip(made, 0, 1) * 255 + 0.5).astype(np.uint8) if is_image else made
         return [
             {
                 "instance": instance_of(record, place),
                 name: float(decibels[place]),
-                "code_bits": float(bits[place]),
+                **({} if bits is None else {"code_bits": float(bits[place])}),
                 **self._read_off(rows, record, finished[place]),
                 **(
                     _shown(values[place], finished[place])
@@ -129,10 +130,6 @@ def _shown(original: np.ndarray, made: np.ndarray) -> Row:
 
 
 @jax.jit
-def _encode(model: Any, values: jax.Array) -> jax.Array:
-    return model.encode(values)
-
-
-@jax.jit
-def _decode(model: Any, codes: jax.Array) -> jax.Array:
-    return model.decode(codes)
+def _made_and_codes(model: Any, values: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+    output = model(MediaBatch(values))
+    return output.made, output.codes

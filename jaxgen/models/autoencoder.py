@@ -37,8 +37,10 @@ class AutoencoderOutput(NamedTuple):
       targets: [batch, *shape], the row as the loss compares it with `centre`.
       centre: [batch, *shape], the decoder's number for each of them.
       log_scale: [batch, *shape], the logarithm of the scale of its distribution, or None.
-      codes: [batch, codes] int32.
-      kl: [batch], the divergence of the codes' distributions from uniform ones, or None.
+      codes: [batch, codes] int32, or None.
+      kl: [batch], the divergence of the codes' distributions from uniform ones, or of latents from
+        the standard normal one, or None.
+      latents: [batch, height, width, channels], the means of what is drawn, or None.
     """
 
     values: Any
@@ -48,6 +50,7 @@ class AutoencoderOutput(NamedTuple):
     log_scale: Any
     codes: Any
     kl: Any
+    latents: Any = None
 
 
 class Autoencoder(nnx.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,7 @@ class Convolution(nnx.Module):
         channels: int,
         rngs: nnx.Rngs,
         start: Initializer | None = None,
-        is_last: bool = False,
+        split: Literal["out", "in"] | None = "out",
     ):
         """Makes the weight.
 
@@ -34,11 +35,11 @@ class Convolution(nnx.Module):
           channels: that are given.
           rngs: of its first values.
           start: its first values; None: normal, with a variance of one over what is summed.
-          is_last: whether it gives so few channels, as those of a picture, that devices share the
-            ones that are read instead.
+          split: which channels devices may share: those that it gives, or where these are few, as
+            those of a picture, the ones that it reads; None: neither.
         """
-        window = [None] * (len(size) - 1)
-        axes = (*window, "embed", None) if is_last else (*window, None, "embed")
+        read, given = "embed" if split == "in" else None, "embed" if split == "out" else None
+        axes = (*[None] * (len(size) - 1), read, given)
         start = normal(math.prod(size) ** -0.5) if start is None else start
         self.weight = make_parameter(rngs, (*size, channels), axes, start)
         self.bias = make_parameter(rngs, (channels,), axes[-1:], zeros)

@@ -15,6 +15,7 @@ from jaxgen.errors import ConfigError
 from jaxgen.media_batch import MediaBatch
 from jaxgen.objectives.base import Loss, Sum
 from jaxgen.objectives.fidelity import code_shares, psnr, si_sdr
+from jaxgen.objectives.realism import Realism
 from jaxgen.ops.logit_laplace import negative_log_density
 from jaxgen.sharding.rules import reshard
 
@@ -29,7 +30,8 @@ class Reconstruction:
     Its metrics are "loss"; "reconstruction", without the divergence; "kl" in nats a row, of codes
     that are drawn; "psnr" of pictures and "si_sdr" of sounds in dB; and of the codes of a batch (a
     microbatch, where there are several) "codes_used", the share of all codes, and "code_nats",
-    their entropy, whose exponential is the perplexity.
+    their entropy, whose exponential is the perplexity; of latents that are no codes
+    "latent_square", the mean square of their likeliest values.
 
     Attributes:
       likelihood: "l1" or "l2", a distance to the number that the decoder gives; "logit_laplace",
@@ -40,6 +42,7 @@ class Reconstruction:
       temperature: of codes that are drawn, at the first step.
       last_temperature: at `temperature_steps` and after, reached along half a cosine.
       temperature_steps: see there; 0: it stays.
+      realism: how pictures are compared beside number by number; None: they are not.
     """
 
     likelihood: Likelihood = "l2"
@@ -48,6 +51,7 @@ class Reconstruction:
     temperature: PositiveFloat = 1.0
     last_temperature: PositiveFloat = 1 / 16
     temperature_steps: NonNegativeInt = 0
+    realism: Realism | None = None
 
     def __post_init__(self):
         check_domains(self, "reconstruction_loss")
@@ -60,7 +64,7 @@ class Reconstruction:
     def __call__(self, model: Any, batch: MediaBatch, key: jax.Array | None = None) -> Loss:
         """Returns the loss of a model such as `models.autoencoder.Autoencoder`, at the end."""
         last = self.last_temperature if self.temperature_steps else self.temperature
-        return self._loss(self.kl_weight, last, model, batch, key)
+        return self._loss(self.kl_weight, last, 1.0, model, batch, key)
 
     def at_step(self, step: jax.Array) -> Any:
         """Returns the objective of a step, which may be traced."""
@@ -72,10 +76,17 @@ class Reconstruction:
         if self.temperature_steps:
             mix = (1 + jnp.cos(math.pi * cooled)) / 2
             temperature = mix * self.temperature + (1 - mix) * self.last_temperature
-        return functools.partial(self._loss, self.kl_weight * risen, temperature)
+        judged = 1.0 if self.realism is None else step >= self.realism.judged_from
+        return functools.partial(self._loss, self.kl_weight * risen, temperature, judged)
 
     def _loss(
-        self, kl_weight: Any, temperature: Any, model: Any, batch: MediaBatch, key: Any
+        self,
+        kl_weight: Any,
+        temperature: Any,
+        judged: Any,
+        model: Any,
+        batch: MediaBatch,
+        key: Any,
     ) -> Loss:
         output = model(batch, key=key, temperature=temperature)
         rows = jnp.float32(output.values.shape[0])
@@ -95,11 +106,19 @@ class Reconstruction:
             )
         name, fidelity = ("psnr", psnr) if output.values.ndim > 2 else ("si_sdr", si_sdr)
         metrics[name] = Sum(jnp.sum(fidelity(output.values, output.made)), rows)
-        codes = reshard(output.codes, jax.P(None, None))
-        shares = code_shares(codes, model.config.num_codes)
-        used = jnp.mean(shares > 0, dtype=jnp.float32)
-        entropy = -jnp.sum(jax.scipy.special.xlogy(shares, shares))
-        metrics |= {"codes_used": Sum(used * rows, rows), "code_nats": Sum(entropy * rows, rows)}
+        if output.codes is None:
+            squares = jnp.mean(jnp.square(output.latents), axis=axes)
+            metrics["latent_square"] = Sum(jnp.sum(squares), rows)
+        else:
+            codes = reshard(output.codes, jax.P(None, None))
+            shares = code_shares(codes, model.config.num_codes)
+            used = jnp.mean(shares > 0, dtype=jnp.float32) * rows
+            entropy = -jnp.sum(jax.scipy.special.xlogy(shares, shares)) * rows
+            metrics |= {"codes_used": Sum(used, rows), "code_nats": Sum(entropy, rows)}
+        if self.realism is not None:
+            more, of_realism = self.realism(model, output, judged)
+            total += more
+            metrics |= of_realism
         return Loss(total, rows, {"loss": Sum(total, rows), **metrics})
 
     def _errors(self, output: Any) -> jax.Array:

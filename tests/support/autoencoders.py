@@ -12,6 +12,7 @@ from flax import nnx
 
 from jaxgen.media_batch import MediaBatch
 from jaxgen.models.autoencoder_config import AutoencoderConfig
+from jaxgen.models.base import ModelConfig
 from jaxgen.models.bottleneck import FiniteScalar, GumbelCodebook
 from jaxgen.models.image_autoencoder_config import ImageAutoencoderConfig
 from jaxgen.models.parameters import named_parameters
@@ -41,7 +42,7 @@ def random_media(config: AutoencoderConfig, batch_size: int = 8, seed: int = 0) 
     return MediaBatch(random.uniform(-1, 1, shape).astype(np.float32))
 
 
-def build_autoencoder(config: AutoencoderConfig, layout: Layout = Layout(), seed: int = 0) -> Any:
+def build_autoencoder(config: ModelConfig, layout: Layout = Layout(), seed: int = 0) -> Any:
     """The model under the mesh in force."""
     return jax.jit(lambda: config.build(nnx.Rngs(seed), layout))()
 

@@ -50,7 +50,7 @@ class UNet(nnx.Module):
         self.middle = None if config.is_efficient else Middle(config, levels[-1], rngs)
         read = 2 * width if config.is_efficient else width
         self.norm = GroupNorm(read, config.norm_groups, config.norm_epsilon, rngs)
-        self.last = Convolution((3, 3, read), config.out_channels, rngs, zeros, is_last=True)
+        self.last = Convolution((3, 3, read), config.out_channels, rngs, zeros, split="in")
 
     def __call__(
         self,

@@ -17,8 +17,6 @@ from jaxgen.ops.initializers import Initialization, ones, zeros
 from jaxgen.ops.normalisation import group_normalise
 
 START = Initialization(residual_scaling=False)
-HALVING = ((1, 1), (1, 1))
-"""Zeros about a picture that a convolution of stride 2 reads."""
 
 
 class GroupNorm(nnx.Module):
@@ -94,11 +92,13 @@ class ResidualBlock(nnx.Module):
 class Halving(nnx.Module):
     """A convolution that leaves half of the rows and columns."""
 
-    def __init__(self, n_in: int, n_out: int, rngs: nnx.Rngs):
+    def __init__(self, n_in: int, n_out: int, rngs: nnx.Rngs, zeros_before: int = 1):
+        """Makes the convolution, which reads so many zeros before a picture, and one after it."""
+        self.zeros_before = zeros_before
         self.convolution = Convolution((3, 3, n_in), n_out, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.convolution(x, 2, HALVING)
+        return self.convolution(x, 2, ((self.zeros_before, 1),) * 2)
 
 
 class Doubling(nnx.Module):

@@ -13,7 +13,7 @@ from jaxgen.models.diffusion.unet_config import AttentionKind, UNetConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class _Cost:
+class Cost:
     """A layer's parameters, and its operations for one picture."""
 
     parameters: int
@@ -35,15 +35,15 @@ def unet_flops(config: UNetConfig, context_length: int) -> int:
     return sum(cost.flops for cost in _costs(config, context_length + config.pooled_tokens))
 
 
-def linear(n_in: int, n_out: int, places: int, bias: bool = True, window: int = 1) -> _Cost:
+def linear(n_in: int, n_out: int, places: int, bias: bool = True, window: int = 1) -> Cost:
     """Returns the cost of a matrix, or of a convolution, that reads so many places."""
     weights = window * n_in * n_out
-    return _Cost(weights + bias * n_out, 2 * weights * places)
+    return Cost(weights + bias * n_out, 2 * weights * places)
 
 
 def residual_block(
     n_in: int, n_out: int, places: int, time: tuple[int, int] | None = None
-) -> Iterator[_Cost]:
+) -> Iterator[Cost]:
     """Yields the costs of a residual block.
 
     Args:
@@ -52,7 +52,7 @@ def residual_block(
       places: pixels of one picture.
       time: widths of the matrix that the embedding of time goes through, if it is told one.
     """
-    yield _Cost(2 * n_in + 2 * n_out)
+    yield Cost(2 * n_in + 2 * n_out)
     yield linear(n_in, n_out, places, window=9)
     yield linear(n_out, n_out, places, window=9)
     if time is not None:
@@ -63,7 +63,7 @@ def residual_block(
 
 def pixel_attention(
     width: int, inner: int, places: int, context: tuple[int, int] | None, reads_pixels: bool
-) -> Iterator[_Cost]:
+) -> Iterator[Cost]:
     """Yields the costs of an attention of pixels.
 
     Args:
@@ -73,7 +73,7 @@ def pixel_attention(
       context: width and length of a sequence that is attended to.
       reads_pixels: whether pixels are.
     """
-    yield _Cost(2 * width)
+    yield Cost(2 * width)
     yield linear(width, inner, places)
     yield linear(inner, width, places)
     if reads_pixels:
@@ -84,12 +84,12 @@ def pixel_attention(
         yield _mixing(places, context[1], inner)
 
 
-def _costs(config: UNetConfig, length: int) -> Iterator[_Cost]:
+def _costs(config: UNetConfig, length: int) -> Iterator[Cost]:
     levels, width, places = config.levels, config.width, config.size**2
     yield from _vectors(config)
     yield linear(config.channels + config.image_channels, width, places, window=9)
     read = 2 * width if config.is_efficient else width
-    yield _Cost(2 * read)
+    yield Cost(2 * read)
     yield linear(read, config.out_channels, places, window=9)
     if config.is_efficient:
         yield from _efficient(config, length)
@@ -102,7 +102,7 @@ def _costs(config: UNetConfig, length: int) -> Iterator[_Cost]:
     yield from _attention(config, kind, last.width, last.depth, last.size**2, length)
 
 
-def _standard(config: UNetConfig, length: int) -> Iterator[_Cost]:
+def _standard(config: UNetConfig, length: int) -> Iterator[Cost]:
     levels = config.levels
     n_in, skips = config.width, [config.width]
     for number, level in enumerate(levels):
@@ -119,7 +119,7 @@ def _standard(config: UNetConfig, length: int) -> Iterator[_Cost]:
             yield from _resampling(config, n_in, (level.size * 2) ** 2)
 
 
-def _efficient(config: UNetConfig, length: int) -> Iterator[_Cost]:
+def _efficient(config: UNetConfig, length: int) -> Iterator[Cost]:
     for number, level in enumerate(config.levels):
         width, above, alone = level.width, config.widths[number], level.blocks - 1
         yield linear(above, width, level.size**2, window=9)
@@ -128,7 +128,7 @@ def _efficient(config: UNetConfig, length: int) -> Iterator[_Cost]:
         yield linear(width, above, (2 * level.size) ** 2, window=9)
 
 
-def _blocks(config: UNetConfig, number: int, reads: list[int], length: int) -> Iterator[_Cost]:
+def _blocks(config: UNetConfig, number: int, reads: list[int], length: int) -> Iterator[Cost]:
     """Yields the costs of blocks of a level that read so many channels, with their attentions."""
     level = config.levels[number]
     places, width = level.size**2, level.width
@@ -137,7 +137,7 @@ def _blocks(config: UNetConfig, number: int, reads: list[int], length: int) -> I
         yield from _attention(config, level.attention, width, level.depth, places, length)
 
 
-def _resampling(config: UNetConfig, width: int, places: int) -> Iterator[_Cost]:
+def _resampling(config: UNetConfig, width: int, places: int) -> Iterator[Cost]:
     if config.resampling == "blocks":
         yield from residual_block(width, width, places, _time(config, width))
     else:
@@ -146,7 +146,7 @@ def _resampling(config: UNetConfig, width: int, places: int) -> Iterator[_Cost]:
 
 def _attention(
     config: UNetConfig, kind: AttentionKind | None, width: int, depth: int, places: int, length: int
-) -> Iterator[_Cost]:
+) -> Iterator[Cost]:
     if kind is None:
         return
     heads, head_dim = config.heads(width)
@@ -156,16 +156,16 @@ def _attention(
         context = None if kind == "self" else context
         yield from pixel_attention(width, inner, places, context, kind != "cross")
         return
-    yield _Cost(2 * width)
+    yield Cost(2 * width)
     yield linear(width, inner, places)
     yield linear(inner, width, places)
     for _ in range(depth):
-        yield _Cost(4 * inner)
+        yield Cost(4 * inner)
         yield linear(inner, 3 * inner, places, bias=False)
         yield linear(inner, inner, places)
         yield _mixing(places, places, inner)
         if context is not None:
-            yield _Cost(2 * inner)
+            yield Cost(2 * inner)
             yield linear(inner, inner, places, bias=False)
             yield linear(context[0], 2 * inner, length, bias=False)
             yield linear(inner, inner, places)
@@ -174,7 +174,7 @@ def _attention(
         yield linear(4 * inner, inner, places)
 
 
-def _vectors(config: UNetConfig) -> Iterator[_Cost]:
+def _vectors(config: UNetConfig) -> Iterator[Cost]:
     """Yields the costs of the embeddings, and of the norm of the sequence."""
     width, pooled = config.time_dim, config.pooled_dim or 0
     for _ in range(1 + config.image_time):
@@ -187,13 +187,13 @@ def _vectors(config: UNetConfig) -> Iterator[_Cost]:
     if config.pooled_tokens:
         yield linear(pooled, config.pooled_tokens * (config.context_dim or 0), 1)
     if config.context_norm:
-        yield _Cost(2 * (config.context_dim or 0))
+        yield Cost(2 * (config.context_dim or 0))
 
 
 def _time(config: UNetConfig, width: int) -> tuple[int, int]:
     return config.time_dim, (2 if config.scale_shift else 1) * width
 
 
-def _mixing(queries: int, keys: int, inner: int) -> _Cost:
+def _mixing(queries: int, keys: int, inner: int) -> Cost:
     """Returns the cost of logits and of the mixture of the values."""
-    return _Cost(0, 4 * queries * keys * inner)
+    return Cost(0, 4 * queries * keys * inner)
