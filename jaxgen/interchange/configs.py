@@ -37,12 +37,14 @@ RECURRENT = (
     "recurrent_gemma", "rwkv", "rwkv5", "rwkv6", "rwkv7", "xlstm", "zamba", "zamba2",
 )  # fmt: skip
 """Model types with state-space, linear-attention or convolutional layers."""
+CLASS_NAME = "_class_name"
+"""The key of the class of a component of `diffusers`."""
 LONGEST = "max_position_embeddings"
 """The key of the longest text that a model is made to read."""
 OF_TRAINING = (
     "initialization", "dropout", "embedding_noise", "attention_dropout", "feed_forward_dropout",
     "compute_dtype", "matmul_dtype", "card", "mtp_depth", "max_scale",
-    "pixel_mean", "pixel_stddev", "frozen",
+    "pixel_mean", "pixel_stddev", "frozen", "drop",
 )  # fmt: skip
 """Fields that a finished model does not depend on, or that config.json says nothing of."""
 OF_TRAINING_EXPERTS = (
@@ -61,6 +63,8 @@ def find_family(families: tuple[Family, ...], values: Values) -> Family:
     Raises:
       InterchangeError: naming the families there are.
     """
+    if CLASS_NAME in values:
+        return _find_by_class(families, values)
     architectures = values.get("architectures") or []
     for family in families:
         named = not architectures or architectures[0] in family.architectures
@@ -71,11 +75,28 @@ def find_family(families: tuple[Family, ...], values: Values) -> Family:
             f"{(architectures or [values['model_type']])[0]} is recurrent, at least in part; "
             "jaxgen has transformers only, and does not read it."
         )
-    known = sorted({name for family in families for name in family.architectures})
+    known = _architectures(families, "transformers")
     raise InterchangeError(
         f"config.json says model_type={values.get('model_type')!r}, architectures="
         f"{architectures}; jaxgen reads {', '.join(known)}."
     )
+
+
+def _find_by_class(families: tuple[Family, ...], values: Values) -> Family:
+    """Returns the family of a component of `diffusers`, which names its class alone."""
+    for family in families:
+        named = family.library == "diffusers" and values[CLASS_NAME] in family.architectures
+        if named and family.accepts(values):
+            return family
+    raise InterchangeError(
+        f"config.json says {CLASS_NAME}={values[CLASS_NAME]!r}; of diffusers' components jaxgen "
+        f"reads {', '.join(_architectures(families, 'diffusers'))}."
+    )
+
+
+def _architectures(families: tuple[Family, ...], library: str) -> list[str]:
+    found = [family for family in families if family.library == library]
+    return sorted({name for family in found for name in family.architectures})
 
 
 def read_config(family: Family, values: Values, ignored: tuple[str, ...] = ()) -> Any:
@@ -144,7 +165,10 @@ def express(family: Family, config: Any) -> tuple[dict[str, Any], list[str]]:
     """
     if lost := _lacking(family, config):
         return {}, lost
-    values = {"architectures": [family.architectures[0]], "model_type": family.model_types[0]}
+    if family.library == "diffusers":
+        values: dict[str, Any] = {CLASS_NAME: family.architectures[0]}
+    else:
+        values = {"architectures": [family.architectures[0]], "model_type": family.model_types[0]}
     values |= family.written
     for entry in family.entries:
         values |= entry.write(config)

@@ -24,7 +24,7 @@ from jaxgen.interchange.configs import (
     write_config,
 )
 from jaxgen.interchange.families import FAMILIES
-from jaxgen.interchange.files import CONFIG, PREPROCESSOR
+from jaxgen.interchange.files import CONFIG, DIFFUSERS_STEM, PREPROCESSOR
 from jaxgen.interchange.harmless import is_harmless, unknown_keys
 from jaxgen.interchange.parts import text_part
 from jaxgen.interchange.placing import Placement, place
@@ -52,9 +52,9 @@ def choose_family(
     if name is None and original is not None:
         with contextlib.suppress(InterchangeError):
             own = find_family(FAMILIES, text_part(original, _is_text(config))[0])
-            if isinstance(config, own.kind) and not express(own, config)[1]:
+            if own.describes(config) and not express(own, config)[1]:
                 return own
-    of_kind = [family for family in FAMILIES if isinstance(config, family.kind)]
+    of_kind = [family for family in FAMILIES if family.describes(config)]
     named = [family for family in of_kind if name in (None, family.name)]
     if not named:
         kind = type(config).__name__
@@ -113,22 +113,28 @@ def export_model(
     values = write_config(family, model.config)
     part = values[family.token_section] if family.token_section else values
     part |= dict(more or {})
-    values |= {"dtype": dtype, "torch_dtype": dtype}
+    if family.library == "transformers":
+        values |= {"dtype": dtype, "torch_dtype": dtype}
     if original is not None:
         values = _given_back(family, model.config, original, values)
     parameters = {name: p[...] for name, p in readable_parameters(model)}
     shapes = {name: tuple(array.shape) for name, array in parameters.items()}
     placements = place(family, model.config, shapes)
-    tensors = _tensors(placements, DTYPES[dtype])
+    copies, computed = copied(family, model.config, placements), family.computed_for(model.config)
+    tensors = _tensors(placements, DTYPES[dtype], copies, computed)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     if not is_main():
-        for _ in _values(placements, parameters):
+        for _ in named_values(placements, parameters):
             pass  # Every process takes part in the gathering.
         return family
     try:
         temporary.mkdir(parents=True)
-        with ShardWriter(temporary, tensors, max_shard_bytes) as writer:
-            for value in _values(placements, parameters):
+        stem = DIFFUSERS_STEM if family.library == "diffusers" else "model"
+        with ShardWriter(temporary, tensors, max_shard_bytes, stem) as writer:
+            for name, value in named_values(placements, parameters):
+                for _ in (name, *copies.get(name, ())):
+                    writer.write(value.astype(DTYPES[dtype]))
+            for value in computed.values():
                 writer.write(value.astype(DTYPES[dtype]))
         files = dict(files or {})
         if family.images is not None and PREPROCESSOR not in files:
@@ -162,7 +168,8 @@ def _given_back(
         return ours  # It is exported as another family.
     if not changed:
         types = {name: ours[name] for name in ("dtype", "torch_dtype") if name in original}
-        return {**original, **(types or {"dtype": ours["dtype"]})}
+        told = {"dtype": ours["dtype"]} if family.library == "transformers" else {}
+        return {**original, **(types or told)}
     inert = {*family.inert, *(key for key in original if is_harmless(key, original[key]))}
     kept = {key: value for key, value in original.items() if key in inert}
     return ours | kept | {key: ours[key] for key in ours if key not in TOKENS}
@@ -173,22 +180,38 @@ def _is_text(config: Any) -> bool:
     return not getattr(config, "media", ())
 
 
-def _tensors(placements: tuple[Placement, ...], dtype: np.dtype) -> list[Tensor]:
+def copied(
+    family: Family, config: Any, placements: tuple[Placement, ...]
+) -> dict[str, tuple[str, ...]]:
+    """Returns the tensors that repeat others, by the names of these."""
+    names = (name for placed in placements for name, _ in placed.tensors())
+    found = {name: family.copies_of(config, name) for name in names}
+    return {name: copies for name, copies in found.items() if copies}
+
+
+def _tensors(
+    placements: tuple[Placement, ...],
+    dtype: np.dtype,
+    copies: Mapping[str, tuple[str, ...]],
+    computed: Mapping[str, np.ndarray],
+) -> list[Tensor]:
     """Returns the headers of all tensors, in the order they are written."""
-    return [
-        Tensor(name, placed.tensor_shape, dtype)
+    own = [
+        Tensor(one, placed.tensor_shape, dtype)
         for placed in placements
         for name, _ in placed.tensors()
+        for one in (name, *copies.get(name, ()))
     ]
+    return own + [Tensor(name, value.shape, dtype) for name, value in computed.items()]
 
 
-def _values(
+def named_values(
     placements: tuple[Placement, ...], parameters: Mapping[str, jax.Array]
-) -> Iterator[np.ndarray]:
-    """Yields the tensors' values in the same order; keeps one layer of a placement in memory."""
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields the tensors' names and values; keeps one layer of a placement in memory."""
     for placed in placements:
         held_layer, arrays = None, []
-        for _, at in placed.tensors():
+        for tensor, at in placed.tensors():
             layer = at[0] if placed.layers else 0
             if layer != held_layer:
                 arrays = [
@@ -197,7 +220,7 @@ def _values(
                 ]
                 held_layer = layer
             expert = at[-1] if placed.row.of_experts else ()
-            yield placed.row.layout.write([array[expert] for array in arrays])
+            yield tensor, placed.row.layout.write([array[expert] for array in arrays])
 
 
 def tensors_of(
@@ -205,9 +228,7 @@ def tensors_of(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Returns arrays shaped like parameters, such as gradients, as a family's named tensors."""
     shapes = {name: tuple(array.shape) for name, array in parameters.items()}
-    placements = place(family, config, shapes)
-    names = (name for placed in placements for name, _ in placed.tensors())
-    return zip(names, _values(placements, parameters), strict=True)
+    return named_values(place(family, config, shapes), parameters)
 
 
 def gathered(array: jax.Array, layer: int | None) -> np.ndarray:

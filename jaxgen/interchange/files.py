@@ -25,6 +25,7 @@ from jaxgen.interchange.torch_files import read_torch
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+DIFFUSERS_STEM = "diffusion_pytorch_model"
 TORCH_WEIGHTS = "pytorch_model.bin"
 TORCH_INDEX = "pytorch_model.bin.index.json"
 TOKENIZER = "tokenizer.json"
@@ -214,15 +215,20 @@ def renamed(name: str, renames: tuple[tuple[str, str], ...]) -> str:
 
 def _files(folder: pathlib.Path) -> dict[str, set[str] | None]:
     """Maps file names to the tensors that an index lists there; None where there is no index."""
-    for index, single in ((INDEX, WEIGHTS), (TORCH_INDEX, TORCH_WEIGHTS)):
+    diffusers = f"{DIFFUSERS_STEM}.safetensors"
+    for index, single in (
+        (INDEX, WEIGHTS),
+        (f"{diffusers}.index.json", diffusers),
+        (TORCH_INDEX, TORCH_WEIGHTS),
+    ):
         if (folder / index).exists():
             return _indexed(folder / index)
         if (folder / single).exists():
             return {single: None}
     raise InterchangeError(
-        f"{folder} has none of {WEIGHTS}, {INDEX}, {TORCH_WEIGHTS} and {TORCH_INDEX}; jaxgen reads "
-        "safetensors and PyTorch's files, so save checkpoints of other formats with "
-        "save_pretrained first."
+        f"{folder} has none of {WEIGHTS}, {INDEX}, {TORCH_WEIGHTS}, {TORCH_INDEX} and "
+        f"{diffusers}; jaxgen reads safetensors and PyTorch's files, so save checkpoints of other "
+        "formats with save_pretrained first."
     )
 
 

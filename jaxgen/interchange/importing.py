@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from jaxgen.errors import InterchangeError
-from jaxgen.interchange.configs import check_counts, find_family, read_config
+from jaxgen.interchange.configs import CLASS_NAME, check_counts, find_family, read_config
 from jaxgen.interchange.entries import checked
 from jaxgen.interchange.families import FAMILIES
 from jaxgen.interchange.files import (
@@ -38,7 +38,11 @@ from jaxgen.models.parameters import is_variable, named_parameters
 from jaxgen.sharding.layout import Layout
 
 ROWS_COMPARED = 4096
-NAMES = {"architectures?": ([str], None), "model_type?": (str, None)}
+NAMES = {
+    "architectures?": ([str], None),
+    "model_type?": (str, None),
+    f"{CLASS_NAME}?": (str, None),
+}
 """The shape of what a config.json says of its family."""
 
 
@@ -135,7 +139,14 @@ def load_parameters(
             for layer in _extra_layers(checkpoint)
             for copy, original in checkpoint.family.module_copies
         ]
+        copies += [
+            (copy, name)
+            for name in expected
+            for copy in checkpoint.family.copies_of(checkpoint.config, name)
+        ]
+        computed = checkpoint.family.computed_for(checkpoint.config)
         may_have = (
+            *map(re.escape, computed),
             *checkpoint.family.unused,
             *(re.escape(copy) for copy, _ in copies),
             *(re.escape(layer) + ".*" for layer in _unread_layers(checkpoint)),
@@ -144,6 +155,9 @@ def load_parameters(
         for copy, original in copies:
             if copy in files.shapes:
                 _check_copy(files, copy, original)
+        for name, value in computed.items():
+            if name in files.shapes:
+                _check_computed(files, name, value)
         return {
             name: load_array(files, placed, part, abstract[name])
             for placed in placements
@@ -200,6 +214,21 @@ def _check_copy(files: TensorFiles, copy: str, original: str) -> None:
         raise InterchangeError(
             f"{copy} in {files.folder} should repeat {original}, but they differ; if it is the "
             f"model's head, set tie_word_embeddings in {CONFIG} to what the model was trained with."
+        )
+
+
+def _check_computed(files: TensorFiles, name: str, value: np.ndarray) -> None:
+    """Raises InterchangeError if a tensor that is no parameter has other values.
+
+    Files may keep it in half precision.
+    """
+    found = None
+    if files.shapes[name] == value.shape:
+        found = files.fetch(name)(tuple(slice(0, size) for size in value.shape))
+    if found is None or np.abs(found.astype(np.float32) - value).max() > 1e-2:
+        raise InterchangeError(
+            f"{name} in {files.folder} is a table of fixed numbers, {list(value.shape)}, and is "
+            "not what this model computes; jaxgen has no parameter for another one."
         )
 
 

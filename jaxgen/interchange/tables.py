@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
+
+import numpy as np
 
 from jaxgen.interchange.layouts import FileLayout
 from jaxgen.models.config import TransformerConfig
@@ -101,6 +103,11 @@ class StackTable:
                 return None
         return config
 
+    def num_layers(self, config: Any) -> int:
+        """Returns how many layers the stack has."""
+        groups = getattr(self.config_of(config), "groups", ())
+        return sum(len(group.unit) * group.repeats for group in groups)
+
 
 @dataclasses.dataclass(frozen=True)
 class ImageTable:
@@ -142,6 +149,13 @@ class Family:
       assemble: makes one from fields by dotted names; None: as a TransformerConfig is made.
       images: how its models see pixels, in both directions; None: they see none.
       token_section: the key of the object that has the ids of special tokens; "": config.json.
+      library: whose folders they are. Those of `diffusers` name the class, and no type, in
+        config.json, and their files diffusion_pytorch_model.
+      denoiser: the class of a model of diffusion's denoiser, where that is its `kind`.
+      repeated: beginnings of names of layer 0's tensors, with "{layer}" for the number, that every
+        layer has: they are read once, compared, and written for all.
+      computed: (tensor, the configuration to its values, or to None where it has none) for tensors
+        that are no parameters, such as tables of fixed positions; those of a file must be so.
     """
 
     name: str
@@ -164,3 +178,28 @@ class Family:
     assemble: Callable[[dict[str, Any]], Any] | None = None
     images: ImageTable | None = None
     token_section: str = ""
+    library: Literal["transformers", "diffusers"] = "transformers"
+    denoiser: type | None = None
+    repeated: tuple[str, ...] = ()
+    computed: tuple[tuple[str, Callable[[Any], np.ndarray | None]], ...] = ()
+
+    def describes(self, config: Any) -> bool:
+        """Returns whether a configuration is of the class that the family's are."""
+        if not isinstance(config, self.kind):
+            return False
+        return self.denoiser is None or isinstance(getattr(config, "denoiser", None), self.denoiser)
+
+    def computed_for(self, config: Any) -> dict[str, np.ndarray]:
+        """Returns the tensors of a model that are no parameters."""
+        found = {name: make(config) for name, make in self.computed}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def copies_of(self, config: Any, name: str) -> tuple[str, ...]:
+        """Returns the tensors of other layers that repeat the tensor of a name."""
+        for pattern in self.repeated:
+            first = pattern.format(layer=0)
+            if name.startswith(first):
+                layers = range(1, self.stacks[0].num_layers(config))
+                rest = name.removeprefix(first)
+                return tuple(pattern.format(layer=layer) + rest for layer in layers)
+        return ()

@@ -14,8 +14,6 @@ from typing import IO, Any
 
 import numpy as np
 
-from jaxgen.interchange.files import INDEX, WEIGHTS
-
 TYPES = {"float32": "F32", "bfloat16": "BF16"}
 
 
@@ -36,8 +34,16 @@ class Tensor:
 class ShardWriter:
     """Writes tensors in the order in which they were announced."""
 
-    def __init__(self, folder: pathlib.Path, tensors: list[Tensor], max_shard_bytes: int):
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        tensors: list[Tensor],
+        max_shard_bytes: int,
+        stem: str = "model",
+    ):
+        """Announces the tensors; the names of the files begin with `stem`."""
         self._folder = folder
+        self._stem = stem
         self._shards = divide(tensors, max_shard_bytes)
         self._left = list(self._shards)
         self._left_in_shard: list[Tensor] = []
@@ -69,8 +75,8 @@ class ShardWriter:
 
     def _file_name(self, number: int) -> str:
         if len(self._shards) == 1:
-            return WEIGHTS
-        return f"model-{number + 1:05}-of-{len(self._shards):05}.safetensors"
+            return f"{self._stem}.safetensors"
+        return f"{self._stem}-{number + 1:05}-of-{len(self._shards):05}.safetensors"
 
     def _write_index(self) -> None:
         if len(self._shards) == 1:
@@ -82,7 +88,8 @@ class ShardWriter:
             for tensor in shard
         }
         index = {"metadata": {"total_size": total}, "weight_map": places}
-        (self._folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+        path = self._folder / f"{self._stem}.safetensors.index.json"
+        path.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
 
 
 def divide(tensors: list[Tensor], max_shard_bytes: int) -> list[list[Tensor]]:

@@ -30,7 +30,7 @@ DIT_STACK: dict[str, Any] = {
     "biases": ("qkv", "attention_out", "feed_forward"),
     "layers": BOTH_WAYS,
 }
-SIZES: dict[str, Any] = {"num_layers": 2, "embed_dim": 32, "num_heads": 4, "mlp_dim": 64}
+SIZES: dict[str, Any] = {"num_layers": 2, "embed_dim": 32, "num_heads": 4, "mlp_dim": 128}
 
 
 def dit_stack(**changes: Any) -> StackConfig:

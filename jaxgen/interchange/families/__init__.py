@@ -6,6 +6,7 @@ from jaxgen.interchange.families.chameleon import CHAMELEON, CHAMELEON_POST
 from jaxgen.interchange.families.clip import CLIP, SIGLIP
 from jaxgen.interchange.families.cohere import COHERE, COHERE2
 from jaxgen.interchange.families.deepseek import DEEPSEEK_V2, DEEPSEEK_V3
+from jaxgen.interchange.families.dit import DIT
 from jaxgen.interchange.families.falcon import FALCON, FALCON_TWO_NORMS
 from jaxgen.interchange.families.gemma import GEMMA, GEMMA2, GEMMA3
 from jaxgen.interchange.families.glm import GLM, GLM4
@@ -25,9 +26,11 @@ from jaxgen.interchange.families.phi import PHI3
 from jaxgen.interchange.families.qwen import QWEN2, QWEN2_MOE, QWEN3, QWEN3_MOE
 from jaxgen.interchange.families.seeing import GEMMA3_SEEING, LLAVA
 from jaxgen.interchange.families.smollm import SMOLLM3
+from jaxgen.interchange.families.stable_diffusion_3 import STABLE_DIFFUSION_3
 from jaxgen.interchange.families.stablelm import STABLELM
 from jaxgen.interchange.families.starcoder import STARCODER2
 from jaxgen.interchange.families.t5 import T5, T5_GATED
+from jaxgen.interchange.families.unclip import UNCLIP_PRIOR
 from jaxgen.interchange.families.whisper import WHISPER
 
 FAMILIES = (
@@ -36,7 +39,7 @@ FAMILIES = (
     FALCON_TWO_NORMS, MPT, STABLELM, SMOLLM3, GRANITE, GRANITE_MOE, GLM, GLM4, COHERE, COHERE2,
     NEMOTRON, LLAMA4, GPT_OSS, DEEPSEEK_V3, DEEPSEEK_V2, STARCODER2, T5, T5_GATED, BERT_MASKED,
     BERT, BERT_PRETRAINING, CLIP, SIGLIP, CHAMELEON, CHAMELEON_POST, LLAVA, GEMMA3_SEEING,
-    WHISPER,
+    WHISPER, DIT, STABLE_DIFFUSION_3, UNCLIP_PRIOR,
 )  # fmt: skip
 """In the order in which an export tries them."""
 

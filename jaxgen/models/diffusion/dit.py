@@ -13,14 +13,13 @@ from flax import nnx
 from jaxgen.models.diffusion.base import Conditioning
 from jaxgen.models.diffusion.conditions import pooled_of, sequence_of, with_image
 from jaxgen.models.diffusion.dit_config import DiTConfig
-from jaxgen.models.diffusion.embedders import Linear, TimeEmbedding, TwoLayers
+from jaxgen.models.diffusion.embedders import Linear, Patches, TimeEmbedding, TwoLayers
 from jaxgen.models.diffusion.patching import grid_waves, picture_of_patches
 from jaxgen.models.modulation import Modulation, ModulationConfig, shifted
 from jaxgen.models.parameters import make_parameter, project
 from jaxgen.models.stack import Stack
 from jaxgen.models.towers import run_tower
 from jaxgen.ops.initializers import zeros
-from jaxgen.ops.patches import image_patches
 from jaxgen.sharding.layout import current_layout, spec, using
 from jaxgen.sharding.rules import reshard
 
@@ -35,12 +34,15 @@ class DiT(nnx.Module):
         self.config = config
         stack, embed = config.stack, config.stack.embed_dim
         start, bottleneck = stack.initialization, config.bottleneck_dim
-        self.bottleneck = (
-            None
-            if bottleneck is None
-            else Linear(config.patch_width, bottleneck, start, rngs, bias=False)
+        self.patches = Patches(
+            config.patch_size,
+            config.channels + config.image_channels,
+            bottleneck or embed,
+            start,
+            rngs,
+            bias=bottleneck is None,
         )
-        self.patches = Linear(bottleneck or config.patch_width, embed, start, rngs)
+        self.widen = None if bottleneck is None else Linear(bottleneck, embed, start, rngs)
         shift = config.frequency_shift
         self.time = TimeEmbedding(embed, start, rngs, shift=shift)
         self.image_time = (
@@ -73,8 +75,8 @@ class DiT(nnx.Module):
     def _predict(self, x, time, conditioning: Conditioning, key) -> jax.Array:
         config, dtype = self.config, self.config.stack.compute_dtype
         x = with_image(config, reshard(x, spec("batch", None, None, None)), conditioning)
-        x = image_patches(x.astype(dtype), config.patch_size)
-        x = self.patches(x if self.bottleneck is None else self.bottleneck(x))
+        x = self.patches(x.astype(dtype))
+        x = x if self.widen is None else self.widen(x)
         if config.positions == "sincos":
             x = x + jnp.asarray(grid_waves(config.side, config.stack.embed_dim), dtype)
         vector = self.time(time, dtype)

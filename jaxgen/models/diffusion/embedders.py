@@ -6,9 +6,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxgen.models.parameters import make_parameter, project
+from jaxgen.models.parameters import gather, make_parameter, project
 from jaxgen.ops.activations import activation
 from jaxgen.ops.initializers import Initialization, normal, zeros
+from jaxgen.ops.linear import linear
+from jaxgen.ops.patches import image_patches
+from jaxgen.sharding.layout import spec
 
 FREQUENCIES = 256
 """Sines and cosines that a time is told by."""
@@ -76,23 +79,43 @@ class TimeEmbedding(nnx.Module):
 
 
 class Linear(nnx.Module):
-    """A matrix, perhaps with a bias, from one width to another at every place."""
+    """A matrix with a bias, from one width to another at every place."""
+
+    def __init__(self, n_in: int, n_out: int, start: Initialization, rngs: nnx.Rngs):
+        stddev = start.kernel_stddev(n_in, n_out)
+        self.weight = make_parameter(rngs, (n_in, n_out), (None, "embed"), normal(stddev))
+        self.bias = make_parameter(rngs, (n_out,), ("embed",), zeros)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [batch, length, n_in] to [batch, length, n_out]."""
+        return project(x, self.weight, self.bias)
+
+
+class Patches(nnx.Module):
+    """A matrix from every patch of a picture, perhaps with a bias."""
 
     def __init__(
         self,
-        n_in: int,
+        size: int,
+        channels: int,
         n_out: int,
         start: Initialization,
         rngs: nnx.Rngs,
         bias: bool = True,
     ):
-        stddev = start.kernel_stddev(n_in, n_out)
-        self.weight = make_parameter(rngs, (n_in, n_out), (None, "embed"), normal(stddev))
+        """Makes it for patches of `size` rows and columns."""
+        shape, axes = (size, size, channels, n_out), (None, None, None, "embed")
+        stddev = start.kernel_stddev(size**2 * channels, n_out)
+        self.weight = make_parameter(rngs, shape, axes, normal(stddev))
         self.bias = make_parameter(rngs, (n_out,), ("embed",), zeros) if bias else None
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps [batch, length, n_in] to [batch, length, n_out]."""
-        return project(x, self.weight, self.bias)
+    def __call__(self, picture: jax.Array) -> jax.Array:
+        """Maps [batch, height, width, channels] to [batch, patches, n_out]."""
+        size, n_out = self.weight.shape[0], self.weight.shape[-1]
+        patches = image_patches(picture, size)
+        weight = gather(self.weight, picture.dtype).reshape(patches.shape[-1], n_out)
+        y = linear("btd,de->bte", patches, weight, spec("batch", None, None))
+        return y if self.bias is None else y + gather(self.bias, y.dtype)
 
 
 def count_two_layers(n_in: int, n_out: int, hidden: int | None = None) -> int:

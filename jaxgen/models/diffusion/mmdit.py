@@ -12,7 +12,7 @@ from flax import nnx
 from jaxgen.errors import DataError, ShardingError
 from jaxgen.models.diffusion.base import Conditioning
 from jaxgen.models.diffusion.conditions import pooled_of, sequence_of
-from jaxgen.models.diffusion.embedders import Linear, TimeEmbedding, TwoLayers
+from jaxgen.models.diffusion.embedders import Linear, Patches, TimeEmbedding, TwoLayers
 from jaxgen.models.diffusion.joint_block import JointBlock, Streams, make_joint_context
 from jaxgen.models.diffusion.mmdit_config import JointGroup, MMDiTConfig
 from jaxgen.models.diffusion.patching import grid_waves, picture_of_patches
@@ -22,7 +22,6 @@ from jaxgen.models.parameters import make_parameter, project
 from jaxgen.models.stack import repeated, scan_units
 from jaxgen.ops.attention.masks import AttentionSide, attention_side
 from jaxgen.ops.initializers import zeros
-from jaxgen.ops.patches import image_patches
 from jaxgen.ops.taps import collected, report_scanned
 from jaxgen.sharding.layout import current_layout, is_split_over_stages, spec, using
 from jaxgen.sharding.pipeline import with_whole_layers
@@ -39,7 +38,7 @@ class MMDiT(nnx.Module):
         self.config = config
         stack, embed = config.stack, config.stack.embed_dim
         start = stack.initialization
-        self.patches = Linear(config.patch_width, embed, start, rngs)
+        self.patches = Patches(config.patch_size, config.channels, embed, start, rngs)
         self.time = TimeEmbedding(embed, start, rngs)
         self.pooled = TwoLayers(config.pooled_dim, embed, start, rngs)
         self.context = Linear(config.context_dim, embed, start, rngs)
@@ -65,8 +64,7 @@ class MMDiT(nnx.Module):
         pooled, attended = pooled_of(config, conditioning), sequence_of(config, conditioning)
         if pooled is None or attended is None:
             raise DataError("a transformer of two streams is told a sequence and a vector.")
-        x = reshard(x, spec("batch", None, None, None)).astype(dtype)
-        x = self.patches(image_patches(x, config.patch_size))
+        x = self.patches(reshard(x, spec("batch", None, None, None)).astype(dtype))
         x = x + jnp.asarray(positions_of(config), dtype)
         vector = jax.nn.silu(self.time(time, dtype) + self.pooled(pooled))
         text, there = attended

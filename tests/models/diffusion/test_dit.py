@@ -138,7 +138,7 @@ def test_the_formula_in_numpy():
         ],
         axis=1,
     )
-    h = patches @ p["patches.weight"] + p["patches.bias"] + position(side, embed)
+    h = patches @ p["patches.weight"].reshape(12, 32) + p["patches.bias"] + position(side, embed)
 
     def modulation(prefix, parts, at: Any = ...):
         y = vector @ p[f"{prefix}.weight"][at] + p[f"{prefix}.bias"][at]
