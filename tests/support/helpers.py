@@ -112,7 +112,9 @@ def objective_of(family: str) -> NextToken:
     return load([f"models/{family}/tiny.gin"], root="next_token_loss", beside=("model",))
 
 
-OTHER_FAMILIES = frozenset({"clip", "codecs", "siglip", "whisper"})
+OTHER_FAMILIES = frozenset(
+    {"clip", "codecs", "dit", "siglip", "stable_diffusion_3", "unclip_prior", "whisper"}
+)
 """The folders of gin/models whose models are no transformers over one stream of tokens."""
 
 
