@@ -18,7 +18,7 @@ from jaxgen.training.program import build_program
 RECIPES = sorted(path.stem for path in Path(__file__).parents[2].glob("gin/optimizers/*.gin"))
 FAMILY = {
     "llama1": "llama", "llama2": "llama", "llama3": "llama", "muon": "palm", "lion": "gpt2",
-    "narrow_state": "gpt2", "int8_state": "gpt2",
+    "narrow_state": "gpt2", "int8_state": "gpt2", "codex": "gpt3",
     "deepseek_v3": "deepseek", "llama3_long": "llama", "deepseek_v3_long": "deepseek",
 }  # fmt: skip
 REQUIRED = {
@@ -92,6 +92,16 @@ def test_gpt3():
     assert abs(tokens[1] / (tokens[2] / 2) - 1) < 0.02  # Half-way, linear in tokens.
     small = run_of("gpt3", "125m", "PEAK = 6e-4", "BATCH = 256", "linear_ramp.tokens = 4e9")
     assert small.train.batch_size * 2048 == 524_288  # "0.5M"
+
+
+def test_codex_is_gpt3s_recipe_for_a_hundred_billion_tokens_of_code():
+    config = run_of("codex", "13b")
+    rate, total = schedule_of(config)
+    assert abs(config.train.tokens_before(total) / 100e9 - 1) < 1e-4
+    assert config.train.batch_size * config.train.length == 2_097_152  # "2M tokens"
+    assert np.isclose(rate(175), 1e-4) and rate(0) == 0
+    assert float(rate(total // 2)) < 6e-5
+    assert config.train.batch_ramp is None
 
 
 def test_bloom():
