@@ -27,7 +27,7 @@ def report(arguments: argparse.Namespace) -> int:
         length = arguments.length or train.length
         source_length = arguments.source_length or train.source_length
         batch_size = arguments.batch_size or train.batch_size
-        total = arguments.steps or train.total_steps(run.model.count().active)
+        total = arguments.steps or train.total_steps(run.model.count().active, run.rows_per_example)
         num_rows = train.batch_sizes.rows_before(total)
     seed = 0 if run is None else run.train.seed
     plan = ReadingPlan(batch_size, length, source_length, num_rows, seed)

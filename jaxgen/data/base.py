@@ -81,7 +81,8 @@ class DataConfig(Protocol):
 
     It may also have `every_task`, tasks whose losses and answers are evaluated one by one, or else
     `sources`, by name, whose files a run records so that a change of them is noticed; and
-    `has_heldout_loss = False`, where there is no loss without training.
+    `has_heldout_loss = False`, where there is no loss without training; and `rows_per_example`, how
+    many rows of tokens a model reads for each row of the batch size, where that is not 1.
 
     Attributes:
       name: the name in tables and plots.

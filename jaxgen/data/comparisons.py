@@ -118,6 +118,11 @@ class Comparisons:
         """Returns the completions of a row."""
         return 2 if self.others else self.layout.group
 
+    @property
+    def rows_per_example(self) -> int:
+        """Returns the same, which a model reads a row each of."""
+        return self.group
+
     def with_codec(self, codec: Codec) -> Comparisons:
         """Returns the comparisons with another codec."""
         return dataclasses.replace(self, tasks=tuple(one.with_codec(codec) for one in self.tasks))

@@ -137,7 +137,7 @@ class Estimator:
         rows = train.batch_size / choice.accumulation
         rows /= math.prod(mesh[axis] for axis in axis_names(self.rules.batch))
         width, layers = getattr(model, "embed_dim", 0), getattr(model, "num_layers", 1)
-        tokens = rows * train.length / mesh["sequence"]
+        tokens = rows * self.config.rows_per_example * train.length / mesh["sequence"]
         stream = _HALF * tokens * width
         inner = _HALF * tokens * getattr(model, "mlp_dim", 0) / mesh["tensor"]
         vocab = getattr(model, "vocab_size", 0) / mesh["tensor"]
@@ -152,6 +152,7 @@ class Estimator:
         again = 1 if choice.remat == "full" else 0
         flops = (
             train.batch_size
+            * self.config.rows_per_example
             * train.length
             * self.config.model.flops(train.length)
             * (1 + again / 3)

@@ -183,12 +183,16 @@ def make_plan(
       ConfigError: if the topology cannot be compiled for here, or the run has no steps.
     """
     mesh = make_mesh(execution.mesh, topology.devices())
-    program = build_program(config.model, config.train, mesh, execution, config.objective)
+    program = build_program(
+        config.model, config.train, mesh, execution, config.objective,
+        rows_per_example=config.rows_per_example,
+    )  # fmt: skip
     if program.total_steps < 1:
         raise ConfigError(f"train.steps={config.train.steps} makes no step to plan for.")
     train = config.train
     accumulation = 1 if decode else program.accumulation_at(program.total_steps - 1)
-    tokens, passes = train.batch_size * train.length, Fraction(1)
+    tokens = train.batch_size * config.rows_per_example * train.length
+    passes = Fraction(1)
     if decode:
         tokens, passes = train.batch_size, Fraction(1, 3)
         read = abstract_cache(program, train.batch_size, train.length)
@@ -239,7 +243,7 @@ def expense_of(
     """
     if plan.speed is None or plan.step != "train":
         return None
-    tokens = config.train.tokens_before(plan.total_steps)
+    tokens = config.train.tokens_before(plan.total_steps, config.rows_per_example)
     seconds = tokens / plan.speed.tokens_per_second
     hours = plan.chips * seconds / 3600
     watts = None if watts_per_chip is None else watts_per_chip * (pue or 1.0)

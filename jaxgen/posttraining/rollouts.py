@@ -125,6 +125,11 @@ class Rollouts:
         return self.max_age + 1
 
     @property
+    def rows_per_example(self) -> int:
+        """Returns the completions of a prompt."""
+        return self.group
+
+    @property
     def codec(self) -> Codec:
         """Returns the codec of the first task."""
         return self.tasks[0].codec

@@ -40,6 +40,11 @@ class RolloutsAndText:
             raise ConfigError("rollouts_and_text has text of another codec; give both the same.")
 
     @property
+    def rows_per_example(self) -> int:
+        """Returns the completions of a prompt, and its row of text."""
+        return self.rollouts.rows_per_example + 1
+
+    @property
     def codec(self) -> Codec:
         """Returns the codec of both."""
         return self.rollouts.codec

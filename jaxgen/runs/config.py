@@ -80,6 +80,11 @@ class RunConfig:
             batch_size=train.batch_size, length=train.length, source_length=train.source_length
         )
 
+    @property
+    def rows_per_example(self) -> int:
+        """Returns how many rows of tokens the model reads for each row of the batch size."""
+        return getattr(self.mixture, "rows_per_example", 1)
+
     def _check_hears(self) -> None:
         """Raises ConfigError if an encoder is to hear sounds that the data does not give."""
         if getattr(language_model(self.model), "sound", None) is None:

@@ -27,7 +27,8 @@ class Cost:
 def cost_of(config: RunConfig) -> Cost:
     """Returns the exact cost of a run, without building anything."""
     active = config.model.count().active
-    steps = config.train.total_steps(active)
-    tokens = config.train.tokens_before(steps)
+    rows = config.rows_per_example
+    steps = config.train.total_steps(active, rows)
+    tokens = config.train.tokens_before(steps, rows)
     flops = tokens * config.model.flops(config.train.length)
     return Cost(active, steps, tokens, flops)

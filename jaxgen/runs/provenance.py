@@ -22,7 +22,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
 def provenance(config: RunConfig, program: Program) -> dict[str, Any]:
     """Returns the part of run.json that is known before the first step."""
     count = config.model.count()
-    tokens = config.train.tokens_before(program.total_steps)
+    tokens = program.tokens_before(program.total_steps)
     flops_per_token = config.model.flops(config.train.length)
     return {
         "parameters": {

@@ -120,7 +120,10 @@ def run(
             stack.enter_context(mirroring(mirror, directory, None))
             return RunRecord(directory, distributed.on_main(directory.read_finished))
         mesh = make_mesh(execution.mesh, devices)
-        program = build_program(config.model, config.train, mesh, execution, config.objective)
+        program = build_program(
+            config.model, config.train, mesh, execution, config.objective,
+            rows_per_example=config.rows_per_example,
+        )  # fmt: skip
         check_memory(program)
         start = environment(program)
         record = {"name": config.name, "version": config.version, "finished": False}

@@ -72,7 +72,7 @@ def measure_speeds(configs: Sequence[RunConfig], execution: ExecutionConfig) -> 
     speeds, problems = {}, []
     for size in sorted({min(by_size), max(by_size)}):
         config = by_size[size]
-        step_flops = size * config.train.length * config.train.batch_sizes.at(0)
+        step_flops = size * config.train.tokens_before(1, config.rows_per_example)
         if step_flops > MAX_STEP_FLOPS or config.model.count().total > MAX_PARAMETERS:
             problems.append(f"{config.name} is too large to be measured here")
             continue
@@ -87,7 +87,10 @@ def measure_speeds(configs: Sequence[RunConfig], execution: ExecutionConfig) -> 
 
 def _seconds_of_step(config: RunConfig, execution: ExecutionConfig) -> float:
     mesh = make_mesh(execution.mesh)
-    program = build_program(config.model, config.train, mesh, execution, config.objective)
+    program = build_program(
+        config.model, config.train, mesh, execution, config.objective,
+        rows_per_example=config.rows_per_example,
+    )  # fmt: skip
     data = open_data(config.mixture, config.train, program.total_steps)
     accumulation = program.accumulation_at(0)
     with jax.set_mesh(mesh):

@@ -81,17 +81,23 @@ class TrainConfig:
                 "(train.batch_ramp), and those in their place would be of another size."
             )
 
-    def tokens_before(self, step: int) -> int:
-        """Positions of the batches before a step, counted from 0, padding included."""
-        return self.batch_sizes.rows_before(step) * self.length
+    def tokens_before(self, step: int, rows_per_example: int = 1) -> int:
+        """Positions of the batches before a step, counted from 0, padding included.
 
-    def steps_for_tokens(self, tokens: float) -> int:
+        Args:
+          step: counted from 0.
+          rows_per_example: of the data, such as the completions of a prompt; see `DataConfig`.
+        """
+        return self.batch_sizes.rows_before(step) * self.length * rows_per_example
+
+    def steps_for_tokens(self, tokens: float, rows_per_example: int = 1) -> int:
         """Returns the fewest steps that see so many tokens."""
-        return self.batch_sizes.steps_for_rows(tokens / self.length)
+        return self.batch_sizes.steps_for_rows(tokens / (self.length * rows_per_example))
 
-    def total_steps(self, active_parameters: int) -> int:
+    def total_steps(self, active_parameters: int, rows_per_example: int = 1) -> int:
         """Returns the length of the run in steps."""
         duration = parse_duration(self.steps)
         return duration.steps(
-            steps_for_tokens=self.steps_for_tokens, active_parameters=active_parameters
+            steps_for_tokens=lambda tokens: self.steps_for_tokens(tokens, rows_per_example),
+            active_parameters=active_parameters,
         )

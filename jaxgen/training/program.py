@@ -30,6 +30,7 @@ class Program:
     """A model, how it is trained and executed; nothing is on the devices yet.
 
     Attributes:
+      rows_per_example: rows of tokens that the model reads for each row of the batch size.
       microbatch_size: rows that are worked through at once, on all devices together.
       log_every: steps between rows of metrics.jsonl.
       checkpoint_every: steps between checkpoints.
@@ -45,6 +46,7 @@ class Program:
     mesh: jax.sharding.Mesh
     objective: Objective
     total_steps: int
+    rows_per_example: int
     microbatch_size: int
     log_every: int
     checkpoint_every: int
@@ -59,6 +61,10 @@ class Program:
     def layout(self) -> Layout:
         """The layout that the model is built with."""
         return self.execution.layout
+
+    def tokens_before(self, step: int) -> int:
+        """Positions of all rows before a step, counted from 0, padding included."""
+        return self.train.tokens_before(step, self.rows_per_example)
 
     def accumulation_at(self, step: int) -> int:
         """Returns the microbatches of a step, counted from 0."""
@@ -139,6 +145,7 @@ def build_program(
     execution: ExecutionConfig | None = None,
     objective: Objective | None = None,
     trains: bool = True,
+    rows_per_example: int = 1,
 ) -> Program:
     """Checks that the pieces fit and derives what follows from them.
 
@@ -149,6 +156,7 @@ def build_program(
       execution: how it is executed on the mesh; `ExecutionConfig()` by default.
       objective: what is minimised; next-token prediction by default.
       trains: whether batches must fit the mesh, which they need not to read a checkpoint.
+      rows_per_example: of the data; see `data.base.DataConfig`.
 
     Raises:
       ShardingError: if the mesh does not divide a parameter or the batch.
@@ -176,11 +184,11 @@ def build_program(
         batch_size=train.batch_size, length=train.length, source_length=train.source_length
     )
     active = model.count().active
-    total_steps = train.total_steps(active)
+    total_steps = train.total_steps(active, rows_per_example)
 
     def steps(duration: DurationLike) -> int:
         return parse_duration(duration).steps(
-            steps_for_tokens=train.steps_for_tokens,
+            steps_for_tokens=lambda tokens: train.steps_for_tokens(tokens, rows_per_example),
             active_parameters=active,
             total_steps=total_steps,
         )
@@ -202,6 +210,7 @@ def build_program(
         mesh=mesh,
         objective=objective,
         total_steps=total_steps,
+        rows_per_example=rows_per_example,
         microbatch_size=microbatch_size,
         log_every=steps(execution.log_every),
         checkpoint_every=steps(execution.checkpoint_every),

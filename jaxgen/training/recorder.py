@@ -69,7 +69,7 @@ class Recorder:
         `measure` returns further columns; the time that it takes counts as no step's.
         """
         self._read()
-        row: dict[str, Any] = {"step": step, "tokens": self._program.train.tokens_before(step)}
+        row: dict[str, Any] = {"step": step, "tokens": self._program.tokens_before(step)}
         row |= self.window.row()
         row["learning_rate"] = float(self._program.schedule(step - 1))
         row |= self._speed(step) | _memory(self._program.mesh.local_devices)
@@ -99,8 +99,8 @@ class Recorder:
         if self._clock is None:  # The first step of a process is mostly compilation.
             self._clock = time.monotonic()
         else:
-            train = self._program.train
-            self._clocked_tokens += train.batch_sizes.at(step - 1) * train.length
+            tokens_before = self._program.tokens_before
+            self._clocked_tokens += tokens_before(step) - tokens_before(step - 1)
 
     def _speed(self, step: int) -> dict[str, float | None]:
         tokens, self._clocked_tokens = self._clocked_tokens, 0
@@ -111,7 +111,7 @@ class Recorder:
             return {"tokens_per_second": None, "model_flops_per_second": None, "seconds_left": None}
         program = self._program
         tokens_per_second = tokens / seconds
-        left = program.train.tokens_before(program.total_steps) - program.train.tokens_before(step)
+        left = program.tokens_before(program.total_steps) - program.tokens_before(step)
         flops_per_token = program.model.flops(program.train.length)
         peak = peak_of(program.mesh.devices.flat[0].device_kind)
         used = {}
