@@ -44,7 +44,7 @@ LONGEST = "max_position_embeddings"
 OF_TRAINING = (
     "initialization", "dropout", "embedding_noise", "attention_dropout", "feed_forward_dropout",
     "compute_dtype", "matmul_dtype", "card", "mtp_depth", "max_scale",
-    "pixel_mean", "pixel_stddev", "frozen", "drop",
+    "pixel_mean", "pixel_stddev", "frozen", "drop", "discriminator",
 )  # fmt: skip
 """Fields that a finished model does not depend on, or that config.json says nothing of."""
 OF_TRAINING_EXPERTS = (

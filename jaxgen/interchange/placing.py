@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -75,7 +76,7 @@ def place(family: Family, config: Any, shapes: Mapping[str, Shape]) -> tuple[Pla
     Raises:
       InterchangeError: naming the parameters that the family has no tensor for.
     """
-    left = dict(shapes)
+    left = {n: shape for n, shape in shapes.items() if not n.startswith(family.of_training)}
     placements = list(_take(family.rows, left, "", "", ()))
     for stack in family.stacks:
         config_of = stack.config_of(config)
@@ -112,10 +113,24 @@ def _take(
     layers: tuple[int, ...],
 ) -> Iterator[Placement]:
     """Yields placements of the rows whose parameters are still left, and takes these out."""
-    for row in rows:
+    for row in (one for pattern in rows for one in _numbered(pattern, ours, left)):
         names = tuple(ours + name for name in row.ours)
         found = tuple(left[name] for name in names if name in left)
         if len(found) == len(names) and len(found[0]) == row.num_axes + bool(layers):
             yield Placement(names, found, row, theirs, layers)
             for name in names:
                 del left[name]
+
+
+def _numbered(row: TensorRow, ours: str, left: Mapping[str, Shape]) -> Iterator[TensorRow]:
+    """Yields a row for all of the numbers that its names leave open, as "{block}" does."""
+    if "{" not in row.ours[0]:
+        yield row
+        return
+    pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>\\d+)", re.escape(ours + row.ours[0]))
+    for found in [re.fullmatch(pattern, name) for name in left]:
+        if found is not None:
+            names, theirs = tuple(name.format(**found.groupdict()) for name in row.ours), row.theirs
+            for word, number in found.groupdict().items():
+                theirs = theirs.replace(f"{{{word}}}", number)
+            yield dataclasses.replace(row, ours=names, theirs=theirs)

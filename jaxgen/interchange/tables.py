@@ -48,7 +48,8 @@ class TensorRow:
     """Parameters and the tensor that they are stored in.
 
     Attributes:
-      ours: the parameter's name; of several that share a tensor, in the order of "part".
+      ours: the parameter's name; of several that share a tensor, in the order of "part". A word in
+        braces, such as "{block}", stands for any number, and for the same in `theirs`.
       theirs: the tensor's name; "{expert}" stands for a number of an expert or head, which is then
         the parameter's first axis and no axis of the tensor.
       layout: that of one layer and one expert.
@@ -156,6 +157,7 @@ class Family:
         layer has: they are read once, compared, and written for all.
       computed: (tensor, the configuration to its values, or to None where it has none) for tensors
         that are no parameters, such as tables of fixed positions; those of a file must be so.
+      of_training: beginnings of names of parameters that only training uses, and no file has.
     """
 
     name: str
@@ -182,6 +184,7 @@ class Family:
     denoiser: type | None = None
     repeated: tuple[str, ...] = ()
     computed: tuple[tuple[str, Callable[[Any], np.ndarray | None]], ...] = ()
+    of_training: tuple[str, ...] = ()
 
     def describes(self, config: Any) -> bool:
         """Returns whether a configuration is of the class that the family's are."""

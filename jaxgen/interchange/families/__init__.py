@@ -15,6 +15,7 @@ from jaxgen.interchange.families.gpt_j import GPT_J, GPT_NEO
 from jaxgen.interchange.families.gpt_neox import GPT_NEOX
 from jaxgen.interchange.families.gpt_oss import GPT_OSS
 from jaxgen.interchange.families.granite import GRANITE, GRANITE_MOE
+from jaxgen.interchange.families.kl_autoencoder import KL_AUTOENCODER
 from jaxgen.interchange.families.llama import LLAMA
 from jaxgen.interchange.families.llama4 import LLAMA4
 from jaxgen.interchange.families.mistral import MINISTRAL, MINISTRAL3, MISTRAL, MIXTRAL
@@ -31,6 +32,7 @@ from jaxgen.interchange.families.stablelm import STABLELM
 from jaxgen.interchange.families.starcoder import STARCODER2
 from jaxgen.interchange.families.t5 import T5, T5_GATED
 from jaxgen.interchange.families.unclip import UNCLIP_PRIOR
+from jaxgen.interchange.families.unet import UNET, UNET_LINEAR
 from jaxgen.interchange.families.whisper import WHISPER
 
 FAMILIES = (
@@ -39,7 +41,8 @@ FAMILIES = (
     FALCON_TWO_NORMS, MPT, STABLELM, SMOLLM3, GRANITE, GRANITE_MOE, GLM, GLM4, COHERE, COHERE2,
     NEMOTRON, LLAMA4, GPT_OSS, DEEPSEEK_V3, DEEPSEEK_V2, STARCODER2, T5, T5_GATED, BERT_MASKED,
     BERT, BERT_PRETRAINING, CLIP, SIGLIP, CHAMELEON, CHAMELEON_POST, LLAVA, GEMMA3_SEEING,
-    WHISPER, DIT, STABLE_DIFFUSION_3, UNCLIP_PRIOR,
+    WHISPER, DIT, STABLE_DIFFUSION_3, UNCLIP_PRIOR, UNET, UNET_LINEAR,
+    KL_AUTOENCODER,
 )  # fmt: skip
 """In the order in which an export tries them."""
 

@@ -58,7 +58,7 @@ class PixelAttention(nnx.Module):
         reads_pixels: bool = True,
     ):
         """Makes the projections; `heads` are their number and their width."""
-        self.norm = GroupNorm(channels, groups, epsilon, rngs)
+        self.group_norm = GroupNorm(channels, groups, epsilon, rngs)
 
         def projection(n_in: int | None) -> tuple[nnx.Param | None, nnx.Param | None]:
             if n_in is None:
@@ -81,7 +81,7 @@ class PixelAttention(nnx.Module):
     ) -> jax.Array:
         """Maps [batch, height, width, channels] to the same; `key` is not used."""
         del key
-        pixels = _as_row(self.norm(x))
+        pixels = _as_row(self.group_norm(x))
         side = side_of(pixels)
         keys, values, ids = [], [], []
         if self.key is not None:

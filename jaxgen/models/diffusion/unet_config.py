@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from jaxgen.models.diffusion.unet import UNet
 
+EACH_LEVEL = ("blocks", "attention", "transformer_depth")
+"""Fields with one entry for each level, or one for all."""
+
 AttentionKind = Literal["self", "joint", "cross", "transformer"]
 
 
@@ -118,6 +121,10 @@ class UNetConfig:
 
     def __post_init__(self):
         check_domains(self, "unet")
+        for name in EACH_LEVEL:
+            found = getattr(self, name)
+            if len(found) == len(self.multipliers) and len(set(found)) == 1:
+                object.__setattr__(self, name, found[:1])  # Two that are the same are equal.
         self._check_levels()
         self._check_attention()
         self._check_vectors()
@@ -136,7 +143,7 @@ class UNetConfig:
     def levels(self) -> tuple[Level, ...]:
         """The levels, from the highest resolution on."""
         count = len(self.multipliers)
-        given = (self.blocks, self.attention, self.transformer_depth)
+        given = [getattr(self, name) for name in EACH_LEVEL]
         each = [one * count if len(one) == 1 else one for one in given]
         halvings = range(self.is_efficient, count + self.is_efficient)
         return tuple(
@@ -174,7 +181,7 @@ class UNetConfig:
         count = len(self.multipliers)
         if not count:
             raise ConfigError("unet.multipliers is empty; give one number for each level.")
-        for name in ("blocks", "attention", "transformer_depth"):
+        for name in EACH_LEVEL:
             found = getattr(self, name)
             if len(found) not in (1, count):
                 raise ConfigError(
