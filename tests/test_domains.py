@@ -74,6 +74,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "class_labels": {"classes": 2, "embed_dim": 4},
     "caption_encoder": {"model": TransformerConfig(**WIDTHS, vocab_size=8)},
     "clip_conditioner": {"pair": DualEncoderConfig(**PAIR)},
+    "clip_latents": {"pair": DualEncoderConfig(**PAIR)},
     "together": {"parts": (ClassLabelsConfig(classes=2, embed_dim=4),) * 2},
     "window": {"size": 1},
     "banded": {"width": 1},

@@ -7,6 +7,7 @@ from jaxgen.configuration.table import Table
 
 def registered_diffusion() -> Table:
     """Returns the names of models of diffusion and of their objective."""
+    from jaxgen.models.diffusion.clip_latents import ClipLatentsConfig
     from jaxgen.models.diffusion.conditioner_configs import (
         CaptionEncoderConfig,
         ClassLabelsConfig,
@@ -30,6 +31,7 @@ def registered_diffusion() -> Table:
         "caption_encoder": CaptionEncoderConfig,
         "clip_conditioner": ClipConditionerConfig,
         "together": TogetherConfig,
+        "clip_latents": ClipLatentsConfig,
         "diffusion_loss": DiffusionLoss,
         "realism": Realism,
         "corruption": Corruption,

@@ -45,6 +45,7 @@ def registered() -> Table:
     from jaxgen.evaluation.generations import CodeExecution, Generation, ListedItems
     from jaxgen.evaluation.groundedness import Groundedness
     from jaxgen.evaluation.made_pictures import MadePictures
+    from jaxgen.evaluation.made_vectors import MadeVectors
     from jaxgen.evaluation.pairs import Retrieval, ZeroShot
     from jaxgen.evaluation.pass_at_k import PassAtK
     from jaxgen.evaluation.perception import Descriptions, Transcripts
@@ -167,6 +168,7 @@ def registered() -> Table:
         "zero_shot": ZeroShot,
         "reconstructions": Reconstructions,
         "made_pictures": MadePictures,
+        "made_vectors": MadeVectors,
         "cascade_pictures": CascadePictures,
         "picture_sets": PictureSets,
         "pixel_features": PixelFeatures,

@@ -24,7 +24,8 @@ from jaxgen.ops.resizing import resizing_matrix
 class MadePictures:
     """Makes pictures of held-out captions, and has the data's source verify each attribute.
 
-    An upsampler is given the records' own pictures, made smaller.
+    An upsampler is given the records' own pictures, made smaller, and what reads pictures' vectors
+    those pictures themselves.
 
     Attributes:
       sampling: how pictures are made.
@@ -68,7 +69,7 @@ class MadePictures:
             model,
             getattr(context.objective, "corruption"),  # noqa: B009
             self.sampling,
-            Prompts(tokens, lengths),
+            Prompts(tokens, lengths, pixels),
             range(len(records)),
             context.seed,
             context.batch_size,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from jaxgen.domains import NonNegativeInt, PositiveInt, ProperFraction, check_domains
+from jaxgen.domains import PositiveInt, ProperFraction, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.models.base import ParameterCount
 from jaxgen.models.config import TransformerConfig
@@ -203,31 +203,20 @@ class ClipConditionerConfig:
       pair: reads both.
       reads: "texts": the caption's vector, and its hidden states as the sequence; "images": the
         picture's vector, in use that of a prior.
-      tokens: that the picture's vector becomes beside, in the sequence.
-      context_width: of those tokens.
       drop: how often a vector is replaced by zeros, or a caption by an empty one, in training.
     """
 
     pair: DualEncoderConfig
     reads: Literal["texts", "images"] = "images"
-    tokens: NonNegativeInt = 0
-    context_width: NonNegativeInt = 0
     drop: ProperFraction = 0.1
 
     def __post_init__(self):
         check_domains(self, "clip_conditioner")
-        if bool(self.tokens) != bool(self.context_width) or (self.tokens and self.reads == "texts"):
-            raise ConfigError(
-                f"clip_conditioner.tokens={self.tokens} and context_width={self.context_width}: "
-                "both or neither, and neither with reads='texts', whose sequence is the caption's."
-            )
 
     @property
     def context_dim(self) -> int | None:
-        """Width of the caption's states, or of the tokens."""
-        if self.reads == "texts":
-            return self.pair.text.embed_dim
-        return self.context_width or None
+        """Width of the caption's states; a picture has none."""
+        return self.pair.text.embed_dim if self.reads == "texts" else None
 
     @property
     def pooled_dim(self) -> int:
@@ -251,23 +240,20 @@ class ClipConditionerConfig:
         return ClipConditioner(self, rngs, layout)
 
     def count(self) -> ParameterCount:
-        """Returns the pair's numbers, and those of the tokens."""
-        own, width = self.pair.count(), self.tokens * self.context_width
-        more = (self.pair.embed_dim + 1) * width
-        return dataclasses.replace(own, total=own.total + more, active=own.active + more)
+        """Returns the pair's numbers."""
+        return self.pair.count()
 
     def context_length(self, length: int) -> int:
-        """Returns the caption's length, or the tokens."""
-        return length if self.reads == "texts" else self.tokens
+        """Returns the caption's length; a picture has no sequence."""
+        return length if self.reads == "texts" else 0
 
     def row_flops(self, length: int) -> int:
-        """Returns those of a forward pass of one tower, and of training the tokens."""
+        """Returns those of a forward pass of one tower."""
         from jaxgen.models.vision_counting import stack_flops_per_token, vision_flops
 
-        text, width = self.pair.text, self.pair.embed_dim * self.tokens * self.context_width
         if self.reads == "texts":
-            return 2 * length * stack_flops_per_token(text, length)
-        return vision_flops(self.pair.vision) + 6 * width
+            return length * stack_flops_per_token(self.pair.text, length)
+        return vision_flops(self.pair.vision)
 
 
 @dataclasses.dataclass(frozen=True)

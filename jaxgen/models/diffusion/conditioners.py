@@ -22,8 +22,7 @@ from jaxgen.models.diffusion.prompts import Prompts
 from jaxgen.models.parameters import freeze, gather, make_parameter
 from jaxgen.models.pooling import take
 from jaxgen.models.transformer import Transformer
-from jaxgen.ops.initializers import normal, zeros
-from jaxgen.ops.patches import reshape_rows
+from jaxgen.ops.initializers import normal
 from jaxgen.sharding.layout import Layout, spec, using
 from jaxgen.sharding.rules import einsum, reshard
 
@@ -93,13 +92,6 @@ class ClipConditioner(nnx.Module):
     def __init__(self, config: ClipConditionerConfig, rngs: nnx.Rngs, layout: Layout):
         self.config = config
         self.pair = freeze(config.pair.build(rngs, layout))
-        width, tokens = config.pair.embed_dim, config.tokens
-        self.to_tokens, self.tokens_bias = None, None
-        if tokens:
-            with using(layout):
-                shape = (width, tokens * config.context_width)
-                self.to_tokens = make_parameter(rngs, shape, ("embed", None), normal(width**-0.5))
-                self.tokens_bias = make_parameter(rngs, shape[1:], (None,), zeros)
 
     def __call__(
         self, prompts: Prompts, keep: jax.Array, key: jax.Array | None = None
@@ -119,13 +111,7 @@ class ClipConditioner(nnx.Module):
         if vectors is None:
             vectors = self.pair.encode_images(prompts.images) * factor
         vectors = reshard(jnp.where(keep[:, None], vectors, 0.0), spec("batch", None))
-        if self.to_tokens is None or self.tokens_bias is None:
-            return Conditioning(pooled=vectors)
-        weight = gather(self.to_tokens, jnp.float32)
-        flat = einsum("bd,de->be", vectors, weight, out=spec("batch", None))
-        flat = flat + gather(self.tokens_bias, jnp.float32)
-        sequence = reshape_rows(flat, flat.shape[0], config.tokens, config.context_width)
-        return Conditioning(sequence=sequence, pooled=vectors)
+        return Conditioning(pooled=vectors)
 
     def adopt(self, parent: Any) -> ClipConditioner:
         """Returns the conditioner with the parameters of a contrastive pair."""
@@ -161,3 +147,11 @@ class Together(nnx.Module):
             mask=mask,
             pooled=jnp.concatenate(pooled, axis=-1) if pooled else None,
         )
+
+    def adopt(self, parent: Any) -> Together:
+        """Returns this with a parent's parameters in each part that can take them."""
+        found = jax.tree.map(lambda leaf: leaf, self)
+        found.parts = nnx.List(
+            [one.adopt(parent) if hasattr(one, "adopt") else one for one in self.parts]
+        )
+        return found

@@ -58,8 +58,9 @@ class DiffusionModel(nnx.Module):
 
     @under_layout
     def decode(self, x: jax.Array) -> jax.Array:
-        """Returns pictures from -1 to 1 of what the denoiser makes."""
-        return x if self.latents is None else self.latents.to_pictures(x)
+        """Returns pictures from -1 to 1 of what the denoiser makes; a prior's vectors stay."""
+        to_pictures = getattr(self.latents, "to_pictures", None)
+        return x if to_pictures is None else to_pictures(x)
 
     @under_layout
     def predict(

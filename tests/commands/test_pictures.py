@@ -1,0 +1,111 @@
+"""Pictures from noise through the command line: runs of two steps, cascades, files."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.picture_runs import FEW, UNET, pair_run, train
+
+from jaxgen.cli import main
+from jaxgen.commands.pictures import GAP, grid_of
+from jaxgen.data.image_files import encode_png
+
+TINY = [
+    "--gin.stack.num_layers=1", "--gin.stack.embed_dim=32", "--gin.stack.mlp_dim=32",
+    "--gin.model.num_layers=1", "--gin.model.embed_dim=32", "--gin.dit.context_dim=32",
+    "--gin.execution.scan_unroll=1", "--gin.euler.steps=2",
+    "--gin.made_pictures.num_examples=8",
+]  # fmt: skip
+CIRCLE = "a red circle at the top left"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The directory of a run of two steps of a transformer over pixels."""
+    run_dir = tmp_path_factory.mktemp("pictures") / "run"
+    train("diffusion/sprites", run_dir, *TINY)
+    return run_dir
+
+
+def test_a_folder_of_pictures_has_a_grid_and_every_file_tells_how_it_was_made(
+    run, tmp_path, capsys
+):
+    capsys.readouterr()
+    flags = ["generate", f"--run_dir={run}", f"--prompt={CIRCLE}", "--prompt=a blue square"]
+    flags += ["--num_samples=3", "--seed=5"]
+    assert main([*flags, f"--output={tmp_path}/made/"]) == 0
+    named = capsys.readouterr().out.split()
+    files = [f"{tmp_path}/made/{number:04d}.png" for number in range(6)]
+    assert named == [*files, f"{tmp_path}/made/grid.png"]
+    with Image.open(files[4]) as picture:
+        assert picture.size == (16, 16)
+        told = picture.text  # pyright: ignore[reportAttributeAccessIssue]
+    assert (told["prompt"], told["seed"], told["sample"]) == ("a blue square", "5", "4")
+    with Image.open(named[-1]) as grid:
+        assert grid.size == (3 * 16 + 2 * GAP, 2 * 16 + GAP)
+    # The same again; one picture alone is the first of them.
+    assert main([*flags, f"--output={tmp_path}/again/"]) == 0
+    pictures = [
+        np.asarray(Image.open(f"{tmp_path}/{folder}/0003.png")) for folder in ("made", "again")
+    ]
+    np.testing.assert_array_equal(pictures[0], pictures[1])
+
+
+def test_a_picture_is_begun_with_and_a_part_is_painted_anew(run, tmp_path):
+    draws = np.random.default_rng(0)
+    pixels = draws.integers(0, 256, (16, 16, 3), np.uint8)
+    mask = np.zeros_like(pixels)
+    mask[8:] = 255
+    for name, values in (("begun", pixels), ("mask", mask)):
+        (tmp_path / f"{name}.png").write_bytes(encode_png(values))
+    flags = ["generate", f"--run_dir={run}", f"--prompt={CIRCLE}", f"--image={tmp_path}/begun.png"]
+    painted = tmp_path / "painted.png"
+    assert main([*flags, f"--mask={tmp_path}/mask.png", f"--output={painted}"]) == 0
+    made = np.asarray(Image.open(painted)).astype(int)
+    assert np.abs(made[:8] - pixels[:8]).max() <= 1
+    assert np.abs(made[8:] - pixels[8:]).max() > 20
+    assert main([*flags, "--strength=0.5", f"--output={tmp_path}/changed.png"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "makes pictures; give --output"),
+        (["--output=x.jpg"], "written as .png"),
+        (["--output=x.png", "--top_k=5"], "--top_k is of models that write tokens"),
+        (["--output=x.png", "--strength=0.5"], "says how far --image"),
+        (["--output=x.png", "--negative_prompt=blue"], "give --guidance above 1"),
+        (["--output=x.png", "--mask=x.png"], "give both"),
+        (["--output=x.png", "--then={run}"], "whose pictures it does not read"),
+    ],
+)
+def test_what_does_not_go_together_is_told(run, flags, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    given = [flag.replace("{run}", str(run)) for flag in flags]
+    assert main(["generate", f"--run_dir={run}", f"--prompt={CIRCLE}", *given]) == 1
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_cascade_goes_through_its_runs(tmp_path, capsys):
+    """A base of 16 and an upsampler to 32, from a text tower that a contrastive run trained."""
+    pair_run(tmp_path / "pairs")
+    for name, run_dir in (("imagen", "base"), ("imagen_upsampler", "upsampler")):
+        flags = ["--gin.ENCODER='../pairs'", *UNET, *FEW]
+        train(f"diffusion/{name}", tmp_path / run_dir, *flags)
+    flags = ["generate", f"--run_dir={tmp_path}/base", f"--prompt={CIRCLE}"]
+    then = f"--then={tmp_path}/upsampler"
+    assert main([*flags, then, f"--output={tmp_path}/large.png", "--sampler_steps=2"]) == 0
+    with Image.open(tmp_path / "large.png") as picture:
+        assert picture.size == (32, 32)
+    capsys.readouterr()
+    flags[1] = f"--run_dir={tmp_path}/upsampler"
+    assert main([*flags, f"--output={tmp_path}/alone.png"]) == 1
+    assert "nothing before it makes any" in capsys.readouterr().err
+
+
+def test_a_grid_is_filled_row_by_row():
+    pictures = np.stack([np.full((2, 2, 3), value, np.uint8) for value in (10, 20, 30)])
+    grid = grid_of(pictures, 2)
+    assert grid.shape == (4 + GAP, 4 + GAP, 3)
+    assert (grid[0, 0, 0], grid[0, -1, 0], grid[-1, 0, 0], grid[-1, -1, 0]) == (10, 20, 30, 255)
