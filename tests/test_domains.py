@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.known_denoisers import LinearConfig
+from support.transfusions import tiny_transfusion
 
 from jaxgen import cli
 from jaxgen.configuration import registered
@@ -20,6 +21,7 @@ from jaxgen.data.embedded import StandardLibraryProse
 from jaxgen.data.features import PromptAnswer
 from jaxgen.data.generated import Addition
 from jaxgen.data.mixtures import Mixture
+from jaxgen.data.pairs import ImageTextPairs
 from jaxgen.data.tasks import Task
 from jaxgen.domains import Domain, PositiveFloat, PositiveInt, check_domains, domains_of
 from jaxgen.errors import ConfigError, JaxgenError
@@ -100,6 +102,8 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "media_rows": {"task": TASK, "shape": (4, 4, 3)},
     "zero_shot": {"task": TASK, "label": "text", "classes": ("a", "b")},
     "vision": {"stack": TOWER, "image_size": 8, "patch_size": 1, "pooling": "mean"},
+    "transfusion": {"model": tiny_transfusion().model},
+    "drawn_pictures": {"pairs": ImageTextPairs(TASK, 4)},
     "prior": {
         "stack": StackConfig(**WIDTHS, layers=(LayerConfig(rope=None),)), "channels": 4,
         "context_dim": 4, "pooled_dim": 4,

@@ -129,6 +129,10 @@ class MultimodalCodec:
             f"{[one.modality for one in self.media]} alone; add one."
         )
 
+    def draws(self, modality: str) -> bool:
+        """Returns whether a model draws what it reads of a modality as vectors."""
+        return any(one.modality == modality and getattr(one, "drawn", False) for one in self.media)
+
     def array_of(self, media: Media) -> np.ndarray | None:
         """Returns what a model reads of a picture, sound or clip beside its ids; None: nothing.
 

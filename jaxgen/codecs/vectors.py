@@ -15,7 +15,7 @@ import numpy as np
 from jaxgen.codecs.media import ArrayForm, Grid, Modality
 from jaxgen.codecs.mel import MelFrames
 from jaxgen.domains import PositiveInt, check_domains
-from jaxgen.errors import DataError
+from jaxgen.errors import ConfigError, DataError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +30,8 @@ class ImageVectors:
       token: the control token of the text's codec that stands for each vector.
       begin: the one before them; None: none.
       end: the one after them; None: none.
+      drawn: whether a model draws pictures where they answer (Transfusion); it is told where by the
+        token before the vectors.
     """
 
     height: PositiveInt = 16
@@ -39,6 +41,7 @@ class ImageVectors:
     token: str = "<|image|>"
     begin: str | None = "<|image_begin|>"
     end: str | None = "<|image_end|>"
+    drawn: bool = False
 
     num_codes = 1
     varies = False
@@ -46,6 +49,11 @@ class ImageVectors:
 
     def __post_init__(self):
         check_domains(self, "image_vectors")
+        if self.drawn and self.begin is None:
+            raise ConfigError(
+                "image_vectors.drawn=True needs image_vectors.begin, the token by which a model "
+                "says that it draws."
+            )
 
     @property
     def modality(self) -> Modality:

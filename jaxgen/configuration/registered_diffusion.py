@@ -17,8 +17,11 @@ def registered_diffusion() -> Table:
     from jaxgen.models.diffusion.config import DiffusionConfig, Upsampling
     from jaxgen.models.diffusion.kl_autoencoder_config import KlAutoencoderConfig
     from jaxgen.models.diffusion.unet_config import UNetConfig
+    from jaxgen.models.noisy_patches import NoisyPatchesConfig
+    from jaxgen.models.transfusion_config import TransfusionConfig
     from jaxgen.objectives.diffusion import DiffusionLoss
     from jaxgen.objectives.realism import Realism
+    from jaxgen.objectives.transfusion import TransfusionLoss
     from jaxgen.ops.diffusion.corruption import Corruption
     from jaxgen.ops.diffusion.schedules import Betas, Cosine, Edm, RectifiedFlow
 
@@ -33,6 +36,9 @@ def registered_diffusion() -> Table:
         "together": TogetherConfig,
         "clip_latents": ClipLatentsConfig,
         "diffusion_loss": DiffusionLoss,
+        "transfusion": TransfusionConfig,
+        "noisy_patches": NoisyPatchesConfig,
+        "transfusion_loss": TransfusionLoss,
         "realism": Realism,
         "corruption": Corruption,
         "betas": Betas,

@@ -42,6 +42,7 @@ def registered() -> Table:
     from jaxgen.evaluation.answers import Answers
     from jaxgen.evaluation.choices import MultipleChoice
     from jaxgen.evaluation.config import EvaluationConfig, EvaluationTask, zero_shot_suite
+    from jaxgen.evaluation.drawn_pictures import DrawnPictures
     from jaxgen.evaluation.generations import CodeExecution, Generation, ListedItems
     from jaxgen.evaluation.groundedness import Groundedness
     from jaxgen.evaluation.made_pictures import MadePictures
@@ -169,6 +170,7 @@ def registered() -> Table:
         "reconstructions": Reconstructions,
         "made_pictures": MadePictures,
         "made_vectors": MadeVectors,
+        "drawn_pictures": DrawnPictures,
         "cascade_pictures": CascadePictures,
         "picture_sets": PictureSets,
         "pixel_features": PixelFeatures,

@@ -122,13 +122,18 @@ def _encode_run(
         ids = _encode_media(parts[0].media, codec)
         if _array_of(parts[0].media, codec) is None:
             return ids, np.full(len(ids), flags[0], np.uint8)
-        if parts[0].is_answer:
+        of_vectors = np.zeros(len(ids), np.uint8)
+        draws = getattr(codec, "draws", None)
+        if draws is not None and draws(parts[0].media.modality):
+            of_vectors[0] = flags[0]  # That a picture begins; its patches have a loss of their own.
+        elif parts[0].is_answer:
             raise DataError(
                 f"a record answers with {parts[0].media.modality}, which the codec reads as "
                 "vectors and no model writes: put it before the answer "
-                "(interleave.reversed_rate=0), or use a codec of codes, such as a palette."
+                "(interleave.reversed_rate=0), use a codec of codes, such as a palette, or draw it "
+                "by flow (image_vectors.drawn, with @transfusion())."
             )
-        return ids, np.zeros(len(ids), np.uint8)
+        return ids, of_vectors
     if not joins_pieces(codec):
         each = [codec.encode(part.text, parse_special=part.is_control) for part in parts]
         sizes = [len(one) for one in each]

@@ -32,7 +32,8 @@ FAR = {
     "transformer/base": 3.0, "gpt3/2_7b": 1.8, "gpt3/350m": 1.7, "gpt3/1_3b": 1.3, "gpt3/13b": 1.2,
     "lamda/2b": 9.1, "lamda/8b": 9.1, "llama4/scout": 1.2, "glam/0_1b": 140, "glam/0_1b_64e": 9.5,
     "glam/1_7b": 26, "glam/1_7b_32e": 28, "glam/1_7b_64e": 1.2, "glam/8b": 11, "glam/137b": 1.9,
-    "glam/64b_64e": 3.2, "dalle/12b": 1.7,
+    "glam/64b_64e": 3.2, "dalle/12b": 1.7, "transfusion/0_16b": 1.8, "transfusion/0_37b": 1.2,
+    "transfusion/0_76b": 2.5, "transfusion/1_4b": 2.5, "transfusion/7b": 3.8,
 }  # fmt: skip
 
 

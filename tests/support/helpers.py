@@ -113,8 +113,17 @@ def objective_of(family: str) -> NextToken:
 
 
 OTHER_FAMILIES = frozenset(
-    {"clip", "codecs", "dit", "siglip", "stable_diffusion_3", "unclip_prior", "whisper"}
-)
+    {
+        "clip",
+        "codecs",
+        "dit",
+        "siglip",
+        "stable_diffusion_3",
+        "transfusion",
+        "unclip_prior",
+        "whisper",
+    }
+)  # fmt: skip
 """The folders of gin/models whose models are no transformers over one stream of tokens."""
 
 
