@@ -112,18 +112,18 @@ def objective_of(family: str) -> NextToken:
     return load([f"models/{family}/tiny.gin"], root="next_token_loss", beside=("model",))
 
 
-OTHER_FAMILIES = frozenset(
+UNET_FAMILIES = frozenset(
     {
-        "clip",
-        "codecs",
-        "dit",
-        "siglip",
-        "stable_diffusion_3",
-        "transfusion",
-        "unclip_prior",
-        "whisper",
+        "adm", "glide", "imagen", "stable_diffusion_1", "stable_diffusion_2",
+        "stable_diffusion_xl", "unclip",
     }
 )  # fmt: skip
+"""Those with a U-Net."""
+
+OTHER_FAMILIES = UNET_FAMILIES | {
+    "clip", "codecs", "dit", "siglip", "stable_diffusion_3", "transfusion", "unclip_prior",
+    "whisper",
+}  # fmt: skip
 """The folders of gin/models whose models are no transformers over one stream of tokens."""
 
 
