@@ -30,6 +30,7 @@ class MadePictures:
     Attributes:
       sampling: how pictures are made.
       num_examples: captions.
+      samples: pictures of each caption; of several, how unlike they are is measured.
       verified: whether the source reads off what was made.
       shown: instances whose picture is kept in the rows, beside the record's own.
       name: the name in tables.
@@ -37,6 +38,7 @@ class MadePictures:
 
     sampling: PictureSampling = PictureSampling()
     num_examples: PositiveInt = 128
+    samples: PositiveInt = 1
     verified: bool = True
     shown: NonNegativeInt = 32
     name: str = "made_pictures"
@@ -55,9 +57,14 @@ class MadePictures:
             )
 
     def __call__(self, model: Any, context: EvaluationContext) -> list[Row]:
-        """Returns a row a caption; see `picture_rows`."""
+        """Returns a row a caption; see `picture_rows`.
+
+        With several samples the scores are means over them, and "diversity" is the root of the mean
+        squared difference of two of them, from 0 to 1.
+        """
         pairs = pairs_of(context, self.name)
-        records = pairs.examples(self.num_examples, context.seed)
+        asked = pairs.examples(self.num_examples, context.seed)
+        records = [record for record in asked for _ in range(self.samples)]
         captions = pairs.captions(records)
         tokens, lengths = pairs.tokens(captions, context.length)
         pixels = pairs.pixels(records)
@@ -75,7 +82,12 @@ class MadePictures:
             context.batch_size,
             Given(low=None if low is None else low.astype(np.float32)),
         )
-        return picture_rows(pairs, records, as_pixels(made), self.verified, self.shown)
+        pixels_made, shown = as_pixels(made), self.shown * self.samples
+        rows = picture_rows(pairs, records, pixels_made, self.verified, shown)
+        if self.samples == 1:
+            return rows
+        groups = np.split(np.arange(len(rows)), len(asked))
+        return [_together([rows[place] for place in one], pixels_made[one]) for one in groups]
 
 
 def picture_rows(
@@ -105,6 +117,20 @@ def picture_rows(
                 row[name] = data_uri(Media("image", values))
         rows.append(row)
     return rows
+
+
+def _together(rows: list[Row], made: np.ndarray) -> Row:
+    """Returns the row of a caption, of those of its several pictures."""
+    pictures = made.astype(np.float64) / 255
+    squares = np.square(pictures[:, None] - pictures[None]).mean(axis=(2, 3, 4))
+    count = len(rows)
+    means = {
+        name: float(np.mean([row[name] for row in rows]))
+        for name, value in rows[0].items()
+        if isinstance(value, int)
+    }
+    diversity = float(np.sqrt(squares.sum() / (count * (count - 1))))
+    return rows[0] | means | {"diversity": diversity}
 
 
 def _as_drawn(made: np.ndarray, pairs: ImageTextPairs) -> np.ndarray:

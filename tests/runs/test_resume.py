@@ -10,6 +10,7 @@ import pytest
 from support.accidents import StopAfter
 from support.outcomes import newest_digests, rows_without_times
 from support.tiers import slow_but
+from support.tiny_diffusion import tiny_run
 from support.tiny_sweep import BINDINGS, base
 
 from jaxgen.configuration import load
@@ -66,6 +67,13 @@ def test_so_does_one_that_began_with_the_parameters_of_another(tmp_path):
 def test_so_does_one_with_moments_in_8_bits(tmp_path):
     files = ["runs/quickstart.gin", "optimizers/int8_state.gin"]
     config = load(files, [*BINDINGS, *SIZES])
+    assert outcome(config, {}, tmp_path / "a", STOPS) == outcome(config, {}, tmp_path / "b")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sprites", "imagen"])
+def test_so_does_one_of_diffusion_with_its_averages(name, tmp_path):
+    config = tiny_run(name, f"train.steps={STEPS}", evaluates=True)
     assert outcome(config, {}, tmp_path / "a", STOPS) == outcome(config, {}, tmp_path / "b")
 
 
