@@ -1,6 +1,7 @@
 """What reads prompts: empty captions, frozen encoders, pairs, and several together."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,7 @@ from jaxgen.ops.attention.biases import RelativeBias
 from jaxgen.ops.attention.masks import Bidirectional
 from jaxgen.sharding.layout import Layout, using
 
-WIDTHS = {"num_layers": 1, "embed_dim": 16, "num_heads": 2, "mlp_dim": 16}
+WIDTHS: dict[str, Any] = {"num_layers": 1, "embed_dim": 16, "num_heads": 2, "mlp_dim": 16}
 TEXT = TransformerConfig(**WIDTHS, vocab_size=12)
 TOWER = StackConfig(**WIDTHS, layers=(LayerConfig(rope=None, mask=(Bidirectional(),)),))
 PAIR = DualEncoderConfig(
@@ -50,8 +51,8 @@ def layout():
         yield
 
 
-def prompts(**changes):
-    arrays = {"tokens": jnp.asarray(TOKENS), "lengths": jnp.asarray(LENGTHS)}
+def prompts(**changes: Any) -> Prompts:
+    arrays: dict[str, Any] = {"tokens": jnp.asarray(TOKENS), "lengths": jnp.asarray(LENGTHS)}
     return Prompts(**arrays | changes)
 
 
