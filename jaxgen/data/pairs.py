@@ -17,7 +17,7 @@ from jaxgen.data.preprocessors import need
 from jaxgen.data.protocols import Record, Source, Split
 from jaxgen.data.tasks import Task
 from jaxgen.domains import PositiveInt, check_domains
-from jaxgen.errors import DataError
+from jaxgen.errors import ConfigError, DataError
 from jaxgen.pair_batch import PairBatch, pair_batch_spec
 
 TRIES = 16
@@ -46,6 +46,8 @@ class ImageTextPairs:
       text: the field of the caption.
       channels: of an image.
       distinct: whether the captions of a batch are unlike one another.
+      classes: names that the text is one of, whose number, from 0, is then the only token of a row
+        (`train.length=1`), for models of classes; (): captions.
     """
 
     task: Task
@@ -54,9 +56,15 @@ class ImageTextPairs:
     text: str = "caption"
     channels: PositiveInt = 3
     distinct: bool = True
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self):
         check_domains(self, "image_text_pairs")
+        if len(set(self.classes)) < len(self.classes) or (self.classes and self.distinct):
+            raise ConfigError(
+                f"image_text_pairs.classes={self.classes!r}: each name once, and with "
+                "image_text_pairs.distinct=False, as batches have several pictures of a class."
+            )
 
     @property
     def name(self) -> str:
@@ -133,7 +141,13 @@ class ImageTextPairs:
         return np.stack(found)
 
     def tokens(self, texts: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the tokens of captions, [texts, length] int32, and how many they are, [texts]."""
+        """Returns the tokens of captions, [texts, length] int32, and how many they are, [texts].
+
+        Raises:
+          DataError: if a text is none of the classes.
+        """
+        if self.classes:
+            return self._numbers(texts), np.ones(len(texts), np.int32)
         codec, most = self.codec, length - 2
         rows = np.full((len(texts), length), codec.pad_id, np.int32)
         lengths = np.zeros(len(texts), np.int32)
@@ -141,6 +155,15 @@ class ImageTextPairs:
             caption = np.concatenate([[codec.begin_id], ids[:most], [codec.end_id]])
             rows[row, : len(caption)], lengths[row] = caption, len(caption)
         return rows, lengths
+
+    def _numbers(self, texts: Sequence[str]) -> np.ndarray:
+        """Returns the numbers of classes, [texts, 1] int32."""
+        if unknown := sorted(set(texts) - set(self.classes)):
+            raise DataError(
+                f"{self.name}: {unknown[0]!r} is none of image_text_pairs.classes, "
+                f"{self.classes[:8]}; add it, or set image_text_pairs.text to the class's field."
+            )
+        return np.array([[self.classes.index(text)] for text in texts], np.int32)
 
     def captions(self, records: Sequence[Record]) -> list[str]:
         """Returns the captions of records.
@@ -173,7 +196,12 @@ class OpenedPairs(OpenedRecords):
         self._pairs, self._length = pairs, length
         self._split: Split = split
         self._seed, self._rows_before = seed, rows_before
-        if length < 3:
+        if pairs.classes and length != 1:
+            raise DataError(
+                f"train.length={length}: a class is one token (image_text_pairs.classes); set it "
+                "to 1."
+            )
+        if length < 3 and not pairs.classes:
             raise DataError(f"train.length={length} has no room for a caption; use 3 or more.")
         super().__init__(pairs.task, EpochRecords(pairs.task, seed, split, "pairs"))
 

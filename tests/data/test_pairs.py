@@ -12,7 +12,7 @@ from jaxgen.data.generated import Sprites
 from jaxgen.data.media_files import DecodeMedia
 from jaxgen.data.pairs import ImageTextPairs
 from jaxgen.data.tasks import Task
-from jaxgen.errors import DataError
+from jaxgen.errors import ConfigError, DataError
 from jaxgen.training.loading import map_batch
 
 
@@ -153,3 +153,26 @@ def test_what_is_no_pair_is_told(source, changes, message):
 def test_a_row_without_room_is_refused():
     with pytest.raises(DataError, match="length=2"):
         pairs(Squares()).open(batch_size=2, length=2, seed=0)
+
+
+def test_classes_are_numbers_and_may_come_twice():
+    source = Squares(captions=("cat", "dog", "cat", "dog", "dog", "cat"))
+    chosen = pairs(source, classes=("cat", "dog"), distinct=False)
+    batch = chosen.open(batch_size=6, length=1, seed=0).batch(0)
+    assert batch.tokens.shape == (6, 1) and batch.lengths.tolist() == [1] * 6
+    expected = [int(place in (1, 3, 4)) for place in keys(batch)]
+    assert batch.tokens[:, 0].tolist() == expected
+    with pytest.raises(DataError, match="is none of"):
+        pairs(source, classes=("cat", "bird"), distinct=False).open(
+            batch_size=6, length=1, seed=0
+        ).batch(0)
+    with pytest.raises(DataError, match="a class is one token"):
+        chosen.open(batch_size=6, length=8, seed=0)
+    with pytest.raises(ConfigError, match="distinct=False"):
+        pairs(source, classes=("cat", "dog"))
+
+
+def test_captions_that_need_not_differ_are_those_of_the_epoch():
+    source = Squares(captions=("a", "a", "a", "b", "b", "a"))
+    batch = opened(source, batch_size=6, distinct=False).batch(0)
+    assert sorted(keys(batch)) == list(range(6))
