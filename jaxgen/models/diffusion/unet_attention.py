@@ -59,11 +59,12 @@ class PixelAttention(nnx.Module):
     ):
         """Makes the projections; `heads` are their number and their width."""
         self.group_norm = GroupNorm(channels, groups, epsilon, rngs)
+        of_heads = heads_axis(heads[0])
 
         def projection(n_in: int | None) -> tuple[nnx.Param | None, nnx.Param | None]:
             if n_in is None:
                 return None, None
-            axes = ("embed", "heads", "head_dim")
+            axes = ("embed", of_heads, "head_dim")
             weight = make_parameter(rngs, (n_in, *heads), axes, normal(n_in**-0.5))
             return weight, make_parameter(rngs, heads, axes[1:], zeros)
 
@@ -73,7 +74,7 @@ class PixelAttention(nnx.Module):
         self.value, self.value_bias = projection(pixels)
         self.context_key, self.context_key_bias = projection(context_dim)
         self.context_value, self.context_value_bias = projection(context_dim)
-        self.out = make_parameter(rngs, (*heads, channels), ("heads", "head_dim", "embed"), zeros)
+        self.out = make_parameter(rngs, (*heads, channels), (of_heads, "head_dim", "embed"), zeros)
         self.out_bias = make_parameter(rngs, (channels,), ("embed",), zeros)
 
     def __call__(
@@ -173,6 +174,11 @@ def transformer_stack(config: UNetConfig, channels: int, depth: int) -> StackCon
     )
 
 
+def heads_axis(heads: int) -> str | None:
+    """Returns the logical axis of the heads; a single one is whole everywhere."""
+    return "heads" if heads > 1 else None
+
+
 def side_of(pixels: jax.Array) -> AttentionSide:
     """Returns the side of an attention mask that a row [batch, length, ...] of pixels is."""
     return _side(reshard(jnp.ones(pixels.shape[:2], jnp.int32), spec("batch", None)))
@@ -192,7 +198,7 @@ def _heads(x: jax.Array, weight: Any, bias: Any) -> jax.Array:
     """Returns [batch, heads, length, head_dim] of [batch, length, channels]."""
     channels, heads, head_dim = weight.shape
     flat = gather(weight, x.dtype).reshape(channels, heads * head_dim)
-    y = linear("btd,df->btf", x, flat, spec("batch", "length", "heads"))
+    y = linear("btd,df->btf", x, flat, spec("batch", "length", heads_axis(heads)))
     y = y.reshape(*x.shape[:2], heads, head_dim) + gather(bias, x.dtype)
     return y.transpose(0, 2, 1, 3)
 
