@@ -45,6 +45,7 @@ def registered() -> Table:
     from jaxgen.evaluation.drawn_pictures import DrawnPictures
     from jaxgen.evaluation.generations import CodeExecution, Generation, ListedItems
     from jaxgen.evaluation.groundedness import Groundedness
+    from jaxgen.evaluation.made_picture_sets import MadePictureSets
     from jaxgen.evaluation.made_pictures import MadePictures
     from jaxgen.evaluation.made_vectors import MadeVectors
     from jaxgen.evaluation.pairs import Retrieval, ZeroShot
@@ -170,6 +171,7 @@ def registered() -> Table:
         "reconstructions": Reconstructions,
         "made_pictures": MadePictures,
         "made_vectors": MadeVectors,
+        "made_picture_sets": MadePictureSets,
         "drawn_pictures": DrawnPictures,
         "cascade_pictures": CascadePictures,
         "picture_sets": PictureSets,

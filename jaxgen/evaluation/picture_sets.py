@@ -100,22 +100,12 @@ class PictureSets:
         pairs = [last_answer(example) for example in examples]
         medium = medium_of(task, [answer for _, answer in pairs])
         self._check(task, medium, len(pairs))
-        count, half = len(pairs) // self.subset_size, self.subset_size // 2
-        subsets = np.arange(len(pairs)).reshape(count, 2, half)
-        asked = [pairs[place] for place in subsets[:, 0].ravel()]
+        asked = [pairs[place] for place in asked_of(len(pairs), self.subset_size)]
         made = make_media(scorer, task, [prompt for prompt, _ in asked], medium, self.policy)
         true = own_media(task, [answer for _, answer in pairs])
-        features = self.features(np.stack([one.values for one in (*true, *made)]))
-        features, made_features = np.split(features, [len(true)])
-        made_features = made_features.reshape(count, half, -1)
-        rows = []
-        for number, (first, second) in enumerate(subsets):
-            row: Row = {"task": task.name, "instance": f"subset {number}"}
-            for name, distance in DISTANCES.items():
-                row[name] = distance(made_features[number], features[second])
-                row[f"{name}_floor"] = distance(features[first], features[second])
-            rows.append(row)
-        return rows
+        pictures = [np.stack([one.values for one in some]) for some in (true, made)]
+        rows = subset_rows(self.features, pictures[0], pictures[1], self.subset_size)
+        return [{"task": task.name} | row for row in rows]
 
     def _check(self, task: Task, medium: MediaRange, count: int) -> None:
         if medium.modality != "image":
@@ -129,3 +119,33 @@ class PictureSets:
                 f"of picture_sets.subset_size={self.subset_size}; set evaluation_task.num_examples "
                 "to a multiple of it, twice or more."
             )
+
+
+def asked_of(count: int, subset_size: int) -> np.ndarray:
+    """Returns the places, of `count` pictures, in whose stead others are to be made."""
+    return np.arange(count).reshape(-1, 2, subset_size // 2)[:, 0].ravel()
+
+
+def subset_rows(
+    features: PictureFeatures, true: np.ndarray, made: np.ndarray, subset_size: int
+) -> list[Row]:
+    """Returns a row for each subset: every distance, and that of true pictures from true ones.
+
+    Args:
+      features: what pictures are compared by.
+      true: [n, height, width, 3] uint8, whole subsets.
+      made: [n / 2, height, width, 3] uint8, in the stead of those at `asked_of(n, subset_size)`.
+      subset_size: an even number.
+    """
+    count, half = len(true) // subset_size, subset_size // 2
+    found = features(np.concatenate([true, made]))
+    true_features, made_features = np.split(found, [len(true)])
+    made_features = made_features.reshape(count, half, -1)
+    rows = []
+    for number, (first, second) in enumerate(np.arange(len(true)).reshape(count, 2, half)):
+        row: Row = {"instance": f"subset {number}"}
+        for name, distance in DISTANCES.items():
+            row[name] = distance(made_features[number], true_features[second])
+            row[f"{name}_floor"] = distance(true_features[first], true_features[second])
+        rows.append(row)
+    return rows
