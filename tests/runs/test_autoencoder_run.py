@@ -102,3 +102,24 @@ def test_what_an_evaluator_cannot_compare_is_refused(trained):
         )
         with pytest.raises(ConfigError, match="needs data of media alone"):
             Reconstructions()(restored.model, text)
+
+
+@pytest.mark.slow
+def test_a_kl_autoencoder_learns_and_ends_bit_for_bit_where_it_was_stopped(tmp_path):
+    small = (
+        *(one for one in SMALL if "image_autoencoder" not in one), "kl_autoencoder.width=16",
+        "kl_autoencoder.discriminator=8", "realism.adversarial_weight=0.1", "realism.judged_from=4",
+    )  # fmt: skip
+    config, _ = load_run(["runs/codecs/kl_sprites.gin"], small)
+    record = run(config, tmp_path / "run", ONE, show_progress=False).record
+    rows = read_metrics(RunDirectory(tmp_path / "run").metrics_file)
+    assert rows[-1]["reconstruction"] < rows[0]["reconstruction"]
+    told = {"psnr", "kl", "latent_square", "perceptual", "adversarial", "discriminator"}
+    assert told <= rows[0].keys()
+    assert "code_bits" not in record["evaluation"]["reconstructions"]
+    stopped = RunDirectory(shutil.copytree(tmp_path / "run", tmp_path / "stopped"))
+    shutil.rmtree(stopped.checkpoints / "8")
+    kept = json.loads(stopped.run_file.read_text())
+    stopped.run_file.write_text(json.dumps(kept | {"finished": False}))
+    again = run(config, stopped.path, ONE, show_progress=False).record
+    assert again["evaluation"] == record["evaluation"]
