@@ -46,7 +46,7 @@ def run_tower(
     segment_ids = reshard(segments, rows)
     places = jnp.broadcast_to(jnp.arange(shape[1], dtype=jnp.int32), shape)
     side = attention_side(reshard(places, rows), segment_ids)
-    cells = None if grid is None else _cells(grid, shape[0])
+    cells = None if grid is None else cells_of_grid(grid, shape[0])
     contexts = make_contexts(config, side, side, None, stack.relative, cells)
     encoder = None if attended is None else _encoder(segment_ids, *attended)
     output = stack(
@@ -61,7 +61,7 @@ def run_tower(
     return output.hidden, segment_ids
 
 
-def _cells(grid: tuple[int, int], batch: int) -> jax.Array:
+def cells_of_grid(grid: tuple[int, int], batch: int) -> jax.Array:
     """Returns the time (0), row and column of each token, [batch, tokens, 3] int32."""
     rows, columns = jnp.indices(grid, jnp.int32)
     cells = jnp.stack([jnp.zeros_like(rows), rows, columns], axis=-1).reshape(1, -1, 3)

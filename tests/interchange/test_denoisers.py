@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from support.denoisers import dit_stack, jit_config, tiny_dit, tiny_mmdit, tiny_prior
+from support.denoisers import MMDITS, dit_stack, jit_config, tiny_dit, tiny_mmdit, tiny_prior
 from support.helpers import spread
 
 from jaxgen.errors import InterchangeError
@@ -24,6 +24,7 @@ CONFIGS = {
         denoiser=tiny_dit(frequency_shift=1, feed_forward_epsilon=1e-5), conditioner=LABELS
     ),
     "stable_diffusion_3": DiffusionConfig(denoiser=tiny_mmdit(qk_norm=True, dual_layers=2)),
+    "flux": DiffusionConfig(denoiser=MMDITS["flux"]),
     "unclip_prior": DiffusionConfig(denoiser=tiny_prior(statistics=True)),
 }
 
@@ -63,7 +64,7 @@ def test_what_has_no_counterpart_is_refused():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"_class_name": "FluxTransformer2DModel"}, "of diffusers' components jaxgen reads"),
+        ({"_class_name": "WanTransformer3DModel"}, "of diffusers' components jaxgen reads"),
         ({"dual_attention_layers": [1]}, "dual_attention_layers=.1."),
         ({"out_channels": 9}, "out_channels=9"),
         ({"caption_projection_dim": 9}, "caption_projection_dim=9"),

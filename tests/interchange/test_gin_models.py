@@ -21,7 +21,7 @@ EXCHANGED = {
     "cohere": ["cohere", "cohere2"], "nemotron": ["nemotron"],
     "llava": ["llava"], "whisper": ["whisper"], "gemma3_vision": ["gemma3_seeing"],
     "llama4": ["llama4"], "gpt_oss": ["gpt_oss"], "clip": ["clip"], "siglip": ["siglip"],
-    "stable_diffusion_3": ["stable_diffusion_3"],
+    "stable_diffusion_3": ["stable_diffusion_3"], "flux": ["flux"],
 }  # fmt: skip
 
 

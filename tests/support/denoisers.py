@@ -149,7 +149,17 @@ MMDITS: dict[str, MMDiTConfig] = {
     "all_dual": tiny_mmdit(
         stack=dit_stack(gated=True, norm_scale=True, num_kv_heads=2), dual_layers=2, base_side=2
     ),
-}
+    "flux": tiny_mmdit(
+        stack=dit_stack(
+            layers=(
+                LayerConfig(
+                    mask=(Bidirectional(),), rope=Rope(sections=(0, 0, 2, 2), interleaved=True)
+                ),
+            )
+        ),
+        table_side=None, qk_norm=True, single_layers=2, told_guidance=3.5,
+    ),
+}  # fmt: skip
 
 
 def tiny_prior(**changes: Any) -> PriorConfig:

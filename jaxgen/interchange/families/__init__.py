@@ -8,6 +8,7 @@ from jaxgen.interchange.families.cohere import COHERE, COHERE2
 from jaxgen.interchange.families.deepseek import DEEPSEEK_V2, DEEPSEEK_V3
 from jaxgen.interchange.families.dit import DIT
 from jaxgen.interchange.families.falcon import FALCON, FALCON_TWO_NORMS
+from jaxgen.interchange.families.flux import FLUX
 from jaxgen.interchange.families.gemma import GEMMA, GEMMA2, GEMMA3
 from jaxgen.interchange.families.glm import GLM, GLM4
 from jaxgen.interchange.families.gpt2 import GPT2
@@ -41,7 +42,7 @@ FAMILIES = (
     FALCON_TWO_NORMS, MPT, STABLELM, SMOLLM3, GRANITE, GRANITE_MOE, GLM, GLM4, COHERE, COHERE2,
     NEMOTRON, LLAMA4, GPT_OSS, DEEPSEEK_V3, DEEPSEEK_V2, STARCODER2, T5, T5_GATED, BERT_MASKED,
     BERT, BERT_PRETRAINING, CLIP, SIGLIP, CHAMELEON, CHAMELEON_POST, LLAVA, GEMMA3_SEEING,
-    WHISPER, DIT, STABLE_DIFFUSION_3, UNCLIP_PRIOR, UNET, UNET_LINEAR,
+    WHISPER, DIT, STABLE_DIFFUSION_3, FLUX, UNCLIP_PRIOR, UNET, UNET_LINEAR,
     KL_AUTOENCODER,
 )  # fmt: skip
 """In the order in which an export tries them."""

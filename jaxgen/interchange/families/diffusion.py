@@ -97,6 +97,26 @@ def patch_rows(ours: str, theirs: str) -> tuple[TensorRow, ...]:
     )
 
 
+def stream_rows(ours: str, names: tuple[str, str, str, str], suffix: str) -> tuple[TensorRow, ...]:
+    """Returns the rows of one stream of a block of two, with the suffix of its tensors' names."""
+    added = "_added" if suffix else ""
+    return (
+        *module_rows(f"{ours}.modulation", f"norm1{suffix}.linear"),
+        *attention_rows(f"{ours}.attention", "attn", names),
+        row(f"{ours}.attention.query_norm.scale", f"attn.norm{added}_q.weight", "w"),
+        row(f"{ours}.attention.key_norm.scale", f"attn.norm{added}_k.weight", "w"),
+        *feed_forward_rows(f"{ours}.feed_forward", f"ff{suffix}"),
+    )
+
+
+def patch_out_rows(theirs: str, order: str) -> tuple[TensorRow, ...]:
+    """Returns the rows of the way back to patches, whose numbers have an order in the file."""
+    return (
+        row("denoiser.out", f"{theirs}.weight", "d p q c", f"({order}) d"),
+        row("denoiser.out_bias", f"{theirs}.bias", "p q c", f"({order})"),
+    )
+
+
 def attention_rows(
     ours: str, theirs: str, names: tuple[str, str, str, str]
 ) -> tuple[TensorRow, ...]:

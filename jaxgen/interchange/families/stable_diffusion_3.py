@@ -14,17 +14,17 @@ from jaxgen.interchange.families.diffusion import (
     OWN,
     attention_rows,
     denoiser_fields,
-    feed_forward_rows,
-    linear_rows,
     module_rows,
     must_be,
+    patch_out_rows,
     patch_rows,
     read_heads,
     stack_constants,
+    stream_rows,
     two_layers_rows,
     write_heads,
 )
-from jaxgen.interchange.tables import Family, StackTable, TensorRow, Values, row
+from jaxgen.interchange.tables import Family, StackTable, Values, row
 from jaxgen.models.diffusion.config import DiffusionConfig
 from jaxgen.models.diffusion.mmdit import table_of
 from jaxgen.models.diffusion.mmdit_config import MMDiTConfig
@@ -84,18 +84,6 @@ def _table(config: Any) -> np.ndarray | None:
     return None if own.table_side is None else table_of(own)[None]
 
 
-def _stream(ours: str, names: tuple[str, str, str, str], suffix: str) -> tuple[TensorRow, ...]:
-    """Returns the rows of one stream of a block."""
-    added = "_added" if suffix else ""
-    return (
-        *module_rows(f"{ours}.modulation", f"norm1{suffix}.linear"),
-        *attention_rows(f"{ours}.attention", "attn", names),
-        row(f"{ours}.attention.query_norm.scale", f"attn.norm{added}_q.weight", "w"),
-        row(f"{ours}.attention.key_norm.scale", f"attn.norm{added}_k.weight", "w"),
-        *feed_forward_rows(f"{ours}.feed_forward", f"ff{suffix}"),
-    )
-
-
 STABLE_DIFFUSION_3 = Family(
     name="stable_diffusion_3",
     library="diffusers",
@@ -133,15 +121,15 @@ STABLE_DIFFUSION_3 = Family(
         *two_layers_rows("denoiser.pooled", "time_text_embed.text_embedder"),
         *module_rows("denoiser.context", "context_embedder"),
         *module_rows("denoiser.modulation", "norm_out.linear"),
-        *linear_rows("denoiser.out", "proj_out"),
+        *patch_out_rows("proj_out", "p q c"),
     ),
     stacks=(
         StackTable(
             "denoiser.stack",
             "transformer_blocks.{layer}.",
             (
-                *_stream("picture", OWN, ""),
-                *_stream("text", ADDED, "_context"),
+                *stream_rows("picture", OWN, ""),
+                *stream_rows("text", ADDED, "_context"),
                 *attention_rows("alone", "attn2", OWN),
                 row("alone.query_norm.scale", "attn2.norm_q.weight", "w"),
                 row("alone.key_norm.scale", "attn2.norm_k.weight", "w"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -27,7 +29,9 @@ def time_waves(time: jax.Array, dim: int, shift: int = 0) -> jax.Array:
         1 / 10,000 itself (as in DDPM, and in `diffusers`' DiT); with 0 not quite.
     """
     half = dim // 2
-    frequencies = 10_000.0 ** (-jnp.arange(half, dtype=jnp.float32) / (half - shift))
+    # In the order in which others compute it, as angles of large times show the rounding.
+    exponents = -math.log(10_000.0) * jnp.arange(half, dtype=jnp.float32)
+    frequencies = jnp.exp(exponents / (half - shift))
     angles = time.astype(jnp.float32)[:, None] * frequencies
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
 

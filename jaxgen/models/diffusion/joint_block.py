@@ -15,8 +15,12 @@ from jaxgen.models.diffusion.mmdit_config import JointKind, MMDiTConfig
 from jaxgen.models.feedforward import FeedForward
 from jaxgen.models.modulation import Modulation, gated, shifted
 from jaxgen.models.norms import Norm
+from jaxgen.models.parameters import gather, kernel, make_parameter
 from jaxgen.models.stack_config import BlockKind, StackConfig
+from jaxgen.ops.activations import activation
 from jaxgen.ops.attention.masks import AttentionMask, AttentionSide
+from jaxgen.ops.initializers import zeros
+from jaxgen.ops.linear import linear
 from jaxgen.ops.rematerialisation import named
 from jaxgen.ops.taps import report
 from jaxgen.sharding.layout import spec
@@ -31,21 +35,35 @@ class Streams(NamedTuple):
 
 
 class JointContext(NamedTuple):
-    """What attention goes by: that of both streams, of the picture to both, and to itself."""
+    """What attention goes by: that of both streams, of the picture to both, and to itself.
+
+    Rotary angles are those of the picture alone, or of both where a text has angles of 0.
+    """
 
     both: AttentionContext
     picture: AttentionContext
     alone: AttentionContext
 
 
-def make_joint_context(picture: AttentionSide, text: AttentionSide) -> JointContext:
-    """Returns the contexts of a picture and a text."""
+def make_joint_context(
+    picture: AttentionSide, text: AttentionSide, angles: tuple[jax.Array, jax.Array] | None
+) -> JointContext:
+    """Returns the contexts of a picture, whose rotary angles may be given, and a text."""
     both = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), picture, text)
+    of_both = None
+    if angles is not None:
+        pad = ((0, 0), (0, text.positions.shape[1]), (0, 0))
+        cosine, sine = angles
+        of_both = jnp.pad(cosine, pad, constant_values=1), jnp.pad(sine, pad)
 
-    def context(queries, keys):
-        return AttentionContext(AttentionMask((), queries, keys))
+    def context(queries, keys, turned):
+        return AttentionContext(AttentionMask((), queries, keys), angles=turned)
 
-    return JointContext(context(both, both), context(picture, both), context(picture, picture))
+    return JointContext(
+        context(both, both, of_both),
+        context(picture, both, angles),
+        context(picture, picture, angles),
+    )
 
 
 class JointBlock(nnx.Module):
@@ -92,7 +110,8 @@ class JointBlock(nnx.Module):
     ) -> tuple[jax.Array, jax.Array | None]:
         """Returns what the streams take of both; None for a text that is left after this."""
         stack = self.stack
-        query, *seen = self.picture.attention.project(picture, picture)
+        turned = context.picture.angles
+        query, *seen = self.picture.attention.project(picture, picture, turned)
         text_query, *text_seen = self.text.attention.project(text, text)
         split = spec("batch", stack.kv_axis, None, None)
         keys, values = (
@@ -115,6 +134,43 @@ class JointBlock(nnx.Module):
         return report("attention", named(attention.join(mixed), "attention_out"))
 
 
+class SingleBlock(nnx.Module):
+    """Attention and a feed-forward of one stream, which read the same and are added together."""
+
+    def __init__(self, config: MMDiTConfig, rngs: nnx.Rngs):
+        stack, embed = config.stack, config.stack.embed_dim
+        self.stack = stack
+        self.norm = Norm(stack, rngs)
+        self.attention = _attention(config, rngs, joins_stream=False)
+        inner, into = stack.num_heads * stack.width_of_head, ("embed", "mlp")
+        up, down = kernel(stack, embed, stack.mlp_dim, into), (stack.mlp_dim, embed)
+        self.up = make_parameter(rngs, (embed, stack.mlp_dim), into, up)
+        self.up_bias = make_parameter(rngs, (stack.mlp_dim,), ("mlp",), zeros)
+        start = kernel(stack, inner + stack.mlp_dim, embed, into[::-1], into_stream=True)
+        self.out = make_parameter(rngs, (inner, embed), ("heads", "embed"), start)
+        self.down = make_parameter(rngs, down, ("mlp", "embed"), start)
+        self.out_bias = make_parameter(rngs, (embed,), ("embed",), zeros)
+        self.modulation = Modulation(embed, embed, 3, rngs)
+
+    def __call__(self, x: jax.Array, context: AttentionContext, vector: jax.Array) -> jax.Array:
+        """Maps [batch, length, embed] to the same; `vector` modulates."""
+        shift, scale, gate = self.modulation(vector)
+        normed, dtype = shifted(self.norm(x), shift, scale), self.stack.matmul_dtype
+        query, keys, values = self.attention.project(normed, normed, context.angles)
+        mixed = attend_within(
+            self.stack, context, named(query, "query"), named(keys, "key"), named(values, "value")
+        )
+        batch, heads, length, width = mixed.shape
+        flat = mixed.transpose(0, 2, 1, 3).reshape(batch, length, heads * width)
+        wide, narrow = spec("batch", None, "mlp"), spec("batch", None, None)
+        hidden = linear("btd,df->btf", normed, gather(self.up, x.dtype), wide, dtype)
+        hidden = activation(self.stack.activation)(hidden + gather(self.up_bias, x.dtype))
+        y = linear("btf,fd->btd", flat, gather(self.out, x.dtype), narrow, dtype)
+        y = y + linear("btf,fd->btd", hidden, gather(self.down, x.dtype), narrow, dtype)
+        y = y + gather(self.out_bias, x.dtype)
+        return report("stream", x + gated(named(y, "feed_forward"), gate))
+
+
 class _Stream(nnx.Module):
     """The weights of one stream in a block, modulated by as many vectors as are named."""
 
@@ -134,7 +190,7 @@ class _Stream(nnx.Module):
         return x + gated(named(self.feed_forward(normed), "feed_forward"), gate)
 
 
-def _attention(config: MMDiTConfig, rngs: nnx.Rngs, goes_on: bool = True) -> Attention:
+def _attention(config: MMDiTConfig, rngs: nnx.Rngs, joins_stream: bool = True) -> Attention:
     """Returns attention whose queries and keys have RMS norms with a scale, if they have norms."""
     stack: StackConfig = config.stack
     layer = stack.layers[0]
@@ -143,4 +199,4 @@ def _attention(config: MMDiTConfig, rngs: nnx.Rngs, goes_on: bool = True) -> Att
         stack = dataclasses.replace(
             stack, layers=(layer,), norm="rms", norm_scale=True, norm_unit_offset=False
         )
-    return Attention(BlockKind(layer, False), stack, rngs, joins_stream=goes_on)
+    return Attention(BlockKind(layer, False), stack, rngs, joins_stream=joins_stream)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from flax import nnx
 
-from jaxgen.domains import NonNegativeInt, PositiveInt, check_domains
+from jaxgen.domains import NonNegativeInt, PositiveFloat, PositiveInt, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.models.base import ParameterCount
 from jaxgen.models.diffusion.base import Denoiser
@@ -48,15 +48,31 @@ class JointGroup(NamedTuple):
     repeats: int
 
 
+@dataclasses.dataclass(frozen=True)
+class SingleBlocks:
+    """Equal blocks of one stream."""
+
+    num_layers: int
+
+    @property
+    def groups(self) -> tuple[JointGroup, ...]:
+        """The blocks as one that repeats."""
+        kind = JointKind(False, False)
+        return (JointGroup((kind,), self.num_layers),) if self.num_layers else ()
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MMDiTConfig:
     """A transformer over a picture and a text, each with weights of its own (SD3, 2403.03206).
 
     Every block is modulated by the embedding of time, to which that of a pooled vector is added;
-    keys and values of both streams are attended to together.
+    keys and values of both streams are attended to together. FLUX.1 goes on with blocks in which
+    both are one stream.
 
     Attributes:
       stack: what the blocks of both streams are, whose one kind of layer must be bidirectional.
+        With rotary positions it turns the picture's heads by rows and columns (`rope.sections`),
+        and there is no table.
       context_dim: width of the text's vectors.
       pooled_dim: width of the vector that joins the embedding of time, through two layers.
       size: rows and columns of x.
@@ -68,6 +84,10 @@ class MMDiTConfig:
         base_side / table_side; None: the picture's own.
       qk_norm: whether queries and keys of each stream are normalised by RMS norms over a head.
       dual_layers: first blocks in which the picture also attends to itself alone (SD3.5 medium).
+      single_layers: further blocks, of one stream, in which attention and feed-forward read the
+        same and are added together (FLUX.1).
+      told_guidance: the scale of guidance that a network is told like a time, which was distilled
+        from a guided one (FLUX.1 dev); None: it is told of none.
     """
 
     stack: StackConfig
@@ -80,6 +100,8 @@ class MMDiTConfig:
     base_side: PositiveInt | None = None
     qk_norm: bool = False
     dual_layers: NonNegativeInt = 0
+    single_layers: NonNegativeInt = 0
+    told_guidance: PositiveFloat | None = None
 
     image_channels = 0
 
@@ -101,7 +123,7 @@ class MMDiTConfig:
             )
         check_stack(self.stack, "mmdit")
         self._check_plain()
-        if self.stack.embed_dim % 4:
+        if self.has_table and self.stack.embed_dim % 4:
             raise ConfigError(
                 f"mmdit.stack.embed_dim={self.stack.embed_dim} must be a multiple of 4, for the "
                 "sines and cosines of positions."
@@ -117,10 +139,20 @@ class MMDiTConfig:
                     f"leave it {begun[name]!r}."
                 )
         (layer, *others) = self.stack.layers
-        if others or layer.rope or layer.qk_norm or layer.temperature or len(layer.mask) > 1:
+        if others or layer.qk_norm or layer.temperature or len(layer.mask) > 1:
             raise ConfigError(
-                "mmdit.stack.layers must be one layer with layer.mask=(@bidirectional(),) and "
-                "layer.rope=None; queries and keys are normalised by mmdit.qk_norm."
+                "mmdit.stack.layers must be one layer with layer.mask=(@bidirectional(),); queries "
+                "and keys are normalised by mmdit.qk_norm."
+            )
+        if layer.rope is not None and (layer.rope.sections or (1,))[0]:
+            raise ConfigError(
+                "mmdit.stack turns heads by a token's position, and a picture has rows and "
+                "columns: set rope.sections=(0, 0, ROWS, COLUMNS), or layer.rope=None."
+            )
+        if layer.rope is not None and (self.table_side or self.base_side):
+            raise ConfigError(
+                "mmdit.table_side and base_side are of a table, and mmdit.stack has rotary "
+                "positions; leave one of them out."
             )
 
     @property
@@ -144,14 +176,24 @@ class MMDiTConfig:
         return self.patch_size**2 * self.channels
 
     @property
+    def has_table(self) -> bool:
+        """Whether fixed positions are added to patches."""
+        return self.stack.layers[0].rope is None
+
+    @property
+    def singles(self) -> SingleBlocks:
+        """The blocks of one stream."""
+        return SingleBlocks(self.single_layers)
+
+    @property
     def groups(self) -> tuple[JointGroup, ...]:
-        """The blocks in order, as units that repeat."""
-        last = self.stack.num_layers - 1
+        """The blocks of two streams in order, as units that repeat."""
+        last = self.stack.num_layers - (0 if self.single_layers else 1)
         dual = min(self.dual_layers, last)
         runs = (
             (JointKind(True, False), dual),
             (JointKind(False, False), last - dual),
-            (JointKind(self.dual_layers > last, True), 1),
+            (JointKind(self.dual_layers > last, True), self.stack.num_layers - last),
         )
         return tuple(JointGroup((kind,), repeats) for kind, repeats in runs if repeats)
 

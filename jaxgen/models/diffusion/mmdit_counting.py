@@ -14,8 +14,11 @@ def count_mmdit(config: MMDiTConfig) -> ParameterCount:
     total = sum(
         group.repeats * _count_block(config, kind) for group in config.groups for kind in group.unit
     )
+    total += config.single_layers * _count_single(config)
     total += (config.patch_width + config.context_dim + 2) * embed
-    total += count_two_layers(FREQUENCIES, embed) + count_two_layers(config.pooled_dim, embed)
+    times = 1 if config.told_guidance is None else 2
+    total += times * count_two_layers(FREQUENCIES, embed)
+    total += count_two_layers(config.pooled_dim, embed)
     total += count_modulation(embed, embed, 2) + _norm(config)
     total += (embed + 1) * config.patch_width
     return ParameterCount(total=total, active=total)
@@ -31,6 +34,13 @@ def _count_block(config: MMDiTConfig, kind: JointKind) -> int:
     into = 2 if stack.gated else 1
     biases = (into * stack.mlp_dim + embed) * stack.has_bias("feed_forward")
     return total + streams * ((into + 1) * embed * stack.mlp_dim + biases)
+
+
+def _count_single(config: MMDiTConfig) -> int:
+    stack, embed = config.stack, config.stack.embed_dim
+    total = count_modulation(embed, embed, 3) + _norm(config) + _heads(config)
+    total += stack.num_heads * stack.width_of_head * embed + embed
+    return total + 2 * embed * stack.mlp_dim + stack.mlp_dim
 
 
 def _heads(config: MMDiTConfig) -> int:
@@ -55,8 +65,13 @@ def mmdit_flops(config: MMDiTConfig, context_length: int) -> int:
         for group in config.groups
         for kind in group.unit
     )
+    stack, length = config.stack, picture + text
+    inner, keys = (heads * stack.width_of_head for heads in (stack.num_heads, stack.kv_heads))
+    single = length * 2 * embed * (inner + keys + stack.mlp_dim) + length**2 * 2 * inner
+    products += config.single_layers * (single + 3 * embed**2)
     products += picture * 2 * config.patch_width * embed + text * config.context_dim * embed
     products += (FREQUENCIES + config.pooled_dim + 4 * embed) * embed
+    products += 0 if config.told_guidance is None else (FREQUENCIES + embed) * embed
     return 2 * products
 
 

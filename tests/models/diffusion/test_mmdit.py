@@ -1,5 +1,7 @@
 """The transformer of two streams: counts, operations, what each stream sees, meshes, refusals."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +24,8 @@ from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.diffusion.mmdit import positions_of
 from jaxgen.models.diffusion.patching import grid_waves
 from jaxgen.models.parameters import named_parameters, number_of_parameters
+from jaxgen.ops.attention.masks import Bidirectional
+from jaxgen.ops.positions import Rope
 from jaxgen.planning.work import read_work
 from jaxgen.sharding.layout import Layout, using
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
@@ -50,6 +54,19 @@ def test_released_members_have_their_counts(name):
         **changes,
     )  # fmt: skip
     assert config.count_denoiser().total == parameters
+
+
+def test_flux_has_its_count():
+    flux = MMDITS["flux"]
+    rope = Rope(sections=(0, 8, 28, 28), interleaved=True)
+    layers = (dataclasses.replace(flux.stack.layers[0], rope=rope),)
+    stack = dataclasses.replace(
+        flux.stack, num_layers=19, embed_dim=3072, num_heads=24, mlp_dim=12_288, layers=layers
+    )
+    config = dataclasses.replace(
+        flux, stack=stack, size=128, channels=16, context_dim=4096, pooled_dim=768, single_layers=38
+    )
+    assert config.count_denoiser().total == 11_901_408_320  # black-forest-labs/FLUX.1-dev
 
 
 @pytest.mark.parametrize("name", MMDITS)
@@ -106,8 +123,9 @@ def test_positions_are_the_middle_of_a_larger_grid():
     np.testing.assert_array_equal(positions_of(config).reshape(4, 4, 32), grid[1:5, 1:5])
 
 
-def test_a_mesh_and_recomputation_change_rounding_alone():
-    config = MMDITS["sd35_medium"]
+@pytest.mark.parametrize("name", ["sd35_medium", "flux"])
+def test_a_mesh_and_recomputation_change_rounding_alone(name):
+    config = MMDITS[name]
     inputs = inputs_of(config, batch=8)
 
     def loss(model, layout):
@@ -144,6 +162,8 @@ def test_stages_are_refused():
         ({"dual_layers": 4}, "exceeds the 3 blocks"),
         ({"stack": dit_stack(dropout=0.1)}, "has dropout=0.1"),
         ({"stack": dit_stack(layers=(LayerConfig(rope=None),))}, "are causal"),
+        ({"stack": dit_stack(layers=(LayerConfig(mask=(Bidirectional(),)),))}, "rope.sections="),
+        ({"stack": MMDITS["flux"].stack}, "are of a table"),
         ({"stack": dit_stack(embed_dim=30, num_heads=3)}, "a multiple of 4"),
     ],
 )
