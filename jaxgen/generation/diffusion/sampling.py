@@ -86,10 +86,9 @@ def sample_pictures(
         but where it is kept.
       low_noise: the level of the noise on `given.low`; None: the model's own.
     """
-    noise = model.config.upsampling.noise if low_noise is None and given.low is not None else 0.0
-    return _sample(
-        model, corruption, settings, prompts, keys, given, strength, low_noise or float(noise)
-    )
+    if low_noise is None:
+        low_noise = 0.0 if given.low is None else float(model.config.upsampling.noise)
+    return _sample(model, corruption, settings, prompts, keys, given, strength, low_noise)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 6, 7))
