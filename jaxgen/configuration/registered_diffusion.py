@@ -22,8 +22,9 @@ def registered_diffusion() -> Table:
     from jaxgen.objectives.diffusion import DiffusionLoss
     from jaxgen.objectives.realism import Realism
     from jaxgen.objectives.transfusion import TransfusionLoss
+    from jaxgen.ops.diffusion.betas import Betas
     from jaxgen.ops.diffusion.corruption import Corruption
-    from jaxgen.ops.diffusion.schedules import Betas, Cosine, Edm, RectifiedFlow
+    from jaxgen.ops.diffusion.schedules import Cosine, Edm, RectifiedFlow
 
     return {
         "diffusion": DiffusionConfig,

@@ -8,9 +8,8 @@ from typing import Any
 from jaxgen.data.drawing import rows_to_draw
 from jaxgen.data.pairs import ImageTextPairs
 from jaxgen.domains import NonNegativeInt, PositiveInt, check_domains
-from jaxgen.errors import ConfigError
 from jaxgen.evaluation.base import EvaluationContext, Row
-from jaxgen.evaluation.made_pictures import picture_rows, verifier_of
+from jaxgen.evaluation.made_pictures import corruption_of, picture_rows, verifier_of
 from jaxgen.evaluation.picture_arrays import as_pixels, make_arrays
 from jaxgen.generation.diffusion.sampling import PictureSampling
 from jaxgen.models.transfusion import RowsToDraw
@@ -42,11 +41,7 @@ class DrawnPictures:
     def check(self, context: EvaluationContext) -> None:
         """Raises JaxgenError if nothing is drawn, or nothing verifies what is."""
         verifier_of(self.pairs, self.verified)
-        if not hasattr(context.objective, "corruption"):
-            raise ConfigError(
-                f"the evaluator {self.name} draws by the noise of the run's objective, and "
-                f"{type(context.objective).__name__} has none; bind @transfusion_loss()."
-            )
+        corruption_of(context, self.name, "transfusion_loss")
         rows_to_draw([None], codec_of(context), context.length)
 
     def __call__(self, model: Any, context: EvaluationContext) -> list[Row]:
@@ -57,7 +52,7 @@ class DrawnPictures:
         untold = rows_to_draw([None] * len(records), codec, context.length, told.shape[1])
         made = make_arrays(
             model,
-            getattr(context.objective, "corruption"),  # noqa: B009
+            corruption_of(context, self.name, "transfusion_loss"),
             self.sampling,
             RowsToDraw(told, untold),  # pyright: ignore[reportArgumentType]
             range(len(records)),

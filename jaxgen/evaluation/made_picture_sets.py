@@ -10,7 +10,7 @@ import numpy as np
 from jaxgen.domains import PositiveInt, check_domains
 from jaxgen.errors import ConfigError, DataError
 from jaxgen.evaluation.base import EvaluationContext, Row
-from jaxgen.evaluation.made_pictures import pairs_of
+from jaxgen.evaluation.made_pictures import corruption_of, pairs_of
 from jaxgen.evaluation.picture_arrays import as_pixels, make_arrays
 from jaxgen.evaluation.picture_sets import (
     PictureFeatures,
@@ -72,7 +72,7 @@ class MadePictureSets:
         tokens, lengths = pairs.tokens(captions, context.length)
         made = make_arrays(
             model,
-            getattr(context.objective, "corruption"),  # noqa: B009
+            corruption_of(context, self.name),
             self.sampling,
             Prompts(tokens, lengths, true[asked]),
             [int(place) for place in asked],

@@ -17,6 +17,7 @@ from jaxgen.evaluation.media import VERIFIERS, data_uri
 from jaxgen.evaluation.picture_arrays import as_numbers, as_pixels, make_arrays
 from jaxgen.generation.diffusion.sampling import Given, PictureSampling
 from jaxgen.models.diffusion.prompts import Prompts
+from jaxgen.ops.diffusion.corruption import Corruption
 from jaxgen.ops.resizing import resizing_matrix
 
 
@@ -50,11 +51,7 @@ class MadePictures:
         """Raises JaxgenError if there are no captions, or nothing verifies their pictures."""
         pairs = pairs_of(context, self.name)
         verifier_of(pairs, self.verified)
-        if not hasattr(context.objective, "corruption"):
-            raise ConfigError(
-                f"the evaluator {self.name} samples by the noise of the run's objective, and "
-                f"{type(context.objective).__name__} has none; bind @diffusion_loss()."
-            )
+        corruption_of(context, self.name)
 
     def __call__(self, model: Any, context: EvaluationContext) -> list[Row]:
         """Returns a row a caption; see `picture_rows`.
@@ -74,7 +71,7 @@ class MadePictures:
             low = np.einsum("bhwc,nh,mw->bnmc", as_numbers(pixels), matrix, matrix)
         made = make_arrays(
             model,
-            getattr(context.objective, "corruption"),  # noqa: B009
+            corruption_of(context, self.name),
             self.sampling,
             Prompts(tokens, lengths, pixels),
             range(len(records)),
@@ -149,6 +146,19 @@ def pairs_of(context: EvaluationContext, evaluator: str) -> ImageTextPairs:
     if not context.data.examples(1, context.seed):
         raise DataError(f"task {context.data.name} has no example in its heldout split.")
     return context.data
+
+
+def corruption_of(
+    context: EvaluationContext, evaluator: str, loss: str = "diffusion_loss"
+) -> Corruption:
+    """Returns the noise that the run's objective trains by; ConfigError if it has none."""
+    found = getattr(context.objective, "corruption", None)
+    if found is None:
+        raise ConfigError(
+            f"the evaluator {evaluator} samples by the noise of the run's objective, and "
+            f"{type(context.objective).__name__} has none; bind @{loss}()."
+        )
+    return found
 
 
 def verifier_of(pairs: ImageTextPairs, verified: bool) -> Any:

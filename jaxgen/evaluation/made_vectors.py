@@ -12,7 +12,7 @@ from jaxgen.domains import PositiveInt, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.evaluation.answers import instance_of
 from jaxgen.evaluation.base import EvaluationContext, Row
-from jaxgen.evaluation.made_pictures import pairs_of
+from jaxgen.evaluation.made_pictures import corruption_of, pairs_of
 from jaxgen.evaluation.pairs import in_batches
 from jaxgen.evaluation.picture_arrays import as_numbers, make_arrays
 from jaxgen.generation.diffusion.sampling import PictureSampling
@@ -57,7 +57,7 @@ class MadeVectors:
         tokens, lengths = pairs.tokens(pairs.captions(records), context.length)
         made = make_arrays(
             model,
-            getattr(context.objective, "corruption"),  # noqa: B009
+            corruption_of(context, self.name),
             self.sampling,
             Prompts(tokens, lengths),
             range(len(records)),

@@ -14,7 +14,7 @@ from jaxgen.data.pairs import ImageTextPairs
 from jaxgen.domains import NonNegativeInt, PositiveInt, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.evaluation.base import EvaluationContext, Row
-from jaxgen.evaluation.made_pictures import pairs_of, picture_rows
+from jaxgen.evaluation.made_pictures import corruption_of, pairs_of, picture_rows
 from jaxgen.evaluation.picture_arrays import as_pixels, make_arrays
 from jaxgen.generation.diffusion.sampling import Given, PictureSampling
 from jaxgen.models.diffusion.config import DiffusionConfig
@@ -69,7 +69,8 @@ def stage_of(restored: Restored) -> Stage:
       ConfigError: if it is of another kind of model.
     """
     config = restored.config
-    if not isinstance(config.model, DiffusionConfig) or not hasattr(config.objective, "corruption"):
+    corruption = getattr(config.objective, "corruption", None)
+    if not isinstance(config.model, DiffusionConfig) or corruption is None:
         raise ConfigError(
             f"{restored.directory.path} is a run of {type(config.model).__name__}; pictures are "
             "made by steps from noise by runs of @diffusion() with @diffusion_loss()."
@@ -80,7 +81,7 @@ def stage_of(restored: Restored) -> Stage:
     return Stage(
         str(restored.directory.path),
         restored.model,
-        getattr(config.objective, "corruption"),  # noqa: B009
+        corruption,
         found[0] if found else PictureSampling(),
         data if config.model.conditioner is not None else None,
         config.train.length,
@@ -189,7 +190,7 @@ class CascadePictures:
         own = Stage(
             "this run",
             model,
-            getattr(context.objective, "corruption"),  # noqa: B009
+            corruption_of(context, self.name),
             self.sampling,
             pairs,
             context.length,

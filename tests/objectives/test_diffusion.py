@@ -15,8 +15,9 @@ from jaxgen.media_batch import MediaBatch
 from jaxgen.models.diffusion.conditioner_configs import ClassLabelsConfig
 from jaxgen.models.diffusion.config import DiffusionConfig, Upsampling
 from jaxgen.objectives.diffusion import DiffusionLoss, strata
+from jaxgen.ops.diffusion.betas import Betas
 from jaxgen.ops.diffusion.corruption import Corruption
-from jaxgen.ops.diffusion.schedules import Betas, Cosine, RectifiedFlow
+from jaxgen.ops.diffusion.schedules import Cosine, RectifiedFlow
 from jaxgen.ops.diffusion.variances import bound_terms, discretised_log_probability, posterior
 from jaxgen.pair_batch import PairBatch
 from jaxgen.sharding.layout import Layout

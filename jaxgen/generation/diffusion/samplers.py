@@ -1,6 +1,7 @@
 """Samplers: from noise to pictures along a grid of noise levels.
 
-A sampler is a frozen dataclass that says its grid and takes one step; `integrate` goes through all.
+A sampler is a frozen dataclass that says its grid and takes one step; `integrating.integrate` goes
+through all.
 Your own has the members of `Sampler`, and is bound in gin as `picture_sampling.sampler`.
 """
 
@@ -14,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.domains import Domain, NonNegativeInt, PositiveInt, check_domains
-from jaxgen.generation.diffusion.grid import Grid, Level, Step, steps_of
+from jaxgen.generation.diffusion.grid import Grid, Level, Step
 from jaxgen.ops.diffusion.schedules import Schedule, Spacing
 
 
@@ -257,49 +258,6 @@ class DpmSolver(_OfTimes):
         mixed = clean if is_first else clean + step.carried * (clean - memory)
         kept = step.there.sigma / step.here.sigma
         return kept * x + (step.there.alpha - step.here.alpha * kept) * mixed, clean
-
-
-def integrate(
-    sampler: Sampler,
-    grid: Grid,
-    denoise: Denoise,
-    x: jax.Array,
-    noise: Callable[[Any], jax.Array],
-    after_step: Callable[[jax.Array, Level, Any], jax.Array] | None = None,
-) -> jax.Array:
-    """Returns the pictures that a sampler makes of noise.
-
-    Args:
-      sampler: takes the steps.
-      grid: the levels; `x` is at the first.
-      denoise: asks the network.
-      x: the noisy pictures.
-      noise: returns standard normals like `x`, of the number of a step.
-      after_step: returns what x becomes after a step, such as where a part of it is known.
-    """
-    steps = steps_of(grid, x.dtype)
-    last = grid.steps - 1
-
-    def run(x, memory, number: Any, step: Step, is_first: bool, is_last: bool):
-        x, memory = sampler.step(denoise, x, memory, step, lambda: noise(number), is_first, is_last)
-        return (x if after_step is None else after_step(x, step.there, number)), memory
-
-    def part(first: int, stop: int) -> Step:
-        return jax.tree.map(lambda one: one[first:stop], steps)
-
-    x, memory = run(x, None, 0, jax.tree.map(lambda one: one[0], steps), True, last == 0)
-    if last > 1:
-
-        def body(carry, scanned):
-            number, step = scanned
-            return run(carry[0], carry[1], number, step, False, False), None
-
-        scanned = jnp.arange(1, last), part(1, last)
-        (x, memory), _ = jax.lax.scan(body, (x, memory), scanned)
-    if last:
-        final = jax.tree.map(lambda one: one[last], steps)
-        x, _ = run(x, memory, last, final, False, True)
-    return x
 
 
 def _moved(x: jax.Array, noise: jax.Array, step: Step) -> jax.Array:

@@ -13,7 +13,8 @@ from jax.typing import ArrayLike
 from jaxgen.domains import check_domains
 from jaxgen.generation.diffusion.grid import Level
 from jaxgen.generation.diffusion.guidance import Guidance, Threshold
-from jaxgen.generation.diffusion.samplers import Ddim, Denoised, Sampler, integrate
+from jaxgen.generation.diffusion.integrating import integrate
+from jaxgen.generation.diffusion.samplers import Ddim, Denoised, Sampler
 from jaxgen.models.diffusion.base import Conditioning
 from jaxgen.models.diffusion.prompts import Prompts
 from jaxgen.objectives.diffusion import split_variance

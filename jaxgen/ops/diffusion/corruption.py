@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from jaxgen.domains import PositiveFloat, check_domains
 from jaxgen.errors import ConfigError
-from jaxgen.ops.diffusion.schedules import Betas, Schedule, array_module
+from jaxgen.ops.diffusion.betas import Betas
+from jaxgen.ops.diffusion.schedules import Schedule, array_module
 
 Target = Literal["x", "noise", "v", "flow"]
 Weight = Literal["target", "x", "noise", "v", "flow", "min_snr"]

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.ops.diffusion.schedules import Betas
+from jaxgen.ops.diffusion.betas import Betas
 
 HALF_STEP = 1 / 255
 

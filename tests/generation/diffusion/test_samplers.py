@@ -7,6 +7,7 @@ import pytest
 from support.known_denoisers import Mixture
 
 from jaxgen.generation.diffusion.grid import Grid
+from jaxgen.generation.diffusion.integrating import integrate
 from jaxgen.generation.diffusion.samplers import (
     Ddim,
     Ddpm,
@@ -15,9 +16,9 @@ from jaxgen.generation.diffusion.samplers import (
     Euler,
     Heun,
     Plms,
-    integrate,
 )
-from jaxgen.ops.diffusion.schedules import Betas, Cosine, Edm, RectifiedFlow
+from jaxgen.ops.diffusion.betas import Betas
+from jaxgen.ops.diffusion.schedules import Cosine, Edm, RectifiedFlow
 
 MIXTURE = Mixture(np.array([[-1.0, 0.4], [1.0, -0.3], [0.2, 1.1]]), 0.35)
 SCHEDULES = {"cosine": Cosine(least_alpha=0.01), "flow": RectifiedFlow(), "edm": Edm(1.0)}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxgen.generation.diffusion.grid import Grid
+from jaxgen.generation.diffusion.integrating import integrate
 from jaxgen.generation.diffusion.samplers import (
     Ddim,
     Ddpm,
@@ -17,10 +18,10 @@ from jaxgen.generation.diffusion.samplers import (
     Euler,
     Heun,
     Plms,
-    integrate,
 )
+from jaxgen.ops.diffusion.betas import Betas
 from jaxgen.ops.diffusion.corruption import clean_of, noise_of
-from jaxgen.ops.diffusion.schedules import Betas, RectifiedFlow
+from jaxgen.ops.diffusion.schedules import RectifiedFlow
 
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")

@@ -1,6 +1,7 @@
 """U-Nets: exact counts, operations, what each part reads, meshes, and refusals."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,18 +22,20 @@ from jaxgen.sharding.layout import Layout, using
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.sharding.rules import Rules
 
-LATENT = {"size": 64, "channels": 4, "out_channels": 4, "width": 320}
+LATENT: dict[str, Any] = {"size": 64, "channels": 4, "out_channels": 4, "width": 320}
 PUBLISHED = {
     "stable_diffusion_1": (
         UNetConfig(
-            **LATENT, multipliers=(1, 2, 4, 4), attention=(*("transformer",) * 3, None),
+            **LATENT, multipliers=(1, 2, 4, 4),
+            attention=("transformer", "transformer", "transformer", None),
             middle_attention="transformer", num_heads=8, head_dim=None, context_dim=768,
         ),
         859_520_964,
     ),
     "stable_diffusion_2": (
         UNetConfig(
-            **LATENT, multipliers=(1, 2, 4, 4), attention=(*("transformer",) * 3, None),
+            **LATENT, multipliers=(1, 2, 4, 4),
+            attention=("transformer", "transformer", "transformer", None),
             middle_attention="transformer", head_dim=64, context_dim=1024,
         ),
         865_910_724,

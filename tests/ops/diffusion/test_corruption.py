@@ -9,6 +9,7 @@ import pytest
 from support.known_denoisers import Mixture
 
 from jaxgen.errors import ConfigError
+from jaxgen.ops.diffusion.betas import Betas
 from jaxgen.ops.diffusion.corruption import (
     Corruption,
     clean_of,
@@ -16,7 +17,7 @@ from jaxgen.ops.diffusion.corruption import (
     make_target,
     noise_of,
 )
-from jaxgen.ops.diffusion.schedules import Betas, Cosine, Edm, RectifiedFlow
+from jaxgen.ops.diffusion.schedules import Cosine, Edm, RectifiedFlow
 
 TARGETS = ("x", "noise", "v", "flow")
 LEVELS = {

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from jaxgen.errors import ConfigError
-from jaxgen.ops.diffusion.schedules import Betas, Cosine, Edm, RectifiedFlow
+from jaxgen.ops.diffusion.betas import Betas
+from jaxgen.ops.diffusion.schedules import Cosine, Edm, RectifiedFlow
 
 ALL = {
     "linear": Betas(),
