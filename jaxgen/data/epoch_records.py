@@ -79,12 +79,13 @@ class EpochRecords:
         return processed
 
     def _order(self, epoch: int) -> np.ndarray:
-        if epoch not in self._orders:
+        order = self._orders.get(epoch)  # Threads may read other epochs meanwhile.
+        if order is None:
             if len(self._orders) > 1:
                 self._orders.clear()
             seed = self._purpose, self._seed, self._task.name, epoch
-            self._orders[epoch] = permutation(self.num_records, *seed)
-        return self._orders[epoch]
+            order = self._orders[epoch] = permutation(self.num_records, *seed)
+        return order
 
     def _epoch(self, epoch: int) -> Epoch | None:
         is_drawn = self._task.draws and self._split == "train"
@@ -93,12 +94,13 @@ class EpochRecords:
     def _of_epoch(self, epoch: int) -> list[Record]:
         """Returns a stored source's records, which differ from epoch to epoch if they are drawn."""
         task, number = self._task, epoch if self._epoch(epoch) is not None else 0
-        if number not in self._kept:
+        kept = self._kept.get(number)
+        if kept is None:
             self._kept.clear()
-            self._kept[number] = list(task.records(self._split, self._epoch(epoch)))
-            if not self._kept[number]:
+            kept = self._kept[number] = list(task.records(self._split, self._epoch(epoch)))
+            if not kept:
                 raise DataError(f"{task.name} has no record in the {self._split} split.")
-        return self._kept[number]
+        return kept
 
 
 class OpenedRecords:

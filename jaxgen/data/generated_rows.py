@@ -78,24 +78,26 @@ class GeneratedRows:
         epoch, place = divmod(index, self.rows_per_epoch)
         number = self._first * self.rows_per_epoch + self._place(epoch, place)
         block, place = divmod(number, self._rows_at_once)
-        if self._block is None or self._block[0] != (epoch, block):
+        made = self._block  # Threads may read other blocks meanwhile.
+        if made is None or made[0] != (epoch, block):
             first = block * self._examples_at_once
             segments = self._segments(range(first, first + self._examples_at_once), epoch)
-            self._block = ((epoch, block), self._in_rows(segments))
-        return pack_row(self._block[1][place], self._shape, self._task.codec.pad_id)
+            made = self._block = ((epoch, block), self._in_rows(segments))
+        return pack_row(made[1][place], self._shape, self._task.codec.pad_id)
 
     def _place(self, epoch: int, place: int) -> int:
         """Returns the place in the first epoch of the row that has this place in another."""
         if epoch == 0:
             return place
-        if self._epoch is None or self._epoch[0] != epoch:
+        ordered = self._epoch
+        if ordered is None or ordered[0] != epoch:
             start = self._first * self.rows_per_epoch
             block = np.arange(start, start + self.rows_per_epoch) // self._rows_at_once
             block -= block[0]
             blocks = permutation(int(block[-1]) + 1, *self._seed, "blocks", epoch)
             rows = permutation(self.rows_per_epoch, *self._seed, "rows", epoch)
-            self._epoch = (epoch, np.lexsort((rows, blocks[block])))
-        return int(self._epoch[1][place])
+            ordered = self._epoch = (epoch, np.lexsort((rows, blocks[block])))
+        return int(ordered[1][place])
 
     def _in_rows(self, segments: list[Segment]) -> list[list[Segment]]:
         sizes = sizes_of(segments)

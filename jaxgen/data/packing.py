@@ -270,12 +270,13 @@ class PackedRows:
     def row(self, index: int) -> Row:
         """Returns the row of an index."""
         epoch, place = divmod(index, self.rows_per_epoch)
-        if self._epoch is None or self._epoch[0] != epoch:
+        ordered = self._epoch  # Threads may read rows of other epochs meanwhile.
+        if ordered is None or ordered[0] != epoch:
             order = permutation(self.rows_per_epoch, *self._seed, "rows", epoch)
-            self._epoch = (epoch, order)
+            ordered = self._epoch = (epoch, order)
         draws = Draws(*self._seed, "draws", index)
         segments = []
-        for piece in self._bins[self._epoch[1][place]]:
+        for piece in self._bins[ordered[1][place]]:
             example, start, stop = (int(number) for number in self._pieces[piece])
             piece_of = self._store.example(example, start, stop)
             segments.append(self._segment(piece_of, draws, example))

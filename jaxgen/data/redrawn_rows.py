@@ -27,8 +27,9 @@ class RedrawnRows:
     def row(self, index: int) -> Row:
         """Returns the row of an index."""
         epoch, place = divmod(index, self.rows_per_epoch)
-        if self._opened[0] != epoch:
-            self._opened = (epoch, self._open_epoch(epoch))
-        rows = self._opened[1]
+        opened = self._opened  # Threads may read rows of other epochs meanwhile.
+        if opened[0] != epoch:
+            opened = self._opened = (epoch, self._open_epoch(epoch))
+        rows = opened[1]
         # The epoch's own rows are told apart by its number in their order and their draws.
         return rows.row(epoch * rows.rows_per_epoch + place % rows.rows_per_epoch)

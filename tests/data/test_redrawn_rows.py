@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from jaxgen.data.packing import RowShape
 from jaxgen.data.prepared import DIGESTED, FORMAT, PreparedCorpus
 from jaxgen.data.preprocessors import Rename, Template
 from jaxgen.data.protocols import Epoch
+from jaxgen.data.redrawn_rows import RedrawnRows
 from jaxgen.data.rows import open_rows, open_store
 from jaxgen.data.sources import InMemory
 from jaxgen.data.storage import digest_of
@@ -188,3 +190,34 @@ def test_solved_examples_of_a_generated_task_are_sampled_once_an_epoch(monkeypat
     for epoch in range(3):
         texts(rows, epoch)
         assert len(calls) == epoch + 1
+
+
+@dataclasses.dataclass
+class Numbered:
+    """The rows of an epoch, each of which says of which it is."""
+
+    epoch: int
+    rows_per_epoch = examples_per_epoch = 4
+    share_used = 1.0
+
+    def row(self, index):
+        return self.epoch
+
+
+class Interleaved(RedrawnRows):
+    """Between any two looks at the rows that are open, another thread reads the seventh epoch."""
+
+    @property
+    def _opened(self):
+        found, self.__dict__["now"] = self.__dict__["now"], (7, Numbered(7))
+        return found
+
+    @_opened.setter
+    def _opened(self, opened):
+        self.__dict__["now"] = opened
+
+
+def test_what_another_thread_reads_meanwhile_changes_nothing():
+    numbered: Any = Numbered
+    rows = Interleaved(numbered)
+    assert [rows.row(index) for index in (0, 5, 5, 9, 29, 1)] == [0, 1, 1, 2, 7, 0]
