@@ -15,7 +15,13 @@ from jaxgen.runs.config import RunConfig
 from jaxgen.training.durations import parse_duration
 from jaxgen.training.program import build_program
 
-RECIPES = sorted(path.stem for path in Path(__file__).parents[2].glob("gin/optimizers/*.gin"))
+OF_DIFFUSION = {"dit", "imagen", "stable_diffusion_1", "unclip_prior", "unclip_decoder"}
+"""Recipes of other data than text; see tests/objectives/test_diffusion_recipes.py."""
+RECIPES = sorted(
+    path.stem
+    for path in Path(__file__).parents[2].glob("gin/optimizers/*.gin")
+    if path.stem not in OF_DIFFUSION
+)
 FAMILY = {
     "llama1": "llama", "llama2": "llama", "llama3": "llama", "muon": "palm", "lion": "gpt2",
     "narrow_state": "gpt2", "int8_state": "gpt2", "codex": "gpt3",
