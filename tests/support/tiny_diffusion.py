@@ -5,7 +5,7 @@ import dataclasses
 from jaxgen.configuration import load
 
 UNET = [
-    "unet.width=8", "unet.blocks=(1,)", "unet.norm_groups=4", "unet.head_dim=8",
+    "unet.width=8", "unet.blocks=(1,)", "unet.norm_groups=4", "unet.head_dim=4",
     "made_pictures.num_examples=8", "made_pictures.verified=False", "evaluation.batch_size=8",
     "evaluation.num_batches=1",
 ]  # fmt: skip
