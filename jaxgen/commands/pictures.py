@@ -15,8 +15,8 @@ from jaxgen.codecs.media import Media
 from jaxgen.commands.media_files import numbered, write_media
 from jaxgen.data.image_files import decode_image, resize_image
 from jaxgen.errors import ConfigError, DataError
-from jaxgen.evaluation.picture_arrays import as_numbers, as_pixels
 from jaxgen.generation.diffusion.sampling import Given
+from jaxgen.ops.pixels import as_numbers, as_pixels
 from jaxgen.runs.cascades import Stage, check_stages, read_run, run_stages, stage_of
 from jaxgen.runs.run import Restored
 from jaxgen.training.execution import ExecutionConfig

@@ -11,7 +11,7 @@ from jaxgen.data.preprocessors import need
 from jaxgen.data.protocols import Context, Record
 from jaxgen.domains import PositiveInt, check_domains
 from jaxgen.errors import DataError
-from jaxgen.ops.resizing import resizing_matrix
+from jaxgen.ops.resizing import resize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +42,5 @@ class ResizeImages:
                 f"resize_images.field={self.field!r} is of shape {shape}, not a square picture; "
                 "cut it first (decode_media.height, .width)."
             )
-        matrix = resizing_matrix(shape[0], self.size)
-        numbers = np.einsum("hwc,nh,mw->nmc", image.astype(np.float64), matrix, matrix)
+        (numbers,) = resize(image[None].astype(np.float64), self.size)
         return (numbers + 0.5).astype(np.uint8)

@@ -10,9 +10,10 @@ from jaxgen.data.pairs import ImageTextPairs
 from jaxgen.domains import NonNegativeInt, PositiveInt, check_domains
 from jaxgen.evaluation.base import EvaluationContext, Row
 from jaxgen.evaluation.made_pictures import corruption_of, picture_rows, verifier_of
-from jaxgen.evaluation.picture_arrays import as_pixels, make_arrays
+from jaxgen.evaluation.picture_arrays import make_arrays
 from jaxgen.generation.diffusion.sampling import PictureSampling
 from jaxgen.models.transfusion import RowsToDraw
+from jaxgen.ops.pixels import as_pixels
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from jaxgen.domains import PositiveInt, check_domains
 from jaxgen.errors import ConfigError, DataError
 from jaxgen.evaluation.base import EvaluationContext, Row
 from jaxgen.evaluation.made_pictures import corruption_of, pairs_of
-from jaxgen.evaluation.picture_arrays import as_pixels, make_arrays
+from jaxgen.evaluation.picture_arrays import make_arrays
 from jaxgen.evaluation.picture_sets import (
     PictureFeatures,
     PixelFeatures,
@@ -20,6 +20,7 @@ from jaxgen.evaluation.picture_sets import (
 )
 from jaxgen.generation.diffusion.sampling import PictureSampling
 from jaxgen.models.diffusion.prompts import Prompts
+from jaxgen.ops.pixels import as_pixels
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,11 +14,12 @@ from jaxgen.errors import ConfigError, DataError
 from jaxgen.evaluation.answers import instance_of
 from jaxgen.evaluation.base import EvaluationContext, Row
 from jaxgen.evaluation.media import VERIFIERS, data_uri
-from jaxgen.evaluation.picture_arrays import as_numbers, as_pixels, make_arrays
+from jaxgen.evaluation.picture_arrays import make_arrays
 from jaxgen.generation.diffusion.sampling import Given, PictureSampling
 from jaxgen.models.diffusion.prompts import Prompts
 from jaxgen.ops.diffusion.corruption import Corruption
-from jaxgen.ops.resizing import resizing_matrix
+from jaxgen.ops.pixels import as_numbers, as_pixels
+from jaxgen.ops.resizing import resize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +68,7 @@ class MadePictures:
         pixels = pairs.pixels(records)
         low = None
         if model.config.upsampling is not None:
-            matrix = resizing_matrix(pixels.shape[1], model.config.upsampling.low_size)
-            low = np.einsum("bhwc,nh,mw->bnmc", as_numbers(pixels), matrix, matrix)
+            low = resize(as_numbers(pixels), model.config.upsampling.low_size)
         made = make_arrays(
             model,
             corruption_of(context, self.name),
@@ -77,7 +77,7 @@ class MadePictures:
             range(len(records)),
             context.seed,
             context.batch_size,
-            Given(low=None if low is None else low.astype(np.float32)),
+            Given(low=low),
         )
         pixels_made, shown = as_pixels(made), self.shown * self.samples
         rows = picture_rows(pairs, records, pixels_made, self.verified, shown)

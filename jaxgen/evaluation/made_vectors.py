@@ -14,9 +14,10 @@ from jaxgen.evaluation.answers import instance_of
 from jaxgen.evaluation.base import EvaluationContext, Row
 from jaxgen.evaluation.made_pictures import corruption_of, pairs_of
 from jaxgen.evaluation.pairs import in_batches
-from jaxgen.evaluation.picture_arrays import as_numbers, make_arrays
+from jaxgen.evaluation.picture_arrays import make_arrays
 from jaxgen.generation.diffusion.sampling import PictureSampling
 from jaxgen.models.diffusion.prompts import Prompts
+from jaxgen.ops.pixels import as_numbers
 
 
 @dataclasses.dataclass(frozen=True)

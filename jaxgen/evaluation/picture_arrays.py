@@ -57,13 +57,3 @@ def make_arrays(
         made = sample_pictures(model, corruption, settings, told, own_keys, beside, **options)
         found.append(fetch(made)[: batch_size - missing])
     return np.concatenate(found)
-
-
-def as_pixels(pictures: np.ndarray) -> np.ndarray:
-    """Returns numbers from -1 to 1 as uint8."""
-    return (np.clip(pictures * 0.5 + 0.5, 0, 1) * 255 + 0.5).astype(np.uint8)
-
-
-def as_numbers(pixels: np.ndarray) -> np.ndarray:
-    """Returns uint8 as numbers from -1 to 1."""
-    return pixels.astype(np.float32) / 127.5 - 1

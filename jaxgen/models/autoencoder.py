@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxgen.errors import ConfigError, ShardingError
+from jaxgen.errors import ConfigError
 from jaxgen.media_batch import MediaBatch
 from jaxgen.models.autoencoder_config import AutoencoderConfig
 from jaxgen.models.base import abstract_model
@@ -23,9 +23,7 @@ from jaxgen.models.sound_autoencoder_config import SoundAutoencoderConfig
 from jaxgen.ops.convolution import into_patches, max_pool, out_of_patches, overlap_add, repeat
 from jaxgen.ops.logit_laplace import into_margin, out_of_margin
 from jaxgen.ops.patches import reshape_rows
-from jaxgen.sharding.checks import axis_names
 from jaxgen.sharding.layout import Layout, under_layout, using
-from jaxgen.sharding.rules import num_parts
 
 
 class AutoencoderOutput(NamedTuple):
@@ -61,13 +59,7 @@ class Autoencoder(nnx.Module):
 
     def __init__(self, config: AutoencoderConfig, rngs: nnx.Rngs, layout: Layout = Layout()):
         self.config = config
-        if (parts := num_parts(axis_names(layout.rules.length))) > 1:
-            raise ShardingError(
-                f"the mesh splits the length of rows into {parts} (mesh.sequence), and the rows of "
-                "an autoencoder are whole; set mesh.sequence=1 and give the devices to mesh.data "
-                "or mesh.fsdp."
-            )
-        self.layout = layout.with_whole_length()
+        self.layout = layout.of_whole_rows("the rows of an autoencoder are")
         widths = [config.hidden * width for width in config.groups]
         bottleneck, per_place = config.bottleneck, config.codes_per_place
         with using(self.layout):

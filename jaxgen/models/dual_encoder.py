@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxgen.batch import Batch
-from jaxgen.errors import ShardingError
+from jaxgen.models.captions import caption_rows
 from jaxgen.models.dual_encoder_config import DualEncoderConfig, Projection
 from jaxgen.models.parameters import kernel, make_parameter, project
 from jaxgen.models.pooling import take
@@ -21,9 +20,8 @@ from jaxgen.models.vision import VisionEncoder
 from jaxgen.ops.dropout import split
 from jaxgen.ops.initializers import Initializer, zeros
 from jaxgen.pair_batch import PairBatch
-from jaxgen.sharding.checks import axis_names
 from jaxgen.sharding.layout import Layout, spec, under_layout, using
-from jaxgen.sharding.rules import num_parts, reshard
+from jaxgen.sharding.rules import reshard
 
 
 @jax.tree_util.register_dataclass
@@ -55,13 +53,7 @@ class DualEncoder(nnx.Module):
 
     def __init__(self, config: DualEncoderConfig, rngs: nnx.Rngs, layout: Layout = Layout()):
         self.config = config
-        if (parts := num_parts(axis_names(layout.rules.length))) > 1:
-            raise ShardingError(
-                f"the mesh splits the length of rows into {parts} (mesh.sequence), and the rows of "
-                "a contrastive pair are short and whole; set mesh.sequence=1 and give the devices "
-                "to mesh.data or mesh.fsdp."
-            )
-        self.layout = layout.with_whole_length()
+        self.layout = layout.of_whole_rows("the rows of a contrastive pair are short and")
         with using(self.layout):
             self.text = Transformer(config.text, rngs, self.layout)
             self.vision = VisionEncoder(config.vision, rngs)
@@ -109,13 +101,7 @@ class DualEncoder(nnx.Module):
         """Returns [batch, length, width], the text tower's hidden states before its projection."""
         tokens = reshard(jnp.asarray(tokens), spec("batch", None))
         lengths = reshard(jnp.asarray(lengths), spec("batch"))
-        positions = jnp.zeros_like(tokens) + jnp.arange(tokens.shape[1], dtype=tokens.dtype)
-        segment_ids = jnp.ones_like(tokens)
-        if self.config.text_pooling != "last_token":
-            segment_ids = (positions < lengths[:, None]).astype(tokens.dtype)
-        nothing = jnp.zeros_like(tokens)
-        weights = nothing.astype(jnp.float32)
-        batch = Batch(tokens, tokens, weights, positions, segment_ids, nothing)
+        batch = caption_rows(tokens, lengths, self.config.text_pooling != "last_token")
         return self.text(batch, key=key).hidden
 
     def with_layout(self, layout: Layout) -> DualEncoder:

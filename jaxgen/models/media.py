@@ -19,6 +19,7 @@ from jaxgen.ops.dropout import split
 from jaxgen.ops.initializers import zeros
 from jaxgen.ops.normalisation import rms_normalise
 from jaxgen.ops.patches import image_patches
+from jaxgen.ops.pixels import as_numbers
 from jaxgen.ops.vectors import cells_of_runs, put_vectors
 from jaxgen.sharding.layout import current_layout, spec, using
 from jaxgen.sharding.rules import mesh_is_set, reshard
@@ -34,7 +35,7 @@ class Patches(nnx.Module):
         """Maps [batch, height, width, channels] uint8, or float32 as it is, to patches."""
         del key, num_layers
         if media.dtype == jnp.uint8:
-            media = media.astype(jnp.float32) / 127.5 - 1
+            media = as_numbers(media)
         return image_patches(media, self.config.patch_size)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 from jaxgen.domains import Domain, NonNegativeInt, PositiveFloat, PositiveInt, check_domains
 from jaxgen.errors import ConfigError
@@ -168,15 +168,16 @@ class PatchesConfig:
     patch_size: PositiveInt = 16
     channels: PositiveInt = 3
 
+    NAME: ClassVar[str] = "patches"
     num_layers = 0
     differs_in_training = False
 
     def __post_init__(self):
-        check_domains(self, "patches")
+        check_domains(self, self.NAME)
         if self.image_size % self.patch_size:
             raise ConfigError(
-                f"patches.image_size={self.image_size} is not divided by "
-                f"patches.patch_size={self.patch_size}."
+                f"{self.NAME}.image_size={self.image_size} is not divided by "
+                f"{self.NAME}.patch_size={self.patch_size}."
             )
 
     @property
@@ -193,8 +194,12 @@ class PatchesConfig:
         return self.grid[0] * self.grid[1]
 
     @property
-    def width(self) -> int:
+    def patch_width(self) -> int:
         return self.patch_size**2 * self.channels
+
+    @property
+    def width(self) -> int:
+        return self.patch_width
 
     def make(self, rngs: nnx.Rngs) -> Any:
         from jaxgen.models.media import Patches

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxgen.domains import PositiveInt, check_domains
-from jaxgen.errors import ConfigError
+from jaxgen.domains import PositiveInt
 from jaxgen.models.diffusion.embedders import FREQUENCIES, TimeEmbedding, count_two_layers
+from jaxgen.models.media_config import PatchesConfig
 from jaxgen.ops.initializers import Initialization
 from jaxgen.ops.patches import image_patches
+from jaxgen.ops.pixels import as_numbers
 from jaxgen.sharding.layout import spec
 from jaxgen.sharding.rules import reshard
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NoisyPatchesConfig:
+class NoisyPatchesConfig(PatchesConfig):
     """Patches of a picture as they are, and beside each the embedding of the picture's time.
 
     A projector of one layer over both adds time to image places alone (Transfusion, 2408.11039).
@@ -32,41 +33,9 @@ class NoisyPatchesConfig:
     """
 
     image_size: PositiveInt = 256
-    patch_size: PositiveInt = 16
-    channels: PositiveInt = 3
     time_dim: PositiveInt = 256
 
-    num_layers = 0
-    differs_in_training = False
-
-    def __post_init__(self):
-        check_domains(self, "noisy_patches")
-        if self.image_size % self.patch_size:
-            raise ConfigError(
-                f"noisy_patches.image_size={self.image_size} is not divided by "
-                f"noisy_patches.patch_size={self.patch_size}."
-            )
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Height, width and channels of a picture."""
-        return self.image_size, self.image_size, self.channels
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of patches."""
-        side = self.image_size // self.patch_size
-        return side, side
-
-    @property
-    def num_tokens(self) -> int:
-        """Patches of a picture."""
-        return self.grid[0] ** 2
-
-    @property
-    def patch_width(self) -> int:
-        """Numbers in a patch."""
-        return self.patch_size**2 * self.channels
+    NAME: ClassVar[str] = "noisy_patches"
 
     @property
     def width(self) -> int:
@@ -106,7 +75,7 @@ class NoisyPatches(nnx.Module):
         del key, num_layers
         config = self.config
         if media.dtype == jnp.uint8:
-            pictures = media.astype(jnp.float32) / 127.5 - 1
+            pictures = as_numbers(media)
             time = jnp.zeros_like(pictures[:, 0, 0, 0])
         else:
             pictures, time = media[..., : config.channels], media[:, 0, 0, config.channels]

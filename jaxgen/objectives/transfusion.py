@@ -15,6 +15,7 @@ from jaxgen.objectives.diffusion import EVALUATION_KEY, strata
 from jaxgen.objectives.next_token import NextToken
 from jaxgen.ops.diffusion.corruption import Corruption, corrupt, make_target
 from jaxgen.ops.diffusion.schedules import RectifiedFlow
+from jaxgen.ops.pixels import as_numbers
 from jaxgen.sharding.rules import mesh_is_set, reshard
 
 
@@ -55,7 +56,7 @@ class TransfusionLoss:
         keys: Any = jax.random.split(jax.random.key(EVALUATION_KEY) if key is None else key, 3)
         media: Any = batch.media
         pixels = media[model.config.picture_input.modality]
-        x = pixels.astype(jnp.float32) / (127.5 * schedule.data_stddev) - 1 / schedule.data_stddev
+        x = as_numbers(pixels) / schedule.data_stddev
         split = rules.activation("batch", None)
         shares = strata(keys[0], x.shape[0] * x.shape[1], key is not None).reshape(x.shape[:2])
         is_drawn = self._is_drawn(batch, model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,11 +25,15 @@ def resizing_matrix(size: int, new: int) -> np.ndarray:
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-def resize(images: jax.Array, new: int) -> jax.Array:
-    """Returns square pictures [batch, size, size, channels] as [batch, new, new, channels]."""
+def resize(images: Any, new: int) -> Any:
+    """Returns square pictures [batch, size, size, channels] as [batch, new, new, channels].
+
+    Those of numpy stay on the host.
+    """
     size = images.shape[1]
     if size == new:
         return images
-    matrix = jnp.asarray(resizing_matrix(size, new), images.dtype)
-    rows = jnp.einsum("bhwc,nh->bnwc", images, matrix)
-    return jnp.einsum("bnwc,mw->bnmc", rows, matrix)
+    xp = jnp if isinstance(images, jax.Array) else np
+    matrix = xp.asarray(resizing_matrix(size, new), images.dtype)
+    rows = xp.einsum("bhwc,nh->bnwc", images, matrix)
+    return xp.einsum("bnwc,mw->bnmc", rows, matrix)

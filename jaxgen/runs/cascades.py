@@ -15,11 +15,12 @@ from jaxgen.domains import NonNegativeInt, PositiveInt, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.evaluation.base import EvaluationContext, Row
 from jaxgen.evaluation.made_pictures import corruption_of, pairs_of, picture_rows
-from jaxgen.evaluation.picture_arrays import as_pixels, make_arrays
+from jaxgen.evaluation.picture_arrays import make_arrays
 from jaxgen.generation.diffusion.sampling import Given, PictureSampling
 from jaxgen.models.diffusion.config import DiffusionConfig
 from jaxgen.models.diffusion.prompts import Prompts
-from jaxgen.ops.resizing import resizing_matrix
+from jaxgen.ops.pixels import as_pixels
+from jaxgen.ops.resizing import resize
 from jaxgen.runs.run import Restored, restore
 
 
@@ -133,7 +134,7 @@ def run_stages(
     pictures: np.ndarray | None = None
     for place, stage in enumerate(stages):
         if stage.low_size is not None and pictures is not None:
-            given = Given(low=_resized(pictures, stage.low_size))
+            given = Given(low=resize(pictures, stage.low_size))
         made = make_arrays(
             stage.model,
             stage.corruption,
@@ -186,7 +187,7 @@ class CascadePictures:
         pairs = pairs_of(context, self.name)
         records = pairs.examples(self.num_examples, context.seed)
         mesh = jax.sharding.get_mesh()
-        stages = [stage_of(restore(path, mesh, ema=None)) for path in self.run_dirs]
+        stages = [read_run(path, mesh, ema=None) for path in self.run_dirs]
         own = Stage(
             "this run",
             model,
@@ -205,10 +206,3 @@ class CascadePictures:
 def read_run(run_dir: str | os.PathLike, mesh: jax.sharding.Mesh, **options: Any) -> Stage:
     """Returns a run as a stage; options are those of `runs.run.restore`."""
     return stage_of(restore(run_dir, mesh, **options))
-
-
-def _resized(pictures: np.ndarray, size: int) -> np.ndarray:
-    if pictures.shape[1] == size:
-        return pictures
-    matrix = resizing_matrix(pictures.shape[1], size)
-    return np.einsum("bhwc,nh,mw->bnmc", pictures, matrix, matrix).astype(np.float32)

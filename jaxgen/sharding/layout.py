@@ -67,6 +67,22 @@ class Layout:
         rules = dataclasses.replace(self.rules, batch=batch or None, layers=None)
         return dataclasses.replace(self, rules=rules)
 
+    def of_whole_rows(self, are: str) -> Layout:
+        """Returns the layout of a model whose rows are not split.
+
+        Args:
+          are: what is whole, such as "pictures are".
+
+        Raises:
+          ShardingError: if the mesh splits the length of rows.
+        """
+        if (parts := num_parts(axis_names(self.rules.length))) > 1:
+            raise ShardingError(
+                f"the mesh splits the length of rows into {parts} (mesh.sequence), and {are} "
+                "whole; set mesh.sequence=1 and give the devices to mesh.data or mesh.fsdp."
+            )
+        return self.with_whole_length()
+
     def with_whole_length(self) -> Layout:
         """Returns the layout in which no mesh axis splits the length, as of single tokens."""
         return dataclasses.replace(self, rules=dataclasses.replace(self.rules, length=None))

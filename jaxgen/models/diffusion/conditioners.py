@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxgen.batch import Batch
 from jaxgen.models.adopting import adopted
+from jaxgen.models.captions import caption_rows
 from jaxgen.models.diffusion.base import Conditioning
 from jaxgen.models.diffusion.conditioner_configs import (
     CaptionEncoderConfig,
@@ -64,19 +64,13 @@ class CaptionEncoder(nnx.Module):
         empty, shortest = prompts.empty_captions
         tokens = jnp.where(keep[:, None], prompts.tokens, empty)
         lengths = jnp.where(keep, prompts.lengths, shortest)
-        places = jnp.zeros_like(tokens) + jnp.arange(tokens.shape[1], dtype=tokens.dtype)
-        is_there = places < lengths[:, None]
-        segments = jnp.ones_like(tokens)
-        if self.config.masks_padding:
-            segments = is_there.astype(tokens.dtype)
-        nothing = jnp.zeros_like(tokens)
-        batch = Batch(tokens, tokens, nothing.astype(jnp.float32), places, segments, nothing)
+        batch = caption_rows(tokens, lengths, self.config.masks_padding)
         hidden = self.model(batch, key=None if self.config.frozen else key).hidden
         hidden = hidden.astype(jnp.float32)
         pooled = None
         if self.config.pooled:
             pooled = take(hidden, lengths - 1)[:, 0]
-        mask = is_there if self.config.masks_padding else None
+        mask = batch.segment_ids > 0 if self.config.masks_padding else None
         return Conditioning(sequence=hidden, mask=mask, pooled=pooled)
 
     def adopt(self, parent: Any) -> CaptionEncoder:

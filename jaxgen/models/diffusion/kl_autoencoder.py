@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxgen.errors import ConfigError, ShardingError
+from jaxgen.errors import ConfigError
 from jaxgen.media_batch import MediaBatch
 from jaxgen.models.autoencoder import AutoencoderOutput
 from jaxgen.models.convolutions import Convolution
@@ -16,10 +16,10 @@ from jaxgen.models.diffusion.discriminator import Discriminator
 from jaxgen.models.diffusion.kl_autoencoder_config import KlAutoencoderConfig
 from jaxgen.models.diffusion.unet_attention import PixelAttention
 from jaxgen.models.diffusion.unet_blocks import Doubling, GroupNorm, Halving, ResidualBlock
+from jaxgen.ops.pixels import as_numbers
 from jaxgen.ops.rematerialisation import rematerialised
-from jaxgen.sharding.checks import axis_names
 from jaxgen.sharding.layout import Layout, current_layout, spec, under_layout, using
-from jaxgen.sharding.rules import mesh_is_set, num_parts, reshard
+from jaxgen.sharding.rules import mesh_is_set, reshard
 
 EPSILON = 1e-6
 LEAST_LOG_VARIANCE, MOST_LOG_VARIANCE = -30.0, 20.0
@@ -30,12 +30,7 @@ class KlAutoencoder(nnx.Module):
 
     def __init__(self, config: KlAutoencoderConfig, rngs: nnx.Rngs, layout: Layout = Layout()):
         self.config = config
-        if (parts := num_parts(axis_names(layout.rules.length))) > 1:
-            raise ShardingError(
-                f"the mesh splits the length of rows into {parts} (mesh.sequence), and pictures "
-                "are whole; set mesh.sequence=1 and give the devices to mesh.data or mesh.fsdp."
-            )
-        self.layout = layout.with_whole_length()
+        self.layout = layout.of_whole_rows("pictures are")
         latent = config.latent_channels
 
         def alone(channels: int) -> Convolution | None:
@@ -65,7 +60,7 @@ class KlAutoencoder(nnx.Module):
           temperature: what the standard deviation of the draws is multiplied by.
         """
         pictures = reshard(jnp.asarray(batch.values), self._rows())
-        targets = pictures.astype(jnp.float32) / 127.5 - 1
+        targets = as_numbers(pictures)
         mean, log_variance = self.encode_moments(targets)
         made = self.decode(drawn(mean, log_variance, key, temperature))
         kl = 0.5 * (jnp.square(mean) + jnp.exp(log_variance) - 1 - log_variance)

@@ -10,16 +10,16 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxgen.errors import ConfigError, ShardingError
+from jaxgen.errors import ConfigError
 from jaxgen.models.diffusion.base import Conditioning
 from jaxgen.models.diffusion.config import DiffusionConfig
 from jaxgen.models.diffusion.prompts import Prompts, pictures_of, prompts_of
 from jaxgen.models.parameters import freeze
 from jaxgen.ops.dropout import split
+from jaxgen.ops.pixels import as_numbers
 from jaxgen.ops.resizing import resize
-from jaxgen.sharding.checks import axis_names
 from jaxgen.sharding.layout import Layout, spec, under_layout, using
-from jaxgen.sharding.rules import mesh_is_set, num_parts, reshard
+from jaxgen.sharding.rules import mesh_is_set, reshard
 
 
 class DiffusionModel(nnx.Module):
@@ -27,12 +27,7 @@ class DiffusionModel(nnx.Module):
 
     def __init__(self, config: DiffusionConfig, rngs: nnx.Rngs, layout: Layout = Layout()):
         self.config = config
-        if (parts := num_parts(axis_names(layout.rules.length))) > 1:
-            raise ShardingError(
-                f"the mesh splits the length of rows into {parts} (mesh.sequence), and pictures "
-                "are whole; set mesh.sequence=1 and give the devices to mesh.data or mesh.fsdp."
-            )
-        self.layout = layout.with_whole_length()
+        self.layout = layout.of_whole_rows("pictures are")
         with using(self.layout):
             self.denoiser = config.denoiser.build_denoiser(rngs)
         told, latents = config.conditioner, config.latents
@@ -160,8 +155,7 @@ class DiffusionModel(nnx.Module):
 
 def _numbers(pictures: jax.Array) -> jax.Array:
     """Returns uint8 pictures as float32 from -1 to 1, split over devices by rows."""
-    pictures = reshard(jnp.asarray(pictures), spec("batch", None, None, None))
-    return pictures.astype(jnp.float32) / 127.5 - 1
+    return as_numbers(reshard(jnp.asarray(pictures), spec("batch", None, None, None)))
 
 
 def _on_rows(prompts: Prompts) -> Prompts:

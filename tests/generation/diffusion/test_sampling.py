@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 from support.known_denoisers import LinearConfig
 
-from jaxgen.evaluation.picture_arrays import as_numbers, as_pixels, make_arrays
+from jaxgen.evaluation.picture_arrays import make_arrays
 from jaxgen.generation.diffusion.guidance import Guidance, Threshold
 from jaxgen.generation.diffusion.samplers import Ddim, Ddpm, Heun
 from jaxgen.generation.diffusion.sampling import Given, PictureSampling
@@ -19,6 +19,7 @@ from jaxgen.models.diffusion.config import DiffusionConfig, Upsampling
 from jaxgen.models.diffusion.prompts import Prompts
 from jaxgen.ops.diffusion.corruption import Corruption
 from jaxgen.ops.diffusion.schedules import Cosine, RectifiedFlow
+from jaxgen.ops.pixels import as_numbers, as_pixels
 from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 
