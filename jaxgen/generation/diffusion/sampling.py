@@ -127,8 +127,11 @@ def _sample(
         untold = model.condition(prompts, False) if without is None else model.condition(without)
     if given.low is not None:
         low = model.encode(reshard(given.low, rows))
-        key = jax.random.fold_in(keys[0], LOW) if low_noise else None
-        told = model.with_low(told, low, key, low_noise)
+        noise = (None, None)
+        if low_noise:
+            level = reshard(jnp.full(low.shape[0], low_noise), jax.P(*rows[:1]))
+            noise = level, normals(LOW)
+        told = model.with_low(told, low, *noise)
         if is_guided:
             untold = dataclasses.replace(untold, image=told.image, time=told.time)
     first, sampling_noise = Level(grid.alphas[0], grid.sigmas[0], grid.times[0]), normals(0)

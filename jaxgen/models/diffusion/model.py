@@ -78,7 +78,8 @@ class DiffusionModel(nnx.Module):
         if self.config.upsampling is not None:
             size = self.config.upsampling.low_size
             low = resize(self.encode(_numbers(pictures_of(batch))), size)
-            conditioning = self.with_low(conditioning, low, low_key)
+            noise = (None, None) if low_key is None else self._low_noise(low, low_key)
+            conditioning = self.with_low(conditioning, low, *noise)
         return self.denoiser(x, time, conditioning, network_key)
 
     @under_layout
@@ -102,35 +103,27 @@ class DiffusionModel(nnx.Module):
 
     @under_layout
     def with_low(
-        self, conditioning: Conditioning, low: jax.Array, key: jax.Array | None, noise: Any = None
+        self, conditioning: Conditioning, low: jax.Array, level: Any = None, noise: Any = None
     ) -> Conditioning:
         """Returns what an upsampler is told, with the smaller picture.
 
         Args:
           conditioning: what it is told beside.
           low: [batch, low_size, low_size, channels], from -1 to 1.
-          key: of a training pass, which draws the level of the noise, and of the noise; None: none.
-          noise: the level, from 0 to 1, where it is not drawn.
+          level: [batch], of the noise on it, from 0 to 1; None: there is none.
+          noise: standard normals of the larger size, where there is a level.
 
         Raises:
           ConfigError: if the model is no upsampler.
         """
-        upsampling = self.config.upsampling
-        if upsampling is None:
+        if self.config.upsampling is None:
             raise ConfigError("this model of diffusion is no upsampler; see diffusion.upsampling.")
-        rows = low.shape[0]
         image = resize(low, self.config.denoiser.size)
-        layout = spec("batch") if mesh_is_set() else None
-        if key is None:
-            level = jnp.zeros(rows)
+        if level is None:
+            level = jnp.zeros(low.shape[0])
         else:
-            level_key, noise_key = jax.random.split(key)
-            level = jax.random.uniform(level_key, (rows,), out_sharding=layout)
-            level = level * upsampling.most_noise if noise is None else jnp.full_like(level, noise)
-            of_image = jax.typeof(image).sharding if mesh_is_set() else None
-            drawn = jax.random.normal(noise_key, image.shape, out_sharding=of_image)
             angle = (level * (math.pi / 2))[:, None, None, None]
-            image = jnp.cos(angle) * image + jnp.sin(angle) * drawn
+            image = jnp.cos(angle) * image + jnp.sin(angle) * noise
         time = reshard(level * 1000, spec("batch"))
         return dataclasses.replace(conditioning, image=image, time=time)
 
@@ -139,9 +132,24 @@ class DiffusionModel(nnx.Module):
         """Returns the denoiser's output in use; see `models.diffusion.base.Denoiser`."""
         return self.denoiser(x, time, conditioning)
 
+    def _low_noise(self, low: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns the level of the noise on each smaller picture in training, and the noise."""
+        upsampling = self.config.upsampling
+        assert upsampling is not None
+        level_key, noise_key = jax.random.split(key)
+        size = self.config.denoiser.size
+        rows = spec("batch", None, None, None) if mesh_is_set() else None
+        layout = spec("batch") if mesh_is_set() else None
+        level = jax.random.uniform(level_key, low.shape[:1], out_sharding=layout)
+        shape = (low.shape[0], size, size, low.shape[-1])
+        noise = jax.random.normal(noise_key, shape, out_sharding=rows)
+        return level * upsampling.most_noise, noise
+
     def _kept(self, rows: int, key: jax.Array | None) -> jax.Array:
         """Returns which prompts are kept, bool [batch], or [parts, batch]."""
-        drops = self.conditioner.config.drops  # type: ignore[union-attr]
+        told = self.config.conditioner
+        assert told is not None
+        drops = told.drops
         several = isinstance(drops, tuple)
         shape = (len(drops), rows) if several else (rows,)
         axes = spec(None, "batch") if several else spec("batch")

@@ -136,6 +136,24 @@ def test_an_upsampler_reads_the_smaller_picture():
     assert np.abs(found - again).max() > 0.1
 
 
+def test_noise_on_a_smaller_picture_is_its_own():
+    """Whatever is beside it in the batch, and before it."""
+    config = DiffusionConfig(
+        denoiser=LinearConfig(image_channels=3), upsampling=Upsampling(2, noise=0.5)
+    )
+    lows = np.random.default_rng(0).uniform(-1, 1, (4, 2, 2, 3)).astype(np.float32)
+    settings, options = PictureSampling(Ddim(2)), {"prompts": None, "config": config}
+
+    def enlarged(rows, **more):
+        return made(settings, rows=rows, given=Given(low=lows[rows]), **options, **more)
+
+    whole = enlarged([0, 1, 2, 3])
+    np.testing.assert_allclose(enlarged([2, 1]), whole[[2, 1]], atol=1e-6)
+    np.testing.assert_allclose(enlarged([0, 1, 2, 3], batch_size=3), whole, atol=1e-6)
+    plain = enlarged([0, 1, 2, 3], low_noise=0.0)
+    assert np.abs(plain - whole).max() > 0.05
+
+
 def test_pixels_come_back():
     pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
     np.testing.assert_array_equal(as_pixels(as_numbers(pixels)), pixels)
