@@ -52,8 +52,8 @@ def generate_pictures(
         raise ConfigError("a run of diffusion makes pictures; give --output=FOLDER/ or FILE.png.")
     if wrong := [name for name in OF_TEXT if getattr(arguments, name)]:
         raise ConfigError(f"--{wrong[0]} is of models that write tokens; leave it out.")
-    ema = True if arguments.ema else None
-    rest = [read_run(path, mesh, execution=execution, ema=ema) for path in arguments.then]
+    options: dict[str, Any] = {"execution": execution, "ema": arguments.ema}
+    rest = [read_run(path, mesh, **options) for path in arguments.then]
     stages = [_as_asked(stage, arguments) for stage in (stage_of(first), *rest)]
     check_stages(stages)
     many = arguments.num_samples
