@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import numpy as np
 
+from jaxgen.ops.convolution import out_of_patches
 from jaxgen.ops.patches import reshape_rows
 
 
@@ -13,10 +14,8 @@ def picture_of_patches(patches: jax.Array, side: int, patch_size: int) -> jax.Ar
 
     It undoes `ops.patches.image_patches`.
     """
-    batch, size = patches.shape[0], side * patch_size
-    channels = patches.shape[-1] // patch_size**2
-    x = reshape_rows(patches, batch, side, side, patch_size, patch_size, channels)
-    return reshape_rows(x.transpose(0, 1, 3, 2, 4, 5), batch, size, size, channels)
+    batch, _, width = patches.shape
+    return out_of_patches(reshape_rows(patches, batch, side, side, width), patch_size)
 
 
 def grid_waves(side: int, dim: int, scale: float = 1.0) -> np.ndarray:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-RowArray = Annotated[Any, ("batch",)]
+from jaxgen.pair_batch import RowArray
 
 
 @jax.tree_util.register_dataclass
