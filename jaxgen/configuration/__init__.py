@@ -20,7 +20,8 @@ from jaxgen.configuration.files import read_gin_file, shown
 from jaxgen.configuration.flags import parse_flags
 from jaxgen.configuration.imports import available, describe_modules, imported, modules_used
 from jaxgen.configuration.reading import read_files, read_text
-from jaxgen.configuration.registry import registered, registered_models
+from jaxgen.configuration.registry import registered
+from jaxgen.configuration.registry.models import registered_models
 from jaxgen.configuration.relocating import relocated, without_files
 from jaxgen.configuration.renamed import migrate
 from jaxgen.configuration.rendering import digest, render

@@ -22,7 +22,7 @@ from support.installed_media import (
     write_openmoji,
 )
 
-from jaxgen.configuration.registry import registered_installed_media
+from jaxgen.configuration.registry.generated import registered_installed_media
 from jaxgen.data import installed
 from jaxgen.data.installed import (
     AsteriskSounds,

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from jaxgen.configuration.registry import registered_generators
+from jaxgen.configuration.registry.generated import registered_generators
 from jaxgen.data.features import PromptAnswer
 from jaxgen.data.generated import (
     Addition,

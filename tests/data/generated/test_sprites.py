@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxgen.configuration.registry import registered_generators, registered_media_generators
+from jaxgen.configuration.registry.generated import (
+    registered_generators,
+    registered_media_generators,
+)
 from jaxgen.data.generated import MovingSprites, SpriteQuestions, Tones
 from jaxgen.data.generated.combinations import held_out_combinations
 from jaxgen.data.generated.sprite_canvas import (

@@ -1,4 +1,4 @@
-"""The names of diffusion and flow; see `configuration.registry`."""
+"""The names of diffusion and flow."""
 
 from __future__ import annotations
 
