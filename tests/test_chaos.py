@@ -1,9 +1,14 @@
 """tools/chaos: faults against real runs of two processes, and how it tells what was lost."""
 
+import collections
+import math
 import os
+import random
 import re
 import subprocess
 import sys
+import time
+import types
 from pathlib import Path
 
 import pytest
@@ -11,10 +16,10 @@ import pytest
 TOOLS = Path(__file__).parents[1] / "tools"
 sys.path.append(str(TOOLS))
 
-from chaos_faults.faults import KINDS  # noqa: E402
+from chaos_faults.faults import KINDS, Kind  # noqa: E402
 from chaos_faults.injecting import Outcome, when_past  # noqa: E402
-from chaos_faults.rounds import schedule  # noqa: E402
-from chaos_faults.running import Moment  # noqa: E402
+from chaos_faults.rounds import Campaign, schedule  # noqa: E402
+from chaos_faults.running import Moment, Running  # noqa: E402
 from chaos_faults.table import table  # noqa: E402
 
 
@@ -73,6 +78,40 @@ def test_the_table_says_what_was_not_possible():
     found = table(outcomes)
     assert "| SIGKILL in the step | 2 | 1 | 1 | 6.5, 9 | 21, 31 |" in found
     assert "| a full disk | not possible here: only root may mount a small disk |" in found
+
+
+class Quick(Running):
+    """A run that takes a step whenever it is looked at, and ends after the last."""
+
+    def __init__(self, folder):
+        self.workload = types.SimpleNamespace(steps=100)
+        self.directory = types.SimpleNamespace(history_file=folder / "history.jsonl")
+        self.moments, self.starts_again, self.log = [], 0, folder / "log.txt"
+        self.log.touch()
+
+    def look(self):
+        if not self.has_ended():
+            step = self.now.step + 1 if self.now else 0
+            self.moments.append(Moment(time.monotonic(), 7, step, "step"))
+
+    def has_ended(self):
+        return self.now is not None and self.now.step == self.workload.steps
+
+
+def test_a_fault_may_last_until_a_quick_run_is_nearly_over(tmp_path):
+    """So it was with a store whose next attempt came after the last step but one."""
+    run, said = Quick(tmp_path), []
+    lasting = Kind("lasting", lambda run, draw: run.sleep(1e9), None, resumes=False)
+    long = Kind("long", lambda run, draw: run.wait_for_step(98), None, resumes=False)
+    campaign = Campaign(tmp_path, 3, run.workload.steps, said.append)
+    for kind in (lasting, long):
+        run.moments.clear()
+        waiting = collections.deque([kind, kind])
+        campaign.disturb_while_it_runs(run, 1, waiting, {""}, random.Random(1), math.inf)
+        assert list(waiting) == [kind], "there was no time for the second"
+        assert said.pop().startswith(f"round 1, fault {len(campaign.outcomes)}: {kind.name}")
+        assert campaign.outcomes[-1].recovered
+        run.finish()
 
 
 FOUR = ("SIGKILL in the step", "SIGTERM to one", "a flipped bit in metadata", "data worker")

@@ -23,8 +23,6 @@ from chaos_faults.workload import Workload, write_shards
 from jaxgen.runs.history import read_rewinds
 from jaxgen.runs.run_directory import RunDirectory
 
-MARGIN = 20
-"""Steps before the end of a run after which no fault is begun."""
 DISK = "64m"
 CACHE = pathlib.Path(tempfile.gettempdir()) / "jaxgen-chaos-cache"
 """The folder of compiled programs, which later calls find."""
@@ -107,7 +105,7 @@ class Campaign:
             workload.prepare()
             run = Running(workload)
             try:
-                self._disturb(run, number, waiting, offers, draw, deadline)
+                self.disturb_while_it_runs(run, number, waiting, offers, draw, deadline)
                 run.finish()
                 if left := run.left_over():
                     self.problems.append(f"round {number}: the processes {left} are left")
@@ -119,7 +117,7 @@ class Campaign:
                 self._compare(workload, number)
             shutil.copytree(workload.run_dir, workload.folder / "kept", ignore=_large)
 
-    def _disturb(
+    def disturb_while_it_runs(
         self,
         run: Running,
         number: int,
@@ -128,13 +126,21 @@ class Campaign:
         draw: random.Random,
         deadline: float,
     ) -> None:
+        """Injects what is waiting and is offered, one fault after the other, until the run nears
+        its end.
+
+        Raises:
+          RoundError: if the run does not go on.
+        """
         run.wait(lambda: run.now)
         while waiting and time.monotonic() < deadline:
-            run.wait_for_step(run.now.step + draw.randint(1, 4) if run.now else 1)
             assert run.now is not None
-            step = run.now.step
-            if step > self.steps - MARGIN:
+            # A fault may have lasted to the end of a quick run, after which no step comes.
+            step = run.now.step + draw.randint(1, 4)
+            if run.is_near_end(step):
                 return
+            run.wait_for_step(step)
+            step = run.now.step
             kind = next(
                 (one for one in waiting if one.needs in offers and one.at_least <= step), None
             )

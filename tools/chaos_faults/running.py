@@ -23,6 +23,8 @@ RESTARTS = 6
 PATIENCE = 240.0
 """Seconds within which what is waited for happens, or the round has failed."""
 POLL = 0.002
+MARGIN = 20
+"""Steps before the end of a run after which no fault is begun, and one that lasts is ended."""
 
 
 class RoundError(Exception):
@@ -113,10 +115,16 @@ class Running:
         """Waits until the main process has completed a step."""
         self.wait(lambda: self.now is not None and self.now.step >= step)
 
+    def is_near_end(self, step: int | None = None) -> bool:
+        """Returns whether a step, or else the last one seen, is too late for a fault."""
+        if step is None:
+            step = self.now.step if self.now else 0
+        return step > self.workload.steps - MARGIN
+
     def sleep(self, seconds: float) -> None:
-        """Looks on for so long."""
+        """Looks on for so long, or until the run nears its end: a quick one may not outlive it."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        while time.monotonic() < end and not self.is_near_end():
             self.look()
             time.sleep(POLL)
 
