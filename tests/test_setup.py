@@ -49,6 +49,18 @@ def test_an_environment_of_someone_else_is_left_alone(checkout):
     assert foreign.read_text() == "home = /usr/bin\n"
 
 
+def test_the_environment_of_another_checkout_is_not_emptied_through_a_link(checkout):
+    other = checkout / "other" / ".venv"
+    other.mkdir(parents=True)
+    stamp = other / "jaxgen-setup.json"
+    stamp.write_text('{"root": "another checkout"}')
+    (checkout / ".venv").symlink_to(other)
+    result = run_setup(checkout)
+    assert result.returncode == 1
+    assert f"is a link to {other}" in result.stderr
+    assert stamp.read_text() == '{"root": "another checkout"}'
+
+
 @pytest.mark.slow
 def test_an_index_out_of_reach_is_named_as_the_cause(checkout):
     nowhere = "http://127.0.0.1:9/"

@@ -110,7 +110,12 @@ def begin_anew() -> None:
 
 
 def refuse_foreign() -> None:
-    """Raises SetupError where .venv holds something and no trace of a set-up."""
+    """Raises SetupError where .venv is a link, or holds something and no trace of a set-up."""
+    if VENV.is_symlink():
+        raise SetupError(
+            f"{VENV} is a link to {VENV.resolve()}, which may be another checkout's, and is left "
+            f"alone.\nRemove the link and run this again: rm {shlex.quote(str(VENV))}"
+        )
     if VENV.exists() and any(VENV.iterdir()) and not any(VENV.glob(f"{STAMP.stem}.*")):
         old = shlex.quote(f"{VENV}.old")
         raise SetupError(
