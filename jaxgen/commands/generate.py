@@ -25,8 +25,9 @@ from jaxgen.errors import ConfigError
 from jaxgen.evaluation.reranking import best_of, similarities
 from jaxgen.generation.continuing import continue_prompts, readable_length
 from jaxgen.generation.policies import ParallelDecoding, SamplingPolicy
-from jaxgen.models.diffusion.config import DiffusionConfig
+from jaxgen.models.transfusion_config import TransfusionConfig
 from jaxgen.process import prepare_process
+from jaxgen.runs.cascades import makes_pictures
 from jaxgen.runs.run import Restored, restore
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.sharding.rules import Rules
@@ -69,11 +70,13 @@ def generate(arguments: argparse.Namespace) -> int:
             ema=arguments.ema,
             average=arguments.average,
         )
-        if isinstance(restored.config.model, DiffusionConfig):
+        model = restored.config.model
+        can_write = isinstance(model, TransfusionConfig)
+        if makes_pictures(model) and not (can_write and arguments.output is None):
             from jaxgen.commands.pictures import generate_pictures
 
             return generate_pictures(arguments, restored, prompts, mesh, execution)
-        _check_of_text(arguments)
+        _check_of_text(arguments, can_write)
         codec = restored.config.mixture.codec
         has_encoder = restored.transformer.has_encoder
         read = [read_image(path, codec) for path in arguments.image]
@@ -121,8 +124,13 @@ def generate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check_of_text(arguments: argparse.Namespace) -> None:
-    """Raises ConfigError for what only runs of diffusion take."""
+def _check_of_text(arguments: argparse.Namespace, draws: bool) -> None:
+    """Raises ConfigError for what only pictures from noise take.
+
+    Args:
+      arguments: of the command.
+      draws: whether the run would make them, if it were given an output.
+    """
     of_diffusion = {
         "then": arguments.then,
         "sampler_steps": arguments.sampler_steps,
@@ -130,7 +138,13 @@ def _check_of_text(arguments: argparse.Namespace) -> None:
         "mask": arguments.mask,
         "strength": arguments.strength != 1,
     }
-    if wrong := [name for name, value in of_diffusion.items() if value]:
+    wrong = [name for name, value in of_diffusion.items() if value]
+    if wrong and draws:
+        raise ConfigError(
+            f"--{wrong[0]} is of pictures, and without --output text is written; give "
+            "--output=FOLDER/ or FILE.png."
+        )
+    if wrong:
         raise ConfigError(
             f"--{wrong[0]} is of runs that make pictures from noise (run.model = @diffusion()); "
             "leave it out."

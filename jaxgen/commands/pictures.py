@@ -1,4 +1,4 @@
-"""`jaxgen generate` of runs of diffusion: files of pictures, and a grid of them."""
+"""`jaxgen generate` of runs of diffusion and Transfusion: files of pictures, and a grid of them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 from jaxgen import distributed
 from jaxgen.codecs.media import Media
 from jaxgen.commands.media_files import numbered, write_media
+from jaxgen.commands.sampling_progress import sampling_progress
 from jaxgen.data.image_files import decode_image, resize_image
 from jaxgen.errors import ConfigError, DataError
 from jaxgen.generation.diffusion.sampling import Given
@@ -50,6 +51,7 @@ def generate_pictures(
     """
     if arguments.output is None:
         raise ConfigError("a run of diffusion makes pictures; give --output=FOLDER/ or FILE.png.")
+    _check_output(arguments.output)
     if wrong := [name for name in OF_TEXT if getattr(arguments, name)]:
         raise ConfigError(f"--{wrong[0]} is of models that write tokens; leave it out.")
     options: dict[str, Any] = {"execution": execution, "ema": arguments.ema}
@@ -59,15 +61,18 @@ def generate_pictures(
     many = arguments.num_samples
     captions = [prompt for prompt in prompts for _ in range(many)]
     given = _given(arguments, stages[0], len(captions))
-    made = run_stages(
-        stages,
-        captions,
-        range(len(captions)),
-        arguments.seed,
-        min(AT_A_TIME, len(captions)),
-        given,
-        strength=arguments.strength,
-    )
+    at_a_time = min(AT_A_TIME, len(captions))
+    with sampling_progress(stages, len(captions), at_a_time, arguments.strength) as on_step:
+        made = run_stages(
+            stages,
+            captions,
+            range(len(captions)),
+            arguments.seed,
+            at_a_time,
+            given,
+            on_step,
+            strength=arguments.strength,
+        )
     pixels = as_pixels(made)
     distributed.on_main(_write, arguments, captions, pixels)
     return 0
@@ -91,7 +96,18 @@ def _given(arguments: argparse.Namespace, stage: Stage, count: int) -> Given:
     size = stage.model.config.picture_size
     picture, keep, without = None, None, None
     if len(arguments.image) > 1 or arguments.audio:
-        raise ConfigError("a run of diffusion begins with one picture; give --image=FILE once.")
+        raise ConfigError("pictures from noise begin with one picture; give --image=FILE once.")
+    is_changed = arguments.mask is not None or arguments.strength != 1
+    if arguments.mask is not None and arguments.strength != 1:
+        raise ConfigError(
+            "--mask paints a part of the picture anew from noise alone; leave --strength out."
+        )
+    if arguments.image and stage.draws_in_rows and not is_changed:
+        raise ConfigError(
+            "--image=FILE with --output leaves open what becomes of it: give --strength below 1 "
+            "to change the picture or --mask=FILE to paint a part of it anew, or leave --output "
+            "out, and it is read before the prompt."
+        )
     if arguments.image:
         pixels = _read(arguments.image[0], size)
         picture = np.repeat(as_numbers(pixels)[None], count, axis=0)
@@ -123,14 +139,18 @@ def _read(path: str, size: int) -> np.ndarray:
     return resize_image(decode_image(content, path), (size, size))
 
 
+def _check_output(output: str) -> None:
+    """Raises ConfigError for a file of another kind, before anything is computed."""
+    if Path(output).suffix.lower() not in ("", ".png") and not output.endswith("/"):
+        raise ConfigError(
+            f"--output={output}: a picture is written as .png, several into a folder."
+        )
+
+
 def _write(arguments: argparse.Namespace, captions: list[str], pixels: np.ndarray) -> None:
     """Writes the pictures, of several into a folder also a grid, and prints the files' names."""
     output = Path(arguments.output)
     is_file = output.suffix.lower() == ".png"
-    if output.suffix and not is_file and not arguments.output.endswith("/"):
-        raise ConfigError(
-            f"--output={arguments.output}: a picture is written as .png, several into a folder."
-        )
     paths = (
         numbered(arguments.output, len(pixels))
         if is_file

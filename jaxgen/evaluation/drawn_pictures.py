@@ -55,7 +55,7 @@ class DrawnPictures:
             model,
             corruption_of(context, self.name, "transfusion_loss"),
             self.sampling,
-            RowsToDraw(told, untold),  # pyright: ignore[reportArgumentType]
+            RowsToDraw(told, untold),
             range(len(records)),
             context.seed,
             context.batch_size,

@@ -10,7 +10,6 @@ import numpy as np
 
 from jaxgen.distributed import fetch
 from jaxgen.generation.diffusion.sampling import Given, PictureSampling, sample_pictures
-from jaxgen.models.diffusion.prompts import Prompts
 from jaxgen.ops.diffusion.corruption import Corruption
 from jaxgen.training.loading import put_batch
 
@@ -19,7 +18,7 @@ def make_arrays(
     model: Any,
     corruption: Corruption,
     settings: PictureSampling,
-    prompts: Prompts | None,
+    prompts: Any,
     numbers: Sequence[int],
     seed: int,
     batch_size: int,
@@ -32,15 +31,16 @@ def make_arrays(
     made at a time. Call under `jax.set_mesh`.
 
     Args:
-      model: a `DiffusionModel`.
+      model: a `DiffusionModel`, or `Transfusion`.
       corruption: the one that it was trained with.
       settings: how.
-      prompts: arrays of n rows on the host; None for a model without a conditioner.
+      prompts: arrays of n rows on the host, as `model.condition` reads them; None for a model
+        without a conditioner.
       numbers: of the pictures, n.
       seed: of the noise.
       batch_size: at a time.
       given: arrays of n rows on the host.
-      options: `strength` and `low_noise` of `sample_pictures`.
+      options: `strength`, `low_noise` and `on_step` of `sample_pictures`.
     """
     keys = np.asarray(numbers, np.uint32)
     mesh, rules = jax.sharding.get_mesh(), model.layout.rules

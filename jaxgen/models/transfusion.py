@@ -54,6 +54,8 @@ class PictureFlow(NamedTuple):
 class Transfusion(nnx.Module):
     """A language model that reads patches, and a head that predicts of them what noise did."""
 
+    latents = None
+
     def __init__(self, config: TransfusionConfig, rngs: nnx.Rngs, layout: Layout = Layout()):
         self.config = config
         self.layout = layout

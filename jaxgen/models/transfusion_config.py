@@ -78,6 +78,11 @@ class TransfusionConfig:
         return self.pictures.image_size
 
     @property
+    def picture_size(self) -> int:
+        """The same: what is denoised are the pictures themselves."""
+        return self.size
+
+    @property
     def channels(self) -> int:
         """Channels of a picture."""
         return self.pictures.channels

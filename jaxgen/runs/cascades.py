@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxgen.data.pairs import ImageTextPairs
+from jaxgen.data.drawing import rows_to_draw
 from jaxgen.domains import NonNegativeInt, PositiveInt, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.evaluation.base import EvaluationContext, Row
@@ -19,6 +19,8 @@ from jaxgen.evaluation.picture_arrays import make_arrays
 from jaxgen.generation.diffusion.sampling import Given, PictureSampling
 from jaxgen.models.diffusion.config import DiffusionConfig
 from jaxgen.models.diffusion.prompts import Prompts
+from jaxgen.models.transfusion import RowsToDraw
+from jaxgen.models.transfusion_config import TransfusionConfig
 from jaxgen.ops.pixels import as_pixels
 from jaxgen.ops.resizing import resize
 from jaxgen.runs.run import Restored, restore
@@ -26,22 +28,23 @@ from jaxgen.runs.run import Restored, restore
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """A run of a model of diffusion, and how it is sampled.
+    """A run of a model that makes pictures from noise, and how it is sampled.
 
     Attributes:
       name: of its directory, for messages.
-      model: the `DiffusionModel`.
+      model: the `DiffusionModel`, or `Transfusion`.
       corruption: that it was trained with.
       sampling: how pictures are made.
-      data: gives the tokens of captions; None for a model without a conditioner.
-      length: of a caption.
+      data: gives the tokens of captions: `ImageTextPairs`, or data with a codec that draws; None
+        for a model without a conditioner.
+      length: of a caption, or of a row.
     """
 
     name: str
     model: Any
     corruption: Any
     sampling: PictureSampling
-    data: ImageTextPairs | None
+    data: Any
     length: int
 
     @property
@@ -50,15 +53,27 @@ class Stage:
         return self.model.latents is not None and not hasattr(self.model.latents, "to_pictures")
 
     @property
+    def draws_in_rows(self) -> bool:
+        """Whether it draws pictures after their captions in rows of tokens (Transfusion)."""
+        return isinstance(self.model.config, TransfusionConfig)
+
+    @property
     def low_size(self) -> int | None:
         """Rows and columns of the picture that it enlarges, or None."""
         upsampling = self.model.config.upsampling
         return None if upsampling is None else upsampling.low_size
 
-    def prompts(self, captions: Sequence[str], embeddings: np.ndarray | None) -> Prompts | None:
+    def prompts(
+        self, captions: Sequence[str], embeddings: np.ndarray | None
+    ) -> Prompts | RowsToDraw | None:
         """Returns what the model reads of captions, and of what a prior made of them."""
         if self.data is None:
             return None
+        if self.draws_in_rows:
+            codec = self.data.codec
+            told = rows_to_draw([one or None for one in captions], codec, self.length)
+            nothing = [None] * len(captions)
+            return RowsToDraw(told, rows_to_draw(nothing, codec, self.length, told.shape[1]))
         tokens, lengths = self.data.tokens(captions, self.length)
         return Prompts(tokens, lengths, None, embeddings)
 
@@ -71,22 +86,29 @@ def stage_of(restored: Restored) -> Stage:
     """
     config = restored.config
     corruption = getattr(config.objective, "corruption", None)
-    if not isinstance(config.model, DiffusionConfig) or corruption is None:
+    if not makes_pictures(config.model) or corruption is None:
         raise ConfigError(
             f"{restored.directory.path} is a run of {type(config.model).__name__}; pictures are "
-            "made by steps from noise by runs of @diffusion() with @diffusion_loss()."
+            "made by steps from noise by runs of @diffusion() with @diffusion_loss(), or of "
+            "@transfusion() with @transfusion_loss()."
         )
     samplings = [getattr(one, "sampling", None) for one in config.evaluation.evaluators]
     found = [one for one in samplings if isinstance(one, PictureSampling)]
     data: Any = config.mixture
+    is_told = restored.model.conditioner is not None
     return Stage(
         str(restored.directory.path),
         restored.model,
         corruption,
         found[0] if found else PictureSampling(),
-        data if config.model.conditioner is not None else None,
+        data if is_told else None,
         config.train.length,
     )
+
+
+def makes_pictures(model_config: Any) -> bool:
+    """Returns whether models of a configuration make pictures by steps from noise."""
+    return isinstance(model_config, DiffusionConfig | TransfusionConfig)
 
 
 def check_stages(stages: Sequence[Stage]) -> None:
@@ -96,6 +118,11 @@ def check_stages(stages: Sequence[Stage]) -> None:
             raise ConfigError(
                 f"{stage.name} enlarges pictures, and nothing before it makes any; name the run "
                 "that does first."
+            )
+        if before is not None and stage.draws_in_rows:
+            raise ConfigError(
+                f"{stage.name} draws after texts alone, and reads nothing of {before.name}; a run "
+                "of @transfusion() is the first: --run_dir, not --then."
             )
         if before is not None and stage.low_size is None and not before.is_prior:
             raise ConfigError(
@@ -115,6 +142,7 @@ def run_stages(
     seed: int,
     batch_size: int,
     given: Given = Given(),
+    on_step: Callable[[Any], None] | None = None,
     **options: Any,
 ) -> np.ndarray:
     """Returns the last stage's pictures, [captions, size, size, channels] from -1 to 1.
@@ -128,6 +156,7 @@ def run_stages(
       seed: of the noise.
       batch_size: at a time.
       given: what the first stage is given.
+      on_step: of `sample_pictures`, for every stage.
       options: of `sample_pictures`, for the first stage.
     """
     embeddings: np.ndarray | None = None
@@ -144,6 +173,7 @@ def run_stages(
             seed + place,
             batch_size,
             given,
+            on_step=on_step,
             **(options if place == 0 else {}),
         )
         if stage.is_prior:

@@ -15,6 +15,12 @@ TINY = [
     "--gin.execution.scan_unroll=1", "--gin.euler.steps=2",
     "--gin.made_pictures.num_examples=8",
 ]  # fmt: skip
+ROWS = [
+    "--gin.model.num_layers=1", "--gin.model.embed_dim=32", "--gin.model.mlp_dim=32",
+    "--gin.execution.scan_unroll=1", "--gin.euler.steps=2", "--gin.drawn_pictures.num_examples=8",
+    "--gin.evaluation.num_examples=8",
+    "--gin.picture_sampling.guidance=@guidance()", "--gin.guidance.scale=2.0",
+]  # fmt: skip
 CIRCLE = "a red circle at the top left"
 
 
@@ -24,6 +30,71 @@ def run(tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("pictures") / "run"
     train("diffusion/sprites", run_dir, *TINY)
     return run_dir
+
+
+@pytest.fixture(scope="module")
+def drawing(tmp_path_factory):
+    """The directory of a run of two steps of one model for text and pictures."""
+    run_dir = tmp_path_factory.mktemp("drawing") / "run"
+    train("transfusion", run_dir, *ROWS)
+    return run_dir
+
+
+def test_a_model_of_text_and_pictures_draws_what_it_is_prompted(drawing, tmp_path, capsys):
+    """With the grid, notes and seeds of runs of diffusion; without --output it writes."""
+    capsys.readouterr()
+    flags = ["generate", f"--run_dir={drawing}", f"--prompt={CIRCLE}", "--prompt=a blue square"]
+    flags += ["--num_samples=2", "--seed=3", "--negative_prompt=green"]
+    assert main([*flags, f"--output={tmp_path}/made/"]) == 0
+    named = capsys.readouterr().out.split()
+    assert [name.rsplit("/", 1)[1] for name in named] == [
+        *(f"{number:04d}.png" for number in range(4)), "grid.png",
+    ]  # fmt: skip
+    pictures = np.stack([np.asarray(Image.open(name)) for name in named[:4]])
+    assert pictures.shape == (4, 16, 16, 3)
+    assert len(np.unique(pictures, axis=0)) == 4
+    with Image.open(named[3]) as picture:
+        told = picture.text  # pyright: ignore[reportAttributeAccessIssue]
+    assert told == {
+        "prompt": "a blue square", "seed": "3", "sample": "3", "run_dir": str(drawing),
+        "negative_prompt": "green",
+    }  # fmt: skip
+    begun_with = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    (tmp_path / "begun.png").write_bytes(encode_png(begun_with))
+    mask = np.zeros_like(begun_with)
+    mask[8:] = 255
+    (tmp_path / "mask.png").write_bytes(encode_png(mask))
+    begun = [f"--image={tmp_path}/begun.png", f"--mask={tmp_path}/mask.png", "--seed=4"]
+    painted = tmp_path / "painted.png"
+    assert main([*flags[:3], *begun, f"--output={painted}"]) == 0
+    made = np.asarray(Image.open(painted)).astype(int)
+    assert np.abs(made[:8] - begun_with[:8]).max() <= 1
+    assert np.abs(made[8:] - begun_with[8:]).max() > 20
+    capsys.readouterr()
+    assert main([*flags[:3], "--max_tokens=4"]) == 0
+    assert capsys.readouterr().out.startswith(CIRCLE)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--sampler_steps=3"], "without --output text is written"),
+        (["--output=x.wav"], "written as .png"),
+        (["--output=x.png", "--image=x.png"], "leaves open what becomes of it"),
+        (["--output=x.png", "--image=x.png", "--mask=x.png", "--strength=0.5"], "leave --strength"),
+        (["--output=x.png", "--top_p=0.5"], "--top_p is of models that write tokens"),
+        (["--output=x.png", "--then={run}"], "draws after texts alone"),
+        (["--output=x.png", f"--prompt={'long ' * 40}"], "are 218 tokens, and rows have 128"),
+    ],
+)
+def test_what_a_model_of_text_and_pictures_is_not_clear_about(
+    drawing, flags, message, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    given = [flag.replace("{run}", str(drawing)) for flag in flags]
+    assert main(["generate", f"--run_dir={drawing}", f"--prompt={CIRCLE}", *given]) == 1
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_of_pictures_has_a_grid_and_every_file_tells_how_it_was_made(

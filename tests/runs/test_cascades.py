@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 from support.known_denoisers import LinearConfig
 
+from jaxgen.commands.sampling_progress import steps_of
 from jaxgen.errors import ConfigError
 from jaxgen.generation.diffusion.samplers import Ddim
 from jaxgen.generation.diffusion.sampling import PictureSampling
@@ -87,3 +88,22 @@ def test_resizing_keeps_means_and_what_is_constant():
         np.testing.assert_allclose(matrix.sum(axis=1), 1)
     # Halved, the weights of pixels are those of a triangle two pixels wide: 1/8, 3/8, 3/8, 1/8.
     np.testing.assert_allclose(resizing_matrix(8, 4)[1, 1:5], np.array([1, 3, 3, 1]) / 8)
+
+
+def test_every_step_of_every_stage_is_counted_and_nothing_else_changes():
+    """A terminal's bar is moved once a step, by as many steps as it was opened for."""
+    with jax.set_mesh(make_mesh(MeshConfig(1), jax.devices()[:1])):
+        large = CopyConfig(size=8)
+        stages = [
+            stage(FixedConfig(size=4)),
+            stage(large, upsampling=Upsampling(low_size=4, noise=0.0)),
+        ]
+        done = []
+        arguments = stages, ["", "", ""], range(3), 0, 2
+        counted = run_stages(*arguments, on_step=lambda number: done.append(int(number)))
+        jax.effects_barrier()
+        np.testing.assert_array_equal(counted, run_stages(*arguments))
+    # Two batches of three steps, in each of two stages.
+    assert steps_of(stages, 3, 2, 1.0) == [6, 6]
+    assert sorted(done) == sorted([0, 1, 2] * 4)
+    assert steps_of(stages, 3, 2, 0.5)[0] == 4

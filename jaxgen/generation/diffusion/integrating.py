@@ -19,6 +19,7 @@ def integrate(
     x: jax.Array,
     noise: Callable[[Any], jax.Array],
     after_step: Callable[[jax.Array, Level, Any], jax.Array] | None = None,
+    on_step: Callable[[Any], None] | None = None,
 ) -> jax.Array:
     """Returns the pictures that a sampler makes of noise.
 
@@ -29,12 +30,16 @@ def integrate(
       x: the noisy pictures.
       noise: returns standard normals like `x`, of the number of a step.
       after_step: returns what x becomes after a step, such as where a part of it is known.
+      on_step: is called on the host with the number of each step when it is done.
     """
     steps = steps_of(grid, x.dtype)
     last = grid.steps - 1
 
     def run(x, memory, number: Any, step: Step, is_first: bool, is_last: bool):
         x, memory = sampler.step(denoise, x, memory, step, lambda: noise(number), is_first, is_last)
+        if on_step is not None:
+            # It is given a number that is made of x, or it would not wait for the step.
+            jax.debug.callback(lambda number, _, call=on_step: call(number), number, jnp.sum(x))
         return (x if after_step is None else after_step(x, step.there, number)), memory
 
     def part(first: int, stop: int) -> Step:

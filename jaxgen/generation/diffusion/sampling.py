@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,7 +17,6 @@ from jaxgen.generation.diffusion.guidance import Guidance, Threshold
 from jaxgen.generation.diffusion.integrating import integrate
 from jaxgen.generation.diffusion.samplers import Ddim, Denoised, Sampler
 from jaxgen.models.diffusion.base import Conditioning
-from jaxgen.models.diffusion.prompts import Prompts
 from jaxgen.objectives.diffusion import split_variance
 from jaxgen.ops.diffusion.corruption import Corruption, clean_of, corrupt, noise_of
 from jaxgen.sharding.rules import mesh_is_set, reshard
@@ -65,11 +65,12 @@ def sample_pictures(
     model: Any,
     corruption: Corruption,
     settings: PictureSampling,
-    prompts: Prompts | None,
+    prompts: Any,
     keys: ArrayLike,
     given: Given = Given(),
     strength: float = 1.0,
     low_noise: float | None = None,
+    on_step: Callable[[Any], None] | None = None,
 ) -> jax.Array:
     """Returns pictures [batch, picture_size, picture_size, channels] float32 from -1 to 1.
 
@@ -77,31 +78,35 @@ def sample_pictures(
     `jax.set_mesh`.
 
     Args:
-      model: a `DiffusionModel`.
+      model: a `DiffusionModel`, or `Transfusion`.
       corruption: the one that it was trained with.
       settings: how.
-      prompts: one a picture; None for a model without a conditioner.
+      prompts: one a picture, as `model.condition` reads them; None for a model without a
+        conditioner.
       keys: [batch] keys, one a picture.
       given: what else pictures are made from.
       strength: the share of the steps that `given.picture` is made noisy for; 1: it is all noise,
         but where it is kept.
       low_noise: the level of the noise on `given.low`; None: the model's own.
+      on_step: is called on the host with the number of each step when it is done; one process
+        alone can have it, and JAX keeps no compiled program that calls back.
     """
     if low_noise is None:
         low_noise = 0.0 if given.low is None else float(model.config.upsampling.noise)
-    return _sample(model, corruption, settings, prompts, keys, given, strength, low_noise)
+    return _sample(model, corruption, settings, prompts, keys, given, strength, low_noise, on_step)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2, 6, 7))
+@functools.partial(jax.jit, static_argnums=(1, 2, 6, 7, 8))
 def _sample(
     model: Any,
     corruption: Corruption,
     settings: PictureSampling,
-    prompts: Prompts | None,
+    prompts: Any,
     keys: jax.Array,
     given: Given,
     strength: float,
     low_noise: float,
+    on_step: Callable[[Any], None] | None,
 ) -> jax.Array:
     shape = _shape(model)
     rows = model.layout.rules.activation("batch", None, None, None)
@@ -167,7 +172,7 @@ def _sample(
 
     after_step = None if given.keep is None else keep_known
     x = integrate(
-        settings.sampler, grid, ask, start, lambda number: normals(number + 1), after_step
+        settings.sampler, grid, ask, start, lambda number: normals(number + 1), after_step, on_step
     )
     return model.decode(x * corruption.schedule.data_stddev)
 
