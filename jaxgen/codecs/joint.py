@@ -2,8 +2,8 @@
 
 A tokenizer may write " Paris" as another token at the beginning of a text than after "Answer:", and
 may join the last characters of a prompt with the first of an answer. A codec for which that is so
-has `encode_pieces`, and may have `stop_ids`, `adds_begin` and `num_bytes`, beside what `Codec` asks
-of it.
+has `encode_pieces`, and may have `stop_ids`, `adds_begin`, `begin_ids` and `num_bytes`, beside what
+`Codec` asks of it.
 """
 
 from __future__ import annotations
@@ -28,9 +28,14 @@ def stop_ids(codec: Codec) -> tuple[int, ...]:
     return getattr(codec, "stop_ids", (codec.end_id,))
 
 
-def adds_begin(codec: Codec) -> bool:
-    """Returns whether texts begin with the begin token; otherwise only what would be empty does."""
-    return getattr(codec, "adds_begin", True)
+def begin_ids(codec: Codec) -> tuple[int, ...]:
+    """Returns the ids before every text: the begin token's alone, several (GLM's), or none."""
+    return opening_ids(codec) if getattr(codec, "adds_begin", True) else ()
+
+
+def opening_ids(codec: Codec) -> tuple[int, ...]:
+    """Returns the ids before what would otherwise be empty, also where texts begin with none."""
+    return getattr(codec, "begin_ids", (codec.begin_id,))
 
 
 def joins_pieces(codec: Codec) -> bool:

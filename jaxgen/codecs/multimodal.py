@@ -17,7 +17,7 @@ from jaxgen.codecs.media import Media, MediaCodec, MediaRange
 from jaxgen.codecs.special import SpecialTokens
 from jaxgen.errors import DataError
 
-OPTIONAL = ("encode_pieces", "stop_ids", "adds_begin")
+OPTIONAL = ("encode_pieces", "stop_ids", "adds_begin", "begin_ids")
 """What a codec of text may have besides; see `codecs.joint`."""
 
 

@@ -47,9 +47,10 @@ class TokenizerCodec(KeptFile):
         any other tokenizer; None takes the file's own.
       pad: the token that fills rows.
       begin: the token before a text that has nothing before it.
+      after_begin: further tokens between `begin` and the text.
       end: the token that ends a document or an answer.
       stops: further tokens that end what is generated.
-      adds_begin: whether texts begin with `begin`, in training as in evaluation.
+      adds_begin: whether texts begin with `begin` and those after it, in training as in evaluation.
     """
 
     path: str = dataclasses.field(compare=False)
@@ -59,6 +60,7 @@ class TokenizerCodec(KeptFile):
     end: str = END
     stops: tuple[str, ...] = ()
     adds_begin: bool = True
+    after_begin: tuple[str, ...] = ()
 
     WHAT: ClassVar[str] = "tokenizer"
     MADE_BY: ClassVar[str] = "jaxgen tokenizer train TEXT --output tokenizer.json"
@@ -71,7 +73,7 @@ class TokenizerCodec(KeptFile):
     @functools.cached_property
     def _tokenizer(self) -> Tokenizer:
         tokenizer = read_tokenizer(self.path)
-        special = (self.pad, self.begin, self.end, *self.stops)
+        special = (self.pad, self.begin, *self.after_begin, self.end, *self.stops)
         missing = [token for token in special if tokenizer.token_to_id(token) is None]
         if missing:
             raise DataError(
@@ -98,6 +100,10 @@ class TokenizerCodec(KeptFile):
     @property
     def begin_id(self) -> int:
         return self._special_id(self.begin)
+
+    @property
+    def begin_ids(self) -> tuple[int, ...]:
+        return tuple(map(self._special_id, (self.begin, *self.after_begin)))
 
     @property
     def end_id(self) -> int:

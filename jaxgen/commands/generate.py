@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxgen import distributed
-from jaxgen.codecs.joint import decode_continued
+from jaxgen.codecs.joint import decode_continued, opening_ids
 from jaxgen.codecs.media import locate, media_ranges
 from jaxgen.commands.media_files import (
     numbered,
@@ -218,7 +218,10 @@ def _warn_if_long(restored: Restored, encoded: list[np.ndarray], max_tokens: int
     """Says on standard error that the model is about to read more than it was made for."""
     longest = max(len(ids) for ids in encoded)
     readable = readable_length(restored.transformer, restored.config.train.length)
-    needed = 1 + (0 if restored.transformer.has_encoder else longest) + max_tokens
+    codec = restored.config.mixture.codec
+    needed = (
+        len(opening_ids(codec)) + (0 if restored.transformer.has_encoder else longest) + max_tokens
+    )
     source = restored.config.train.source_length or needed
     if needed > readable or (restored.transformer.has_encoder and longest + 1 > source):
         print(

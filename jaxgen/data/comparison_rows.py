@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
-from jaxgen.codecs.joint import adds_begin
+from jaxgen.codecs.joint import begin_ids
 from jaxgen.data.chat import Chat
 from jaxgen.data.comparison_fields import Compared, ComparisonLayout, Turns, is_turns
 from jaxgen.data.parts import ANSWER, IN_LOSS, Part, encode_parts
@@ -108,7 +108,7 @@ class ToRows:
         flags = example.flags
         assert flags is not None, "parts have flags"
         is_answer = (flags & ANSWER) > 0
-        begin = [self._codec.begin_id] if adds_begin(self._codec) else []
+        begin = begin_ids(self._codec)
         tokens = np.concatenate([begin, example.ids, [self._codec.end_id]]).astype(np.int32)
         ends = bool(is_answer[-1])
         mask = np.concatenate([np.zeros(len(begin), bool), is_answer, [ends]])

@@ -13,6 +13,7 @@ from typing import Annotated
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
+from jaxgen.codecs.joint import opening_ids
 from jaxgen.data.draws import Draws
 from jaxgen.data.protocols import Sizes
 from jaxgen.data.segments import Segment, continuation
@@ -40,13 +41,13 @@ class PrefixLM:
 
     def sizes(self, chunks: np.ndarray, codec: Codec, has_source: bool) -> Sizes:
         """Maps [chunks] lengths to the largest sizes of their segments."""
-        mode = len(codec.encode(self.mode))
+        mode, begin = len(codec.encode(self.mode)), len(opening_ids(codec))
         if not has_source:
-            return chunks + mode + 1, np.zeros_like(chunks)
+            return chunks + mode + begin, np.zeros_like(chunks)
         if self.suffix_share is None:
-            return chunks + 1, chunks + mode
+            return chunks + begin, chunks + mode
         suffixes = self._suffix(chunks)
-        return suffixes + 1, chunks - suffixes + mode + 1
+        return suffixes + begin, chunks - suffixes + mode + 1
 
     def segment(self, ids: np.ndarray, codec: Codec, draws: Draws, has_source: bool) -> Segment:
         """Returns a chunk's segment."""
@@ -95,11 +96,11 @@ class SpanCorruption:
     def sizes(self, chunks: np.ndarray, codec: Codec, has_source: bool) -> Sizes:
         """Maps [chunks] lengths to the sizes of their segments."""
         noise, spans = self.counts(chunks)
-        mode = len(codec.encode(self.mode))
+        mode, begin = len(codec.encode(self.mode)), len(opening_ids(codec))
         inputs, targets = chunks - noise + spans + mode, noise + spans
         if has_source:
-            return targets + 1, inputs + 1
-        return inputs + targets + 1, np.zeros_like(chunks)
+            return targets + begin, inputs + 1
+        return inputs + targets + begin, np.zeros_like(chunks)
 
     def segment(self, ids: np.ndarray, codec: Codec, draws: Draws, has_source: bool) -> Segment:
         """Returns a chunk's segment."""
@@ -179,13 +180,12 @@ class MaskedTokens:
 
     def sizes(self, chunks: np.ndarray, codec: Codec, has_source: bool) -> Sizes:
         """Maps [chunks] lengths to sizes; begin and end tokens stand around each chunk."""
-        del codec
         if has_source:
             raise DataError(
                 "masked_tokens is for a model without an encoder beside it; use span_corruption, "
                 "or leave out train.source_length."
             )
-        return chunks + 2, np.zeros_like(chunks)
+        return chunks + len(opening_ids(codec)) + 1, np.zeros_like(chunks)
 
     def segment(self, ids: np.ndarray, codec: Codec, draws: Draws, has_source: bool) -> Segment:
         """Returns a chunk's segment, targets in their own places."""
@@ -196,11 +196,12 @@ class MaskedTokens:
         others = codec.plain_ids[draws.integers(len(ids), len(codec.plain_ids))]
         read = np.where(is_target & (fate < self.masked + self.random), others, ids)
         read = np.where(is_target & (fate < self.masked), codec.special_id(self.mask), read)
-        ends = [codec.begin_id], [codec.end_id]
+        ends = opening_ids(codec), [codec.end_id]
         tokens, targets = (
             np.concatenate([ends[0], body, ends[1]]).astype(np.int32) for body in (read, ids)
         )
-        return Segment(tokens, targets, np.pad(is_target.astype(np.float32), 1))
+        weights = np.pad(is_target.astype(np.float32), (len(ends[0]), 1))
+        return Segment(tokens, targets, weights)
 
 
 def _divide(total: int, parts: int, draws: Draws) -> np.ndarray:

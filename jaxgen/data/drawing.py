@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxgen.batch import Batch
 from jaxgen.codecs.codec import Codec
-from jaxgen.codecs.joint import adds_begin
+from jaxgen.codecs.joint import begin_ids
 from jaxgen.codecs.media import Media, media_ranges
 from jaxgen.data.parts import Part, encode_parts
 from jaxgen.errors import DataError
@@ -42,8 +42,7 @@ def rows_to_draw(
     for prompt in prompts:
         parts = [] if prompt is None else [Part(prompt, in_loss=False)]
         ids = encode_parts([*parts, Part("", is_answer=True, media=picture)], codec).ids
-        if adds_begin(codec):
-            ids = np.concatenate([[codec.begin_id], ids])
+        ids = np.concatenate([begin_ids(codec), ids]).astype(np.int32)
         last = int(np.flatnonzero(ids == one.first_id)[-1])
         rows.append(ids[: last + 1])
     longest = max(len(row) for row in rows)

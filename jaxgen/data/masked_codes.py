@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
-from jaxgen.codecs.joint import adds_begin
+from jaxgen.codecs.joint import begin_ids
 from jaxgen.codecs.media import locate, media_ranges
 from jaxgen.data.draws import Draws
 from jaxgen.data.protocols import Sizes
@@ -46,7 +46,7 @@ class MaskedCodes:
                 "masked_codes is for a model without an encoder beside it; leave out "
                 "train.source_length."
             )
-        return chunks + 1 + adds_begin(codec), np.zeros_like(chunks)
+        return chunks + 1 + len(begin_ids(codec)), np.zeros_like(chunks)
 
     def segment(self, ids: np.ndarray, codec: Codec, draws: Draws, has_source: bool) -> Segment:
         """Returns an example's segment.
@@ -55,7 +55,7 @@ class MaskedCodes:
           DataError: if it has no codes.
         """
         del has_source
-        begin = [codec.begin_id] if adds_begin(codec) else []  # As generation has it.
+        begin = begin_ids(codec)  # As generation has it.
         targets = np.concatenate([begin, ids, [codec.end_id]]).astype(np.int32)
         ranges = media_ranges(codec)
         modalities, places = locate(targets, ranges)

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
-from jaxgen.codecs.joint import adds_begin
+from jaxgen.codecs.joint import begin_ids, opening_ids
 from jaxgen.codecs.media import TEXT, locate, media_ranges, modality_names
 from jaxgen.data.denoising import SpanCorruption, replace_spans
 from jaxgen.data.draws import Draws
@@ -55,13 +55,12 @@ class MaskedModalities:
 
     def sizes(self, chunks: np.ndarray, codec: Codec, has_source: bool) -> Sizes:
         """Maps [chunks] lengths to sizes; begin and end tokens stand around each example."""
-        del codec
         if has_source:
             raise DataError(
                 "masked_modalities is for a model without an encoder beside it; use "
                 "modality_denoising, or leave out train.source_length."
             )
-        return chunks + 2, np.zeros_like(chunks)
+        return chunks + len(opening_ids(codec)) + 1, np.zeros_like(chunks)
 
     def segment(self, ids: np.ndarray, codec: Codec, draws: Draws, has_source: bool) -> Segment:
         """Returns an example's segment, in which at least one token is predicted.
@@ -70,11 +69,12 @@ class MaskedModalities:
           DataError: if it has nothing to predict.
         """
         del has_source
-        whole = np.concatenate([[codec.begin_id], ids, [codec.end_id]]).astype(np.int32)
+        begin = opening_ids(codec)
+        whole = np.concatenate([begin, ids, [codec.end_id]]).astype(np.int32)
         modalities, places = locate(whole, media_ranges(codec))
         is_read, is_target = np.zeros((2, len(whole)), bool)
         kinds = _predictable(whole, modalities, codec)
-        kinds[[0, -1]] = -1
+        kinds[: len(begin)] = kinds[-1] = -1
         is_read[kinds < 0] = True
         numbers = np.unique(kinds[kinds >= 0])
         if not len(numbers):
@@ -151,9 +151,10 @@ class ModalityDenoising:
         """Maps [chunks] lengths to the largest sizes of their segments."""
         modes = [mode_of(name, "R") for name in modality_names(codec) or (TEXT,)]
         mode = max(len(codec.encode(one)) for one in modes)
+        begin = len(opening_ids(codec))
         if has_source:
-            return chunks + 2, chunks + mode + 1
-        return 2 * chunks + mode + 2, np.zeros_like(chunks)
+            return chunks + begin + 1, chunks + mode + 1
+        return 2 * chunks + mode + begin + 1, np.zeros_like(chunks)
 
     def segment(self, ids: np.ndarray, codec: Codec, draws: Draws, has_source: bool) -> Segment:
         """Returns an example's segment.
@@ -183,7 +184,7 @@ class ModalityDenoising:
         if not media_ranges(codec):
             return segment
         of_targets = locate(targets, media_ranges(codec))
-        before = 0 if has_source else len(mode) + adds_begin(codec)
+        before = len(opening_ids(codec)) if has_source else len(begin_ids(codec)) + len(mode)
         return segment._replace(
             modalities=_laid(modalities[kept], of_targets[0], before, segment, has_source),
             places=_laid(places[kept], of_targets[1], before, segment, has_source),
@@ -256,8 +257,8 @@ def _laid(
 ) -> np.ndarray:
     """Returns what is known of the input's and the targets' tokens where these are in a segment."""
     laid = np.zeros((len(segment.tokens), *read.shape[1:]), np.int32)
-    if has_source:  # The begin token, and then all targets, the last of which nothing follows.
-        laid[1:] = targets
+    if has_source:  # The begin tokens, and then all targets, the last of which nothing follows.
+        laid[before:] = targets
         return laid
     known = np.concatenate([read, targets])
     laid[before : before + len(known)] = known[: len(laid) - before]

@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
-from jaxgen.codecs.joint import adds_begin
+from jaxgen.codecs.joint import begin_ids
 from jaxgen.codecs.media import ArrayForm, MediaRange
 from jaxgen.data.draws import Draws
 from jaxgen.data.hashing import permutation
@@ -167,8 +167,10 @@ class DocumentRows:
     def __init__(self, name: str, store: TokenStore, codec: Codec, shape: RowShape, seed: int):
         self._store, self._codec, self._shape = store, codec, shape
         self._seed = (seed, name, "documents")
+        self._begin = begin_ids(codec)
+        self._added = max(len(self._begin), 1)  # Without begin tokens the end token is read.
         self.examples_per_epoch = len(store.lengths)
-        total = int(np.sum(store.lengths)) + len(store.lengths)
+        total = int(np.sum(store.lengths)) + self._added * len(store.lengths)
         self.rows_per_epoch = total // shape.length
         if self.rows_per_epoch == 0:
             raise DataError(
@@ -185,45 +187,35 @@ class DocumentRows:
         segments = []
         place = int(np.searchsorted(ends, position, side="right"))
         while position < stop:
-            size = int(self._store.lengths[order[place]]) + 1
+            size = int(self._store.lengths[order[place]]) + self._added
             first = position - (int(ends[place]) - size)
             last = min(stop - position + first, size)
-            segments.append(self._cut(int(order[place]), first, last, last == size))
+            segments.append(self._cut(int(order[place]), first, last))
             position += last - first
             place += 1
         return pack_row(segments, self._shape, self._codec.pad_id)
 
-    def _cut(self, document: int, first: int, last: int, is_end: bool) -> Segment:
-        """Returns the segment of a document's targets [first, last); the end token is its last."""
-        if not adds_begin(self._codec):
-            return self._cut_plainly(document, first, last)
-        example = self._store.example(document, max(first - 1, 0), last)
-        ids = example.ids
-        before = [self._codec.begin_id] if first == 0 else []
-        targets = ids if first == 0 else ids[1:]
-        weights = np.ones(last - first, np.float32)
-        if example.flags is not None:
-            flags = example.flags if first == 0 else example.flags[1:]
-            weights[: len(flags)] = flags & IN_LOSS > 0
-        if is_end:
-            targets = np.append(targets, self._codec.end_id)
-        return Segment(np.concatenate([before, ids])[: last - first], targets, weights)
+    def _cut(self, document: int, first: int, last: int) -> Segment:
+        """Returns the segment of a document's tokens [first, last).
 
-    def _cut_plainly(self, document: int, first: int, last: int) -> Segment:
-        """Returns tokens [first, last) of a document and its end token, which predicts nothing."""
-        example = self._store.example(document, first, last + 1)
+        The begin tokens are its first, and its end token the last. Begin tokens are in no loss; an
+        end token that is read, where there is no begin token, predicts nothing.
+        """
+        begin, after = self._begin[first : last + 1], last + 1 - len(self._begin)
+        example = self._store.example(document, max(first - len(self._begin), 0), max(after, 0))
         flags = np.full(len(example.ids), IN_LOSS) if example.flags is None else example.flags
-        missing = last + 1 - first - len(example.ids)
-        ids = np.append(example.ids, [self._codec.end_id] * missing).astype(np.int32)
-        weights = np.append(flags & IN_LOSS > 0, [1, 0][:missing]).astype(np.float32)
-        return Segment(ids[:-1], ids[1:], weights[1:])
+        missing = last + 1 - first - len(begin) - len(example.ids)
+        ends = [self._codec.end_id] * missing
+        ids = np.concatenate([begin, example.ids, ends]).astype(np.int32)
+        in_loss = np.concatenate([[0] * len(begin), flags & IN_LOSS > 0, [1, 0][:missing]])
+        return Segment(ids[:-1], ids[1:], in_loss[1:].astype(np.float32))
 
     def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         cached = self._epoch
         if cached is None or cached[0] != epoch:
             lengths = self._store.lengths
             order = permutation(len(lengths), *self._seed, epoch)
-            cached = self._epoch = (epoch, order, np.cumsum(lengths[order] + 1))
+            cached = self._epoch = (epoch, order, np.cumsum(lengths[order] + self._added))
         return cached[1], cached[2]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
+from jaxgen.codecs.joint import opening_ids
 from jaxgen.data.base import HostRows
 from jaxgen.data.draws import Draws
 from jaxgen.data.epoch_records import EpochRecords, OpenedRecords
@@ -148,11 +149,12 @@ class ImageTextPairs:
         """
         if self.classes:
             return self._numbers(texts), np.ones(len(texts), np.int32)
-        codec, most = self.codec, length - 2
+        codec, begin = self.codec, opening_ids(self.codec)
+        most = length - len(begin) - 1
         rows = np.full((len(texts), length), codec.pad_id, np.int32)
         lengths = np.zeros(len(texts), np.int32)
         for row, ids in enumerate(codec.encode_batch(list(texts))):
-            caption = np.concatenate([[codec.begin_id], ids[:most], [codec.end_id]])
+            caption = np.concatenate([begin, ids[:most], [codec.end_id]])
             rows[row, : len(caption)], lengths[row] = caption, len(caption)
         return rows, lengths
 

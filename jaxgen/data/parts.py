@@ -10,7 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
-from jaxgen.codecs.joint import encode_pieces, encode_pieces_after, joins_pieces, piece_of
+from jaxgen.codecs.joint import (
+    begin_ids,
+    encode_pieces,
+    encode_pieces_after,
+    joins_pieces,
+    piece_of,
+)
 from jaxgen.codecs.media import Media
 from jaxgen.errors import DataError
 
@@ -93,8 +99,9 @@ def encode_parts(parts: Sequence[Part], codec: Codec, has_source: bool = False) 
     ids, flags = examples[0]
     if len(examples) > 1:
         ids, flags = (np.concatenate(both) for both in zip(*examples, strict=True))
-    if len(ids) and parts[0].is_control and ids[0] == codec.begin_id:
-        ids, flags = ids[1:], flags[1:]
+    begin = begin_ids(codec)
+    if parts[0].is_control and tuple(ids[: len(begin)]) == begin:
+        ids, flags = ids[len(begin) :], flags[len(begin) :]
     if len(ids) and parts[-1].is_control and ids[-1] == codec.end_id:
         ids, flags = ids[:-1], flags[:-1]
     if not len(ids):

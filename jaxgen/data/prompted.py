@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxgen.batch import Batch, token_batch_spec
 from jaxgen.codecs.codec import Codec
-from jaxgen.codecs.joint import adds_begin
+from jaxgen.codecs.joint import begin_ids
 from jaxgen.data.base import Data, DataConfig, HostRows
 from jaxgen.data.protocols import Split
 from jaxgen.data.tasks import sources_of
@@ -109,7 +109,7 @@ class PromptedMixture:
             batch_size=batch_size, length=length, seed=seed, split=split,
             source_length=source_length, rows_before=rows_before,
         )  # fmt: skip
-        begin = self.codec.begin_id if adds_begin(self.codec) else None
+        begin = begin_ids(self.codec)
         return PromptedData(data, prompt, begin, self.codec.pad_id, teacher_length, self._check)
 
     def _teacher_length(self, length: int) -> int:
@@ -136,7 +136,7 @@ class PromptedData:
         self,
         data: Data,
         prompt: np.ndarray,
-        begin: int | None,
+        begin: tuple[int, ...],
         pad: int,
         teacher_length: int,
         check: Callable[[Batch], None],
@@ -205,9 +205,9 @@ class PromptedData:
                 weights[start:stop] = 0
                 left_out += 1
                 continue
-            # The begin token stays first, and what it predicts is predicted by the prompt's last.
-            begins = int(tokens[start] == self._begin)
-            own = tokens[start:stop]
+            # Begin tokens stay first, and what they predict is predicted by the prompt's last.
+            own, begins = tokens[start:stop], len(self._begin)
+            begins *= tuple(own[:begins]) == self._begin
             columns["tokens"][end : end + size] = [*own[:begins], *self._prompt, *own[begins:]]
             columns["positions"][end : end + size] = np.arange(size)
             columns["segment_ids"][end : end + size] = segments[start]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
+from jaxgen.codecs.joint import opening_ids
 from jaxgen.data.draws import Draws
 from jaxgen.data.generated_rows import GeneratedRows
 from jaxgen.data.packing import DocumentRows, PackedRows, Rows, RowShape, cut_into_chunks
@@ -108,7 +109,7 @@ def _packed_rows(
         every = np.arange(len(lengths))
         pieces = np.stack([every, np.zeros_like(every), lengths], axis=1)
     if denoising is None:
-        sizes = _example_sizes(store, has_source)
+        sizes = _example_sizes(store, codec, has_source)
     else:
         sizes = denoising.sizes(pieces[:, 2] - pieces[:, 1], codec, has_source)
     if is_later:
@@ -163,13 +164,13 @@ def _longest_chunk(denoising: Denoising, codec: Codec, shape: RowShape) -> int:
     return int(np.argmin(fits)) if not fits.all() else int(lengths[-1])
 
 
-def _example_sizes(store: TokenStore, has_source: bool) -> Sizes:
-    lengths = store.lengths
+def _example_sizes(store: TokenStore, codec: Codec, has_source: bool) -> Sizes:
+    lengths, begin = store.lengths, len(opening_ids(codec))
     if not has_source:
-        return lengths + 1, np.zeros_like(lengths)
+        return lengths + begin, np.zeros_like(lengths)
     prompts = [_prompt_length(store.example(index)) for index in range(len(lengths))]
     prompt = np.array(prompts, np.int64)
-    return lengths - prompt + 1, prompt + 1
+    return lengths - prompt + begin, prompt + 1
 
 
 def _prompt_length(example: Example) -> int:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
-from jaxgen.codecs.joint import adds_begin
+from jaxgen.codecs.joint import begin_ids, opening_ids
 from jaxgen.codecs.media import Media, locate, media_ranges
 from jaxgen.data.parts import ANSWER, IN_LOSS, Example
 
@@ -53,27 +53,34 @@ def continuation(
       completion: [n] ids.
       codec: the codec of the begin and end tokens.
       has_source: whether an encoder reads the prompt.
-      weights: [m + n] loss weights of both; None: 0 and 1. The end token always has 1, and the
-        encoder's input is in no loss.
+      weights: [m + n] loss weights of both; None: 0 and 1. The end token always has 1, and a
+        begin token and the encoder's input are in no loss.
     """
+    is_bare = not has_source and len(prompt) > 0 and not begin_ids(codec)
+    begin = opening_ids(codec)[-1:] if is_bare else opening_ids(codec)
+    unpredicted = np.zeros(len(begin) - 1, np.float32)  # Begin tokens predict one another.
     prompt_weights = np.zeros(len(prompt), np.float32)
     in_loss = np.ones(len(completion) + 1, np.float32)
     if weights is not None:
         prompt_weights, in_loss[:-1] = weights[: len(prompt)], weights[len(prompt) :]
     targets = np.append(completion, codec.end_id).astype(np.int32)
     if has_source:
-        tokens = np.concatenate([[codec.begin_id], completion]).astype(np.int32)
-        return Segment(tokens, targets, in_loss, source=np.append(prompt, codec.end_id))
-    tokens = np.concatenate([[codec.begin_id], prompt, completion]).astype(np.int32)
-    # The begin token and the prompt are one block.
-    blocks = np.maximum(np.arange(len(tokens)), len(prompt))
+        return Segment(
+            np.concatenate([begin, completion]).astype(np.int32),
+            np.concatenate([begin[1:], targets]).astype(np.int32),
+            np.concatenate([unpredicted, in_loss]),
+            source=np.append(prompt, codec.end_id),
+        )
+    tokens = np.concatenate([begin, prompt, completion]).astype(np.int32)
+    # The begin tokens and the prompt are one block.
+    blocks = np.maximum(np.arange(len(tokens)), len(begin) - 1 + len(prompt))
     segment = Segment(
         tokens,
-        np.concatenate([prompt, targets]).astype(np.int32),
-        np.concatenate([prompt_weights, in_loss]),
+        np.concatenate([begin[1:], prompt, targets]).astype(np.int32),
+        np.concatenate([unpredicted, prompt_weights, in_loss]),
         blocks.astype(np.int32),
     )
-    return segment if adds_begin(codec) or not len(prompt) else without_begin(segment)
+    return without_begin(segment) if is_bare else segment
 
 
 def without_begin(segment: Segment) -> Segment:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
+from jaxgen.codecs.joint import opening_ids
 from jaxgen.data.denoising import MaskedTokens
 from jaxgen.data.draws import Draws
 from jaxgen.data.protocols import Sizes
@@ -70,7 +71,7 @@ class SentencePairs:
             assert other is not None
             ids = np.concatenate([ids[:cut], other(len(ids) - cut)])
         whole = self.masking.segment(ids, codec, draws, has_source)
-        between = cut + 1  # After the begin token and the first span.
+        between = len(opening_ids(codec)) + cut  # After the begin tokens and the first span.
         tokens, targets = (
             np.insert(x, between, codec.end_id) for x in (whole.tokens, whole.targets)
         )

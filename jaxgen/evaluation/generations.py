@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import jax
 
-from jaxgen.codecs.joint import decode_continued
+from jaxgen.codecs.joint import decode_continued, opening_ids
 from jaxgen.data.generated import item_scores
 from jaxgen.data.hashing import hash64
 from jaxgen.data.packing import RowShape
@@ -55,8 +55,9 @@ class Generation:
     def check(self, task: Task, examples: Sequence[Example], shape: RowShape) -> None:
         """Raises DataError if a prompt leaves no room for an answer."""
         room = shape.source_length or shape.length - self.max_tokens
+        beside = 1 if shape.has_source else len(opening_ids(task.codec))
         for example in examples:
-            if (count := len(last_answer(example)[0])) + 1 > room:
+            if (count := len(last_answer(example)[0])) + beside > room:
                 raise DataError(
                     f"task {task.name}: a prompt of {count} tokens leaves no room for "
                     f"generation.max_tokens={self.max_tokens} in {shape.length}; shorten one of "

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
-from jaxgen.codecs.joint import decode_continued, encode_continued
+from jaxgen.codecs.joint import decode_continued, encode_continued, opening_ids
 from jaxgen.data.segments import Segment, continuation, unended
 from jaxgen.errors import DataError
 from jaxgen.evaluation.generations import cut
@@ -45,6 +45,8 @@ class HarnessModel(LM):
     def __init__(self, scorer: Scorer, codec: Codec):
         super().__init__()
         self._scorer, self._codec = scorer, codec
+        # Of a context: the encoder's end token, or the begin tokens.
+        self._around = 1 if scorer.has_source else len(opening_ids(codec))
         self.truncated: dict[tuple[str, int], int] = {}
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
@@ -64,9 +66,12 @@ class HarnessModel(LM):
         segments, owners = [], []
         for owner, request in enumerate(requests):
             ids = self._codec.encode(request.args[0]).tolist()
-            begin, length = self._codec.begin_id, self._scorer.length
-            for window in get_rolling_token_windows(ids, begin, length, context_len=1):
-                segments.append(_window(*make_disjoint_window(window)))
+            *before, last = opening_ids(self._codec)
+            length = self._scorer.length - len(before)
+            for window in get_rolling_token_windows(ids, last, length, context_len=1):
+                context, completion = make_disjoint_window(window)
+                segments.append(_window([*before, *context], completion))
+                before = []  # Of the first window alone.
                 owners.append(owner)
         totals = np.zeros(len(requests))
         np.add.at(totals, owners, [one.total for one in self._score(segments)])
@@ -84,7 +89,7 @@ class HarnessModel(LM):
             room = self._scorer.source_length or self._scorer.length
             max_tokens = settings.max_tokens or MAX_TOKENS
             if not self._scorer.has_source:
-                longest = min(max(map(len, encoded)) + 1, room - room // 2)
+                longest = min(max(map(len, encoded)) + self._around, room - room // 2)
                 max_tokens = min(max_tokens, room - longest)
                 room -= max_tokens
             if max_tokens < (settings.max_tokens or MAX_TOKENS):
@@ -93,7 +98,7 @@ class HarnessModel(LM):
                     "need the rest", max_tokens, self._scorer.length,
                 )  # fmt: skip
             prompts = [
-                self._cut(requests[place], ids, room - 1)
+                self._cut(requests[place], ids, room - self._around)
                 for place, ids in zip(places, encoded, strict=True)
             ]
             answers = continue_prompts(
@@ -115,7 +120,7 @@ class HarnessModel(LM):
             prompt = self._cut(request, prompt, (self._scorer.source_length or 0) - 1)
         else:
             prompt, completion = encode_continued(self._codec, context, text)
-            room = self._scorer.length - len(completion) - 1
+            room = self._scorer.length - len(completion) - self._around
             if room < min(len(prompt), self._scorer.length // 2 - 1):
                 raise DataError(
                     f"a continuation of {len(completion)} tokens, {text[:60]!r}..., does not fit "

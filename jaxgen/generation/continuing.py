@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
-from jaxgen.codecs.joint import adds_begin, stop_ids
+from jaxgen.codecs.joint import begin_ids, opening_ids, stop_ids
 from jaxgen.codecs.media import Media, media_ranges
 from jaxgen.codecs.special import MASK
 from jaxgen.distributed import fetch
@@ -38,8 +38,8 @@ def continue_prompts(
 ) -> list[np.ndarray]:
     """Returns the completion of each prompt: ids up to a stop, which is left out.
 
-    A begin token is put before each prompt, as before every text that the model was trained on,
-    unless the codec adds none; an encoder reads the prompt and an end token, and its decoder
+    The begin tokens are put before each prompt, as before every text that the model was trained
+    on, unless the codec adds none; an encoder reads the prompt and an end token, and its decoder
     generates the completion.
 
     Args:
@@ -59,7 +59,7 @@ def continue_prompts(
       ConfigError: before anything is computed, if the model has no positions for them, or cannot
         decode in parallel where the policy does.
     """
-    check_positions(model.config, prompts, max_tokens)
+    check_positions(model.config, codec, prompts, max_tokens)
     size = batch_size or len(prompts)
     stops = stop_ids(codec) if stops is None else stops
     ranges = media_ranges(codec)
@@ -128,7 +128,8 @@ def continue_prompts(
 
 def started_with(codec: Codec, ids: np.ndarray) -> np.ndarray:
     """Returns a prompt as the model reads it, never empty."""
-    return np.append(codec.begin_id, ids) if adds_begin(codec) or not len(ids) else ids
+    before = begin_ids(codec) if len(ids) else opening_ids(codec)
+    return np.append(np.array(before, np.int32), ids)
 
 
 def readable_length(config: TransformerConfig, trained_length: int) -> int:
@@ -137,7 +138,7 @@ def readable_length(config: TransformerConfig, trained_length: int) -> int:
 
 
 def check_positions(
-    config: TransformerConfig, prompts: Sequence[np.ndarray], max_tokens: int
+    config: TransformerConfig, codec: Codec, prompts: Sequence[np.ndarray], max_tokens: int
 ) -> None:
     """Checks that a model has positions for all prompts and completions.
 
@@ -146,11 +147,12 @@ def check_positions(
     """
     if config.embedding_positions != "learned" or not prompts:
         return
-    longest, rows = 1 + max(len(ids) for ids in prompts), config.max_length or 0
-    needed = max(longest, 1 + max_tokens) if config.has_encoder else longest + max_tokens
+    begin, rows = len(opening_ids(codec)), config.max_length or 0
+    longest = begin + max(len(ids) for ids in prompts)
+    needed = max(longest, begin + max_tokens) if config.has_encoder else longest + max_tokens
     if needed > rows:
         raise ConfigError(
-            f"a prompt of {longest - 1} tokens, the begin token and {max_tokens} to generate "
+            f"a prompt of {longest - begin} tokens, the begin token and {max_tokens} to generate "
             f"(max_tokens) need {needed} positions, and the model has learned "
             f"model.max_length={rows}; generate fewer, or shorten the prompt."
         )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
 from jaxgen.codecs.bytes import ByteCodec
 from jaxgen.codecs.codec import Codec
-from jaxgen.codecs.joint import adds_begin, stop_ids
+from jaxgen.codecs.joint import begin_ids, opening_ids, stop_ids
 from jaxgen.codecs.tokenizer import TokenizerCodec, read_tokenizer
 from jaxgen.errors import DataError, InterchangeError
 from jaxgen.interchange.files import TOKENIZER, read_json
@@ -27,7 +28,8 @@ def read_codec(checkpoint: Checkpoint, path: str) -> TokenizerCodec:
     The three special tokens are those whose ids config.json has, otherwise those that
     tokenizer_config.json names. The end token stands in for a missing begin or pad token. Every
     end token of config.json and generation_config.json ends what is generated. Texts begin with the
-    begin token where the tokenizer puts one there.
+    tokens that the tokenizer puts before them, none or several; those of a decoder beside an
+    encoder with the one that config.json names.
 
     Args:
       checkpoint: an opened one.
@@ -53,7 +55,7 @@ def read_codec(checkpoint: Checkpoint, path: str) -> TokenizerCodec:
             f"neither config.json nor {TOKENIZER_CONFIG} in {checkpoint.folder} says which token "
             "ends a text; add eos_token_id to config.json."
         )
-    begin = found["begin"] or end
+    begin, *after = _begin_tokens(tokenizer, values, found["begin"] or end)
     stops = [
         tokenizer.id_to_token(number)
         for source in (values, generation)
@@ -62,11 +64,18 @@ def read_codec(checkpoint: Checkpoint, path: str) -> TokenizerCodec:
     others = dict.fromkeys(one for one in stops if one is not None and one != end)
     begins = named.get("add_bos_token")
     if not isinstance(begins, bool):
-        begins = tokenizer.encode("a").ids[:1] == [tokenizer.token_to_id(begin)]
+        begins = prepended(tokenizer)[:1] == [begin]
     return TokenizerCodec(
         path, begin=begin, end=end, pad=found["pad"] or end, stops=tuple(others),
-        adds_begin=begins,
+        adds_begin=begins, after_begin=tuple(after),
     )  # fmt: skip
+
+
+def prepended(tokenizer: Tokenizer) -> list[str]:
+    """Returns the special tokens that a tokenizer puts before a text."""
+    encoded = tokenizer.encode("a")
+    pairs = zip(encoded.tokens, encoded.special_tokens_mask, strict=True)
+    return [token for token, _ in itertools.takewhile(lambda pair: pair[1], pairs)]
 
 
 def write_codec(
@@ -97,12 +106,10 @@ def write_codec(
         names = dict(zip(("begin", "end", "pad"), codec.pieces(named), strict=True))
     else:
         return {}, ids
-    begins = (adds_begin(codec) or both_ends) and not has_encoder
-    _surround(
-        tokenizer,
-        (names["begin"], codec.begin_id) if begins else None,
-        (names["end"], codec.end_id) if has_encoder or both_ends else None,
-    )
+    before = opening_ids(codec) if both_ends else begin_ids(codec)
+    before = () if has_encoder else before
+    after = (codec.end_id,) if has_encoder or both_ends else ()
+    _surround(tokenizer, before, after)
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": names["begin"],
@@ -116,16 +123,14 @@ def write_codec(
     return written | {TOKENIZER: tokenizer.to_str(pretty=True).encode()}, ids
 
 
-def _surround(
-    tokenizer: Tokenizer, begin: tuple[str, int] | None, end: tuple[str, int] | None
-) -> None:
-    """Makes a tokenizer put tokens, each a name and an id, around a text and no others."""
+def _surround(tokenizer: Tokenizer, before: Sequence[int], after: Sequence[int]) -> None:
+    """Makes a tokenizer put these special tokens around a text and no others."""
     ids, plain = (tokenizer.encode("a", add_special_tokens=add).ids for add in (True, False))
-    before, after = ([] if token is None else [token[1]] for token in (begin, end))
-    if ids == before + plain + after:
+    if ids == [*before, *plain, *after]:
         return
-    single = [*([begin[0]] if begin else []), "$A", *([end[0]] if end else [])]
-    special = list({*filter(None, (begin, end))})
+    names = {number: str(tokenizer.id_to_token(number)) for number in (*before, *after)}
+    single = [*(names[i] for i in before), "$A", *(names[i] for i in after)]
+    special = [(name, number) for number, name in names.items()]
     template: Any = processors.TemplateProcessing(single=single, special_tokens=special)
     own: Any = tokenizer.post_processor if ids == plain else None
     tokenizer.post_processor = template if own is None else processors.Sequence([own, template])
@@ -143,6 +148,13 @@ def tokenizer_of_bytes(codec: ByteCodec) -> Tokenizer:
     special = codec.pieces(range(256, codec.vocab_size))
     tokenizer.add_special_tokens([AddedToken(name, special=True) for name in special])
     return tokenizer
+
+
+def _begin_tokens(tokenizer: Tokenizer, values: Mapping[str, Any], named: str) -> list[str]:
+    """Returns the tokens before a text: those the tokenizer puts there, or the one named."""
+    before = prepended(tokenizer)
+    is_decoders = values.get("decoder_start_token_id") is not None
+    return before if before and not is_decoders else [named]
 
 
 def _ids(value: Any) -> Iterator[int]:

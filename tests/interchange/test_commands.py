@@ -1,21 +1,25 @@
 """`jaxgen export` and `jaxgen import` as a person gives them."""
 
+import dataclasses
 import json
 import shutil
+from typing import Any
 
 import pytest
 from safetensors.numpy import load_file
 from support.helpers import build
 from support.interchange_tiny import CONFIGS
-from support.tokenizers import prefix_space
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from support.tokenizers import byte_level, prefix_space
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from jaxgen.cli import main
-from jaxgen.codecs.joint import adds_begin, stop_ids
+from jaxgen.codecs.joint import begin_ids, stop_ids
 from jaxgen.configuration import load_recorded
 from jaxgen.interchange.configs import find_family, read_config
 from jaxgen.interchange.exporting import export_model
 from jaxgen.interchange.families import FAMILIES
+from jaxgen.interchange.importing import open_checkpoint
+from jaxgen.interchange.tokenizers import read_codec, write_codec
 
 SMALL = [
     "--gin_file=runs/text.gin", "--gin.model.num_layers=1", "--gin.model.embed_dim=8",
@@ -196,7 +200,7 @@ def test_an_export_gives_back_every_file_that_an_import_was_given(folder, tmp_pa
     run, back = tmp_path / "run", tmp_path / "back"
     assert main(["import", f"--from={given}", f"--output={run}"]) == 0
     codec = load_recorded(run / "config.gin").mixture.codec
-    assert stop_ids(codec) == (2, 7, 9, 11) and not adds_begin(codec)
+    assert stop_ids(codec) == (2, 7, 9, 11) and not begin_ids(codec)
     assert load_recorded(run / "config.gin").model.max_length == 8192
     assert main(["export", f"--run_dir={run}", f"--output={back}"]) == 0
     assert sorted(path.name for path in back.iterdir()) == sorted(p.name for p in given.iterdir())
@@ -225,6 +229,29 @@ def test_a_model_of_bytes_is_exported_with_a_tokenizer_of_bytes(folder, tmp_path
     for text in ("plain", " two  spaces\n", "é 東京 🙂", "\x00"):
         ids = tokenizer.encode(text).ids
         assert ids == [257, *text.encode()] and tokenizer.decode(ids) == text
+
+
+@pytest.mark.parametrize("before", [(), ("<s>",), ("<|user|>", "<s>"), ("<|user|>", "<s>", "<s>")])
+def test_texts_begin_with_all_that_an_imported_tokenizer_puts_before_them(folder, tmp_path, before):
+    shutil.copytree(folder / "hf", tmp_path, dirs_exist_ok=True)
+    path = byte_level(tmp_path / "tokenizer.json")
+    given = Tokenizer.from_file(path)
+    special: Any = [(name, given.token_to_id(name)) for name in set(before)]
+    template: Any = processors.TemplateProcessing(
+        single=" ".join([*before, "$A"]), special_tokens=special
+    )
+    given.post_processor = template
+    given.save(path)
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "</s>"}')
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"bos_token_id": None}))
+    codec = read_codec(open_checkpoint(tmp_path), path)
+    assert begin_ids(codec) == tuple(map(given.token_to_id, before))
+    # A run of this codec that was not imported writes a tokenizer of its own.
+    plain = byte_level(tmp_path / "plain.json")
+    files, _ = write_codec(dataclasses.replace(codec, path=plain, digest=None))
+    exported = Tokenizer.from_str(files["tokenizer.json"].decode())
+    assert exported.encode("Answer: Paris").ids == given.encode("Answer: Paris").ids
 
 
 @pytest.mark.parametrize("name", ["Qwen3-0.6B", "nobody/no-such-model", "./not/there"])

@@ -11,7 +11,7 @@ from support.helpers import OTHER_FAMILIES
 from support.published import PUBLISHED, TOKENIZERS, write_published
 from support.tiers import slow_but
 
-from jaxgen.codecs.joint import adds_begin, stop_ids
+from jaxgen.codecs.joint import begin_ids, stop_ids
 from jaxgen.commands.interchange import export_settings, make_run
 from jaxgen.interchange.configs import find_family
 from jaxgen.interchange.exporting import export_model
@@ -94,8 +94,6 @@ def test_every_family_is_published_here():
     assert of_all == differing("gpt2") | differing("Llama-3.1-8B")
 
 
-TWO_TOKENS = {"glm": "a codec begins texts with one token, and GLM's has two"}
-"""Tokenizers whose texts begin otherwise in transformers, and why."""
 OF_TOKENIZER = {PUBLISHED[name]["tokenizer"]: name for name in sorted(PUBLISHED)}
 
 
@@ -109,11 +107,8 @@ def test_transformers_makes_the_same_ids_and_masks(tokenizer):
         ids = after(text, add_special_tokens=False)["input_ids"]
         assert ids == codec.encode(text).tolist(), text
         assert after.decode(ids, skip_special_tokens=True) == codec.decode(codec.encode(text))
-        begin = [codec.begin_id] if adds_begin(codec) else []
-        has_begin = after(text)["input_ids"][: len(begin)] == begin
-        assert has_begin and (after(text)["input_ids"][len(begin) :][: len(ids)] == ids) == (
-            tokenizer not in TWO_TOKENS
-        )
+        begun = [*begin_ids(codec), *ids]
+        assert after(text)["input_ids"][: len(begun)] == begun, text
     assert after.eos_token_id in (None, *stop_ids(codec)) or tokenizer == "bert"
     if before.pad_token is None:
         before.pad_token = after.pad_token = before.eos_token
