@@ -92,7 +92,8 @@ def open_checkpoint(
     check_counts(values)
     family = find_family(FAMILIES, values)
     config = read_config(family, values, ignored)
-    family = family if part_of is None else of_a_part(family)
+    if part_of is not None:
+        family = of_a_part(family, found, config, lambda: _shapes_in(folder))
     pixels = folder / PREPROCESSOR
     if family.images is not None and pixels.exists():
         config = family.images.read(config, read_json(pixels))
@@ -248,12 +249,19 @@ def _num_modules(checkpoint: Checkpoint) -> int:
     layers, rows = _extra_layers(checkpoint), checkpoint.family.module_rows
     if not layers or not rows:
         return 0
+    shapes = _shapes_in(checkpoint.folder, checkpoint.family.renames)
+    return sum(one + rows[0].theirs in shapes for one in layers)
+
+
+def _shapes_in(
+    folder: pathlib.Path, renames: tuple[tuple[str, str], ...] = ()
+) -> Mapping[str, tuple[int, ...]]:
+    """Returns the shapes of a folder's tensors; none where it cannot be read, as is told later."""
     try:
-        with TensorFiles(checkpoint.folder, checkpoint.family.renames) as files:
-            found = [one for one in layers if one + rows[0].theirs in files.shapes]
-    except InterchangeError:  # It is told when the tensors are asked for.
-        return 0
-    return len(found)
+        with TensorFiles(folder, renames) as files:
+            return files.shapes
+    except InterchangeError:
+        return {}
 
 
 def _unread_layers(checkpoint: Checkpoint) -> list[str]:

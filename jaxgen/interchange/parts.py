@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jaxgen.interchange.tables import Family, Values
+from jaxgen.interchange.tables import Family, TensorRow, Values, row
+from jaxgen.models.config import TransformerConfig
 
 _TEXT_TYPES = {
     "qwen2_5_vl": "qwen2", "qwen2_5_vl_text": "qwen2", "qwen2_vl": "qwen2",
     "qwen2_vl_text": "qwen2", "qwen3_vl": "qwen3", "qwen3_vl_text": "qwen3",
+    "qwen3_vl_moe_text": "qwen3_moe",
 }  # fmt: skip
 # What files leave out, since it is the default of the text model's own class.
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -17,6 +20,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "vocab_size": 262_208, "hidden_size": 2304, "intermediate_size": 9216,
         "num_hidden_layers": 26, "num_attention_heads": 8, "num_key_value_heads": 4,
         "sliding_window": 4096,
+    },
+    "qwen3_vl_moe_text": {
+        "num_experts_per_tok": 4, "num_key_value_heads": 16, "rope_theta": 500_000.0,
     },
     "llama": {
         "vocab_size": 32_000, "hidden_size": 4096, "intermediate_size": 11_008,
@@ -27,6 +33,11 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "num_hidden_layers": 32, "num_attention_heads": 32,
     },
 }  # fmt: skip
+_CONSTANTS = {"qwen3_vl_moe_text": {"norm_topk_prob": True}}
+"""What a text part does whatever its file says, in the keys of the text model's own family."""
+_FUSED = ("qwen3_vl_moe_text",)
+"""Parts that keep all experts of a layer in one tensor, where the text model's own does not."""
+_GATE_UP, _DOWN = "mlp.experts.gate_up_proj", "mlp.experts.down_proj"
 _WHOLE = ("clip", "siglip")
 """Of these every part is read."""
 _SEEING = {
@@ -72,7 +83,10 @@ def text_part(values: Values, text_only: bool = False) -> tuple[dict[str, Any], 
     kind = str(text.get("model_type"))
     text["model_type"] = _TEXT_TYPES.get(kind, kind)
     text.pop("architectures", None)
-    return DEFAULTS.get(text["model_type"], {}) | text, whole or str(values.get("model_type"))
+    text |= _CONSTANTS.get(kind, {})
+    return DEFAULTS.get(kind, DEFAULTS.get(text["model_type"], {})) | text, whole or str(
+        values.get("model_type")
+    )
 
 
 def _is_read_whole(values: Values) -> bool:
@@ -84,8 +98,56 @@ def _is_read_whole(values: Values) -> bool:
     return text.get("model_type", own[0]) == own[0] and vision.get("model_type") == own[1]
 
 
-def of_a_part(family: Family) -> Family:
-    """Returns the family as its tensors are named inside a larger model, whose others are left."""
+def of_a_part(
+    family: Family,
+    values: Values,
+    config: TransformerConfig,
+    read_shapes: Callable[[], Mapping[str, Sequence[int]]],
+) -> Family:
+    """Returns the family as its tensors are named inside a larger model, whose others are left.
+
+    Args:
+      family: the text model's own.
+      values: config.json of the whole.
+      config: the text model's.
+      read_shapes: returns the shapes of the tensors in its files by name.
+    """
+    text, stacks = values.get("text_config"), family.stacks
+    if isinstance(text, dict) and text.get("model_type") in _FUSED:
+        fused = _fused_rows(config, read_shapes())
+        stacks = tuple(
+            dataclasses.replace(
+                stack, rows=(*(one for one in stack.rows if not one.of_experts), *fused)
+            )
+            for stack in stacks
+        )
     return dataclasses.replace(
-        family, renames=(*_RENAMES, *family.renames), unused=(*family.unused, *_OTHERS)
+        family,
+        renames=(*_RENAMES, *family.renames),
+        unused=(*family.unused, *_OTHERS),
+        stacks=stacks,
     )
+
+
+def _fused_rows(
+    config: TransformerConfig, shapes: Mapping[str, Sequence[int]]
+) -> tuple[TensorRow, ...]:
+    """Returns the rows of experts in fused tensors.
+
+    Published files have them as a token's vector is multiplied from the left; transformers 5 writes
+    them the other way round.
+    """
+    assert config.moe is not None, "parts with fused experts are sparse"
+    width, hidden = config.embed_dim, config.moe.mlp_dim
+    turned = {_GATE_UP: [2 * hidden, width], _DOWN: [width, hidden]}
+    found = {
+        name: [*shapes[one]][1:] for name in turned for one in shapes if one.endswith(f".{name}")
+    }
+    is_turned = found == turned
+    return (
+        row(
+            "feed_forward.gate feed_forward.up", _GATE_UP,
+            "e d f", "e (part f) d" if is_turned else "e d (part f)",
+        ),
+        row("feed_forward.down", _DOWN, "e f d", "e d f" if is_turned else "e f d"),
+    )  # fmt: skip
