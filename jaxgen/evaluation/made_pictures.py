@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -106,7 +109,7 @@ def picture_rows(
     for place, record in enumerate(records):
         row: Row = {"instance": instance_of(record, place)}
         if verify is not None:
-            scores = dict(verify(record, _as_drawn(made[place], pairs), text=pairs.text))
+            scores = dict(verify(record, _as_drawn(made[place], pairs)))
             row |= {"exact_match": scores.pop("all"), **scores}
         if place < shown:
             row["prompt"] = captions[place]
@@ -161,8 +164,11 @@ def corruption_of(
     return found
 
 
-def verifier_of(pairs: ImageTextPairs, verified: bool) -> Any:
-    """Returns what reads pictures off, or None where nothing is to be."""
+def verifier_of(pairs: ImageTextPairs, verified: bool) -> Callable[..., dict[str, Any]] | None:
+    """Returns what reads pictures off, (record, picture) to scores; None where nothing is to be.
+
+    A source that has several texts of a picture is told which of them it was made of.
+    """
     if not verified:
         return None
     found = getattr(pairs.task.source, VERIFIERS["image"], None)
@@ -172,4 +178,6 @@ def verifier_of(pairs: ImageTextPairs, verified: bool) -> Any:
             f"{type(pairs.task.source).__name__} has no method {VERIFIERS['image']}; set it to "
             "False."
         )
+    if "text" in inspect.signature(found).parameters:
+        return functools.partial(found, text=pairs.text)
     return found

@@ -1,14 +1,11 @@
 """Evaluators of diffusion: attributes, diversity and distances of pictures whose maker is known."""
 
 import dataclasses
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
-from support.known_denoisers import LinearConfig
+from support.known_denoisers import told_model
 
 from jaxgen.data.generated import Sprites
 from jaxgen.data.pairs import ImageTextPairs
@@ -21,13 +18,10 @@ from jaxgen.evaluation.made_pictures import MadePictures
 from jaxgen.evaluation.picture_sets import PixelFeatures
 from jaxgen.generation.diffusion.samplers import Ddim
 from jaxgen.generation.diffusion.sampling import PictureSampling
-from jaxgen.models.diffusion.base import Conditioning
-from jaxgen.models.diffusion.config import DiffusionConfig
 from jaxgen.objectives.diffusion import DiffusionLoss
 from jaxgen.objectives.next_token import NextToken
 from jaxgen.ops.diffusion.corruption import Corruption
 from jaxgen.ops.diffusion.schedules import Cosine
-from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 
 PAIRS = ImageTextPairs(
@@ -40,56 +34,10 @@ OBJECTIVE = DiffusionLoss(Corruption(Cosine(), "x"))
 CONTEXT = EvaluationContext(PAIRS, OBJECTIVE, 0, 16, 72)
 
 
-@dataclasses.dataclass(frozen=True)
-class PassedConfig:
-    """A conditioner that hands on the pictures that prompts bring with them."""
-
-    context_dim = None
-    pooled_dim = None
-    drops = 0.0
-    max_length = None
-
-    def build(self, rngs, layout):
-        return Passed(self)
-
-
-class Passed(nnx.Module):
-    def __init__(self, config):
-        self.config = config
-
-    def __call__(self, prompts, keep, key=None):
-        return Conditioning(image=prompts.images.astype(jnp.float32) / 127.5 - 1)
-
-
-@dataclasses.dataclass(frozen=True)
-class SaysConfig(LinearConfig):
-    """A denoiser that says the picture it is handed, or the opposite of it."""
-
-    size: int = 12
-    sign: float = 1.0
-
-    def build_denoiser(self, rngs):
-        return Says(self)
-
-
-class Says(nnx.Module):
-    def __init__(self, config):
-        self.config = config
-
-    def __call__(self, x, time, conditioning, key=None):
-        return self.config.sign * conditioning.image
-
-
-def model(sign=1.0) -> Any:
-    passed: Any = PassedConfig()
-    config = DiffusionConfig(denoiser=SaysConfig(sign=sign), conditioner=passed)
-    return config.build(nnx.Rngs(0), Layout())
-
-
 def rows_of(evaluator, sign=1.0):
     with jax.set_mesh(make_mesh(MeshConfig(1), jax.devices()[:1])):
         evaluator.check(CONTEXT)
-        return evaluator(model(sign), CONTEXT)
+        return evaluator(told_model(12, sign), CONTEXT)
 
 
 SAMPLING = PictureSampling(Ddim(2))
@@ -102,6 +50,22 @@ def test_true_pictures_are_right_in_all_and_their_opposites_in_nothing():
     assert rows[0]["made"] == rows[0]["reference"]
     wrong = rows_of(MadePictures(SAMPLING, num_examples=20), sign=-1.0)
     assert sum(row["exact_match"] for row in wrong) == 0
+
+
+@dataclasses.dataclass(frozen=True)
+class OneText(Sprites):
+    """A source of one text, whose verifier is asked with a record and what was made of it."""
+
+    def score_image(self, record, image):
+        return {"all": int((image == record["image"]).all())}
+
+
+def test_a_source_of_one_text_verifies_too():
+    pairs = dataclasses.replace(PAIRS, task=Task("one", OneText(size=12, tags=("colors",))))
+    context = dataclasses.replace(CONTEXT, data=pairs)
+    with jax.set_mesh(make_mesh(MeshConfig(1), jax.devices()[:1])):
+        rows = MadePictures(SAMPLING, num_examples=4)(told_model(12), context)
+    assert [row["exact_match"] for row in rows] == [1] * 4
 
 
 def test_equal_pictures_of_a_caption_have_no_diversity():

@@ -9,8 +9,11 @@ import numpy as np
 from flax import nnx
 
 from jaxgen.models.base import ParameterCount
+from jaxgen.models.diffusion.base import Conditioning
+from jaxgen.models.diffusion.config import DiffusionConfig
 from jaxgen.models.parameters import gather, make_parameter
 from jaxgen.ops.initializers import normal
+from jaxgen.sharding.layout import Layout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +62,52 @@ class Linear(nnx.Module):
         if self.pooled is not None:
             y = y + jnp.matmul(conditioning.pooled, gather(self.pooled, x.dtype))[:, None, None]
         return y * (1 + time / 1000)[:, None, None, None]
+
+
+@dataclasses.dataclass(frozen=True)
+class PassedConfig:
+    """A conditioner that hands on the pictures that prompts bring with them."""
+
+    context_dim = None
+    pooled_dim = None
+    drops = 0.0
+    max_length = None
+
+    def build(self, rngs, layout):
+        return Passed(self)
+
+
+class Passed(nnx.Module):
+    def __init__(self, config):
+        self.config = config
+
+    def __call__(self, prompts, keep, key=None):
+        return Conditioning(image=prompts.images.astype(jnp.float32) / 127.5 - 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class SaysConfig(LinearConfig):
+    """A denoiser that says the picture it is handed, or the opposite of it."""
+
+    sign: float = 1.0
+
+    def build_denoiser(self, rngs):
+        return Says(self)
+
+
+class Says(nnx.Module):
+    def __init__(self, config):
+        self.config = config
+
+    def __call__(self, x, time, conditioning, key=None):
+        return self.config.sign * conditioning.image
+
+
+def told_model(size: int, sign: float = 1.0) -> Any:
+    """A model that makes of a caption the picture that came with it, or its opposite."""
+    passed: Any = PassedConfig()
+    config = DiffusionConfig(denoiser=SaysConfig(size=size, sign=sign), conditioner=passed)
+    return config.build(nnx.Rngs(0), Layout())
 
 
 @dataclasses.dataclass(frozen=True)
