@@ -73,6 +73,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "upsampling": {"low_size": 2},
     "resize_images": {"size": 4},
     "cascade_pictures": {"run_dirs": ("runs/base",)},
+    "found_captions": {"run_dir": "runs/pair"},
     "class_labels": {"classes": 2, "embed_dim": 4},
     "caption_encoder": {"model": TransformerConfig(**WIDTHS, vocab_size=8)},
     "clip_conditioner": {"pair": DualEncoderConfig(**PAIR)},

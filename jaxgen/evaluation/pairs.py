@@ -60,10 +60,7 @@ class Retrieval:
         ).batch(0)
         images = encode_images(model, batch.images, context.batch_size)
         texts = encode_texts(model, batch.tokens, batch.lengths, context.batch_size)
-        near = images @ texts.T
-        own = np.diagonal(near)
-        by_image = np.sum(near >= own[:, None], axis=1)
-        by_text = np.sum(near >= own[None], axis=0)
+        by_image, by_text = ranks_of(images, texts), ranks_of(texts, images)
         return [
             {
                 "instance": str(place),
@@ -170,6 +167,20 @@ def _pairs_of(data: Any, task: Task | None, evaluator: str) -> ImageTextPairs:
             f"{type(data).__name__}."
         )
     return data if task is None else dataclasses.replace(data, task=task.with_codec(data.codec))
+
+
+def ranks_of(asked: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """Returns, for each vector, how many of the others' are at least as near as its partner.
+
+    Args:
+      asked: [n, embed].
+      among: [n, embed]; the partner of a vector is that of its own number.
+
+    Returns:
+      [n] int, from 1: the partner is nearer than all others.
+    """
+    near = asked @ among.T
+    return np.sum(near >= np.diagonal(near)[:, None], axis=1)
 
 
 def encode_images(model: Any, images: np.ndarray, batch_size: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Choosing among generated pictures by a contrastive model (DALL-E, 2102.12092, 2.4)."""
+"""Generated pictures beside texts, by a contrastive model (DALL-E, 2102.12092, 2.4)."""
 
 from __future__ import annotations
 
@@ -13,33 +13,42 @@ from jaxgen.errors import ConfigError
 from jaxgen.evaluation.pairs import encode_images, encode_texts
 
 
-def similarities(
+def encode_both(
     model: Any, pairs: Any, length: int, pictures: Sequence[np.ndarray], texts: Sequence[str]
-) -> np.ndarray:
-    """Returns how near each picture is to its text, the cosine of their vectors [pictures] float32.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the vectors of pictures and of texts, each of length 1, [some, embed] float32.
 
     Args:
       model: a contrastive pair of encoders; call under `jax.set_mesh`.
       pairs: the data that it was trained on, which say what it reads.
       length: tokens of its captions.
       pictures: uint8 [height, width, 3] each; resized to what the model reads.
-      texts: one for each picture.
+      texts: in their own number.
 
     Raises:
       ConfigError: if the data are no pairs.
     """
     if not isinstance(pairs, ImageTextPairs):
         raise ConfigError(
-            "a run to rerank with is one of pairs (runs/contrastive.gin), not "
+            "a run that compares pictures with texts is one of pairs (runs/contrastive.gin), not "
             f"{type(pairs).__name__}."
         )
     size = pairs.image_size
     images = [resize_image(picture, (size, size)) for picture in pictures]
     pixels = pairs.pixels([{pairs.image: image} for image in images])
     tokens, lengths = pairs.tokens(list(texts), length)
-    batch_size = len(pictures)
-    seen = encode_images(model, pixels, batch_size)
-    read = encode_texts(model, tokens, lengths, batch_size)
+    seen = encode_images(model, pixels, len(pictures))
+    return seen, encode_texts(model, tokens, lengths, len(texts))
+
+
+def similarities(
+    model: Any, pairs: Any, length: int, pictures: Sequence[np.ndarray], texts: Sequence[str]
+) -> np.ndarray:
+    """Returns how near each picture is to its text, the cosine of their vectors [pictures] float32.
+
+    There is a text for each picture; see `encode_both`.
+    """
+    seen, read = encode_both(model, pairs, length, pictures, texts)
     return np.sum(seen * read, axis=-1)
 
 

@@ -1,12 +1,11 @@
 """Reranking: the candidates nearest to their prompt, by vectors that are known."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.helpers import one_device_mesh
+from support.pairs import Angles
 
 from jaxgen.codecs.bytes import ByteCodec
 from jaxgen.data.embedded import StandardLibraryProse
@@ -15,28 +14,8 @@ from jaxgen.data.pairs import ImageTextPairs
 from jaxgen.data.tasks import Task
 from jaxgen.errors import ConfigError
 from jaxgen.evaluation.reranking import best_of, similarities
-from jaxgen.sharding.layout import Layout
 
 PAIRS = ImageTextPairs(Task("t", StandardLibraryProse(), Text(), ByteCodec()), image_size=4)
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Angles:
-    """Pictures of grey g and texts that begin with byte g have one direction, of the angle g."""
-
-    unit: jax.Array
-    layout: Layout = dataclasses.field(default=Layout(), metadata={"static": True})
-
-    def encode_images(self, images):
-        return self._vectors(images[:, 0, 0, 0])
-
-    def encode_texts(self, tokens, lengths):
-        return self._vectors(tokens[:, 1])
-
-    def _vectors(self, numbers):
-        angle = self.unit * numbers.astype(jnp.float32)
-        return jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)
 
 
 def test_the_best_are_those_whose_pictures_are_nearest_to_their_own_prompt():

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -88,3 +89,22 @@ def random_pairs(config: DualEncoderConfig, batch_size: int = 8, seed: int = 0) 
 def build_pair(config: DualEncoderConfig, layout: Layout = Layout(), seed: int = 0) -> DualEncoder:
     """The model under the mesh in force."""
     return jax.jit(lambda: DualEncoder(config, nnx.Rngs(seed), layout))()
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Angles:
+    """Pictures of grey g and texts that begin with byte g have one direction, of the angle g."""
+
+    unit: jax.Array
+    layout: Layout = dataclasses.field(default=Layout(), metadata={"static": True})
+
+    def encode_images(self, images):
+        return self._vectors(images[:, 0, 0, 0])
+
+    def encode_texts(self, tokens, lengths):
+        return self._vectors(tokens[:, 1])
+
+    def _vectors(self, numbers):
+        angle = self.unit * numbers.astype(jnp.float32)
+        return jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)

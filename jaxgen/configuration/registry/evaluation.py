@@ -26,6 +26,7 @@ def registered_evaluation() -> Table:
     from jaxgen.generation.policies import ParallelDecoding, SamplingPolicy
     from jaxgen.runs.cascades import CascadePictures
     from jaxgen.runs.features import RunFeatures
+    from jaxgen.runs.found_captions import FoundCaptions
 
     return {
         "evaluation": EvaluationConfig,
@@ -49,6 +50,7 @@ def registered_evaluation() -> Table:
         "made_picture_sets": MadePictureSets,
         "drawn_pictures": DrawnPictures,
         "cascade_pictures": CascadePictures,
+        "found_captions": FoundCaptions,
         "picture_sets": PictureSets,
         "pixel_features": PixelFeatures,
         "run_features": RunFeatures,

@@ -1,0 +1,74 @@
+"""Captions found by a judge whose vectors are known, of pictures that are known."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support.helpers import one_device_mesh
+from support.known_denoisers import told_model
+from support.pairs import Angles
+
+from jaxgen.codecs.bytes import ByteCodec
+from jaxgen.data.embedded import StandardLibraryProse
+from jaxgen.data.features import Text
+from jaxgen.data.pairs import ImageTextPairs
+from jaxgen.data.tasks import Task
+from jaxgen.errors import ConfigError, DataError
+from jaxgen.evaluation.base import EvaluationContext
+from jaxgen.generation.diffusion.samplers import Ddim
+from jaxgen.generation.diffusion.sampling import PictureSampling
+from jaxgen.objectives.diffusion import DiffusionLoss
+from jaxgen.ops.diffusion.corruption import Corruption
+from jaxgen.ops.diffusion.schedules import Cosine
+from jaxgen.runs import found_captions
+from jaxgen.runs.found_captions import FoundCaptions
+
+
+@dataclasses.dataclass(frozen=True)
+class Letters(ImageTextPairs):
+    """Pictures of grey 97 to 106 beside the letters a to j, each twice."""
+
+    def examples(self, count, seed, split="heldout"):
+        greys = [97 + place // 2 for place in range(20)]
+        pictures = [np.full((4, 4, 3), grey, np.uint8) for grey in greys]
+        return [{"image": one, "caption": chr(one[0, 0, 0])} for one in pictures][:count]
+
+
+PAIRS = Letters(Task("t", StandardLibraryProse(), Text(), ByteCodec()), image_size=4)
+OBJECTIVE = DiffusionLoss(Corruption(Cosine(), "x"))
+CONTEXT = EvaluationContext(PAIRS, OBJECTIVE, 0, 16, 8)
+FOUND = FoundCaptions("runs/pair", PictureSampling(Ddim(2)), num_captions=10)
+
+
+def rows_of(monkeypatch, sign, data: ImageTextPairs | None = PAIRS):
+    config = SimpleNamespace(mixture=data, train=SimpleNamespace(length=8))
+    judge = SimpleNamespace(model=Angles(jnp.float32(0.01)), config=config)
+    monkeypatch.setattr(found_captions, "restore", lambda *_: judge)
+    FOUND.check(CONTEXT)
+    with jax.set_mesh(one_device_mesh()):
+        return FOUND(told_model(4, sign), CONTEXT)
+
+
+def test_true_pictures_lead_to_their_captions(monkeypatch):
+    rows = rows_of(monkeypatch, 1.0)
+    assert len(rows) == 10, "each caption once"
+    assert [row["exact_match"] for row in rows] == [1] * 10
+    assert [row["rank_of_true"] for row in rows] == [1] * 10
+    assert rows[0]["chance"] == 0.1
+
+
+def test_their_opposites_lead_to_the_lightest_of_all(monkeypatch):
+    rows = rows_of(monkeypatch, -1.0)
+    # Of 255 - g, from 149 to 158, the nearest of 97 to 106 is 106, and the farther the smaller.
+    assert [row["rank"] for row in rows] == list(range(10, 0, -1))
+    assert [row["text_of_true"] for row in rows] == [1] * 10
+
+
+def test_what_cannot_be_judged_is_refused(monkeypatch):
+    with pytest.raises(DataError, match=r"10 held-out captions are unlike .*num_captions=11"):
+        dataclasses.replace(FOUND, num_captions=11).check(CONTEXT)
+    with pytest.raises(ConfigError, match=r"runs/contrastive\.gin"):
+        rows_of(monkeypatch, 1.0, data=None)
