@@ -11,6 +11,8 @@ SHOWN = (
     "text_of_image",
     "image_of_text",
     "text_of_true",
+    "found",
+    "cosine",
     "word_error_rate",
     "every_attribute",
     "count",

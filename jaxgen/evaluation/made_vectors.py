@@ -46,7 +46,7 @@ class MadeVectors:
 
         Returns:
           Rows with "instance"; "cosine" of the vector that was made and the picture's; "found",
-          whether no other picture's is as near; and "chance" of that.
+          whether no picture of another caption is as near; and "chance" of that.
         """
         if model.latents is None or hasattr(model.latents, "to_pictures"):
             raise ConfigError(
@@ -55,7 +55,8 @@ class MadeVectors:
             )
         pairs = pairs_of(context, self.name)
         records = pairs.examples(self.num_examples, context.seed)
-        tokens, lengths = pairs.tokens(pairs.captions(records), context.length)
+        captions = pairs.captions(records)
+        tokens, lengths = pairs.tokens(captions, context.length)
         made = make_arrays(
             model,
             corruption_of(context, self.name),
@@ -69,12 +70,14 @@ class MadeVectors:
         true = in_batches(_vectors, model, (pictures,), context.batch_size)
         near = _unit(made) @ _unit(true).T
         own = np.diagonal(near)
+        _, kinds = np.unique(captions, return_inverse=True)
+        is_other = kinds[:, None] != kinds
         return [
             {
                 "instance": instance_of(record, place),
                 "cosine": float(own[place]),
-                "found": int((near[place] >= own[place]).sum() == 1),
-                "chance": 1 / len(records),
+                "found": int(not (near[place] >= own[place])[is_other[place]].any()),
+                "chance": 1 / (kinds.max() + 1),
             }
             for place, record in enumerate(records)
         ]

@@ -5,17 +5,12 @@ from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from support.helpers import one_device_mesh
 from support.known_denoisers import told_model
-from support.pairs import Angles
+from support.pairs import LETTERS, Angles
 
-from jaxgen.codecs.bytes import ByteCodec
-from jaxgen.data.embedded import StandardLibraryProse
-from jaxgen.data.features import Text
 from jaxgen.data.pairs import ImageTextPairs
-from jaxgen.data.tasks import Task
 from jaxgen.errors import ConfigError, DataError
 from jaxgen.evaluation.base import EvaluationContext
 from jaxgen.generation.diffusion.samplers import Ddim
@@ -26,24 +21,12 @@ from jaxgen.ops.diffusion.schedules import Cosine
 from jaxgen.runs import found_captions
 from jaxgen.runs.found_captions import FoundCaptions
 
-
-@dataclasses.dataclass(frozen=True)
-class Letters(ImageTextPairs):
-    """Pictures of grey 97 to 106 beside the letters a to j, each twice."""
-
-    def examples(self, count, seed, split="heldout"):
-        greys = [97 + place // 2 for place in range(20)]
-        pictures = [np.full((4, 4, 3), grey, np.uint8) for grey in greys]
-        return [{"image": one, "caption": chr(one[0, 0, 0])} for one in pictures][:count]
-
-
-PAIRS = Letters(Task("t", StandardLibraryProse(), Text(), ByteCodec()), image_size=4)
 OBJECTIVE = DiffusionLoss(Corruption(Cosine(), "x"))
-CONTEXT = EvaluationContext(PAIRS, OBJECTIVE, 0, 16, 8)
+CONTEXT = EvaluationContext(LETTERS, OBJECTIVE, 0, 16, 8)
 FOUND = FoundCaptions("runs/pair", PictureSampling(Ddim(2)), num_captions=10)
 
 
-def rows_of(monkeypatch, sign, data: ImageTextPairs | None = PAIRS):
+def rows_of(monkeypatch, sign, data: ImageTextPairs | None = LETTERS):
     config = SimpleNamespace(mixture=data, train=SimpleNamespace(length=8))
     judge = SimpleNamespace(model=Angles(jnp.float32(0.01)), config=config)
     monkeypatch.setattr(found_captions, "restore", lambda *_: judge)

@@ -10,6 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jaxgen.codecs.bytes import ByteCodec
+from jaxgen.data.embedded import StandardLibraryProse
+from jaxgen.data.features import Text
+from jaxgen.data.pairs import ImageTextPairs
+from jaxgen.data.tasks import Task
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.dual_encoder import DualEncoder
@@ -108,3 +113,16 @@ class Angles:
     def _vectors(self, numbers):
         angle = self.unit * numbers.astype(jnp.float32)
         return jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Letters(ImageTextPairs):
+    """Pictures of grey 97 to 106 beside the letters a to j, each twice."""
+
+    def examples(self, count, seed, split="heldout"):
+        greys = [97 + place // 2 for place in range(20)]
+        pictures = [np.full((4, 4, 3), grey, np.uint8) for grey in greys]
+        return [{"image": one, "caption": chr(one[0, 0, 0])} for one in pictures][:count]
+
+
+LETTERS = Letters(Task("t", StandardLibraryProse(), Text(), ByteCodec()), image_size=4)
