@@ -23,6 +23,7 @@ from support.stores import standing_before
 
 from jaxgen.cli import main
 from jaxgen.configuration import fingerprint, to_gin
+from jaxgen.data.storage import digest_of
 from jaxgen.errors import ConfigError, EarlyStoppingError, JaxgenWarning, StoreError
 from jaxgen.files import read_rows
 from jaxgen.runs.history import read_rewinds, read_starts
@@ -269,7 +270,7 @@ def test_a_copy_that_was_interrupted_is_never_taken(directory, mirror, monkeypat
         if count == allowed:
             raise KeyError("the process is killed here")
         count += 1
-        plain(self, file, name, tick)
+        return plain(self, file, name, tick)
 
     monkeypatch.setattr(Mirror, "put", put)
     for allowed in range(30):
@@ -333,7 +334,7 @@ def test_a_checkpoint_that_goes_while_it_is_copied_is_told_once(directory, mirro
     def put(self, file, name, tick):
         if name.startswith("checkpoints/6/"):
             shutil.rmtree(directory.checkpoints / "6")
-        plain(self, file, name, tick)
+        return plain(self, file, name, tick)
 
     monkeypatch.setattr(Mirror, "put", put)
     with pytest.warns(JaxgenWarning, match=r"step 6 was removed here before.*checkpoint_every"):
@@ -363,10 +364,11 @@ def test_a_store_that_keeps_a_part_is_found_out(directory, mirror, monkeypatch):
     plain, cut = Mirror.put, []
 
     def put(self, file, name, tick):
-        plain(self, file, name, tick)
+        entry = plain(self, file, name, tick)
         if name == "checkpoints/6/state/d/array" and len(cut) < 3:
             cut.append(name)
             os.truncate(Path(mirror.url, name), 7)
+        return entry
 
     monkeypatch.setattr(Mirror, "put", put)
     uploads = Uploads(mirror, directory, 0, poll=0.01)
@@ -382,6 +384,35 @@ def test_a_store_that_keeps_a_part_is_found_out(directory, mirror, monkeypatch):
     shutil.rmtree(directory.path)
     directory.prepare()
     assert "step 6 was fetched" in fetch(mirror, directory)[0]
+
+
+@pytest.mark.parametrize("place", ["folder", "s3"])
+def test_what_is_copied_is_read_once(place, tmp_path, request):
+    """A pipe gives its content once: a second reading would wait for ever."""
+    if place == "s3":
+        request.getfixturevalue("s3")
+    mirror = Mirror("s3://corpus/once" if place == "s3" else str(tmp_path / "mirror"))
+    pipe, content = tmp_path / "pipe", os.urandom(3 * 2**20)
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(content,), daemon=True)
+    writer.start()
+    entry = mirror.put(pipe, "checkpoints/1/array", lambda *size, **more: None)
+    writer.join(SHORT)
+    (tmp_path / "same").write_bytes(content)
+    assert entry == (len(content), digest_of([str(tmp_path / "same")]))
+    assert mirror.get("checkpoints/1/array", tmp_path / "back") == entry
+    assert (tmp_path / "back").read_bytes() == content
+
+
+def test_large_objects_are_sent_in_parts_with_the_same_digest(s3, tmp_path, monkeypatch):
+    mirror, file = Mirror("s3://corpus/large"), tmp_path / "file"
+    file.write_bytes(os.urandom(2**20))
+    name, seen = "checkpoints/1/array", []
+    for most in (2**21, 2**19):
+        monkeypatch.setattr("jaxgen.runs.mirror.store.AT_ONCE", most)
+        seen.append(mirror.put(file, name, lambda *size, **more: None))
+        assert mirror.get(name, tmp_path / "back") == seen[0]
+    assert seen[0] == seen[1]
 
 
 # A proxy before the server of S3.

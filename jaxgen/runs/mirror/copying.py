@@ -9,7 +9,6 @@ import shutil
 import tempfile
 from collections.abc import Callable
 
-from jaxgen.data.storage import digest_of
 from jaxgen.errors import DataError
 from jaxgen.files import close_cut_row
 from jaxgen.runs.history import read_rewinds
@@ -149,9 +148,7 @@ class Copier:
     def _send(self, saved: int, file: pathlib.Path, name: str) -> None:
         if self.is_abandoned:
             raise InterruptedError("the run is over")
-        entry = file.stat().st_size, digest_of([str(file)])
-        self.mirror.put(file, name, self._alive)
-        self._sent[saved, name] = entry
+        self._sent[saved, name] = self.mirror.put(file, name, self._alive)
         self._alive()
 
     def _whole_rows(self, name: str, folder: pathlib.Path) -> pathlib.Path:

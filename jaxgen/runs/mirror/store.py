@@ -8,12 +8,11 @@ import hashlib
 import json
 import os
 import pathlib
-import shutil
 import tempfile
 from collections.abc import Callable
-from typing import Any
+from typing import IO, Any
 
-from jaxgen.data.storage import BUFFER, filesystem, is_remote, open_binary, patiently
+from jaxgen.data.storage import BUFFER, digest_of, filesystem, is_remote, open_binary, patiently
 from jaxgen.errors import ConfigError, DataError, JaxgenError
 from jaxgen.interchange.originals import FOLDER as IMPORTED
 from jaxgen.json_values import check_file_name, check_shape, read_json
@@ -25,6 +24,10 @@ GROWING = ("history.jsonl", "metrics.jsonl")
 NAMES = ("config.gin", "data.json", "tokenizer.*", *GROWING)
 FOLDERS = ("evals", IMPORTED)
 """The other small files, and folders of them; run.json goes last."""
+
+
+AT_ONCE = 2**26
+"""Bytes of a file that is sent to a store in one piece; larger ones are read twice."""
 
 
 class NotWholeError(JaxgenError):
@@ -69,24 +72,40 @@ class Mirror:
         self.fs, root = filesystem(self.url)
         self._root = root.rstrip("/")
 
-    def put(self, file: pathlib.Path, name: str, tick: Callable[..., object]) -> None:
-        """Copies a file of this machine.
+    def put(self, file: pathlib.Path, name: str, tick: Callable[..., object]) -> tuple[int, str]:
+        """Copies a file of this machine, and returns its size and digest.
 
         Args:
           file: of this machine.
           name: in the mirror.
           tick: called as parts of it have been copied.
         """
-        from fsspec.callbacks import Callback
-
         if is_remote(self.url):
-            self.fs.put_file(str(file), self._inner(name), callback=Callback(hooks={"tick": tick}))
-            return
+            return self._send(file, name, tick)
         target = pathlib.Path(self.url, name)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        shutil.copyfile(file, partial)
+        with open(file, "rb") as source, open(partial, "wb") as copy:
+            entry = _copied(source, copy, tick)
         os.replace(partial, target)
+        return entry
+
+    def _send(self, file: pathlib.Path, name: str, tick: Callable[..., object]) -> tuple[int, str]:
+        """Puts a file into an object store, whole or not at all.
+
+        The libraries of stores read a large file themselves, in parts that they send together. A
+        stream that is written to instead would leave a part as if it were whole when it is cut off.
+        """
+        from fsspec.callbacks import Callback
+
+        size = file.stat().st_size
+        if size > AT_ONCE:
+            digest = digest_of([str(file)])
+            self.fs.put_file(str(file), self._inner(name), callback=Callback(hooks={"tick": tick}))
+            return size, digest
+        content = file.read_bytes()
+        self.fs.pipe_file(self._inner(name), content)
+        return len(content), hashlib.blake2b(content, digest_size=16).hexdigest()
 
     def get(self, name: str, target: pathlib.Path) -> tuple[int, str]:
         """Copies an object to this machine, and returns its size and digest.
@@ -95,18 +114,14 @@ class Mirror:
           FileNotFoundError: if it is not there.
           DataError: if the store cannot be read.
         """
-        size, digest = 0, hashlib.blake2b(digest_size=16)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open_binary(f"{self.url}/{name}") as source, open(target, "wb") as copy:
-                while data := source.read(BUFFER):
-                    digest.update(data)
-                    size += copy.write(data)
+                return _copied(source, copy)
         except DataError as error:
             if isinstance(error.__cause__, FileNotFoundError):
                 raise error.__cause__ from error
             raise
-        return size, digest.hexdigest()
 
     def small_files(self) -> list[str]:
         """Returns the names of the small files that are there."""
@@ -238,6 +253,19 @@ def is_small(name: str) -> bool:
     if len(path.parts) > 1:
         return path.parts[0] in FOLDERS
     return any(path.match(pattern) for pattern in (*NAMES, "run.json"))
+
+
+def _copied(
+    source: IO[bytes], copy: IO[bytes], tick: Callable[..., object] | None = None
+) -> tuple[int, str]:
+    """Copies a stream, and returns its size and digest."""
+    size, digest = 0, hashlib.blake2b(digest_size=16)
+    while data := source.read(BUFFER):
+        digest.update(data)
+        size += copy.write(data)
+        if tick is not None:
+            tick()
+    return size, digest.hexdigest()
 
 
 def _local(url: str) -> pathlib.Path:
