@@ -6,7 +6,7 @@ of a palette in one stream with the text. Combinations of colour and shape are h
 flows every rung also makes four pictures of a caption at four scales of guidance: how many
 attributes are right, against how unlike the pictures are.
 
-    jaxgen palette train sprites_drawn --patch=1x1 --output=runs/sprites.safetensors
+    jaxgen palette train sprites_drawn --patch=1x1 --output=sprites.safetensors
     jaxgen sweep experiments/diffusion.py          # shows the runs
     jaxgen sweep experiments/diffusion.py --go     # the report is runs/diffusion@1/report.html
 """
@@ -62,7 +62,7 @@ UNET = dataclasses.replace(
     ),
     objective=DiffusionLoss(Corruption(RectifiedFlow(), "flow")),
 )  # fmt: skip
-CODES = load(["runs/sprites.gin"], ["IMAGE_PALETTE='runs/sprites.safetensors'"])
+CODES = load(["runs/sprites.gin"], ["IMAGE_PALETTE='sprites.safetensors'"])
 
 
 def steps_of(config: RunConfig, budget: float, rows: int) -> int:
