@@ -18,7 +18,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, EveryNSt
 from jaxgen import distributed
 from jaxgen.errors import CheckpointError, JaxgenWarning
 from jaxgen.runs.checkpoint_reading import cause_of, record_digest, silence_late_results
-from jaxgen.runs.joint_saves import SaveBarrier, agreed_failure
+from jaxgen.runs.joint_saves import SaveBarrier, agreed_failure, align_operations
 from jaxgen.training.digests import digests
 from jaxgen.training.state import TrainState, flatten
 
@@ -52,18 +52,31 @@ class Writer:
         self._open()
 
     def _open(self) -> None:
+        """Makes a manager.
+
+        Raises:
+          CheckpointError: if one process cannot, on all of them.
+        """
         self._barrier = SaveBarrier()
-        self._manager = ocp.CheckpointManager(
-            self._directory,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=self._policy,
-                create=True,
-                async_options=ocp.options.AsyncOptions(
-                    timeout_secs=WAITING, barrier_sync_fn=self._barrier
-                ),
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=self._policy,
+            create=True,
+            async_options=ocp.options.AsyncOptions(
+                timeout_secs=WAITING, barrier_sync_fn=self._barrier
             ),
-            item_names=("state", "record"),
         )
+        problem = None
+        try:
+            with self._barrier.instead_of_collectives():
+                self._manager = ocp.CheckpointManager(
+                    self._directory, options=options, item_names=("state", "record")
+                )
+        except Exception as error:
+            problem = error
+        if (why := agreed_failure(problem, self._room())) is not None:
+            raise CheckpointError(
+                f"{self._directory} cannot be opened for checkpoints: {why}."
+            ) from problem
 
     def steps(self) -> list[int]:
         """Returns the steps of all whole checkpoints, ascending."""
@@ -140,10 +153,10 @@ class Writer:
         """
         problem = None
         try:
-            attempt()
+            with self._barrier.instead_of_collectives():
+                attempt()
         except Exception as error:
             problem = error
-            self._barrier.fail(error)
         if (why := agreed_failure(problem, self._room())) is None:
             return
         # A host whose disk is at fault may not even see what is there.
@@ -157,6 +170,7 @@ class Writer:
             with contextlib.suppress(Exception):
                 end()
         distributed.on_main(self._prepare_anew)
+        align_operations()
         self._open()
 
     def _prepare_anew(self) -> None:

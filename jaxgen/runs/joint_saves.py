@@ -1,8 +1,9 @@
 """Lets the processes that write one checkpoint fail together, and soon.
 
-Orbax's processes meet at barriers while they write in the background. One whose part fails, as on a
-host with a full disk, would leave the others there until they give up, minutes later. At the
-barrier of this file they hear of it within seconds, and all of them give the save up.
+Orbax's processes meet in collectives of devices while a save begins, and at barriers while they
+write in the background. One whose part fails, as on a host with a full disk, would leave the others
+in the first for ever, and at the second until they give up, minutes later. At the barrier of this
+file, which takes the place of both, they hear of it within seconds, and all give the save up.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from orbax.checkpoint._src.futures.synchronization import (
     HandlerAwaitableSignal,
     OperationIdGenerator,
 )
+from orbax.checkpoint._src.multihost import multihost
 
 from jaxgen import distributed
 from jaxgen.errors import CheckpointError
@@ -75,6 +77,28 @@ class SaveBarrier:
             distributed.forget(self._before)  # Whoever is here has left that one.
         self._before = name
 
+    @contextlib.contextmanager
+    def instead_of_collectives(self) -> Iterator[None]:
+        """Has Orbax meet here, too, where it would in a collective that nothing can end.
+
+        An error of the block is told to the others. Only this thread may be in such a block, and
+        Orbax has no other in its collectives.
+        """
+        plain = multihost.sync_global_processes
+
+        def meet(name: str, **more: object) -> None:
+            del more  # Nobody is late: a collective waits for ever.
+            self(key=f"collective/{name}", timeout_ms=distributed.FOREVER)
+
+        multihost.sync_global_processes = meet
+        try:
+            yield
+        except Exception as error:
+            self.fail(error)
+            raise
+        finally:
+            multihost.sync_global_processes = plain
+
     def fail(self, error: BaseException) -> None:
         """Lets all other processes fail too, for this reason unless they have heard of another."""
         if distributed.process_count() == 1 or isinstance(error, FailedElsewhereError):
@@ -125,6 +149,17 @@ class SaveBarrier:
                 raise FailedElsewhereError(f"process {index}: {cause}")
             if time.monotonic() > deadline:
                 raise TimeoutError("the other processes have not written their parts in time")
+
+
+def align_operations() -> None:
+    """Gives all processes the same number of their next save, which Orbax counts on each.
+
+    Where one has failed, others may have begun an operation more than it has.
+    """
+    own = OperationIdGenerator.get_current_operation_id
+    newest = max(distributed.gather(int(own())))
+    while int(own()) < newest:
+        OperationIdGenerator.next_operation_id()
 
 
 def agreed_failure(error: BaseException | None, where: str) -> str | None:

@@ -52,6 +52,24 @@ def folders():
         yield
 
 
+@contextlib.contextmanager
+def start():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("orbax.checkpoint.CheckpointManager._validate_args", fail)
+        yield
+
+
+@contextlib.contextmanager
+def middle():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("orbax.checkpoint.AsyncCheckpointer.get_temporary_path", fail)
+        yield
+
+
+def fail(*arguments, **more):
+    raise OSError("this host is at fault")
+
+
 fault = {fault} if distributed.process_index() == {process} else contextlib.nullcontext
 mesh = make_mesh(MeshConfig(data=1, fsdp=2))
 program = build_program(tiny_dense(), TrainConfig(steps=9, length=32), mesh)
@@ -100,11 +118,14 @@ def skip_unless_mounts():
             ("disk", 1, "RESOURCE_EXHAUSTED"),
             ("size", 1, "OUT_OF_RANGE"),
             ("folders", 0, "No space left on device"),
+            ("start", 1, "this host is at fault"),
+            ("middle", 0, "this host is at fault"),
+            ("middle", 1, "this host is at fault"),
         ],
     ),
 )
 def test_all_processes_fail_a_save_together_and_save_again(tmp_path, fault, process, cause):
-    """The processes would wait for one another for ten minutes, in Orbax's own barrier."""
+    """The processes would wait for one another in Orbax's own barrier, or its collectives."""
     wrapper = []
     if fault == "disk":
         skip_unless_mounts()
@@ -121,3 +142,30 @@ def test_all_processes_fail_a_save_together_and_save_again(tmp_path, fault, proc
     # The older ones were removed again, and nothing is left of those that failed.
     assert found["steps"] == [[5, 6], [5, 6]] and found["at"] == 6
     assert sorted(path.name for path in folder.iterdir()) == ["5", "6"]
+
+
+@pytest.mark.slow
+def test_a_manager_that_one_process_cannot_make_is_an_error_of_all(tmp_path):
+    script = """
+    import pathlib, time
+    import pytest
+    from jaxgen import distributed
+    from jaxgen.errors import CheckpointError
+    from jaxgen.runs.checkpoints import Checkpoints
+
+    def fail(*arguments, **more):
+        raise OSError("this host is at fault")
+
+    told, begin = "", time.monotonic()
+    with pytest.MonkeyPatch.context() as patch:
+        if distributed.process_index() == 1:
+            patch.setattr("orbax.checkpoint.checkpoint_manager._create_root_directory", fail)
+        try:
+            Checkpoints(pathlib.Path(%r))
+        except CheckpointError as error:
+            told = str(error)
+    found = dict(told=distributed.gather(told), seconds=time.monotonic() - begin)
+    """
+    found = together(tmp_path, script % str(tmp_path / "checkpoints"), 2, 1)
+    assert found["told"][0] == found["told"][1] and found["seconds"] < 60
+    assert "process 1: this host is at fault" in found["told"][0]
