@@ -22,7 +22,7 @@ from jaxgen.laws.chinchilla import (
     fit_chinchilla,
 )
 from jaxgen.laws.data_constrained import DATA_CONSTRAINED, MUENNIGHOFF, fit_data_constrained
-from jaxgen.laws.drifting import DriftPrior, fit_drifting
+from jaxgen.laws.drifting import DriftingFit, DriftPrior, fit_drifting
 from jaxgen.laws.envelope import fit_envelope
 from jaxgen.laws.errors import LawError
 from jaxgen.laws.fit import Fit
@@ -61,6 +61,7 @@ __all__ = [
     "SPARSITY",
     "WIDTH_DEPTH",
     "DriftPrior",
+    "DriftingFit",
     "Fit",
     "Fitting",
     "Frontier",

@@ -10,12 +10,18 @@ were fixed on past ladders (docs/findings.md), so that few sizes give wide inter
 Three things make a forecast uncertain, and each has a variance of its own: the law (level, slope,
 drift), the run, and, for seeds not seen before, what all sizes of a seed share, as the order of
 the data. The mean over seeds that the ladder has too is free of the last.
+
+How much exponents of a ladder drift shows all along its training: the same runs at earlier steps
+are further ladders, whose levels and slopes are their own and whose drift and noise are this one's.
+They rise and fall together, so that all of them count as one.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,6 +31,8 @@ from jaxgen.laws.resampling import interval
 from jaxgen.laws.seed_effects import seed_effects
 from jaxgen.laws.table import check_positive
 
+Runs = tuple[ArrayLike, ArrayLike, ArrayLike | None]
+"""Scales, values and seeds, [runs] each."""
 LEAST_SCALES = 3
 """Two scales give a line, and nothing to tell drift from."""
 DRAWS = 4000
@@ -134,6 +142,7 @@ def fit_drifting(
     value: ArrayLike,
     seeds: ArrayLike | None = None,
     prior: DriftPrior = DriftPrior(),
+    earlier: Sequence[Runs] = (),
 ) -> DriftingFit:
     """Fits a drifting power law to runs.
 
@@ -142,10 +151,50 @@ def fit_drifting(
       value: [runs] positive, such as a loss.
       seeds: [runs] names; runs of one scale with one name, or without, count as repeats.
       prior: of drift and noise.
+      earlier: runs at earlier steps, those of each step by themselves, from whose values drift and
+        noise are known better.
 
     Raises:
       LawError: fewer than LEAST_SCALES scales, or a number that is not positive.
     """
+    offsets = np.linspace(-REACH, REACH, NODES)
+    by_drift, by_noise = (axis.ravel() for axis in np.meshgrid(offsets, offsets))
+    drifts = (prior.drift * np.exp(by_drift * prior.drift_spread)) ** 2
+    noises = (prior.noise * np.exp(by_noise * prior.noise_spread)) ** 2
+    found = _ladder_of(scale, value, seeds)
+    chances = -(by_drift**2 + by_noise**2) / 2 + found.log_likelihood(drifts, noises)
+    if earlier:
+        ladders = [_ladder_of(*runs) for runs in earlier]
+        chances += np.mean([one.log_likelihood(drifts, noises) for one in ladders], axis=0)
+    weights = np.exp(chances - chances.max())
+    return DriftingFit(
+        found.place, found.value, found.runs, found.of_seeds, drifts, noises,
+        weights / weights.sum(), found.origin,
+    )  # fmt: skip
+
+
+class _Ladder(NamedTuple):
+    """What is known of runs but for drift and noise; see `DriftingFit`.
+
+    Attributes:
+      squares, freedom: sum of squares of runs about their size, and its degrees of freedom.
+    """
+
+    place: np.ndarray
+    value: np.ndarray
+    runs: np.ndarray
+    squares: float
+    freedom: int
+    of_seeds: float
+    origin: float
+
+    def log_likelihood(self, drifts: np.ndarray, noises: np.ndarray) -> np.ndarray:
+        """Returns the logarithm of the likelihood of variances of drift and noise, [nodes]."""
+        within = -(self.freedom / 2 * np.log(noises) + self.squares / (2 * noises))
+        return within + _Nodes(self.place, self.value, self.runs, drifts, noises).log_likelihood
+
+
+def _ladder_of(scale: ArrayLike, value: ArrayLike, seeds: ArrayLike | None) -> _Ladder:
     scale, value = np.asarray(scale, float), np.asarray(value, float)
     if scale.ndim != 1 or scale.shape != value.shape:
         raise LawError(f"scale {scale.shape} and value {value.shape} must be one number a run.")
@@ -160,17 +209,7 @@ def fit_drifting(
     logs = np.log(value)
     squares, freedom, of_seeds = _scatter(logs, rung, seeds)
     place, mean = np.log(scales / scales[0]), np.bincount(rung, logs) / runs
-    offsets = np.linspace(-REACH, REACH, NODES)
-    by_drift, by_noise = (axis.ravel() for axis in np.meshgrid(offsets, offsets))
-    drifts = (prior.drift * np.exp(by_drift * prior.drift_spread)) ** 2
-    noises = (prior.noise * np.exp(by_noise * prior.noise_spread)) ** 2
-    chances = -(by_drift**2 + by_noise**2) / 2
-    chances -= freedom / 2 * np.log(noises) + squares / (2 * noises)
-    chances += _Nodes(place, mean, runs, drifts, noises).log_likelihood
-    weights = np.exp(chances - chances.max())
-    return DriftingFit(
-        place, mean, runs, of_seeds, drifts, noises, weights / weights.sum(), float(scales[0])
-    )
+    return _Ladder(place, mean, runs, squares, freedom, of_seeds, float(scales[0]))
 
 
 def _scatter(logs: np.ndarray, rung: np.ndarray, seeds: ArrayLike | None) -> tuple:

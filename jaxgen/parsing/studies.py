@@ -54,9 +54,10 @@ def add_commands(commands: Any) -> None:
     tested.add_argument("--csv", metavar="FILE", help="also write the measurements, without runs")
     tested.add_argument(
         "--method",
-        choices=("drift", "law"),
+        choices=("drift", "ends", "law"),
         default="drift",
-        help="a drifting power law, or the law that the runs can identify; default: drift",
+        help="a drifting power law, the same without losses at checkpoints, or the law that the "
+        "runs can identify; default: drift",
     )
     tested.add_argument(
         "--level", type=number(InnerFraction), default=0.9, help="level of the intervals"

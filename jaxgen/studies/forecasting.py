@@ -1,10 +1,10 @@
 """Forecasts of a larger size on one task, or the reason why none is made.
 
 The loss of a ladder goes on as a drifting power law (`laws.drifting`) of the axis that its sizes
-differ in; where sizes and tokens vary independently, as the law of both (`law_selection`). Exact
-match is read off the answers' loss, forecast in the same way, by the curve on which runs and their
-checkpoints lie. The score of what no size can do any of is not forecast: nothing tells when it will
-rise.
+differ in, whose drift and noise are read off the losses of their checkpoints too; where sizes and
+tokens vary independently, as the law of both (`law_selection`). Exact match is read off the
+answers' loss, forecast in the same way, by the curve on which runs and their checkpoints lie. The
+score of what no size can do any of is not forecast: nothing tells when it will rise.
 
 The prior and the rules were set on a past ladder, see docs/findings.md.
 """
@@ -12,13 +12,13 @@ The prior and the rules were set on a past ladder, see docs/findings.md.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxgen.errors import StudyError
-from jaxgen.laws import DriftPrior, Fit, Fitting, Table, fit_drifting, interval
+from jaxgen.laws import DriftingFit, DriftPrior, Fit, Fitting, Table, fit_drifting, interval
 from jaxgen.studies import law_selection
 from jaxgen.studies.law_selection import Forecast, draw_scores, fit_score, select_law
 
@@ -51,7 +51,11 @@ class Answers:
 
 
 def forecast_loss(
-    table: Table, columns: Mapping[str, float], seeds: int, level: float = 0.9
+    table: Table,
+    columns: Mapping[str, float],
+    seeds: int,
+    level: float = 0.9,
+    earlier: Sequence[Table] = (),
 ) -> tuple[Forecast, dict[str, Any]]:
     """Forecasts the loss of runs at a scale, and says by which law.
 
@@ -60,6 +64,7 @@ def forecast_loss(
       columns: the scale: parameters, tokens, FLOPs.
       seeds: number of its runs, of seeds that the table has.
       level: of the intervals.
+      earlier: tables of the same runs at their checkpoints; a law of both axes has no use for them.
 
     Raises:
       StudyError, LawError: with the reason why none is made.
@@ -70,7 +75,7 @@ def forecast_loss(
         law = {"formula": choice.formula, "why": choice.why, "parameters": fit.parameters}
         forecast = law_selection.forecast_loss(fit, dict(columns), seeds, level)
         return forecast, law | {"warnings": list(fit.warnings)}
-    fit = fit_drifting(table.column(choice.axis), table.loss, table.seeds, PRIOR)
+    fit = _drifting(table, choice.axis, earlier)
     at = columns[choice.axis]
     forecast = Forecast(
         fit.value_at(at),
@@ -93,6 +98,7 @@ def forecast_score(
     columns: Mapping[str, float],
     seeds: int,
     level: float = 0.9,
+    earlier: Sequence[Table] = (),
 ) -> tuple[Forecast, dict[str, Any]]:
     """Forecasts the exact match of runs at a scale, and says by which laws.
 
@@ -102,6 +108,7 @@ def forecast_score(
       columns: the scale.
       seeds: number of its runs.
       level: of the intervals.
+      earlier: see `forecast_loss`.
 
     Raises:
       StudyError, LawError: with the reason why none is made.
@@ -115,7 +122,7 @@ def forecast_score(
         losses = [fit.sample(inputs, count)[:, 0] for count in (seeds, 1)]
         formula = choice.formula
     else:
-        fit = fit_drifting(table.column(choice.axis), table.loss, table.seeds, PRIOR)
+        fit = _drifting(table, choice.axis, earlier)
         at = columns[choice.axis]
         losses = [fit.sample(at, seeds), fit.sample(at, 1, are_new=True)]
         formula = "a power law whose exponent drifts"
@@ -130,6 +137,11 @@ def forecast_score(
         "warnings": list(curve.warnings),
     }
     return Forecast(float(np.median(draws[0])), _pair(bounds[0]), _pair(bounds[1])), law
+
+
+def _drifting(table: Table, axis: str, earlier: Sequence[Table]) -> DriftingFit:
+    ladders = [(one.column(axis), one.loss, one.seeds) for one in earlier]
+    return fit_drifting(table.column(axis), table.loss, table.seeds, PRIOR, ladders)
 
 
 def check_begun(table: Table, answers: Answers) -> None:

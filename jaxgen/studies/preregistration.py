@@ -38,8 +38,8 @@ from jaxgen.studies.study_runs import (
     rung_of,
     table_of,
 )
-from jaxgen.studies.task_forecasts import answers_of, table_of_ends
-from jaxgen.studies.task_runs import TaskRuns, task_runs_of
+from jaxgen.studies.task_forecasts import answers_of, table_of_ends, tables_of_checkpoints
+from jaxgen.studies.task_runs import TaskRuns, mean_over, task_runs_of
 
 FILE = "predictions.json"
 
@@ -213,22 +213,26 @@ def _predict(finished: Sequence[StudyRun], rung: HeldOutRung, level: float) -> d
             f"no finished {rung.ladder.kind} run on {rung.mixture!r} took less compute than rung "
             f"{rung.name!r}, so nothing can be predicted of it; train smaller ones first."
         )
-    scored = [task for task in task_runs_of("", runs) if task.is_scored]
+    tasks = task_runs_of("", runs)
+    scored = [task for task in tasks if task.is_scored]
     left_out = emergence_rows(runs).left_out
     return {
         "held_out": dataclasses.asdict(rung),
-        "loss": _predict_loss(runs, rung, level),
+        "loss": _predict_loss(runs, tasks, rung, level),
         "scores": {task: {"why_not": reason} for task, reason in left_out.items()}
         | {task.task: _predict_score(runs, task, rung, level) for task in scored},
         "points": [_point(run) for run in runs],
     }
 
 
-def _predict_loss(runs: Sequence[StudyRun], rung: HeldOutRung, level: float) -> dict[str, Any]:
+def _predict_loss(
+    runs: Sequence[StudyRun], tasks: Sequence[TaskRuns], rung: HeldOutRung, level: float
+) -> dict[str, Any]:
     """Returns a forecast of the mean loss over tasks."""
-    table = table_of(runs)
+    table, mean = table_of(runs), mean_over(tasks)
+    earlier = [] if mean is None else tables_of_checkpoints(mean, "loss")
     try:
-        forecast, law = forecast_loss(table, rung.columns, len(rung.seeds), level)
+        forecast, law = forecast_loss(table, rung.columns, len(rung.seeds), level, earlier)
     except LawError as error:
         raise StudyError(f"no loss can be predicted: {error}") from error
     return dataclasses.asdict(forecast) | {"law": law}
@@ -241,8 +245,10 @@ def _predict_score(
     try:
         losses = table_of_ends(task, "answer_loss").loss
         table = dataclasses.replace(table_of(runs), loss=losses)
-        answers = answers_of(task)
-        forecast, law = forecast_score(table, answers, rung.columns, len(rung.seeds), level)
+        forecast, law = forecast_score(
+            table, answers_of(task), rung.columns, len(rung.seeds), level,
+            tables_of_checkpoints(task, "answer_loss"),
+        )  # fmt: skip
     except (LawError, StudyError) as error:
         return {"why_not": str(error)}
     return dataclasses.asdict(forecast) | {"law": law}

@@ -1,7 +1,8 @@
 """Forecasts from the measurements of a task's runs, by either method that backtests compare.
 
-"drift" is what pre-registrations use, see `forecasting`; "law" is what they used before: the law
-that the runs can identify, whose misfit is taken for the noise of runs.
+"drift" is what pre-registrations use, see `forecasting`, and "ends" the same without the losses of
+checkpoints; "law" is what they used at first: the law that the runs can identify, whose misfit is
+taken for the noise of runs.
 """
 
 from __future__ import annotations
@@ -33,13 +34,28 @@ def table_of_ends(runs: TaskRuns, column: str) -> Table:
     ends = runs.select(runs.is_final)
     if not np.all(np.isfinite(ends[column])):
         raise StudyError(f"some runs have no {column.replace('_', ' ')} of {runs.task}.")
+    return _table(ends, column)
+
+
+def tables_of_checkpoints(runs: TaskRuns, column: str) -> list[Table]:
+    """Returns a table of the runs at each share of training at which all of them were measured."""
+    shares = np.round(runs["step"] / runs["steps"], 2)
+    count, tables = len({*runs.names}), []
+    for share in np.unique(shares):
+        one = runs.select((shares == share) & ~runs.is_final & np.isfinite(runs[column]))
+        if len(one) == len({*one.names}) == count:
+            tables.append(_table(one, column))
+    return tables
+
+
+def _table(rows: TaskRuns, column: str) -> Table:
     return Table(
-        parameters=ends["parameters"],
-        tokens=ends["tokens"],
-        loss=np.maximum(ends[column], LEAST_LOSS),
-        flops=ends["flops"],
-        seeds=ends["seed"],
-        runs=ends.names,
+        parameters=rows["parameters"],
+        tokens=rows["tokens"],
+        loss=np.maximum(rows[column], LEAST_LOSS),
+        flops=rows["flops"],
+        seeds=rows["seed"],
+        runs=rows.names,
     )
 
 
@@ -59,6 +75,12 @@ def answers_of(runs: TaskRuns) -> Answers:
 
 def loss_by_drift(runs: TaskRuns, scale: Mapping[str, float], seeds: int, level: float) -> Forecast:
     """Forecasts a task's held-out loss."""
+    table, earlier = table_of_ends(runs, "loss"), tables_of_checkpoints(runs, "loss")
+    return _or_reason(lambda: forecast_loss(table, scale, seeds, level, earlier)[0])
+
+
+def loss_by_ends(runs: TaskRuns, scale: Mapping[str, float], seeds: int, level: float) -> Forecast:
+    """Forecasts a task's held-out loss by the ends of runs alone."""
     table = table_of_ends(runs, "loss")
     return _or_reason(lambda: forecast_loss(table, scale, seeds, level)[0])
 
@@ -67,8 +89,15 @@ def score_by_drift(
     runs: TaskRuns, scale: Mapping[str, float], seeds: int, level: float
 ) -> Forecast:
     """Forecasts a task's exact match."""
-    table = table_of_ends(runs, "answer_loss")
-    return _or_reason(lambda: forecast_score(table, answers_of(runs), scale, seeds, level)[0])
+    table, answers = table_of_ends(runs, "answer_loss"), answers_of(runs)
+    earlier = tables_of_checkpoints(runs, "answer_loss")
+    return _or_reason(lambda: forecast_score(table, answers, scale, seeds, level, earlier)[0])
+
+
+def score_by_ends(runs: TaskRuns, scale: Mapping[str, float], seeds: int, level: float) -> Forecast:
+    """Forecasts a task's exact match by its answers' loss at the ends of runs alone."""
+    table, answers = table_of_ends(runs, "answer_loss"), answers_of(runs)
+    return _or_reason(lambda: forecast_score(table, answers, scale, seeds, level)[0])
 
 
 def loss_by_law(runs: TaskRuns, scale: Mapping[str, float], seeds: int, level: float) -> Forecast:
@@ -97,6 +126,7 @@ def score_by_law(runs: TaskRuns, scale: Mapping[str, float], seeds: int, level: 
 
 METHODS: dict[str, dict[str, Method]] = {
     "drift": {"loss": loss_by_drift, "exact_match": score_by_drift},
+    "ends": {"loss": loss_by_ends, "exact_match": score_by_ends},
     "law": {"loss": loss_by_law, "exact_match": score_by_law},
 }
 

@@ -78,6 +78,27 @@ class TaskRuns:
         return dataclasses.replace(self, rung=self.rung[which], numbers=numbers)
 
 
+def mean_over(tasks: Sequence[TaskRuns]) -> TaskRuns | None:
+    """Returns the mean held-out loss over tasks, at the steps where all of them were measured.
+
+    Args:
+      tasks: of one ladder; those without any loss are left out. The rest is the first one's.
+    """
+    tasks = [task for task in tasks if np.any(np.isfinite(task["loss"]))]
+    if not tasks:
+        return None
+    rows = []
+    for task in tasks:
+        keys = zip(task.names, task["step"], strict=True)
+        measured = np.isfinite(task["loss"])
+        rows.append({key: row for row, key in enumerate(keys) if measured[row]})
+    shared = [key for key in rows[0] if all(key in one for one in rows)]
+    where = [[one[key] for key in shared] for one in rows]
+    losses = [task["loss"][mine] for task, mine in zip(tasks, where, strict=True)]
+    first = tasks[0].select(np.array(where[0], int))
+    return dataclasses.replace(first, numbers=first.numbers | {"loss": np.mean(losses, axis=0)})
+
+
 def read_task_runs(folder: str | os.PathLike) -> list[TaskRuns]:
     """Reads the finished runs of a study's folder, a task after the other."""
     folder = Path(folder)

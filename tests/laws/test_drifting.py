@@ -69,6 +69,44 @@ def test_what_the_sizes_of_a_seed_share_is_no_noise_of_its_mean():
     assert same < others
 
 
+def drawn(rng, drift, noise, scales):
+    """Values of three seeds, [scales, 3], whose exponent drifts about -0.2."""
+    x = np.log(scales / scales[0])
+    fine = np.linspace(0, x[-1], 4000)
+    slopes = -0.2 + drift * np.cumsum(rng.standard_normal(4000)) * np.sqrt(fine[1])
+    curve = np.interp(x, fine, np.cumsum(slopes) * fine[1])
+    return np.exp(curve[:, None] + noise * rng.standard_normal((len(x), 3)))
+
+
+def test_earlier_steps_tell_the_drift_and_neither_level_nor_slope():
+    rng, seeds = np.random.default_rng(3), np.tile([0, 1, 2], 7)
+    prior, inside, widths = DriftPrior(), [], []
+    scales = np.append(SCALES, 3e11)
+    for _ in range(100):
+        drift = prior.drift * np.exp(prior.drift_spread * rng.standard_normal())
+        noise = prior.noise * np.exp(prior.noise_spread * rng.standard_normal())
+        ends, other = (drawn(rng, drift, noise, scales) for _ in range(2))
+        # Another level and slope: what the runs were before.
+        before = 7 * other[:7] * SCALES[:, None] ** 0.15
+        scale, value = np.repeat(SCALES, 3), ends[:7].ravel()
+        earlier = [(np.repeat(SCALES, 3), before.ravel(), seeds)]
+        alone, with_both, again = (
+            fit_drifting(scale, value, seeds, earlier=one).interval_at(3e11, 3)
+            for one in ([], earlier, earlier * 5)
+        )
+        assert with_both == again  # However many they are.
+        inside.append(with_both[0] <= np.exp(np.mean(np.log(ends[7]))) <= with_both[1])
+        widths.append([np.ptp(np.log(one)) for one in (alone, with_both)])
+    assert 0.81 <= np.mean(inside) <= 0.99  # 0.9 within three standard errors
+    assert np.median(np.divide(*np.transpose(widths))) > 1.0
+    moved = [(np.repeat(SCALES, 3), 5 * ends[:7].ravel() * np.repeat(SCALES, 3) ** 0.3, seeds)]
+    same = [(np.repeat(SCALES, 3), ends[:7].ravel(), seeds)]
+    found = [
+        fit_drifting(scale, value, seeds, earlier=one).interval_at(3e11) for one in (moved, same)
+    ]
+    assert found[0] == pytest.approx(found[1])
+
+
 def test_what_cannot_be_fitted_is_refused_with_the_reason():
     with pytest.raises(LawError, match="2 scales are too few"):
         fit_drifting([1e9, 1e9, 2e9], [3.0, 2.9, 2.0])
@@ -76,6 +114,8 @@ def test_what_cannot_be_fitted_is_refused_with_the_reason():
         fit_drifting([1e9, 2e9, 3e9], [3.0, -1.0, 2.0])
     with pytest.raises(LawError, match="must be one number a run"):
         fit_drifting([1e9, 2e9, 3e9], [3.0, 1.0])
+    with pytest.raises(LawError, match="2 scales are too few"):
+        fit_drifting([1e9, 2e9, 3e9], [3.0, 2.0, 1.5], earlier=[([1e9, 2e9], [3.0, 2.0], None)])
     fit = fit_drifting([1e9, 2e9, 3e9], [3.0, 2.0, 1.5])
     with pytest.raises(LawError, match="must not be below the least"):
         fit.sample(1e8)

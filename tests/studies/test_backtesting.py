@@ -1,5 +1,6 @@
 """Backtests on ladders whose law is known, and the command that prints them."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from jaxgen.cli import main
 from jaxgen.studies.backtesting import Trial, backtest_task, half_of, summarise
 from jaxgen.studies.law_selection import Forecast
-from jaxgen.studies.task_forecasts import METHODS
+from jaxgen.studies.task_forecasts import METHODS, tables_of_checkpoints
 from jaxgen.studies.task_runs import TaskRuns, read_csv, write_csv
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +61,27 @@ def test_a_power_law_is_forecast_within_its_intervals():
     whole = [trial for trial in trials if len(trial.seeds) == 3]
     errors = [np.log(one.forecast.value / one.actual) for one in whole if one.forecast]
     assert np.sqrt(np.mean(np.square(errors))) < 0.05
+
+
+def with_checkpoints(runs, seed=0):
+    """The same runs with the losses that they had halfway, from a ladder of its own."""
+    earlier = ladder(runs.task, lambda size: 50 * size**-0.2, seeds=3, seed=seed + 100)
+    earlier.numbers["step"] = earlier["step"] / 2
+    numbers = {name: np.append(earlier[name], runs[name]) for name in runs.numbers}
+    return dataclasses.replace(runs, rung=np.append(earlier.rung, runs.rung), numbers=numbers)
+
+
+def test_losses_at_checkpoints_narrow_the_forecasts_of_ladders_without_drift():
+    tasks = [with_checkpoints(ladder(f"text{s}", power, seed=s), s) for s in range(8)]
+    (half,) = tables_of_checkpoints(tasks[0], "loss")
+    assert half.loss.tolist() == tasks[0]["loss"][:21].tolist() and len(half) == 21
+    partly = tasks[0].select(np.arange(len(tasks[0])) != 3)
+    assert tables_of_checkpoints(partly, "loss") == []
+    records = [
+        summarise(trial for task in tasks for trial in backtest_task(task, METHODS[name]))
+        for name in ("ends", "drift")
+    ]
+    assert records[1].width < 0.9 * records[0].width and records[1].coverage >= 0.85
 
 
 def test_scores_follow_from_the_answers_loss():

@@ -11,6 +11,7 @@ from support.synthetic_study import answers_of, config_text, law, write_ability_
 from jaxgen.configuration import load
 from jaxgen.emergence import Design, simulate
 from jaxgen.errors import StudyError
+from jaxgen.files import append_rows
 from jaxgen.models.counting import count_parameters
 from jaxgen.studies.analyses.prediction import PREDICTION
 from jaxgen.studies.analysis import plain
@@ -69,6 +70,23 @@ def test_the_prediction_knows_the_law(registered):
     _, exact = emergence_rows(fitted).means("mirage", fitted)
     assert max(exact) - 0.2 < score["value"] <= 1
     assert "nothing tells when one will" in prediction["scores"]["flat"]["why_not"]
+
+
+def test_losses_at_checkpoints_are_used(tmp_path):
+    """Those of a ladder that bends: what is forecast is less certain then."""
+    intervals = []
+    for name, bend in (("ends", None), ("even", 0.0), ("bent", 0.4)):
+        folder = tmp_path / name
+        write_ability_study(folder, {"mirage": TABLE}, skip=(LAST,))
+        for run in read_runs(folder) if bend is not None else ():
+            loss = run.loss() * 2 * np.exp(bend * (-1) ** int(run.rung.removeprefix("rung")))
+            (task,) = run.losses
+            half = {"step": run.record["steps"] // 2, f"heldout_loss/{task}": loss}
+            append_rows(run.directory.metrics_file, [half])
+        (prediction,) = preregister(folder, [RUNG])["predictions"]
+        intervals.append(np.ptp(prediction["loss"]["seed_mean"]))
+    ends, even, bent = intervals
+    assert even <= 1.01 * ends and bent > 1.2 * even
 
 
 def test_what_came_is_set_beside_it(registered):

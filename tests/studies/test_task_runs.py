@@ -1,6 +1,8 @@
 """Measurements of a study's runs as numbers, and their way through a file."""
 
+import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +12,9 @@ from jaxgen.emergence import Design, simulate
 from jaxgen.errors import StudyError
 from jaxgen.files import append_rows
 from jaxgen.studies.study_runs import read_runs
-from jaxgen.studies.task_runs import read_csv, read_task_runs, write_csv
+from jaxgen.studies.task_runs import mean_over, read_csv, read_task_runs, write_csv
 
+RESULTS = Path(__file__).parents[2] / "experiments" / "results" / "forecasts.csv"
 TABLE = simulate(Design(scales=5, seeds=2, instances=50), "mirage", seed=3)
 
 
@@ -54,6 +57,25 @@ def test_checkpoints_are_rows_too(folder, tmp_path):
     assert curve["tokens"][0] == pytest.approx(run.record["tokens"] * (steps // 2) / steps)
     scored = found["mirage"].select(~found["mirage"].is_final)
     assert len(scored) == 1 and scored["instances"][0] == len(answers.splitlines())
+
+
+def test_means_over_tasks_are_of_the_steps_that_all_have():
+    tasks = {one.task: one for one in read_csv(RESULTS)}
+    code, prose = tasks["code"], tasks["prose"]
+    partly = prose.select((prose["step"] != 240) | (prose["seed"] == 1))
+    unmeasured = dataclasses.replace(
+        code, numbers=code.numbers | {"loss": np.full(len(code), np.nan)}
+    )
+    mean = mean_over([code, unmeasured, partly])
+    assert mean is not None and len(mean) == len(partly) == len(prose) - 7
+    for row in range(len(mean)):
+        same = [
+            (one.names == mean.names[row]) & (one["step"] == mean["step"][row])
+            for one in (code, prose)
+        ]
+        expected = (code["loss"][same[0]] + prose["loss"][same[1]]) / 2
+        assert mean["loss"][row] == pytest.approx(float(expected[0]))
+    assert mean_over([unmeasured]) is None
 
 
 def test_a_file_gives_back_what_it_was_given(folder, tmp_path):
