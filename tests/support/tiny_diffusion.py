@@ -11,13 +11,14 @@ UNET = [
 ]  # fmt: skip
 TOWER = ["model.num_layers=1"]
 ENCODER, PRIOR = ["ENCODER='../clip'"], ["PRIOR='../prior'"]
+BASE = ["BASE='../base'"]
 STACK = [
     "stack.num_layers=2", "stack.embed_dim=32", "stack.mlp_dim=32",
 ]  # fmt: skip
 BINDINGS = {
     "sprites": [*STACK, *UNET[4:], "model.num_layers=1", "euler.steps=2"],
     "imagen": [*UNET, *TOWER, *ENCODER, "ddim.steps=2"],
-    "imagen_upsampler": [*UNET, *TOWER, *ENCODER, "ddim.steps=2"],
+    "imagen_upsampler": [*UNET, *TOWER, *ENCODER, *BASE, "ddim.steps=2"],
     "latent": [*UNET, *TOWER, *ENCODER, "AUTOENCODER='../kl'", "dpm_solver.steps=2"],
     "prior": [
         *TOWER, *ENCODER, "prior/stack.num_layers=1",
