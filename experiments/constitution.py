@@ -39,7 +39,8 @@ from jaxgen.posttraining.principles import Revising, revise
 from jaxgen.posttraining.writing import ModelWriter
 from jaxgen.process import prepare_process
 from jaxgen.runs.config import RunConfig
-from jaxgen.runs.run import restore, run
+from jaxgen.runs.restoring import restore
+from jaxgen.runs.run import run
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.sweeps import Change
 from jaxgen.sweeps.grid import changed

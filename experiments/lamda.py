@@ -39,7 +39,8 @@ from jaxgen.posttraining.dialogue import RANKED, Ranking, rater, reply, sample_a
 from jaxgen.posttraining.tools import Calculator, Retriever, Toolset, Translator
 from jaxgen.posttraining.writing import Message, ModelWeigher, ModelWriter
 from jaxgen.process import prepare_process
-from jaxgen.runs.run import restore, run
+from jaxgen.runs.restoring import restore
+from jaxgen.runs.run import run
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 
 ASKED = Task("asked", TownDialogues(turns=1), Chat())

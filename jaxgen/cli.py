@@ -12,7 +12,7 @@ from typing import Any
 
 import jaxgen
 from jaxgen.errors import ConfigError, JaxgenError, JaxgenWarning
-from jaxgen.parsing import assistants, data, launch, runs, studies
+from jaxgen.parsing import assistants, data, launch, models, runs, studies
 from jaxgen.parsing.arguments import GIN_HELP, ArgumentParser
 
 CONFIGURED = (
@@ -97,7 +97,7 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"jaxgen {jaxgen.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (runs, launch, studies, assistants, data):
+    for group in (runs, models, launch, studies, assistants, data):
         group.add_commands(commands)
     return parser
 

@@ -15,7 +15,7 @@ from jaxgen.errors import ConfigError
 from jaxgen.files import write_atomically
 from jaxgen.models.parameters import named_parameters
 from jaxgen.process import prepare_process
-from jaxgen.runs.run import restore
+from jaxgen.runs.restoring import restore
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 
 

@@ -12,7 +12,7 @@ from jaxgen.commands.summary import score_lines
 from jaxgen.configuration import load, load_recorded
 from jaxgen.evaluation.evaluate import evaluate as evaluate_model
 from jaxgen.process import prepare_process
-from jaxgen.runs.run import restore
+from jaxgen.runs.restoring import restore
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 
 

@@ -28,7 +28,7 @@ from jaxgen.generation.policies import ParallelDecoding, SamplingPolicy
 from jaxgen.models.transfusion_config import TransfusionConfig
 from jaxgen.process import prepare_process
 from jaxgen.runs.cascades import makes_pictures
-from jaxgen.runs.run import Restored, restore
+from jaxgen.runs.restoring import Restored, restore
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.execution import ExecutionConfig

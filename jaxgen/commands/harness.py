@@ -14,7 +14,7 @@ from jaxgen.evaluation.likelihood import Scorer
 from jaxgen.files import write_atomically
 from jaxgen.generation.continuing import readable_length
 from jaxgen.process import prepare_process
-from jaxgen.runs.run import restore
+from jaxgen.runs.restoring import restore
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 
 

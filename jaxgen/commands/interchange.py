@@ -42,7 +42,7 @@ from jaxgen.process import prepare_process
 from jaxgen.runs.checkpoints import Checkpoints
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.provenance import environment, provenance
-from jaxgen.runs.run import Restored, restore
+from jaxgen.runs.restoring import Restored, restore
 from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.training.config import TrainConfig

@@ -19,7 +19,7 @@ from jaxgen.errors import ConfigError, DataError
 from jaxgen.generation.diffusion.sampling import Given
 from jaxgen.ops.pixels import as_numbers, as_pixels
 from jaxgen.runs.cascades import Stage, check_stages, read_run, run_stages, stage_of
-from jaxgen.runs.run import Restored
+from jaxgen.runs.restoring import Restored
 from jaxgen.training.execution import ExecutionConfig
 
 AT_A_TIME = 16

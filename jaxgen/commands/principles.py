@@ -19,7 +19,7 @@ from jaxgen.posttraining.feedback import Judging, judge
 from jaxgen.posttraining.principles import Revising, revise
 from jaxgen.posttraining.writing import ModelWeigher, ModelWriter
 from jaxgen.process import prepare_process
-from jaxgen.runs.run import Restored, restore
+from jaxgen.runs.restoring import Restored, restore
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 
 

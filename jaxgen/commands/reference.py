@@ -15,7 +15,7 @@ from jaxgen.errors import ConfigError
 from jaxgen.evaluation.references import reference_log_probabilities
 from jaxgen.models.base import language_model
 from jaxgen.process import prepare_process
-from jaxgen.runs.run import restore
+from jaxgen.runs.restoring import restore
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 
 

@@ -13,7 +13,7 @@ from jaxgen.errors import ConfigError
 from jaxgen.posttraining.collecting import Collecting, collect
 from jaxgen.posttraining.rollouts import Rollouts
 from jaxgen.process import prepare_process
-from jaxgen.runs.run import restore
+from jaxgen.runs.restoring import restore
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from jaxgen.domains import Domain, NonNegativeFloat, PositiveFraction, number
 from jaxgen.parsing.arguments import COUNT, GIN_HELP, SEED
-from jaxgen.parsing.runs import add_checkpoint_arguments
+from jaxgen.parsing.models import add_checkpoint_arguments
 
 
 def add_commands(commands: Any) -> None:

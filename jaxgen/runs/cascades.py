@@ -23,7 +23,7 @@ from jaxgen.models.transfusion import RowsToDraw
 from jaxgen.models.transfusion_config import TransfusionConfig
 from jaxgen.ops.pixels import as_pixels
 from jaxgen.ops.resizing import resize
-from jaxgen.runs.run import Restored, restore
+from jaxgen.runs.restoring import Restored, restore
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,5 +234,5 @@ class CascadePictures:
 
 
 def read_run(run_dir: str | os.PathLike, mesh: jax.sharding.Mesh, **options: Any) -> Stage:
-    """Returns a run as a stage; options are those of `runs.run.restore`."""
+    """Returns a run as a stage; options are those of `runs.restoring.restore`."""
     return stage_of(restore(run_dir, mesh, **options))

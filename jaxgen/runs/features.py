@@ -12,7 +12,7 @@ from jaxgen.data.image_files import resize_image
 from jaxgen.domains import PositiveInt, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.evaluation.pairs import encode_images
-from jaxgen.runs.run import restore
+from jaxgen.runs.restoring import restore
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ from jaxgen.evaluation.reranking import encode_both
 from jaxgen.generation.diffusion.sampling import PictureSampling
 from jaxgen.models.diffusion.prompts import Prompts
 from jaxgen.ops.pixels import as_pixels
-from jaxgen.runs.run import restore
+from jaxgen.runs.restoring import restore
 
 
 @dataclasses.dataclass(frozen=True)

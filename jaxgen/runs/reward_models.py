@@ -20,7 +20,7 @@ from jaxgen.errors import ConfigError
 from jaxgen.evaluation.preferences import in_parts
 from jaxgen.group_batch import GroupBatch
 from jaxgen.objectives.reward import completion_rewards
-from jaxgen.runs.run import Restored, restore
+from jaxgen.runs.restoring import Restored, restore
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,17 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxgen.studies.plots import (
-    CellMap,
-    Figure,
-    MediaGrid,
-    Plot,
-    Section,
-    Series,
-    axis_limits,
-    axis_ticks,
-    unfolded,
-)
+from jaxgen.studies.axes import axis_limits, axis_ticks
+from jaxgen.studies.plots import CellMap, Figure, MediaGrid, Plot, Section, Series, unfolded
 
 COLORS = {"dense": "#1f63c4", "sparse": "#c2410c", "accent": "#7e22ce", "muted": "#6b7280"}
 TONES = {"good": "#15803d", "bad": "#b91c1c"}

@@ -9,24 +9,14 @@ An analysis describes what is shown with these classes and knows nothing of how 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
-
-from jaxgen.studies.formatting import count, number
 
 Mark = Literal["line", "circle", "square", "diamond"]
 Color = Literal["dense", "sparse", "accent", "muted"]
 Tone = Literal["", "soft", "good", "bad", "open", "heading", "formula", "code"]
 Cell = str | tuple[str, str]
 """Text, or text and its tone."""
-LARGEST = 1e100
-"""The largest number that an axis shows."""
-MARGIN = 0.06
-"""Share of an axis that is left free on each side of the data."""
-MOST_TICKS = 6
-DIGITS = 6
-"""Significant digits of coordinates; a screen shows fewer."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -270,82 +260,3 @@ def unfolded(blocks: Sequence[Block]) -> Iterator[Block]:
 def menu_of(label: str, options: Mapping[str, Sequence[Block]]) -> Sequence[Block]:
     """Returns a menu; where there is nothing to choose, the blocks alone."""
     return [Menu(label, options)] if len(options) > 1 else next(iter(options.values()), [])
-
-
-def axis_limits(plot: Plot, of: Literal["x", "y"]) -> tuple[float, float]:
-    """Returns the ends of an axis: those it has, or those of the points, lines and whiskers.
-
-    A band widens an axis too, on either side by at most the range of all else: one that is much
-    wider would flatten it.
-    """
-    axis: Axis = getattr(plot, of)
-    if axis.limits is not None:
-        return axis.limits
-    if axis.categories:
-        return -0.5, len(axis.categories) - 0.5
-    values: list[float | None] = []
-    for series in plot.series:
-        values += getattr(series, of)
-        if series.mark != "line" and series.is_horizontal == (of == "x"):
-            values += [*series.low, *series.high]
-    is_log = axis.scale == "log"
-    known = [v for v in values if v is not None and math.isfinite(v) and (v > 0 or not is_log)]
-    if not known:
-        return (1.0, 10.0) if is_log else (0.0, 1.0)
-    # Products of what is beyond these are no numbers, and no axis has room for them.
-    least, most = (1 / LARGEST, LARGEST) if is_log else (-LARGEST, LARGEST)
-    low, high = (min(max(v, least), most) for v in (min(known), max(known)))
-    bands = [series for series in plot.series if series.mark == "line" and of == "y"]
-    ends = [end for series in bands for end in (*series.low, *series.high) if end is not None]
-    ends = [end for end in ends if least <= end <= most]
-    lowest, highest = min([low, *ends]), max([high, *ends])
-    if is_log:
-        low, high = max(lowest, low**2 / high), min(highest, high**2 / low)
-        spare = max(1.02, (high / low) ** MARGIN)
-        return low / spare, high * spare
-    low, high = max(lowest, 2 * low - high), min(highest, 2 * high - low)
-    spare = MARGIN * (high - low) or 0.5
-    return low - spare, high + spare
-
-
-def axis_ticks(axis: Axis, limits: tuple[float, float]) -> list[tuple[float, str]]:
-    """Returns where an axis has ticks, and their labels: at most about six."""
-    if axis.categories:
-        return [(float(place), name) for place, name in enumerate(axis.categories)]
-    low, high = limits
-    values: list[float] = []
-    if axis.scale == "log" and high / low >= 5:
-        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        for digits in ((1, 2, 5), (1, 3), (1,)):
-            values = [d * 10.0**p for p in powers for d in digits if low <= d * 10.0**p <= high]
-            if len(values) <= MOST_TICKS:
-                break
-        values = values[:: math.ceil(len(values) / MOST_TICKS) if values else 1]
-    if len(values) < 2:
-        rough = (high - low) / MOST_TICKS
-        power = 10.0 ** math.floor(math.log10(rough))
-        step = next(d * power for d in (1, 2, 5, 10) if d * power >= rough * (1 - 1e-9))
-        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-        values = [step * place for place in range(first, last + 1)]
-    show = count if axis.is_count else number
-    return [(value, show(value, 4) if value else "0") for value in values]
-
-
-def to_json(value: Any) -> Any:
-    """Returns a specification as JSON has it, with the class of each part as its "kind"."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        found = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        found["kind"] = type(value).__name__
-        if isinstance(value, Plot):
-            for of in ("x", "y"):
-                limits = axis_limits(value, of)
-                found[of] |= {"limits": to_json(limits)}
-                found[of]["ticks"] = to_json(axis_ticks(getattr(value, of), limits))
-        return found
-    if isinstance(value, Mapping):
-        return {key: to_json(one) for key, one in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [to_json(one) for one in value]
-    if isinstance(value, float):
-        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
-    return value

@@ -15,7 +15,8 @@ from jaxgen.json_values import read_json
 from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.studies.analyses.base import Tree
 from jaxgen.studies.analysis import analyse_runs, sections_of
-from jaxgen.studies.plots import Section, to_json
+from jaxgen.studies.page_json import to_json
+from jaxgen.studies.plots import Section
 from jaxgen.studies.study_runs import check_runs
 
 HEADING = "study.json"

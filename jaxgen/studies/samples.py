@@ -15,7 +15,7 @@ from jaxgen.evaluation.answers import last_answer
 from jaxgen.files import write_atomically
 from jaxgen.generation.continuing import continue_prompts
 from jaxgen.generation.policies import SamplingPolicy
-from jaxgen.runs.run import Restored, restore
+from jaxgen.runs.restoring import Restored, restore
 from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 

@@ -11,7 +11,8 @@ from support.helpers import one_device_mesh
 
 from jaxgen.cli import main
 from jaxgen.runs.checkpoints import flatten
-from jaxgen.runs.run import restore, run
+from jaxgen.runs.restoring import restore
+from jaxgen.runs.run import run
 from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.training.execution import ExecutionConfig
 

@@ -9,7 +9,8 @@ import pytest
 from jaxgen.configuration import load
 from jaxgen.diagnostics.cooldown import branch, branch_off, keep_branching_points, trunk
 from jaxgen.errors import CheckpointError, ConfigError
-from jaxgen.runs.run import restore, run
+from jaxgen.runs.restoring import restore
+from jaxgen.runs.run import run
 from jaxgen.runs.run_directory import read_metrics
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.training.execution import ExecutionConfig

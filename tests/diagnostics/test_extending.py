@@ -19,7 +19,8 @@ from jaxgen.data.tasks import Task
 from jaxgen.diagnostics.extending import extend
 from jaxgen.errors import CheckpointError, ConfigError
 from jaxgen.runs.checkpoints import Checkpoints
-from jaxgen.runs.run import restore, run
+from jaxgen.runs.restoring import restore
+from jaxgen.runs.run import run
 from jaxgen.runs.run_directory import RunDirectory, read_metrics
 from jaxgen.runs.verification import verify
 from jaxgen.sharding.mesh import MeshConfig, make_mesh

@@ -31,7 +31,9 @@ from jaxgen.data.web_dataset import WebDataset
 from jaxgen.errors import ConfigError, DataError, InterchangeError, JaxgenError
 from jaxgen.interchange.files import find_revision
 from jaxgen.json_values import check_file_name, check_shape, parse_json
-from jaxgen.studies.plots import Axis, Plot, Series, axis_limits, to_json
+from jaxgen.studies.axes import axis_limits
+from jaxgen.studies.page_json import to_json
+from jaxgen.studies.plots import Axis, Plot, Series
 
 MIB = 2**20
 LENGTH = 200 * MIB

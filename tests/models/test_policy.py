@@ -16,7 +16,8 @@ from jaxgen.models.adopting import adopted
 from jaxgen.models.base import abstract_model, language_model
 from jaxgen.models.parameters import Frozen, named_parameters, number_of_parameters
 from jaxgen.models.policy_config import PolicyConfig
-from jaxgen.runs.run import restore, run
+from jaxgen.runs.restoring import restore
+from jaxgen.runs.run import run
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 
 CRITIC = PolicyConfig(tiny_dense(), head=True)

@@ -12,7 +12,7 @@ from jaxgen.cli import main
 from jaxgen.configuration import to_gin
 from jaxgen.errors import CheckpointError
 from jaxgen.runs.checkpoints import Checkpoints, flatten
-from jaxgen.runs.run import restore
+from jaxgen.runs.restoring import restore
 from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.training.metrics import WindowSums
 from jaxgen.training.program import build_program

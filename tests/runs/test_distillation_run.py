@@ -13,7 +13,8 @@ from jaxgen.errors import ConfigError
 from jaxgen.models.distilled_config import DistilledConfig
 from jaxgen.models.parameters import named_parameters
 from jaxgen.objectives.distillation import Distillation
-from jaxgen.runs.run import restore, run
+from jaxgen.runs.restoring import restore
+from jaxgen.runs.run import run
 from jaxgen.runs.run_directory import read_metrics
 from jaxgen.training.execution import ExecutionConfig
 

@@ -18,7 +18,8 @@ from jaxgen.errors import ConfigError
 from jaxgen.interchange.importing import load_model, open_checkpoint
 from jaxgen.models.lora_config import LoraConfig
 from jaxgen.models.parameters import Frozen, named_parameters
-from jaxgen.runs.run import restore, run
+from jaxgen.runs.restoring import restore
+from jaxgen.runs.run import run
 from jaxgen.sharding.mesh import MeshConfig
 from jaxgen.training.execution import ExecutionConfig
 

@@ -13,7 +13,8 @@ from jaxgen.configuration import load, load_run
 from jaxgen.data.comparisons import Comparisons
 from jaxgen.data.generated.preferences import GoldPreferences
 from jaxgen.errors import ConfigError
-from jaxgen.runs.run import restore, run
+from jaxgen.runs.restoring import restore
+from jaxgen.runs.run import run
 from jaxgen.runs.run_directory import RunDirectory, read_metrics
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.training.execution import ExecutionConfig

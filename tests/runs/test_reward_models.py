@@ -11,8 +11,9 @@ from support.rollouts import BINDINGS, one_device, rewarded, with_rollouts
 from jaxgen.configuration import load
 from jaxgen.errors import ConfigError
 from jaxgen.objectives.reward import completion_rewards
+from jaxgen.runs.restoring import restore
 from jaxgen.runs.reward_models import RunReward
-from jaxgen.runs.run import restore, run
+from jaxgen.runs.run import run
 from jaxgen.runs.warm_start import runs_needed
 from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.loading import put_batch

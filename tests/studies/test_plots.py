@@ -5,21 +5,11 @@ import json
 
 import pytest
 
+from jaxgen.studies.axes import axis_limits, axis_ticks
 from jaxgen.studies.figures import write_figures
 from jaxgen.studies.formatting import between, count, number, percent
-from jaxgen.studies.plots import (
-    Axis,
-    Figure,
-    Fold,
-    Menu,
-    Plot,
-    Section,
-    Series,
-    axis_limits,
-    axis_ticks,
-    figures_in,
-    to_json,
-)
+from jaxgen.studies.page_json import to_json
+from jaxgen.studies.plots import Axis, Figure, Fold, Menu, Plot, Section, Series, figures_in
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from jaxgen.evaluation.config import EvaluationConfig
 from jaxgen.files import read_rows
 from jaxgen.runs.checkpoints import flatten
 from jaxgen.runs.config import RunConfig
-from jaxgen.runs.run import restore, run
+from jaxgen.runs.restoring import restore
+from jaxgen.runs.run import run
 from jaxgen.runs.run_directory import RunDirectory, read_metrics
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.training.batch_sizes import LinearRamp

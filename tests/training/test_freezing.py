@@ -13,7 +13,8 @@ from jaxgen.errors import ConfigError
 from jaxgen.models.lora_config import LoraConfig
 from jaxgen.models.parameters import Frozen, named_parameters
 from jaxgen.ops.moe_config import MoEConfig
-from jaxgen.runs.run import restore, run
+from jaxgen.runs.restoring import restore
+from jaxgen.runs.run import run
 from jaxgen.training.config import TrainConfig
 from jaxgen.training.loading import put_batch
 from jaxgen.training.optimizers.adamw import AdamW

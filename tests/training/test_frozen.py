@@ -17,7 +17,8 @@ from jaxgen.models.parameters import Frozen, freeze, make_parameter, named_param
 from jaxgen.objectives.base import Loss, Sum
 from jaxgen.ops.initializers import normal
 from jaxgen.runs.checkpoints import Checkpoints, flatten
-from jaxgen.runs.run import restore, run
+from jaxgen.runs.restoring import restore
+from jaxgen.runs.run import run
 from jaxgen.sharding.layout import Layout, using
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.sharding.rules import Rules

@@ -12,7 +12,8 @@ from support.rhythms import Rhythms
 from jaxgen.errors import CorruptionError
 from jaxgen.evaluation.config import EvaluationConfig
 from jaxgen.runs.config import RunConfig
-from jaxgen.runs.run import restore, run
+from jaxgen.runs.restoring import restore
+from jaxgen.runs.run import run
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.training.config import TrainConfig
 from jaxgen.training.execution import ExecutionConfig
