@@ -8,7 +8,6 @@ segment.
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
@@ -18,6 +17,7 @@ import numpy as np
 from jaxgen.codecs.codec import Codec
 from jaxgen.codecs.joint import begin_ids
 from jaxgen.codecs.media import ArrayForm, MediaRange
+from jaxgen.data.bins import fill_bins
 from jaxgen.data.draws import Draws
 from jaxgen.data.hashing import permutation
 from jaxgen.data.parts import IN_LOSS, Example
@@ -273,42 +273,6 @@ class PackedRows:
             piece_of = self._store.example(example, start, stop)
             segments.append(self._segment(piece_of, draws, example))
         return pack_row(segments, self._shape, self._pad)
-
-
-def cut_into_chunks(lengths: np.ndarray, longest: int) -> np.ndarray:
-    """Returns [chunks, 3]: example, start, stop of chunks of up to `longest` tokens."""
-    counts = -(-lengths // longest)
-    example = np.repeat(np.arange(len(lengths)), counts)
-    number = np.arange(len(example)) - np.repeat(np.cumsum(counts) - counts, counts)
-    start = number * longest
-    return np.stack([example, start, np.minimum(start + longest, lengths[example])], axis=1)
-
-
-def fill_bins(sizes: np.ndarray, capacity: int) -> list[list[int]]:
-    """Packs items into bins: each bin takes the longest item left that still fits.
-
-    Args:
-      sizes: [items], none above the capacity.
-      capacity: the capacity of a bin.
-
-    Returns:
-      The items of each bin; every item is in one bin.
-    """
-    waiting: dict[int, list[int]] = {}
-    for item in range(len(sizes) - 1, -1, -1):
-        waiting.setdefault(int(sizes[item]), []).append(item)
-    left = sorted(waiting)
-    bins = []
-    while left:
-        room, content = capacity, []
-        while (place := bisect.bisect_right(left, room) - 1) >= 0:
-            size = left[place]
-            content.append(waiting[size].pop())
-            room -= size
-            if not waiting[size]:
-                del left[place]
-        bins.append(content)
-    return bins
 
 
 def check_longest(name: str, sizes: tuple[np.ndarray, np.ndarray], shape: RowShape) -> None:

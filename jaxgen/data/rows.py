@@ -12,7 +12,7 @@ from jaxgen.codecs.codec import Codec
 from jaxgen.codecs.joint import opening_ids
 from jaxgen.data.draws import Draws
 from jaxgen.data.generated_rows import GeneratedRows
-from jaxgen.data.packing import DocumentRows, PackedRows, Rows, RowShape, cut_into_chunks
+from jaxgen.data.packing import DocumentRows, PackedRows, Rows, RowShape
 from jaxgen.data.parts import ANSWER, Example
 from jaxgen.data.protocols import Denoising, Epoch, RecordSource, Sizes, Split, TokenSource
 from jaxgen.data.redrawn_rows import RedrawnRows
@@ -104,7 +104,7 @@ def _packed_rows(
     codec, has_source = task.codec, shape.has_source
     denoising, lengths = task.features.denoising, store.lengths
     if task.features.is_split and denoising is not None:
-        pieces = cut_into_chunks(lengths, _longest_chunk(denoising, codec, shape))
+        pieces = _cut_into_chunks(lengths, _longest_chunk(denoising, codec, shape))
     else:
         every = np.arange(len(lengths))
         pieces = np.stack([every, np.zeros_like(every), lengths], axis=1)
@@ -149,6 +149,15 @@ def _others(store: TokenStore, number: int, draws: Draws) -> Callable[[int], np.
         return store.example(chosen, start, start + size).ids
 
     return other
+
+
+def _cut_into_chunks(lengths: np.ndarray, longest: int) -> np.ndarray:
+    """Returns [chunks, 3]: example, start, stop of chunks of up to `longest` tokens."""
+    counts = -(-lengths // longest)
+    example = np.repeat(np.arange(len(lengths)), counts)
+    number = np.arange(len(example)) - np.repeat(np.cumsum(counts) - counts, counts)
+    start = number * longest
+    return np.stack([example, start, np.minimum(start + longest, lengths[example])], axis=1)
 
 
 def _longest_chunk(denoising: Denoising, codec: Codec, shape: RowShape) -> int:

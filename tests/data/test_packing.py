@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from jaxgen.codecs.bytes import ByteCodec
 from jaxgen.codecs.special import SpecialTokens
+from jaxgen.data.bins import fill_bins
 from jaxgen.data.denoising import MaskedTokens, PrefixLM, SpanCorruption
 from jaxgen.data.features import PromptAnswer, Text
 from jaxgen.data.generated import Addition
 from jaxgen.data.hashing import permutation
-from jaxgen.data.packing import RowShape, fill_bins
+from jaxgen.data.packing import RowShape
 from jaxgen.data.rows import open_rows
 from jaxgen.data.sources import InMemory
 from jaxgen.data.tasks import Task

@@ -1,18 +1,15 @@
-"""The configurations of what reads prompts for a denoiser.
-
-Your own is a frozen dataclass with the members of `ConditionerConfig`, bound as
-`diffusion.conditioner`.
-"""
+"""The configurations of what reads prompts for a denoiser."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal
 
 from jaxgen.domains import PositiveInt, ProperFraction, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.models.base import ParameterCount
 from jaxgen.models.config import TransformerConfig
+from jaxgen.models.diffusion.conditioner_protocol import ConditionerConfig
 from jaxgen.models.dual_encoder_config import DualEncoderConfig
 
 if TYPE_CHECKING:
@@ -25,50 +22,6 @@ if TYPE_CHECKING:
         Together,
     )
     from jaxgen.sharding.layout import Layout
-
-
-@runtime_checkable
-class ConditionerConfig(Protocol):
-    """Describes what reads prompts.
-
-    Attributes:
-      context_dim: width of the sequence that it gives, or None.
-      pooled_dim: width of the vector that it gives, or None.
-      drops: how often a prompt is dropped in training, for guidance; one number, or one for each of
-        several parts that are dropped apart.
-      max_length: the most tokens of a prompt, or None.
-    """
-
-    @property
-    def context_dim(self) -> int | None: ...
-
-    @property
-    def pooled_dim(self) -> int | None: ...
-
-    @property
-    def drops(self) -> float | tuple[float, ...]: ...
-
-    @property
-    def max_length(self) -> int | None: ...
-
-    def build(self, rngs: nnx.Rngs, layout: Layout) -> Any:
-        """Returns a module; called with prompts, which to keep, and a key, it gives what it reads.
-
-        Which to keep is bool [batch], or [parts, batch].
-        """
-        ...
-
-    def count(self) -> ParameterCount:
-        """Returns the numbers of its parameters."""
-        ...
-
-    def context_length(self, length: int) -> int:
-        """Returns how long its sequence is for prompts of `length` tokens."""
-        ...
-
-    def row_flops(self, length: int) -> int:
-        """Returns the FLOPs of training for one prompt."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)

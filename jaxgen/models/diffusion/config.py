@@ -11,7 +11,7 @@ from jaxgen.media_batch import MediaBatch, media_batch_spec
 from jaxgen.models.base import ParameterCount
 from jaxgen.models.config import ModelCard
 from jaxgen.models.diffusion.base import DenoiserConfig
-from jaxgen.models.diffusion.conditioner_configs import ConditionerConfig
+from jaxgen.models.diffusion.conditioner_protocol import ConditionerConfig
 from jaxgen.pair_batch import PairBatch, pair_batch_spec
 
 if TYPE_CHECKING:
