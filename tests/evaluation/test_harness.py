@@ -143,6 +143,31 @@ def test_long_texts_are_read_in_windows(model):
             assert total == pytest.approx(whole_log_probability(model, ids, 32), rel=1e-4)
 
 
+class TwoBegins(ByteCodec):
+    """Bytes whose texts begin with two tokens, as GLM's."""
+
+    @property
+    def begin_ids(self) -> tuple[int, ...]:
+        return self.begin_id, self.pad_id
+
+
+def test_all_begin_tokens_stand_before_contexts_and_whole_texts(model):
+    begin = [CODEC.begin_id, CODEC.pad_id]
+    with jax.set_mesh(one_device_mesh()):
+        scorer = Scorer(model, 4, 32)
+        wrapped = HarnessModel(scorer, TwoBegins())
+        (rolled, long), (pair,) = (
+            wrapped.loglikelihood_rolling([instance("short"), instance("abcde" * 20)]),
+            wrapped.loglikelihood([instance("sho", "rt")]),
+        )
+        ids = np.array([*begin, *CODEC.encode("short")], np.int32)
+        for found, first in ((rolled, 1), (pair[0], 4)):
+            weights = (np.arange(len(ids) - 1) >= first).astype(np.float32)
+            expected = scorer.score("t", [Segment(ids[:-1], ids[1:], weights)], 0)[0].total
+            assert found == pytest.approx(expected, rel=1e-4)
+        assert np.isfinite(long)
+
+
 def test_long_contexts_lose_their_beginning_and_spaces_belong_to_what_follows(model):
     with jax.set_mesh(one_device_mesh()):
         wrapped = HarnessModel(Scorer(model, 2, 32), CODEC)
