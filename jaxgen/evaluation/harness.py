@@ -45,9 +45,12 @@ class HarnessModel(LM):
     def __init__(self, scorer: Scorer, codec: Codec):
         super().__init__()
         self._scorer, self._codec = scorer, codec
-        # Of a context: the encoder's end token, or the begin tokens.
-        self._around = 1 if scorer.has_source else len(opening_ids(codec))
         self.truncated: dict[tuple[str, int], int] = {}
+
+    @property
+    def _around(self) -> int:
+        """Tokens beside a context: the encoder's end token, or the begin tokens."""
+        return 1 if self._scorer.has_source else len(opening_ids(self._codec))
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
         """Returns each continuation's log-probability in nats, and whether it is the greedy one."""
