@@ -105,6 +105,7 @@ def test_tasks_are_listed_and_shown(capsys):
     assert "did you mean `addition`" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_report_about_a_runs_data(tmp_path, capsys):
     path = tmp_path / "report.html"
     few = "--gin.mixture.tasks=[@lookup/task(), @prose/task()]"

@@ -76,6 +76,7 @@ def test_commands_of_the_page(folder, run, capsys):
         assert (directory / "config.gin").read_text().startswith(lines)
 
 
+@pytest.mark.slow
 def test_the_flag_is_asked_for_again_and_a_changed_file_is_told(folder, capsys):
     (train,) = [command for command in COMMANDS if "--run_dir=runs/sign" in command]
     train = [*train, "--gin.execution.checkpoint_every=1"]

@@ -42,6 +42,7 @@ def expected(steps):
     return [digests(data.batch(step)) for step in range(steps)]
 
 
+@pytest.mark.slow
 def test_hosts_may_grow_from_one_to_two_to_four():
     """Steps 0 to 3 on one host, 4 to 7 on two, 8 to 11 on four: each its own process."""
     found = []

@@ -183,6 +183,7 @@ def test_epochs_end_and_repeats_are_counted():
         ends.batch(rows)
 
 
+@pytest.mark.slow
 def test_positions_of_the_embedded_mixture_are_used():
     mixture = load(["mixtures/quickstart.gin"], root="mixture")
     for length in (128, 256):

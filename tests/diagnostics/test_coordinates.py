@@ -43,6 +43,7 @@ def slopes_of(parametrization, widths, seeds=range(8), steps=3, depth=1):
     return [found.flagged(step) for step in range(1, steps + 1)], found
 
 
+@pytest.mark.slow
 def test_mup_is_flat_and_the_standard_start_is_not():
     flat, found = slopes_of(MUP, (32, 64, 128, 256))
     assert flat == [{}] * 3, found.slopes(3)

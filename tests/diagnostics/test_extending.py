@@ -195,6 +195,7 @@ def undisturbed(tmp_path_factory):
     return trained
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after"),
     slow_but(

@@ -31,6 +31,7 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_in_an_evaluation_owes_it_no_more(tmp_path, monkeypatch):
     """Killed in that of step 4; the checkpoint of step 4 is whole."""
     config = RunConfig(

@@ -87,6 +87,7 @@ def test_an_import_needs_no_configuration(folder, tmp_path, capsys):
     assert "exists" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "names", "objective"),
     [

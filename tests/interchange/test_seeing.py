@@ -35,6 +35,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_an_imported_model_is_shown_pictures(folder, capsys):
     run = folder / "run"
     assert main(["import", f"--from={folder / 'hf'}", f"--output={run}"]) == 0

@@ -93,6 +93,7 @@ def test_coverage_of_the_second_approach(curve, draws, noise):
     assert 0.90 <= cover_second(draws, curve, noise) <= 0.98
 
 
+@pytest.mark.slow
 def test_new_runs_fall_within_their_intervals(make_runs):
     """Of 20 tables' 5 new runs each, the intervals at 95 % hold about as many."""
     held = []

@@ -71,6 +71,7 @@ def test_it_takes_a_parents_parameters_and_so_does_its_reference():
         adopted(policy, build(tiny_dense(embed_dim=16)))
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_runs_for_the_whole_and_for_a_part(tmp_path):
     """The policy and its reference with one run, the critic with another of a head."""
     still = ("train.steps=1", "warmup_cosine.peak=1e-12")

@@ -116,6 +116,7 @@ def test_the_loss_is_that_of_whole_logits(kind):
         np.testing.assert_allclose(one[...], other[...], atol=3e-4 * scale, err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_student_that_is_its_teacher_has_nothing_to_learn():
     for config in (
         PolicyConfig(tiny_dense(), reference=True),

@@ -80,6 +80,7 @@ def loss_of(name, objective=None, key=None, step=None):
     return one(model, batch, key), model(batch, key=key), batch
 
 
+@pytest.mark.slow
 def test_a_distance_is_a_mean_over_numbers_and_codes_are_told():
     loss, output, batch = loss_of("fsq")
     values = batch.values / 255
@@ -95,6 +96,7 @@ def test_a_distance_is_a_mean_over_numbers_and_codes_are_told():
     assert float(nats.total / nats.weight) == pytest.approx(-(p * np.log(p)).sum(), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_discrete_vae_loses_likelihood_and_divergence():
     (loss, output, _), (last, *_) = loss_of("dvae", step=5), loss_of("dvae")
     x, centre, scale = (np.asarray(one, np.float64) for one in (

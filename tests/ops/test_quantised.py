@@ -72,6 +72,7 @@ def curve(config, mesh, steps=12):
     return np.array(losses)
 
 
+@pytest.mark.slow
 def test_a_model_learns_with_rounded_products_as_without_on_any_mesh():
     plain = curve(tiny_dense(), one_device_mesh())
     rounded = curve(tiny_dense(matmul_dtype="int8"), one_device_mesh())

@@ -60,6 +60,7 @@ def test_a_stopped_run_ends_bit_for_bit_as_one_that_was_not(trained, tmp_path):
     assert again["evaluation"] == record["evaluation"]
 
 
+@pytest.mark.slow
 def test_codes_of_an_exported_autoencoder_are_tokens_of_another_run(
     trained, tmp_path, capsys, monkeypatch
 ):

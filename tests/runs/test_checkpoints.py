@@ -99,6 +99,7 @@ def test_a_save_that_fails_says_so_and_leaves_the_earlier_one(tmp_path, monkeypa
     assert restore(folder, mesh)[1]["step"] == 1
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     shape=st.lists(st.integers(1, 5), min_size=0, max_size=3),

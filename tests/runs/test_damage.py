@@ -72,6 +72,7 @@ def test_one_flipped_byte_is_found_and_the_way_on_is_named(place, copy, program,
     assert_read_as_saved(copy, program, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "of_arrays"),
     slow_but([("lost", 1)], [("lost", 1), ("lost", None), ("emptied", None)]),
@@ -136,6 +137,7 @@ def test_whatever_a_reader_makes_of_changed_metadata_the_run_goes_on(file, damag
     assert found is not None and found[1]["at"] == 1
 
 
+@pytest.mark.slow
 def test_what_is_out_of_reach_is_not_taken_for_damaged(copy, program, monkeypatch):
     def refuse(self, *arguments, **keywords):
         raise PermissionError(13, "Permission denied", str(self))

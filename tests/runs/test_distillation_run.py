@@ -33,6 +33,7 @@ def parameters(folder):
         return {name: np.asarray(p[...]) for name, p in named_parameters(model)}
 
 
+@pytest.mark.slow
 def test_the_teacher_is_a_runs_and_stays_so(tmp_path, capsys):
     from jaxgen.cli import main
 

@@ -110,6 +110,7 @@ def skip_unless_mounts():
         pytest.skip("only root on Linux may mount a small disk for one process")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "process", "cause"),
     slow_but(

@@ -67,6 +67,7 @@ def test_the_parents_parameters_are_tuned_by_adapters_alone(runs):
     assert min(products) > 0
 
 
+@pytest.mark.slow
 def test_at_no_rate_it_scores_as_its_parent_and_another_of_it_goes_on(runs, tmp_path):
     def losses(folder):
         record = json.loads((folder / "run.json").read_text())
@@ -107,6 +108,7 @@ def test_another_model_is_no_parent(runs, tmp_path):
         start(wide, tmp_path / "wide")
 
 
+@pytest.mark.slow
 def test_an_export_is_merged_and_adapters_go_out_and_in(runs, tmp_path, capsys):
     model, row = model_of(runs / "tuned"), one_row(8, 300)
     expected = np.asarray(model.language_model.logits(model(row).hidden))

@@ -72,6 +72,7 @@ def kill_itself(directory):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_has_failed_and_a_hopeless_run_stops_early(tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
     runs = grid(base(), axis("train.seed", [0, 1]))

@@ -146,6 +146,7 @@ def test_an_update_that_is_not_finite_is_skipped_and_its_row_is_named(tmp_path):
     assert all(np.isfinite(row["loss"]) for row in rows)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::jaxgen.errors.JaxgenWarning")
 def test_a_run_goes_back_and_leaves_out_what_diverged_and_so_does_a_replay(tmp_path):
     data = Poisoned(poison=(9, 10, 11), poisoned_row=0)
@@ -181,6 +182,7 @@ def test_going_back_is_bounded_and_no_other_data_are_lost(tmp_path):
     assert kinds.count("rewind") == 2
 
 
+@pytest.mark.slow
 def test_without_a_rule_the_bare_curve_is_shown_and_its_end_told(tmp_path):
     with pytest.raises(NotFiniteError, match=r"not finite at step 10.*train\.divergence"):
         start(Poisoned(poison=(9,)), tmp_path / "a")

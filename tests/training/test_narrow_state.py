@@ -147,6 +147,7 @@ def test_updates_are_those_of_the_wide_one_but_for_rounding_and_on_any_mesh(opti
         assert np.mean(np.abs(third - other) > 1e-4 * scale) < 0.01
 
 
+@pytest.mark.slow
 def test_a_model_learns_with_eight_bits_as_with_32_on_any_mesh():
     def curve(optimizer, mesh):
         schedule = WarmupCosine(peak=1e-2, warmup=0)

@@ -24,6 +24,7 @@ def kinds(state):
     return {leaf.sharding.memory_kind for leaf in jax.tree.leaves(state) if leaf.ndim}
 
 
+@pytest.mark.slow
 def test_the_state_stays_on_the_host_and_changes_nothing(tmp_path):
     mesh = make_mesh(MESHES["mixed"])
     checkpoints = Checkpoints(tmp_path, keep=1)

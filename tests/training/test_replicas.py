@@ -74,6 +74,7 @@ def test_a_step_repeats_itself_and_one_that_does_not_is_told():
             check_repeats(unreliable, checked, batch, 2)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_checked_is_the_run_that_is_not(tmp_path):
     ends = []
     checks = ExecutionConfig(compare_replicas_every=2, repeat_step_every=3)

@@ -66,6 +66,7 @@ def test_of_each_rung_the_lowest_seed_is_shown_smallest_first(tree):
     assert sounds["task"] == "played" and sounds["rungs"][0]["made"][0].startswith("data:audio")
 
 
+@pytest.mark.slow
 def test_the_page_shows_them_and_a_paper_has_the_grid(tree, tmp_path):
     (section,) = [one for one in sections_of(tree) if one.key == "made_media"]
     grid = next(one for one in unfolded(section.blocks) if isinstance(one, MediaGrid))

@@ -67,6 +67,7 @@ def test_the_page_says_what_helps_and_which_tokens_are_not_equal(tree, tmp_path)
     assert_paints(page_of("T", "L", sections_of(tree), tree), sections_of(tree), tmp_path)
 
 
+@pytest.mark.slow
 def test_studies_of_one_mixture_have_no_section(tmp_path):
     write_law_study(tmp_path)
     tree = analyse(tmp_path)
