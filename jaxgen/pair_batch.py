@@ -22,11 +22,17 @@ class PairBatch:
       tokens: [batch, length] int32, the caption from its begin token to its end token, then
         padding.
       lengths: [batch] int32, the tokens of the caption.
+      states: [batch, length, width], the caption as a frozen encoder reads it, where that was done
+        before (`jaxgen prepare --captions`); else None.
+      empty_states: [batch, places, width], likewise the empty caption's, up to its last place that
+        is attended to.
     """
 
     images: RowArray
     tokens: RowArray
     lengths: RowArray
+    states: RowArray = None
+    empty_states: RowArray = None
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.known_denoisers import LinearConfig
+from support.pairs import tiny_clip
 from support.transfusions import tiny_transfusion
 
 from jaxgen import cli
+from jaxgen.codecs.learned import VectorCodec
 from jaxgen.configuration import registered
 from jaxgen.data.embedded import StandardLibraryProse
 from jaxgen.data.features import PromptAnswer
@@ -51,6 +53,7 @@ PAIR: dict[str, Any] = {
     "vision": VisionConfig(stack=TOWER, pooling="mean"),
     "embed_dim": 8,
 }
+CODES: Any = ImageAutoencoderConfig()
 REQUIRED: dict[str, dict[str, Any]] = {
     "mixture": {"name": "m", "tasks": (TASK,), "weights": {"t": 1.0}},
     "mixture_stage": {"first_step": 1, "weights": {"t": 1.0}},
@@ -125,6 +128,9 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "sound_palette": {"path": __file__},
     "image_codec": {"path": __file__, "autoencoder": ImageAutoencoderConfig()},
     "sound_codec": {"path": __file__, "autoencoder": SoundAutoencoderConfig()},
+    "vector_codec": {"path": __file__, "autoencoder": ImageAutoencoderConfig()},
+    "pair_codes": {"pair": tiny_clip(), "components": 8},
+    "caption_vectors": {"codec": VectorCodec(__file__, CODES)},
     "handwritten_digits": {"folder": "x"},
     "reasoning_gym": {"dataset": "basic_arithmetic"},
     "metric_reward": {"metric": None},

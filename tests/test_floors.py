@@ -48,6 +48,7 @@ NEIGHBOURS = {
     ("taught_batch", "batch"),  # a student's rows and a teacher's
     ("group_batch", "batch"),  # groups are rows to a model
     ("data", "codecs"),  # a task names the codec of its text
+    ("interchange", "generation"),  # the scheduler of a pipeline is a sampler
     ("configuration", "runs"),  # the table of names, of which `run` is one, when it is first read
 }
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -72,7 +72,7 @@ def generate(arguments: argparse.Namespace) -> int:
         )
         model = restored.config.model
         can_write = isinstance(model, TransfusionConfig)
-        if makes_pictures(model) and not (can_write and arguments.output is None):
+        if makes_pictures(restored.config) and not (can_write and arguments.output is None):
             from jaxgen.commands.pictures import generate_pictures
 
             return generate_pictures(arguments, restored, prompts, mesh, execution)

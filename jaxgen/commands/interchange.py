@@ -14,7 +14,9 @@ from jaxgen.codecs.media import media_ranges
 from jaxgen.codecs.multimodal import MultimodalCodec
 from jaxgen.codecs.tokenizer import TokenizerCodec
 from jaxgen.codecs.vectors import ImageVectors
-from jaxgen.configuration import fingerprint, load_run, to_gin
+from jaxgen.commands.imported_runs import keep_config, save_import
+from jaxgen.commands.pipelines import export_whole, import_pipeline
+from jaxgen.configuration import load_run
 from jaxgen.data.denoising import MaskedTokens, PrefixLM, SpanCorruption
 from jaxgen.data.embedded import StandardLibraryProse
 from jaxgen.data.features import Text
@@ -29,8 +31,16 @@ from jaxgen.interchange.exporting import choose_family, export_model
 from jaxgen.interchange.files import TOKENIZER
 from jaxgen.interchange.hub import local_checkpoint
 from jaxgen.interchange.importing import Checkpoint, load_model, open_checkpoint
-from jaxgen.interchange.originals import keep_originals, original_config, original_files
+from jaxgen.interchange.originals import (
+    keep_originals,
+    original_config,
+    original_files,
+)
 from jaxgen.interchange.peft import Adapter, export_adapter, load_adapted, open_adapter
+from jaxgen.interchange.pipelines import (
+    is_pipeline,
+    is_whole,
+)
 from jaxgen.interchange.quantised import check_method
 from jaxgen.interchange.tokenizers import read_codec, write_codec
 from jaxgen.models.base import language_model
@@ -39,16 +49,13 @@ from jaxgen.models.lora import Lora
 from jaxgen.models.parameters import number_of_parameters
 from jaxgen.ops.attention.masks import Bidirectional
 from jaxgen.process import prepare_process
-from jaxgen.runs.checkpoints import Checkpoints
 from jaxgen.runs.config import RunConfig
-from jaxgen.runs.provenance import environment, provenance
 from jaxgen.runs.restoring import Restored, restore
 from jaxgen.runs.run_directory import RunDirectory
+from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.training.config import TrainConfig
 from jaxgen.training.execution import ExecutionConfig
-from jaxgen.training.metrics import WindowSums
-from jaxgen.training.program import build_program
 
 TRAINED = 512
 
@@ -67,6 +74,8 @@ def import_checkpoint(arguments: argparse.Namespace) -> int:
     """
     prepare_process()
     source, revision = local_checkpoint(arguments.source, arguments.revision)
+    if is_pipeline(source):
+        return import_pipeline(arguments, source)
     checkpoint = open_checkpoint(source, arguments.ignore_keys, revision, arguments.text_only)
     directory = RunDirectory(arguments.output)
     if on_main(directory.path.exists):
@@ -89,19 +98,13 @@ def import_checkpoint(arguments: argparse.Namespace) -> int:
     adapter = None if arguments.adapter is None else open_adapter(arguments.adapter, checkpoint)
     try:
         config, execution = make_run(checkpoint, directory, arguments, adapter)
-        mesh = make_mesh(execution.mesh)
-        program = build_program(config.model, config.train, mesh, execution)
-        with jax.set_mesh(mesh), Checkpoints(directory.checkpoints) as checkpoints:
+
+        def load(layout: Layout) -> Any:
             if adapter is None:
-                model = load_model(checkpoint, program.layout)
-            else:
-                model = load_adapted(checkpoint, adapter, program.layout)
-            state = program.state_with(model)
-            checkpoints.save(0, state, {"step": 0, "window": WindowSums().to_record()})
-        record = {"name": config.name, "version": config.version, "finished": False}
-        record |= {"fingerprint": fingerprint(config), "imported_from": str(checkpoint.folder)}
-        record |= provenance(config, program) | environment(program)
-        on_main(directory.write_record, record)
+                return load_model(checkpoint, layout)
+            return load_adapted(checkpoint, adapter, layout)
+
+        model = save_import(config, execution, directory, load, str(checkpoint.folder))
     except BaseException:
         if is_main():
             shutil.rmtree(directory.path, ignore_errors=True)  # It was not there before.
@@ -129,6 +132,8 @@ def export_checkpoint(arguments: argparse.Namespace) -> int:
         model = language_model(restored.config.model)
         if arguments.adapter:
             return _export_adapter(restored, arguments)
+        if is_whole(restored.config.model):
+            return export_whole(restored, arguments)
         settings = export_settings(restored.config, model, restored.directory, arguments.family)
         family = export_model(
             restored.language_model,
@@ -223,7 +228,7 @@ def make_run(
         config = dataclasses.replace(config, mixture=mixture)
     if adapter is not None:
         config = dataclasses.replace(config, model=adapter.config)
-    on_main(_keep_config, config, directory)
+    on_main(keep_config, config, directory)
     return config, execution
 
 
@@ -261,11 +266,6 @@ def _keep_files(checkpoint: Checkpoint, directory: RunDirectory) -> None:
     if (checkpoint.folder / TOKENIZER).exists():
         shutil.copyfile(checkpoint.folder / TOKENIZER, directory.path / TOKENIZER)
     keep_originals(checkpoint.folder, directory.path)
-
-
-def _keep_config(config: RunConfig, directory: RunDirectory) -> None:
-    config.mixture.codec.keep_in(directory.path)
-    directory.check_config(to_gin(config), lambda: [])
 
 
 def _has_both_ends(model: Any) -> bool:

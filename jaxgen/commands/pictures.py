@@ -20,6 +20,7 @@ from jaxgen.generation.diffusion.sampling import Given
 from jaxgen.ops.pixels import as_numbers, as_pixels
 from jaxgen.runs.cascades import Stage, check_stages, read_run, run_stages, stage_of
 from jaxgen.runs.restoring import Restored
+from jaxgen.runs.written_vectors import VectorWriter
 from jaxgen.training.execution import ExecutionConfig
 
 AT_A_TIME = 16
@@ -78,8 +79,10 @@ def generate_pictures(
     return 0
 
 
-def _as_asked(stage: Stage, arguments: argparse.Namespace) -> Stage:
+def _as_asked(stage: Stage | VectorWriter, arguments: argparse.Namespace) -> Stage | VectorWriter:
     """Returns a stage with the settings of the command line in place of the run's own."""
+    if isinstance(stage, VectorWriter):
+        return stage
     sampling = stage.sampling
     if arguments.sampler_steps is not None:
         sampler: Any = sampling.sampler
@@ -91,8 +94,17 @@ def _as_asked(stage: Stage, arguments: argparse.Namespace) -> Stage:
     return dataclasses.replace(stage, sampling=sampling)
 
 
-def _given(arguments: argparse.Namespace, stage: Stage, count: int) -> Given:
+def _given(arguments: argparse.Namespace, stage: Stage | VectorWriter, count: int) -> Given:
     """Returns what the first stage is given of the command line's files and prompts."""
+    if isinstance(stage, VectorWriter):
+        of_pictures = ("image", "audio", "mask", "negative_prompt")
+        wrong = [name for name in of_pictures if getattr(arguments, name)]
+        if wrong or arguments.strength != 1:
+            raise ConfigError(
+                f"--{(*wrong, 'strength')[0]} is not read by {stage.name}, which writes the codes "
+                "of a vector after a prompt alone; leave it out."
+            )
+        return Given()
     size = stage.model.config.picture_size
     picture, keep, without = None, None, None
     if len(arguments.image) > 1 or arguments.audio:

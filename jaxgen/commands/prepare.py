@@ -19,7 +19,8 @@ def prepare(arguments: argparse.Namespace) -> int:
 
     Args:
       arguments: `gin_files` and `bindings` of a preparation, `output`, `engine`, `workers`,
-        `address`, `sbatch`; or `check`, a folder.
+        `address`, `sbatch`; or `check`, a folder; or `captions`, with `gin_files` and `bindings` of
+        a run, `output` and `dtype`.
     """
     if arguments.check is not None:
         count = PreparedCorpus(arguments.check).check_digests()
@@ -27,6 +28,10 @@ def prepare(arguments: argparse.Namespace) -> int:
         return 0
     if not arguments.gin_files or arguments.output is None:
         raise ConfigError("jaxgen prepare needs --gin_file and --output, or --check FOLDER.")
+    if arguments.captions:
+        from jaxgen.commands.encodings import prepare_captions
+
+        return prepare_captions(arguments)
     preparation = load(arguments.gin_files, arguments.bindings, root="preparation")
     console = Console()
     with Progress(console=console, disable=not console.is_terminal) as progress:

@@ -11,9 +11,12 @@ import jax
 
 from jaxgen import distributed
 from jaxgen.runs.cascades import Stage
+from jaxgen.runs.written_vectors import VectorWriter
 
 
-def steps_of(stages: Sequence[Stage], pictures: int, at_a_time: int, strength: float) -> list[int]:
+def steps_of(
+    stages: Sequence[Stage | VectorWriter], pictures: int, at_a_time: int, strength: float
+) -> list[int]:
     """Returns how many steps each stage takes for so many pictures, as `run_stages` does.
 
     Args:
@@ -23,14 +26,14 @@ def steps_of(stages: Sequence[Stage], pictures: int, at_a_time: int, strength: f
       strength: the share of the first stage's steps, where it begins with a picture.
     """
     batches = -(-pictures // at_a_time)
-    counts = [stage.sampling.sampler.grid(stage.corruption.schedule).steps for stage in stages]
-    counts[0] = max(1, round(strength * counts[0]))
+    counts = [stage.num_steps for stage in stages]
+    counts[0] = max(1, round(strength * counts[0])) if counts[0] else 0
     return [batches * count for count in counts]
 
 
 @contextlib.contextmanager
 def sampling_progress(
-    stages: Sequence[Stage], pictures: int, at_a_time: int, strength: float
+    stages: Sequence[Stage | VectorWriter], pictures: int, at_a_time: int, strength: float
 ) -> Iterator[Callable[[Any], None] | None]:
     """Opens a bar of the steps of all stages and yields what moves it by one; see `steps_of`.
 

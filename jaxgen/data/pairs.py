@@ -6,12 +6,15 @@ import dataclasses
 import functools
 import operator
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import jax
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
 from jaxgen.codecs.joint import opening_ids
 from jaxgen.data.base import HostRows
+from jaxgen.data.caption_encodings import CaptionEncodings
 from jaxgen.data.draws import Draws
 from jaxgen.data.epoch_records import EpochRecords, OpenedRecords
 from jaxgen.data.preprocessors import need
@@ -49,6 +52,8 @@ class ImageTextPairs:
       distinct: whether the captions of a batch are unlike one another.
       classes: names that the text is one of, whose number, from 0, is then the only token of a row
         (`train.length=1`), for models of classes; (): captions.
+      encodings: a folder of `jaxgen prepare --captions`, with captions as a frozen encoder reads
+        them, for a model without it (`caption_encoder.precomputed`).
     """
 
     task: Task
@@ -58,6 +63,7 @@ class ImageTextPairs:
     channels: PositiveInt = 3
     distinct: bool = True
     classes: tuple[str, ...] = ()
+    encodings: str | None = None
 
     def __post_init__(self):
         check_domains(self, "image_text_pairs")
@@ -65,6 +71,11 @@ class ImageTextPairs:
             raise ConfigError(
                 f"image_text_pairs.classes={self.classes!r}: each name once, and with "
                 "image_text_pairs.distinct=False, as batches have several pictures of a class."
+            )
+        if self.encodings is not None and self.classes:
+            raise ConfigError(
+                "image_text_pairs.encodings are of captions, and image_text_pairs.classes are "
+                "numbers: leave one out."
             )
 
     @property
@@ -84,8 +95,11 @@ class ImageTextPairs:
 
     @property
     def sources(self) -> dict[str, Source]:
-        """Returns the task's source, whose files a run records."""
-        return {self.name: self.task.source}
+        """Returns the task's source and the encodings, whose files a run records."""
+        found: dict[str, Any] = {self.name: self.task.source}
+        if self.encodings is not None:
+            found["image_text_pairs.encodings"] = CaptionEncodings(self.encodings)
+        return found
 
     def with_codec(self, codec: Codec) -> ImageTextPairs:
         """Returns the pairs with another codec."""
@@ -96,7 +110,17 @@ class ImageTextPairs:
     ) -> PairBatch:
         """Returns a batch of `jax.ShapeDtypeStruct`; see `DataConfig.batch_spec`."""
         del source_length
-        return pair_batch_spec(batch_size, length, self._shape)
+        spec = pair_batch_spec(batch_size, length, self._shape)
+        if self.encodings is None:
+            return spec
+        shapes = CaptionEncodings(self.encodings).shapes(length)
+        return dataclasses.replace(
+            spec,
+            **{
+                name: jax.ShapeDtypeStruct((batch_size, *shape), kind)
+                for name, (shape, kind) in shapes.items()
+            },
+        )
 
     @property
     def _shape(self) -> tuple[int, int, int]:
@@ -158,6 +182,22 @@ class ImageTextPairs:
             rows[row, : len(caption)], lengths[row] = caption, len(caption)
         return rows, lengths
 
+    def states(self, tokens: np.ndarray, lengths: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns `PairBatch.states` and `empty_states` of captions, by name; {} if none are kept.
+
+        Args:
+          tokens: as `tokens` returns them.
+          lengths: likewise.
+
+        Raises:
+          DataError: if there are none of a caption.
+        """
+        return {} if self._encodings is None else self._encodings.rows(tokens, lengths)
+
+    @functools.cached_property
+    def _encodings(self) -> CaptionEncodings | None:
+        return None if self.encodings is None else CaptionEncodings(self.encodings)
+
     def _numbers(self, texts: Sequence[str]) -> np.ndarray:
         """Returns the numbers of classes, [texts, 1] int32."""
         if unknown := sorted(set(texts) - set(self.classes)):
@@ -205,6 +245,8 @@ class OpenedPairs(OpenedRecords):
             )
         if length < 3 and not pairs.classes:
             raise DataError(f"train.length={length} has no room for a caption; use 3 or more.")
+        if pairs.encodings is not None:
+            CaptionEncodings(pairs.encodings).check(pairs.codec, length)
         super().__init__(pairs.task, EpochRecords(pairs.task, seed, split, "pairs"))
 
     def _read(self, host_rows: HostRows | None, step: int) -> dict[str, np.ndarray]:
@@ -215,7 +257,8 @@ class OpenedPairs(OpenedRecords):
         if host_rows is not None:
             records = [records[row] for row in host_rows(stop - start)]
         tokens, lengths = pairs.tokens(pairs.captions(records), self._length)
-        return {"images": pairs.pixels(records), "tokens": tokens, "lengths": lengths}
+        arrays = {"images": pairs.pixels(records), "tokens": tokens, "lengths": lengths}
+        return arrays | pairs.states(tokens, lengths)
 
     def _unlike(self, step: int, records: list[Record]) -> list[Record]:
         """Returns the records of a batch with others in place of those of a caption it has."""

@@ -75,7 +75,7 @@ class MadePictureSets:
             model,
             corruption_of(context, self.name),
             self.sampling,
-            Prompts(tokens, lengths, true[asked]),
+            Prompts(tokens, lengths, true[asked], **pairs.states(tokens, lengths)),
             [int(place) for place in asked],
             context.seed,
             context.batch_size,

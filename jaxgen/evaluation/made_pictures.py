@@ -76,7 +76,7 @@ class MadePictures:
             model,
             corruption_of(context, self.name),
             self.sampling,
-            Prompts(tokens, lengths, pixels),
+            Prompts(tokens, lengths, pixels, **pairs.states(tokens, lengths)),
             range(len(records)),
             context.seed,
             context.batch_size,

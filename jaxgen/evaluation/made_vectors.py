@@ -61,7 +61,7 @@ class MadeVectors:
             model,
             corruption_of(context, self.name),
             self.sampling,
-            Prompts(tokens, lengths),
+            Prompts(tokens, lengths, **pairs.states(tokens, lengths)),
             range(len(records)),
             context.seed,
             context.batch_size,

@@ -14,7 +14,7 @@ from flax import nnx
 from jaxgen.errors import ConfigError
 from jaxgen.media_batch import MediaBatch
 from jaxgen.models.autoencoder_config import AutoencoderConfig
-from jaxgen.models.base import abstract_model
+from jaxgen.models.base import ModelConfig, abstract_model
 from jaxgen.models.bottleneck import Quantised
 from jaxgen.models.convolutions import Convolution, Matrix, Tower
 from jaxgen.models.image_autoencoder_config import ImageAutoencoderConfig
@@ -209,6 +209,15 @@ class SoundAutoencoder(Autoencoder):
 
 def restored(config: AutoencoderConfig, arrays: Mapping[str, np.ndarray]) -> Autoencoder:
     """Returns an autoencoder of parameters by name; see `AutoencoderConfig.restored`."""
+    return with_arrays(config, arrays, config.NAME)
+
+
+def with_arrays(config: ModelConfig, arrays: Mapping[str, np.ndarray], kind: str) -> Any:
+    """Returns a configuration's model of parameters by name, on one device.
+
+    Raises:
+      ConfigError: if a parameter is missing, or has another shape; it names the kind of model.
+    """
 
     def of_name(path: Any, parameter: nnx.Variable) -> nnx.Variable:
         name = path_name(path)
@@ -217,7 +226,7 @@ def restored(config: AutoencoderConfig, arrays: Mapping[str, np.ndarray]) -> Aut
             there = "missing" if found is None else f"{found.dtype} {found.shape}"
             raise ConfigError(
                 f"the parameter {name} is {there}, not float32 {parameter.shape}: it is of another "
-                f"{config.NAME}."
+                f"{kind}."
             )
         return parameter.replace(jnp.asarray(found))
 

@@ -49,7 +49,8 @@ def add_commands(commands: Any) -> None:
     fit.set_defaults(function=("palette", "train"))
 
     codec = commands.add_parser("codec", help="take a trained autoencoder as a codec")
-    export = codec.add_subparsers(required=True, metavar="export").add_parser(
+    of_codec = codec.add_subparsers(required=True, metavar="export|fit")
+    export = of_codec.add_parser(
         "export", help="write the file of an image_codec or a sound_codec from a run"
     )
     export.add_argument("run_dir", metavar="RUN", help="directory of an autoencoder's run")
@@ -57,6 +58,17 @@ def add_commands(commands: Any) -> None:
     export.add_argument("--step", type=WHOLE, help="step of the checkpoint; default: the newest")
     export.add_argument("--ema", action="store_true", help="use the averages of train.ema_decay")
     export.set_defaults(function=("codec", "export"))
+    fit = of_codec.add_parser(
+        "fit", help="write the file of a vector_codec: components of a contrastive run's vectors"
+    )
+    fit.add_argument("run_dir", metavar="RUN", help="directory of a contrastive run")
+    fit.add_argument("output", metavar="FILE", help="the .safetensors file to write")
+    fit.add_argument("--components", type=COUNT, default=319, help="codes of a vector")
+    fit.add_argument("--buckets", type=COUNT, default=1024, help="of each component")
+    fit.add_argument("--examples", type=COUNT, default=2_000, help="training pictures")
+    fit.add_argument("--step", type=WHOLE, help="step of the checkpoint; default: the newest")
+    fit.add_argument("--ema", action="store_true", help="use the averages of train.ema_decay")
+    fit.set_defaults(function=("codec", "fit"))
 
     tasks = commands.add_parser(
         "tasks", help="list tasks, and show what a model reads", epilog=GIN_HELP
@@ -82,6 +94,14 @@ def add_commands(commands: Any) -> None:
     prepare.add_argument("--workers", type=COUNT, help="number of processes; default: one per core")
     prepare.add_argument("--address", help="address of a Ray cluster, such as auto")
     prepare.add_argument("--sbatch", action="append", help="an option for sbatch; repeatable")
+    prepare.add_argument(
+        "--captions",
+        action="store_true",
+        help="of a run's configuration: its captions as its frozen encoder reads them, once",
+    )
+    prepare.add_argument(
+        "--dtype", choices=("float32", "float16"), default="float32", help="with --captions"
+    )
     prepare.add_argument("--check", metavar="FOLDER", help="check a corpus against its manifest")
     prepare.set_defaults(function=("prepare", "prepare"))
 

@@ -17,13 +17,18 @@ from jaxgen.evaluation.base import EvaluationContext, Row
 from jaxgen.evaluation.made_pictures import corruption_of, pairs_of, picture_rows
 from jaxgen.evaluation.picture_arrays import make_arrays
 from jaxgen.generation.diffusion.sampling import Given, PictureSampling
+from jaxgen.generation.policies import SamplingPolicy
 from jaxgen.models.diffusion.config import DiffusionConfig
 from jaxgen.models.diffusion.prompts import Prompts
 from jaxgen.models.transfusion import RowsToDraw
 from jaxgen.models.transfusion_config import TransfusionConfig
 from jaxgen.ops.pixels import as_pixels
 from jaxgen.ops.resizing import resize
+from jaxgen.runs.config import RunConfig
+from jaxgen.runs.encoders import encoder_of_captions
 from jaxgen.runs.restoring import Restored, restore
+from jaxgen.runs.warm_start import is_precomputed
+from jaxgen.runs.written_vectors import VectorWriter, writer_of, writes_vectors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +43,7 @@ class Stage:
       data: gives the tokens of captions: `ImageTextPairs`, or data with a codec that draws; None
         for a model without a conditioner.
       length: of a caption, or of a row.
+      encode: gives the states of captions' tokens to a model without the encoder; None: the data.
     """
 
     name: str
@@ -46,6 +52,12 @@ class Stage:
     sampling: PictureSampling
     data: Any
     length: int
+    encode: Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]] | None = None
+
+    @property
+    def num_steps(self) -> int:
+        """How many steps the sampler takes."""
+        return self.sampling.sampler.grid(self.corruption.schedule).steps
 
     @property
     def is_prior(self) -> bool:
@@ -75,10 +87,45 @@ class Stage:
             nothing = [None] * len(captions)
             return RowsToDraw(told, rows_to_draw(nothing, codec, self.length, told.shape[1]))
         tokens, lengths = self.data.tokens(captions, self.length)
-        return Prompts(tokens, lengths, None, embeddings)
+        states = (self.encode or self.data.states)(tokens, lengths)
+        return Prompts(tokens, lengths, None, embeddings, **states)
+
+    def make(
+        self,
+        captions: Sequence[str],
+        embeddings: np.ndarray | None,
+        seed: int,
+        batch_size: int,
+        numbers: Sequence[int],
+        given: Given = Given(),
+        **options: Any,
+    ) -> np.ndarray:
+        """Returns what it makes of captions, see `make_arrays`, whose options the last are.
+
+        Args:
+          captions: one a picture.
+          embeddings: what a prior made of them, or None.
+          seed: of the noise.
+          batch_size: at a time.
+          numbers: of the pictures, for their noise.
+          given: what else pictures are made from.
+          options: see there.
+        """
+        prompts, sampling = self.prompts(captions, embeddings), self.sampling
+        return make_arrays(
+            self.model,
+            self.corruption,
+            sampling,
+            prompts,
+            numbers,
+            seed,
+            batch_size,
+            given,
+            **options,
+        )
 
 
-def stage_of(restored: Restored) -> Stage:
+def stage_of(restored: Restored) -> Stage | VectorWriter:
     """Returns a run as a stage, sampled as its evaluator does.
 
     Raises:
@@ -86,7 +133,13 @@ def stage_of(restored: Restored) -> Stage:
     """
     config = restored.config
     corruption = getattr(config.objective, "corruption", None)
-    if not makes_pictures(config.model) or corruption is None:
+    if writes_vectors(config.mixture):
+        policies = [getattr(one, "policy", None) for one in config.evaluation.evaluators]
+        found = [one for one in policies if isinstance(one, SamplingPolicy)]
+        policy = found[0] if found else SamplingPolicy()
+        name = str(restored.directory.path)
+        return writer_of(name, restored.language_model, config.mixture, policy)
+    if not makes_pictures(config) or corruption is None:
         raise ConfigError(
             f"{restored.directory.path} is a run of {type(config.model).__name__}; pictures are "
             "made by steps from noise by runs of @diffusion() with @diffusion_loss(), or of "
@@ -103,15 +156,17 @@ def stage_of(restored: Restored) -> Stage:
         found[0] if found else PictureSampling(),
         data if is_told else None,
         config.train.length,
+        encoder_of_captions(config, restored.directory) if is_precomputed(config) else None,
     )
 
 
-def makes_pictures(model_config: Any) -> bool:
-    """Returns whether models of a configuration make pictures by steps from noise."""
-    return isinstance(model_config, DiffusionConfig | TransfusionConfig)
+def makes_pictures(config: RunConfig) -> bool:
+    """Returns whether a run's model makes pictures by steps from noise, or vectors for those."""
+    is_stage = isinstance(config.model, DiffusionConfig | TransfusionConfig)
+    return is_stage or writes_vectors(config.mixture)
 
 
-def check_stages(stages: Sequence[Stage]) -> None:
+def check_stages(stages: Sequence[Stage | VectorWriter]) -> None:
     """Raises ConfigError if what a stage makes is not what the next one reads."""
     for place, (stage, before) in enumerate(zip(stages, [None, *stages], strict=False)):
         if place == 0 and stage.low_size is not None:
@@ -119,10 +174,10 @@ def check_stages(stages: Sequence[Stage]) -> None:
                 f"{stage.name} enlarges pictures, and nothing before it makes any; name the run "
                 "that does first."
             )
-        if before is not None and stage.draws_in_rows:
+        if before is not None and (stage.draws_in_rows or isinstance(stage, VectorWriter)):
             raise ConfigError(
-                f"{stage.name} draws after texts alone, and reads nothing of {before.name}; a run "
-                "of @transfusion() is the first: --run_dir, not --then."
+                f"{stage.name} reads texts alone, and nothing of {before.name}; such a run is the "
+                "first: --run_dir, not --then."
             )
         if before is not None and stage.low_size is None and not before.is_prior:
             raise ConfigError(
@@ -136,7 +191,7 @@ def check_stages(stages: Sequence[Stage]) -> None:
 
 
 def run_stages(
-    stages: Sequence[Stage],
+    stages: Sequence[Stage | VectorWriter],
     captions: Sequence[str],
     numbers: Sequence[int],
     seed: int,
@@ -164,17 +219,9 @@ def run_stages(
     for place, stage in enumerate(stages):
         if stage.low_size is not None and pictures is not None:
             given = Given(low=resize(pictures, stage.low_size))
-        made = make_arrays(
-            stage.model,
-            stage.corruption,
-            stage.sampling,
-            stage.prompts(captions, embeddings),
-            numbers,
-            seed + place,
-            batch_size,
-            given,
-            on_step=on_step,
-            **(options if place == 0 else {}),
+        first = options if place == 0 else {}
+        made = stage.make(
+            captions, embeddings, seed + place, batch_size, numbers, given, on_step=on_step, **first
         )
         if stage.is_prior:
             embeddings = made.reshape(len(made), -1)
@@ -233,6 +280,8 @@ class CascadePictures:
         return picture_rows(pairs, records, as_pixels(made), self.verified, self.shown)
 
 
-def read_run(run_dir: str | os.PathLike, mesh: jax.sharding.Mesh, **options: Any) -> Stage:
+def read_run(
+    run_dir: str | os.PathLike, mesh: jax.sharding.Mesh, **options: Any
+) -> Stage | VectorWriter:
     """Returns a run as a stage; options are those of `runs.restoring.restore`."""
     return stage_of(restore(run_dir, mesh, **options))

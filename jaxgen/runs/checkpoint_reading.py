@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import hashlib
 import json
 import pathlib
 import sys
@@ -29,6 +30,8 @@ OUT_OF_REACH = (
     "ABORTED", "RESOURCE_EXHAUSTED", "[OS error",
 )  # fmt: skip
 """What it says of a file system or a store that does not give files, whole as they may be."""
+PARAMETERS = "model."
+"""What the names of a checkpoint's parameters begin with."""
 KINDS = (DamagedCheckpointError, CheckpointError, UnreadableCheckpointError)
 """The errors of one that cannot be read; where processes differ, the first of these counts."""
 
@@ -73,6 +76,25 @@ def read_checkpoint(
         kind, cause = min(problems)
         raise KINDS[kind](cause)
     return restored, record
+
+
+def parameters_digest(folder: pathlib.Path) -> str:
+    """Returns what tells the model's parameters in a checkpoint from others, of its record alone.
+
+    Raises:
+      CheckpointError: if the record cannot be read.
+    """
+    try:
+        record = json.loads((folder / "record" / "metadata").read_text())
+        marks = {
+            name: int(value)
+            for name, value in record["digests"].items()
+            if name.startswith(PARAMETERS)
+        }
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"the record of the checkpoint in {folder}: {error!r}") from error
+    content = json.dumps(marks, sort_keys=True).encode()
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def changed_part(restored: dict[str, Any], record: dict[str, Any]) -> str | None:

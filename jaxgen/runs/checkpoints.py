@@ -19,7 +19,7 @@ import jax
 from jaxgen import distributed
 from jaxgen.errors import CheckpointError, DamagedCheckpointError, UnreadableCheckpointError
 from jaxgen.models.parameters import is_variable
-from jaxgen.runs.checkpoint_reading import changed_part, read_checkpoint
+from jaxgen.runs.checkpoint_reading import changed_part, parameters_digest, read_checkpoint
 from jaxgen.runs.checkpoint_writing import Writer, clear_unfinished
 from jaxgen.runs.events import tell_event
 from jaxgen.runs.state_precision import OtherPrecision
@@ -211,6 +211,17 @@ class Checkpoints:
         self._writer.reload()
         why = str(error).partition(" Nothing was changed.")[0]
         self._note({"event": "set aside", "step": step, "why": why, "to": aside})
+
+    def parameters_digest(self) -> str:
+        """Returns what tells the newest checkpoint's parameters from others; none are read.
+
+        Raises:
+          CheckpointError: if there is no checkpoint, or its record cannot be read.
+        """
+        step = self.latest_step()
+        if step is None:
+            raise CheckpointError(f"{self.directory} has no checkpoint.")
+        return parameters_digest(self.directory / str(step))
 
     def drop_after(self, step: int) -> None:
         """Sets all checkpoints of later steps aside, which training has to go through anew."""

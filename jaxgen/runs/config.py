@@ -70,6 +70,7 @@ class RunConfig:
         _check_media(model, self.mixture.codec)
         _check_grids(model, self.mixture.codec)
         self._check_hears()
+        self._check_encodings()
         train = self.train
         if self.evaluation.ema and train.ema_decay is None:
             raise ConfigError(
@@ -84,6 +85,24 @@ class RunConfig:
     def rows_per_example(self) -> int:
         """Returns how many rows of tokens the model reads for each row of the batch size."""
         return getattr(self.mixture, "rows_per_example", 1)
+
+    def _check_encodings(self) -> None:
+        """Raises ConfigError unless what encoders made of captions is both given and read."""
+        told = getattr(self.model, "conditioner", None)
+        is_read = any(
+            getattr(one, "precomputed", False) for one in (told, *getattr(told, "parts", ()))
+        )
+        given = getattr(self.mixture, "encodings", None)
+        if is_read and given is None:
+            raise ConfigError(
+                "caption_encoder.precomputed=True reads what an encoder made of the captions: set "
+                "image_text_pairs.encodings to a folder of `jaxgen prepare --captions`."
+            )
+        if given is not None and not is_read:
+            raise ConfigError(
+                f"image_text_pairs.encodings={given!r} is read by no part of the model: set "
+                "caption_encoder.precomputed=True, or leave the encodings out."
+            )
 
     def _check_hears(self) -> None:
         """Raises ConfigError if an encoder is to hear sounds that the data does not give."""

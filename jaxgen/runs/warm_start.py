@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from jaxgen.configuration import dataclasses_in, difference, load_recorded
+from jaxgen.data.caption_encodings import CaptionEncodings
 from jaxgen.errors import CheckpointError, ConfigError
 from jaxgen.interchange.originals import hand_on_originals
 from jaxgen.models.adopting import adopted, shapes_of
@@ -17,6 +18,7 @@ from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.training.program import Program
 from jaxgen.training.state import TrainState
 
+CONDITIONER = "conditioner"
 WHOLE = ""
 """The name of the whole model among its parts."""
 NEEDED = {"name": str, "fingerprint": str, "codec_digest": str, "finished": bool,
@@ -49,17 +51,27 @@ class Parent:
       directory: where it is.
       config: its own.
       record: what run.json says of it.
+      is_read: whether its parameters are taken, or what they made of the data is read instead.
     """
 
     directory: RunDirectory
     config: RunConfig
     record: dict[str, Any]
+    is_read: bool = True
+
+    @property
+    def parameters_digest(self) -> str:
+        """What tells the parameters of its last checkpoint from others."""
+        with Checkpoints(self.directory.checkpoints) as checkpoints:
+            return checkpoints.parameters_digest()
 
     def describe(self) -> dict[str, Any]:
         """Returns its entry in the run.json of the run that begins here."""
         # Of an import that was not trained here, steps and FLOPs are only a plan.
         of_training = ("steps", "flops") if self.record["finished"] else ("imported_from",)
         told = {name: self.record[name] for name in ("name", "fingerprint", *of_training)}
+        if not self.is_read:
+            told["parameters"] = self.parameters_digest
         return {"directory": str(self.directory.path)} | told
 
     def read(self, program: Program) -> Any:
@@ -104,7 +116,9 @@ class Parents:
         Raises:
           CheckpointError: if a parent's checkpoint cannot be trusted.
         """
-        models = {part: parent.read(program) for part, parent in self.by_part.items()}
+        models = {
+            part: parent.read(program) for part, parent in self.by_part.items() if parent.is_read
+        }
         abstract = program.abstract_state_without_optimizer().model
         whole = models.get(WHOLE)
         if set(models) == {WHOLE} and shapes_of(abstract) == shapes_of(whole):
@@ -140,7 +154,11 @@ def open_parents(config: RunConfig, directory: RunDirectory, program: Program) -
         subject = f"initialize_from={named!r}"
         subject = subject if part == WHOLE else f"initialize_parts[{part!r}]={named!r}"
         found[part] = _open_parent(subject, source, config)
-        _check_shapes(subject, part, found[part].config, config, program)
+        if part == CONDITIONER and is_precomputed(config):
+            found[part] = dataclasses.replace(found[part], is_read=False)
+            _check_encoder(subject, found[part], config)
+        else:
+            _check_shapes(subject, part, found[part].config, config, program)
     return Parents(found)
 
 
@@ -162,6 +180,26 @@ def _open_parent(subject: str, source: RunDirectory, config: RunConfig) -> Paren
             f"run's are of {config.mixture.codec.digest}; give its tasks that codec."
         )
     return Parent(source, parent, record)
+
+
+def is_precomputed(config: RunConfig) -> bool:
+    """Returns whether a run reads what an encoder made of its captions, and has no encoder."""
+    conditioner = getattr(config.model, CONDITIONER, None)
+    return bool(getattr(conditioner, "precomputed", False))
+
+
+def _check_encoder(subject: str, parent: Parent, config: RunConfig) -> None:
+    """Raises ConfigError unless a parent made the states that a run reads."""
+    data: Any = config.mixture
+    made_by = CaptionEncodings(data.encodings).manifest["encoder"]
+    if made_by["parameters"] != parent.parameters_digest:
+        raise ConfigError(
+            f"{subject}: image_text_pairs.encodings={data.encodings!r} was made by another "
+            f"encoder, of the run {made_by['name']!r} with the fingerprint "
+            f"{made_by['fingerprint'][:12]} and the parameters {made_by['parameters']}, and those "
+            f"in {parent.directory.path} are {parent.parameters_digest}; name that run, or make "
+            "the encodings again with `jaxgen prepare --captions`."
+        )
 
 
 def _check_shapes(

@@ -82,10 +82,13 @@ def test_every_field_comes_back(name):
 
 OF_MEDIA = {"chameleon", "chameleon_post", "gemma3_seeing", "llava"}
 """Compared with transformers by test_parity and test_seeing_parity, and others by test_pairs."""
+ENCODERS = {"clip_text", "t5_encoder", "t5_v1_1_encoder"}
+"""Compared by test_text_encoder_parity."""
 
 
 def test_every_family_is_published_here():
     tested = {family_of(name) for name in PUBLISHED} | OTHER_FAMILIES | OF_MEDIA
+    tested |= ENCODERS
     of_transformers = {one.name for one in FAMILIES if one.library == "transformers"}
     assert of_transformers - tested == set()  # Others: test_denoiser_parity.
     assert {model["tokenizer"] for model in PUBLISHED.values()} == set(TOKENIZERS)

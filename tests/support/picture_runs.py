@@ -23,6 +23,7 @@ def train(name: str, run_dir: Path, *flags: str) -> None:
     )
 
 
-def pair_run(run_dir: Path) -> None:
+def pair_run(run_dir: Path, *flags: str) -> None:
     """A contrastive run of two steps."""
-    train("contrastive", run_dir, "--gin.retrieval.num_pairs=8", "--gin.zero_shot.num_examples=8")
+    few = ["--gin.retrieval.num_pairs=8", "--gin.zero_shot.num_examples=8"]
+    train("contrastive", run_dir, *few, *flags)

@@ -8,7 +8,7 @@ from jaxgen.configuration.table import Table
 def registered_codecs() -> Table:
     """Returns the names of codecs of text and of media."""
     from jaxgen.codecs.bytes import ByteCodec
-    from jaxgen.codecs.learned import ImageCodec, SoundCodec
+    from jaxgen.codecs.learned import ImageCodec, SoundCodec, VectorCodec
     from jaxgen.codecs.mel import MelFrames
     from jaxgen.codecs.mu_law import MuLaw
     from jaxgen.codecs.multimodal import MultimodalCodec
@@ -31,6 +31,7 @@ def registered_codecs() -> Table:
         "sound_palette": SoundPalette,
         "image_codec": ImageCodec,
         "sound_codec": SoundCodec,
+        "vector_codec": VectorCodec,
         "mu_law": MuLaw,
         "mel_frames": MelFrames,
     }

@@ -25,6 +25,7 @@ def registered_data() -> Table:
     from jaxgen.data.resizing import ResizeImages
     from jaxgen.data.sentence_pairs import SentencePairs
     from jaxgen.data.tasks import Task
+    from jaxgen.data.vector_prompts import CaptionVectors
 
     return {
         "mixture": Mixture,
@@ -54,4 +55,5 @@ def registered_data() -> Table:
         "tasks_of_families": tasks_of_families,
         "fill_in_the_middle": FillInTheMiddle,
         "interleave": Interleave,
+        "caption_vectors": CaptionVectors,
     }

@@ -27,6 +27,7 @@ def registered_evaluation() -> Table:
     from jaxgen.runs.cascades import CascadePictures
     from jaxgen.runs.features import RunFeatures
     from jaxgen.runs.found_captions import FoundCaptions
+    from jaxgen.runs.written_vectors import WrittenVectors
 
     return {
         "evaluation": EvaluationConfig,
@@ -51,6 +52,7 @@ def registered_evaluation() -> Table:
         "drawn_pictures": DrawnPictures,
         "cascade_pictures": CascadePictures,
         "found_captions": FoundCaptions,
+        "written_vectors": WrittenVectors,
         "picture_sets": PictureSets,
         "pixel_features": PixelFeatures,
         "run_features": RunFeatures,

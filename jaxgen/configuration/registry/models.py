@@ -20,6 +20,7 @@ def registered_models() -> Table:
     from jaxgen.models.image_autoencoder_config import ImageAutoencoderConfig
     from jaxgen.models.lora_config import LoraConfig
     from jaxgen.models.media_config import MediaInput, PatchesConfig, Projector
+    from jaxgen.models.pair_codes import PairCodesConfig
     from jaxgen.models.parametrization import Parametrization
     from jaxgen.models.policy_config import PolicyConfig
     from jaxgen.models.sound_autoencoder_config import SoundAutoencoderConfig
@@ -42,6 +43,7 @@ def registered_models() -> Table:
         "projector": Projector,
         "media_input": MediaInput,
         "image_autoencoder": ImageAutoencoderConfig,
+        "pair_codes": PairCodesConfig,
         "sound_autoencoder": SoundAutoencoderConfig,
         "finite_scalar": FiniteScalar,
         "gumbel_codebook": GumbelCodebook,

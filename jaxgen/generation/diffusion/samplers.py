@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, runt
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxgen.domains import Domain, NonNegativeInt, PositiveInt, check_domains
 from jaxgen.generation.diffusion.grid import Grid, Level, Step
@@ -95,7 +96,27 @@ class _OfTimes:
 
 
 @dataclasses.dataclass(frozen=True)
-class Ddim(_OfTimes):
+class _OfDiscreteEnd(_OfTimes):
+    """What the grids are made of that may end at the first time, with the little noise of it.
+
+    Attributes:
+      ends_noisy: whether they do (`set_alpha_to_one` in diffusers), or at the picture.
+    """
+
+    ends_noisy: bool = False
+
+    def grid(self, schedule: Schedule) -> Grid:
+        """Returns the noise levels."""
+        grid = super().grid(schedule)
+        if not self.ends_noisy:
+            return grid
+        alpha, sigma = schedule.alpha_sigma(np.zeros(1))
+        alphas = np.concatenate([grid.alphas[:-1], alpha])
+        return Grid(alphas, np.concatenate([grid.sigmas[:-1], sigma]), grid.times)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ddim(_OfDiscreteEnd):
     """DDIM (2010.02502); without its noise it is Euler's method, for flows too.
 
     Attributes:
@@ -112,7 +133,7 @@ class Ddim(_OfTimes):
         """Takes a step; see `Sampler`."""
         del is_first
         found = denoise(x, step.here)
-        if is_last:
+        if is_last and not self.ends_noisy:
             return found.clean, memory
         return _ancestral(found, step, self.eta, noise), memory
 
@@ -175,7 +196,7 @@ class Ddpm(_OfTimes):
 
 
 @dataclasses.dataclass(frozen=True)
-class Plms(_OfTimes):
+class Plms(_OfDiscreteEnd):
     """Pseudo linear multistep (2202.09778): the noise of four steps, extrapolated.
 
     Its weights are of even steps of time, and its steps divide by alpha: it is of schedules whose
@@ -191,7 +212,8 @@ class Plms(_OfTimes):
         del noise
         found = denoise(x, step.here).noise
         if is_first:
-            count, before = jnp.int32(1), jnp.zeros((3, *x.shape), x.dtype)
+            # Laid out as the noise of a step is.
+            count, before = jnp.int32(1), jnp.stack([jnp.zeros_like(found)] * 3)
             mixed = found
             if not is_last:
                 mixed = (found + denoise(_moved(x, found, step), step.there).noise) / 2

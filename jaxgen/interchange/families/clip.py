@@ -290,3 +290,28 @@ SIGLIP = Family(
     token_section="text_config",
     images=ImageTable(read_pixels, write_pixels("SiglipImageProcessor", crops=False)),
 )
+
+CLIP_TEXT = Family(
+    name="clip_text",
+    architectures=("CLIPTextModel",),
+    model_types=("clip_text_model",),
+    constants={
+        name.removeprefix("text."): value
+        for name, value in {
+            **stack_constants("text", _CAUSAL),
+            "text.embedding_positions": "learned",
+        }.items()
+    },
+    entries=_TEXT,
+    inert=INERT,
+    rows=(
+        row("embedding.table", "text_model.embeddings.token_embedding.weight", "v d"),
+        row("embedding.positions", "text_model.embeddings.position_embedding.weight", "t d"),
+        *norm_rows("stack.final_norm", "text_model.final_layer_norm"),
+    ),
+    stacks=(stack_table("stack", "text_model", ""),),
+    # As transformers 5 names them.
+    renames=((r"^(embeddings|encoder|final_layer_norm)\.", r"text_model.\1."),),
+    unused=_UNUSED,
+)
+"""The text tower alone, without its projection, as Stable Diffusion 1 and 2 have it."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from jaxgen.interchange.entries import Field, Fixed, Linked
 from jaxgen.interchange.tables import Family, StackTable, TensorRow, Values, row
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.config import TransformerConfig
+from jaxgen.ops.attention.masks import Bidirectional
 
 _PLAIN = {"relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh", "silu": "silu"}
 _GATED = {"gated-gelu": "gelu_tanh", "gated-silu": "silu", "gated-relu": "relu"}
@@ -124,3 +126,35 @@ def _family(name: str, gated: bool) -> Family:
 
 T5 = _family("t5", gated=False)
 T5_GATED = _family("t5_v1_1", gated=True)
+
+
+def _encoder(name: str, whole: Family) -> Family:
+    """Returns the family of an encoder that was taken out of its model (Imagen, SD 3, PixArt)."""
+    gated = whole is T5_GATED
+    of_decoder = {
+        "num_layers", "num_decoder_layers", "tie_word_embeddings", "scale_decoder_outputs",
+        "is_encoder_decoder", "is_decoder",
+    }  # fmt: skip
+    entries = [one for one in whole.entries if not of_decoder & set(one.keys)]
+    return dataclasses.replace(
+        whole,
+        name=name,
+        architectures=("T5EncoderModel",),
+        constants=dict(whole.constants)
+        | {"layers": (LayerConfig(mask=(Bidirectional(),), rope=None),)},
+        entries=(*entries, Field("num_layers", "num_layers")),
+        inert=(*whole.inert, *sorted(of_decoder - {"num_layers"}), "classifier_dropout"),
+        rows=(
+            row("embedding.table", "shared.weight", "v d"),
+            row("stack.relative", f"encoder.{_RELATIVE}", "b h"),
+            row("stack.final_norm.scale", "encoder.final_layer_norm.weight", "d"),
+        ),
+        stacks=(_stack("stack", "encoder", "layer.1", gated),),
+        unused=(),
+        copies=whole.copies[:1],
+        written={"is_encoder_decoder": False},
+    )
+
+
+T5_ENCODER = _encoder("t5_encoder", T5)
+T5_GATED_ENCODER = _encoder("t5_v1_1_encoder", T5_GATED)

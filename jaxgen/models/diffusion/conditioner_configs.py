@@ -83,6 +83,8 @@ class CaptionEncoderConfig:
     Attributes:
       model: reads the caption; its hidden states are the sequence.
       frozen: whether it stays as it begins (`run.initialize_parts = {'conditioner': RUN}`).
+      precomputed: whether the data have what it makes of captions (`image_text_pairs.encodings`),
+        by `jaxgen prepare --captions`, and the model is without it.
       pooled: whether the hidden state of the caption's last token is told too.
       masks_padding: whether nothing attends to what follows a caption; else its padding is read
         like text (Stable Diffusion).
@@ -91,6 +93,7 @@ class CaptionEncoderConfig:
 
     model: TransformerConfig
     frozen: bool = True
+    precomputed: bool = False
     pooled: bool = False
     masks_padding: bool = True
     drop: ProperFraction = 0.1
@@ -102,6 +105,11 @@ class CaptionEncoderConfig:
                 "caption_encoder.model has an encoder and a decoder, and a caption is read by one "
                 "stack: leave out num_encoder_layers, and give its layers the mask "
                 "(@bidirectional(),) for an encoder's."
+            )
+        if self.precomputed and not self.frozen:
+            raise ConfigError(
+                "caption_encoder.precomputed=True has nothing to train; set caption_encoder.frozen "
+                "to True, or precomputed to False."
             )
 
     @property
@@ -131,7 +139,9 @@ class CaptionEncoderConfig:
         return CaptionEncoder(self, rngs, layout)
 
     def count(self) -> ParameterCount:
-        """Returns the model's numbers."""
+        """Returns the model's numbers, none where its states are precomputed."""
+        if self.precomputed:
+            return ParameterCount(total=0, active=0, embedding=0)
         return self.model.count()
 
     def context_length(self, length: int) -> int:
@@ -139,7 +149,9 @@ class CaptionEncoderConfig:
         return length
 
     def row_flops(self, length: int) -> int:
-        """Returns those of a forward pass where it is frozen, else of training."""
+        """Returns those of training, of a forward pass where it is frozen, or 0 where it is not."""
+        if self.precomputed:
+            return 0
         from jaxgen.models.vision_counting import stack_flops_per_token
 
         forward = length * stack_flops_per_token(self.model, length)
@@ -222,6 +234,11 @@ class TogetherConfig:
     def __post_init__(self):
         if any(isinstance(one.drops, tuple) for one in self.parts):
             raise ConfigError("together.parts has one of several parts itself; name these here.")
+        if sum(getattr(one, "precomputed", False) for one in self.parts) > 1:
+            raise ConfigError(
+                "together.parts has two encoders with precomputed=True, and the data give the "
+                "states of one: leave the other in the model."
+            )
         widths = {one.context_dim for one in self.parts} - {None}
         if len(self.parts) < 2 or len(widths) > 1:
             raise ConfigError(

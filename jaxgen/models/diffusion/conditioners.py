@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxgen.errors import ConfigError
 from jaxgen.models.adopting import adopted
 from jaxgen.models.captions import caption_rows
 from jaxgen.models.diffusion.base import Conditioning
@@ -50,34 +51,61 @@ class ClassLabels(nnx.Module):
 
 
 class CaptionEncoder(nnx.Module):
-    """A transformer that reads captions, frozen or trained with the denoiser."""
+    """A transformer that reads captions, frozen or trained, or what it made of them before."""
 
     def __init__(self, config: CaptionEncoderConfig, rngs: nnx.Rngs, layout: Layout):
         self.config = config
-        model = Transformer(config.model, rngs, layout)
-        self.model = freeze(model) if config.frozen else model
+        model = None if config.precomputed else Transformer(config.model, rngs, layout)
+        self.model = freeze(model) if config.frozen and model is not None else model
 
     def __call__(
         self, prompts: Prompts, keep: jax.Array, key: jax.Array | None = None
     ) -> Conditioning:
         """Returns what the transformer makes of captions, of empty ones where they are dropped."""
         empty, shortest = prompts.empty_captions
-        tokens = jnp.where(keep[:, None], prompts.tokens, empty)
         lengths = jnp.where(keep, prompts.lengths, shortest)
-        batch = caption_rows(tokens, lengths, self.config.masks_padding)
-        hidden = self.model(batch, key=None if self.config.frozen else key).hidden
-        hidden = hidden.astype(jnp.float32)
+        if self.model is None:
+            hidden = _stored_states(prompts, keep)
+        else:
+            tokens = jnp.where(keep[:, None], prompts.tokens, empty)
+            hidden = self.states(tokens, lengths, key)
         pooled = None
         if self.config.pooled:
             pooled = take(hidden, lengths - 1)[:, 0]
-        mask = batch.segment_ids > 0 if self.config.masks_padding else None
+        mask = None
+        if self.config.masks_padding:
+            mask = jnp.arange(hidden.shape[1]) < lengths[:, None]
         return Conditioning(sequence=hidden, mask=mask, pooled=pooled)
+
+    def states(
+        self, tokens: jax.Array, lengths: jax.Array, key: jax.Array | None = None
+    ) -> jax.Array:
+        """Returns the hidden states of captions, [batch, length, width] float32."""
+        assert self.model is not None
+        batch = caption_rows(tokens, lengths, self.config.masks_padding)
+        hidden = self.model(batch, key=None if self.config.frozen else key).hidden
+        return hidden.astype(jnp.float32)
 
     def adopt(self, parent: Any) -> CaptionEncoder:
         """Returns the encoder with the parameters of a transformer, or of a contrastive pair's."""
         found = jax.tree.map(lambda leaf: leaf, self)
-        found.model = adopted(self.model, getattr(parent, "text", parent))
+        if self.model is not None:
+            found.model = adopted(self.model, getattr(parent, "text", parent))
         return found
+
+
+def _stored_states(prompts: Prompts, keep: jax.Array) -> jax.Array:
+    """Returns the states that came with prompts, an empty caption's where one is dropped."""
+    if prompts.states is None or prompts.empty_states is None:
+        raise ConfigError(
+            "caption_encoder.precomputed=True reads states that the batch does not have: set "
+            "image_text_pairs.encodings to a folder of `jaxgen prepare --captions`."
+        )
+    states = jnp.asarray(prompts.states).astype(jnp.float32)
+    empty = jnp.asarray(prompts.empty_states).astype(jnp.float32)
+    missing = states.shape[1] - empty.shape[1]
+    empty = jnp.pad(empty, ((0, 0), (0, missing), (0, 0)))
+    return jnp.where(keep[:, None, None], states, empty)
 
 
 class ClipConditioner(nnx.Module):

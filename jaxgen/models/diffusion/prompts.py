@@ -22,12 +22,16 @@ class Prompts:
       lengths: [batch] int32.
       images: uint8 [batch, height, width, channels], the pictures themselves, in training.
       embeddings: float32 [batch, width], the vectors of pictures in place of those, in use.
+      states: see `PairBatch`, of captions that were read before.
+      empty_states: likewise.
     """
 
     tokens: RowArray
     lengths: RowArray
     images: RowArray = None
     embeddings: RowArray = None
+    states: RowArray = None
+    empty_states: RowArray = None
 
     @property
     def empty_captions(self) -> tuple[Any, Any]:
@@ -46,7 +50,8 @@ def prompts_of(batch: Any) -> Prompts | None:
     """Returns the prompts of a batch of pairs; of pictures alone there are none."""
     if not hasattr(batch, "tokens"):
         return None
-    return Prompts(batch.tokens, batch.lengths, batch.images)
+    states = batch.states, batch.empty_states
+    return Prompts(batch.tokens, batch.lengths, batch.images, None, *states)
 
 
 def pictures_of(batch: Any) -> Any:

@@ -12,11 +12,12 @@ from support.known_denoisers import LinearConfig
 
 from jaxgen.evaluation.picture_arrays import make_arrays
 from jaxgen.generation.diffusion.guidance import Guidance, Threshold
-from jaxgen.generation.diffusion.samplers import Ddim, Ddpm, Heun
+from jaxgen.generation.diffusion.samplers import Ddim, Ddpm, DpmSolver, Heun, Plms
 from jaxgen.generation.diffusion.sampling import Given, PictureSampling
 from jaxgen.models.diffusion.conditioner_configs import ClassLabelsConfig
 from jaxgen.models.diffusion.config import DiffusionConfig, Upsampling
 from jaxgen.models.diffusion.prompts import Prompts
+from jaxgen.ops.diffusion.betas import Betas
 from jaxgen.ops.diffusion.corruption import Corruption
 from jaxgen.ops.diffusion.schedules import Cosine, RectifiedFlow
 from jaxgen.ops.pixels import as_numbers, as_pixels
@@ -56,6 +57,29 @@ def test_a_mesh_makes_the_pictures_of_one_device():
     settings = PictureSampling(Ddim(5, eta=1.0), Guidance(3.0), Threshold("dynamic", 0.9))
     mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
     np.testing.assert_allclose(made(settings, mesh=mesh), made(settings), atol=2e-5)
+
+
+@pytest.mark.parametrize("sampler", [Plms(4, ends_noisy=True), DpmSolver(3)])
+def test_what_samplers_remember_is_laid_out_on_the_mesh(sampler):
+    corruption = Corruption(Betas("scaled_linear"), "noise")
+    settings = PictureSampling(sampler, Guidance(3.0))
+    mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    found = made(settings, mesh=mesh, corruption=corruption)
+    alone = made(settings, corruption=corruption)
+    np.testing.assert_allclose(found, alone, atol=1e-5 * np.abs(alone).max())
+
+
+def test_ending_at_the_first_time_leaves_its_noise():
+    """What DDIM makes then is the picture with the noise that the first step of the betas has."""
+    corruption = Corruption(Betas("scaled_linear"), "noise")
+    ends = [made(PictureSampling(Ddim(1, ends_noisy=one)), corruption=corruption)
+            for one in (False, True)]  # fmt: skip
+    alpha, sigma = corruption.schedule.alpha_sigma(np.zeros(1))
+    grid = Ddim(1).grid(corruption.schedule)
+    # One step: the noise that is predicted follows from the clean picture and what x was.
+    noise = (ends[1] - alpha * ends[0]) / sigma
+    x = grid.alphas[0] * ends[0] + grid.sigmas[0] * noise
+    assert np.abs(x.mean()) < 0.5 and x.std() == pytest.approx(1, abs=0.2)
 
 
 def test_guidance_of_1_is_the_prompt_and_of_0_is_none():
