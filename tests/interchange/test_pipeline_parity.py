@@ -178,7 +178,8 @@ def test_an_export_is_the_pipeline_again(pipeline):
 
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_schedulers_come_back(name):
-    corruption, sampler = read_scheduler(dict(SCHEDULERS[name].config))
+    kind = {"_class_name": type(SCHEDULERS[name]).__name__}  # As a saved file has it.
+    corruption, sampler = read_scheduler(dict(SCHEDULERS[name].config) | kind)
     written = write_scheduler(corruption, sampler)
     assert read_scheduler(written) == (corruption, sampler)
     again = type(SCHEDULERS[name]).from_config(written)

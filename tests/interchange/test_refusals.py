@@ -153,6 +153,21 @@ def test_settings_of_training_are_no_obstacle():
 
 OF_MEDIA = {"llava": "llava", "gemma3_seeing": "gemma3_vision", "whisper": "whisper"}
 """Families whose tiny members are gin files."""
+OF_T5 = {
+    "architectures": ["T5EncoderModel"], "model_type": "t5", "d_model": 24, "d_kv": 6, "d_ff": 40,
+    "num_heads": 4, "num_layers": 2, "vocab_size": 90, "feed_forward_proj": "relu",
+}  # fmt: skip
+OF_ENCODERS = {
+    "t5_encoder": OF_T5,
+    "t5_v1_1_encoder": OF_T5 | {"feed_forward_proj": "gated-gelu"},
+    "clip_text": {
+        "architectures": ["CLIPTextModel"], "model_type": "clip_text_model", "vocab_size": 90,
+        "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "max_position_embeddings": 16, "hidden_act": "gelu",
+        "layer_norm_eps": 1e-5,
+    },
+}  # fmt: skip
+"""Encoders of captions that stand alone."""
 
 
 @pytest.mark.parametrize(
@@ -162,8 +177,9 @@ OF_MEDIA = {"llava": "llava", "gemma3_seeing": "gemma3_vision", "whisper": "whis
 )
 def test_every_field_of_a_configuration_is_compared(family):
     """A field that changes what is computed cannot be lost on the way, in any family."""
-    found = [name for name in CONFIGS if find_family(FAMILIES, CONFIGS[name]) is family]
-    config = read(found[0]) if found else tiny_model(OF_MEDIA[family.name])
+    known = CONFIGS | OF_ENCODERS
+    found = [name for name in known if find_family(FAMILIES, known[name]) is family]
+    config = read_config(family, known[found[0]]) if found else tiny_model(OF_MEDIA[family.name])
     for change in (
         {"norm_epsilon": 0.5}, {"scale_embeddings": not config.scale_embeddings},
         {"attention_soft_cap": 7.0}, {"norm_unit_offset": not config.norm_unit_offset},
