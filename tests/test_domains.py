@@ -17,7 +17,7 @@ from support.pairs import tiny_clip
 from support.transfusions import tiny_transfusion
 
 from jaxgen import cli
-from jaxgen.codecs.learned import VectorCodec
+from jaxgen.codecs.written_vectors import VectorCodec
 from jaxgen.configuration import registered
 from jaxgen.data.embedded import StandardLibraryProse
 from jaxgen.data.features import PromptAnswer

@@ -118,7 +118,7 @@ class LearnedCodec(KeptFile):
             )
         if not all(np.isfinite(one).all() for one in arrays.values()):
             raise DataError(f"the codec {self.path} has parameters that are not finite.")
-        with _on_cpu():
+        with on_cpu():
             return self.autoencoder.restored(arrays)
 
     @property
@@ -149,7 +149,7 @@ class LearnedCodec(KeptFile):
         codes = self._kept.get(key)
         if codes is None:
             model = self._model
-            with _on_cpu():
+            with on_cpu():
                 codes = np.asarray(_encode(model, row[None]))[0]
             if len(self._kept) * len(codes) >= KEPT_CODES:
                 self._kept.clear()
@@ -159,7 +159,7 @@ class LearnedCodec(KeptFile):
     def _row(self, codes: np.ndarray) -> np.ndarray:
         """Returns the row, float32, that codes [n] stand for."""
         model = self._model
-        with _on_cpu():
+        with on_cpu():
             return np.asarray(_decode(model, np.asarray(codes, np.int32)[None]))[0]
 
 
@@ -266,83 +266,6 @@ class SoundCodec(LearnedCodec):
         return self.autoencoder
 
 
-@dataclasses.dataclass(frozen=True)
-class VectorCodec(LearnedCodec):
-    """Pictures as the codes of their vectors in a contrastive pair's space (2204.06125, 2.2).
-
-    A vector of that space, such as a caption's, has codes too, and what codes stand for is a
-    vector: a decoder makes the picture (`jaxgen generate --then`).
-
-    Attributes:
-      path: of a file of `jaxgen codec fit`.
-      autoencoder: `@pair_codes()`, that the file was fitted for.
-      digest: its sha256, checked when it is read; None takes the file's own.
-    """
-
-    path: str = dataclasses.field(compare=False)
-    autoencoder: AutoencoderLike
-    digest: str = None  # pyright: ignore[reportAssignmentType]
-
-    MADE_BY: ClassVar[str] = "jaxgen codec fit"
-    NAME: ClassVar[str] = "vector_codec"
-    MODALITY: ClassVar[Modality] = "image"
-    KEPT_FILES: ClassVar[dict[str, str]] = {"path": "vector_codec.safetensors"}
-
-    @property
-    def varies(self) -> bool:
-        """Returns that vectors are of one width."""
-        return False
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Returns the height and width of a picture."""
-        height, width, _ = self.autoencoder.shape
-        return height, width
-
-    @property
-    def grid(self) -> Grid:
-        """Returns the codes of a vector."""
-        return self.autoencoder.grid
-
-    def encode(self, values: np.ndarray) -> np.ndarray:
-        """Returns the codes of a picture's vector, or the codes that `text_codes` gave.
-
-        Raises:
-          DataError: if the values are neither.
-        """
-        codes, shape = self.grid[2], self.autoencoder.shape
-        if values.shape == (codes,) and values.dtype == np.int32:
-            return values
-        if values.shape != shape or values.dtype != np.uint8:
-            raise DataError(
-                f"a picture is {values.dtype} of {'x'.join(map(str, values.shape))}, and the pair "
-                f"of its codec reads uint8 of {'x'.join(map(str, shape))}: resize it "
-                "(decode_media.height, width)."
-            )
-        return self._codes(values)
-
-    def text_codes(self, tokens: np.ndarray, length: int) -> np.ndarray:
-        """Returns the codes of the vector of a caption.
-
-        Args:
-          tokens: [most tokens] int32, padded.
-          length: how many are the caption's.
-        """
-        model = self._model
-        with _on_cpu():
-            found = _encode_texts(model, tokens[None], np.array([length], np.int32))
-            return np.asarray(found)[0]
-
-    def decode(self, codes: np.ndarray) -> np.ndarray:
-        """Returns the vector of codes, float32 [width]."""
-        return self._row(codes)
-
-
-@jax.jit
-def _encode_texts(model: Any, tokens: jax.Array, lengths: jax.Array) -> jax.Array:
-    return model.encode_texts(tokens, lengths)
-
-
 @jax.jit
 def _encode(model: Any, rows: jax.Array) -> jax.Array:
     return model.encode(rows)
@@ -354,7 +277,7 @@ def _decode(model: Any, codes: jax.Array) -> jax.Array:
 
 
 @contextlib.contextmanager
-def _on_cpu() -> Iterator[None]:
+def on_cpu() -> Iterator[None]:
     """Computes on a CPU, outside of any mesh."""
     if multiprocessing.parent_process() is not None:
         # A data worker must not take the accelerator that its parent holds.

@@ -9,8 +9,8 @@ import numpy as np
 
 from jaxgen.codecs.bytes import ByteCodec
 from jaxgen.codecs.codec import Codec
-from jaxgen.codecs.learned import VectorCodec
 from jaxgen.codecs.media import Media, media_of
+from jaxgen.codecs.written_vectors import VectorCodec
 from jaxgen.data.parts import PARTS, Part
 from jaxgen.data.preprocessors import need
 from jaxgen.data.protocols import Context, Record

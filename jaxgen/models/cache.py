@@ -8,9 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxgen.batch import Batch
 from jaxgen.models.stack_config import Group, StackConfig
-from jaxgen.sharding.layout import Layout
-from jaxgen.sharding.rules import mesh_is_set
+from jaxgen.ops.attention.masks import AttentionSide
+from jaxgen.ops.slots import mark
+from jaxgen.sharding.layout import Layout, spec
+from jaxgen.sharding.rules import mesh_is_set, reshard
 
 KeyValue = tuple[Any, Any]
 """Keys and values, [batch, kv_heads, capacity, head_dim]; of latent attention, its latents and
@@ -72,3 +75,33 @@ def empty_cache(config: StackConfig, batch_size: int, capacity: int, layout: Lay
             else None
         ),
     )
+
+
+def with_new_tokens(
+    cache: Cache, batch: Batch, queries: AttentionSide
+) -> tuple[Cache, AttentionSide, AttentionSide, jax.Array]:
+    """Returns a cache that has the slots of a batch's tokens, and how attention sees both.
+
+    Args:
+      cache: of earlier tokens.
+      batch: the new ones; those of segment 0 (padding) get no slot.
+      queries: their side of attention.
+
+    Returns:
+      The cache, its keys and values not yet written; the queries' side; the keys', which is all
+      slots; and the slot of each token, [batch, length].
+    """
+    whole = spec("batch", None)
+    slots = jnp.where(batch.segment_ids > 0, batch.positions, cache.capacity)
+    slots = reshard(slots, whole)
+    filled = mark(cache.filled, slots >= 0, slots)
+    blocks = mark(cache.block_ids, reshard(queries.block_ids, whole), slots)
+    cells = cache.cells
+    if queries.cells is not None:
+        cells = mark(cells, reshard(queries.cells, whole), slots)
+    cache = dataclasses.replace(cache, filled=filled, block_ids=blocks, cells=cells)
+    # In a cache all tokens are of one segment, whatever its number.
+    queries = dataclasses.replace(queries, segment_ids=jnp.minimum(queries.segment_ids, 1))
+    positions = jnp.broadcast_to(jnp.arange(cache.capacity), filled.shape)
+    positions, segments = reshard(positions, whole), jnp.where(filled, 1, -1)
+    return cache, queries, AttentionSide(positions, segments, blocks, cells), slots

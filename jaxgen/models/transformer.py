@@ -12,7 +12,7 @@ from flax import nnx
 from jaxgen.batch import Batch, EncoderInput
 from jaxgen.errors import DataError
 from jaxgen.models.adapters import drops_inputs
-from jaxgen.models.cache import Cache
+from jaxgen.models.cache import Cache, with_new_tokens
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.context import EncoderOutput, cross_context, make_contexts
 from jaxgen.models.embedding import Embedding, make_between
@@ -22,13 +22,12 @@ from jaxgen.models.moe import balance
 from jaxgen.models.multi_token import MultiTokenModule
 from jaxgen.models.parameters import gather, make_parameter, project
 from jaxgen.models.stack import Stack
-from jaxgen.ops.attention.masks import AttentionSide, attention_side
+from jaxgen.ops.attention.masks import attention_side
 from jaxgen.ops.dropout import split
 from jaxgen.ops.initializers import Initializer, normal, zeros
 from jaxgen.ops.look_ahead import look_ahead
 from jaxgen.ops.routed_tokens import RoutedTokens, routed_tokens
 from jaxgen.ops.routing import Auxiliary, RouterStatistics, router_losses
-from jaxgen.ops.slots import mark
 from jaxgen.sharding.layout import Layout, keys_length, spec, under_layout, using
 from jaxgen.sharding.padding import without_padding
 from jaxgen.sharding.rules import einsum, reshard
@@ -141,22 +140,11 @@ class Transformer(nnx.Module):
             encoder = EncoderOutput(None, context, cache.cross)
         cells = cells_of(batch, config.media) if config.reads_cells else None
         queries = attention_side(batch.positions, batch.segment_ids, batch.block_ids, cells)
-        slots, whole = None, spec("batch", None)
         if cache is None:
             keys = jax.tree.map(lambda x: reshard(x, spec("batch", keys_length())), queries)
+            slots = None
         else:
-            slots = jnp.where(batch.segment_ids > 0, batch.positions, cache.capacity)
-            slots = reshard(slots, whole)
-            filled = mark(cache.filled, slots >= 0, slots)
-            blocks = mark(cache.block_ids, reshard(queries.block_ids, whole), slots)
-            if cells is not None:
-                cells = mark(cache.cells, reshard(cells, whole), slots)
-            cache = dataclasses.replace(cache, filled=filled, block_ids=blocks, cells=cells)
-            # In a cache all tokens are of one segment, whatever its number.
-            queries = dataclasses.replace(queries, segment_ids=jnp.minimum(queries.segment_ids, 1))
-            positions = jnp.broadcast_to(jnp.arange(cache.capacity), filled.shape)
-            positions, segments = reshard(positions, whole), jnp.where(filled, 1, -1)
-            keys = AttentionSide(positions, segments, blocks, cells)
+            cache, queries, keys, slots = with_new_tokens(cache, batch, queries)
         contexts = make_contexts(config, queries, keys, slots, self.stack.relative, batch.places)
         x = self.embedding(
             batch.tokens,
@@ -182,7 +170,7 @@ class Transformer(nnx.Module):
                 cache = dataclasses.replace(
                     cache,
                     cross=result.cross,
-                    encoder_segment_ids=reshard(jnp.minimum(source_ids, 1), whole),
+                    encoder_segment_ids=reshard(jnp.minimum(source_ids, 1), spec("batch", None)),
                 )
         hidden = self._before_logits(result.hidden)
         encoder_stack = config.encoder_stack

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgen.codecs.learned import VectorCodec
 from jaxgen.codecs.media import media_ranges
+from jaxgen.codecs.written_vectors import VectorCodec
 from jaxgen.data.parts import encode_parts
 from jaxgen.data.tasks import Task
 from jaxgen.data.vector_prompts import CaptionVectors

@@ -9,7 +9,7 @@ from support.picture_runs import UNET, pair_run, train
 
 from jaxgen.cli import main
 from jaxgen.codecs.bytes import ByteCodec, SpecialTokens
-from jaxgen.codecs.learned import VectorCodec
+from jaxgen.codecs.written_vectors import VectorCodec
 from jaxgen.configuration import load
 from jaxgen.data.parts import encode_parts
 from jaxgen.data.protocols import Context

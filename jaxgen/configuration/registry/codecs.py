@@ -8,7 +8,7 @@ from jaxgen.configuration.table import Table
 def registered_codecs() -> Table:
     """Returns the names of codecs of text and of media."""
     from jaxgen.codecs.bytes import ByteCodec
-    from jaxgen.codecs.learned import ImageCodec, SoundCodec, VectorCodec
+    from jaxgen.codecs.learned import ImageCodec, SoundCodec
     from jaxgen.codecs.mel import MelFrames
     from jaxgen.codecs.mu_law import MuLaw
     from jaxgen.codecs.multimodal import MultimodalCodec
@@ -17,6 +17,7 @@ def registered_codecs() -> Table:
     from jaxgen.codecs.special import SpecialTokens
     from jaxgen.codecs.tokenizer import TokenizerCodec
     from jaxgen.codecs.vectors import ImageVectors, SoundVectors
+    from jaxgen.codecs.written_vectors import VectorCodec
 
     return {
         "byte_codec": ByteCodec,
