@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jaxgen
-from jaxgen.errors import ConfigError, JaxgenError, JaxgenWarning
+from jaxgen.errors import ConfigError, JaxgenError, JaxgenWarning, is_out_of_memory
 from jaxgen.parsing import assistants, data, launch, models, runs, studies
 from jaxgen.parsing.arguments import GIN_HELP, ArgumentParser
 
@@ -49,6 +49,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
             return _leave(130)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            return _end_after(JaxgenError(_out_of_memory(error)))
+
+
+def _out_of_memory(error: Exception) -> str:
+    said = str(error).strip().split("\n")[0]
+    return (
+        f"there is not enough memory{': ' * bool(said)}{said}. Take a smaller model or smaller "
+        "batches, or end what else is in memory."
+    )
 
 
 def _end_after(error: JaxgenError) -> int:

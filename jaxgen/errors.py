@@ -96,3 +96,13 @@ class StudyError(JaxgenError):
 
 class JaxgenWarning(UserWarning):
     """Something a person should know that stops nothing; the command line prints it as a note."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Returns whether an error says that memory could not be had: Python's, numpy's or JAX's."""
+    if isinstance(error, MemoryError):
+        return True
+    message = str(error)
+    return type(error).__name__ == "JaxRuntimeError" and (
+        "RESOURCE_EXHAUSTED" in message or "Ran out of memory" in message
+    )

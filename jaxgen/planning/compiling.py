@@ -9,9 +9,8 @@ from typing import Any
 
 import jax
 
+from jaxgen.errors import is_out_of_memory
 from jaxgen.planning.buffers import Buffer, largest_values, saved_activations
-from jaxgen.sharding.rules import Rules
-from jaxgen.training.loading import batch_sharding, map_batch
 from jaxgen.training.program import Program
 
 _SUFFIXES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -50,7 +49,7 @@ def compile_train_step(program: Program, batch: Any, accumulation: int = 1) -> C
 
     Args:
       program: on the devices to compile for.
-      batch: as `abstract_batch` lays it out.
+      batch: as `training.loading.abstract_batch` lays it out.
       accumulation: microbatches of the step.
     """
     step: Any = program.train_step(accumulation)
@@ -69,9 +68,9 @@ def compile_step(mesh: jax.sharding.Mesh, step: Any, *arguments: Any) -> Compile
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        message = str(error)
-        if "RESOURCE_EXHAUSTED" not in message and "Ran out of memory" not in message:
+        if not is_out_of_memory(error):
             raise
+        message = str(error)
         seconds = time.monotonic() - begun
         largest, said = listed_buffers(message) or largest, memory_in(message)
         return Compiled(seconds, None, activations=activations, largest=largest, **said)
@@ -82,19 +81,6 @@ def compile_step(mesh: jax.sharding.Mesh, step: Any, *arguments: Any) -> Compile
     code = memory.generated_code_size_in_bytes
     needed = sum(parts) + code
     return Compiled(seconds, compiled.as_text(), *parts, code, needed, activations, largest)
-
-
-def abstract_batch(batch: Any, mesh: jax.sharding.Mesh, rules: Rules, accumulation: int = 1) -> Any:
-    """Returns the shapes of a batch as `put_batch` lays it out over the mesh."""
-
-    def place(axes: tuple[str | None, ...], leaf: Any) -> jax.ShapeDtypeStruct:
-        shape = tuple(leaf.shape)
-        if accumulation > 1:
-            shape, axes = (accumulation, shape[0] // accumulation, *shape[1:]), (None, *axes)
-        sharding = batch_sharding(mesh, rules, axes, len(shape))
-        return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=sharding)
-
-    return map_batch(place, batch)
 
 
 def memory_in(message: str) -> dict[str, int]:

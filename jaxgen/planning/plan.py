@@ -11,7 +11,7 @@ import jax
 
 from jaxgen.errors import ConfigError
 from jaxgen.planning.buffers import Buffer
-from jaxgen.planning.compiling import Compiled, abstract_batch, compile_train_step
+from jaxgen.planning.compiling import Compiled, compile_train_step
 from jaxgen.planning.decoding import abstract_cache, compile_decode_step
 from jaxgen.planning.roofline import Roofline, roofline
 from jaxgen.planning.topology import Topology
@@ -19,6 +19,7 @@ from jaxgen.planning.work import Work, read_work
 from jaxgen.runs.config import RunConfig
 from jaxgen.sharding.mesh import make_mesh
 from jaxgen.training.execution import ExecutionConfig
+from jaxgen.training.loading import abstract_batch
 from jaxgen.training.memory import bytes_of_shard
 from jaxgen.training.offloading import is_on_host
 from jaxgen.training.program import Program, build_program

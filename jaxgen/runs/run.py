@@ -20,6 +20,7 @@ from jaxgen.configuration import (
     load_recorded,
     to_gin,
 )
+from jaxgen.data.base import Data
 from jaxgen.data.tasks import sources_of
 from jaxgen.errors import (
     CheckpointError,
@@ -44,6 +45,7 @@ from jaxgen.runs.run_directory import RunDirectory, read_metrics
 from jaxgen.runs.state_precision import saved_otherwise
 from jaxgen.runs.warm_start import open_parents
 from jaxgen.sharding.mesh import make_mesh
+from jaxgen.training.batches import samples_from_state
 from jaxgen.training.divergence import Skip
 from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.heartbeat import Heartbeat
@@ -215,7 +217,7 @@ def run(
                 state = fit(
                     program, data, checkpoints, trackers, at_checkpoint, begin, measure, trace,
                     [Skip(after, count) for after, count in rewinds], note, heartbeat,
-                    at_start,
+                    at_start, _batch_spec(config, data),
                 )  # fmt: skip
                 heartbeat.enter("evaluation", program.total_steps)
                 summary = score(program.total_steps, state)
@@ -234,6 +236,16 @@ def run(
         record |= {"finished": True, "evaluation": summary}
         distributed.on_main(directory.write_record, record)
         return RunRecord(directory, record)
+
+
+def _batch_spec(config: RunConfig, data: Data) -> Any:
+    """Returns the shapes of a run's batches; None of data that is sampled, which tell their own."""
+    if samples_from_state(data):
+        return None
+    train = config.train
+    return config.mixture.batch_spec(
+        batch_size=train.batch_size, length=train.length, source_length=train.source_length
+    )
 
 
 def _open_checkpoints(

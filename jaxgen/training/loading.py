@@ -36,6 +36,19 @@ def open_data(mixture: DataConfig, train: TrainConfig, num_steps: int) -> Data:
     return data
 
 
+def abstract_batch(batch: Any, mesh: jax.sharding.Mesh, rules: Rules, accumulation: int = 1) -> Any:
+    """Returns the shapes of a batch as `put_batch` lays it out over the mesh."""
+
+    def place(axes: tuple[str | None, ...], leaf: Any) -> jax.ShapeDtypeStruct:
+        shape = tuple(leaf.shape)
+        if accumulation > 1:
+            shape, axes = (accumulation, shape[0] // accumulation, *shape[1:]), (None, *axes)
+        sharding = batch_sharding(mesh, rules, axes, len(shape))
+        return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=sharding)
+
+    return map_batch(place, batch)
+
+
 def put_batch(
     batch: Any,
     mesh: jax.sharding.Mesh,

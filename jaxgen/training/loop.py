@@ -18,6 +18,7 @@ from jaxgen.training.culprits import find_rows, row_check
 from jaxgen.training.divergence import Guard, Skip, data_step
 from jaxgen.training.heartbeat import Heartbeat
 from jaxgen.training.loading import process_rows, put_batch
+from jaxgen.training.memory import check_compiled_memory
 from jaxgen.training.metrics import WindowSums
 from jaxgen.training.profiling import NO_TRACE, StepTrace
 from jaxgen.training.program import Program
@@ -66,6 +67,7 @@ def fit(
     note: Callable[[dict[str, Any]], object] = lambda record: None,
     heartbeat: Heartbeat | None = None,
     at_start: Callable[[int, TrainState], object] | None = None,
+    batch_spec: Any = None,
 ) -> TrainState:
     """Trains to the end, from the newest checkpoint if there is one.
 
@@ -86,6 +88,7 @@ def fit(
         back, "skip" in it; on all processes.
       heartbeat: is told of each phase.
       at_start: called with the step and the state of the checkpoint that training goes on from.
+      batch_spec: the shapes of the largest batch, to check a step's memory before it is taken.
 
     Returns:
       The final state.
@@ -96,11 +99,12 @@ def fit(
       InterruptedTrainingError: when stopped by a signal (`StopSignal`); the state is saved first.
       CorruptionError: when devices hold or compute other bits than they should.
       CheckpointError: when a checkpoint cannot be read, trusted or written.
+      ConfigError: when the compiled step needs more memory than there is.
     """
     heartbeat = Heartbeat() if heartbeat is None else heartbeat
     run = _Training(
         program, data, checkpoints, trackers, at_checkpoint, begin, measure, trace, note, heartbeat,
-        row_check(program.objective), at_start,
+        row_check(program.objective), at_start, batch_spec,
     )  # fmt: skip
     rewinds = list(rewinds)
     with StopSignal() as signal, contextlib.closing(trace):
@@ -135,6 +139,7 @@ class _Training:
     heartbeat: Heartbeat
     row_check: Any
     at_start: Callable[[int, TrainState], object] | None
+    batch_spec: Any
 
     def train(self, signal: StopSignal, skips: Sequence[Skip]) -> TrainState:
         """Trains from the newest checkpoint to the end, or until it has to go back: _Diverged."""
@@ -142,6 +147,10 @@ class _Training:
         heartbeat, compiled = self.heartbeat, set[int]()
         execution, total = program.execution, program.total_steps
         step_of = functools.cache(program.train_step)
+        if self.batch_spec is not None and checkpoints.steps()[-1:] != [total]:
+            heartbeat.enter("compiling")
+            most = program.accumulation_at(total - 1)
+            check_compiled_memory(program, step_of(most), self.batch_spec, most)
         state, start, window, guard = self._newest()
         heartbeat.clock.go_on_from(start)
         if self.at_start is not None and 0 < start < total:

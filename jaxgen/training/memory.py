@@ -1,4 +1,4 @@
-"""The memory that a step needs at least, and what there is, before anything is allocated."""
+"""The memory that a step needs, at least and as compiled, and what there is, before it is taken."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ from typing import Any
 
 import jax
 
-from jaxgen.errors import ConfigError
+from jaxgen.errors import ConfigError, is_out_of_memory
 from jaxgen.models.base import language_model
 from jaxgen.models.parameters import named_parameters
+from jaxgen.training.loading import abstract_batch
 from jaxgen.training.offloading import is_on_host
 from jaxgen.training.program import Program
 from jaxgen.training.state import trained
 from jaxgen.training.tracking import si
+
+_SMALLER = (
+    "Make the model smaller (model.vocab_size, .embed_dim, .num_layers), split it over more "
+    "devices (mesh.fsdp, mesh.tensor), or take smaller microbatches (execution.accumulation)."
+)
 
 
 def check_memory(program: Program) -> None:
@@ -46,9 +52,47 @@ def check_memory(program: Program) -> None:
         raise ConfigError(
             f"training needs {si(needed)}B at least (parameters and optimizer {si(held)}B, the "
             f"gradient {si(gradient)}B, the rows between layers {si(rows)}B), and {what} has "
-            f"{si(available)}B: {si(needed - available)}B too much. Make the model smaller "
-            "(model.vocab_size, .embed_dim, .num_layers), split it over more devices (mesh.fsdp, "
-            "mesh.tensor), or take smaller microbatches (execution.accumulation)."
+            f"{si(available)}B: {si(needed - available)}B too much. {_SMALLER}"
+        )
+
+
+def check_compiled_memory(program: Program, step: Any, batch_spec: Any, accumulation: int) -> None:
+    """Checks that a step, as its compiler lays it out, fits; activations are known only then.
+
+    Where the host's memory ends, no error comes: the system ends the process.
+
+    Args:
+      program: whose step it is.
+      step: jitted; calling it later compiles it no second time.
+      batch_spec: the shapes of the global batch.
+      accumulation: microbatches of the step.
+
+    Raises:
+      ConfigError: saying what is needed and what there is.
+    """
+    mesh = program.mesh
+    available, what = _available(mesh)
+    if available is None:
+        return
+    batch = abstract_batch(batch_spec, mesh, program.execution.rules, accumulation)
+    try:
+        memory = step.lower(program.abstract_state(), batch).compile().memory_analysis()
+    except jax.errors.JaxRuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ConfigError(f"the compiled step does not fit {what}: {error}\n{_SMALLER}") from error
+    if memory is None:  # Not every platform's compiler says.
+        return
+    shards = len(mesh.local_devices) if _on_host(mesh) else 1
+    arguments = shards * memory.argument_size_in_bytes
+    results = memory.output_size_in_bytes - memory.alias_size_in_bytes
+    working = shards * (memory.temp_size_in_bytes + results)
+    needed = arguments + working
+    if needed > available:
+        raise ConfigError(
+            f"a step needs {si(needed)}B (parameters, optimizer and batch {si(arguments)}B, "
+            f"gradient and activations {si(working)}B), and {what} has {si(available)}B: "
+            f"{si(needed - available)}B too much. {_SMALLER}"
         )
 
 

@@ -6,11 +6,12 @@ from support.helpers import tiny_dense
 
 from jaxgen.batch import token_batch_spec
 from jaxgen.planning.buffers import largest_values, saved_activations
-from jaxgen.planning.compiling import abstract_batch, listed_buffers, memory_in
+from jaxgen.planning.compiling import listed_buffers, memory_in
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.config import TrainConfig
 from jaxgen.training.execution import ExecutionConfig
+from jaxgen.training.loading import abstract_batch
 from jaxgen.training.program import build_program
 
 MODEL = tiny_dense(num_layers=3, tie_embeddings=False)

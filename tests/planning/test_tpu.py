@@ -14,7 +14,7 @@ from jaxgen.errors import ShardingError
 from jaxgen.models.moe import MoE
 from jaxgen.ops.moe_config import MoEConfig
 from jaxgen.ops.routed_tokens import RoutedTokens
-from jaxgen.planning.compiling import abstract_batch, compile_train_step
+from jaxgen.planning.compiling import compile_train_step
 from jaxgen.planning.roofline import roofline
 from jaxgen.planning.topology import parse_topology
 from jaxgen.planning.work import read_work
@@ -23,6 +23,7 @@ from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.config import TrainConfig
 from jaxgen.training.execution import ExecutionConfig
+from jaxgen.training.loading import abstract_batch
 from jaxgen.training.program import build_program
 
 pytestmark = [

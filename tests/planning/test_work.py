@@ -9,12 +9,13 @@ from support.helpers import tiny_dense
 from jaxgen.batch import token_batch_spec
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.ops.attention.masks import BlockCausal
-from jaxgen.planning.compiling import abstract_batch, compile_train_step
+from jaxgen.planning.compiling import compile_train_step
 from jaxgen.planning.work import read_work
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.config import TrainConfig
 from jaxgen.training.execution import ExecutionConfig
+from jaxgen.training.loading import abstract_batch
 from jaxgen.training.program import build_program
 
 

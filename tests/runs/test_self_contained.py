@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jax
 import pytest
 
 from jaxgen.cli import main
@@ -108,6 +109,30 @@ def test_what_would_stop_the_end_stops_the_start(home, bindings, message, capsys
     printed = capsys.readouterr()
     assert message in printed.err and "step" not in printed.out
     assert not (home / "mine" / "metrics.jsonl").exists()
+
+
+def test_activations_are_counted_before_anything_is_allocated(home, monkeypatch, capsys):
+    # More than state, gradient and rows need, and less than the compiled step does.
+    limit = 2**20
+    monkeypatch.setattr("jaxgen.training.memory._available", lambda mesh: (limit, "this machine"))
+    monkeypatch.setattr("jaxgen.training.program.Program.fresh_state", None)
+    train = ["train", *SMALL, "--gin.TEXT=text", "--gin.train.steps=2", "--run_dir=mine"]
+    assert main([*train, "--gin.train.batch_size=8", "--gin.train.length=64"]) == 1
+    message = capsys.readouterr().err
+    assert "error: a step needs" in message and "B too much" in message
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("8 GiB"), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 8 GiB")]
+)
+def test_memory_that_ends_is_one_message(error, monkeypatch, capsys):
+    def listing(arguments):
+        raise error
+
+    monkeypatch.setattr("jaxgen.commands.runs.listing", listing)
+    assert main(["runs"]) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: there is not enough memory") and "8 GiB" in printed
 
 
 def test_changed_data_is_named_and_refused_or_recorded(home, capsys):

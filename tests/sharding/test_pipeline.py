@@ -15,7 +15,7 @@ from jaxgen.errors import ShardingError
 from jaxgen.models.base import check_model_fits
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.ops.attention.masks import BlockCausal
-from jaxgen.planning.compiling import abstract_batch, compile_train_step
+from jaxgen.planning.compiling import compile_train_step
 from jaxgen.planning.work import read_work
 from jaxgen.sharding.layout import Layout
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
@@ -30,6 +30,7 @@ from jaxgen.sharding.pipeline import (
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.config import TrainConfig
 from jaxgen.training.execution import ExecutionConfig
+from jaxgen.training.loading import abstract_batch
 from jaxgen.training.program import build_program
 
 

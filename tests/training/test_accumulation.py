@@ -9,12 +9,12 @@ from support.helpers import MESHES, one_device_mesh, random_batch, tiny_dense, t
 from support.tiers import slow_but
 
 from jaxgen.batch import token_batch_spec
-from jaxgen.planning.compiling import abstract_batch, compile_train_step
+from jaxgen.planning.compiling import compile_train_step
 from jaxgen.sharding.mesh import make_mesh
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.config import TrainConfig
 from jaxgen.training.execution import ExecutionConfig
-from jaxgen.training.loading import put_batch
+from jaxgen.training.loading import abstract_batch, put_batch
 from jaxgen.training.program import build_program
 
 
