@@ -120,7 +120,8 @@ def warnings_of_search(starts: int, reached: int, unstable: float) -> tuple[str,
 
 def _decompose(law: Law, matrix: np.ndarray) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Returns parameters with an effect, and their slopes' singular values and vectors."""
-    sizes = np.linalg.norm(matrix, axis=0)
+    with np.errstate(over="ignore"):
+        sizes = np.linalg.norm(matrix, axis=0)
     has_effect = sizes > NO_EFFECT * np.max(sizes, initial=0.0)
     names = [name for name, is_one in zip(law.parameters, has_effect, strict=True) if is_one]
     if not names:
@@ -139,8 +140,9 @@ def _undetermined(
     told = []
     without = [short_name(name) for name in law.parameters if name not in names]
     if without:
+        moves, it = ("moves", "it") if len(without) == 1 else ("move", "them")
         told.append(
-            f"{' and '.join(without)} moves no fitted value, so the points do not determine it."
+            f"{' and '.join(without)} {moves} no fitted value, so the points do not determine {it}."
         )
     if not names:
         return told

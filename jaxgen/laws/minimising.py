@@ -103,8 +103,9 @@ def _step(function, points, values, gradients, active, direction, slope):
 
 def _update(inverse, active, moved, turned, is_first):
     """Updates the inverse Hessians by BFGS where the curvature along the step is positive."""
-    curvature = np.sum(moved * turned, axis=1)
-    size = np.linalg.norm(moved, axis=1) * np.linalg.norm(turned, axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):  # A start that runs away is left to stop.
+        curvature = np.sum(moved * turned, axis=1)
+        size = np.linalg.norm(moved, axis=1) * np.linalg.norm(turned, axis=1)
     # Below the second bound its square would underflow, and the update be no number.
     is_good = curvature > np.maximum(1e-12 * size, 1e-150)
     rows, moved, turned = active[is_good], moved[is_good], turned[is_good]

@@ -55,6 +55,8 @@ UNITS = {
 """Units of a header, such as "params (M)" or "tokens [B]", and suffixes of values."""
 LEAST_SCALE = 100.0
 """Parameters or tokens of the largest run below which a unit must be missing."""
+FEW_TOKENS = 1e5
+"""Tokens of the largest run below which a unit may be missing, though runs of toys have so few."""
 MOST_LOSS = 20.0
 """Loss above which a column is no loss in nats or bits; a vocabulary of 10^8 has 18 nats."""
 COST = (0.5, 100.0)
@@ -107,7 +109,9 @@ def read_columns(
             values[name] = np.array(cells)
         else:
             lines = [line for line, _ in rows]
-            values[name] = factor * _numbers(path, of, cells, lines)
+            # A header's unit is that of cells without one; a factor that was asked for is of all.
+            unit = factor if factor == _plain(of)[1] else 1.0
+            values[name] = factor / unit * _numbers(path, of, cells, lines, unit)
             if name in NAMES and not np.all(values[name] > 0):
                 place = int(np.argmin(values[name] > 0))
                 raise LawError(
@@ -116,6 +120,11 @@ def read_columns(
     extra = {name: values.pop(name) for name in list(values) if name not in NAMES}
     extra |= _further(header, rows, {of for of, _ in chosen.values()}, {*NAMES, *extra})
     _check_units(path, values)
+    if "tokens" in values and np.max(values["tokens"]) < FEW_TOKENS:
+        notes.append(
+            f"no run has more than {np.max(values['tokens']):.4g} tokens; if they are counted in "
+            "millions or billions, say so (--columns D=column*1e9)"
+        )
     _fill(values, notes)
     return {**values, "extra": extra, "notes": tuple(notes)}
 
@@ -136,7 +145,8 @@ def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         raise LawError(f"{path} is not a table of values: {error}.") from error
     if len(lines) < 2:
         raise LawError(
-            f"{path} has {len(lines)} lines; a header and a row for each run are needed."
+            f"{path} has {'a header alone' if lines else 'no lines'}; a header and a row for each "
+            "run are needed."
         )
     header = lines[0][1]
     for name in header:
@@ -240,17 +250,20 @@ def _is_missing(cell: str) -> bool:
     return cell.lower() in ("", "nan", "na", "n/a", "none", "null", "-", "inf", "-inf")
 
 
-def _numbers(path: str | Path, column: str, cells: Iterable[str], lines: list[int]) -> np.ndarray:
+def _numbers(
+    path: str | Path, column: str, cells: Iterable[str], lines: list[int], factor: float
+) -> np.ndarray:
+    """Returns a column's numbers; those that have no unit of their own are in its `factor`."""
     found = []
     for line, cell in zip(lines, cells, strict=True):
-        value = _number(cell)
+        value = _number(cell, factor)
         if value is None:
             raise LawError(f"{path}, line {line}: {column!r} is {cell!r:.60}, which is no number.")
         found.append(value)
     return np.array(found)
 
 
-def _number(cell: str) -> float | None:
+def _number(cell: str, factor: float = 1.0) -> float | None:
     """Returns the number of text such as "1.3B", "70 M", "1,300,000" or "2e9"; None if none."""
     match = NUMBER.match(cell)
     if not match or not match.group(1):
@@ -259,7 +272,7 @@ def _number(cell: str) -> float | None:
     if unit and unit not in UNITS:
         return None
     try:
-        return float(match.group(1).replace(",", "").replace("_", "")) * UNITS.get(unit, 1.0)
+        return float(match.group(1).replace(",", "").replace("_", "")) * UNITS.get(unit, factor)
     except ValueError:
         return None
 

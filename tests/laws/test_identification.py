@@ -1,5 +1,6 @@
 """Tables that cannot tell a law's parameters: refused, or warned of wherever the fit is shown."""
 
+import warnings
 from functools import partial
 
 import numpy as np
@@ -50,6 +51,18 @@ def test_sound_tables_are_not_warned_of():
     assert fit_chinchilla(grid(), POINT).warnings == ()
     crossed = runs(np.tile(SIZES, 2), np.concatenate([20 * SIZES, 80 * SIZES]))
     assert fit_chinchilla(crossed, POINT).warnings == ()
+
+
+def test_noise_alone_is_told_and_overflows_nowhere():
+    sizes, tokens = np.meshgrid(np.geomspace(1e7, 1e10, 6), np.geomspace(1e9, 1e12, 6))
+    sizes, tokens = sizes.T.ravel(), tokens.T.ravel()
+    # Draws with which a start of the search runs away.
+    noise = np.random.default_rng(0).standard_normal(96)[60:]
+    loss = (1.69 + 406.4 / sizes**0.34 + 410.7 / tokens**0.28) * np.exp(1.5 * noise)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit = fit_chinchilla(Table(sizes, tokens, loss), POINT)
+    assert any("explains 0 %" in one for one in fit.warnings)
 
 
 def test_a_published_table_is_not_warned_of(epoch240):

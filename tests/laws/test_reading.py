@@ -60,6 +60,19 @@ def test_values_with_units(file):
     table = Table.read_csv(file)
     np.testing.assert_allclose(table.parameters, [7e7, 1.3e6, 1.3e9])
     np.testing.assert_allclose(table.tokens, [1.4e9, 2e9, 3e11])
+    # A header's unit is that of values without one; a factor that is asked for is of all.
+    file.write_text("params (M),tokens_b,loss\n70M,1.4,3.1\n70,2B,4\n")
+    table = Table.read_csv(file)
+    np.testing.assert_allclose(table.parameters, [7e7, 7e7])
+    np.testing.assert_allclose(table.tokens, [1.4e9, 2e9])
+    half = Table.read_csv(file, {"N": "params (M)*0.5", "D": "tokens_b*1e9"})
+    np.testing.assert_allclose(half.parameters, [3.5e7, 35])
+    np.testing.assert_allclose(half.tokens, [1.4e9, 2e9])
+
+
+def test_few_tokens_are_noted(file):
+    write(file, "params,tokens,loss", SIZES, TOKENS / 1e9, LOSS)
+    assert "no run has more than 300 tokens" in Table.read_csv(file).notes[-2]
 
 
 def test_named_columns_with_a_factor(file):
@@ -106,8 +119,8 @@ def test_rows_that_lack_a_value(file):
         ("N,D,loss\n1e8,1e9\n", "line 2: 2 values for 3 columns"),
         ("N,D,loss\n1e8,x,3\n", "line 2: 'D' is 'x', which is no number"),
         ("N,N,loss\n1e8,1e8,3\n", "two columns 'N'"),
-        ("N,D,loss\n", "has 1 lines"),
-        ("", "has 0 lines"),
+        ("N,D,loss\n", "has a header alone"),
+        ("", "has no lines"),
         ("size,steps,acc\n1e8,2,3\n", "no column for tokens and flops and loss|loss"),
         ("N,D,loss\n0.07,1e9,3\n1.3,1e9,2\n", "parameters are 0.07 to 1.3; in which unit"),
         ("N,D,loss\n7e7,1,3\n1e9,30,2\n", "tokens are 1 to 30; in which unit"),
