@@ -14,6 +14,25 @@ RowArray = Annotated[Any, ("batch",)]
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
+class Captions:
+    """Captions by one codec, and beside each an empty one.
+
+    Attributes:
+      tokens: [batch, length] int32, from the begin token, if there is one, to the end token, then
+        padding.
+      lengths: [batch] int32, the tokens of the caption.
+      empty_tokens: likewise of an empty caption.
+      empty_lengths: likewise.
+    """
+
+    tokens: RowArray
+    lengths: RowArray
+    empty_tokens: RowArray
+    empty_lengths: RowArray
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class PairBatch:
     """Images and their captions, one caption an image.
 
@@ -33,6 +52,7 @@ class PairBatch:
     lengths: RowArray
     states: RowArray = None
     empty_states: RowArray = None
+    second: Captions | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -40,10 +60,21 @@ class PairBatch:
         return self.tokens.shape
 
 
-def pair_batch_spec(batch_size: int, length: int, image_shape: tuple[int, int, int]) -> PairBatch:
-    """Returns the shapes of pairs with captions of up to `length` tokens."""
+def pair_batch_spec(
+    batch_size: int,
+    length: int,
+    image_shape: tuple[int, int, int],
+    source_length: int | None = None,
+) -> PairBatch:
+    """Returns the shapes of pairs with captions of up to `length` tokens.
+
+    `source_length` is that of captions by a second codec, if there is one.
+    """
 
     def rows(*shape: int, dtype: Any = jnp.int32) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((batch_size, *shape), dtype)
 
-    return PairBatch(rows(*image_shape, dtype=jnp.uint8), rows(length), rows())
+    images, second = rows(*image_shape, dtype=jnp.uint8), None
+    if source_length is not None:
+        second = Captions(rows(source_length), rows(), rows(source_length), rows())
+    return PairBatch(images, rows(length), rows(), second=second)

@@ -25,7 +25,7 @@ from jaxgen.interchange.originals import FILES, FOLDER
 from jaxgen.interchange.schedulers import CLASS, read_scheduler, write_scheduler
 from jaxgen.models.base import abstract_model
 from jaxgen.models.config import TransformerConfig
-from jaxgen.models.diffusion.conditioner_configs import CaptionEncoderConfig
+from jaxgen.models.diffusion.caption_encoder_config import CaptionEncoderConfig
 from jaxgen.models.diffusion.config import DiffusionConfig
 from jaxgen.models.diffusion.kl_autoencoder_config import KlAutoencoderConfig
 from jaxgen.models.parameters import is_variable, named_parameters

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxgen.errors import ConfigError, ShardingError
+from jaxgen.errors import ShardingError
 from jaxgen.models.attention import make_relative
 from jaxgen.models.block import Block
 from jaxgen.models.block_config import LayerConfig
@@ -19,6 +19,7 @@ from jaxgen.models.cache import KeyValues
 from jaxgen.models.context import AttentionContext, EncoderOutput
 from jaxgen.models.modulation import ModulationConfig
 from jaxgen.models.norms import Norm
+from jaxgen.models.spans import spans_of
 from jaxgen.models.stack_config import Group, StackConfig
 from jaxgen.ops.rematerialisation import rematerialised
 from jaxgen.ops.routed_tokens import RoutedTokens
@@ -41,12 +42,16 @@ from jaxgen.sharding.rules import mesh_is_set, num_parts, reshard
 
 
 class StackOutput(NamedTuple):
-    """The stream after the last norm, the router's statistics [sparse layers, ...], the caches."""
+    """The stream after the last norm, the router's statistics [sparse layers, ...], the caches.
+
+    `earlier` is the stream before the last blocks, where that is asked for.
+    """
 
     hidden: jax.Array
     router: RouterStatistics | None
     key_values: KeyValues | None
     cross: KeyValues | None
+    earlier: jax.Array | None = None
 
 
 class _Read(NamedTuple):
@@ -110,6 +115,7 @@ class Stack(nnx.Module):
         key: jax.Array | None = None,
         num_layers: int | None = None,
         vector: jax.Array | None = None,
+        last: int | None = None,
     ) -> StackOutput:
         """Runs the blocks.
 
@@ -122,41 +128,47 @@ class Stack(nnx.Module):
           key: of a training pass.
           num_layers: the first blocks that are run, without a norm after them; None: all.
           vector: [batch, 1, dim], what modulated blocks are told of each row.
+          last: how many blocks there are after the stream that is returned as `earlier`; None: it
+            is not returned. There is no cache then.
         """
         keeps = cached is not None
-        repeats_run = _repeats_of(self.config, num_layers)
+        before, after = spans_of(self.config, num_layers, last)
         cross = None if encoder is None else encoder.key_values
         ordered = tuple(contexts[layer] for layer in self.config.kinds_of_layers)
         read = _Read(tokens, ordered, encoder, vector)
         written, router = [], []
-        for index, (unit, repeats) in enumerate(zip(self.groups, repeats_run, strict=False)):
-            keys = None
+        earlier = x
+        for place, (index, run) in enumerate([*before, *after]):
+            unit, keys = self.groups[index], None
             if key is not None:
-                keys = jax.random.split(jax.random.fold_in(key, index), repeats)
-            if is_split_over_stages() and not keeps and repeats == self.repeats[index]:
-                x, statistics = self._pipelined(unit, repeats, x, read, keys)
+                keys = jax.random.split(jax.random.fold_in(key, index), run.stop)[run.start :]
+            if is_split_over_stages() and not keeps and len(run) == self.repeats[index]:
+                x, statistics = self._pipelined(unit, len(run), x, read, keys)
             else:
                 own = None if cached is None else cached[index]
                 caches = own, None if cross is None else cross[index]
-                x, (statistics, *new) = self._scanned(unit, repeats, x, read, caches, keys, keeps)
+                x, (statistics, *new) = self._scanned(unit, run, x, read, caches, keys, keeps)
                 written.append(new)
             if statistics is not None:
                 router.append(jax.tree.map(jnp.concatenate, statistics))
+            if place < len(before):
+                earlier = x
         hidden = x if self.final_norm is None or num_layers is not None else self.final_norm(x)
         all_router = jax.tree.map(lambda *s: jnp.concatenate(s), *router) if router else None
         if not keeps:
-            return StackOutput(hidden, all_router, None, None)
+            return StackOutput(hidden, all_router, None, None, None if last is None else earlier)
         key_values, cross = (tuple(column) for column in zip(*written, strict=True))
         return StackOutput(hidden, all_router, key_values, None if encoder is None else cross)
 
-    def _scanned(self, unit: Unit, repeats: int, x, read: _Read, caches, keys, keeps: bool):
+    def _scanned(self, unit: Unit, run: range, x, read: _Read, caches, keys, keeps: bool):
         """Returns the stream after a group, and of its units the routers' statistics and caches."""
+        repeats = len(run)
         is_split = is_split_over_stages()
         if mesh_is_set() and not is_split:
             unit = jax.tree.map(with_whole_layers, unit)
         if not is_split and repeats < jax.tree.leaves(unit)[0].shape[0]:
-            unit = jax.tree.map(lambda leaf: leaf[:repeats], unit)
-        numbers = jnp.arange(repeats) if is_split else None
+            unit = jax.tree.map(lambda leaf: leaf[run.start : run.stop], unit)
+        numbers = jnp.arange(run.start, run.stop) if is_split else None
 
         def run_unit(x, scanned):
             one, number, (own, cross), unit_key = scanned
@@ -235,27 +247,6 @@ class Stack(nnx.Module):
                 new.append(key_value)
                 new_cross.append(cross_key_value)
         return x, reports, _stacked(statistics), tuple(new), tuple(new_cross)
-
-
-def _repeats_of(config: StackConfig, num_layers: int | None) -> list[int]:
-    """Returns how often the first groups' units run for so many blocks.
-
-    Raises:
-      ConfigError: if they end inside a unit.
-    """
-    left, repeats = config.num_layers if num_layers is None else num_layers, []
-    for group in config.groups:
-        size = len(group.unit)
-        repeats.append(min(group.repeats, left // size))
-        left -= repeats[-1] * size
-        if repeats[-1] < group.repeats:
-            break
-    if left:
-        raise ConfigError(
-            f"the first {num_layers} blocks of a stack end inside a unit of unlike ones; read "
-            f"those of another number, such as {num_layers - left if num_layers else 0}."
-        )
-    return [count for count in repeats if count]
 
 
 def scan_units(run_unit: Callable[..., Any], x: Any, scanned: Any, count: int) -> Any:

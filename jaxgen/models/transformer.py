@@ -45,7 +45,8 @@ class Output:
       hidden: [batch, length, embed], what the unembedding table multiplies.
       auxiliary: the routers' losses and figures; None without sparse layers.
       cache: the written cache, if there is one.
-      states: [batch, length, embed], what the pooler reads, in a model with one.
+      states: [batch, length, embed], what the pooler reads, in a model with one; or the stream
+        before the last blocks, where that is asked for.
     """
 
     hidden: Any
@@ -102,7 +103,11 @@ class Transformer(nnx.Module):
 
     @under_layout
     def __call__(
-        self, batch: Batch, cache: Cache | None = None, key: jax.Array | None = None
+        self,
+        batch: Batch,
+        cache: Cache | None = None,
+        key: jax.Array | None = None,
+        last: int | None = None,
     ) -> Output:
         """Runs the blocks over a batch, or over new tokens that follow those in `cache`.
 
@@ -115,6 +120,7 @@ class Transformer(nnx.Module):
           cache: of earlier tokens.
           key: of a training pass, in which dropout and the experts' capacity apply; None: the
             model as it is used.
+          last: how many blocks there are after the stream that is returned as `Output.states`.
 
         Raises:
           DataError: a batch without a source for a model with an encoder, or the reverse.
@@ -163,6 +169,7 @@ class Transformer(nnx.Module):
             None if cache is None else cache.key_values,
             encoder,
             stack_key,
+            last=last,
         )
         if cache is not None:
             cache = dataclasses.replace(cache, key_values=result.key_values)
@@ -180,7 +187,7 @@ class Transformer(nnx.Module):
                 "encoder_router": (encoder_stack and encoder_stack.moe, encoder_router),
             }
         )
-        states = None if self.pooler is None else result.hidden
+        states = result.earlier if self.pooler is None else result.hidden
         return Output(hidden, auxiliary, cache, states)
 
     @under_layout

@@ -12,6 +12,7 @@ from jaxgen.data.base import DataConfig
 from jaxgen.errors import ConfigError
 from jaxgen.evaluation.config import EvaluationConfig
 from jaxgen.models.base import ModelConfig, language_model
+from jaxgen.models.diffusion.conditioner_protocol import leaves_of
 from jaxgen.objectives.base import Objective
 from jaxgen.objectives.next_token import NextToken
 from jaxgen.ops.attention.grids import grid_masks
@@ -89,9 +90,7 @@ class RunConfig:
     def _check_encodings(self) -> None:
         """Raises ConfigError unless what encoders made of captions is both given and read."""
         told = getattr(self.model, "conditioner", None)
-        is_read = any(
-            getattr(one, "precomputed", False) for one in (told, *getattr(told, "parts", ()))
-        )
+        is_read = any(getattr(one, "precomputed", False) for one in leaves_of(told))
         given = getattr(self.mixture, "encodings", None)
         if is_read and given is None:
             raise ConfigError(

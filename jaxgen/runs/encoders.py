@@ -12,7 +12,7 @@ import numpy as np
 from jaxgen.errors import ConfigError
 from jaxgen.evaluation.caption_states import states_of_rows
 from jaxgen.models.adopting import adopted
-from jaxgen.models.diffusion.conditioner_configs import CaptionEncoderConfig
+from jaxgen.models.diffusion.caption_encoder_config import CaptionEncoderConfig
 from jaxgen.models.diffusion.config import DiffusionConfig
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.run_directory import RunDirectory

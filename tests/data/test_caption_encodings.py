@@ -20,8 +20,9 @@ from jaxgen.data.tasks import Task, sources_of
 from jaxgen.errors import ConfigError, DataError
 from jaxgen.evaluation.caption_states import caption_states, distinct_captions, states_of_rows
 from jaxgen.models.config import TransformerConfig
-from jaxgen.models.diffusion.conditioner_configs import CaptionEncoderConfig, TogetherConfig
+from jaxgen.models.diffusion.caption_encoder_config import CaptionEncoderConfig
 from jaxgen.models.diffusion.config import DiffusionConfig
+from jaxgen.models.diffusion.together_config import TogetherConfig
 from jaxgen.objectives.diffusion import DiffusionLoss
 from jaxgen.ops.diffusion.corruption import Corruption
 from jaxgen.ops.diffusion.schedules import Cosine

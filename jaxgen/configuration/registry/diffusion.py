@@ -7,15 +7,15 @@ from jaxgen.configuration.table import Table
 
 def registered_diffusion() -> Table:
     """Returns the names of models of diffusion and of their objective."""
+    from jaxgen.models.diffusion.caption_encoder_config import CaptionEncoderConfig
     from jaxgen.models.diffusion.clip_latents import ClipLatentsConfig
     from jaxgen.models.diffusion.conditioner_configs import (
-        CaptionEncoderConfig,
         ClassLabelsConfig,
         ClipConditionerConfig,
-        TogetherConfig,
     )
     from jaxgen.models.diffusion.config import DiffusionConfig, Upsampling
     from jaxgen.models.diffusion.kl_autoencoder_config import KlAutoencoderConfig
+    from jaxgen.models.diffusion.together_config import TogetherConfig
     from jaxgen.models.diffusion.unet_config import UNetConfig
     from jaxgen.models.noisy_patches import NoisyPatchesConfig
     from jaxgen.models.transfusion_config import TransfusionConfig

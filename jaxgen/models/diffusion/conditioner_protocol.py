@@ -6,6 +6,7 @@ Your own is a frozen dataclass with the members of `ConditionerConfig`, bound as
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from jaxgen.models.base import ParameterCount
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 @runtime_checkable
 class ConditionerConfig(Protocol):
     """Describes what reads prompts.
+
+    It may also have `reads_source = True`, where it reads captions by the data's second codec, of
+    `source_length` tokens, and `max_source_length`, the most of those; and `parts`, if it is made
+    of several.
 
     Attributes:
       context_dim: width of the sequence that it gives, or None.
@@ -51,10 +56,23 @@ class ConditionerConfig(Protocol):
         """Returns the numbers of its parameters."""
         ...
 
-    def context_length(self, length: int) -> int:
-        """Returns how long its sequence is for prompts of `length` tokens."""
+    def context_length(self, length: int, source_length: int | None = None) -> int:
+        """Returns how long its sequence is for prompts of `length` tokens.
+
+        `source_length` is that of the same captions by the data's second codec, if there is one.
+        """
         ...
 
-    def row_flops(self, length: int) -> int:
+    def row_flops(self, length: int, source_length: int | None = None) -> int:
         """Returns the FLOPs of training for one prompt."""
         ...
+
+
+def leaves_of(config: Any) -> Iterator[Any]:
+    """Yields what a conditioner is made of: the parts of its parts, or itself."""
+    parts = getattr(config, "parts", None)
+    if parts is None:
+        yield config
+    else:
+        for one in parts:
+            yield from leaves_of(one)

@@ -165,10 +165,10 @@ class DiffusionConfig:
 
         Frozen parts are passed forward alone.
         """
-        del source_length
-        told = self.conditioner
-        total = 3 * self.denoiser.picture_flops(0 if told is None else told.context_length(length))
-        total += 0 if told is None else told.row_flops(length)
+        told, sizes = self.conditioner, (length, source_length)
+        context = 0 if told is None else told.context_length(*sizes)
+        total = 3 * self.denoiser.picture_flops(context)
+        total += 0 if told is None else told.row_flops(*sizes)
         total += 0 if self.latents is None else self.latents.latent_flops()
         return round(total / length)
 
@@ -178,12 +178,24 @@ class DiffusionConfig:
         """Returns the shapes of the rows that the model reads.
 
         Raises:
-          ConfigError: for prompts that are too long, or with a source.
+          ConfigError: for prompts that are too long, or with a source that nothing reads.
         """
-        if source_length is not None:
+        told = self.conditioner
+        if source_length is not None and not getattr(told, "reads_source", False):
             raise ConfigError(
-                f"train.source_length={source_length} is of models with an encoder of text; leave "
-                "it out."
+                f"train.source_length={source_length} is of captions by a second codec, and no "
+                "@caption_encoder() has codec='second': leave it out."
+            )
+        if source_length is None and getattr(told, "reads_source", False):
+            raise ConfigError(
+                "caption_encoder.codec='second' reads captions by the data's second codec: set "
+                "train.source_length to the tokens of a row of these, such as 77."
+            )
+        longest = getattr(told, "max_source_length", None)
+        if longest is not None and (source_length or 0) > longest:
+            raise ConfigError(
+                f"train.source_length={source_length} is more than the encoder's {longest} tokens: "
+                "set it to that."
             )
         most = self.max_length
         if most is not None and length > most:
@@ -195,4 +207,4 @@ class DiffusionConfig:
         shape = self.picture_size, self.picture_size, self.picture_channels
         if self.conditioner is None:
             return media_batch_spec(batch_size, shape)
-        return pair_batch_spec(batch_size, length, shape)
+        return pair_batch_spec(batch_size, length, shape, source_length)

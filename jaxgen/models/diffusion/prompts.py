@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-from jaxgen.pair_batch import RowArray
+from jaxgen.errors import ConfigError
+from jaxgen.pair_batch import Captions, RowArray
 
 
 @jax.tree_util.register_dataclass
@@ -24,6 +25,7 @@ class Prompts:
       embeddings: float32 [batch, width], the vectors of pictures in place of those, in use.
       states: see `PairBatch`, of captions that were read before.
       empty_states: likewise.
+      second: see `PairBatch`, captions by the data's second codec.
     """
 
     tokens: RowArray
@@ -32,6 +34,22 @@ class Prompts:
     embeddings: RowArray = None
     states: RowArray = None
     empty_states: RowArray = None
+    second: Captions | None = None
+
+    def captions(self, codec: Literal["first", "second"]) -> Captions:
+        """Returns the captions by one of the data's codecs.
+
+        Raises:
+          ConfigError: if there are none by the second.
+        """
+        if codec == "first":
+            return Captions(self.tokens, self.lengths, *self.empty_captions)
+        if self.second is None:
+            raise ConfigError(
+                "caption_encoder.codec='second' reads captions by a second codec, and the data has "
+                "one: set image_text_pairs.second_codec and train.source_length."
+            )
+        return self.second
 
     @property
     def empty_captions(self) -> tuple[Any, Any]:
@@ -51,7 +69,7 @@ def prompts_of(batch: Any) -> Prompts | None:
     if not hasattr(batch, "tokens"):
         return None
     states = batch.states, batch.empty_states
-    return Prompts(batch.tokens, batch.lengths, batch.images, None, *states)
+    return Prompts(batch.tokens, batch.lengths, batch.images, None, *states, batch.second)
 
 
 def pictures_of(batch: Any) -> Any:

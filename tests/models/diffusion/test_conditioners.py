@@ -13,14 +13,14 @@ from jaxgen.commands.models import load_model
 from jaxgen.errors import ConfigError
 from jaxgen.models.block_config import LayerConfig
 from jaxgen.models.config import TransformerConfig
+from jaxgen.models.diffusion.caption_encoder_config import CaptionEncoderConfig
 from jaxgen.models.diffusion.clip_latents import ClipLatentsConfig
 from jaxgen.models.diffusion.conditioner_configs import (
-    CaptionEncoderConfig,
     ClassLabelsConfig,
     ClipConditionerConfig,
-    TogetherConfig,
 )
 from jaxgen.models.diffusion.prompts import Prompts
+from jaxgen.models.diffusion.together_config import TogetherConfig
 from jaxgen.models.dual_encoder_config import DualEncoderConfig
 from jaxgen.models.parameters import Frozen, named_parameters, number_of_parameters
 from jaxgen.models.stack_config import StackConfig
@@ -119,8 +119,8 @@ def test_several_are_laid_side_by_side_and_dropped_apart():
     both = config.build(nnx.Rngs(0), Layout())
     told = both(prompts(images=jnp.asarray(PICTURES)), jnp.stack([ALL, NONE]))
     assert told.sequence.shape == (2, 6, 16) and np.abs(told.pooled).max() == 0
-    with pytest.raises(ConfigError, match="of one width"):
-        TogetherConfig((parts[0], CaptionEncoderConfig(dataclasses.replace(TEXT, embed_dim=32))))
+    with pytest.raises(ConfigError, match="two or more"):
+        TogetherConfig(parts[:1])
 
 
 @pytest.mark.parametrize(
