@@ -202,3 +202,13 @@ class TokenizerCodec(KeptFile):
         content = pathlib.Path(self.path).read_bytes()
         dataclasses.replace(self)
         return content
+
+
+@dataclasses.dataclass(frozen=True)
+class SecondTokenizer(TokenizerCodec):
+    """A tokenizer.json beside that of the data's own codec, which a run keeps under another name.
+
+    The attributes are those of `TokenizerCodec`.
+    """
+
+    KEPT_FILES: ClassVar[dict[str, str]] = {"path": f"second_{NAME_IN_RUN}"}

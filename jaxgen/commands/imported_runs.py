@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from jaxgen.configuration import fingerprint, to_gin
+from jaxgen.data.base import keep_codecs
 from jaxgen.distributed import on_main
 from jaxgen.runs.checkpoints import Checkpoints
 from jaxgen.runs.config import RunConfig
@@ -51,5 +52,5 @@ def save_import(
 
 def keep_config(config: RunConfig, directory: RunDirectory) -> None:
     """Writes config.gin, and the codec beside it."""
-    config.mixture.codec.keep_in(directory.path)
+    keep_codecs(config.mixture, directory.path)
     directory.check_config(to_gin(config), lambda: [])

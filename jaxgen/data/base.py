@@ -18,6 +18,7 @@ step. Any two classes with these methods will do:
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -82,7 +83,8 @@ class DataConfig(Protocol):
     It may also have `every_task`, tasks whose losses and answers are evaluated one by one, or else
     `sources`, by name, whose files a run records so that a change of them is noticed; and
     `has_heldout_loss = False`, where there is no loss without training; and `rows_per_example`, how
-    many rows of tokens a model reads for each row of the batch size, where that is not 1.
+    many rows of tokens a model reads for each row of the batch size, where that is not 1; and
+    `more_codecs`, if it makes tokens of the same texts by others.
 
     Attributes:
       name: the name in tables and plots.
@@ -128,3 +130,13 @@ class DataConfig(Protocol):
           DataError: if the data cannot be read, or does not fit the rows.
         """
         ...
+
+
+def keep_codecs(config: DataConfig, folder: pathlib.Path) -> None:
+    """Stores the codecs of data in a run's folder, or checks those that are there.
+
+    Raises:
+      DataError: if the folder holds others.
+    """
+    for codec in (config.codec, *getattr(config, "more_codecs", ())):
+        codec.keep_in(folder)

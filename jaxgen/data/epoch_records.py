@@ -138,10 +138,10 @@ class OpenedRecords:
         examples = min(num_rows, self.num_records)
         return {"shares": {name: 1.0}, "epochs": {name: epochs}, "examples": {name: examples}}
 
-    def _made(self, arrays: dict[str, np.ndarray]) -> Any:
+    def _made(self, arrays: dict[str, Any]) -> Any:
         """Returns the batch of its arrays by name."""
         return type(self).BATCH(**arrays)
 
-    def _read(self, host_rows: HostRows | None, step: int) -> dict[str, np.ndarray]:
+    def _read(self, host_rows: HostRows | None, step: int) -> dict[str, Any]:
         """Returns the arrays of a step's batch by name."""
         raise NotImplementedError

@@ -13,19 +13,19 @@ import numpy as np
 
 from jaxgen.codecs.codec import Codec
 from jaxgen.codecs.joint import opening_ids
-from jaxgen.data.base import HostRows
 from jaxgen.data.caption_encodings import CaptionEncodings
-from jaxgen.data.draws import Draws
-from jaxgen.data.epoch_records import EpochRecords, OpenedRecords
+from jaxgen.data.caption_tokens import (
+    caption_tokens,
+    check_second,
+    second_captions,
+)
+from jaxgen.data.opened_pairs import OpenedPairs
 from jaxgen.data.preprocessors import need
 from jaxgen.data.protocols import Record, Source, Split
 from jaxgen.data.tasks import Task
 from jaxgen.domains import PositiveInt, check_domains
 from jaxgen.errors import ConfigError, DataError
 from jaxgen.pair_batch import PairBatch, pair_batch_spec
-
-TRIES = 16
-"""Records that are looked at, for each row of a batch, to find captions that it does not have."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +54,8 @@ class ImageTextPairs:
         (`train.length=1`), for models of classes; (): captions.
       encodings: a folder of `jaxgen prepare --captions`, with captions as a frozen encoder reads
         them, for a model without it (`caption_encoder.precomputed`).
+      second_codec: makes tokens of the same captions for what reads others than the task's codec
+        makes (`caption_encoder.codec`), in rows of `train.source_length`; None: there are none.
     """
 
     task: Task
@@ -64,17 +66,20 @@ class ImageTextPairs:
     distinct: bool = True
     classes: tuple[str, ...] = ()
     encodings: str | None = None
+    second_codec: Codec | None = None
 
     def __post_init__(self):
         check_domains(self, "image_text_pairs")
+        check_second(self.codec, self.second_codec)
         if len(set(self.classes)) < len(self.classes) or (self.classes and self.distinct):
             raise ConfigError(
                 f"image_text_pairs.classes={self.classes!r}: each name once, and with "
                 "image_text_pairs.distinct=False, as batches have several pictures of a class."
             )
-        if self.encodings is not None and self.classes:
+        of_captions = {"encodings": self.encodings, "second_codec": self.second_codec}
+        if wrong := [name for name, one in of_captions.items() if one is not None and self.classes]:
             raise ConfigError(
-                "image_text_pairs.encodings are of captions, and image_text_pairs.classes are "
+                f"image_text_pairs.{wrong[0]} is of captions, and image_text_pairs.classes are "
                 "numbers: leave one out."
             )
 
@@ -87,6 +92,11 @@ class ImageTextPairs:
     def codec(self) -> Codec:
         """Returns the task's codec."""
         return self.task.codec
+
+    @property
+    def more_codecs(self) -> tuple[Codec, ...]:
+        """Returns the second codec, if there is one."""
+        return () if self.second_codec is None else (self.second_codec,)
 
     @property
     def task_names(self) -> tuple[str, ...]:
@@ -109,8 +119,7 @@ class ImageTextPairs:
         self, *, batch_size: int, length: int, source_length: int | None = None
     ) -> PairBatch:
         """Returns a batch of `jax.ShapeDtypeStruct`; see `DataConfig.batch_spec`."""
-        del source_length
-        spec = pair_batch_spec(batch_size, length, self._shape)
+        spec = pair_batch_spec(batch_size, length, self._shape, source_length)
         if self.encodings is None:
             return spec
         shapes = CaptionEncodings(self.encodings).shapes(length)
@@ -141,9 +150,8 @@ class ImageTextPairs:
         Raises:
           DataError: if they cannot be read, or there are none.
         """
-        del source_length
         first_row = rows_before or functools.partial(operator.mul, batch_size)
-        return OpenedPairs(self, length, seed, split, first_row)
+        return OpenedPairs(self, length, source_length, seed, split, first_row)
 
     def examples(self, count: int, seed: int, split: Split = "heldout") -> list[Record]:
         """Returns `count` records (or all, if there are fewer) of a split, chosen by the seed."""
@@ -173,14 +181,31 @@ class ImageTextPairs:
         """
         if self.classes:
             return self._numbers(texts), np.ones(len(texts), np.int32)
-        codec, begin = self.codec, opening_ids(self.codec)
-        most = length - len(begin) - 1
-        rows = np.full((len(texts), length), codec.pad_id, np.int32)
-        lengths = np.zeros(len(texts), np.int32)
-        for row, ids in enumerate(codec.encode_batch(list(texts))):
-            caption = np.concatenate([begin, ids[:most], [codec.end_id]])
-            rows[row, : len(caption)], lengths[row] = caption, len(caption)
-        return rows, lengths
+        return caption_tokens(self.codec, opening_ids(self.codec), texts, length)
+
+    def told(
+        self,
+        texts: Sequence[str],
+        length: int,
+        source_length: int | None = None,
+        states: Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]] | None = None,
+    ) -> dict[str, Any]:
+        """Returns what a batch, or prompts, have of captions, by name.
+
+        Args:
+          texts: the captions.
+          length: of rows of the task's codec.
+          source_length: of rows of the second codec, if there is one.
+          states: gives what an encoder makes of the tokens; None: `self.states`.
+
+        Raises:
+          DataError: as `tokens` and `states`.
+        """
+        tokens, lengths = self.tokens(texts, length)
+        found: dict[str, Any] = {"tokens": tokens, "lengths": lengths}
+        if self.second_codec is not None and source_length is not None:
+            found["second"] = second_captions(self.second_codec, texts, source_length)
+        return found | (states or self.states)(tokens, lengths)
 
     def states(self, tokens: np.ndarray, lengths: np.ndarray) -> dict[str, np.ndarray]:
         """Returns `PairBatch.states` and `empty_states` of captions, by name; {} if none are kept.
@@ -220,63 +245,3 @@ class ImageTextPairs:
                 "out (keep, decode_media.texts), or set image_text_pairs.text."
             )
         return found
-
-
-class OpenedPairs(OpenedRecords):
-    """The batches of pairs by step; see `data.base.Data`."""
-
-    BATCH = PairBatch
-
-    def __init__(
-        self,
-        pairs: ImageTextPairs,
-        length: int,
-        seed: int,
-        split: Split,
-        rows_before: Callable[[int], int],
-    ):
-        self._pairs, self._length = pairs, length
-        self._split: Split = split
-        self._seed, self._rows_before = seed, rows_before
-        if pairs.classes and length != 1:
-            raise DataError(
-                f"train.length={length}: a class is one token (image_text_pairs.classes); set it "
-                "to 1."
-            )
-        if length < 3 and not pairs.classes:
-            raise DataError(f"train.length={length} has no room for a caption; use 3 or more.")
-        if pairs.encodings is not None:
-            CaptionEncodings(pairs.encodings).check(pairs.codec, length)
-        super().__init__(pairs.task, EpochRecords(pairs.task, seed, split, "pairs"))
-
-    def _read(self, host_rows: HostRows | None, step: int) -> dict[str, np.ndarray]:
-        pairs, (start, stop) = self._pairs, (self._rows_before(step), self._rows_before(step + 1))
-        records = self._records.at(range(start, stop))
-        if pairs.distinct:
-            records = self._unlike(step, records)
-        if host_rows is not None:
-            records = [records[row] for row in host_rows(stop - start)]
-        tokens, lengths = pairs.tokens(pairs.captions(records), self._length)
-        arrays = {"images": pairs.pixels(records), "tokens": tokens, "lengths": lengths}
-        return arrays | pairs.states(tokens, lengths)
-
-    def _unlike(self, step: int, records: list[Record]) -> list[Record]:
-        """Returns the records of a batch with others in place of those of a caption it has."""
-        captions = self._pairs.captions(records)
-        seen: set[str] = set()
-        again = [row for row, text in enumerate(captions) if text in seen or seen.add(text)]
-        if not again:
-            return records
-        draws = Draws("pairs", self._pairs.name, self._seed, self._split, step)
-        epoch = self._rows_before(step) // self.num_records
-        tries = TRIES * len(records)
-        places = iter(epoch * self.num_records + draws.integers(tries, self.num_records))
-        for place in places:
-            (found,) = self._records.at([place], in_order=False)
-            (caption,) = self._pairs.captions([found])
-            if caption not in seen:
-                seen.add(caption)
-                records[again.pop(0)] = found
-            if not again:
-                break
-        return records

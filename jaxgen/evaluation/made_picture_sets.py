@@ -70,12 +70,12 @@ class MadePictureSets:
         records = pairs.examples(count, context.seed)
         true, asked = pairs.pixels(records), asked_of(count, self.subset_size)
         captions = pairs.captions([records[place] for place in asked])
-        tokens, lengths = pairs.tokens(captions, context.length)
+        told = pairs.told(captions, context.length, context.source_length)
         made = make_arrays(
             model,
             corruption_of(context, self.name),
             self.sampling,
-            Prompts(tokens, lengths, true[asked], **pairs.states(tokens, lengths)),
+            Prompts(**told, images=true[asked]),
             [int(place) for place in asked],
             context.seed,
             context.batch_size,

@@ -67,7 +67,7 @@ class MadePictures:
         asked = pairs.examples(self.num_examples, context.seed)
         records = [record for record in asked for _ in range(self.samples)]
         captions = pairs.captions(records)
-        tokens, lengths = pairs.tokens(captions, context.length)
+        told = pairs.told(captions, context.length, context.source_length)
         pixels = pairs.pixels(records)
         low = None
         if model.config.upsampling is not None:
@@ -76,7 +76,7 @@ class MadePictures:
             model,
             corruption_of(context, self.name),
             self.sampling,
-            Prompts(tokens, lengths, pixels, **pairs.states(tokens, lengths)),
+            Prompts(**told, images=pixels),
             range(len(records)),
             context.seed,
             context.batch_size,

@@ -56,12 +56,12 @@ class MadeVectors:
         pairs = pairs_of(context, self.name)
         records = pairs.examples(self.num_examples, context.seed)
         captions = pairs.captions(records)
-        tokens, lengths = pairs.tokens(captions, context.length)
+        told = pairs.told(captions, context.length, context.source_length)
         made = make_arrays(
             model,
             corruption_of(context, self.name),
             self.sampling,
-            Prompts(tokens, lengths, **pairs.states(tokens, lengths)),
+            Prompts(**told),
             range(len(records)),
             context.seed,
             context.batch_size,

@@ -44,6 +44,7 @@ class Stage:
         for a model without a conditioner.
       length: of a caption, or of a row.
       encode: gives the states of captions' tokens to a model without the encoder; None: the data.
+      source_length: of a caption by the data's second codec, if it has one.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Stage:
     data: Any
     length: int
     encode: Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]] | None = None
+    source_length: int | None = None
 
     @property
     def num_steps(self) -> int:
@@ -86,9 +88,8 @@ class Stage:
             told = rows_to_draw([one or None for one in captions], codec, self.length)
             nothing = [None] * len(captions)
             return RowsToDraw(told, rows_to_draw(nothing, codec, self.length, told.shape[1]))
-        tokens, lengths = self.data.tokens(captions, self.length)
-        states = (self.encode or self.data.states)(tokens, lengths)
-        return Prompts(tokens, lengths, None, embeddings, **states)
+        told = self.data.told(captions, self.length, self.source_length, self.encode)
+        return Prompts(**told, embeddings=embeddings)
 
     def make(
         self,
@@ -157,6 +158,7 @@ def stage_of(restored: Restored) -> Stage | VectorWriter:
         data if is_told else None,
         config.train.length,
         encoder_of_captions(config, restored.directory) if is_precomputed(config) else None,
+        config.train.source_length,
     )
 
 
@@ -272,6 +274,7 @@ class CascadePictures:
             self.sampling,
             pairs,
             context.length,
+            source_length=context.source_length,
         )
         stages.append(own)
         check_stages(stages)

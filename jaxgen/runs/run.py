@@ -20,7 +20,7 @@ from jaxgen.configuration import (
     load_recorded,
     to_gin,
 )
-from jaxgen.data.base import Data
+from jaxgen.data.base import Data, keep_codecs
 from jaxgen.data.tasks import sources_of
 from jaxgen.errors import (
     CheckpointError,
@@ -286,5 +286,5 @@ def _enter(directory: RunDirectory, config: RunConfig) -> dict[str, Any]:
     directory.check_config(
         to_gin(config), lambda: difference(load_recorded(directory.config_file), config)
     )
-    config.mixture.codec.keep_in(directory.path)
+    keep_codecs(config.mixture, directory.path)
     return directory.read_record() if directory.run_file.exists() else {}

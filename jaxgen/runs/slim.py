@@ -8,6 +8,7 @@ import shutil
 import jax
 
 from jaxgen.configuration import load_recorded
+from jaxgen.data.base import keep_codecs
 from jaxgen.errors import CheckpointError
 from jaxgen.interchange.originals import hand_on_originals
 from jaxgen.runs.checkpoints import Checkpoints
@@ -41,7 +42,7 @@ def slim_copy(source: RunDirectory, output: str | os.PathLike) -> int:
             state, record = checkpoints.restore(program.abstract_state_without_optimizer())
         target.prepare()
         shutil.copyfile(source.config_file, target.config_file)
-        config.mixture.codec.keep_in(target.path)
+        keep_codecs(config.mixture, target.path)
         hand_on_originals(source.path, target.path)
         with Checkpoints(target.checkpoints) as checkpoints:
             checkpoints.save(record["step"], state, record)

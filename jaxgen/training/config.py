@@ -32,7 +32,8 @@ class TrainConfig:
       batch_size: rows of a global batch; of the full one, where there is a ramp.
       batch_ramp: smaller batches to begin with.
       length: tokens of a row.
-      source_length: tokens of a row of the encoder; None: the model has none.
+      source_length: tokens of a row of the encoder, or of a caption by the data's second codec;
+        None: the model has neither.
       seed: of the parameters and the data order.
       freeze: patterns of parameters' names, as `jaxgen models show` prints them, that are not
         trained: "embedding*", "stack.*norm*"; `*` stands for anything.

@@ -15,7 +15,7 @@ def registered_codecs() -> Table:
     from jaxgen.codecs.palettes import ImagePalette, SoundPalette, VideoPalette
     from jaxgen.codecs.sentencepiece import SentencePieceCodec
     from jaxgen.codecs.special import SpecialTokens
-    from jaxgen.codecs.tokenizer import TokenizerCodec
+    from jaxgen.codecs.tokenizer import SecondTokenizer, TokenizerCodec
     from jaxgen.codecs.vectors import ImageVectors, SoundVectors
     from jaxgen.codecs.written_vectors import VectorCodec
 
@@ -23,6 +23,7 @@ def registered_codecs() -> Table:
         "byte_codec": ByteCodec,
         "special_tokens": SpecialTokens,
         "tokenizer_codec": TokenizerCodec,
+        "second_tokenizer": SecondTokenizer,
         "sentencepiece_codec": SentencePieceCodec,
         "multimodal_codec": MultimodalCodec,
         "image_vectors": ImageVectors,
