@@ -34,12 +34,15 @@ async function measure() {
   const ticking = setInterval(() => {}, 5);
   const found = {width: innerWidth, overflow: 0, figures: 0, empty: [], cut: [], overlapping: [],
     paper: getComputedStyle(document.body).backgroundColor, tips: 0, texts: 0,
-    isDark: matchMedia("(prefers-color-scheme: dark)").matches, sections: []};
+    isDark: matchMedia("(prefers-color-scheme: dark)").matches, sections: [], hidden: []};
   const look = async () => {
     for (const fold of document.querySelectorAll("details")) fold.open = true;
     do await rest();
     while ([...document.querySelectorAll("figure .plot")].some((plot) => !plot.children.length));
     found.overflow = Math.max(found.overflow, document.documentElement.scrollWidth - innerWidth);
+    for (const table of document.querySelectorAll(".scroll"))
+      if (table.scrollWidth > table.clientWidth + 1)
+        found.hidden.push(`${table.scrollWidth}px: ${table.textContent.slice(0, 99)}`);
     for (const svg of document.querySelectorAll("figure .plot > svg")) {
       found.figures += 1;
       const name = svg.getAttribute("aria-label"), frame = boxOf(svg);
@@ -135,6 +138,7 @@ def assert_paints(page: str, sections: Sequence[Section], folder: Path) -> None:
         assert measured["overflow"] <= 0
         for trouble in ("empty", "cut", "overlapping"):
             assert measured[trouble] == [], f"{trouble} at {width}px"
+        assert dark or measured["hidden"] == [], f"columns of a table are hidden at {width}px"
         assert measured["figures"] >= len(panels) > 0
         assert measured["tips"] > 0
 

@@ -239,7 +239,7 @@ def _comparison_blocks(tree: Tree, found: dict[str, Any]) -> Sequence[Block]:
         f"scatter about it by {percent(found['noise'])} (one standard deviation)."
     )
     columns = ("mixture of experts", "active", "total", "FLOPs", "seeds", "loss", "dense law",
-               "difference", "95% interval", "multiplier", "95% interval", "")  # fmt: skip
+               "difference (95% interval)", "multiplier (95% interval)")  # fmt: skip
     return [
         Figure(tuple(panels), name),
         Sentence(summary),
@@ -250,20 +250,26 @@ def _comparison_blocks(tree: Tree, found: dict[str, Any]) -> Sequence[Block]:
             for r in found["rungs"]
             if "why_not" in r["multiplier"]
         ),
+        *(
+            Sentence(f"{r['rung']} is as good as dense models beyond those that were run.", "soft")
+            for r in found["rungs"]
+            if r["multiplier"].get("is_beyond_runs")
+        ),
     ]
 
 
 def _cells(rung: dict[str, Any]) -> Sequence[Cell]:
     low, high = rung["difference"]["interval"]
+    difference = f"{fixed(rung['difference']['value'], 4)} ({fixed(low, 4)} to {fixed(high, 4)})"
     worth = rung["multiplier"]
-    beyond = "beyond the dense runs" if worth.get("is_beyond_runs") else ""
+    times = (
+        "-" if "why_not" in worth else f"{number(worth['value'])} ({between(worth['interval'])})"
+    )
     return (
         rung["rung"], count(rung["parameters"]["active"]), count(rung["parameters"]["total"]),
         number(rung["flops"]), str(rung["seeds"]), fixed(rung["loss"], 4),
         fixed(rung["dense"]["value"], 4),
-        (fixed(rung["difference"]["value"], 4), "good" if high < 0 else "bad" if low > 0 else ""),
-        f"{fixed(low, 4)} to {fixed(high, 4)}", number(worth.get("value")),
-        between(worth.get("interval", (None, None))), beyond,
+        (difference, "good" if high < 0 else "bad" if low > 0 else ""), times,
     )  # fmt: skip
 
 

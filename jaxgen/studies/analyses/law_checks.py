@@ -21,9 +21,9 @@ from jaxgen.laws import (
     vary_parameters,
 )
 from jaxgen.studies.analyses.base import LABELS
-from jaxgen.studies.formatting import between, count, fixed, number, percent
+from jaxgen.studies.formatting import MISSING, between, count, fixed, number, percent
 from jaxgen.studies.law_selection import LawChoice, select_law
-from jaxgen.studies.plots import Block, DataTable, Sentence
+from jaxgen.studies.plots import Block, Cell, DataTable, Sentence
 
 HOLDOUT_LEVEL = 0.9
 REACH = 3.0
@@ -152,13 +152,13 @@ def show_variations(found: Mapping[str, Any]) -> Sequence[Block]:
         return [Sentence(found["why_not"], "soft")]
     fitted = [one for one in found["variations"] if "why_not" not in one]
     names = list(dict.fromkeys(name for one in fitted for name in one["parameters"]))
-    rows = [
-        (one["change"], one["why_not"])
-        if "why_not" in one
-        else (one["change"], *(number(one["parameters"].get(name)) for name in names),
-              fixed(one["prediction"], 4), f"{100 * one['difference']:.2f}%")
-        for one in found["variations"]
+    refused = [one for one in found["variations"] if "why_not" in one]
+    rows: list[tuple[Cell, ...]] = [
+        (one["change"], *(number(one["parameters"].get(name)) for name in names),
+         fixed(one["prediction"], 4), f"{100 * one['difference']:.2f}%", *[""] * bool(refused))
+        for one in fitted
     ]  # fmt: skip
+    rows += [(one["change"], *[MISSING] * (len(names) + 2), one["why_not"]) for one in refused]
     at = found["at"]
     repeats = f" ({count(at['unique_tokens'])} of them unique)" if "unique_tokens" in at else ""
     most = max((abs(one["difference"]) for one in fitted), default=0.0)
@@ -167,5 +167,6 @@ def show_variations(found: Mapping[str, Any]) -> Sequence[Block]:
         f"the law predicts a loss of {fixed(found['prediction'], 4)}. Refitted with one choice "
         f"changed at a time, it moves by at most {percent(most)}."
     )
-    table = DataTable(("changed", *names, "prediction", "moves by"), rows, "Every change")
-    return [Sentence(sentence), table]
+    columns = ("changed", *names, "prediction", "moves by", *["why not"] * bool(refused))
+    texts = (0, len(columns) - 1) if refused else (0,)
+    return [Sentence(sentence), DataTable(columns, rows, "Every change", texts)]

@@ -40,7 +40,9 @@ def _laws(tree: Tree) -> list[str]:
     return [
         f"Mean held-out loss of {ladder_name(tree, law)}: {law['formula']}, with "
         + ", ".join(
-            f"{one['name']} = {number(one['value'])} (95%: {between(one['interval'])})"
+            f"{one['name']} = {number(one['value'])} (95%: {between(one['interval'])})".replace(
+                "= ≈", "≈"
+            )
             for one in law["parameters"]
         )
         + "."
