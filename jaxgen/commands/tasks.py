@@ -74,9 +74,10 @@ def load_task(name: str) -> Task:
       ConfigError: naming those that are near.
     """
     if name not in task_names():
+        near = nearest(name, task_names())
         raise ConfigError(
-            f"no task {name!r}{did_you_mean(nearest(name, task_names()))} `jaxgen tasks` lists "
-            "them; --gin_file=FILE names a mixture with others."
+            f"there is no task {name!r}{did_you_mean(near) or '.'} `jaxgen tasks` lists them; "
+            "--gin_file=FILE names a mixture with others."
         )
     bindings = ["mixture.name='alone'", f"mixture.tasks=(@{name}/task(),)"]
     return load([f"tasks/{name}.gin"], bindings, root="mixture").every_task[0]

@@ -15,26 +15,31 @@ INERT = frozenset((
     # How tensors are quantised, which is read elsewhere.
     "quantization_config",
     # Tokens and labels.
-    "id2label", "label2id", "num_labels", "prefix", "problem_type",
+    "bos_token", "eos_token", "id2label", "label2id", "num_labels", "pad_token", "prefix",
+    "problem_type", "unk_token",
     # Training, and how a program runs the model.
-    "attn_implementation", "chunk_size_feed_forward", "classifier_dropout", "ep_size",
-    "gradient_checkpointing", "initializer_range", "max_sequence_length", "model_max_length",
-    "output_attentions", "output_hidden_states", "return_dict", "tf_legacy_loss", "torchscript",
-    "use_bfloat16", "use_cache", "use_return_dict",
+    "attn_implementation", "cache_implementation", "chunk_size_feed_forward", "classifier_dropout",
+    "ep_size", "gradient_checkpointing", "gradient_checkpointing_kwargs", "initializer_range",
+    "keys_to_ignore_at_inference", "max_sequence_length", "model_max_length", "output_attentions",
+    "output_hidden_states", "return_dict", "tf_legacy_loss", "torchscript", "use_bfloat16",
+    "use_cache", "use_flash_attention", "use_flash_attention_2", "use_flash_attn",
+    "use_return_dict",
     # How text is drawn, in files from before generation_config.json.
     "bad_words_ids", "begin_suppress_tokens", "diversity_penalty", "do_sample", "early_stopping",
-    "encoder_no_repeat_ngram_size", "exponential_decay_length_penalty", "length_penalty",
-    "max_length", "max_new_tokens", "min_length", "no_repeat_ngram_size", "num_beam_groups",
-    "num_beams", "num_return_sequences", "output_scores", "penalty_alpha",
-    "remove_invalid_values", "renormalize_logits", "repetition_penalty",
-    "return_dict_in_generate", "suppress_tokens", "temperature", "top_k", "top_p", "typical_p",
+    "encoder_no_repeat_ngram_size", "epsilon_cutoff", "eta_cutoff",
+    "exponential_decay_length_penalty", "forced_decoder_ids", "guidance_scale", "length_penalty",
+    "max_length", "max_new_tokens", "max_time", "min_length", "min_new_tokens", "min_p",
+    "no_repeat_ngram_size", "num_beam_groups", "num_beams", "num_return_sequences",
+    "output_logits", "output_scores", "penalty_alpha", "remove_invalid_values",
+    "renormalize_logits", "repetition_penalty", "return_dict_in_generate", "sequence_bias",
+    "stop_strings", "suppress_tokens", "temperature", "top_k", "top_p", "typical_p",
 ))  # fmt: skip
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "add_cross_attention": (False,), "attention_bias": (False,), "is_decoder": (False, True),
     "is_encoder_decoder": (False,), "logits_scaling": (1,), "mlp_bias": (False,),
-    "partial_rotary_factor": (1,), "pruned_heads": ({},), "residual_multiplier": (1,),
-    "rope_interleaved": (False,), "tie_encoder_decoder": (False,),
-    "use_bidirectional_attention": (False,), "use_qk_norm": (False,),
+    "partial_rotary_factor": (1,), "pretraining_tp": (1,), "pruned_heads": ({},),
+    "residual_multiplier": (1,), "rope_interleaved": (False,), "tie_encoder_decoder": (False,),
+    "use_bidirectional_attention": (False,), "use_mrope": (False,), "use_qk_norm": (False,),
     "use_sliding_window": (False,),
 }  # fmt: skip
 """Values with which a key that a family does not have changes nothing."""

@@ -97,6 +97,8 @@ HARMLESS = {
     "unsloth_fixed": True, "_num_labels": 2, "max_sequence_length": 2048, "do_sample": True,
     "temperature": 0.6, "layer_types": ["full_attention"] * 2, "image_token_id": 5,
     "_attn_implementation_autoset": True, "pruned_heads": {}, "use_bfloat16": False,
+    "use_flash_attn": True, "cache_implementation": "hybrid", "min_p": 0.05, "pretraining_tp": 1,
+    "keys_to_ignore_at_inference": ["past_key_values"], "eos_token": "</s>", "use_mrope": False,
 }  # fmt: skip
 """Keys of published files, with the values they have there."""
 
