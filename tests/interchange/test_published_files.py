@@ -82,7 +82,7 @@ def test_every_field_comes_back(name):
 
 OF_MEDIA = {"chameleon", "chameleon_post", "gemma3_seeing", "llava"}
 """Compared with transformers by test_parity and test_seeing_parity, and others by test_pairs."""
-ENCODERS = {"clip_text", "t5_encoder", "t5_v1_1_encoder"}
+ENCODERS = {"clip_text", "clip_text_projected", "t5_encoder", "t5_v1_1_encoder"}
 """Compared by test_text_encoder_parity."""
 
 

@@ -13,12 +13,20 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import torch
-from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    T5Config,
+    T5EncoderModel,
+)
 
 from jaxgen.errors import InterchangeError
 from jaxgen.interchange.exporting import choose_family, export_model
 from jaxgen.interchange.importing import load_model, open_checkpoint
 from jaxgen.models.captions import caption_rows
+from jaxgen.models.diffusion.prompts import Prompts
+from jaxgen.sharding.layout import Layout, using
 
 TOLERANCE = 2e-5
 SIZES = {"d_model": 24, "d_kv": 6, "d_ff": 40, "num_heads": 4, "num_layers": 2, "vocab_size": 90}
@@ -98,6 +106,39 @@ def test_export_computes_the_same(name, tmp_path):
     assert {key: written[key] for key in original} == original
 
 
+def test_a_tower_with_its_projection_computes_the_same_and_comes_back(tmp_path):
+    torch.manual_seed(0)
+    config = CLIPTextConfig.from_dict(CONFIGS["clip_text"][1].to_dict() | {"projection_dim": 12})
+    peer = CLIPTextModelWithProjection(config).eval()
+    with torch.no_grad():
+        for parameter in peer.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    peer.save_pretrained(tmp_path / "given")
+    checkpoint = open_checkpoint(tmp_path / "given")
+    model = load_model(checkpoint)
+    assert checkpoint.config.count().total == sum(p.numel() for p in peer.parameters())
+    tokens = np.random.default_rng(1).integers(1, 88, (3, 16)).astype(np.int32)
+    tokens[np.arange(16) >= LENGTHS[:, None] - 1] = 89
+    with using(Layout()):
+        told = model(Prompts(tokens, LENGTHS), np.ones(3, bool))
+    with torch.no_grad():
+        found = peer(input_ids=torch.from_numpy(tokens).long(), output_hidden_states=True)
+    for ours, theirs in (
+        (told.pooled, found.text_embeds), (told.sequence, found.last_hidden_state)
+    ):  # fmt: skip
+        theirs = theirs.numpy()
+        assert np.abs(np.asarray(ours) - theirs).max() < TOLERANCE * np.abs(theirs).max()
+    original = json.loads((tmp_path / "given" / "config.json").read_text())
+    for place, given in (("alone", None), ("given_back", original)):
+        export_model(model, tmp_path / place, original=given)
+        again, info = type(peer).from_pretrained(tmp_path / place, output_loading_info=True)
+        assert not info["missing_keys"] and not info["unexpected_keys"], info
+        own, other = peer.state_dict(), again.state_dict()
+        assert all(torch.equal(own[key], other[key].float()) for key in own)
+    written = json.loads((tmp_path / "given_back" / "config.json").read_text())
+    assert {key: written[key] for key in original} == original
+
+
 @pytest.mark.parametrize("name", OLDER)
 def test_older_files_are_read(name, tmp_path):
     from safetensors.torch import load_file, save_file
@@ -122,7 +163,7 @@ def test_what_jaxgen_does_not_compute_is_refused(tmp_path):
     with pytest.raises(InterchangeError, match="hidden_act"):
         open_checkpoint(tmp_path)
     (tmp_path / "config.json").write_text(
-        json.dumps(values | {"architectures": ["CLIPTextModelWithProjection"]})
+        json.dumps(values | {"architectures": ["CLIPVisionModelWithProjection"]})
     )
-    with pytest.raises(InterchangeError, match="CLIPTextModelWithProjection"):
+    with pytest.raises(InterchangeError, match="CLIPVisionModelWithProjection"):
         open_checkpoint(tmp_path)

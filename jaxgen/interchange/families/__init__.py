@@ -3,7 +3,8 @@
 from jaxgen.interchange.families.bert import BERT, BERT_MASKED, BERT_PRETRAINING
 from jaxgen.interchange.families.bloom import BLOOM
 from jaxgen.interchange.families.chameleon import CHAMELEON, CHAMELEON_POST
-from jaxgen.interchange.families.clip import CLIP, CLIP_TEXT, SIGLIP
+from jaxgen.interchange.families.clip import CLIP, SIGLIP
+from jaxgen.interchange.families.clip_text import CLIP_TEXT, CLIP_TEXT_PROJECTED
 from jaxgen.interchange.families.cohere import COHERE, COHERE2
 from jaxgen.interchange.families.deepseek import DEEPSEEK_V2, DEEPSEEK_V3
 from jaxgen.interchange.families.dit import DIT
@@ -41,9 +42,9 @@ FAMILIES = (
     OLMO, OLMO2, OLMO3, OLMOE, PHI3, GEMMA, GEMMA2, GEMMA3, GPT_NEOX, GPT_J, GPT_NEO, OPT, FALCON,
     FALCON_TWO_NORMS, MPT, STABLELM, SMOLLM3, GRANITE, GRANITE_MOE, GLM, GLM4, COHERE, COHERE2,
     NEMOTRON, LLAMA4, GPT_OSS, DEEPSEEK_V3, DEEPSEEK_V2, STARCODER2, T5, T5_GATED, T5_ENCODER,
-    T5_GATED_ENCODER, BERT_MASKED, BERT, BERT_PRETRAINING, CLIP, CLIP_TEXT, SIGLIP, CHAMELEON,
-    CHAMELEON_POST, LLAVA, GEMMA3_SEEING, WHISPER, DIT, STABLE_DIFFUSION_3, FLUX, UNCLIP_PRIOR,
-    UNET, UNET_LINEAR, KL_AUTOENCODER,
+    T5_GATED_ENCODER, BERT_MASKED, BERT, BERT_PRETRAINING, CLIP, CLIP_TEXT,
+    CLIP_TEXT_PROJECTED, SIGLIP, CHAMELEON, CHAMELEON_POST, LLAVA, GEMMA3_SEEING, WHISPER, DIT,
+    STABLE_DIFFUSION_3, FLUX, UNCLIP_PRIOR, UNET, UNET_LINEAR, KL_AUTOENCODER,
 )  # fmt: skip
 """In the order in which an export tries them."""
 

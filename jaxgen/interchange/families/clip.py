@@ -26,7 +26,7 @@ from jaxgen.ops.attention.masks import Bidirectional
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STDDEV = (0.26862954, 0.26130258, 0.27577711)
-_CAUSAL = (LayerConfig(rope=None),)
+CAUSAL = (LayerConfig(rope=None),)
 BOTH_WAYS = (LayerConfig(mask=(Bidirectional(),), rope=None),)
 _LOG_SCALE = "logit_scale_init_value"
 INERT = ("attention_dropout", "dropout", "initializer_factor", "projection_dim")
@@ -52,11 +52,27 @@ def _sizes(prefix: str = "") -> tuple[Entry, ...]:
     )
 
 
-_TEXT = (
-    *_sizes(),
-    Field("vocab_size", "vocab_size"),
-    Field("max_position_embeddings", "max_length"),
-)
+def text_entries(prefix: str = "") -> tuple[Entry, ...]:
+    """Returns the entries of a text tower."""
+    return (
+        *_sizes(prefix),
+        Field("vocab_size", f"{prefix}vocab_size"),
+        Field("max_position_embeddings", f"{prefix}max_length"),
+    )
+
+
+def text_rows(ours: str) -> tuple[TensorRow, ...]:
+    """Returns the rows outside the layers of a text tower."""
+    tables = "text_model.embeddings"
+    return (
+        row(f"{ours}embedding.table", f"{tables}.token_embedding.weight", "v d"),
+        row(f"{ours}embedding.positions", f"{tables}.position_embedding.weight", "t d"),
+        *norm_rows(f"{ours}stack.final_norm", "text_model.final_layer_norm"),
+    )
+
+
+_TEXT = text_entries()
+_WIDTH = (("projection_dim", "embed_dim"),)
 VISION = (
     *_sizes("stack."),
     Field("image_size", "image_size"),
@@ -167,16 +183,14 @@ def siglip_vision_rows(ours: str, theirs: str) -> tuple[TensorRow, ...]:
 
 
 _TOWERS = (
-    row("text.embedding.table", "text_model.embeddings.token_embedding.weight", "v d"),
-    row("text.embedding.positions", "text_model.embeddings.position_embedding.weight", "t d"),
-    *norm_rows("text.stack.final_norm", "text_model.final_layer_norm"),
+    *text_rows("text."),
     *vision_rows("vision", "vision_model"),
 )
 _STACKS = (
     stack_table("text.stack", "text_model", "text"),
     stack_table("vision.stack", "vision_model", "vision.stack"),
 )
-_UNUSED = (r"(text|vision)_model\.embeddings\.position_ids",)
+UNUSED = (r"(text|vision)_model\.embeddings\.position_ids",)
 
 
 def _assemble(fields: dict[str, Any]) -> DualEncoderConfig:
@@ -201,7 +215,7 @@ CLIP = Family(
     kind=DualEncoderConfig,
     assemble=_assemble,
     constants={
-        **stack_constants("text", _CAUSAL),
+        **stack_constants("text", CAUSAL),
         **stack_constants("vision.stack", BOTH_WAYS),
         "text.embedding_positions": "learned",
         "vision.patch_bias": False,
@@ -216,13 +230,8 @@ CLIP = Family(
         "initial_bias": None,
     },
     entries=(
-        Section(
-            "text_config", "text", _TEXT, _TEXT_DEFAULTS, (("projection_dim", "embed_dim"),), INERT
-        ),
-        Section(
-            "vision_config", "vision", VISION, VISION_DEFAULTS,
-            (("projection_dim", "embed_dim"),), INERT,
-        ),
+        Section("text_config", "text", _TEXT, _TEXT_DEFAULTS, _WIDTH, INERT),
+        Section("vision_config", "vision", VISION, VISION_DEFAULTS, _WIDTH, INERT),
         Field("projection_dim", "embed_dim", 512),
         Linked(
             (_LOG_SCALE,),
@@ -239,7 +248,7 @@ CLIP = Family(
         row("log_scale", "logit_scale", ""),
     ),
     stacks=_STACKS,
-    unused=_UNUSED,
+    unused=UNUSED,
     token_section="text_config",
     images=ImageTable(read_pixels, write_pixels("CLIPImageProcessor", crops=True)),
 )  # fmt: skip
@@ -286,32 +295,7 @@ SIGLIP = Family(
         row("bias", "logit_bias", "", "()"),
     ),
     stacks=_STACKS,
-    unused=_UNUSED,
+    unused=UNUSED,
     token_section="text_config",
     images=ImageTable(read_pixels, write_pixels("SiglipImageProcessor", crops=False)),
 )
-
-CLIP_TEXT = Family(
-    name="clip_text",
-    architectures=("CLIPTextModel",),
-    model_types=("clip_text_model",),
-    constants={
-        name.removeprefix("text."): value
-        for name, value in {
-            **stack_constants("text", _CAUSAL),
-            "text.embedding_positions": "learned",
-        }.items()
-    },
-    entries=_TEXT,
-    inert=INERT,
-    rows=(
-        row("embedding.table", "text_model.embeddings.token_embedding.weight", "v d"),
-        row("embedding.positions", "text_model.embeddings.position_embedding.weight", "t d"),
-        *norm_rows("stack.final_norm", "text_model.final_layer_norm"),
-    ),
-    stacks=(stack_table("stack", "text_model", ""),),
-    # As transformers 5 names them.
-    renames=((r"^(embeddings|encoder|final_layer_norm)\.", r"text_model.\1."),),
-    unused=_UNUSED,
-)
-"""The text tower alone, without its projection, as Stable Diffusion 1 and 2 have it."""
