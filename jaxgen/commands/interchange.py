@@ -37,10 +37,7 @@ from jaxgen.interchange.originals import (
     original_files,
 )
 from jaxgen.interchange.peft import Adapter, export_adapter, load_adapted, open_adapter
-from jaxgen.interchange.pipelines import (
-    is_pipeline,
-    is_whole,
-)
+from jaxgen.interchange.pipelines import is_pipeline, kind_of
 from jaxgen.interchange.quantised import check_method
 from jaxgen.interchange.tokenizers import read_codec, write_codec
 from jaxgen.models.base import language_model
@@ -132,7 +129,7 @@ def export_checkpoint(arguments: argparse.Namespace) -> int:
         model = language_model(restored.config.model)
         if arguments.adapter:
             return _export_adapter(restored, arguments)
-        if is_whole(restored.config.model):
+        if kind_of(restored.config.model) is not None:
             return export_whole(restored, arguments)
         settings = export_settings(restored.config, model, restored.directory, arguments.family)
         family = export_model(

@@ -11,7 +11,8 @@ from typing import Any
 
 import jax
 
-from jaxgen.codecs.tokenizer import TokenizerCodec
+from jaxgen.codecs.joint import begin_ids
+from jaxgen.codecs.tokenizer import SecondTokenizer, TokenizerCodec, read_tokenizer
 from jaxgen.commands.imported_runs import keep_config, save_import
 from jaxgen.configuration import load_run
 from jaxgen.data.generated import Sprites
@@ -25,11 +26,13 @@ from jaxgen.generation.diffusion.guidance import Guidance
 from jaxgen.generation.diffusion.sampling import PictureSampling
 from jaxgen.interchange.files import TOKENIZER
 from jaxgen.interchange.originals import GENERATION
+from jaxgen.interchange.pipeline_kinds import PipelineKind
+from jaxgen.interchange.pipeline_tokenizers import tokenizer_of
 from jaxgen.interchange.pipelines import (
-    PIPELINE,
     Pipeline,
     export_pipeline,
     keep_pipeline,
+    kind_of,
     load_pipeline,
     open_pipeline,
 )
@@ -43,8 +46,8 @@ from jaxgen.runs.run_directory import RunDirectory
 from jaxgen.training.config import TrainConfig
 from jaxgen.training.execution import ExecutionConfig
 
-GUIDANCE = 7.5
-"""Of a pipeline that is called without one."""
+SOURCE_LENGTH = 256
+"""Tokens of a caption by T5's tokenizer, where a pipeline is called without a number of them."""
 
 
 def import_pipeline(arguments: argparse.Namespace, source: pathlib.Path) -> int:
@@ -63,11 +66,13 @@ def import_pipeline(arguments: argparse.Namespace, source: pathlib.Path) -> int:
         raise InterchangeError(f"{directory.path} exists; import to a folder that does not.")
     try:
         on_main(_keep_pipeline, pipeline, directory)
-        codec = read_codec(pipeline.tokenizer, str(directory.path / TOKENIZER))
-        config, execution = run_of_pipeline(pipeline, codec), ExecutionConfig()
+        codecs = _read_codecs(pipeline, directory)
+        config, execution = run_of_pipeline(pipeline, codecs), ExecutionConfig()
         if arguments.gin_files:
             asked, execution = load_run(arguments.gin_files, arguments.bindings)
-            mixture = asked.mixture.with_codec(codec)
+            mixture: Any = asked.mixture.with_codec(codecs[0])
+            if len(codecs) > 1:
+                mixture = dataclasses.replace(mixture, second_codec=codecs[1])
             config = dataclasses.replace(config, mixture=mixture, train=asked.train)
         on_main(keep_config, config, directory)
         load = functools.partial(load_pipeline, pipeline)
@@ -76,22 +81,28 @@ def import_pipeline(arguments: argparse.Namespace, source: pathlib.Path) -> int:
         if is_main():
             shutil.rmtree(directory.path, ignore_errors=True)  # It was not there before.
         raise
-    print(f"{PIPELINE}, {number_of_parameters(model):,} parameters")
+    print(f"{pipeline.kind.name}, {number_of_parameters(model):,} parameters")
     print(f"run directory: {directory.path}")
     return 0
 
 
-def run_of_pipeline(pipeline: Pipeline, codec: TokenizerCodec) -> RunConfig:
+def run_of_pipeline(pipeline: Pipeline, codecs: list[TokenizerCodec]) -> RunConfig:
     """Returns a run of a pipeline that draws as it does, on pictures of sprites."""
-    config = pipeline.config
+    config, kind = pipeline.config, pipeline.kind
     text: Any = config.conditioner
     size = config.picture_size
-    task = Task("sprites", Sprites(size=size), codec=codec)
-    sampling = PictureSampling(pipeline.sampler, Guidance(GUIDANCE))
+    task = Task("sprites", Sprites(size=size), codec=codecs[0])
+    sampling = PictureSampling(pipeline.sampler, Guidance(kind.guidance))
+    second = codecs[-1] if len(codecs) > 1 else None
     return RunConfig(
         config,
-        ImageTextPairs(task, size, text="description", distinct=False),
-        TrainConfig(steps=1000, batch_size=8 * jax.device_count(), length=text.max_length),
+        ImageTextPairs(task, size, text="description", distinct=False, second_codec=second),
+        TrainConfig(
+            steps=1000,
+            batch_size=8 * jax.device_count(),
+            length=text.max_length,
+            source_length=None if second is None else SOURCE_LENGTH,
+        ),
         DiffusionLoss(corruption=pipeline.corruption),
         EvaluationConfig(evaluators=(MadePictures(sampling=sampling, verified=False),)),
         name="stable_diffusion",
@@ -99,32 +110,81 @@ def run_of_pipeline(pipeline: Pipeline, codec: TokenizerCodec) -> RunConfig:
 
 
 def export_whole(restored: Restored, arguments: argparse.Namespace) -> int:
-    """Writes a model of diffusion with its encoder and its autoencoder as a pipeline."""
-    config = restored.config
+    """Writes a model of diffusion with its encoders and its autoencoder as a pipeline."""
+    config, kind = restored.config, kind_of(restored.config.model)
     stage: Any = stage_of(restored)
-    length = config.train.length
-    files, _ = write_codec(config.mixture.codec, both_ends=True, max_length=length)
+    assert kind is not None
     export_pipeline(
         restored.model,
         arguments.output,
         stage.corruption,
         stage.sampling.sampler,
-        {name: content for name, content in files.items() if name != GENERATION},
+        _written_tokenizers(config, kind),
         arguments.dtype,
         arguments.max_shard_bytes,
         restored.directory.path,
     )
-    print(f"{config.name} at step {restored.step} as a {PIPELINE}: {arguments.output}")
+    print(f"{config.name} at step {restored.step} as a {kind.name}: {arguments.output}")
     return 0
+
+
+def _written_tokenizers(config: RunConfig, kind: PipelineKind) -> dict[str, dict[str, bytes]]:
+    """Returns the files of each tokenizer's folder by name."""
+    data, length = config.mixture, config.train.length
+    encoders = kind.find_encoders(getattr(config.model, "conditioner", None)) or []
+    found = {}
+    for name, encoder in zip(kind.tokenizers, encoders, strict=True):
+        if encoder.codec == "second":
+            codec: Any = getattr(data, "second_codec", None)
+            begins = bool(begin_ids(codec))
+            files, _ = write_codec(codec, not begins, begins, config.train.source_length)
+        else:
+            codec = _padded_by(data.codec, encoder.pad_id)
+            files, _ = write_codec(codec, both_ends=True, max_length=length)
+        found[name] = {one: content for one, content in files.items() if one != GENERATION}
+    return found
+
+
+def _padded_by(codec: Any, pad_id: int | None) -> Any:
+    """Returns a codec that pads as an encoder reads its padding.
+
+    Raises:
+      InterchangeError: if it pads otherwise and is no tokenizer.json.
+    """
+    if pad_id is None or codec.pad_id == pad_id:
+        return codec
+    if not isinstance(codec, TokenizerCodec):
+        raise InterchangeError(
+            f"caption_encoder.pad_id={pad_id} is not the padding of {type(codec).__name__}, "
+            f"{codec.pad_id}, and no tokenizer can be written that has it."
+        )
+    token = read_tokenizer(codec.path).id_to_token(pad_id)
+    return dataclasses.replace(codec, pad=token)
+
+
+def _read_codecs(pipeline: Pipeline, directory: RunDirectory) -> list[TokenizerCodec]:
+    """Returns the codec of captions, and a second where the pipeline has one, of the run's copies.
+
+    The first two of several tokenizers are one but for padding; see `open_pipeline`.
+    """
+    found = []
+    for name, kind in _codecs_of(pipeline).items():
+        path = directory.path / kind.KEPT_FILES["path"]
+        codec = read_codec(tokenizer_of(pipeline.folder, pipeline.parts, name), str(path))
+        fields = {one.name: getattr(codec, one.name) for one in dataclasses.fields(codec)}
+        found.append(kind(**fields))
+    return found
+
+
+def _codecs_of(pipeline: Pipeline) -> dict[str, type[TokenizerCodec]]:
+    """Returns what reads each folder of a tokenizer that makes tokens of its own."""
+    first, *others = pipeline.kind.tokenizers
+    return {first: TokenizerCodec} | dict.fromkeys(others[-1:], SecondTokenizer)
 
 
 def _keep_pipeline(pipeline: Pipeline, directory: RunDirectory) -> None:
     directory.prepare()
-    tokenizer = pipeline.folder / "tokenizer" / TOKENIZER
-    if not tokenizer.exists():
-        raise InterchangeError(
-            f"{tokenizer} is not there, and jaxgen reads no vocab.json and merges.txt: save the "
-            "tokenizer once with transformers' CLIPTokenizerFast, which writes it."
-        )
-    shutil.copyfile(tokenizer, directory.path / TOKENIZER)
-    keep_pipeline(pipeline.folder, directory.path)
+    for name, kind in _codecs_of(pipeline).items():
+        tokenizer = tokenizer_of(pipeline.folder, pipeline.parts, name).folder / TOKENIZER
+        shutil.copyfile(tokenizer, directory.path / kind.KEPT_FILES["path"])
+    keep_pipeline(pipeline, directory.path)

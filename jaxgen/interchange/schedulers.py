@@ -10,12 +10,22 @@ from jaxgen.errors import ConfigError, InterchangeError
 from jaxgen.generation.diffusion.samplers import Ddim, Ddpm, DpmSolver, Euler, Heun, Plms
 from jaxgen.ops.diffusion.betas import Betas
 from jaxgen.ops.diffusion.corruption import Corruption
+from jaxgen.ops.diffusion.schedules import RectifiedFlow
 
 CLASS = "_class_name"
 KINDS = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
 TARGETS = {"epsilon": "noise", "v_prediction": "v", "sample": "x"}
 STEPS = 50
-"""Of a pipeline that is called without a number of them."""
+"""Of a pipeline of Stable Diffusion 1 and 2 that is called without a number of them."""
+FLOW = "FlowMatchEulerDiscreteScheduler"
+FLOW_DEFAULTS: dict[str, Any] = {"num_train_timesteps": 1000, "shift": 1.0}
+FLOW_NOT_USED = {
+    "use_dynamic_shifting": (False,), "invert_sigmas": (False,), "shift_terminal": (None,),
+    "stochastic_sampling": (False,), "use_karras_sigmas": (None, False),
+    "use_exponential_sigmas": (None, False), "use_beta_sigmas": (None, False),
+    "num_train_timesteps": (1000,),
+}  # fmt: skip
+"""As `NOT_USED`, of the scheduler of flows."""
 NOT_USED = {
     "trained_betas": (None,), "clip_sample": (False,), "thresholding": (False,),
     "use_karras_sigmas": (False,), "use_exponential_sigmas": (False,), "use_beta_sigmas": (False,),
@@ -62,26 +72,23 @@ SCHEDULERS = (
 )  # fmt: skip
 
 
-def read_scheduler(config: Mapping[str, Any]) -> tuple[Corruption, Any]:
-    """Returns the corruption and the sampler that a scheduler_config.json describes.
+def read_scheduler(config: Mapping[str, Any], steps: int = STEPS) -> tuple[Corruption, Any]:
+    """Returns the corruption and the sampler, of so many steps, of a scheduler_config.json.
 
     Raises:
       InterchangeError: naming the key whose value jaxgen does not have.
     """
+    if config.get(CLASS) == FLOW:
+        return _read_flow(config, steps)
     found = [one for one in SCHEDULERS if one.name == config.get(CLASS)]
     if not found:
         raise InterchangeError(
-            f"the scheduler is {config.get(CLASS)!r}; jaxgen reads "
+            f"the scheduler is {config.get(CLASS)!r}; jaxgen reads {FLOW}, "
             f"{', '.join(one.name for one in SCHEDULERS)}: save the pipeline with one of these."
         )
     kind = found[0]
     values: Any = DEFAULTS | {"timestep_spacing": kind.spacing} | dict(kind.defaults) | dict(config)
-    for key, allowed in NOT_USED.items():
-        if key in values and values[key] not in allowed:
-            raise InterchangeError(
-                f"{kind.name} says {key}={values[key]!r}; jaxgen's sampler has "
-                f"{' or '.join(map(repr, allowed))}: set it so, or take another scheduler."
-            )
+    _check_not_used(kind.name, values, NOT_USED)
     ends = {}
     if kind.sampler in (Plms, Ddim):
         ends["ends_noisy"] = not values["set_alpha_to_one"]
@@ -94,10 +101,30 @@ def read_scheduler(config: Mapping[str, Any]) -> tuple[Corruption, Any]:
             bool(values["rescale_betas_zero_snr"]),
         )
         target = TARGETS[values["prediction_type"]]
-        sampler = kind.sampler(STEPS, values["timestep_spacing"], values["steps_offset"], **ends)
+        sampler = kind.sampler(steps, values["timestep_spacing"], values["steps_offset"], **ends)
         return Corruption(betas, target), sampler  # pyright: ignore[reportArgumentType]
     except (KeyError, TypeError, ConfigError) as error:
         raise InterchangeError(f"{kind.name} cannot be read: {error}.") from error
+
+
+def _read_flow(config: Mapping[str, Any], steps: int) -> tuple[Corruption, Any]:
+    """Returns those of the scheduler of Stable Diffusion 3."""
+    values: Any = FLOW_DEFAULTS | dict(config)
+    _check_not_used(FLOW, values, FLOW_NOT_USED)
+    try:
+        return Corruption(RectifiedFlow(values["shift"]), "flow"), Euler(steps, "linspace")
+    except (TypeError, ConfigError) as error:
+        raise InterchangeError(f"{FLOW} cannot be read: {error}.") from error
+
+
+def _check_not_used(name: str, values: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Raises InterchangeError for a key whose value no sampler of jaxgen has."""
+    for key, allowed in known.items():
+        if key in values and values[key] not in allowed:
+            raise InterchangeError(
+                f"{name} says {key}={values[key]!r}; jaxgen's sampler has "
+                f"{' or '.join(map(repr, allowed))}: set it so, or take another scheduler."
+            )
 
 
 def write_scheduler(corruption: Any, sampler: Any) -> dict[str, Any]:
@@ -108,10 +135,18 @@ def write_scheduler(corruption: Any, sampler: Any) -> dict[str, Any]:
     """
     kinds = [one for one in SCHEDULERS if one.sampler is type(sampler)]
     betas = getattr(corruption, "schedule", None)
+    if isinstance(betas, RectifiedFlow) and type(sampler) is Euler:
+        if corruption.target != "flow":
+            raise InterchangeError(
+                f"{FLOW} is of models that predict the flow, and corruption.target is "
+                f"{corruption.target!r}."
+            )
+        return {CLASS: FLOW, **FLOW_DEFAULTS, "shift": betas.shift}
     if not kinds or not isinstance(betas, Betas):
         raise InterchangeError(
             f"no scheduler of diffusers goes the way of {type(sampler).__name__} over "
-            f"{type(betas).__name__}; export a run of @betas() with one of its samplers."
+            f"{type(betas).__name__}; export a run of @betas() with one of its samplers, or of "
+            "@rectified_flow() with @euler()."
         )
     values = {
         CLASS: kinds[0].name,

@@ -58,20 +58,21 @@ def pairs(second, **changes) -> ImageTextPairs:
 
 def test_batches_have_captions_by_both(path):
     data = pairs(named(SecondTokenizer, path))
-    options = {"batch_size": 2, "length": 10, "source_length": 5}
+    options: dict[str, Any] = {"batch_size": 2, "length": 10, "source_length": 5}
     batch = data.open(**options, seed=0).batch(0)
     order = np.argsort(batch.images[:, 0, 0, 0])
     np.testing.assert_array_equal(batch.second.tokens[order], [[2, 3, 1, 0, 0], [2, 5, 4, 1, 0]])
     np.testing.assert_array_equal(batch.second.lengths[order], [3, 4])
     np.testing.assert_array_equal(batch.second.empty_tokens, [[1, 0, 0, 0, 0]] * 2)
     np.testing.assert_array_equal(batch.second.empty_lengths, [1, 1])
-    spec = data.batch_spec(**options)
+    spec: Any = data.batch_spec(**options)
     for one in dataclasses.fields(batch.second):
         expected = getattr(spec.second, one.name)
         assert getattr(batch.second, one.name).shape == expected.shape, one.name
     placed = put_batch(batch, one_device_mesh(), Rules())
-    assert prompts_of(placed).second is placed.second
-    assert isinstance(placed, PairBatch) and placed.second.tokens.shape == (2, 5)
+    prompts: Any = prompts_of(placed)
+    assert prompts.second is placed.second
+    assert isinstance(placed, PairBatch) and prompts.second.tokens.shape == (2, 5)
 
 
 def test_long_captions_keep_their_end(path):

@@ -21,8 +21,9 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
+from support.clip_tokenizers import clip_tokenizer
 from support.tiers import slow_but
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from jaxgen.cli import main
 from jaxgen.errors import InterchangeError
@@ -47,25 +48,12 @@ SCHEDULERS = {
 }
 
 
-def tokenizer(folder):
-    """CLIP's, of letters and a few words."""
-    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)] + [","]
-    merges = [("r", "e"), ("re", "d</w>"), ("a", "n"), ("an", "d</w>"), ("s", "q")]
-    words = [*letters, *(f"{one}</w>" for one in letters), *(a + b for a, b in merges)]
-    words += ["!", "<|startoftext|>", "<|endoftext|>"]
-    folder.mkdir()
-    (folder / "vocab.json").write_text(json.dumps({word: at for at, word in enumerate(words)}))
-    lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
-    (folder / "merges.txt").write_text("\n".join(lines) + "\n")
-    return CLIPTokenizer.from_pretrained(folder, model_max_length=LENGTH, pad_token="!")
-
-
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory):
     """A tiny pipeline, and its folder."""
     folder = tmp_path_factory.mktemp("pipeline")
     torch.manual_seed(0)
-    words = tokenizer(folder / "words")
+    words = clip_tokenizer(folder / "words", LENGTH, "!")
     text = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(words), hidden_size=12, intermediate_size=20, num_hidden_layers=2,

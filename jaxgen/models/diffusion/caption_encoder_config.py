@@ -145,7 +145,5 @@ class CaptionEncoderConfig:
         return forward if self.frozen else 3 * forward
 
     def _length(self, length: int, source_length: int | None) -> int:
-        """Returns the tokens of the captions that it reads."""
-        if self.codec == "first":
-            return length
-        return source_length or 0
+        """Returns the tokens of the captions that it reads; None: as many as of the first."""
+        return length if self.codec == "first" or source_length is None else source_length

@@ -162,7 +162,13 @@ class RectifiedFlow:
         return LEAST_TIME + (1 - LEAST_TIME) * self._shifted(times)
 
     def times(self, steps: int, spacing: Spacing | None = None) -> np.ndarray:
-        """Returns times from 1 on, evenly before they are shifted; 0 is where they lead."""
+        """Returns times from 1 on, evenly before they are shifted; 0 is where they lead.
+
+        With "linspace" they end at the first of 1,000 steps of training, which is shifted already,
+        as the released pipeline of Stable Diffusion 3 has them.
+        """
+        if spacing == "linspace":
+            return self._shifted(np.linspace(1, self._shifted(1e-3), steps))
         check_even("rectified_flow", spacing)
         return self._shifted(np.arange(steps, 0, -1) / steps)
 
