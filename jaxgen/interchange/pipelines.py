@@ -205,7 +205,7 @@ def _parts_of(model: Any, kind: PipelineKind) -> dict[str, Any]:
     encoders = kind.find_encoders(model.config.conditioner) or []
     made = kind.make_conditioner(
         [
-            _alone(one) if part.kind is CaptionEncoderConfig else one.model
+            alone(one) if part.kind is CaptionEncoderConfig else one.model
             for one, part in zip(encoders, list(kind.parts.values())[2:], strict=True)
         ],
         [0 if one.pad_id is None else one.pad_id for one in encoders],
@@ -229,12 +229,12 @@ def _parts_of(model: Any, kind: PipelineKind) -> dict[str, Any]:
             module = module[int(step)] if step.isdigit() else getattr(module, step)
         if part.kind is CaptionEncoderConfig:
             module = jax.tree.map(lambda leaf: leaf, module)
-            module.config = _alone(module.config)
+            module.config = alone(module.config)
         found[name] = module
     return found
 
 
-def _alone(encoder: CaptionEncoderConfig) -> CaptionEncoderConfig:
+def alone(encoder: CaptionEncoderConfig) -> CaptionEncoderConfig:
     """Returns an encoder with a projection as a file of its own has it."""
     return CaptionEncoderConfig(
         encoder.model, pooled=True, projection=encoder.projection, masks_padding=False

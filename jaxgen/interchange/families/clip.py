@@ -71,8 +71,7 @@ def text_rows(ours: str) -> tuple[TensorRow, ...]:
     )
 
 
-_TEXT = text_entries()
-_WIDTH = (("projection_dim", "embed_dim"),)
+_TEXT, _WIDTH = text_entries(), (("projection_dim", "embed_dim"),)
 VISION = (
     *_sizes("stack."),
     Field("image_size", "image_size"),
