@@ -37,7 +37,8 @@ class RunConfig:
         begins with, with a fresh optimiser; a relative one is seen from the run's own directory, so
         "../base" is the run beside it. None: fresh parameters.
       initialize_parts: likewise for parts of the model by their names, such as the "critic" of a
-        policy or a "teacher".
+        policy or a "teacher"; one of several conditioners is "conditioner.parts.0". A run of such a
+        part alone is named, or one whose model has the same part.
     """
 
     model: ModelConfig

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -124,17 +125,43 @@ class Parents:
         if set(models) == {WHOLE} and shapes_of(abstract) == shapes_of(whole):
             return program.state_with(adopted(abstract, whole))
         # What no parent has is fresh, such as a head.
-        return program.state_with(jax.jit(_begun_with)(program.fresh_model(), models))
+        return program.state_with(jax.jit(begun_with)(program.fresh_model(), models))
 
 
-def _begun_with(model: Any, parents: dict[str, Any]) -> Any:
+def begun_with(model: Any, parents: dict[str, Any]) -> Any:
     """Returns a model with its parents' parameters."""
     if WHOLE in parents:
         model = adopted(model, parents[WHOLE])
     for part, parent in parents.items():
         if part != WHOLE:
             model = jax.tree.map(lambda leaf: leaf, model)
-            setattr(model, part, adopted(getattr(model, part), parent))
+            *outer, name = part.split(".")
+            within = _part_at(model, outer)
+            if name.isdigit():
+                within[int(name)] = _begun_part(within[int(name)], part, parent)
+            else:
+                setattr(within, name, _begun_part(getattr(within, name), part, parent))
+    return model
+
+
+def _begun_part(begins: Any, part: str, parent: Any) -> Any:
+    """Returns a part with a parent's parameters, or else with those of the parent's same part."""
+    try:
+        return adopted(begins, parent)
+    except ValueError:
+        same = _part_at(parent, part.split("."))
+        if same is None or shapes_of(same) != shapes_of(begins):
+            raise
+        return adopted(begins, same)
+
+
+def _part_at(model: Any, steps: list[str]) -> Any:
+    """Returns a part by its names, one inside the other, or its numbers in lists; None without."""
+    for step in steps:
+        if step.isdigit():
+            model = model[int(step)] if model is not None and int(step) < len(model) else None
+        else:
+            model = getattr(model, step, None)
     return model
 
 
@@ -174,10 +201,11 @@ def _open_parent(subject: str, source: RunDirectory, config: RunConfig) -> Paren
             f"{subject}: the run in {source.path} has not finished; finish it first."
         )
     parent: RunConfig = load_recorded(source.config_file)
-    if record["codec_digest"] != config.mixture.codec.digest:
+    codecs = config.mixture.codec, *getattr(config.mixture, "more_codecs", ())
+    if record["codec_digest"] not in [codec.digest for codec in codecs]:
         raise ConfigError(
             f"{subject}: {source.path} was trained on tokens of {record['codec_digest']}, and this "
-            f"run's are of {config.mixture.codec.digest}; give its tasks that codec."
+            f"run's are of {' and '.join(one.digest for one in codecs)}; give its tasks that codec."
         )
     return Parent(source, parent, record)
 
@@ -212,14 +240,15 @@ def _check_shapes(
         return its_own.abstract_state_without_optimizer().model
 
     ours = abstract(config)
-    if part != WHOLE and getattr(ours, part, None) is None:
+    begins = ours if part == WHOLE else _part_at(ours, part.split("."))
+    if begins is None:
         raise ConfigError(
             f"{subject}: {type(config.model).__name__} has no part {part!r}; name one that it has, "
             "or set the one that makes it."
         )
-    begins = ours if part == WHOLE else getattr(ours, part)
+    begin = adopted if part == WHOLE else functools.partial(_begun_part, part=part)
     try:
-        jax.eval_shape(adopted, begins, abstract(parent))
+        jax.eval_shape(lambda own, other: begin(own, parent=other), begins, abstract(parent))
     except ValueError as error:
         different = "; ".join(difference(parent.model, config.model)[:5])
         raise ConfigError(
