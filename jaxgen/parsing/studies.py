@@ -98,7 +98,7 @@ def add_commands(commands: Any) -> None:
     law.add_argument("--flops", type=AMOUNT, nargs="+", help="budgets to print the best models of")
     law.add_argument("--of", help="column of x: of kaplan (or both) and broken")
     law.add_argument("--target", help="column of y of broken; default: loss")
-    law.add_argument("--breaks", type=COUNT, help="of broken; default: 1")
+    law.add_argument("--breaks", type=WHOLE, help="of broken; default: 1, 0: a power law")
     law.add_argument("--curve", choices=("quadratic", "local", "akima"), help="of isoflop")
     law.add_argument("--weights", choices=("equal", "variance"), help="of isoflop's budgets")
     law.add_argument("--budgets", type=AMOUNT, nargs="+", help="FLOPs; of isoflop")

@@ -68,7 +68,7 @@ class MeshConfig:
                 f"the mesh {described} covers {fixed} device(s) but {num_devices} are here. "
                 f"The product of the axes must be {num_devices}: an axis may be any of "
                 f"{divisors(num_devices)}, or -1 to take what is left "
-                "(on CPU, jax_num_cpu_devices simulates more devices)."
+                "(on CPU, JAX_NUM_CPU_DEVICES=8 simulates eight devices)."
             )
         return sizes
 

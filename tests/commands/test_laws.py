@@ -66,3 +66,15 @@ def test_what_cannot_be_is_one_message(file, flags, message, capsys):
     assert main(["laws", str(file), *flags]) == 1
     said = capsys.readouterr().err
     assert said.startswith("error: ") and message in said and said.count("\n") == 1
+
+
+def test_two_columns_are_enough_for_a_law_of_one_scale(tmp_path, capsys):
+    x = np.geomspace(1, 4000, 40)
+    lines = [f"{a},{b!r}\n" for a, b in zip(x, (0.4 + 2 * x**-0.3).tolist(), strict=True)]
+    (tmp_path / "curve.csv").write_text("step,error\n" + "".join(lines))
+    names = ["--columns=N=step,D=step,L=error", "--of=parameters"]
+    law = ["--law=broken", "--breaks=0", "--bootstraps=0", "--json=-"]
+    assert main(["laws", str(tmp_path / "curve.csv"), *law, *names]) == 0
+    found = json.loads(capsys.readouterr().out)["parameters"]
+    assert found["a"]["value"] == pytest.approx(0.4, rel=1e-4)
+    assert found["c0"]["value"] == pytest.approx(0.3, rel=1e-4)

@@ -26,7 +26,10 @@ def test_a_free_axis_takes_the_devices_that_are_left():
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        (MeshConfig(data=3), ["data=3", "3 device", "8 are here", "[1, 2, 4, 8]"]),
+        (
+            MeshConfig(data=3),
+            ["data=3", "3 device", "8 are here", "[1, 2, 4, 8]", "JAX_NUM_CPU_DEVICES"],
+        ),
         (MeshConfig(data=-1, tensor=3), ["tensor=3", "8"]),
         (MeshConfig(data=-1, fsdp=-1), ["'data', 'fsdp'"]),
     ],
