@@ -208,6 +208,15 @@ def test_runs_are_listed_and_drawn(text, tmp_path, capsys):
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert "finished" in lines["mine"] and "3/3" in lines["mine"]
     assert "not begun" in lines["bad"]
+    broken = tmp_path / "runs" / "broken"
+    broken.mkdir()
+    (broken / "config.gin").write_text("")
+    (broken / "run.json").write_text("{bad")
+    assert main(["runs", str(tmp_path / "runs")]) == 1
+    printed = capsys.readouterr()
+    assert "unreadable" in printed.out and "mine" in printed.out
+    assert "error: " in printed.err and "run.json" in printed.err
+
     assert main(["runs", str(tmp_path / "nothing")]) == 0
     assert "no run in" in capsys.readouterr().out
     # A finished run is drawn once, and the command ends.

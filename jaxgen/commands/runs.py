@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -35,16 +36,27 @@ CURVES = (
 def listing(arguments: argparse.Namespace) -> int:
     """Prints a line for each run below a folder: state, step, losses, speed, time of its last row.
 
+    Returns 1 where one cannot be read.
+
     Args:
       arguments: `folder`.
     """
     folder = Path(arguments.folder)
-    rows = [_row(directory, folder) for directory in _runs_below(folder)]
+    rows, faults = [], []
+    for directory in _runs_below(folder):
+        try:
+            rows.append(_row(directory, folder))
+        except CheckpointError as error:  # One run that is damaged hides no other.
+            name = os.path.relpath(directory.path, folder)
+            rows.append((name, "unreadable", *[""] * (len(COLUMNS) - 2)))
+            faults.append(error)
     if not rows:
         print(f"no run in {folder}, nor {DEPTH} folders below it")
         return 0
     print("\n".join(table_lines([COLUMNS, *rows], left=2)))
-    return 0
+    for fault in faults:
+        print(f"error: {fault}", file=sys.stderr)
+    return 1 if faults else 0
 
 
 def watch(arguments: argparse.Namespace) -> int:
