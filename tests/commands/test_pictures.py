@@ -161,9 +161,10 @@ def test_what_does_not_go_together_is_told(run, flags, message, tmp_path, monkey
 def test_a_cascade_goes_through_its_runs(tmp_path, capsys):
     """A base of 16 and an upsampler to 32, from a text tower that a contrastive run trained."""
     pair_run(tmp_path / "pairs")
-    for name, run_dir in (("imagen", "base"), ("imagen_upsampler", "upsampler")):
-        flags = ["--gin.ENCODER='../pairs'", *UNET, *FEW]
-        train(f"diffusion/{name}", tmp_path / run_dir, *flags)
+    few = ["--gin.ENCODER='../pairs'", *UNET, *FEW]
+    train("diffusion/imagen", tmp_path / "base", *few)
+    after = [f"--gin.BASE='{tmp_path}/base'", "--gin.cascade_pictures.num_examples=8"]
+    train("diffusion/imagen_upsampler", tmp_path / "upsampler", *few, *after)
     flags = ["generate", f"--run_dir={tmp_path}/base", f"--prompt={CIRCLE}"]
     then = f"--then={tmp_path}/upsampler"
     assert main([*flags, then, f"--output={tmp_path}/large.png", "--sampler_steps=2"]) == 0

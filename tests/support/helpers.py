@@ -121,8 +121,8 @@ UNET_FAMILIES = frozenset(
 """Those with a U-Net."""
 
 OTHER_FAMILIES = UNET_FAMILIES | {
-    "clip", "codecs", "dit", "siglip", "stable_diffusion_3", "transfusion", "unclip_prior",
-    "whisper",
+    "clip", "codecs", "dit", "flux", "siglip", "stable_diffusion_3", "transfusion",
+    "unclip_prior", "whisper",
 }  # fmt: skip
 """The folders of gin/models whose models are no transformers over one stream of tokens."""
 
