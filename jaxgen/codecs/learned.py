@@ -163,23 +163,10 @@ class LearnedCodec(KeptFile):
             return np.asarray(_decode(model, np.asarray(codes, np.int32)[None]))[0]
 
 
-@dataclasses.dataclass(frozen=True)
-class ImageCodec(LearnedCodec):
-    """Pictures of one size as the codes of an autoencoder.
+class PictureCodec(LearnedCodec):
+    """The base of codecs of pictures of one size."""
 
-    Attributes:
-      path: of the file.
-      autoencoder: that the file's parameters are of.
-      digest: its sha256, checked when it is read; None takes the file's own.
-    """
-
-    path: str = dataclasses.field(compare=False)
-    autoencoder: AutoencoderLike
-    digest: str = None  # pyright: ignore[reportAssignmentType]
-
-    NAME: ClassVar[str] = "image_codec"
     MODALITY: ClassVar[Modality] = "image"
-    KEPT_FILES: ClassVar[dict[str, str]] = {"path": "image_codec.safetensors"}
 
     @property
     def varies(self) -> bool:
@@ -196,6 +183,24 @@ class ImageCodec(LearnedCodec):
     def grid(self) -> Grid:
         """Returns the autoencoder's."""
         return self.autoencoder.grid
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageCodec(PictureCodec):
+    """Pictures of one size as the codes of an autoencoder.
+
+    Attributes:
+      path: of the file.
+      autoencoder: that the file's parameters are of.
+      digest: its sha256, checked when it is read; None takes the file's own.
+    """
+
+    path: str = dataclasses.field(compare=False)
+    autoencoder: AutoencoderLike
+    digest: str = None  # pyright: ignore[reportAssignmentType]
+
+    NAME: ClassVar[str] = "image_codec"
+    KEPT_FILES: ClassVar[dict[str, str]] = {"path": "image_codec.safetensors"}
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Returns the codes of a picture; see `MediaCodec.encode`."""

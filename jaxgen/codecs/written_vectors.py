@@ -8,13 +8,12 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
-from jaxgen.codecs.learned import AutoencoderLike, LearnedCodec, on_cpu
-from jaxgen.codecs.media import Grid, Modality
+from jaxgen.codecs.learned import AutoencoderLike, PictureCodec, on_cpu
 from jaxgen.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True)
-class VectorCodec(LearnedCodec):
+class VectorCodec(PictureCodec):
     """Pictures as the codes of their vectors in a contrastive pair's space (2204.06125, 2.2).
 
     A vector of that space, such as a caption's, has codes too, and what codes stand for is a
@@ -32,24 +31,7 @@ class VectorCodec(LearnedCodec):
 
     MADE_BY: ClassVar[str] = "jaxgen codec fit"
     NAME: ClassVar[str] = "vector_codec"
-    MODALITY: ClassVar[Modality] = "image"
     KEPT_FILES: ClassVar[dict[str, str]] = {"path": "vector_codec.safetensors"}
-
-    @property
-    def varies(self) -> bool:
-        """Returns that vectors are of one width."""
-        return False
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Returns the height and width of a picture."""
-        height, width, _ = self.autoencoder.shape
-        return height, width
-
-    @property
-    def grid(self) -> Grid:
-        """Returns the codes of a vector."""
-        return self.autoencoder.grid
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Returns the codes of a picture's vector, or the codes that `text_codes` gave.
