@@ -15,6 +15,8 @@ from jaxgen.ops.diffusion.schedules import RectifiedFlow
 CLASS = "_class_name"
 KINDS = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
 TARGETS = {"epsilon": "noise", "v_prediction": "v", "sample": "x"}
+OWN_SPACING = "trailing"
+"""Of the times of `Betas` where a sampler says nothing."""
 STEPS = 50
 """Of a pipeline of Stable Diffusion 1 and 2 that is called without a number of them."""
 FLOW = "FlowMatchEulerDiscreteScheduler"
@@ -157,7 +159,7 @@ def write_scheduler(corruption: Any, sampler: Any) -> dict[str, Any]:
         "prediction_type": {ours: theirs for theirs, ours in TARGETS.items()}.get(
             corruption.target
         ),
-        "timestep_spacing": sampler.spacing or kinds[0].spacing,
+        "timestep_spacing": sampler.spacing or OWN_SPACING,
         "steps_offset": sampler.offset,
     }
     if "clip_sample" in kinds[0].defaults:
@@ -168,9 +170,15 @@ def write_scheduler(corruption: Any, sampler: Any) -> dict[str, Any]:
         values["set_alpha_to_one"] = not sampler.ends_noisy
     if betas.zero_terminal:
         values["rescale_betas_zero_snr"] = True
-    again = read_scheduler(values)
+    again = read_scheduler(values, sampler.steps)
     if again[0] != dataclasses.replace(corruption, weight="target", max_weight=None):
         raise InterchangeError(
             f"a scheduler of diffusers cannot express {corruption}; it would be {again[0]}."
+        )
+    # How much noise DDIM adds is said in the call of a pipeline, as its steps and guidance are.
+    own = {"eta": 0.0} if isinstance(sampler, Ddim) else {}
+    if again[1] != dataclasses.replace(sampler, spacing=values["timestep_spacing"], **own):
+        raise InterchangeError(
+            f"a scheduler of diffusers cannot express {sampler}; it would be {again[1]}."
         )
     return values

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxgen.generation.diffusion.base import Denoise, Sampler
 from jaxgen.generation.diffusion.grid import Grid, Level, Step, steps_of
-from jaxgen.generation.diffusion.samplers import Denoise, Sampler
 
 
 def integrate(

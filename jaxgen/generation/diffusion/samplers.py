@@ -2,73 +2,24 @@
 
 A sampler is a frozen dataclass that says its grid and takes one step; `integrating.integrate` goes
 through all.
-Your own has the members of `Sampler`, and is bound in gin as `picture_sampling.sampler`.
+Your own has the members of `base.Sampler`, and is bound in gin as `picture_sampling.sampler`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.domains import Domain, NonNegativeInt, PositiveInt, check_domains
-from jaxgen.generation.diffusion.grid import Grid, Level, Step
+from jaxgen.errors import ConfigError
+from jaxgen.generation.diffusion.base import Denoise, Denoised, Noise
+from jaxgen.generation.diffusion.clean_errors import CleanErrors, check_clean_errors, error_at
+from jaxgen.generation.diffusion.grid import Grid, Step
 from jaxgen.ops.diffusion.schedules import Schedule, Spacing
-
-
-class Denoised(NamedTuple):
-    """What a network says of x at a level.
-
-    Attributes:
-      clean: the picture.
-      noise: the noise; alpha clean + sigma noise is x.
-      variance: where the step's variance lies between its bounds, from 0 to 1, where it is learned.
-    """
-
-    clean: Any
-    noise: Any
-    variance: Any = None
-
-
-Denoise = Callable[[jax.Array, Level], Denoised]
-Noise = Callable[[], jax.Array]
-"""Returns the standard normals of a step; asked once at most."""
-
-
-@runtime_checkable
-class Sampler(Protocol):
-    """Takes steps from a noise level to the next.
-
-    Attributes:
-      steps: how many.
-    """
-
-    @property
-    def steps(self) -> int: ...
-
-    def grid(self, schedule: Schedule) -> Grid:
-        """Returns the noise levels."""
-        ...
-
-    def step(
-        self,
-        denoise: Denoise,
-        x: jax.Array,
-        memory: Any,
-        step: Step,
-        noise: Noise,
-        is_first: bool,
-        is_last: bool,
-    ) -> tuple[jax.Array, Any]:
-        """Returns x at the next level, and what the next step is to remember.
-
-        The memory's shapes are the same after every step but the last; the first is given None.
-        """
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,21 +72,28 @@ class Ddim(_OfDiscreteEnd):
 
     Attributes:
       eta: 0 adds no noise, 1 as much as ancestral sampling.
+      errors: of the network's clean pictures; see `Ddpm`. Where they are given, a step has the
+        variance that is optimal for it besides (of eta = 0: analytic DDIM). Empty: it has not.
     """
 
     eta: Annotated[float, Domain(0, 1)] = 0.0
+    errors: CleanErrors = ()
 
     NAME: ClassVar[str] = "ddim"
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_clean_errors(self.errors, self.NAME)
 
     def step(
         self, denoise: Denoise, x, memory, step: Step, noise: Noise, is_first: bool, is_last: bool
     ) -> tuple[jax.Array, Any]:
-        """Takes a step; see `Sampler`."""
+        """Takes a step; see `base.Sampler`."""
         del is_first
         found = denoise(x, step.here)
         if is_last and not self.ends_noisy:
             return found.clean, memory
-        return _ancestral(found, step, self.eta, noise), memory
+        return _ancestral(found, step, self.eta, self.errors, noise), memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +111,7 @@ class Euler(_OfTimes):
     def step(
         self, denoise: Denoise, x, memory, step: Step, noise: Noise, is_first: bool, is_last: bool
     ) -> tuple[jax.Array, Any]:
-        """Takes a step; see `Sampler`."""
+        """Takes a step; see `base.Sampler`."""
         return Ddim(eta=float(self.ancestral)).step(
             denoise, x, memory, step, noise, is_first, is_last
         )
@@ -165,17 +123,31 @@ class Ddpm(_OfTimes):
 
     Attributes:
       variance: of a step: the posterior's ("small"), that of the noise between the levels
-        ("large"), or what the network says of where it lies between both ("learned", 2102.09672).
+        ("large"), what the network says of where it lies between both ("learned", 2102.09672), or
+        the posterior's and that of the clean picture, which the network cannot know ("optimal",
+        2201.06503).
+      errors: (time as the network reads it, mean squared error of a number of its clean picture),
+        in the order of times, for the optimal variance: see `clean_errors`.
     """
 
-    variance: Literal["small", "large", "learned"] = "small"
+    variance: Literal["small", "large", "learned", "optimal"] = "small"
+    errors: CleanErrors = ()
 
     NAME: ClassVar[str] = "ddpm"
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_clean_errors(self.errors, self.NAME)
+        if (self.variance == "optimal") != bool(self.errors):
+            raise ConfigError(
+                f"ddpm.variance={self.variance!r} with {len(self.errors)} ddpm.errors: the optimal "
+                "variance, and no other, follows from errors; give both, or neither."
+            )
 
     def step(
         self, denoise: Denoise, x, memory, step: Step, noise: Noise, is_first: bool, is_last: bool
     ) -> tuple[jax.Array, Any]:
-        """Takes a step; see `Sampler`."""
+        """Takes a step; see `base.Sampler`."""
         del is_first
         found = denoise(x, step.here)
         if is_last:
@@ -184,14 +156,15 @@ class Ddpm(_OfTimes):
         ratio = here.alpha / there.alpha
         large = here.sigma**2 - (ratio * there.sigma) ** 2
         small = large * (there.sigma / here.sigma) ** 2
-        mean = (
-            ratio * (there.sigma / here.sigma) ** 2 * x
-            + there.alpha * large / here.sigma**2 * found.clean
-        )
-        variance = {"small": small, "large": large}.get(self.variance)
-        if variance is None:
+        of_clean = there.alpha * large / here.sigma**2
+        mean = ratio * (there.sigma / here.sigma) ** 2 * x + of_clean * found.clean
+        if self.variance == "learned":
             share = found.variance
             variance = jnp.exp(share * jnp.log(large) + (1 - share) * jnp.log(small))
+        elif self.variance == "optimal":
+            variance = small + of_clean**2 * error_at(self.errors, here)
+        else:
+            variance = small if self.variance == "small" else large
         return mean + jnp.sqrt(variance) * noise(), memory
 
 
@@ -208,7 +181,7 @@ class Plms(_OfDiscreteEnd):
     def step(
         self, denoise: Denoise, x, memory, step: Step, noise: Noise, is_first: bool, is_last: bool
     ) -> tuple[jax.Array, Any]:
-        """Takes a step; see `Sampler`. The first asks twice."""
+        """Takes a step; see `base.Sampler`. The first asks twice."""
         del noise
         found = denoise(x, step.here).noise
         if is_first:
@@ -243,7 +216,7 @@ class Heun(_OfTimes):
     def step(
         self, denoise: Denoise, x, memory, step: Step, noise: Noise, is_first: bool, is_last: bool
     ) -> tuple[jax.Array, Any]:
-        """Takes a step; see `Sampler`. All but the last ask twice."""
+        """Takes a step; see `base.Sampler`. All but the last ask twice."""
         del noise, is_first
         found = denoise(x, step.here)
         if is_last:
@@ -272,7 +245,7 @@ class DpmSolver(_OfTimes):
     def step(
         self, denoise: Denoise, x, memory, step: Step, noise: Noise, is_first: bool, is_last: bool
     ) -> tuple[jax.Array, Any]:
-        """Takes a step; see `Sampler`. The first and the last are of order 1."""
+        """Takes a step; see `base.Sampler`. The first and the last are of order 1."""
         del noise
         clean = denoise(x, step.here).clean
         if is_last:
@@ -288,13 +261,19 @@ def _moved(x: jax.Array, noise: jax.Array, step: Step) -> jax.Array:
     return there.alpha * ((x - here.sigma * noise) / here.alpha) + there.sigma * noise
 
 
-def _ancestral(found: Denoised, step: Step, eta: float, noise: Noise) -> jax.Array:
+def _ancestral(
+    found: Denoised, step: Step, eta: float, errors: CleanErrors, noise: Noise
+) -> jax.Array:
     """Returns x at the next level with a share of its noise drawn anew."""
     here, there = step.here, step.there
-    if not eta:
+    if not eta and not errors:
         return there.alpha * found.clean + there.sigma * found.noise
     # What is new has the posterior's variance, times eta^2.
     ratio = here.alpha * there.sigma / (there.alpha * here.sigma)
     new = eta * there.sigma * jnp.sqrt(jnp.maximum(1 - ratio**2, 0.0))
     kept = jnp.sqrt(jnp.maximum(there.sigma**2 - new**2, 0.0))
+    if errors:
+        # The noise that is kept is x's, less the clean picture: its error is in both.
+        of_clean = there.alpha - kept * here.alpha / here.sigma
+        new = jnp.sqrt(new**2 + of_clean**2 * error_at(errors, here))
     return there.alpha * found.clean + kept * found.noise + new * noise()

@@ -12,10 +12,11 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxgen.domains import check_domains
+from jaxgen.generation.diffusion.base import Denoised, Sampler
 from jaxgen.generation.diffusion.grid import Level
 from jaxgen.generation.diffusion.guidance import Guidance, Threshold
 from jaxgen.generation.diffusion.integrating import integrate
-from jaxgen.generation.diffusion.samplers import Ddim, Denoised, Sampler
+from jaxgen.generation.diffusion.samplers import Ddim
 from jaxgen.models.diffusion.base import Conditioning
 from jaxgen.objectives.diffusion import split_variance
 from jaxgen.ops.diffusion.corruption import Corruption, clean_of, corrupt, noise_of

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from support.known_denoisers import Mixture
 
+from jaxgen.generation.diffusion.base import Denoised
 from jaxgen.generation.diffusion.grid import Grid
 from jaxgen.generation.diffusion.integrating import integrate
 from jaxgen.generation.diffusion.samplers import (
     Ddim,
     Ddpm,
-    Denoised,
     DpmSolver,
     Euler,
     Heun,

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgen.generation.diffusion.base import Denoised
 from jaxgen.generation.diffusion.grid import Grid
 from jaxgen.generation.diffusion.integrating import integrate
 from jaxgen.generation.diffusion.samplers import (
     Ddim,
     Ddpm,
-    Denoised,
     DpmSolver,
     Euler,
     Heun,
