@@ -8,6 +8,7 @@ has `encode_pieces`, and may have `stop_ids`, `adds_begin`, `begin_ids` and `num
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
+from jaxgen.errors import DataError
 
 Piece = tuple[str, bool]
 """A piece of a text, and whether names of control tokens in it are those tokens."""
@@ -23,9 +25,19 @@ Encoded = tuple[np.ndarray, np.ndarray]
 """Ids, [length] int32, and of each the first character and the one after its last, [length, 2]."""
 
 
-def stop_ids(codec: Codec) -> tuple[int, ...]:
-    """Returns all ids that end what is generated, the end token's first."""
-    return getattr(codec, "stop_ids", (codec.end_id,))
+def stop_ids(codec: Codec, texts: Sequence[str] = ()) -> tuple[int, ...]:
+    """Returns all ids that end what is generated, the end token's first.
+
+    Args:
+      codec: of the model.
+      texts: stops, some of which may be names of control tokens, such as "<|im_end|>". Decoded
+        text has no control tokens, so that these end an answer by their ids alone.
+    """
+    found = list(getattr(codec, "stop_ids", (codec.end_id,)))
+    for text in texts:
+        with contextlib.suppress(DataError):
+            found.append(codec.special_id(text))
+    return tuple(dict.fromkeys(found))
 
 
 def begin_ids(codec: Codec) -> tuple[int, ...]:

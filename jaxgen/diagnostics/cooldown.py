@@ -168,8 +168,8 @@ def schedule_of(config: RunConfig) -> tuple[Any, int]:
     schedule, train = config.train.schedule, config.train
     if not isinstance(schedule, CooldownSchedule):
         raise ConfigError(
-            f"train.schedule={type(schedule).__name__} has no warmup and decay, so no stable "
-            "part to branch off; use @warmup_stable_decay()."
+            f"train.schedule={type(schedule).__name__} has no part at a constant rate to "
+            "branch off; use @warmup_stable_decay()."
         )
     active = config.model.count().active
     warmup = parse_duration(schedule.warmup).steps(

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import jax
 
-from jaxgen.codecs.joint import decode_continued, opening_ids
+from jaxgen.codecs.joint import decode_continued, opening_ids, stop_ids
 from jaxgen.data.generated import item_scores
 from jaxgen.data.hashing import hash64
 from jaxgen.data.packing import RowShape
@@ -87,6 +87,7 @@ class Generation:
             self.policy,
             self.max_tokens,
             scorer.batch_size,
+            stop_ids(codec, self.stop),
             media=[example.media for example in examples],
         )
         texts = [

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
-from jaxgen.codecs.joint import decode_continued, encode_continued, opening_ids
+from jaxgen.codecs.joint import decode_continued, encode_continued, opening_ids, stop_ids
 from jaxgen.data.segments import Segment, continuation, unended
-from jaxgen.errors import DataError
+from jaxgen.errors import DataError, JaxgenError
 from jaxgen.evaluation.generations import cut
 from jaxgen.evaluation.harness_settings import GenerationSettings, check_tasks, read_settings
 from jaxgen.evaluation.likelihood import Scored, Scorer
@@ -106,7 +108,7 @@ class HarnessModel(LM):
             ]
             answers = continue_prompts(
                 self._scorer.model, self._codec, prompts, jax.random.key(0), settings.policy,
-                max_tokens, self._scorer.batch_size,
+                max_tokens, self._scorer.batch_size, stop_ids(self._codec, settings.stops),
             )  # fmt: skip
             for place, prompt, ids in zip(places, prompts, answers, strict=True):
                 text = decode_continued(self._codec, prompt, ids)
@@ -154,6 +156,28 @@ class HarnessModel(LM):
         return [scored[place] for place in range(len(segments))]
 
 
+@contextlib.contextmanager
+def _told(doing: str) -> Iterator[None]:
+    """Turns whatever a task's file or data make the harness raise into one message.
+
+    An error within the methods of a model is none of a task's, and stays what it is.
+    """
+    try:
+        yield
+    except JaxgenError:
+        raise
+    except Exception as error:
+        frames = traceback.walk_tb(error.__traceback__)
+        if any(isinstance(frame.f_locals.get("self"), HarnessModel) for frame, _ in frames):
+            raise
+        said = error.args[0] if isinstance(error, KeyError) else error
+        why = f"{type(error).__name__}: {' '.join(str(said).split()).rstrip('.')}"
+        raise DataError(
+            f"the harness cannot {doing}: {why}. What it printed before may say more; mend the "
+            "task's file or its data, or leave the task out."
+        ) from error
+
+
 def _window(context: list[int], completion: list[int]) -> Segment:
     tokens = np.array([*context, *completion][:-1], np.int32)
     targets = np.array([*context, *completion][1:], np.int32)
@@ -191,18 +215,23 @@ def run_harness(
     from lm_eval.tasks import TaskManager, get_task_dict  # pyright: ignore[reportMissingImports]
     from lm_eval.utils import make_table  # pyright: ignore[reportMissingImports]
 
-    manager = TaskManager(include_path=include_path)
+    with _told(f"read the tasks of {include_path or 'its own'}"):
+        manager = TaskManager(include_path=include_path)
     unknown = [name for name in tasks if not manager.match_tasks([name])]
     if unknown:
         raise DataError(
             f"the harness knows no task {unknown}; `lm_eval ls tasks` lists its own, and "
             "--include_path names a folder of others."
         )
-    check_tasks(get_task_dict(list(tasks), manager))
-    results = simple_evaluate(
-        model=model, tasks=list(tasks), num_fewshot=num_fewshot, limit=limit,
-        task_manager=manager, bootstrap_iters=1000,
-    )  # fmt: skip
+    for name in tasks:
+        with _told(f"make the task {name}"):
+            made = get_task_dict([name], manager)
+        check_tasks(made)
+    with _told(f"evaluate {', '.join(tasks)}"):
+        results = simple_evaluate(
+            model=model, tasks=list(tasks), num_fewshot=num_fewshot, limit=limit,
+            task_manager=manager, bootstrap_iters=1000,
+        )  # fmt: skip
     assert results is not None, "only other ranks than the first get nothing"
     counts = {}
     for name, samples in results.get("samples", {}).items():

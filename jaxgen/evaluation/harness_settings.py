@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jaxgen.errors import DataError
+from jaxgen.errors import ConfigError, DataError
 from jaxgen.generation.policies import SamplingPolicy
 
 LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
@@ -42,6 +42,9 @@ def read_settings(task: str, asked: Mapping[str, Any]) -> GenerationSettings:
     Raises:
       DataError: naming every setting that is not honoured, and its value.
     """
+    if not isinstance(asked, Mapping):
+        raise DataError(f"the task {task} has generation_kwargs={asked!r}, which must be a table "
+                        "of settings.")  # fmt: skip
     wrong = {
         name: value
         for name, value in asked.items()
@@ -54,7 +57,12 @@ def read_settings(task: str, asked: Mapping[str, Any]) -> GenerationSettings:
             f"(it does {', '.join(READ)}); take them out of the task, or leave the task out."
         )
     stops = asked.get("until") or ()
-    stops = (stops,) if isinstance(stops, str) else tuple(stops)
+    stops = (stops,) if isinstance(stops, str) else stops
+    if not isinstance(stops, list | tuple) or not all(isinstance(one, str) for one in stops):
+        raise DataError(
+            f"the task {task} has until={stops!r} in its generation_kwargs, which must be texts; "
+            "put numbers into quotes."
+        )
     lengths = [asked[name] for name in LENGTHS if asked.get(name) is not None]
     temperature, draws = asked.get("temperature"), asked.get("do_sample")
     if draws is None:
@@ -69,20 +77,33 @@ def read_settings(task: str, asked: Mapping[str, Any]) -> GenerationSettings:
         if max_tokens is not None and max_tokens < 1:
             raise ValueError(f"max_gen_toks={max_tokens} must be positive")
         return GenerationSettings(policy, tuple(one for one in stops if one), max_tokens)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"the task {task} has generation_kwargs={dict(asked)}: {error}.") from error
+    except (TypeError, ValueError, ConfigError) as error:
+        why = str(error).rstrip(".")
+        raise DataError(f"the task {task} has generation_kwargs={dict(asked)}: {why}.") from error
 
 
 def check_tasks(tasks: Mapping[Any, Any]) -> None:
-    """Reads the settings of all tasks that generate, so that a wrong one stops nothing half-way.
+    """Refuses tasks that ask for what is not done, so that none of them stops others half-way.
 
     Args:
       tasks: the harness's dictionary of tasks and groups of tasks.
 
     Raises:
-      DataError: as `read_settings`.
+      DataError: as `read_settings`, and of tasks that execute what the model writes, or show it
+        media.
     """
     for name, task in _flat(tasks):
+        if getattr(task, "UNSAFE_CODE", False):
+            raise DataError(
+                f"the task {name} executes code that the model writes (unsafe_code: true), which "
+                "`jaxgen harness` never does; leave it out, or make it a suite of jaxgen with "
+                "@code_execution(), which runs programs in a sandbox."
+            )
+        if getattr(task, "MULTIMODAL", False):
+            raise DataError(
+                f"the task {name} shows the model pictures or sounds (doc_to_image, doc_to_audio), "
+                "which `jaxgen harness` does not; leave it out."
+            )
         config = getattr(task, "config", None)
         if getattr(config, "output_type", None) == "generate_until":
             read_settings(name, getattr(config, "generation_kwargs", None) or {})

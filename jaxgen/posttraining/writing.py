@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
-from jaxgen.codecs.joint import decode_continued
+from jaxgen.codecs.joint import decode_continued, stop_ids
 from jaxgen.data.chat import Chat
 from jaxgen.data.hashing import hash64
 from jaxgen.data.parts import Part, encode_parts
@@ -81,6 +81,7 @@ class ModelWriter:
             self.policy,
             self.max_tokens,
             self.batch_size,
+            stop_ids(self.codec, self.stop),
         )
         return [
             cut(decode_continued(self.codec, ids, new), self.stop)

@@ -21,6 +21,7 @@ from jaxgen.runs.checkpoint_reading import cause_of, record_digest, silence_late
 from jaxgen.runs.joint_saves import SaveBarrier, agreed_failure, align_operations
 from jaxgen.training.digests import digests
 from jaxgen.training.state import TrainState, flatten
+from jaxgen.training.tracking import si
 
 UNFINISHED = "*.orbax-checkpoint-tmp*"
 """What a save that was killed leaves."""
@@ -190,7 +191,7 @@ class Writer:
         except OSError as error:
             raise self._cannot_write(f"{cause_of(error)}. {self._room()}") from error
         if free < size:
-            raise self._cannot_write(f"it has up to {size / 1e9:.1f} GB. {self._room()}")
+            raise self._cannot_write(f"it has up to {si(size)}B. {self._room()}")
 
     def _tolerate(self, error: CheckpointError) -> None:
         """Counts a failed save; raises its error if there were too many in a row."""
@@ -200,8 +201,9 @@ class Writer:
         if distributed.is_main():
             clear_unfinished(self._directory)
         warnings.warn(
-            f"{error} Training goes on; {self._max_failures - len(self._failed) + 1} more failures "
-            "in a row end it (execution.max_save_failures).",
+            f"{error} Training goes on, and ends after "
+            f"{self._max_failures - len(self._failed) + 1} more that fail in a row "
+            "(execution.max_save_failures).",
             JaxgenWarning,
             stacklevel=5,
         )
@@ -209,14 +211,14 @@ class Writer:
     def _room(self) -> str:
         directory = self._directory
         free = shutil.disk_usage(directory).free if os.path.exists(directory) else 0
-        return f"{free / 1e9:.1f} GB are free there"
+        return f"{si(free)}B are free there"
 
     def _cannot_write(self, why: str, whole: list[int] | None = None) -> CheckpointError:
         whole = self.steps() if whole is None else whole
         return CheckpointError(
             f"the checkpoint of step {self._saving} could not be written to {self._directory}: "
-            f"{why}. Checkpoints that are whole: {whole}; start again to go on from the "
-            "newest."
+            f"{why}. Checkpoints that are whole: {whole or 'none'}; start again to go on "
+            "from the newest."
         )
 
 

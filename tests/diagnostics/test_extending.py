@@ -67,7 +67,7 @@ def test_what_cannot_be_made_longer_is_refused(tmp_path):
         run(with_train(steps=8, schedule=schedule), tmp_path / name, execution, devices, False)
     with pytest.raises(CheckpointError, match=r"decays from step 4 on.*\[8\] only"):
         extend(tmp_path / "late", tmp_path / "x", 20)
-    with pytest.raises(ConfigError, match="WarmupCosine has no warmup and decay"):
+    with pytest.raises(ConfigError, match="WarmupCosine has no part at a constant rate"):
         extend(tmp_path / "cosine", tmp_path / "x", 20)
 
 

@@ -21,7 +21,6 @@ from jaxgen.errors import DataError
 from jaxgen.evaluation.choices import MultipleChoice
 from jaxgen.evaluation.generations import Generation
 from jaxgen.evaluation.harness import HarnessModel, run_harness
-from jaxgen.evaluation.harness_settings import read_settings
 from jaxgen.evaluation.likelihood import Scorer
 from jaxgen.ops.initializers import Initialization
 
@@ -224,21 +223,30 @@ def test_settings_that_are_not_honoured_are_named_before_anything_is_computed(mo
 
 
 @pytest.mark.parametrize(
-    ("settings", "temperature", "max_tokens"),
+    ("line", "told"),
     [
-        ({}, 0, None),
-        ({"temperature": 0.7}, 0.7, None),
-        ({"temperature": 0.7, "do_sample": False, "max_tokens": 5}, 0, 5),
-        ({"do_sample": True, "max_new_tokens": 3, "top_k": 0}, 1, 3),
-        ({"temperature": 0.0, "until": "x", "num_beams": 1}, 0, None),
+        ("metric_list: [{metric: nosuchmetric}]", "cannot make the task local_wrong"),
+        ("filter_list: [{name: x, filter: [{function: nosuch}]}]", "Unknown filter 'nosuch'"),
+        ('doc_to_text: "{{nosuch}}"', "'nosuch' is undefined"),
+        ("dataset_kwargs: {data_files: {test: /no/such.jsonl}}", "no/such.jsonl"),
+        ("unsafe_code: true", "local_wrong executes code"),
+        ("doc_to_image: prompt", "local_wrong shows the model pictures"),
+        ("process_results: !function wrong.f", "cannot evaluate local_wrong.*ZeroDivisionError"),
     ],
 )
-def test_settings_mean_what_they_mean_to_the_harness(settings, temperature, max_tokens):
-    read = read_settings("t", settings)
-    assert (read.policy.temperature, read.max_tokens) == (temperature, max_tokens)
-    assert read.policy.top_k is None
-    with pytest.raises(DataError, match="generation_kwargs"):
-        read_settings("t", settings | {"max_gen_toks": -1})
+def test_what_is_wrong_with_a_task_is_one_message(model, local, line, told):
+    (Path(local) / "wrong.py").write_text("def f(doc, results):\n    return {'acc': 1 / 0}\n")
+    kept = [one for one in WRITTEN.splitlines() if not one.startswith(line.split(":")[0])]
+    text = "\n".join([*kept, line]).replace("DATA", str(Path(local) / "data.jsonl"))
+    (Path(local) / "wrong.yaml").write_text(text.replace("local_written", "local_wrong"))
+    with jax.set_mesh(one_device_mesh()), pytest.raises(DataError, match=told):
+        run_harness(HarnessModel(Scorer(model, 4, 64), CODEC), ["local_wrong"], local)
+
+
+def test_an_error_of_the_model_is_not_called_one_of_the_task(local, monkeypatch):
+    monkeypatch.setattr(HarnessModel, "_score", lambda self, segments: 1 / 0)
+    with jax.set_mesh(one_device_mesh()), pytest.raises(ZeroDivisionError):
+        run_harness(HarnessModel(Scorer(None, 4, 64), CODEC), ["local_choices"], local)  # pyright: ignore[reportArgumentType]
 
 
 def test_an_encoder_decoder_reads_contexts_and_has_no_rolling():

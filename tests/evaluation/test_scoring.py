@@ -8,8 +8,10 @@ from support.helpers import MESHES, build, one_device_mesh, tiny_dense
 
 from jaxgen.batch import Batch
 from jaxgen.codecs.bytes import ByteCodec
+from jaxgen.codecs.special import SpecialTokens
 from jaxgen.data.features import PromptAnswer
 from jaxgen.data.generated import Addition, AssociativeRecall
+from jaxgen.data.hashing import hash64
 from jaxgen.data.mixtures import Mixture
 from jaxgen.data.sources import InMemory
 from jaxgen.data.tasks import Task
@@ -17,6 +19,7 @@ from jaxgen.errors import DataError
 from jaxgen.evaluation.answers import Answers
 from jaxgen.evaluation.config import EvaluationConfig
 from jaxgen.evaluation.evaluate import evaluate
+from jaxgen.evaluation.generations import Generation
 from jaxgen.evaluation.likelihood import Scorer
 from jaxgen.evaluation.summary import summarise
 from jaxgen.files import read_rows
@@ -139,3 +142,32 @@ def test_an_untrained_model_is_near_chance_on_every_task(tmp_path):
         assert abs(summary[task]["loss"] - np.log(320)) < 0.1
     assert "exact_match" not in summary["text"]
     assert summary["addition"]["num_examples"] == len(read_rows(path)) == 16
+
+
+def test_a_stop_that_names_a_control_token_ends_an_answer(model):
+    """Decoded text has no control tokens, so that their names are never found in it."""
+    codec = ByteCodec(special=SpecialTokens())
+    records = [{"prompt": f"{i}=", "answer": "x", "key": str(i)} for i in range(4)]
+    task = Task("t", InMemory(tuple(records)), PromptAnswer(), codec=codec)
+    policy = SamplingPolicy(temperature=1.0)
+    with jax.set_mesh(one_device_mesh()):
+        encoded = [np.append(codec.begin_id, codec.encode(record["prompt"])) for record in records]
+        tokens, lengths = pad_prompts(encoded, codec.pad_id)
+        key = jax.random.key(hash64(task.identity) % 2**32)
+        tokens = np.pad(tokens, [(0, 0), (0, -tokens.shape[1] % 32)], constant_values=codec.pad_id)
+        drawn = sample(
+            model, tokens, lengths, jax.random.fold_in(key, 0), policy=policy, max_tokens=48,
+            stop_ids=(codec.end_id,),
+        )  # fmt: skip
+        # The first control token that each answer happens to have.
+        ids = [
+            row[:end].tolist()
+            for row, end in zip(*map(np.asarray, (drawn.tokens, drawn.lengths)), strict=True)
+        ]
+        names = {codec.special_id(name): name for name in codec.special.names}
+        stops = [next(i for i in row if i in names) for row in ids if set(row) & set(names)]
+        scoring = Generation(stop=(names[stops[0]],), max_tokens=48, policy=policy)
+        rows = scoring.score(Scorer(model, 4, 96), task, records)
+    expected = [row[: row.index(stops[0])] if stops[0] in row else row for row in ids]
+    said = [codec.decode([i for i in row if i != codec.end_id]) for row in expected]
+    assert [row["said"] for row in rows] == said

@@ -158,7 +158,9 @@ def test_what_is_out_of_reach_is_not_taken_for_damaged(copy, program, monkeypatc
 def test_saves_that_fail_are_borne_as_often_as_they_may(copy, program, state, monkeypatch):
     with Checkpoints(copy, max_save_failures=2) as checkpoints:
         let_folders_fail(copy, monkeypatch)
-        with pytest.warns(JaxgenWarning, match=r"GB are free.*2 more failures in a row"):
+        with pytest.warns(
+            JaxgenWarning, match=r"[kMGT]B are free.*after 2 more that fail in a row"
+        ):
             checkpoints.save(3, state, {"at": 3})
         with pytest.raises(CheckpointError, match="step 3 could not be written"):
             checkpoints.wait()  # What has to be saved must not be taken for it.
@@ -192,7 +194,7 @@ def test_a_full_disk_stops_the_save_and_not_the_run(larger_disk, state, program)
         for left in (0, size // 2):
             free = shutil.disk_usage(larger_disk).free
             filler.write_bytes(b"x" * max(0, free - left))
-            with pytest.warns(JaxgenWarning, match=r"GB are free"):
+            with pytest.warns(JaxgenWarning, match=r"B are free there"):
                 checkpoints.save(2, state, {"at": 2})
             filler.unlink()
         checkpoints.save(3, state, {"at": 3})
