@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from jaxgen import distributed
 from jaxgen.codecs.joint import decode_continued, opening_ids
 from jaxgen.codecs.media import locate, media_ranges
 from jaxgen.commands.media_files import (
+    check_writable,
     numbered,
     range_of_output,
     read_image,
@@ -54,7 +56,6 @@ def generate(arguments: argparse.Namespace) -> int:
         None if steps is None else ParallelDecoding(steps, noise=arguments.parallel_noise),
     )
     has_files = arguments.image or arguments.audio
-    prompts = arguments.prompt or ([""] if has_files else [_from_standard_input()])
     prepare_process()
     # A few sequences are not split over devices: one computes them, or all of them the same, with
     # the parameters split, where there are several processes.
@@ -71,6 +72,10 @@ def generate(arguments: argparse.Namespace) -> int:
             average=arguments.average,
         )
         model = restored.config.model
+        # What reads no prompts waits for none.
+        is_told = getattr(restored.model, "conditioner", True) is not None
+        nothing_to_read = has_files or not is_told
+        prompts = arguments.prompt or ([""] if nothing_to_read else [_from_standard_input()])
         can_write = isinstance(model, TransfusionConfig)
         if makes_pictures(restored.config) and not (can_write and arguments.output is None):
             from jaxgen.commands.pictures import generate_pictures
@@ -87,6 +92,7 @@ def generate(arguments: argparse.Namespace) -> int:
         made = max(arguments.num_samples, arguments.candidates)
         if arguments.output is not None:
             medium = range_of_output(arguments.output, codec)
+            distributed.on_main(check_writable, Path(arguments.output))
             if has_encoder:
                 raise ConfigError("--output needs a model without an encoder.")
             padded = padded_length(getattr(restored.config.mixture, "every_task", ()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,26 @@ def write_media(path: Path, media: Media, codec: Any, notes: Mapping[str, str]) 
         path.write_bytes(content)
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def check_writable(path: Path, is_folder: bool = False) -> None:
+    """Raises DataError where nothing can be written, before anything is computed.
+
+    Args:
+      path: what is to be written.
+      is_folder: whether that is a folder, of files.
+    """
+    folder = path if is_folder else path.parent
+    found = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    reason = None
+    if not found.is_dir():
+        reason = f"{found} is a file, not a folder"
+    elif not os.access(found, os.W_OK):
+        reason = f"{found} does not let you write"
+    elif not is_folder and path.is_dir():
+        reason = "it is a folder; give the name of a file in it"
+    if reason:
+        raise DataError(f"{path} cannot be written: {reason}.")
 
 
 def numbered(path: str, count: int) -> list[Path]:

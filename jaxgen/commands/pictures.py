@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ import numpy as np
 
 from jaxgen import distributed
 from jaxgen.codecs.media import Media
-from jaxgen.commands.media_files import numbered, write_media
+from jaxgen.commands.media_files import check_writable, numbered, write_media
 from jaxgen.commands.sampling_progress import sampling_progress
 from jaxgen.data.image_files import decode_image, resize_image
 from jaxgen.errors import ConfigError, DataError
 from jaxgen.generation.diffusion.sampling import Given
 from jaxgen.ops.pixels import as_numbers, as_pixels
+from jaxgen.parsing.models import MAX_TOKENS, PARALLEL_NOISE, TEMPERATURE
 from jaxgen.runs.cascades import Stage, check_stages, read_run, run_stages, stage_of
 from jaxgen.runs.restoring import Restored
 from jaxgen.runs.written_vectors import VectorWriter
@@ -26,7 +28,11 @@ from jaxgen.training.execution import ExecutionConfig
 AT_A_TIME = 16
 GAP = 2
 """Pixels between the pictures of a grid."""
-OF_TEXT = ("top_k", "top_p", "parallel_steps", "rerank")
+OF_TEXT = {
+    "temperature": TEMPERATURE, "top_k": None, "top_p": None, "max_tokens": MAX_TOKENS,
+    "parallel_steps": None, "parallel_noise": PARALLEL_NOISE, "rerank": None,
+}  # fmt: skip
+"""Flags that nothing here reads, and what they are where they are not given."""
 
 
 def generate_pictures(
@@ -53,12 +59,14 @@ def generate_pictures(
     if arguments.output is None:
         raise ConfigError("a run of diffusion makes pictures; give --output=FOLDER/ or FILE.png.")
     _check_output(arguments.output)
-    if wrong := [name for name in OF_TEXT if getattr(arguments, name)]:
+    if wrong := [name for name, value in OF_TEXT.items() if getattr(arguments, name) != value]:
         raise ConfigError(f"--{wrong[0]} is of models that write tokens; leave it out.")
     options: dict[str, Any] = {"execution": execution, "ema": arguments.ema}
     rest = [read_run(path, mesh, **options) for path in arguments.then]
     stages = [_as_asked(stage, arguments) for stage in (stage_of(first), *rest)]
     check_stages(stages)
+    _check_prompts(arguments, stages)
+    _tell_of_long(stages, prompts)
     many = arguments.num_samples
     captions = [prompt for prompt in prompts for _ in range(many)]
     given = _given(arguments, stages[0], len(captions))
@@ -107,18 +115,21 @@ def _given(arguments: argparse.Namespace, stage: Stage | VectorWriter, count: in
         return Given()
     size = stage.model.config.picture_size
     picture, keep, without = None, None, None
-    if len(arguments.image) > 1 or arguments.audio:
+    if arguments.audio:
+        raise ConfigError("--audio is not read by what makes pictures from noise; leave it out.")
+    if len(arguments.image) > 1:
         raise ConfigError("pictures from noise begin with one picture; give --image=FILE once.")
     is_changed = arguments.mask is not None or arguments.strength != 1
     if arguments.mask is not None and arguments.strength != 1:
         raise ConfigError(
             "--mask paints a part of the picture anew from noise alone; leave --strength out."
         )
-    if arguments.image and stage.draws_in_rows and not is_changed:
+    if arguments.image and not is_changed:
+        otherwise = ", or leave --output out, and it is read before the prompt"
         raise ConfigError(
             "--image=FILE with --output leaves open what becomes of it: give --strength below 1 "
-            "to change the picture or --mask=FILE to paint a part of it anew, or leave --output "
-            "out, and it is read before the prompt."
+            "to change the picture or --mask=FILE to paint a part of it anew"
+            f"{otherwise if stage.draws_in_rows else ''}."
         )
     if arguments.image:
         pixels = _read(arguments.image[0], size)
@@ -151,18 +162,48 @@ def _read(path: str, size: int) -> np.ndarray:
     return resize_image(decode_image(content, path), (size, size))
 
 
+def _check_prompts(arguments: argparse.Namespace, stages: list[Stage | VectorWriter]) -> None:
+    """Raises ConfigError for what is said to runs that read no prompts."""
+    reads = [isinstance(one, VectorWriter) or one.data is not None for one in stages]
+    wrong = [name for name in ("prompt", "guidance") if getattr(arguments, name) is not None]
+    if wrong and not any(reads):
+        raise ConfigError(
+            f"--{wrong[0]} is of runs that read prompts, and {arguments.run_dir} has no "
+            "diffusion.conditioner; leave it out."
+        )
+
+
+def _tell_of_long(stages: list[Stage | VectorWriter], prompts: list[str]) -> None:
+    """Says on standard error which prompts are read in part."""
+    for stage in stages:
+        if isinstance(stage, VectorWriter) or stage.data is None or stage.draws_in_rows:
+            continue
+        for prompt in stage.data.cut(prompts, stage.length, stage.source_length):
+            print(
+                f"jaxgen: {stage.name} reads captions of {stage.length} tokens (train.length), and "
+                f"not the end of {prompt[:40]!r}...",
+                file=sys.stderr,
+            )
+
+
+def _is_file(output: str) -> bool:
+    return Path(output).suffix.lower() == ".png" and not output.endswith("/")
+
+
 def _check_output(output: str) -> None:
-    """Raises ConfigError for a file of another kind, before anything is computed."""
-    if Path(output).suffix.lower() not in ("", ".png") and not output.endswith("/"):
+    """Raises an error for what cannot be written, before anything is computed."""
+    is_folder = not Path(output).suffix or output.endswith("/")
+    if not output or not (is_folder or _is_file(output)):
         raise ConfigError(
             f"--output={output}: a picture is written as .png, several into a folder."
         )
+    distributed.on_main(check_writable, Path(output), is_folder)
 
 
 def _write(arguments: argparse.Namespace, captions: list[str], pixels: np.ndarray) -> None:
     """Writes the pictures, of several into a folder also a grid, and prints the files' names."""
     output = Path(arguments.output)
-    is_file = output.suffix.lower() == ".png"
+    is_file = _is_file(arguments.output)
     paths = (
         numbered(arguments.output, len(pixels))
         if is_file

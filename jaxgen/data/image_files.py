@@ -145,7 +145,8 @@ def encode_png(pixels: np.ndarray, notes: Mapping[str, str] | None = None) -> by
 
     told = PngInfo()
     for name, text in (notes or {}).items():
-        told.add_text(name, text)
+        # A path may have bytes that are no text.
+        told.add_text(name, text.encode("utf-8", "backslashreplace").decode())
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, format="PNG", pnginfo=told)
     return file.getvalue()

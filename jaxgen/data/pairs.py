@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from jaxgen.codecs.codec import Codec
-from jaxgen.codecs.joint import opening_ids
+from jaxgen.codecs.joint import begin_ids, opening_ids
 from jaxgen.data.caption_encodings import CaptionEncodings
 from jaxgen.data.caption_tokens import (
     caption_tokens,
@@ -182,6 +182,15 @@ class ImageTextPairs:
         if self.classes:
             return self._numbers(texts), np.ones(len(texts), np.int32)
         return caption_tokens(self.codec, opening_ids(self.codec), texts, length)
+
+    def cut(self, texts: Sequence[str], length: int, source_length: int | None = None) -> list[str]:
+        """Returns the texts whose ends no codec has room for, in rows as `told` makes them."""
+        if self.classes:
+            return []
+        rooms = [(self.codec, length - len(opening_ids(self.codec)))]
+        if self.second_codec is not None and source_length is not None:
+            rooms.append((self.second_codec, source_length - len(begin_ids(self.second_codec))))
+        return [text for text in texts if all(len(one.encode(text)) >= room for one, room in rooms)]
 
     def told(
         self,

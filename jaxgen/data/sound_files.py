@@ -65,6 +65,11 @@ def decode_sound(
         shared = math.gcd(found, rate)
         if max(found, rate) // shared > 10**6:
             raise DataError(f"{where} has {found} samples a second, which do not become {rate}.")
+        if len(mono) * rate > most_samples * found:
+            raise DataError(
+                f"{where} has {len(mono):,} samples, {found} a second: at {rate:,} they are more "
+                f"than the {most_samples:,} that are decoded."
+            )
         mono = resample_poly(mono, rate // shared, found // shared)
     return mono.astype(np.float32)
 
@@ -91,7 +96,8 @@ def _read_wav(data: bytes, where: str) -> tuple[int, np.ndarray]:
     try:
         return wavfile.read(io.BytesIO(data))
     except Exception as error:  # scipy raises ValueError, struct.error, IndexError and more.
-        raise DataError(f"{where} cannot be decoded as WAV: {error}.") from error
+        reason = str(error).rstrip(".")
+        raise DataError(f"{where} cannot be decoded as WAV: {reason}.") from error
 
 
 def _read_compressed(data: bytes, where: str, most_samples: int) -> tuple[int, np.ndarray]:

@@ -12,6 +12,17 @@ COUNT, WHOLE, AMOUNT = number(PositiveInt), number(NonNegativeInt), number(Posit
 SEED = number(Seed)
 
 
+def utf8(text: str) -> str:
+    """Returns a text as it is; a terminal may hand over bytes that are none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} has bytes that are not UTF-8; give it as UTF-8"
+        ) from error
+    return text
+
+
 def shape(text: str) -> tuple[int, ...]:
     """Returns the numbers of a text such as 4x4 or 2x4x4."""
     return tuple(int(COUNT(part)) for part in text.split("x"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxgen.parsing.arguments import AMOUNT, COUNT, GIN_HELP, SEED, WHOLE, shape
+from jaxgen.parsing.arguments import AMOUNT, COUNT, GIN_HELP, SEED, WHOLE, shape, utf8
 
 
 def add_commands(commands: Any) -> None:
@@ -24,7 +24,7 @@ def add_commands(commands: Any) -> None:
     fit.set_defaults(function=("tokenizer", "train"))
     seen = of_tokenizers.add_parser("show", help="describe a tokenizer, and tokenize a text")
     seen.add_argument("file", help="a tokenizer.json or a SentencePiece .model")
-    seen.add_argument("--text", help="text to tokenize")
+    seen.add_argument("--text", type=utf8, help="text to tokenize")
     seen.set_defaults(function=("tokenizer", "show"))
 
     palette = commands.add_parser("palette", help="make codes of pictures, clips and sounds")

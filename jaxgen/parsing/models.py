@@ -6,7 +6,10 @@ import argparse
 from typing import Any
 
 from jaxgen.domains import NonNegativeFloat, PositiveFraction, number
-from jaxgen.parsing.arguments import AMOUNT, COUNT, GIN_HELP, SEED, WHOLE
+from jaxgen.parsing.arguments import AMOUNT, COUNT, GIN_HELP, SEED, WHOLE, utf8
+
+MAX_TOKENS, TEMPERATURE, PARALLEL_NOISE = 128, 1.0, 4.5
+"""Of `generate`, where nothing else is said."""
 
 
 def add_commands(commands: Any) -> None:
@@ -45,7 +48,9 @@ def add_commands(commands: Any) -> None:
 
     generate = commands.add_parser("generate", help="continue a prompt with a run's model")
     add_checkpoint_arguments(generate)
-    generate.add_argument("--prompt", action="append", help="repeatable; default: standard input")
+    generate.add_argument(
+        "--prompt", action="append", type=utf8, help="repeatable; default: standard input"
+    )
     generate.add_argument(
         "--image",
         action="append",
@@ -80,7 +85,7 @@ def add_commands(commands: Any) -> None:
     generate.add_argument(
         "--sampler_steps", type=COUNT, help="of runs of diffusion; default: as the run evaluates"
     )
-    generate.add_argument("--negative_prompt", help="what guidance leads away from")
+    generate.add_argument("--negative_prompt", type=utf8, help="what guidance leads away from")
     generate.add_argument(
         "--strength",
         type=number(PositiveFraction),
@@ -90,9 +95,12 @@ def add_commands(commands: Any) -> None:
     generate.add_argument(
         "--mask", metavar="FILE", help="a picture, white where --image is painted anew"
     )
-    generate.add_argument("--max_tokens", type=COUNT, default=128, help="of text")
+    generate.add_argument("--max_tokens", type=COUNT, default=MAX_TOKENS, help="of text")
     generate.add_argument(
-        "--temperature", type=number(NonNegativeFloat), default=1.0, help="0 is greedy decoding"
+        "--temperature",
+        type=number(NonNegativeFloat),
+        default=TEMPERATURE,
+        help="0 is greedy decoding",
     )
     generate.add_argument("--top_k", type=COUNT)
     generate.add_argument("--top_p", type=number(PositiveFraction))
@@ -106,7 +114,7 @@ def add_commands(commands: Any) -> None:
     generate.add_argument(
         "--parallel_noise",
         type=number(NonNegativeFloat),
-        default=4.5,
+        default=PARALLEL_NOISE,
         help="how much the order in which those codes are kept is stirred; 0: the surest first",
     )
     generate.add_argument(

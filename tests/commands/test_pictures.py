@@ -147,6 +147,11 @@ def test_a_picture_is_begun_with_and_a_part_is_painted_anew(run, tmp_path):
         (["--output=x.png", "--negative_prompt=blue"], "give --guidance above 1"),
         (["--output=x.png", "--mask=x.png"], "give both"),
         (["--output=x.png", "--then={run}"], "whose pictures it does not read"),
+        (["--output=x.png", "--image=x.png"], "leaves open what becomes of it: give --strength"),
+        (["--output=x.png", "--audio=x.wav"], "--audio is not read"),
+        (["--output=x.png", "--temperature=0"], "--temperature is of models that write tokens"),
+        (["--output="], "written as .png"),
+        (["--output={run}/config.gin/"], "config.gin is a file, not a folder"),
     ],
 )
 def test_what_does_not_go_together_is_told(run, flags, message, tmp_path, monkeypatch, capsys):
@@ -155,6 +160,42 @@ def test_what_does_not_go_together_is_told(run, flags, message, tmp_path, monkey
     assert main(["generate", f"--run_dir={run}", f"--prompt={CIRCLE}", *given]) == 1
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_prompt_that_is_read_in_part_is_told(run, tmp_path, capsys):
+    """Rows have 96 tokens: those of the begin and the end, and 94 bytes."""
+    capsys.readouterr()
+    flags = ["generate", f"--run_dir={run}", f"--output={tmp_path}/x.png"]
+    assert main([*flags, f"--prompt={'a' * 94}"]) == 0
+    assert capsys.readouterr().err == ""
+    assert main([*flags, f"--prompt={'a' * 95}"]) == 0
+    assert (
+        "captions of 96 tokens (train.length), and not the end of 'aaa" in capsys.readouterr().err
+    )
+
+
+def test_a_prompt_of_no_text_is_refused(capsys):
+    """As the shell hands over bytes that are not UTF-8."""
+    with pytest.raises(SystemExit):
+        main(["generate", "--run_dir=x", "--prompt=caf\udce9"])
+    assert "has bytes that are not UTF-8" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_what_reads_no_prompts_is_given_none(tmp_path, monkeypatch, capsys):
+    """Without a prompt it waits for none."""
+    monkeypatch.setattr("sys.stdin", None)
+    few = ["--gin.evaluation.evaluators=()", "--gin.train.length=1", *TINY[:3]]
+    untold = ["--gin.diffusion.conditioner=None", "--gin.dit.context_dim=None",
+              "--gin.run.mixture=@media_rows()", "--gin.media_rows.task=@task()",
+              "--gin.media_rows.shape=(16, 16, 3)"]  # fmt: skip
+    train("diffusion/sprites", tmp_path / "run", *few, *untold)
+    flags = ["generate", f"--run_dir={tmp_path}/run", f"--output={tmp_path}/x.png"]
+    flags.append("--sampler_steps=2")
+    assert main(flags) == 0
+    for flag in ("--prompt=red", "--guidance=2"):
+        assert main([*flags, flag]) == 1
+        assert f"{flag.partition('=')[0]} is of runs that read prompts" in capsys.readouterr().err
 
 
 @pytest.mark.slow

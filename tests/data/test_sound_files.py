@@ -104,6 +104,14 @@ def test_more_samples_than_are_decoded_are_refused():
         decode_sound(encode_wav(TONE, RATE), RATE, most_samples=7_999)
 
 
+def test_a_rate_that_makes_too_many_samples_is_refused():
+    """A second of it would be 4,000 at another rate, and there are 100."""
+    sound = encode_wav(TONE[:100], 2)
+    assert len(decode_sound(sound, 8, most_samples=400)) == 400
+    with pytest.raises(DataError, match=r"100 samples, 2 a second: at 8,000 they are more than"):
+        decode_sound(sound, 8_000, most_samples=399_999)
+
+
 @given(st.data())
 @settings(deadline=None, max_examples=150)
 def test_changed_bytes_give_a_sound_or_one_message(data):

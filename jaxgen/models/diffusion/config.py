@@ -199,10 +199,15 @@ class DiffusionConfig:
             )
         most = self.max_length
         if most is not None and length > most:
-            what = "there is no prompt" if self.conditioner is None else f"prompts have {most} most"
+            if self.conditioner is None:
+                raise ConfigError(
+                    f"train.length={length} is the tokens of a prompt, and a model without "
+                    "diffusion.conditioner reads none: set train.length=1, with rows of pictures "
+                    "alone (run.mixture = @media_rows())."
+                )
             raise ConfigError(
-                f"train.length={length} is the tokens of a prompt, and {what}: set "
-                f"train.length={most}."
+                f"train.length={length} is the tokens of a prompt, and prompts have {most} at "
+                f"most: set train.length={most}."
             )
         shape = self.picture_size, self.picture_size, self.picture_channels
         if self.conditioner is None:
