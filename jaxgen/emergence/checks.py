@@ -7,6 +7,7 @@ one run under six names as six seeds that agree.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ SLACK = 1e-6
 """What rounding may add to a share of 1."""
 FEWEST_COPIED_RUNGS = 3
 """Rungs at which runs must agree in every metric to be copies; a rounded table may agree at two."""
+
+COPIED = 1e-7
+"""The part by which values of a copy may differ: means of the same rows, added in another order."""
 
 
 def numbers(values: Any, name: str, task: str) -> np.ndarray:
@@ -70,7 +74,7 @@ def check_scale(scale: np.ndarray, axis: str, task: str) -> None:
 
 def check_chance(chance: float, task: str) -> None:
     """Raises unless chance is a share below 1."""
-    if not 0 <= chance < 1:
+    if not isinstance(chance, Real) or not 0 <= chance < 1:
         raise EmergenceError(
             f"chance={chance} of task {task!r} must be at least 0 and below 1: the share of "
             "answers that guessing gets right."
@@ -125,13 +129,15 @@ def check_runs_apart(
         return
     # At a log probability of exactly 0 all is known, and seeds have nothing to differ in.
     told = np.flatnonzero(metrics[PER_TOKEN] < 0)
-    table = np.stack([rung, *metrics.values()], axis=1)[told]
-    _, alike = np.unique(table, axis=0, return_inverse=True)
-    grid = np.full((len(scale), len(names)), -1)
-    grid[rung[told], which[told]] = alike.ravel()
+    grid = np.full((len(scale), len(names), len(metrics)), np.nan)
+    grid[rung[told], which[told]] = np.stack(list(metrics.values()), axis=1)[told]
+    is_there = ~np.isnan(grid[..., 0])
+    is_repeated = np.zeros(is_there.shape, bool)
     for first in range(len(names)):
-        both = (grid[:, first + 1 :] >= 0) & (grid[:, [first]] >= 0)
-        is_same = (grid[:, first + 1 :] == grid[:, [first]]) | ~both
+        both = is_there[:, first + 1 :] & is_there[:, [first]]
+        is_equal = np.isclose(grid[:, first + 1 :], grid[:, [first]], rtol=COPIED, atol=0).all(-1)
+        is_repeated[:, first + 1 :] |= is_equal
+        is_same = is_equal | ~both
         copies = np.flatnonzero(is_same.all(0) & (both.sum(0) >= FEWEST_COPIED_RUNGS))
         if len(copies):
             other = names[first + 1 + copies[0]]
@@ -139,9 +145,9 @@ def check_runs_apart(
                 f"seeds {str(names[first])!r} and {str(other)!r} of task {task!r} have the same "
                 "values at every scale: copies of a run are not seeds; give each run once."
             )
-    runs = (grid >= 0).sum(1)
+    runs = is_there.sum(1)
     several = np.flatnonzero(runs > 1)
-    distinct = np.array([len(np.unique(row[row >= 0])) for row in grid])
+    distinct = runs - is_repeated.sum(1)
     if len(several) >= FEWEST_COPIED_RUNGS and (2 * distinct <= runs)[several].all():
         raise EmergenceError(
             f"at every scale of task {task!r} half of the seeds or more have the values of "

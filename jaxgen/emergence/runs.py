@@ -74,7 +74,7 @@ class Runs:
             raise EmergenceError(
                 f"rungs of task {self.task!r} must be 0 to {len(self.scale) - 1}, each with a run."
             )
-        if self.instances.min() <= 0:
+        if self.instances.min() < 1:
             raise EmergenceError(
                 f"instances={self.instances.min():g} of task {self.task!r}: give the number of "
                 "questions that a run's means are over."

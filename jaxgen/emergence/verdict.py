@@ -113,7 +113,8 @@ class Verdict:
     criteria: tuple[Criterion, ...]
 
     def __str__(self) -> str:
-        size = f"{self.scales} scales, {self.seeds} seeds, {self.instances} instances"
+        counts = ((self.scales, "scale"), (self.seeds, "seed"), (self.instances, "instance"))
+        size = ", ".join(f"{count} {what}{'s' * (count != 1)}" for count, what in counts)
         return f"{self.task}: {self.verdict} ({size}). {self.because}"
 
 
@@ -179,9 +180,10 @@ def _decide(criteria: list[Criterion]) -> tuple[str, str]:
 
 
 def _enough(runs: Runs, instances: int) -> Criterion:
+    seeds = int(runs.seeds.min())
     counts = (
         ("scales", len(np.unique(runs.scale)), FEWEST_SCALES),
-        ("seeds at a scale", int(runs.seeds.min()), FEWEST_SEEDS),
+        ("seed at a scale" if seeds == 1 else "seeds at a scale", seeds, FEWEST_SEEDS),
         ("instances", instances, FEWEST_INSTANCES),
     )
     short = [f"{have} {what}, of {need} needed" for what, have, need in counts if have < need]

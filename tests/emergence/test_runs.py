@@ -62,6 +62,7 @@ FAULTS = {
     "words": ({"metrics": exact(["many"] * 48)}, "exact_match .* must be a list of numbers"),
     "certain chance": ({"chance": 1.0}, "chance=1.0 .* below 1"),
     "chance in percent": ({"chance": 25}, "chance=25 .* below 1"),
+    "chance in words": ({"chance": "half"}, "chance=half"),
     "no chance": ({"chance": float("nan")}, "chance=nan"),
     "one name": ({"seed": ["0"] * 48}, "6 runs of seed '0' at scale 100000"),
     "no instances": ({"instances": [0] * 48}, "instances=0"),
@@ -84,6 +85,10 @@ def test_copies_are_no_seeds():
     metrics = {"exact_match": np.exp(-8 * one), PER_TOKEN: -one}
     with pytest.raises(EmergenceError, match=r"seeds '0' and '1' .* copies"):
         runs_of(metrics=metrics)
+    # Nor do sums in another order.
+    almost = {name: column * (1 + 1e-12 * SEED.astype(int)) for name, column in metrics.items()}
+    with pytest.raises(EmergenceError, match=r"seeds '0' and '1' .* copies"):
+        runs_of(metrics=almost)
     # Names that no two sizes share do not hide it.
     with pytest.raises(EmergenceError, match=r"half of the seeds .* copies"):
         runs_of(metrics=metrics, seed=np.arange(48))
@@ -199,6 +204,6 @@ def test_sizes_that_differ_by_a_trifle_suggest_a_rung():
             metrics={"exact_match": np.exp(-8 * LOSS[order]), PER_TOKEN: -LOSS[order]},
         )
     )
-    assert "1 seeds at a scale, of 4 needed" in found.because
+    assert "1 seed at a scale, of 4 needed" in found.because
     assert "the same `rung`, which would make 8 scales" in found.because
     assert "`rung`" not in verdict_of_runs(runs_of(instances=[20] * 48)).because

@@ -146,7 +146,8 @@ def test_an_untrained_model_is_near_chance_on_every_task(tmp_path):
 
 def test_a_stop_that_names_a_control_token_ends_an_answer(model):
     """Decoded text has no control tokens, so that their names are never found in it."""
-    codec = ByteCodec(special=SpecialTokens())
+    special = SpecialTokens()
+    codec = ByteCodec(special=special)
     records = [{"prompt": f"{i}=", "answer": "x", "key": str(i)} for i in range(4)]
     task = Task("t", InMemory(tuple(records)), PromptAnswer(), codec=codec)
     policy = SamplingPolicy(temperature=1.0)
@@ -164,7 +165,7 @@ def test_a_stop_that_names_a_control_token_ends_an_answer(model):
             row[:end].tolist()
             for row, end in zip(*map(np.asarray, (drawn.tokens, drawn.lengths)), strict=True)
         ]
-        names = {codec.special_id(name): name for name in codec.special.names}
+        names = {codec.special_id(name): name for name in special.names}
         stops = [next(i for i in row if i in names) for row in ids if set(row) & set(names)]
         scoring = Generation(stop=(names[stops[0]],), max_tokens=48, policy=policy)
         rows = scoring.score(Scorer(model, 4, 96), task, records)
