@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import pathlib
 from typing import Any
 
-from jaxgen.errors import CheckpointError, DiskError
+from jaxgen.errors import CheckpointError, ConfigError, DiskError
 from jaxgen.json_values import check_shape, parse_json
 
 BLOCK = 2**16
@@ -30,8 +31,15 @@ def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # Such as a folder that is a file.
+            temporary.unlink(missing_ok=True)
         raise cannot_write(f"cannot write {path}", error) from error
+
+
+def check_folder_of(path: str | os.PathLike) -> None:
+    """Raises ConfigError for a file to be written that has no folder, before it is made."""
+    if not pathlib.Path(path).absolute().parent.is_dir():
+        raise ConfigError(f"--output={path} is in no folder that exists; make it.")
 
 
 def append_rows(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:

@@ -15,7 +15,7 @@ from jaxgen.data.pairs import ImageTextPairs
 from jaxgen.distributed import fetch, on_main
 from jaxgen.errors import ConfigError
 from jaxgen.evaluation.pairs import in_batches
-from jaxgen.files import write_atomically
+from jaxgen.files import check_folder_of, write_atomically
 from jaxgen.models.dual_encoder_config import DualEncoderConfig
 from jaxgen.models.pair_codes import PAIR, PairCodesConfig
 from jaxgen.models.parameters import named_parameters
@@ -37,6 +37,7 @@ def export(arguments: argparse.Namespace) -> int:
     import safetensors.numpy
 
     prepare_process()
+    on_main(check_folder_of, arguments.output)
     mesh = make_mesh(MeshConfig())
     with jax.set_mesh(mesh):
         restored = restore(arguments.run_dir, mesh, arguments.step, ema=arguments.ema)
@@ -71,6 +72,7 @@ def fit(arguments: argparse.Namespace) -> int:
     import safetensors.numpy
 
     prepare_process()
+    on_main(check_folder_of, arguments.output)
     mesh = make_mesh(MeshConfig(1), jax.devices()[:1])
     with jax.set_mesh(mesh):
         restored = restore(arguments.run_dir, mesh, arguments.step, ema=arguments.ema)

@@ -24,10 +24,11 @@ from jaxgen.commands.media_files import (
 from jaxgen.data.padding import pad_text, padded_length
 from jaxgen.data.text_files import as_text
 from jaxgen.errors import ConfigError
-from jaxgen.evaluation.reranking import best_of, similarities
+from jaxgen.evaluation.reranking import best_of, check_compares, similarities
 from jaxgen.generation.continuing import continue_prompts, readable_length
 from jaxgen.generation.policies import ParallelDecoding, SamplingPolicy
 from jaxgen.models.transfusion_config import TransfusionConfig
+from jaxgen.parsing.models import MAX_TOKENS, PARALLEL_NOISE
 from jaxgen.process import prepare_process
 from jaxgen.runs.cascades import makes_pictures
 from jaxgen.runs.restoring import Restored, restore
@@ -103,6 +104,10 @@ def generate(arguments: argparse.Namespace) -> int:
             max_tokens, stops = medium.size + 1, (medium.end_id,)
             without = [nothing] * len(encoded) * made
         _warn_if_long(restored, encoded, max_tokens)
+        judge = None
+        if arguments.rerank is not None:
+            judge = restore(arguments.rerank, mesh, execution=execution, ema=None)
+            check_compares(judge.model, judge.config.mixture)
         answers = continue_prompts(
             restored.language_model,
             codec,
@@ -114,8 +119,7 @@ def generate(arguments: argparse.Namespace) -> int:
             without=without,
             media=[beside] * len(encoded) * made,
         )
-        if arguments.rerank is not None:
-            judge = restore(arguments.rerank, mesh, execution=execution, ema=None)
+        if judge is not None:
             answers = _best(judge, codec, prompts, answers, arguments.num_samples)
     if arguments.output is not None:
         distributed.on_main(_write, arguments, codec, prompts, answers)
@@ -131,7 +135,7 @@ def generate(arguments: argparse.Namespace) -> int:
 
 
 def _check_of_text(arguments: argparse.Namespace, draws: bool) -> None:
-    """Raises ConfigError for what only pictures from noise take.
+    """Raises ConfigError for what nothing reads, such as what only pictures from noise take.
 
     Args:
       arguments: of the command.
@@ -145,6 +149,18 @@ def _check_of_text(arguments: argparse.Namespace, draws: bool) -> None:
         "strength": arguments.strength != 1,
     }
     wrong = [name for name, value in of_diffusion.items() if value]
+    makes_media = arguments.output is not None
+    if not makes_media and arguments.parallel_steps is not None:
+        raise ConfigError(
+            "--parallel_steps is of pictures, and without --output text is written; give "
+            "--output=FILE, or leave it out."
+        )
+    if arguments.parallel_steps is None and arguments.parallel_noise != PARALLEL_NOISE:
+        raise ConfigError("--parallel_noise is of --parallel_steps; give both, or neither.")
+    if makes_media and arguments.max_tokens != MAX_TOKENS:
+        raise ConfigError(
+            "--max_tokens is of text, and --output=FILE has as many codes as it has; leave it out."
+        )
     if wrong and draws:
         raise ConfigError(
             f"--{wrong[0]} is of pictures, and without --output text is written; give "

@@ -11,7 +11,7 @@ import jax
 from jaxgen.distributed import on_main
 from jaxgen.evaluation.harness import HarnessModel, run_harness
 from jaxgen.evaluation.likelihood import Scorer
-from jaxgen.files import write_atomically
+from jaxgen.files import check_folder_of, write_atomically
 from jaxgen.generation.continuing import readable_length
 from jaxgen.process import prepare_process
 from jaxgen.runs.restoring import restore
@@ -26,6 +26,8 @@ def harness(arguments: argparse.Namespace) -> int:
         `batch_size`, `output` or None.
     """
     prepare_process()
+    if arguments.output is not None:
+        on_main(check_folder_of, arguments.output)
     mesh = make_mesh(MeshConfig())
     with jax.set_mesh(mesh):
         restored = restore(

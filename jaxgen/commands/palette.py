@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from jaxgen.data.preprocessors import need
 from jaxgen.data.protocols import Record, Split
 from jaxgen.data.tasks import Task
 from jaxgen.errors import ConfigError, DataError
+from jaxgen.files import check_folder_of
 
 HELD_OUT = 200
 """Held-out examples on which a palette is measured."""
@@ -39,8 +39,7 @@ def train(arguments: argparse.Namespace) -> int:
         mixture that has the task, or none.
     """
     task = task_named(arguments.task, arguments.gin_files, arguments.bindings)
-    if not Path(arguments.output).absolute().parent.is_dir():
-        raise ConfigError(f"--output={arguments.output} is in no folder that exists; make it.")
+    check_folder_of(arguments.output)
     vectors, modality, purpose = _vectors(task, arguments, arguments.examples, "train")
     table = train_palette(vectors, arguments.codes, arguments.output, purpose, arguments.seed)
     print(

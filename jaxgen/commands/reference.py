@@ -11,8 +11,10 @@ import jax
 from jaxgen.configuration import load_run
 from jaxgen.data.comparisons import Comparisons
 from jaxgen.data.reference_file import write_reference
+from jaxgen.distributed import on_main
 from jaxgen.errors import ConfigError
 from jaxgen.evaluation.references import reference_log_probabilities
+from jaxgen.files import check_folder_of
 from jaxgen.models.base import language_model
 from jaxgen.process import prepare_process
 from jaxgen.runs.restoring import restore
@@ -27,6 +29,7 @@ def reference(arguments: argparse.Namespace) -> int:
         that will read the file; `output`.
     """
     prepare_process()
+    on_main(check_folder_of, arguments.output)
     config, _ = load_run(arguments.gin_files, arguments.bindings)
     data = config.mixture
     if not isinstance(data, Comparisons):

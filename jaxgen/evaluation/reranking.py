@@ -26,19 +26,26 @@ def encode_both(
       texts: in their own number.
 
     Raises:
-      ConfigError: if the data are no pairs.
+      ConfigError: as `check_compares`.
     """
-    if not isinstance(pairs, ImageTextPairs):
-        raise ConfigError(
-            "a run that compares pictures with texts is one of pairs (runs/contrastive.gin), not "
-            f"{type(pairs).__name__}."
-        )
+    check_compares(model, pairs)
     size = pairs.image_size
     images = [resize_image(picture, (size, size)) for picture in pictures]
     pixels = pairs.pixels([{pairs.image: image} for image in images])
     tokens, lengths = pairs.tokens(list(texts), length)
     seen = encode_images(model, pixels, len(pictures))
     return seen, encode_texts(model, tokens, lengths, len(texts))
+
+
+def check_compares(model: Any, pairs: Any) -> None:
+    """Raises ConfigError for a run that does not compare pictures with texts."""
+    for found, is_one in ((pairs, isinstance(pairs, ImageTextPairs)),
+                          (model, hasattr(model, "encode_images"))):  # fmt: skip
+        if not is_one:
+            raise ConfigError(
+                "a run that compares pictures with texts is one of a contrastive pair "
+                f"(runs/contrastive.gin), not of {type(found).__name__}."
+            )
 
 
 def similarities(

@@ -11,18 +11,15 @@ import jax
 import numpy as np
 
 from jaxgen.data.drawing import rows_to_draw
-from jaxgen.domains import NonNegativeInt, PositiveInt, check_domains
 from jaxgen.errors import ConfigError
-from jaxgen.evaluation.base import EvaluationContext, Row
-from jaxgen.evaluation.made_pictures import corruption_of, pairs_of, picture_rows
 from jaxgen.evaluation.picture_arrays import make_arrays
 from jaxgen.generation.diffusion.sampling import Given, PictureSampling
 from jaxgen.generation.policies import SamplingPolicy
+from jaxgen.models.diffusion.conditioner_protocol import leaves_of
 from jaxgen.models.diffusion.config import DiffusionConfig
 from jaxgen.models.diffusion.prompts import Prompts
 from jaxgen.models.transfusion import RowsToDraw
 from jaxgen.models.transfusion_config import TransfusionConfig
-from jaxgen.ops.pixels import as_pixels
 from jaxgen.ops.resizing import resize
 from jaxgen.runs.config import RunConfig
 from jaxgen.runs.encoders import encoder_of_captions
@@ -76,6 +73,12 @@ class Stage:
         """Rows and columns of the picture that it enlarges, or None."""
         upsampling = self.model.config.upsampling
         return None if upsampling is None else upsampling.low_size
+
+    @property
+    def reads_vectors(self) -> bool:
+        """Whether it reads the vectors that a prior makes."""
+        told = getattr(self.model.config, "conditioner", None)
+        return any(getattr(one, "reads_vectors", False) for one in leaves_of(told))
 
     def prompts(
         self, captions: Sequence[str], embeddings: np.ndarray | None
@@ -181,6 +184,8 @@ def check_stages(stages: Sequence[Stage | VectorWriter]) -> None:
                 f"{stage.name} reads texts alone, and nothing of {before.name}; such a run is the "
                 "first: --run_dir, not --then."
             )
+        if isinstance(stage, Stage):
+            _check_what_is_read(stage, stages[:place])
         if before is not None and stage.low_size is None and not before.is_prior:
             raise ConfigError(
                 f"{stage.name} follows {before.name}, whose pictures it does not read: an "
@@ -190,6 +195,29 @@ def check_stages(stages: Sequence[Stage | VectorWriter]) -> None:
         raise ConfigError(
             f"{stages[-1].name} makes vectors of pictures; name a decoder's run after it."
         )
+
+
+def _check_what_is_read(stage: Stage, earlier: Sequence[Stage | VectorWriter]) -> None:
+    """Raises ConfigError if a stage has no vectors where it reads some, or another picture."""
+    has_vectors = any(one.is_prior for one in earlier)
+    if stage.reads_vectors and not has_vectors:
+        raise ConfigError(
+            f"{stage.name} reads the vectors of pictures (clip_conditioner.reads='images'), and no "
+            "stage before it makes any; name the run of a prior first."
+        )
+    before = earlier[-1] if earlier else None
+    if before is not None and before.is_prior and not stage.reads_vectors:
+        raise ConfigError(
+            f"{stage.name} follows {before.name}, whose vectors it does not read: a decoder has "
+            "@clip_conditioner()."
+        )
+    if isinstance(before, Stage) and stage.low_size is not None and not before.is_prior:
+        made = before.model.config.picture_size
+        if made != stage.low_size:
+            raise ConfigError(
+                f"{stage.name} enlarges pictures of {stage.low_size} x {stage.low_size}, and "
+                f"{before.name} makes some of {made} x {made}; name a run of that size before it."
+            )
 
 
 def run_stages(
@@ -232,55 +260,6 @@ def run_stages(
         given = Given()
     assert pictures is not None
     return pictures
-
-
-@dataclasses.dataclass(frozen=True)
-class CascadePictures:
-    """Makes pictures of held-out captions by runs that follow one another, the last this one's.
-
-    Attributes:
-      run_dirs: of the stages before this run, in order, seen from the current folder.
-      sampling: of this run.
-      num_examples: captions.
-      verified: whether the source reads off what was made.
-      shown: instances whose picture is kept in the rows, beside the record's own.
-      name: the name in tables.
-    """
-
-    run_dirs: tuple[str, ...]
-    sampling: PictureSampling = PictureSampling()
-    num_examples: PositiveInt = 128
-    verified: bool = True
-    shown: NonNegativeInt = 32
-    name: str = "cascade_pictures"
-
-    def __post_init__(self):
-        check_domains(self, "cascade_pictures")
-
-    def check(self, context: EvaluationContext) -> None:
-        """Raises JaxgenError if there are no captions."""
-        pairs_of(context, self.name)
-
-    def __call__(self, model: Any, context: EvaluationContext) -> list[Row]:
-        """Returns a row a caption; see `evaluation.made_pictures.picture_rows`."""
-        pairs = pairs_of(context, self.name)
-        records = pairs.examples(self.num_examples, context.seed)
-        mesh = jax.sharding.get_mesh()
-        stages = [read_run(path, mesh, ema=None) for path in self.run_dirs]
-        own = Stage(
-            "this run",
-            model,
-            corruption_of(context, self.name),
-            self.sampling,
-            pairs,
-            context.length,
-            source_length=context.source_length,
-        )
-        stages.append(own)
-        check_stages(stages)
-        captions = pairs.captions(records)
-        made = run_stages(stages, captions, range(len(captions)), context.seed, context.batch_size)
-        return picture_rows(pairs, records, as_pixels(made), self.verified, self.shown)
 
 
 def read_run(

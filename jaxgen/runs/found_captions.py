@@ -17,7 +17,7 @@ from jaxgen.evaluation.base import EvaluationContext, Row
 from jaxgen.evaluation.made_pictures import corruption_of, pairs_of
 from jaxgen.evaluation.pairs import ranks_of
 from jaxgen.evaluation.picture_arrays import make_arrays
-from jaxgen.evaluation.reranking import encode_both
+from jaxgen.evaluation.reranking import check_compares, encode_both
 from jaxgen.generation.diffusion.sampling import PictureSampling
 from jaxgen.models.diffusion.prompts import Prompts
 from jaxgen.ops.pixels import as_pixels
@@ -66,6 +66,8 @@ class FoundCaptions:
         pairs = pairs_of(context, self.name)
         records = self._records(pairs, context.seed)
         captions, true = pairs.captions(records), pairs.pixels(records)
+        judge = restore(self.run_dir, jax.sharding.get_mesh())
+        check_compares(judge.model, judge.config.mixture)
         made = make_arrays(
             model,
             corruption_of(context, self.name),
@@ -75,7 +77,6 @@ class FoundCaptions:
             context.seed,
             context.batch_size,
         )
-        judge = restore(self.run_dir, jax.sharding.get_mesh())
         pictures = np.concatenate([np.asarray(as_pixels(made)), true])
         length = judge.config.train.length
         seen, read = encode_both(

@@ -92,6 +92,10 @@ def test_a_palette_tells_what_it_loses_on_pictures_that_it_has_not_seen(tmp_path
         (["--prompt=a", "--output=made.txt"], "a picture is written as .png"),
         (["--prompt=a", "--output=made.wav"], "the run's codec has no audio"),
         (["--prompt=a", "--image=none.png"], "none.png cannot be read"),
+        (["--prompt=a", "--parallel_steps=4"], "without --output text is written"),
+        (["--prompt=a", "--parallel_noise=1"], "--parallel_noise is of --parallel_steps"),
+        (["--prompt=a", "--output=x.png", "--max_tokens=4"], "--max_tokens is of text"),
+        (["--prompt=a", f"--output={__file__}/x.png"], "is a file, not a folder"),
     ],
 )
 def test_what_cannot_be_read_or_made_is_said(run, flags, message, capsys):

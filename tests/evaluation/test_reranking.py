@@ -32,3 +32,9 @@ def test_the_best_are_those_whose_pictures_are_nearest_to_their_own_prompt():
 def test_a_run_of_other_data_is_refused():
     with pytest.raises(ConfigError, match=r"runs/contrastive\.gin"):
         similarities(None, Task, 8, [], [])
+
+
+def test_a_run_of_another_model_is_refused():
+    """Such as one of diffusion, whose data are pairs too."""
+    with pytest.raises(ConfigError, match=r"runs/contrastive\.gin\), not of object"):
+        similarities(object(), PAIRS, 8, [], [])

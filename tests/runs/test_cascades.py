@@ -1,6 +1,7 @@
 """Cascades: what goes from one stage to the next, of models whose answer is known."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -80,6 +81,28 @@ def test_stages_that_do_not_follow_are_refused():
         check_stages([upsampler])
     with pytest.raises(ConfigError, match="does not read"):
         check_stages([base, base])
+    with pytest.raises(ConfigError, match="enlarges pictures of 4 x 4, and a makes some of 8 x 8"):
+        check_stages([base, upsampler, upsampler])
+
+
+def test_vectors_are_of_what_reads_them():
+    """A decoder follows a prior, at once or after another stage; nothing else does."""
+
+    class Pair:
+        pooled_dim, reads_vectors = 8, True
+
+    def of(conditioner=None, latents=None, **sizes):
+        config = SimpleNamespace(conditioner=conditioner, upsampling=None, **sizes)
+        model = SimpleNamespace(config=config, latents=latents)
+        return Stage("a", model, Corruption(), PictureSampling(), None, 1)
+
+    prior, base = of(latents=object()), of(picture_size=4)
+    decoder = of(SimpleNamespace(parts=(object(), Pair())), picture_size=4)
+    check_stages([prior, decoder])
+    with pytest.raises(ConfigError, match="no stage before it makes any; name the run of a prior"):
+        check_stages([decoder])
+    with pytest.raises(ConfigError, match="whose vectors it does not read"):
+        check_stages([prior, base])
 
 
 def test_resizing_keeps_means_and_what_is_constant():

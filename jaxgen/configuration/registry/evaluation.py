@@ -24,7 +24,7 @@ def registered_evaluation() -> Table:
     from jaxgen.evaluation.reconstructions import Reconstructions
     from jaxgen.evaluation.refusals import Refusals
     from jaxgen.generation.policies import ParallelDecoding, SamplingPolicy
-    from jaxgen.runs.cascades import CascadePictures
+    from jaxgen.runs.cascade_pictures import CascadePictures
     from jaxgen.runs.features import RunFeatures
     from jaxgen.runs.found_captions import FoundCaptions
     from jaxgen.runs.written_vectors import WrittenVectors

@@ -92,6 +92,11 @@ class ClipConditionerConfig:
         check_domains(self, "clip_conditioner")
 
     @property
+    def reads_vectors(self) -> bool:
+        """Whether it reads what a prior makes."""
+        return self.reads == "images"
+
+    @property
     def context_dim(self) -> int | None:
         """Width of the caption's states; a picture has none."""
         return self.pair.text.embed_dim if self.reads == "texts" else None

@@ -22,8 +22,8 @@ class ConditionerConfig(Protocol):
     """Describes what reads prompts.
 
     It may also have `reads_source = True`, where it reads captions by the data's second codec, of
-    `source_length` tokens, and `max_source_length`, the most of those; and `parts`, if it is made
-    of several.
+    `source_length` tokens, and `max_source_length`, the most of those; `reads_vectors = True`,
+    where it reads what a prior makes of a caption; and `parts`, if it is made of several.
 
     Attributes:
       context_dim: width of the sequence that it gives, or None.
