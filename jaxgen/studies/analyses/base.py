@@ -77,7 +77,7 @@ def shade_of(value: Any, values: Sequence[Any]) -> float:
 def warned_title(warnings: Sequence[str]) -> str:
     """Returns the title of a plot whose law is warned of: a figure may leave the page."""
     count = len(warnings)
-    return f"{count} warning{'s' * (count > 1)} about this law, see the report" if count else ""
+    return f"The report lists {count} warning{'s' * (count > 1)} about this law" if count else ""
 
 
 def is_mixed(tree: Tree) -> bool:

@@ -127,7 +127,7 @@ def test_a_page_shows_how_runs_were_grouped_and_every_warning(study):
     assert [one.text for one in told if one.tone == "bad"] == ["Approach 2: The minima scatter."]
     (figure,) = [one for one in section.blocks if isinstance(one, Figure)]
     plot = figure.panels[-1]
-    assert isinstance(plot, Plot) and plot.title == "1 warning about this law, see the report"
+    assert isinstance(plot, Plot) and plot.title == "The report lists 1 warning about this law"
     assert "All budgets weigh the same." in told[0].text and "5 budgets" in told[0].text
 
 
