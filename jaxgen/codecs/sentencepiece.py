@@ -123,6 +123,10 @@ class SentencePieceCodec(KeptFile):
     def _located(self, text: str) -> Encoded:
         found = self._processor.encode(check_characters(text), return_type="offset_mapping")
         offsets = np.array(found["offsets"], np.int32).reshape(-1, 2)
+        # Of the bytes of a character, and of the letters that it is normalised to, all but the last
+        # have an empty span before it; each stands for that character.
+        is_empty = offsets[:, 0] == offsets[:, 1]
+        offsets[is_empty, 1] = np.minimum(offsets[is_empty, 0] + 1, len(text))
         return np.array(found["ids"], np.int32), offsets
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.tokenizers import byte_level, prefix_space
+from support.tokenizers import byte_level, prefix_space, sentence_pieces
 from tokenizers import Tokenizer
 
 from jaxgen.codecs.bytes import ByteCodec
 from jaxgen.codecs.joint import decode_continued, encode_continued
+from jaxgen.codecs.sentencepiece import SentencePieceCodec
 from jaxgen.codecs.tokenizer import TokenizerCodec
 from jaxgen.data.chat import Chat
 from jaxgen.data.features import PromptAnswer
@@ -17,10 +18,13 @@ from jaxgen.data.parts import ANSWER, Part, encode_parts
 from jaxgen.errors import DataError
 
 
-@pytest.fixture(scope="module", params=["bytes", "prefix space", "byte level"])
+@pytest.fixture(scope="module", params=["bytes", "prefix space", "byte level", "pieces"])
 def codec(request, tmp_path_factory):
     if request.param == "bytes":
         return ByteCodec()
+    if request.param == "pieces":
+        folder = tmp_path_factory.mktemp("tokenizers")
+        return SentencePieceCodec(sentence_pieces(folder / "tokenizer.model"))
     make = prefix_space if request.param == "prefix space" else byte_level
     path = make(tmp_path_factory.mktemp("tokenizers") / "tokenizer.json")
     return TokenizerCodec(path, pad="</s>", begin="<s>", end="</s>")
@@ -42,6 +46,16 @@ def test_a_prompt_and_its_completion_are_the_whole_text(codec, prompt, completio
     assert np.concatenate([before, after]).tolist() == whole.tolist()
     together = decode_continued(codec, before, after)
     assert codec.decode(before) + together == codec.decode(whole)
+
+
+def test_a_character_of_several_tokens_belongs_to_its_piece_whole(codec):
+    """Of a character that a tokenizer has no token for, no byte is the other piece's."""
+    for prompt, answer in (("Answer:", "🙂é"), ("🙂", "🙂"), ("é ", "é")):
+        before, after = encode_continued(codec, prompt, answer)
+        assert (codec.decode(before).strip(), codec.decode(after)) == (prompt.strip(), answer)
+        parts = [Part(prompt), Part(answer, is_answer=True, is_apart=True)]
+        example = encode_parts(parts, codec)
+        assert codec.decode(example.ids[is_answer(example)]) == answer
 
 
 def test_a_space_belongs_to_the_word_after_it(codec):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pathlib
 from collections.abc import Sequence
 
+import pytest
 from tokenizers import (
     Tokenizer,
     decoders,
@@ -63,4 +65,17 @@ def byte_level(path: pathlib.Path) -> str:
     trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=SPECIAL, initial_alphabet=alphabet)
     tokenizer.train_from_iterator(TEXTS, trainer)
     tokenizer.save(str(path))
+    return str(path)
+
+
+def sentence_pieces(path: pathlib.Path) -> str:
+    """Writes a SentencePiece model with a token for each byte, as Llama 2's and Gemma's have."""
+    sentencepiece = pytest.importorskip("sentencepiece")
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXTS), model_writer=model, vocab_size=330, model_type="bpe",
+        byte_fallback=True, hard_vocab_limit=False, pad_id=3, minloglevel=2,
+        normalization_rule_name="identity", remove_extra_whitespaces=False,
+    )  # fmt: skip
+    path.write_bytes(model.getvalue())
     return str(path)
