@@ -6,8 +6,10 @@ import argparse
 from pathlib import Path
 
 from jaxgen.commands.tasks import load_mixture
+from jaxgen.data.mixtures import Mixture
 from jaxgen.data.report import write_data_report
 from jaxgen.data.statistics import ReadingPlan
+from jaxgen.errors import ConfigError
 
 
 def report(arguments: argparse.Namespace) -> int:
@@ -19,6 +21,11 @@ def report(arguments: argparse.Namespace) -> int:
         of the run, where there is one.
     """
     mixture, run = load_mixture([arguments.mixture, *arguments.gin_files], arguments.bindings)
+    if not isinstance(mixture, Mixture):
+        raise ConfigError(
+            f"a data report is of a mixture of tasks, not of {type(mixture).__name__}; "
+            "`jaxgen tasks show TASK --gin_file=FILE` shows the records of its task."
+        )
     length, source_length = arguments.length or 256, arguments.source_length
     batch_size, steps = arguments.batch_size or 16, arguments.steps or 1000
     num_rows = batch_size * steps

@@ -80,7 +80,8 @@ def import_checkpoint(arguments: argparse.Namespace) -> int:
     if not isinstance(checkpoint.config, TransformerConfig) and not arguments.gin_files:
         raise InterchangeError(
             f"{checkpoint.folder} is a {checkpoint.family.name}, whose data no import can choose; "
-            "name a --gin_file with data and objective, such as runs/contrastive.gin."
+            "name a --gin_file with data and objective, such as runs/contrastive.gin for pairs of "
+            "encoders, runs/codecs/kl_sprites.gin for autoencoders, or one of runs/diffusion."
         )
     if getattr(checkpoint.config, "sound", None) is not None:
         raise InterchangeError(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Iterator
+from typing import Any
 
 from jaxgen.commands.table import table_lines
 from jaxgen.configuration import load
@@ -11,7 +13,7 @@ from jaxgen.configuration.files import library_folders
 from jaxgen.configuration.suggesting import did_you_mean, nearest
 from jaxgen.data.mixtures import Mixture
 from jaxgen.data.showing import Shown, lines, short, show
-from jaxgen.data.tasks import Task
+from jaxgen.data.tasks import Task, all_tasks, tasks_of
 from jaxgen.errors import ConfigError
 from jaxgen.runs.config import RunConfig
 
@@ -26,8 +28,8 @@ def listing(arguments: argparse.Namespace) -> int:
     shares = {}
     if arguments.gin_files:
         mixture = load_mixture(arguments.gin_files, arguments.bindings)[0]
-        tasks = mixture.every_task
-        if mixture.weights is not None:
+        tasks = all_tasks(mixture)
+        if isinstance(mixture, Mixture) and mixture.weights is not None:
             shares = mixture.shares({})
     else:
         tasks = [load_task(name) for name in task_names()]
@@ -47,10 +49,10 @@ def show_task(arguments: argparse.Namespace) -> int:
         shown), `encoder` (whether a model with an encoder reads it); and `gin_files` and
         `bindings` of a mixture that has the task, or none.
     """
-    task = task_named(arguments.name, arguments.gin_files, arguments.bindings)
+    task, encodes = find_task(arguments.name, arguments.gin_files, arguments.bindings)
     shown = show(
         task, arguments.examples, arguments.seed, arguments.longest, arguments.encoder,
-        arguments.split,
+        arguments.split, encodes,
     )  # fmt: skip
     _, source, features, *_ = _row(task)
     print(f"{task.identity}: {source}, {features}; metrics {', '.join(task.metric_names)}")
@@ -84,28 +86,36 @@ def load_task(name: str) -> Task:
 
 
 def task_named(name: str, gin_files: list[str], bindings: list[str]) -> Task:
-    """Returns a task of a mixture's files, or one that comes with jaxgen where there are none.
+    """Returns a task of the files' data, or one that comes with jaxgen where there are none.
 
     Raises:
       ConfigError: naming those that there are.
     """
+    return find_task(name, gin_files, bindings)[0]
+
+
+def find_task(name: str, gin_files: list[str], bindings: list[str]) -> tuple[Task, bool]:
+    """Returns a task, see `task_named`, and whether its examples are rows of tokens."""
     if not gin_files:
-        return load_task(name)
-    tasks = {task.name: task for task in load_mixture(gin_files, bindings)[0].every_task}
+        return load_task(name), True
+    data = load_mixture(gin_files, bindings)[0]
+    tasks = {task.name: task for task in all_tasks(data)}
     if name not in tasks:
         raise ConfigError(f"the mixture has no task {name!r}; it has {', '.join(sorted(tasks))}.")
-    return tasks[name]
+    return tasks[name], bool(tasks_of(data))
 
 
-def load_mixture(gin_files: list[str], bindings: list[str]) -> tuple[Mixture, RunConfig | None]:
-    """Returns the mixture of the files, and the run if they make a whole one."""
+def load_mixture(gin_files: list[str], bindings: list[str]) -> tuple[Any, RunConfig | None]:
+    """Returns the mixture of the files, or other data, and the run if they make a whole one."""
     try:
         return load(gin_files, bindings, root="mixture"), None
     except ConfigError as error:
         try:
             run = load(gin_files, bindings)
         except ConfigError as of_run:
-            raise (of_run if "run." in str(error) else error) from None
+            # Files without a run are those of a mixture, whose own faults are told.
+            has_run = "run." in str(error) or "`run` needs" not in str(of_run)
+            raise (of_run if has_run else error) from None
         return run.mixture, run
 
 
@@ -129,7 +139,8 @@ def _lines(shown: Shown, task: Task) -> Iterator[str]:
     yield f"record    {short(shown.record)}"
     if not shown.processed:
         yield "          left out by the preprocessors"
-    for record, segment in zip(shown.processed, shown.segments, strict=True):
-        if record != shown.record:
+    for record, segment in itertools.zip_longest(shown.processed, shown.segments):
+        if record is not shown.record and short(record) != short(shown.record):
             yield f"processed {short(record)}"
-        yield from lines(segment, task.codec)
+        if segment is not None:
+            yield from lines(segment, task.codec)

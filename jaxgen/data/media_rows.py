@@ -66,6 +66,10 @@ class MediaRows:
         """Returns the task's source, whose files a run records."""
         return {self.name: self.task.source}
 
+    def with_codec(self, codec: Codec) -> MediaRows:
+        """Returns the rows with another codec of the task."""
+        return dataclasses.replace(self, task=self.task.with_codec(codec))
+
     def batch_spec(
         self, *, batch_size: int, length: int, source_length: int | None = None
     ) -> MediaBatch:

@@ -28,7 +28,7 @@ class Shown:
     Attributes:
       record: the source's record.
       processed: the records that the preprocessors made of it; none where they left it out.
-      segments: the segment of each.
+      segments: the segment of each, if they are encoded.
     """
 
     record: Record
@@ -41,9 +41,18 @@ class Shown:
 
 
 def show(
-    task: Task, count: int, seed: int, longest: int, has_source: bool, split: Split = "train"
+    task: Task,
+    count: int,
+    seed: int,
+    longest: int,
+    has_source: bool,
+    split: Split = "train",
+    encodes: bool = True,
 ) -> list[Shown]:
-    """Returns `count` records of a split, chosen by the seed; documents are cut to `longest`."""
+    """Returns `count` records of a split, chosen by the seed; documents are cut to `longest`.
+
+    Without `encodes` records have no segments: of data that are not made of tokens alone.
+    """
     if task.is_tokenised:
         return list(_documents(task, count, seed, longest, has_source, split))
     if task.is_indexed:
@@ -54,7 +63,7 @@ def show(
     shown = []
     for record in records:
         processed = list(task.processed([record]))
-        examples = task.encode(processed, has_source)
+        examples = task.encode(processed, has_source) if encodes else ()
         segments = [
             segment_of(task, e, Draws(seed, "shown"), longest, has_source) for e in examples
         ]
@@ -101,6 +110,8 @@ def _described(value: object) -> str:
     """Returns a text for what JSON has none for: of an array its kind, as it may be a picture."""
     if isinstance(value, np.ndarray):
         return f"{value.dtype} {list(value.shape)}"
+    if isinstance(value, bytes | bytearray):
+        return f"{len(value):,} bytes"
     return str(value)
 
 

@@ -268,6 +268,12 @@ def tasks_of(data: DataConfig) -> tuple[Task, ...]:
     return getattr(data, "every_task", ())
 
 
+def all_tasks(data: DataConfig) -> tuple[Task, ...]:
+    """Returns the tasks that data are read from, of pairs and of rows of media the one."""
+    one = getattr(data, "task", None)
+    return tasks_of(data) or getattr(data, "tasks", ()) or (() if one is None else (one,))
+
+
 def sources_of(data: DataConfig) -> dict[str, Source]:
     """Returns the sources of data by the name of their task, those that data says it reads."""
     own = getattr(data, "sources", None)

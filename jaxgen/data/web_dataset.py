@@ -29,7 +29,8 @@ class WebDataset(FileSource):
     """Reads one record per sample of tar archives: the members that share a name but its ending.
 
     A member's ending names the field: "txt" and its like are text, "json" is parsed, "cls" is a
-    number, others are bytes. The field "__key__" is the shared name.
+    number, others are bytes; capitals of an ending are made small. The field "__key__" is the
+    shared name.
 
     Attributes:
       pattern: see `FileSource`.
@@ -63,6 +64,7 @@ class WebDataset(FileSource):
                             continue
                         folder, _, name = member.name.rpartition("/")
                         stem, _, ending = name.partition(".")
+                        ending = ending.lower()  # As the library of that name has it.
                         key = f"{folder}/{stem}" if folder else stem
                         if sample and sample["__key__"] != key:
                             yield f"{file}, {sample['__key__']}", error or sample

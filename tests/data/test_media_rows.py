@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from jaxgen.codecs.bytes import ByteCodec
 from jaxgen.data.base import DataConfig
 from jaxgen.data.generated import Sprites, Tones
 from jaxgen.data.media_rows import MediaRows
@@ -79,6 +80,12 @@ def test_generated_media_fit_their_specifications():
         (batch,) = batches(data, 1, 5)
         spec = data.batch_spec(batch_size=5, length=1).values
         assert batch.shape == spec.shape and batch.dtype == spec.dtype
+
+
+def test_an_import_gives_them_its_codec():
+    """Whatever it is: nothing is read by it, and an exported model has the run's."""
+    codec = ByteCodec()
+    assert rows().with_codec(codec).codec is codec
 
 
 @pytest.mark.parametrize(

@@ -207,10 +207,11 @@ def test_half_a_file_is_named_or_counted_and_stays_as_it_is(write, tmp_path):
 
 @pytest.mark.parametrize("ending", [".tar", ".tar.gz", ".tar.zst"])
 def test_an_archive_cut_anywhere_is_named(ending, tmp_path):
+    """Capitals of members' endings do not matter."""
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w") as archive:
-        for number in range(3):
-            member = tarfile.TarInfo(f"{number}.txt")
+        for number, kind in enumerate(("txt", "TXT", "Txt")):
+            member = tarfile.TarInfo(f"{number}.{kind}")
             member.size = 700
             archive.addfile(member, io.BytesIO(bytes(random.Random(number).choices(b"abc", k=700))))
     squeeze = {".tar": bytes, ".tar.gz": gzip.compress, ".tar.zst": zstandard.compress}[ending]
