@@ -17,4 +17,4 @@ os.environ.setdefault(
     "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
 
-pytest_plugins = ["support.disks", "support.programs", "support.stores"]
+pytest_plugins = ["support.caches", "support.disks", "support.programs", "support.stores"]

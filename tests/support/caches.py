@@ -1,0 +1,28 @@
+"""What JAX keeps of compiled programs is dropped between files, or a worker grows to gigabytes."""
+
+import gc
+import time
+from collections.abc import Generator
+
+import jax
+import pytest
+
+SECONDS = 10
+"""Dropping takes half a second and later files trace anew what they share, so it is done seldom."""
+
+_dropped = time.process_time()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, None, None]:
+    """Drops the caches after the last test of a file, if that or those before it took long."""
+    global _dropped
+    yield
+    is_last = nextitem is None or nextitem.path != item.path
+    if is_last and time.process_time() - _dropped > SECONDS:
+        jax.clear_caches()
+        # In a heap of gigabytes one automatic collection takes ten seconds.
+        gc.collect()
+        _dropped = time.process_time()
