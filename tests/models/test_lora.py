@@ -291,7 +291,7 @@ def test_dropout_is_of_what_blocks_multiply():
     assert merged.flops(32) - dropped.flops(32) == 2 * queries - 2 * 6 * 2 * (32 + 32)
 
 
-@pytest.mark.parametrize("remat", ["full", "dots"])
+@pytest.mark.parametrize("remat", slow_but(["full"], ["full", "dots"]))
 def test_no_merged_copy_and_no_whole_gradient_is_kept(remat):
     """A further layer costs the program far less memory than its matrices."""
     batch = one_row(16, 64, 2)

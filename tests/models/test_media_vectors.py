@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 from support.helpers import MESHES, build, one_device_mesh, random_batch, tiny_dense
 from support.pairs import tiny_clip
+from support.tiers import slow_but
 
 from jaxgen.errors import ConfigError, DataError
 from jaxgen.models.base import abstract_model
@@ -129,9 +130,7 @@ def alone():
     return loss_and_gradients(one_device_mesh(), "clip")
 
 
-@pytest.mark.parametrize(
-    "mesh", ["mixed", "sequence", pytest.param("stage", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("mesh", slow_but(["mixed"], ["mixed", "sequence", "stage"]))
 def test_losses_and_gradients_are_the_same_on_a_mesh(mesh, alone):
     value, gradients = loss_and_gradients(make_mesh(MESHES[mesh]), "clip")
     np.testing.assert_allclose(value, alone[0], rtol=2e-6)

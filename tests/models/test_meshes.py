@@ -127,12 +127,15 @@ def on_one_device(name):
     ("name", "mesh"),
     [
         *slow_but(
-            [*itertools.product(CONFIGS, ["mixed"]), ("moe", "sequence"), ("moe", "stage")],
+            [("dense", "mixed"), ("moe", "mixed"), ("moe", "stage")],
             itertools.product(CONFIGS, MESHES),
         ),
-        *itertools.product(AXES, ["mixed"]),
-        *itertools.product(STAGED, ["stage"]),
-        *itertools.product(["dropout", "prefix", "either", *RINGS], ["sequence"]),
+        *slow_but([("weighed_input", "mixed")], itertools.product(AXES, ["mixed"])),
+        *slow_but([("in_rounds", "stage")], itertools.product(STAGED, ["stage"])),
+        *slow_but(
+            [("ring", "sequence"), ("dropout", "sequence")],
+            itertools.product(["dropout", "prefix", "either", *RINGS], ["sequence"]),
+        ),
     ],
 )
 def test_loss_and_gradients_do_not_depend_on_the_mesh(name, mesh):
