@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxgen.laws.errors import LawError
 from jaxgen.laws.minima import LEAST_SIZES, same_sizes
-from jaxgen.laws.table import Table, check_positive
+from jaxgen.laws.table import Table, check_positive, floats
 
 EQUAL = 1e-9
 """Difference in ln C that is mere rounding."""
@@ -186,7 +186,7 @@ def _why_none(table: Table, logs: np.ndarray, order: np.ndarray, chains: list[np
 
 
 def _nearest(table: Table, logs: np.ndarray, budgets: Sequence[float]) -> Grouping:
-    named = np.sort(np.atleast_1d(np.asarray(budgets, float)))
+    named = np.sort(np.atleast_1d(floats("budgets", budgets)))
     if not len(named):
         raise LawError("budgets=[] names no budget; leave it out to group runs by their FLOPs.")
     check_positive("budgets", named)

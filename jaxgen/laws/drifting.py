@@ -29,7 +29,7 @@ from numpy.typing import ArrayLike
 from jaxgen.laws.errors import LawError
 from jaxgen.laws.resampling import interval
 from jaxgen.laws.seed_effects import seed_effects
-from jaxgen.laws.table import check_positive
+from jaxgen.laws.table import check_positive, floats
 
 Runs = tuple[ArrayLike, ArrayLike, ArrayLike | None]
 """Scales, values and seeds, [runs] each."""
@@ -195,7 +195,7 @@ class _Ladder(NamedTuple):
 
 
 def _ladder_of(scale: ArrayLike, value: ArrayLike, seeds: ArrayLike | None) -> _Ladder:
-    scale, value = np.asarray(scale, float), np.asarray(value, float)
+    scale, value = floats("scale", scale), floats("value", value)
     if scale.ndim != 1 or scale.shape != value.shape:
         raise LawError(f"scale {scale.shape} and value {value.shape} must be one number a run.")
     check_positive("scale", scale)

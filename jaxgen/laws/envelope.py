@@ -21,7 +21,7 @@ from jaxgen.laws.lines import fit_best_loss, weighted_line
 from jaxgen.laws.plotting import figure_of_envelope
 from jaxgen.laws.resampling import bootstrap_weights
 from jaxgen.laws.summary import text_of_envelope, values_of_envelope
-from jaxgen.laws.table import Table, check_positive, check_varies
+from jaxgen.laws.table import Table, check_bootstraps, check_positive, check_varies, floats
 from jaxgen.laws.token_flops import OFF_COST, token_flops_of, worst_cost
 
 PLACES = 1500
@@ -98,8 +98,7 @@ def fit_envelope(
         raise LawError(f"envelope={envelope!r} must be one of {', '.join(ENVELOPES)}.")
     if table.runs is None:
         raise LawError("the envelope needs Table.runs: the run that each checkpoint belongs to.")
-    if bootstraps < 0:
-        raise LawError(f"bootstraps={bootstraps} must not be negative.")
+    check_bootstraps(bootstraps)
     check_varies("the loss", table.loss)
     names, which = np.unique(table.runs, return_inverse=True)
     curves = []
@@ -116,11 +115,11 @@ def fit_envelope(
             raise LawError("flops= are of the lower envelope; a hull has corners of its own.")
         find = _hull(curves)
     else:
-        if flops is None:
-            flops = np.geomspace(table.flops.min(), table.flops.max(), PLACES)
-        flops = np.atleast_1d(np.asarray(flops, float))
-        check_positive("flops", flops)
-        find = _lower(curves, flops)
+        places = np.geomspace(table.flops.min(), table.flops.max(), PLACES)
+        if flops is not None:
+            places = np.atleast_1d(floats("flops", flops))
+        check_positive("flops", places)
+        find = _lower(curves, places)
 
     def line(runs: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """Returns the line through the best points of some runs, and those points, or None."""

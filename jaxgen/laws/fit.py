@@ -20,6 +20,7 @@ from jaxgen.laws.table import (
     Columns,
     check_positive,
     find_column,
+    floats,
 )
 
 EXTRAPOLATION = 10.0
@@ -296,7 +297,7 @@ def broadcast(columns: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
         raise LawError("there are no columns; name the law's inputs, such as parameters=1e9.")
     try:
         arrays = np.broadcast_arrays(
-            *(np.atleast_1d(np.asarray(v, float)) for v in columns.values())
+            *(np.atleast_1d(floats(name, values)) for name, values in columns.items())
         )
     except ValueError as error:
         shapes = {name: np.shape(values) for name, values in columns.items()}

@@ -15,7 +15,15 @@ from jaxgen.laws.law import Law
 from jaxgen.laws.least_squares import minimise_squares
 from jaxgen.laws.minimising import minimise
 from jaxgen.laws.resampling import bootstrap_weights, canonical_groups
-from jaxgen.laws.table import Columns, Table, check_enough, check_varies, find_column
+from jaxgen.laws.table import (
+    Columns,
+    Table,
+    check_bootstraps,
+    check_enough,
+    check_varies,
+    find_column,
+    floats,
+)
 
 REACHED = 1e-6
 """Relative difference of fit losses that count as one optimum."""
@@ -49,10 +57,9 @@ class Fitting:
     restarts: int = 1
 
     def __post_init__(self):
-        if self.bootstraps < 0 or self.restarts < 0:
-            raise LawError(
-                f"bootstraps={self.bootstraps} and restarts={self.restarts} must not be negative."
-            )
+        check_bootstraps(self.bootstraps)
+        if self.restarts < 0:
+            raise LawError(f"restarts={self.restarts} must not be negative.")
 
 
 ROBUST = Fitting()
@@ -92,7 +99,7 @@ def fit_law(
       LawError: there are too few points, a column is missing, or no start gives a finite loss.
     """
     _check_fitting(law, fitting)
-    target = np.asarray(target, float)
+    target = floats("the target", target)
     kept = {name: find_column(columns, name) for name in law.inputs}
     kept |= {n: np.asarray(columns[n], float) for n in KEPT if n in columns and n not in kept}
     _check_points(law, kept, target, fitting.fit_loss)
@@ -151,7 +158,7 @@ def _check_groups(law: Law, points: int, groups: np.ndarray | None) -> np.ndarra
 
 
 def _check_starts(law: Law, starts: np.ndarray) -> np.ndarray:
-    starts = np.atleast_2d(np.asarray(starts, float))
+    starts = np.atleast_2d(floats("starts", starts))
     if starts.ndim != 2 or starts.shape[1] != len(law.parameters) or not len(starts):
         raise LawError(
             f"{law.name}: starts has shape {starts.shape}; each row must be the "

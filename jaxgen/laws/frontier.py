@@ -13,7 +13,7 @@ from jaxgen.laws.errors import LawError
 from jaxgen.laws.fit import EXTRAPOLATION, Fit
 from jaxgen.laws.resampling import interval
 from jaxgen.laws.summary import text_of_frontier, values_of_frontier
-from jaxgen.laws.table import check_positive
+from jaxgen.laws.table import check_positive, floats
 from jaxgen.laws.token_flops import TokenFlops, token_flops_of_columns
 
 COARSE, FINE = 600, 400
@@ -152,7 +152,7 @@ class Frontier:
           losses_of_draws: parameters and tokens [bootstraps, budgets] -> their losses, where they
             are known.
         """
-        flops = np.atleast_1d(np.asarray(flops, float))
+        flops = np.atleast_1d(floats("flops", flops))
         check_positive("flops", flops)
         sizes = np.exp(self.log_size + self.exponent * np.log(flops))
         # An outlying draw may have a size of 0 or infinity, and tokens to match.
@@ -205,7 +205,7 @@ def search_optimum(
             f"{fit.name} reads {', '.join(fit.law.inputs)}; a best model needs a law of both "
             "parameters and tokens."
         )
-    flops = np.atleast_1d(np.asarray(flops, float))
+    flops = np.atleast_1d(floats("flops", flops))
     check_positive("flops", flops)
     unknown = set(fit.law.inputs) - {"parameters", "tokens", *others}
     if unknown or not set(others) <= set(fit.law.inputs):
@@ -214,7 +214,7 @@ def search_optimum(
             f"and tokens, not {', '.join(others) or 'none'}."
         )
     for name, value in others.items():
-        check_positive(name, np.atleast_1d(np.asarray(value, float)))
+        check_positive(name, np.atleast_1d(floats(name, value)))
     cost = token_flops or token_flops_of_columns(fit.columns)
     vectors = np.concatenate([fit.vector[None], fit.draws])
     sizes, losses = np.empty((2, len(vectors), len(flops)))

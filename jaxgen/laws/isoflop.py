@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ from jaxgen.laws.minima import (
 )
 from jaxgen.laws.plotting import figure_of_isoflop
 from jaxgen.laws.summary import text_of_isoflop, values_of_isoflop
-from jaxgen.laws.table import Table, check_varies
+from jaxgen.laws.table import Table, check_bootstraps, check_varies
 from jaxgen.laws.token_flops import OFF_COST, token_flops_of, worst_cost
 
 WEIGHTS = ("equal", "variance")
@@ -152,11 +153,12 @@ def fit_isoflop(
     for name, value, known in (("curve", curve, CURVES), ("weights", weights, WEIGHTS)):
         if value not in known:
             raise LawError(f"{name}={value!r} must be one of {', '.join(known)}.")
+    check_bootstraps(bootstraps)
     check_varies("the loss", table.loss)
     grouping = group_by_compute(table, budgets)
     errors, freedom = residuals(table, grouping.rows)
     if noise is not None:
-        if not (np.isfinite(noise) and noise >= 0):
+        if not (isinstance(noise, Real) and 0 <= noise < np.inf):
             raise LawError(f"noise={noise} must be a standard deviation, 0 or more.")
         freedom = np.inf
     elif freedom:

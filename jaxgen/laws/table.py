@@ -23,6 +23,8 @@ MOST_NAMED = 8
 """Further columns that a table's text names."""
 SAME = 1e-9
 """Relative range of values that are one, but for rounding."""
+FEWEST_BOOTSTRAPS = 20
+"""Of fewer resamples even the least and the largest lie closer together than 9 in 10 do."""
 
 Columns = Mapping[str, np.ndarray]
 
@@ -209,6 +211,24 @@ def check_positive(name: str, values: np.ndarray) -> None:
         )
 
 
+def floats(name: str, values: ArrayLike | Sequence) -> np.ndarray:
+    """Returns values as float64, of whatever shape; a LawError names the first that is none."""
+    try:
+        return np.asarray(values, float)
+    except (TypeError, ValueError) as error:
+        raise LawError(f"{name}{_wrong(values)} must be numbers, one a row.") from error
+
+
+def check_bootstraps(bootstraps: int) -> None:
+    """Raises a LawError unless there are no resamples, or enough for an interval."""
+    is_whole = isinstance(bootstraps, int | np.integer) and not isinstance(bootstraps, bool)
+    if not is_whole or bootstraps < 0 or 0 < bootstraps < FEWEST_BOOTSTRAPS:
+        raise LawError(
+            f"bootstraps={bootstraps} must be 0, for no intervals, or a whole number of "
+            f"{FEWEST_BOOTSTRAPS} or more: an interval by fewer is too narrow."
+        )
+
+
 def check_varies(name: str, values: np.ndarray) -> None:
     """Raises a LawError if all values are one, up to rounding, or if there are none."""
     if not len(values):
@@ -234,10 +254,7 @@ def _set(table: Table, name: str, value: object) -> None:
 
 
 def _numbers(name: str, values: ArrayLike | Sequence, rows: int | None) -> np.ndarray:
-    try:
-        numbers = np.array(values, float)
-    except (TypeError, ValueError) as error:
-        raise LawError(f"{name}{_wrong(values)} must be numbers, one a row.") from error
+    numbers = np.array(floats(name, values))
     if numbers.ndim == 0 and rows is not None:
         numbers = np.full(rows, float(numbers))
     if numbers.ndim != 1:

@@ -21,7 +21,7 @@ from jaxgen.laws.fitting import ROBUST, Fitting, fit_law
 from jaxgen.laws.huber_loss import LEAST_SQUARES
 from jaxgen.laws.law import Law, by_complex_step, logistic
 from jaxgen.laws.overtraining import predict_error
-from jaxgen.laws.table import Columns, Table, check_varies
+from jaxgen.laws.table import Columns, Table, check_varies, floats
 
 STEEPNESS = (3.0, 6.0, 12.0)
 """Starts of k times the range of the loss."""
@@ -106,7 +106,7 @@ def fit_task_accuracy(
       runs: [points] names; points of a run are resampled together.
       fitting: how to fit.
     """
-    loss, accuracy = np.asarray(loss, float), np.asarray(accuracy, float)
+    loss, accuracy = floats("loss", loss), floats("accuracy", accuracy)
     if loss.shape != accuracy.shape or loss.ndim != 1:
         raise LawError(
             f"loss {loss.shape} and accuracy {accuracy.shape} must be one number a point."

@@ -185,12 +185,21 @@ class StackConfig:
     @property
     def groups(self) -> tuple[Group, ...]:
         """The blocks in order, as units that repeat."""
-        kinds = [
-            BlockKind(self.layer_of(number), self.moe is not None and self.moe.is_sparse(number))
-            for number in range(self.num_layers)
-        ]
         repeating = self.num_layers - len(self.last_layers)
-        return _grouped(kinds, repeating, len(self.layers), self.moe)
+        first = min(self.moe.first, repeating) if self.moe else 0
+        period = math.lcm(len(self.layers), self.moe.every if self.moe else 1)
+        repeats = (repeating - first) // period
+        end = first + repeats * period
+        # No list of all blocks: a depth mistyped in the millions must not take a minute.
+        whole = [Group(tuple(self._kinds(first, first + period)), repeats)] if repeats else []
+        before, after = self._kinds(0, first), self._kinds(end, self.num_layers)
+        return (*_runs(before), *whole, *_runs(after))
+
+    def _kinds(self, begin: int, end: int) -> list[BlockKind]:
+        return [
+            BlockKind(self.layer_of(number), self.moe is not None and self.moe.is_sparse(number))
+            for number in range(begin, end)
+        ]
 
     @property
     def kinds_of_layers(self) -> tuple[LayerConfig, ...]:
@@ -218,18 +227,6 @@ class StackConfig:
     def has_bias(self, group: BiasGroup) -> bool:
         """Returns whether parameters of this group have biases."""
         return group in self.biases
-
-
-def _grouped(
-    kinds: list[BlockKind], depth: int, num_layers: int, moe: MoEConfig | None
-) -> tuple[Group, ...]:
-    """Groups blocks of which the first `depth` repeat by `num_layers` and the experts' period."""
-    first = min(moe.first, depth) if moe else 0
-    period = math.lcm(num_layers, moe.every if moe else 1)
-    repeats = (depth - first) // period
-    end = first + repeats * period
-    whole = [Group(tuple(kinds[first : first + period]), repeats)] if repeats else []
-    return (*_runs(kinds[:first]), *whole, *_runs(kinds[end:]))
 
 
 def _runs(kinds: list[BlockKind]) -> list[Group]:

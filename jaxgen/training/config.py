@@ -21,6 +21,9 @@ from jaxgen.training.optimizers.adamw import AdamW
 from jaxgen.training.optimizers.base import Optimizer
 from jaxgen.training.schedules import Schedule, WarmupCosine
 
+MOST_TOKENS = 2**63 - 1
+"""What 64 bits can count."""
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
@@ -96,9 +99,21 @@ class TrainConfig:
         return self.batch_sizes.steps_for_rows(tokens / (self.length * rows_per_example))
 
     def total_steps(self, active_parameters: int, rows_per_example: int = 1) -> int:
-        """Returns the length of the run in steps."""
+        """Returns the length of the run in steps.
+
+        Raises:
+          ConfigError: if its tokens are more than can be counted.
+        """
         duration = parse_duration(self.steps)
-        return duration.steps(
+        steps = duration.steps(
             steps_for_tokens=lambda tokens: self.steps_for_tokens(tokens, rows_per_example),
             active_parameters=active_parameters,
         )
+        tokens = self.tokens_before(steps, rows_per_example)
+        if tokens > MOST_TOKENS:
+            raise ConfigError(
+                f"train.steps={self.steps!r} are {float(tokens):.3g} tokens, in batches of "
+                f"train.batch_size={self.batch_size} rows of train.length={self.length}, and no "
+                f"more than {float(MOST_TOKENS):.3g} can be counted; train for fewer."
+            )
+        return steps

@@ -194,7 +194,14 @@ def describe(row: dict[str, Any], total_steps: int) -> str:
 
 def si(value: float) -> str:
     """Returns a number with a metric prefix: 12.3k, 4.56M."""
-    for factor, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for factor, letter in (
+        (1e18, "E"),
+        (1e15, "P"),
+        (1e12, "T"),
+        (1e9, "G"),
+        (1e6, "M"),
+        (1e3, "k"),
+    ):
         if abs(value) >= factor:
             return f"{value / factor:.3g} {letter}"
     return f"{value:.3g} "

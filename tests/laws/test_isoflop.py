@@ -82,7 +82,7 @@ def test_noise_is_estimated():
 def test_what_isoflops_refuse():
     table = join(budget(1e18, bowl(2e8)), budget(1e19, bowl(3e9)))
     with pytest.raises(LawError, match="fewer than two budgets have a minimum"):
-        fit_isoflop(table, bootstraps=10)
+        fit_isoflop(table, bootstraps=20)
     with pytest.raises(LawError, match="curve='cubic' must be one of"):
         fit_isoflop(table, "cubic")
     three = [budget(flops, bowl(3e8)[::3], SIZES[::3]) for flops in (1e18, 1e19)]

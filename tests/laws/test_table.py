@@ -105,3 +105,37 @@ def test_tables_without_rows_fit_nothing():
         laws.fit_task_accuracy([], [])
     with pytest.raises(LawError, match="has no rows"):
         laws.backtest(fit_chinchilla, empty)
+
+
+ROOM: Any = laws
+"""The functions, with arguments that a type checker would refuse."""
+WORDS = ["1", "many", "3"]
+
+
+@pytest.mark.parametrize(
+    "give",
+    [
+        lambda: ROOM.fit_isoflop(Table(**GOOD), budgets=WORDS),
+        lambda: ROOM.fit_envelope(Table(**GOOD, runs=["a", "b", "c"]), flops=WORDS),
+        lambda: ROOM.fit_task_accuracy(WORDS, [0.1, 0.2, 0.3]),
+        lambda: ROOM.fit_drifting(WORDS, [0.1, 0.2, 0.3]),
+        lambda: ROOM.fit_law(ROOM.CHINCHILLA, Table(**GOOD).columns, WORDS),
+        lambda: ROOM.fit_kaplan(Table(**GOOD), starts=WORDS),
+    ],
+)
+def test_words_among_numbers_are_named(give):
+    with pytest.raises(LawError, match=r"\[1\]=many must be numbers"):
+        give()
+
+
+@pytest.mark.parametrize("bootstraps", [-1, 1, 19, 2.5, True, float("nan"), "20"])
+def test_resamples_are_enough_for_an_interval_or_none(bootstraps):
+    """Those of one resample had a width of zero, and left the estimate itself out."""
+    many = {name: np.tile(values, 4) * np.geomspace(1, 2, 12) for name, values in GOOD.items()}
+    for give in (
+        lambda: ROOM.Fitting(bootstraps=bootstraps),
+        lambda: ROOM.fit_isoflop(Table(**many), bootstraps=bootstraps),
+        lambda: ROOM.fit_envelope(Table(**many, runs=["a"] * 12), bootstraps=bootstraps),
+    ):
+        with pytest.raises(LawError, match=r"bootstraps=.* must be 0, .* 20 or more"):
+            give()

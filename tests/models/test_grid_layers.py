@@ -145,3 +145,10 @@ def test_text_alone_has_positions_up_to_the_table():
     is_text = (np.asarray(batch.modalities[0]) == 0) & (np.asarray(batch.positions[0]) < 6)
     expected = np.where(is_text[:, None], table[np.minimum(batch.positions[0], 5)], 0)
     np.testing.assert_allclose(found - plain, expected, atol=1e-6)
+
+
+def test_a_depth_mistyped_in_the_millions_is_grouped_and_counted_at_once():
+    deep = dataclasses.replace(CONFIG, num_layers=10**9 + CONFIG.num_layers % len(CONFIG.layers))
+    assert sum(len(group.unit) * group.repeats for group in deep.groups) == deep.num_layers
+    few = [(len(group.unit), group.unit) for group in CONFIG.groups]
+    assert few == [(len(group.unit), group.unit) for group in deep.groups]

@@ -120,3 +120,11 @@ def test_a_run_stopped_in_the_ramp_goes_on_as_if_it_had_not(tmp_path):
     assert [row["loss"] for row in rest] == [row["loss"] for row in rows[4:]]
     for left, right in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
         np.testing.assert_array_equal(left, right)
+
+
+@pytest.mark.parametrize("steps", [10**20, "1e30 tokens", "1e20x", 2**62])
+def test_a_run_longer_than_can_be_counted_is_refused(steps):
+    train = TrainConfig(steps=steps, batch_size=4, length=8)
+    with pytest.raises(ConfigError, match=r"train\.steps=.* tokens, .* can be counted"):
+        train.total_steps(100)
+    assert TrainConfig(steps=2**57, batch_size=4, length=8).total_steps(100) == 2**57
