@@ -99,6 +99,7 @@ def _as_asked(stage: Stage | VectorWriter, arguments: argparse.Namespace) -> Sta
     if arguments.guidance is not None and stage.data is not None:
         guidance = dataclasses.replace(sampling.guidance, scale=arguments.guidance)
         sampling = dataclasses.replace(sampling, guidance=guidance)
+    sampling.check(stage.corruption)
     return dataclasses.replace(stage, sampling=sampling)
 
 

@@ -42,7 +42,7 @@ class DrawnPictures:
     def check(self, context: EvaluationContext) -> None:
         """Raises JaxgenError if nothing is drawn, or nothing verifies what is."""
         verifier_of(self.pairs, self.verified)
-        corruption_of(context, self.name, "transfusion_loss")
+        corruption_of(context, self, "transfusion_loss")
         rows_to_draw([None], codec_of(context), context.length)
 
     def __call__(self, model: Any, context: EvaluationContext) -> list[Row]:
@@ -53,7 +53,7 @@ class DrawnPictures:
         untold = rows_to_draw([None] * len(records), codec, context.length, told.shape[1])
         made = make_arrays(
             model,
-            corruption_of(context, self.name, "transfusion_loss"),
+            corruption_of(context, self, "transfusion_loss"),
             self.sampling,
             RowsToDraw(told, untold),
             range(len(records)),

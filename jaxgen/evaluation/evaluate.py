@@ -12,7 +12,9 @@ import jax
 
 from jaxgen import distributed
 from jaxgen.data.base import DataConfig
+from jaxgen.data.media_rows import MediaRows
 from jaxgen.data.packing import RowShape
+from jaxgen.data.pairs import ImageTextPairs
 from jaxgen.data.tasks import tasks_of
 from jaxgen.errors import ConfigError
 from jaxgen.evaluation.base import EvaluationContext
@@ -58,8 +60,12 @@ def evaluate(
       By task: its scores by `HeldoutLosses`, if it is of the mixture; and if it has answers, the
       summary of its rows by `summarise`.
     """
-    if heldout is None:
+    context = EvaluationContext(
+        mixture, objective, settings.seed, settings.batch_size, length, source_length
+    )
+    if heldout is None:  # Nothing was checked before.
         heldout = HeldoutLosses(objective, mixture, settings, length, source_length)
+        _check_evaluators(settings, context)
     summary: dict[str, dict[str, Any]] = heldout(model)
     rows = []
     tasks = [
@@ -84,9 +90,6 @@ def evaluate(
             summarise(scored, tuple(metrics), chance, getattr(scoring, "RATIOS", None))
         )
         rows.extend(scored)
-    context = EvaluationContext(
-        mixture, objective, settings.seed, settings.batch_size, length, source_length
-    )
     for evaluator in settings.evaluators:
         found = [{"task": evaluator.name} | row for row in evaluator(model, context)]
         numbers = {name for row in found for name, value in row.items() if _is_metric(name, value)}
@@ -119,16 +122,20 @@ def check_heldout(heldout: HeldoutLosses, config: Any, rules: Rules) -> None:
     context = EvaluationContext(
         mixture, heldout.objective, settings.seed, settings.batch_size, length, source_length
     )
-    for evaluator in settings.evaluators:
-        check = getattr(evaluator, "check", None)
-        if check is not None:
-            check(context)
+    _check_evaluators(settings, context)
     for one in scored_tasks(mixture, settings):
         records = one.task.instances(one.num_examples or settings.num_examples, settings.seed)
         examples = one.task.encode(records, shape.has_source)
         check = getattr(one.scoring, "check", None)
         if check is not None:
             check(one.task, examples, shape)
+
+
+def _check_evaluators(settings: EvaluationConfig, context: EvaluationContext) -> None:
+    for evaluator in settings.evaluators:
+        check = getattr(evaluator, "check", None)
+        if check is not None:
+            check(context)
 
 
 def _longest(settings: EvaluationConfig, config: Any, length: int) -> int:
@@ -144,9 +151,15 @@ def scored_tasks(mixture: DataConfig, settings: EvaluationConfig) -> list[Evalua
     """Returns the mixture's tasks that have answers, and the suite's in the mixture's codec.
 
     Raises:
-      ConfigError: if a task of the suite has the name of one of the mixture.
+      ConfigError: if a task of the suite has the name of one of the mixture, or the data are no
+        rows of tokens.
     """
     tasks = tasks_of(mixture)
+    if settings.suite and isinstance(mixture, ImageTextPairs | MediaRows):
+        raise ConfigError(
+            f"evaluation.suite is answered in tokens, and a model of {type(mixture).__name__} "
+            "writes none; evaluate a run of a transformer, or give evaluation.evaluators."
+        )
     own = [EvaluationTask(task) for task in tasks if task.has_answers]
     twice = {task.name for task in tasks} & {one.task.name for one in settings.suite}
     if twice:

@@ -55,6 +55,7 @@ class MadePictureSets:
 
     def check(self, context: EvaluationContext) -> None:
         """Raises JaxgenError if there are no pictures of captions, or too few."""
+        corruption_of(context, self)
         count = self.subset_size * self.subsets
         found = len(pairs_of(context, self.name).examples(count, context.seed))
         if found < count:
@@ -73,7 +74,7 @@ class MadePictureSets:
         told = pairs.told(captions, context.length, context.source_length)
         made = make_arrays(
             model,
-            corruption_of(context, self.name),
+            corruption_of(context, self),
             self.sampling,
             Prompts(**told, images=true[asked]),
             [int(place) for place in asked],

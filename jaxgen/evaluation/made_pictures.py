@@ -55,7 +55,7 @@ class MadePictures:
         """Raises JaxgenError if there are no captions, or nothing verifies their pictures."""
         pairs = pairs_of(context, self.name)
         verifier_of(pairs, self.verified)
-        corruption_of(context, self.name)
+        corruption_of(context, self)
 
     def __call__(self, model: Any, context: EvaluationContext) -> list[Row]:
         """Returns a row a caption; see `picture_rows`.
@@ -74,7 +74,7 @@ class MadePictures:
             low = resize(as_numbers(pixels), model.config.upsampling.low_size)
         made = make_arrays(
             model,
-            corruption_of(context, self.name),
+            corruption_of(context, self),
             self.sampling,
             Prompts(**told, images=pixels),
             range(len(records)),
@@ -152,15 +152,20 @@ def pairs_of(context: EvaluationContext, evaluator: str) -> ImageTextPairs:
 
 
 def corruption_of(
-    context: EvaluationContext, evaluator: str, loss: str = "diffusion_loss"
+    context: EvaluationContext, evaluator: Any, loss: str = "diffusion_loss"
 ) -> Corruption:
-    """Returns the noise that the run's objective trains by; ConfigError if it has none."""
+    """Returns the noise that the run's objective trains by.
+
+    Raises:
+      ConfigError: if it has none, or the evaluator's `sampling` is not of it.
+    """
     found = getattr(context.objective, "corruption", None)
     if found is None:
         raise ConfigError(
-            f"the evaluator {evaluator} samples by the noise of the run's objective, and "
+            f"the evaluator {evaluator.name} samples by the noise of the run's objective, and "
             f"{type(context.objective).__name__} has none; bind @{loss}()."
         )
+    evaluator.sampling.check(found)
     return found
 
 

@@ -40,6 +40,7 @@ class MadeVectors:
     def check(self, context: EvaluationContext) -> None:
         """Raises JaxgenError if there are no captions of pictures."""
         pairs_of(context, self.name)
+        corruption_of(context, self)
 
     def __call__(self, model: Any, context: EvaluationContext) -> list[Row]:
         """Returns a row a caption.
@@ -59,7 +60,7 @@ class MadeVectors:
         told = pairs.told(captions, context.length, context.source_length)
         made = make_arrays(
             model,
-            corruption_of(context, self.name),
+            corruption_of(context, self),
             self.sampling,
             Prompts(**told),
             range(len(records)),

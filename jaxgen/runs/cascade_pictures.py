@@ -8,11 +8,13 @@ from typing import Any
 import jax
 
 from jaxgen.domains import NonNegativeInt, PositiveInt, check_domains
+from jaxgen.errors import ConfigError
 from jaxgen.evaluation.base import EvaluationContext, Row
 from jaxgen.evaluation.made_pictures import corruption_of, pairs_of, picture_rows
 from jaxgen.generation.diffusion.sampling import PictureSampling
 from jaxgen.ops.pixels import as_pixels
-from jaxgen.runs.cascades import Stage, check_stages, read_run, run_stages
+from jaxgen.runs.cascades import Stage, check_stages, makes_pictures, read_run, run_stages
+from jaxgen.runs.restoring import read_record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +41,15 @@ class CascadePictures:
         check_domains(self, "cascade_pictures")
 
     def check(self, context: EvaluationContext) -> None:
-        """Raises JaxgenError if there are no captions."""
+        """Raises JaxgenError if there are no captions, or a run before this one is not there."""
         pairs_of(context, self.name)
+        corruption_of(context, self)
+        for path in self.run_dirs:
+            if not makes_pictures(read_record(path)[1]):
+                raise ConfigError(
+                    f"cascade_pictures.run_dirs has {path}, which makes no pictures from noise, "
+                    "nor vectors for those."
+                )
 
     def __call__(self, model: Any, context: EvaluationContext) -> list[Row]:
         """Returns a row a caption; see `evaluation.made_pictures.picture_rows`."""
@@ -51,7 +60,7 @@ class CascadePictures:
         own = Stage(
             "this run",
             model,
-            corruption_of(context, self.name),
+            corruption_of(context, self),
             self.sampling,
             pairs,
             context.length,

@@ -11,11 +11,13 @@ from jaxgen.codecs.media import media_ranges
 from jaxgen.data.base import DataConfig
 from jaxgen.errors import ConfigError
 from jaxgen.evaluation.config import EvaluationConfig
+from jaxgen.media_batch import MediaBatch
 from jaxgen.models.base import ModelConfig, language_model
 from jaxgen.models.diffusion.conditioner_protocol import leaves_of
 from jaxgen.objectives.base import Objective
 from jaxgen.objectives.next_token import NextToken
 from jaxgen.ops.attention.grids import grid_masks
+from jaxgen.pair_batch import PairBatch
 from jaxgen.training.config import TrainConfig
 
 
@@ -79,14 +81,25 @@ class RunConfig:
                 "evaluation.ema=True scores averages of the parameters, which the run does not "
                 "keep: set train.ema_decay, such as 0.999."
             )
-        self.model.batch_spec(
-            batch_size=train.batch_size, length=train.length, source_length=train.source_length
-        )
+        sizes = {"length": train.length, "source_length": train.source_length}
+        self._check_pictures(self.model.batch_spec(batch_size=train.batch_size, **sizes), sizes)
 
     @property
     def rows_per_example(self) -> int:
         """Returns how many rows of tokens the model reads for each row of the batch size."""
         return getattr(self.mixture, "rows_per_example", 1)
+
+    def _check_pictures(self, read: Any, sizes: dict[str, Any]) -> None:
+        """Raises ConfigError if the model reads media of another shape than the data has."""
+        if isinstance(read, PairBatch | MediaBatch):
+            found = self.mixture.batch_spec(batch_size=self.train.batch_size, **sizes)
+            shapes = [_media_of(one) for one in (read, found)]
+            if None not in shapes and shapes[0] != shapes[1]:
+                raise ConfigError(
+                    f"the model reads media of shape {shapes[0]}, and {type(self.mixture).__name__}"
+                    f" gives {shapes[1]}: set the model's size, or image_text_pairs.image_size (or "
+                    "media_rows.shape)."
+                )
 
     def _check_encodings(self) -> None:
         """Raises ConfigError unless what encoders made of captions is both given and read."""
@@ -160,3 +173,10 @@ def _check_media(model: Any, codec: Codec) -> None:
                     f"model.media has {what}={ours} for each {one.modality}, and the codec "
                     f"{theirs}; set both to the same."
                 )
+
+
+def _media_of(batch: Any) -> tuple[int, ...] | None:
+    """Returns the shape of a row of pictures or sounds of a batch's specification."""
+    found = getattr(batch, "images", None)
+    found = getattr(batch, "values", None) if found is None else found
+    return None if found is None else tuple(found.shape[1:])

@@ -21,7 +21,7 @@ from jaxgen.evaluation.reranking import check_compares, encode_both
 from jaxgen.generation.diffusion.sampling import PictureSampling
 from jaxgen.models.diffusion.prompts import Prompts
 from jaxgen.ops.pixels import as_pixels
-from jaxgen.runs.restoring import restore
+from jaxgen.runs.restoring import read_record, restore
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +47,10 @@ class FoundCaptions:
         check_domains(self, "found_captions")
 
     def check(self, context: EvaluationContext) -> None:
-        """Raises JaxgenError if there are too few captions, or the model makes no pictures."""
+        """Raises JaxgenError if captions are too few, nothing is made, or no run compares."""
         self._records(pairs_of(context, self.name), context.seed)
-        corruption_of(context, self.name)
+        corruption_of(context, self)
+        read_record(self.run_dir)
 
     def __call__(self, model: Any, context: EvaluationContext) -> list[Row]:
         """Returns a row a caption.
@@ -70,7 +71,7 @@ class FoundCaptions:
         check_compares(judge.model, judge.config.mixture)
         made = make_arrays(
             model,
-            corruption_of(context, self.name),
+            corruption_of(context, self),
             self.sampling,
             Prompts(*pairs.tokens(captions, context.length), true),
             range(len(records)),

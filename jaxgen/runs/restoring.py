@@ -51,6 +51,17 @@ class Restored:
         return language_model(self.model)
 
 
+def read_record(run_dir: str | os.PathLike) -> tuple[RunDirectory, RunConfig]:
+    """Returns a run's directory and its configuration; CheckpointError if there is no run."""
+    directory = RunDirectory(run_dir)
+    if not directory.config_file.exists():
+        raise CheckpointError(
+            f"{directory.path} is not a run directory: it has no {directory.config_file.name}; "
+            "name the --run_dir of a `jaxgen train`."
+        )
+    return directory, load_recorded(directory.config_file)
+
+
 def restore(
     run_dir: str | os.PathLike,
     mesh: jax.sharding.Mesh,
@@ -76,13 +87,7 @@ def restore(
       CheckpointError: if there is no run, no checkpoint that can be trusted, or too few to average.
       ConfigError: if there are no averages, and they are asked for.
     """
-    directory = RunDirectory(run_dir)
-    if not directory.config_file.exists():
-        raise CheckpointError(
-            f"{directory.path} is not a run directory: it has no {directory.config_file.name}; "
-            "name the --run_dir of a `jaxgen train`."
-        )
-    config: RunConfig = load_recorded(directory.config_file)
+    directory, config = read_record(run_dir)
     program = build_program(
         config.model, config.train, mesh, execution, config.objective, trains=False
     )

@@ -54,3 +54,16 @@ def test_an_input_of_vectors_is_not_for_codes(sprites):
 def test_no_mixture_gives_sounds_to_an_encoder():
     with pytest.raises(ConfigError, match="which no mixture of tasks gives to one yet"):
         load(["runs/quickstart.gin", "models/whisper/tiny.gin"])
+
+
+@pytest.mark.parametrize(
+    ("run", "binding", "message"),
+    [
+        ("diffusion/sprites", "dit.size=32", r"\(32, 32, 3\), and ImageTextPairs gives \(16, 16"),
+        ("contrastive", "image_text_pairs.image_size=32", r"\(16, 16, 3\), and .* gives \(32, 32"),
+        ("codecs/kl_sprites", "media_rows.shape=(8, 8, 3)", r"\(16, 16, 3\), and MediaRows gives"),
+    ],
+)
+def test_pictures_are_of_the_model_s_size(run, binding, message):
+    with pytest.raises(ConfigError, match=message):
+        load([f"runs/{run}.gin"], [binding])

@@ -177,6 +177,7 @@ class Plms(_OfDiscreteEnd):
     """
 
     NAME: ClassVar[str] = "plms"
+    NEEDS_SIGNAL: ClassVar[bool] = True
 
     def step(
         self, denoise: Denoise, x, memory, step: Step, noise: Noise, is_first: bool, is_last: bool

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxgen.domains import check_domains
+from jaxgen.errors import ConfigError
 from jaxgen.generation.diffusion.base import Denoised, Sampler
 from jaxgen.generation.diffusion.grid import Level
 from jaxgen.generation.diffusion.guidance import Guidance, Threshold
@@ -42,6 +43,28 @@ class PictureSampling:
 
     def __post_init__(self):
         check_domains(self, "picture_sampling")
+
+    def check(self, corruption: Corruption) -> None:
+        """Raises ConfigError if a model that was trained so cannot be sampled so."""
+        sampler: Any = self.sampler
+        grid = sampler.grid(corruption.schedule)
+        if getattr(sampler, "variance", None) == "learned" and not corruption.learned_variance:
+            raise ConfigError(
+                "ddpm.variance='learned' is of networks that say their variance, and "
+                "corruption.learned_variance is False; take 'small', or train with it."
+            )
+        if grid.alphas[0] == 0:
+            schedule = type(corruption.schedule).__name__
+            if getattr(sampler, "NEEDS_SIGNAL", False):
+                raise ConfigError(
+                    f"{sampler.NAME} divides by alpha, and {schedule} begins with none; take "
+                    "another sampler, such as @euler() or @dpm_solver()."
+                )
+            if corruption.target == "noise":
+                raise ConfigError(
+                    f"corruption.target='noise' says nothing of the picture where {schedule} "
+                    "begins, without a signal; train another target, such as 'v'."
+                )
 
 
 @jax.tree_util.register_dataclass
@@ -109,6 +132,7 @@ def _sample(
     low_noise: float,
     on_step: Callable[[Any], None] | None,
 ) -> jax.Array:
+    settings.check(corruption)
     shape = _shape(model)
     rows = model.layout.rules.activation("batch", None, None, None)
     keys = reshard(keys, jax.P(None))

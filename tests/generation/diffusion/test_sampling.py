@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 from support.known_denoisers import LinearConfig
 
+from jaxgen.errors import ConfigError
 from jaxgen.evaluation.picture_arrays import make_arrays
 from jaxgen.generation.diffusion.guidance import Guidance, Threshold
 from jaxgen.generation.diffusion.samplers import Ddim, Ddpm, DpmSolver, Heun, Plms
@@ -80,6 +81,21 @@ def test_ending_at_the_first_time_leaves_its_noise():
     noise = (ends[1] - alpha * ends[0]) / sigma
     x = grid.alphas[0] * ends[0] + grid.sigmas[0] * noise
     assert np.abs(x.mean()) < 0.5 and x.std() == pytest.approx(1, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "corruption", "message"),
+    [
+        (Ddpm(variance="learned"), Corruption(Cosine()), "corruption.learned_variance is False"),
+        (Ddim(2000), Corruption(Betas()), "2000 steps, and the process has 1000"),
+        (Ddim(spacing="leading"), FLOW, "'leading' is of discrete steps"),
+        (Plms(), FLOW, "plms divides by alpha, and RectifiedFlow begins with none"),
+        (Ddim(), Corruption(RectifiedFlow(), "noise"), "without a signal; train another target"),
+    ],
+)
+def test_what_cannot_be_sampled_is_told_before_it_is_trained(sampler, corruption, message):
+    with pytest.raises(ConfigError, match=message):
+        PictureSampling(sampler).check(corruption)
 
 
 def test_guidance_of_1_is_the_prompt_and_of_0_is_none():
