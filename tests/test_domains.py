@@ -103,6 +103,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "image_text_pairs": {"task": TASK, "image_size": 4},
     "comparisons": {"tasks": (TASK,), "weights": {"t": 1.0}},
     "preference_pairs": {"margins": {"better": 1.0}},
+    "clean_errors": {"times": (1.0,), "errors": (0.1,)},
     "media_rows": {"task": TASK, "shape": (4, 4, 3)},
     "zero_shot": {"task": TASK, "label": "text", "classes": ("a", "b")},
     "vision": {"stack": TOWER, "image_size": 8, "patch_size": 1, "pooling": "mean"},

@@ -3,6 +3,7 @@
 import pytest
 
 from jaxgen.errors import InterchangeError
+from jaxgen.generation.diffusion.clean_errors import CleanErrors
 from jaxgen.generation.diffusion.samplers import Ddim, Ddpm, DpmSolver, Euler, Heun, Plms
 from jaxgen.interchange.schedulers import read_scheduler, write_scheduler
 from jaxgen.ops.diffusion.betas import Betas
@@ -26,8 +27,8 @@ def test_the_noise_of_ddim_is_said_in_the_call():
     "sampler",
     [
         Ddpm(variance="large"),
-        Ddpm(variance="optimal", errors=((0.0, 0.1),)),
-        Ddim(errors=((0.0, 0.1),)),
+        Ddpm(variance="optimal", errors=CleanErrors((0.0,), (0.1,))),
+        Ddim(errors=CleanErrors((0.0,), (0.1,))),
         Euler(ancestral=True),
     ],
 )

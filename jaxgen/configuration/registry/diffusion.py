@@ -51,6 +51,7 @@ def registered_diffusion() -> Table:
 
 def registered_samplers() -> Table:
     """Returns the names of what makes pictures of noise."""
+    from jaxgen.generation.diffusion.clean_errors import CleanErrors
     from jaxgen.generation.diffusion.guidance import Guidance, Threshold
     from jaxgen.generation.diffusion.samplers import Ddim, Ddpm, DpmSolver, Euler, Heun, Plms
     from jaxgen.generation.diffusion.sampling import PictureSampling
@@ -59,6 +60,7 @@ def registered_samplers() -> Table:
         "picture_sampling": PictureSampling,
         "guidance": Guidance,
         "threshold": Threshold,
+        "clean_errors": CleanErrors,
         "ddim": Ddim,
         "ddpm": Ddpm,
         "plms": Plms,

@@ -10,42 +10,47 @@ where there is no signal.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-import math
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.domains import Domain, NonNegativeFloat, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.generation.diffusion.grid import Grid, Level
 from jaxgen.objectives.diffusion import split_variance
 from jaxgen.ops.diffusion.corruption import Corruption, clean_of, corrupt
 from jaxgen.sharding.rules import mesh_is_set, reshard
 
-CleanErrors = tuple[tuple[float, float], ...]
-"""(Time as the network reads it, mean squared error of a number of x), in the order of times."""
 
+@dataclasses.dataclass(frozen=True)
+class CleanErrors:
+    """The mean squared errors of a number of a network's clean pictures, by time.
 
-def check_clean_errors(errors: CleanErrors, name: str) -> None:
-    """Raises ConfigError for what no sampler can look an error up in."""
-    for one in errors:
-        is_pair = isinstance(one, tuple) and len(one) == 2
-        if not is_pair or not all(map(math.isfinite, one)) or one[1] < 0:
+    Attributes:
+      times: as the network reads them, in rising order.
+      errors: one for each.
+    """
+
+    times: tuple[Annotated[float, Domain(-1e6, 1e6)], ...]
+    errors: tuple[NonNegativeFloat, ...]
+
+    def __post_init__(self):
+        check_domains(self, "clean_errors")
+        if not self.times or len(self.times) != len(self.errors):
             raise ConfigError(
-                f"{name}.errors has {one!r}; each is (time, error), finite, and an error is 0 or "
-                "more."
+                f"clean_errors has {len(self.times)} times and {len(self.errors)} errors; give one "
+                "for each, from one on."
             )
-    times = [time for time, _ in errors]
-    if any(after <= before for before, after in itertools.pairwise(times)):
-        raise ConfigError(f"{name}.errors are of the times {times}; give them in rising order.")
+        if any(after <= before for before, after in itertools.pairwise(self.times)):
+            raise ConfigError(f"clean_errors.times={self.times}; give them in rising order.")
 
-
-def error_at(errors: CleanErrors, level: Level) -> Any:
-    """Returns the error at a level; between two times it is interpolated."""
-    times, values = (jnp.asarray(one) for one in np.asarray(errors, np.float64).T)
-    return jnp.interp(level.time, times, values)
+    def at(self, level: Level) -> Any:
+        """Returns the error at a level; between two times it is interpolated."""
+        return jnp.interp(level.time, jnp.asarray(self.times), jnp.asarray(self.errors))
 
 
 def measure_clean_errors(
@@ -65,8 +70,9 @@ def measure_clean_errors(
     levels = (jnp.asarray(one, jnp.float32) for one in (grid.alphas[:-1], grid.sigmas[:-1]))
     scanned = (*levels, jnp.asarray(grid.times, jnp.float32), jnp.arange(grid.steps))
     found = _measure(model, corruption, batch, key, scanned)
-    pairs = zip(grid.times.tolist(), np.asarray(found).tolist(), strict=True)
-    return tuple(sorted(pairs))
+    order = np.argsort(grid.times)
+    errors = np.asarray(found, np.float64)[order].tolist()
+    return CleanErrors(tuple(grid.times[order].tolist()), tuple(errors))
 
 
 @jax.jit(static_argnums=1)

@@ -17,7 +17,7 @@ import numpy as np
 from jaxgen.domains import Domain, NonNegativeInt, PositiveInt, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.generation.diffusion.base import Denoise, Denoised, Noise
-from jaxgen.generation.diffusion.clean_errors import CleanErrors, check_clean_errors, error_at
+from jaxgen.generation.diffusion.clean_errors import CleanErrors
 from jaxgen.generation.diffusion.grid import Grid, Step
 from jaxgen.ops.diffusion.schedules import Schedule, Spacing
 
@@ -73,17 +73,13 @@ class Ddim(_OfDiscreteEnd):
     Attributes:
       eta: 0 adds no noise, 1 as much as ancestral sampling.
       errors: of the network's clean pictures; see `Ddpm`. Where they are given, a step has the
-        variance that is optimal for it besides (of eta = 0: analytic DDIM). Empty: it has not.
+        variance that is optimal for it besides (of eta = 0: analytic DDIM).
     """
 
     eta: Annotated[float, Domain(0, 1)] = 0.0
-    errors: CleanErrors = ()
+    errors: CleanErrors | None = None
 
     NAME: ClassVar[str] = "ddim"
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_clean_errors(self.errors, self.NAME)
 
     def step(
         self, denoise: Denoise, x, memory, step: Step, noise: Noise, is_first: bool, is_last: bool
@@ -126,21 +122,19 @@ class Ddpm(_OfTimes):
         ("large"), what the network says of where it lies between both ("learned", 2102.09672), or
         the posterior's and that of the clean picture, which the network cannot know ("optimal",
         2201.06503).
-      errors: (time as the network reads it, mean squared error of a number of its clean picture),
-        in the order of times, for the optimal variance: see `clean_errors`.
+      errors: of the network's clean pictures, for the optimal variance.
     """
 
     variance: Literal["small", "large", "learned", "optimal"] = "small"
-    errors: CleanErrors = ()
+    errors: CleanErrors | None = None
 
     NAME: ClassVar[str] = "ddpm"
 
     def __post_init__(self):
         super().__post_init__()
-        check_clean_errors(self.errors, self.NAME)
-        if (self.variance == "optimal") != bool(self.errors):
+        if (self.variance == "optimal") != (self.errors is not None):
             raise ConfigError(
-                f"ddpm.variance={self.variance!r} with {len(self.errors)} ddpm.errors: the optimal "
+                f"ddpm.variance={self.variance!r} and ddpm.errors={self.errors}: the optimal "
                 "variance, and no other, follows from errors; give both, or neither."
             )
 
@@ -161,8 +155,8 @@ class Ddpm(_OfTimes):
         if self.variance == "learned":
             share = found.variance
             variance = jnp.exp(share * jnp.log(large) + (1 - share) * jnp.log(small))
-        elif self.variance == "optimal":
-            variance = small + of_clean**2 * error_at(self.errors, here)
+        elif self.errors is not None:
+            variance = small + of_clean**2 * self.errors.at(here)
         else:
             variance = small if self.variance == "small" else large
         return mean + jnp.sqrt(variance) * noise(), memory
@@ -263,18 +257,18 @@ def _moved(x: jax.Array, noise: jax.Array, step: Step) -> jax.Array:
 
 
 def _ancestral(
-    found: Denoised, step: Step, eta: float, errors: CleanErrors, noise: Noise
+    found: Denoised, step: Step, eta: float, errors: CleanErrors | None, noise: Noise
 ) -> jax.Array:
     """Returns x at the next level with a share of its noise drawn anew."""
     here, there = step.here, step.there
-    if not eta and not errors:
+    if not eta and errors is None:
         return there.alpha * found.clean + there.sigma * found.noise
     # What is new has the posterior's variance, times eta^2.
     ratio = here.alpha * there.sigma / (there.alpha * here.sigma)
     new = eta * there.sigma * jnp.sqrt(jnp.maximum(1 - ratio**2, 0.0))
     kept = jnp.sqrt(jnp.maximum(there.sigma**2 - new**2, 0.0))
-    if errors:
+    if errors is not None:
         # The noise that is kept is x's, less the clean picture: its error is in both.
         of_clean = there.alpha - kept * here.alpha / here.sigma
-        new = jnp.sqrt(new**2 + of_clean**2 * error_at(errors, here))
+        new = jnp.sqrt(new**2 + of_clean**2 * errors.at(here))
     return there.alpha * found.clean + kept * found.noise + new * noise()

@@ -10,7 +10,7 @@ from support.known_denoisers import Mixture
 
 from jaxgen.errors import ConfigError
 from jaxgen.generation.diffusion.base import Denoised
-from jaxgen.generation.diffusion.clean_errors import measure_clean_errors
+from jaxgen.generation.diffusion.clean_errors import CleanErrors, measure_clean_errors
 from jaxgen.generation.diffusion.integrating import integrate
 from jaxgen.generation.diffusion.samplers import Ddim, Ddpm
 from jaxgen.ops.diffusion.corruption import Corruption
@@ -26,7 +26,7 @@ def known_errors(grid):
     """The variance of x given x_t, of a normal: that of the best guess."""
     own = (grid.alphas * STDDEV) ** 2
     errors = STDDEV**2 * grid.sigmas**2 / (own + grid.sigmas**2)
-    return tuple(sorted(zip(grid.times.tolist(), errors[:-1].tolist(), strict=True)))
+    return CleanErrors(tuple(grid.times[::-1].tolist()), tuple(errors[-2::-1].tolist()))
 
 
 def found_variance(sampler, schedule):
@@ -95,9 +95,9 @@ def test_measured_errors_are_those_of_the_expected_noise():
         model, Corruption(schedule, "noise"), grid, jnp.asarray(own), jax.random.key(0)
     )
     score = jax.jit(mixture.score)
-    assert [time for time, _ in found] == sorted(grid.times.tolist())
+    assert found.times == tuple(sorted(grid.times.tolist()))
     levels = zip(grid.alphas, grid.sigmas, grid.times, strict=False)
-    for (alpha, sigma, time), (_, error) in zip(levels, found[::-1], strict=True):
+    for (alpha, sigma, time), error in zip(levels, found.errors[::-1], strict=True):
         if alpha < 0.05:  # What is divided by it is lost in the draws.
             continue
         x = alpha * own + sigma * draws.normal(size=own.shape)
@@ -110,9 +110,10 @@ def test_measured_errors_are_those_of_the_expected_noise():
     ("make", "message"),
     [
         (lambda: Ddpm(variance="optimal"), "give both, or neither"),
-        (lambda: Ddpm(errors=((0.0, 1.0),)), "give both, or neither"),
-        (lambda: Ddim(errors=((0.0, -1.0),)), "an error is 0 or more"),
-        (lambda: Ddim(errors=((5.0, 0.1), (1.0, 0.1))), "rising order"),
+        (lambda: Ddpm(errors=CleanErrors((0.0,), (1.0,))), "give both, or neither"),
+        (lambda: CleanErrors((), ()), "0 times and 0 errors"),
+        (lambda: CleanErrors((1.0, 2.0), (0.1,)), "2 times and 1 errors"),
+        (lambda: CleanErrors((5.0, 1.0), (0.1, 0.1)), "rising order"),
     ],
 )
 def test_errors_that_no_step_can_use_are_refused(make, message):
