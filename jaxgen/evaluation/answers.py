@@ -21,6 +21,7 @@ from jaxgen.data.parts import ANSWER, IN_LOSS, Example
 from jaxgen.data.protocols import Record
 from jaxgen.data.segments import example_segment, sizes_of
 from jaxgen.data.tasks import Task
+from jaxgen.errors import DataError
 from jaxgen.evaluation.base import Row
 from jaxgen.evaluation.likelihood import Scored, Scorer
 from jaxgen.evaluation.metrics import bits_per_byte, edit_similarity
@@ -35,7 +36,13 @@ class Answers:
     )  # fmt: skip
 
     def check(self, task: Task, examples: Sequence[Example], shape: RowShape) -> None:
-        """Raises DataError if an instance is longer than a row."""
+        """Raises DataError if an instance is longer than a row, or answers are no tokens."""
+        if any(_is_drawn(example, task.codec) for example in examples):
+            raise DataError(
+                f"the model draws the answers of {task.name} by flow, and tokens say only that a "
+                "picture begins; leave the task out of the suite, and give "
+                "evaluation.evaluators = (@drawn_pictures(),)."
+            )
         segments = [example_segment(e, task.codec, shape.has_source) for e in examples]
         check_longest(task.name, sizes_of(segments), shape)
 
@@ -101,6 +108,23 @@ def only_answers(example: Example) -> Example:
     is_answer = example.flags & ANSWER > 0
     flags = np.where(is_answer, IN_LOSS | ANSWER, 0).astype(np.uint8)
     return dataclasses.replace(example, flags=flags)
+
+
+def draws_answers(task: Task) -> bool:
+    """Returns whether the answers of a task are pictures that a model draws by flow."""
+    draws = getattr(task.codec, "draws", None)
+    if not task.has_answers or draws is None or not draws("image"):
+        return False
+    return any(_is_drawn(one, task.codec) for one in task.encode(task.instances(1, seed=0)))
+
+
+def _is_drawn(example: Example, codec: Codec) -> bool:
+    """Returns whether an answer has the token that begins a picture, and not its places."""
+    assert example.flags is not None, "examples with answers have flags"
+    is_answer, ranges = example.flags & ANSWER > 0, media_ranges(codec)
+    begins = np.isin(example.ids, [one.begin_id for one in ranges if one.begin_id >= 0])
+    is_code = locate(example.ids, ranges)[0] > 0
+    return bool(((begins & is_answer)[:-1] & (is_code & ~is_answer)[1:]).any())
 
 
 def prompt_of(example: Example) -> np.ndarray:

@@ -17,6 +17,7 @@ from jaxgen.data.packing import RowShape
 from jaxgen.data.pairs import ImageTextPairs
 from jaxgen.data.tasks import tasks_of
 from jaxgen.errors import ConfigError
+from jaxgen.evaluation.answers import draws_answers
 from jaxgen.evaluation.base import EvaluationContext
 from jaxgen.evaluation.config import EvaluationConfig, EvaluationTask
 from jaxgen.evaluation.contamination import contaminated
@@ -150,6 +151,9 @@ def _is_metric(name: str, value: Any) -> bool:
 def scored_tasks(mixture: DataConfig, settings: EvaluationConfig) -> list[EvaluationTask]:
     """Returns the mixture's tasks that have answers, and the suite's in the mixture's codec.
 
+    Tasks whose answers are drawn by flow are left out, as their tokens say only that a picture
+    begins; `DrawnPictures` scores them.
+
     Raises:
       ConfigError: if a task of the suite has the name of one of the mixture, or the data are no
         rows of tokens.
@@ -160,7 +164,7 @@ def scored_tasks(mixture: DataConfig, settings: EvaluationConfig) -> list[Evalua
             f"evaluation.suite is answered in tokens, and a model of {type(mixture).__name__} "
             "writes none; evaluate a run of a transformer, or give evaluation.evaluators."
         )
-    own = [EvaluationTask(task) for task in tasks if task.has_answers]
+    own = [EvaluationTask(task) for task in tasks if task.has_answers and not draws_answers(task)]
     twice = {task.name for task in tasks} & {one.task.name for one in settings.suite}
     if twice:
         raise ConfigError(
