@@ -111,6 +111,11 @@ class LearnedCodec(KeptFile):
             raise DataError(
                 f"{self.path} is not a codec; `jaxgen codec export` makes one: {error}."
             ) from error
+        if found is None:
+            raise DataError(
+                f"{self.path} is a file of arrays and not a codec, which names its autoencoder; "
+                "`jaxgen codec export` makes one. A palette is of @image_palette()."
+            )
         if found != self.autoencoder.identity:
             raise DataError(
                 f"the codec {self.path} is of {found}, and {self.NAME}.autoencoder is "

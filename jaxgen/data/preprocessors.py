@@ -185,8 +185,15 @@ def need(record: Record, name: str, setting: str):
       DataError: if the record lacks it.
     """
     if name not in record:
-        raise DataError(f"{setting} asks for {name!r}, and a record has {sorted(record)}.")
+        raise DataError(
+            f"{setting} asks for {name!r}, and a record has {fields_of(record)}; name one of these."
+        )
     return record[name]
+
+
+def fields_of(record: Record) -> list[str]:
+    """Returns the names of a record's fields, for messages: those that jaxgen keeps are left out."""
+    return sorted(name for name in record if not name.startswith("jaxgen."))
 
 
 def need_list(record: Record, name: str, setting: str) -> list[str]:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from jaxgen.data.preprocessors import need
+from jaxgen.data.preprocessors import fields_of, need
 from jaxgen.data.protocols import Metric, Record
 from jaxgen.domains import (
     NonNegativeFloat,
@@ -256,7 +256,7 @@ def reference_of(record: Record, answer: str = "answer") -> str:
         if message.get("role") == "assistant":
             return str(message.get("content", ""))
     raise DataError(
-        f"a reward asks for the answer {answer!r}, and a record has {sorted(record)}; name the "
+        f"a reward asks for the answer {answer!r}, and a record has {fields_of(record)}; name the "
         "field that holds it."
     )
 

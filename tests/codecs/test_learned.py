@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from support.autoencoders import AUTOENCODERS, build_autoencoder, random_media, write_codec
 from support.helpers import spread
 
@@ -120,6 +121,9 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
         encode_with(path)
     path.write_text("no codec")
     with pytest.raises(DataError, match="is not a codec"):
+        encode_with(path)
+    save_file({"colours": np.zeros((2, 3), np.float32)}, path)  # As a palette is.
+    with pytest.raises(DataError, match=r"a file of arrays and not a codec.*@image_palette"):
         encode_with(path)
     written(path, identity="another")
     with pytest.raises(DataError, match=r"is of another, and image_codec\.autoencoder is Image"):

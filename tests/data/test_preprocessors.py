@@ -54,7 +54,10 @@ def test_keeping_by_length_and_pattern():
         (lambda: Keep(pattern="("), "pattern"),
         (lambda: FewShot(0), "count=0"),
         (lambda: FewShot(5, pool=4), "pool=4"),
-        (lambda: apply(Rename({"x": "y"}), {"z": 1}), r"rename.fields asks for 'x'.*\['z'\]"),
+        (
+            lambda: apply(Rename({"x": "y"}), {"z": 1, "jaxgen.parts": ()}),
+            r"rename.fields asks for 'x'.*\['z'\]",
+        ),
         (lambda: apply(Template({"a": "{b.c}"}), {"z": 1}), r"template.fields\['a'\] asks for 'b'"),
     ],
 )
