@@ -192,7 +192,7 @@ def need(record: Record, name: str, setting: str):
 
 
 def fields_of(record: Record) -> list[str]:
-    """Returns the names of a record's fields, for messages: those that jaxgen keeps are left out."""
+    """Returns the names of a record's fields, for messages, without those that jaxgen keeps."""
     return sorted(name for name in record if not name.startswith("jaxgen."))
 
 
