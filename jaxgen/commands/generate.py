@@ -13,6 +13,7 @@ import numpy as np
 from jaxgen import distributed
 from jaxgen.codecs.joint import decode_continued, opening_ids
 from jaxgen.codecs.media import locate, media_ranges
+from jaxgen.commands.generate_defaults import MAX_TOKENS, PARALLEL_NOISE
 from jaxgen.commands.media_files import (
     check_writable,
     numbered,
@@ -28,7 +29,6 @@ from jaxgen.evaluation.reranking import best_of, check_compares, similarities
 from jaxgen.generation.continuing import continue_prompts, readable_length
 from jaxgen.generation.policies import ParallelDecoding, SamplingPolicy
 from jaxgen.models.transfusion_config import TransfusionConfig
-from jaxgen.parsing.models import MAX_TOKENS, PARALLEL_NOISE
 from jaxgen.process import prepare_process
 from jaxgen.runs.cascades import makes_pictures
 from jaxgen.runs.restoring import Restored, restore

@@ -13,13 +13,13 @@ import numpy as np
 
 from jaxgen import distributed
 from jaxgen.codecs.media import Media
+from jaxgen.commands.generate_defaults import MAX_TOKENS, PARALLEL_NOISE, TEMPERATURE
 from jaxgen.commands.media_files import check_writable, numbered, write_media
 from jaxgen.commands.sampling_progress import sampling_progress
 from jaxgen.data.image_files import decode_image, resize_image
 from jaxgen.errors import ConfigError, DataError
 from jaxgen.generation.diffusion.sampling import Given
 from jaxgen.ops.pixels import as_numbers, as_pixels
-from jaxgen.parsing.models import MAX_TOKENS, PARALLEL_NOISE, TEMPERATURE
 from jaxgen.runs.cascades import Stage, check_stages, read_run, run_stages, stage_of
 from jaxgen.runs.restoring import Restored
 from jaxgen.runs.written_vectors import VectorWriter

@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from jaxgen.commands.generate_defaults import MAX_TOKENS, PARALLEL_NOISE, TEMPERATURE
 from jaxgen.domains import NonNegativeFloat, PositiveFraction, number
 from jaxgen.parsing.arguments import AMOUNT, COUNT, GIN_HELP, SEED, WHOLE, utf8
-
-MAX_TOKENS, TEMPERATURE, PARALLEL_NOISE = 128, 1.0, 4.5
-"""Of `generate`, where nothing else is said."""
 
 
 def add_commands(commands: Any) -> None:
