@@ -7,8 +7,8 @@ from collections.abc import Generator
 import jax
 import pytest
 
-SECONDS = 10
-"""Dropping takes half a second and later files trace anew what they share, so it is done seldom."""
+SECONDS = 60
+"""Dropping takes two seconds and later files trace anew what they share, so it is done seldom."""
 
 _dropped = time.process_time()
 

@@ -56,7 +56,7 @@ def curve_on_one_device(kind):
 @pytest.mark.parametrize(
     ("kind", "mesh"),
     slow_but(
-        [("dense", "mixed"), ("moe", "mixed")],
+        [("moe", "mixed")],
         itertools.product(["dense", "moe"], ["data", "fsdp", "tensor", "mixed"]),
     ),
 )

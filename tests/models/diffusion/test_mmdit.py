@@ -18,6 +18,7 @@ from support.denoisers import (
     tiny_mmdit,
     without,
 )
+from support.tiers import slow_but
 
 from jaxgen.errors import ConfigError, DataError, ShardingError
 from jaxgen.models.block_config import LayerConfig
@@ -123,7 +124,7 @@ def test_positions_are_the_middle_of_a_larger_grid():
     np.testing.assert_array_equal(positions_of(config).reshape(4, 4, 32), grid[1:5, 1:5])
 
 
-@pytest.mark.parametrize("name", ["sd35_medium", "flux"])
+@pytest.mark.parametrize("name", slow_but(["sd35_medium"], ["sd35_medium", "flux"]))
 def test_a_mesh_and_recomputation_change_rounding_alone(name):
     config = MMDITS[name]
     inputs = inputs_of(config, batch=8)
