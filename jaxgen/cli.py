@@ -27,6 +27,7 @@ CONFIGURED = (
     "prepare",
     "principles",
     "reference",
+    "rollouts",
     "tasks",
     "data",
 )

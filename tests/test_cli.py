@@ -3,10 +3,13 @@
 import io
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from jaxgen.cli import main
+import jaxgen.commands
+from jaxgen.cli import CONFIGURED, _parser, main
+from jaxgen.parsing.arguments import GIN_HELP
 
 SMALL = [
     "--gin_file=runs/text.gin", "--gin.model.num_layers=1", "--gin.model.embed_dim=8",
@@ -224,3 +227,26 @@ def test_runs_are_listed_and_drawn(text, tmp_path, capsys):
     page = (tmp_path / "runs" / "mine" / "watch.html").read_text()
     assert "gradient norm" in page and "heldout_loss/text" in page and "http-equiv" not in page
     assert main(["watch", str(tmp_path)]) == 1
+
+
+def leaves(parser, explains=False):
+    """Yields the parser of each command, and whether its help, or its parent's, explains gin."""
+    explains = explains or GIN_HELP in (parser.epilog or "")
+    below = [action.choices for action in parser._actions if isinstance(action.choices, dict)]
+    for choices in below:
+        for one in choices.values():
+            yield from leaves(one, explains)
+    if not below:
+        yield parser, explains
+
+
+def test_commands_take_the_configuration_that_their_help_explains():
+    """`jaxgen rollouts` needed a gin file, which the command line refused to give it."""
+    top = next(action.choices for action in _parser()._actions if isinstance(action.choices, dict))
+    for name, command in top.items():
+        for parser, explains in leaves(command):
+            module = parser.get_default("function")[0]
+            assert not explains or module in CONFIGURED, name
+            source = Path(jaxgen.commands.__file__).parent / f"{module}.py"
+            reads = "arguments.gin_files" in source.read_text()
+            assert not reads or module in CONFIGURED, name
