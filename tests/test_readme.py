@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from support.shipped import TELEPHONE
 
-from jaxgen.cli import _parser, main
+from jaxgen.cli import CONFIGURED, _parser, main
 from jaxgen.codecs.palette import made_for, train_palette
 from jaxgen.configuration import load_run, parse_flags
 
@@ -23,11 +23,11 @@ LONG = ("--go", "harness", "import ", "sweep", "extend")
 """Words of commands that take long, or need a network, another package or another run."""
 
 
-def commands():
+def commands(path=README):
     """The `jaxgen` commands of indented lines, without variables, comments and redirections."""
-    text = re.sub(r"\\\n\s*", " ", README.read_text())
-    lines = re.findall(r"^ {4}(?:[A-Z_]+=\S+ )?(jaxgen .*)$", text, re.MULTILINE)
-    return [re.split(r"\s+(?:#|>)", line)[0] for line in lines]
+    text = re.sub(r"\\\n\s*", " ", path.read_text())
+    lines = re.findall(r"^ {4}(?:[A-Z_]+=\S+ )*(jaxgen .*)$", text, re.MULTILINE)
+    return [re.split(r"\s+(?:#|>|\|)", line)[0] for line in lines]
 
 
 def words_of(command):
@@ -58,6 +58,16 @@ def test_it_parses_and_its_configuration_loads(command, tmp_path, monkeypatch):
         bindings = flags.bindings if not needs_tokenizer else flags.bindings[:1]
         run, _ = load_run(flags.gin_files, bindings)
         assert run.train.total_steps(run.model.count().active) > 0
+
+
+@pytest.mark.parametrize("guide", sorted(README.parent.glob("docs/*.md")), ids=lambda p: p.stem)
+def test_those_of_a_guide_parse(guide):
+    for command in commands(guide):
+        if "..." not in command:
+            flags = parse_flags(words_of(command))
+            parsed = _parser().parse_args(flags.rest)
+            is_bare = not flags.gin_files and not flags.bindings
+            assert is_bare or parsed.function[0] in CONFIGURED, command
 
 
 @pytest.mark.slow
