@@ -151,6 +151,15 @@ def zeros_like(operands: Operands) -> Operands:
     return jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), operands)
 
 
+def told_late(pairs: Any, x: jax.Array) -> Any:
+    """Returns the blocks to go through, as values that are not known before an array of the pass.
+
+    What follows from them alone, such as the mask, would else be taken out of a loop over layers
+    when that is differentiated, and kept for all blocks and heads at once.
+    """
+    return jax.lax.optimization_barrier((pairs, x[(0,) * x.ndim]))[0]
+
+
 def block(x: jax.Array, index, size: int, axis: int) -> jax.Array:
     """Returns one of the blocks along an axis."""
     return jax.lax.dynamic_slice_in_dim(x, index * size, size, axis)

@@ -24,6 +24,7 @@ from jaxgen.ops.attention.blocks import (
     outcome_of,
     put_block,
     settings_and_bias,
+    told_late,
     zeros_like,
 )
 from jaxgen.ops.attention.call import AttentionCall
@@ -94,7 +95,7 @@ def _forward(settings: Settings, operands: Operands, tokens: Tokens):
         return jax.tree.map(lambda x, new: put_block(x, new, i, 3), running, part), None
 
     begun = start(operands.query, operands.value.shape[-1])
-    running, _ = jax.lax.scan(step, begun, _pairs(tokens.mask))
+    running, _ = jax.lax.scan(step, begun, told_late(_pairs(tokens.mask), operands.query))
     out, log_total = finish(running, operands.sinks)
     out = out.astype(operands.value.dtype)
     return out, (operands, tokens, out, log_total)
@@ -108,7 +109,7 @@ def _backward(settings: Settings, saved, gradient: jax.Array):
         parts = differentiate_block(settings, operands, tokens, outcome, *pair)
         return add_block(settings, sums, parts, *pair), None
 
-    sums, _ = jax.lax.scan(step, zeros_like(operands), _pairs(tokens.mask))
+    sums, _ = jax.lax.scan(step, zeros_like(operands), told_late(_pairs(tokens.mask), gradient))
     return as_gradients(sums, operands, outcome), None
 
 

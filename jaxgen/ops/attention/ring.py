@@ -31,6 +31,7 @@ from jaxgen.ops.attention.blocks import (
     outcome_of,
     put_block,
     settings_and_bias,
+    told_late,
     zeros_like,
 )
 from jaxgen.ops.attention.call import AttentionCall
@@ -151,7 +152,7 @@ def _forward(ring: _Ring, operands: Operands, tokens: Tokens):
             part = jax.lax.cond(near(i, j), lambda part: fold(part, i, j), lambda part: part, part)
             return jax.tree.map(lambda x, new: put_block(x, new, i, 3), running, part), None
 
-        return jax.lax.scan(step, running, _pairs(ring, operands))[0]
+        return jax.lax.scan(step, running, told_late(_pairs(ring, operands), ours.query))[0]
 
     def turn(carry, number):
         running, passed = carry
@@ -185,7 +186,7 @@ def _backward(ring: _Ring, saved, gradient: jax.Array):
             parts = jax.lax.cond(near(i, j), lambda: of_pair(i, j), lambda: nothing)
             return add_block(ring.settings, sums, parts, i, j), None
 
-        return jax.lax.scan(step, sums, _pairs(ring, operands))[0]
+        return jax.lax.scan(step, sums, told_late(_pairs(ring, operands), gradient))[0]
 
     def turn(carry, number):
         sums, passed = carry

@@ -161,6 +161,26 @@ def test_memory_grows_with_the_length_and_not_with_its_square():
     assert long < 0.05 * temporaries(dense_attention, 8192)
 
 
+def test_layers_in_a_loop_keep_no_mask_of_all_blocks():
+    """As it depends on no layer, JAX would take it out of the loop: of each head, for all pairs."""
+
+    def temporaries(length):
+        call = make_call((Bidirectional(),), [[length, 0]], heads=2)
+
+        @jax.checkpoint
+        def layer(x, scale):
+            return x + blockwise_attention(dataclasses.replace(call, query=x * scale))
+
+        def loss(scales):
+            out, _ = jax.lax.scan(lambda x, scale: (layer(x, scale), None), call.query, scales)
+            return out.sum()
+
+        step: Any = jax.jit(jax.grad(loss)).lower(jnp.ones(3)).compile()
+        return step.memory_analysis().temp_size_in_bytes
+
+    assert temporaries(4096) < 2.2 * temporaries(2048)
+
+
 @pytest.mark.usefixtures("small_blocks")
 def test_devices_attend_for_themselves_and_sum_gradients_of_what_they_share():
     """With one key head for all devices, and a table and sinks for every row."""
