@@ -43,14 +43,37 @@ PLANS = {
     "--gin.mesh.fsdp=256 --gin.mesh.tensor=2 --gin.train.batch_size=256 --gin.train.length=8192",
 }
 
+PICTURES = (
+    "--gin_file=base.gin --gin_file=mixtures/sprites_drawn.gin --gin.run.model='@diffusion()'"
+)
+PICTURES += " --gin.run.mixture='@image_text_pairs()' --gin.train.steps=1000 --gin.mesh.data=1"
+PICTURES += " --gin.model.compute_dtype=bfloat16 --gin.execution.remat=full"
+
+PLANS_OF_PICTURES = {
+    # With its three encoders of captions and its autoencoder, as they are in training.
+    "mmdit_8b": "--topology=v5p:2x2x4 --gin_file=models/stable_diffusion_3/whole_medium.gin "
+    "--gin_file=models/stable_diffusion_3/large_3_5.gin "
+    "--gin_file=objectives/stable_diffusion_3.gin --gin.image_text_pairs.image_size=1024 "
+    "--gin.image_text_pairs.second_codec='@byte_codec()' --gin.stack.compute_dtype=bfloat16 "
+    "--gin.kl_autoencoder.compute_dtype=bfloat16 --gin.mesh.fsdp=16 --gin.train.batch_size=64 "
+    "--gin.train.length=77 --gin.train.source_length=77",
+    # With T5 XXL's encoder.
+    "imagen_base": "--topology=v5p:2x2x4 --gin_file=models/imagen/whole.gin "
+    "--gin_file=objectives/imagen.gin --gin.image_text_pairs.image_size=64 "
+    "--gin.unet.compute_dtype=bfloat16 --gin.mesh.fsdp=16 --gin.train.batch_size=2048 "
+    "--gin.train.length=128",
+}
+
 
 def main() -> None:
     """Makes the plans that are named, or prints a table of those that are there."""
-    make_or_print(__doc__, PLANS, _make, table)
+    make_or_print(__doc__, PLANS | PLANS_OF_PICTURES, _make, table)
 
 
 def command(name: str) -> str:
     """Returns the command of a plan."""
+    if name in PLANS_OF_PICTURES:
+        return f"jaxgen plan {PICTURES} {PLANS_OF_PICTURES[name]}"
     return f"jaxgen plan {COMMON} {PLANS[name]}"
 
 
@@ -62,7 +85,7 @@ def table(folder: Path) -> list[str]:
         "| compile, s | peak, GiB |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for name in PLANS:
+    for name in PLANS | PLANS_OF_PICTURES:
         if _file(folder, name).exists():
             lines.append(_row(name, json.loads(_file(folder, name).read_text())))
     return lines
