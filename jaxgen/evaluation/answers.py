@@ -110,12 +110,12 @@ def only_answers(example: Example) -> Example:
     return dataclasses.replace(example, flags=flags)
 
 
-def draws_answers(task: Task) -> bool:
-    """Returns whether the answers of a task are pictures that a model draws by flow."""
+def writes_answers(task: Task) -> bool:
+    """Returns whether a task has answers of tokens, and not pictures that a model draws by flow."""
     draws = getattr(task.codec, "draws", None)
     if not task.has_answers or draws is None or not draws("image"):
-        return False
-    return any(_is_drawn(one, task.codec) for one in task.encode(task.instances(1, seed=0)))
+        return task.has_answers
+    return not any(_is_drawn(one, task.codec) for one in task.encode(task.instances(1, seed=0)))
 
 
 def _is_drawn(example: Example, codec: Codec) -> bool:

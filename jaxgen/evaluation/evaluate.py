@@ -17,7 +17,7 @@ from jaxgen.data.packing import RowShape
 from jaxgen.data.pairs import ImageTextPairs
 from jaxgen.data.tasks import tasks_of
 from jaxgen.errors import ConfigError
-from jaxgen.evaluation.answers import draws_answers
+from jaxgen.evaluation.answers import writes_answers
 from jaxgen.evaluation.base import EvaluationContext
 from jaxgen.evaluation.config import EvaluationConfig, EvaluationTask
 from jaxgen.evaluation.contamination import contaminated
@@ -164,7 +164,7 @@ def scored_tasks(mixture: DataConfig, settings: EvaluationConfig) -> list[Evalua
             f"evaluation.suite is answered in tokens, and a model of {type(mixture).__name__} "
             "writes none; evaluate a run of a transformer, or give evaluation.evaluators."
         )
-    own = [EvaluationTask(task) for task in tasks if task.has_answers and not draws_answers(task)]
+    own = [EvaluationTask(task) for task in tasks if writes_answers(task)]
     twice = {task.name for task in tasks} & {one.task.name for one in settings.suite}
     if twice:
         raise ConfigError(

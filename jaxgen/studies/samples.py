@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxgen.codecs.joint import decode_continued
 from jaxgen.data.tasks import Task, tasks_of
-from jaxgen.evaluation.answers import draws_answers, last_answer
+from jaxgen.evaluation.answers import last_answer, writes_answers
 from jaxgen.files import write_atomically
 from jaxgen.generation.continuing import continue_prompts
 from jaxgen.generation.policies import SamplingPolicy
@@ -41,7 +41,7 @@ def save_samples(directory: RunDirectory) -> None:
     with jax.set_mesh(mesh):
         restored = restore(directory.path, mesh)
         tasks = tasks_of(restored.config.mixture)
-        answered = [task for task in tasks if task.has_answers and not draws_answers(task)]
+        answered = [task for task in tasks if writes_answers(task)]
         others = [task for task in tasks if not task.has_answers]
         rows = _samples_of(restored, answered, GREEDY) + _samples_of(restored, others, FOR_TEXT)
     write_atomically(samples_file(directory), json.dumps(rows, indent=1) + "\n")

@@ -21,7 +21,7 @@ from kept import make_or_print
 COMMON = "--gin_file=base.gin --gin_file=mixtures/quickstart.gin --gin.train.steps=1000"
 COMMON += " --gin.model.compute_dtype=bfloat16 --gin.execution.remat=full --gin.mesh.data=1"
 
-PLANS = {
+OF_TEXT = {
     "llama_8b": "--topology=v6e:16x16 --gin_file=models/llama/3_1_8b.gin --gin.mesh.fsdp=256 "
     "--gin.train.batch_size=1024 --gin.train.length=8192",
     "llama_70b": "--topology=v6e:16x16 --gin_file=models/llama/3_1_70b.gin --gin.mesh.fsdp=256 "
@@ -49,7 +49,7 @@ PICTURES = (
 PICTURES += " --gin.run.mixture='@image_text_pairs()' --gin.train.steps=1000 --gin.mesh.data=1"
 PICTURES += " --gin.model.compute_dtype=bfloat16 --gin.execution.remat=full"
 
-PLANS_OF_PICTURES = {
+OF_PICTURES = {
     # With its three encoders of captions and its autoencoder, as they are in training.
     "mmdit_8b": "--topology=v5p:2x2x4 --gin_file=models/stable_diffusion_3/whole_medium.gin "
     "--gin_file=models/stable_diffusion_3/large_3_5.gin "
@@ -64,17 +64,18 @@ PLANS_OF_PICTURES = {
     "--gin.train.length=128",
 }
 
+PLANS = {name: f"{COMMON} {flags}" for name, flags in OF_TEXT.items()}
+PLANS |= {name: f"{PICTURES} {flags}" for name, flags in OF_PICTURES.items()}
+
 
 def main() -> None:
     """Makes the plans that are named, or prints a table of those that are there."""
-    make_or_print(__doc__, PLANS | PLANS_OF_PICTURES, _make, table)
+    make_or_print(__doc__, PLANS, _make, table)
 
 
 def command(name: str) -> str:
     """Returns the command of a plan."""
-    if name in PLANS_OF_PICTURES:
-        return f"jaxgen plan {PICTURES} {PLANS_OF_PICTURES[name]}"
-    return f"jaxgen plan {COMMON} {PLANS[name]}"
+    return f"jaxgen plan {PLANS[name]}"
 
 
 def table(folder: Path) -> list[str]:
@@ -85,7 +86,7 @@ def table(folder: Path) -> list[str]:
         "| compile, s | peak, GiB |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for name in PLANS | PLANS_OF_PICTURES:
+    for name in PLANS:
         if _file(folder, name).exists():
             lines.append(_row(name, json.loads(_file(folder, name).read_text())))
     return lines
