@@ -26,20 +26,17 @@ from jaxgen.data.tasks import Task
 from jaxgen.distributed import is_main, on_main
 from jaxgen.errors import InterchangeError
 from jaxgen.generation.continuing import readable_length
+from jaxgen.interchange.changed_tokens import returned
 from jaxgen.interchange.configs import LONGEST, write_config
 from jaxgen.interchange.exporting import choose_family, export_model
 from jaxgen.interchange.files import TOKENIZER
 from jaxgen.interchange.hub import local_checkpoint
 from jaxgen.interchange.importing import Checkpoint, load_model, open_checkpoint
-from jaxgen.interchange.originals import (
-    keep_originals,
-    original_config,
-    original_files,
-)
+from jaxgen.interchange.originals import keep_originals, original_config
 from jaxgen.interchange.peft import Adapter, export_adapter, load_adapted, open_adapter
 from jaxgen.interchange.pipelines import is_pipeline, kind_of
 from jaxgen.interchange.quantised import check_method
-from jaxgen.interchange.tokenizers import read_codec, write_codec
+from jaxgen.interchange.tokenizers import begin_contradiction, read_codec, write_codec
 from jaxgen.models.base import language_model
 from jaxgen.models.config import TransformerConfig
 from jaxgen.models.lora import Lora
@@ -111,6 +108,8 @@ def import_checkpoint(arguments: argparse.Namespace) -> int:
     if method := check_method(checkpoint.values):
         print(f"the tensors were quantised ({method}); the run's are float32")
     print(f"{checkpoint.family.name}, {number_of_parameters(model):,} parameters{part}")
+    if (checkpoint.folder / TOKENIZER).exists() and (line := begin_contradiction(checkpoint)):
+        print(line)
     print(f"run directory: {directory.path}")
     return 0
 
@@ -195,7 +194,8 @@ def export_settings(
         more["decoder_start_token_id"] = more["bos_token_id"]
     if LONGEST in family.inert and LONGEST not in write_config(family, model):
         more[LONGEST] = longest
-    files = original_files(directory.path) or files
+    text_only = not getattr(model, "media", ())
+    files, original = returned(directory.path, config.mixture.codec, text_only, files)
     return {"family": family, "files": files, "more": more, "original": original}
 
 

@@ -11,8 +11,9 @@ from jaxgen.interchange.files import CONFIG, PREPROCESSOR, TOKENIZER, read_json
 FOLDER = "imported"
 GENERATION = "generation_config.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
+SPECIAL = "special_tokens_map.json"
 FILES = (
-    GENERATION, TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json",
+    GENERATION, TOKENIZER_CONFIG, SPECIAL, "added_tokens.json",
     "chat_template.jinja", "chat_template.json", "vocab.json", "merges.txt", "vocab.txt",
     "tokenizer.model", "spiece.model", PREPROCESSOR,
 )  # fmt: skip

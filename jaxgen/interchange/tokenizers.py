@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,22 +19,56 @@ from jaxgen.interchange.files import TOKENIZER, read_json
 from jaxgen.interchange.importing import Checkpoint
 from jaxgen.interchange.originals import GENERATION, TOKENIZER_CONFIG
 
-_NAMES = {"begin": ("bos_token", "cls_token"), "end": ("eos_token", "sep_token"),
-          "pad": ("pad_token",)}  # fmt: skip
+NAMES = {"begin": ("bos_token", "cls_token"), "end": ("eos_token", "sep_token"),
+         "pad": ("pad_token",)}  # fmt: skip
+"""The keys of tokenizer_config.json that name a token of each role."""
 
 
 def read_codec(checkpoint: Checkpoint, path: str) -> TokenizerCodec:
     """Returns the codec of a checkpoint.
 
-    The three special tokens are those whose ids config.json has, otherwise those that
-    tokenizer_config.json names. The end token stands in for a missing begin or pad token. Every
-    end token of config.json and generation_config.json ends what is generated. Texts begin with the
-    tokens that the tokenizer puts before them, none or several; those of a decoder beside an
-    encoder with the one that config.json names.
-
     Args:
       checkpoint: an opened one.
       path: a tokenizer.json, the checkpoint's own or a copy.
+
+    Raises:
+      InterchangeError: if no token ends a text.
+    """
+    section = checkpoint.family.token_section
+    return codec_of(checkpoint.folder, checkpoint.values, section, path)
+
+
+def begin_contradiction(checkpoint: Checkpoint) -> str | None:
+    """Returns a line if two files say otherwise whether texts begin with a token; None if not."""
+    path = checkpoint.folder / TOKENIZER_CONFIG
+    told = read_json(path).get("add_bos_token") if path.exists() else None
+    before = prepended(read_tokenizer(str(checkpoint.folder / TOKENIZER)))
+    if not isinstance(told, bool) or told == bool(before):
+        return None
+    return (
+        f"{TOKENIZER_CONFIG} says add_bos_token={str(told).lower()}, and {TOKENIZER} puts "
+        f"{''.join(before) or 'nothing'} before a text; rows and prompts follow {TOKENIZER}, as "
+        "transformers 5 does (tokenizer_codec.adds_begin)"
+    )
+
+
+def codec_of(
+    folder: pathlib.Path, config: Mapping[str, Any], section: str, path: str
+) -> TokenizerCodec:
+    """Returns the codec that the files of a checkpoint describe.
+
+    The three special tokens are those whose ids config.json has, otherwise those that
+    tokenizer_config.json names. The end token stands in for a missing begin or pad token. Every
+    end token of config.json and generation_config.json ends what is generated. Texts begin with the
+    tokens that tokenizer.json puts before them, none or several, as in transformers 5, which reads
+    no `add_bos_token` beside that file; those of a decoder beside an encoder begin with the token
+    that config.json names.
+
+    Args:
+      folder: has the two other files, or neither.
+      config: config.json.
+      section: the key of its object that has ids of special tokens; "": none.
+      path: a tokenizer.json.
 
     Raises:
       InterchangeError: if no token ends a text.
@@ -44,15 +79,14 @@ def read_codec(checkpoint: Checkpoint, path: str) -> TokenizerCodec:
         raise InterchangeError(str(error)) from error
     named, generation = (
         read_json(file) if file.exists() else {}
-        for file in (checkpoint.folder / name for name in (TOKENIZER_CONFIG, GENERATION))
+        for file in (folder / name for name in (TOKENIZER_CONFIG, GENERATION))
     )
-    section = checkpoint.family.token_section
-    values = dict(checkpoint.values) | (checkpoint.values.get(section) or {} if section else {})
-    found = {role: _token(tokenizer, values, named, role) for role in _NAMES}
+    values = dict(config) | (config.get(section) or {} if section else {})
+    found = {role: _token(tokenizer, values, named, role) for role in NAMES}
     end = found["end"]
     if end is None:
         raise InterchangeError(
-            f"neither config.json nor {TOKENIZER_CONFIG} in {checkpoint.folder} says which token "
+            f"neither config.json nor {TOKENIZER_CONFIG} in {folder} says which token "
             "ends a text; add eos_token_id to config.json."
         )
     begin, *after = _begin_tokens(tokenizer, values, found["begin"] or end)
@@ -62,9 +96,7 @@ def read_codec(checkpoint: Checkpoint, path: str) -> TokenizerCodec:
         for number in _ids(source.get("eos_token_id"))
     ]
     others = dict.fromkeys(one for one in stops if one is not None and one != end)
-    begins = named.get("add_bos_token")
-    if not isinstance(begins, bool):
-        begins = prepended(tokenizer)[:1] == [begin]
+    begins = prepended(tokenizer)[:1] == [begin]
     return TokenizerCodec(
         path, begin=begin, end=end, pad=found["pad"] or end, stops=tuple(others),
         adds_begin=begins, after_begin=tuple(after),
@@ -166,13 +198,13 @@ def _ids(value: Any) -> Iterator[int]:
 def _token(
     tokenizer: Tokenizer, values: Mapping[str, Any], named: Mapping[str, Any], role: str
 ) -> str | None:
-    number = values.get(_NAMES[role][0] + "_id")
+    number = values.get(NAMES[role][0] + "_id")
     if role == "begin":  # A decoder's first token need not be the one that begins texts.
         number = values.get("decoder_start_token_id", number)
     number = next(_ids(number), None)
     if number is not None and (token := tokenizer.id_to_token(number)) is not None:
         return token
-    for name in _NAMES[role]:
+    for name in NAMES[role]:
         token = named.get(name)
         token = token.get("content") if isinstance(token, dict) else token
         if isinstance(token, str) and tokenizer.token_to_id(token) is not None:

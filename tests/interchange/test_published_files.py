@@ -1,6 +1,7 @@
 """Files of published checkpoints come back from an import and an export with every field."""
 
 import argparse
+import dataclasses
 import functools
 import json
 import pathlib
@@ -10,13 +11,16 @@ import pytest
 from support.helpers import OTHER_FAMILIES
 from support.published import PUBLISHED, TOKENIZERS, write_published
 from support.tiers import slow_but
+from tokenizers import Tokenizer
 
 from jaxgen.codecs.joint import begin_ids, stop_ids
 from jaxgen.commands.interchange import export_settings, make_run
+from jaxgen.interchange import changed_tokens
 from jaxgen.interchange.configs import find_family
 from jaxgen.interchange.exporting import export_model
 from jaxgen.interchange.families import FAMILIES
 from jaxgen.interchange.importing import load_model, open_checkpoint
+from jaxgen.interchange.tokenizers import read_codec, write_codec
 from jaxgen.runs.run_directory import RunDirectory
 
 FILES = ("config.json", "tokenizer_config.json", "generation_config.json", "tokenizer.json")
@@ -80,6 +84,42 @@ def test_every_field_comes_back(name):
     assert {path.name for path in given.iterdir()} == {path.name for path in back.iterdir()}
 
 
+CHANGES = {
+    "Llama-3.1-8B": {"end": 7, "stops": (2,), "adds_begin": False},
+    "gpt2": {"begin": 5, "pad": 6, "adds_begin": True},
+    "bert-base-uncased": {"end": 9},
+    "t5-small": {"stops": (4,)},
+}
+"""Tokens that a run which goes on from an import has otherwise, by id."""
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_tokens_that_a_run_has_otherwise_are_exported_so(name, tmp_path):
+    given, _, codec = returned(name)
+    tokenizer = Tokenizer.from_file(str(given / "tokenizer.json"))
+    names = {role: (one if isinstance(one, bool) else tuple(map(tokenizer.id_to_token, one))
+                    if isinstance(one, tuple) else tokenizer.id_to_token(one))
+             for role, one in CHANGES[name].items()}  # fmt: skip
+    changed = dataclasses.replace(codec, **names)
+    written, _ = write_codec(changed, both_ends=name.startswith("bert"))
+    files, config = changed_tokens.returned(given.parent / "run", changed, True, written)
+    for file, content in (files | {"config.json": json.dumps(config).encode()}).items():
+        (tmp_path / file).write_bytes(content)
+    read = read_codec(open_checkpoint(tmp_path), str(tmp_path / "tokenizer.json"))
+    assert dataclasses.replace(read, digest=changed.digest, path=changed.path) == changed
+    back = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    begun = [*begin_ids(changed), *changed.encode("Once upon").tolist()]
+    assert back.encode("Once upon").ids[: len(begun)] == begun
+    ends = [changed.end_id, *(tokenizer.token_to_id(one) for one in changed.stops)]
+    for file in ("config.json", "generation_config.json"):
+        told = json.loads((tmp_path / file).read_text())["eos_token_id"]
+        assert told in (ends, *ends[: 2 - len(ends)]) or changed.stops == codec.stops
+    # All else is as it was.
+    before, after = (json.loads((one / "config.json").read_text()) for one in (given, tmp_path))
+    assert {key for key in before | after if before.get(key) != after.get(key)} <= TOKEN_IDS
+
+
+TOKEN_IDS = {"bos_token_id", "eos_token_id", "pad_token_id"}
 OF_MEDIA = {"chameleon", "chameleon_post", "gemma3_seeing", "llava"}
 """Compared with transformers by test_parity and test_seeing_parity, and others by test_pairs."""
 ENCODERS = {"clip_text", "clip_text_projected", "t5_encoder", "t5_v1_1_encoder"}
