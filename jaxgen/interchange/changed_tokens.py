@@ -96,17 +96,17 @@ def _with_ids(
     values: Mapping[str, Any], before: TokenizerCodec, codec: TokenizerCodec
 ) -> dict[str, Any]:
     """Returns config.json, or generation_config.json, with the ids that changed."""
-    values = dict(values)
-    if isinstance(values.get(_SECTION), dict):
-        values[_SECTION] = _with_ids(values[_SECTION], before, codec)
+    changed = dict(values)
+    if isinstance(part := changed.get(_SECTION), dict):
+        changed[_SECTION] = _with_ids(part, before, codec)
     begins, ends = (before.begin_id, codec.begin_id), (stop_ids(before), stop_ids(codec))
     if begins[0] != begins[1]:
-        values["bos_token_id"] = begins[1]
-        values |= {_START: begins[1]} if values.get(_START) is not None else {}
+        changed["bos_token_id"] = begins[1]
+        changed |= {_START: begins[1]} if changed.get(_START) is not None else {}
     if ends[0] != ends[1]:
-        values["eos_token_id"] = ends[1][0] if len(ends[1]) == 1 else list(ends[1])
+        changed["eos_token_id"] = ends[1][0] if len(ends[1]) == 1 else list(ends[1])
     # The end token stands in for a pad token that is not named.
-    named = values.get("pad_token_id") is not None
+    named = changed.get("pad_token_id") is not None
     if before.pad_id != codec.pad_id or (not named and before.end_id != codec.end_id):
-        values["pad_token_id"] = codec.pad_id
-    return values
+        changed["pad_token_id"] = codec.pad_id
+    return changed
