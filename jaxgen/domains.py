@@ -62,6 +62,10 @@ class Domain:
         return text if self.besides is None else f"{text}, or {self.besides}"
 
 
+LARGEST = 2**53
+"""The largest whole number that flags take: beyond it a count of anything is a mistake."""
+MOST_PROCESSES = 1024
+"""The most processes of one host that a setting may ask for."""
 PositiveInt = Annotated[int, Domain(1)]
 NonNegativeInt = Annotated[int, Domain(0)]
 Seed = Annotated[int, Domain(0, 2**32 - 1)]
@@ -101,6 +105,8 @@ def number(hint: Any) -> Callable[[str], int | float]:
         value = kind(text)
         if not domain.admits(value):
             raise argparse.ArgumentTypeError(f"{text} {domain.rule(value)}")
+        if kind is int and value > LARGEST:
+            raise argparse.ArgumentTypeError(f"{text} must be at most {LARGEST}")
         return value
 
     read.__name__ = kind.__name__  # for argparse's own "invalid int value"

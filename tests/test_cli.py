@@ -189,6 +189,25 @@ def test_a_mistyped_flag_or_command_is_answered_with_the_nearest(words, meant, c
     assert capsys.readouterr().err.strip().endswith(f"did you mean {meant}")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["sweep", "experiments/quickstart.py", "--jobs"],
+        ["prepare", "--gin_file=x.gin", "--output=x", "--workers"],
+        ["launch", "local", "--run_dir=x", "--processes"],
+        ["generate", "--run_dir=x", "--num_samples"],
+        ["generate", "--run_dir=x", "--max_tokens"],
+        ["laws", "x.csv", "--bootstraps"],
+        ["tokenizer", "train", "x.txt", "--output=x", "--vocab_size"],
+    ],
+)
+def test_a_count_that_nothing_could_work_off_is_refused_at_once(words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, str(10**20)])
+    assert stopped.value.code == 2
+    assert f"{10**20} must be" in capsys.readouterr().err
+
+
 def test_what_can_be_bound_is_listed(capsys):
     assert main(["config", "fields", "sampling"]) == 0
     printed = capsys.readouterr().out

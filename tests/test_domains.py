@@ -275,11 +275,11 @@ def test_every_numeric_flag_refuses_what_makes_no_sense():
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("generate --run_dir=r --max_tokens=0", "--max_tokens: 0 must be 1 or more"),
+        ("generate --run_dir=r --max_tokens=0", "--max_tokens: 0 must be in [1, 16777216]"),
         ("generate --run_dir=r --seed=100000000000000000000", "must be in [0, 4294967295]"),
         ("generate --run_dir=r --top_p=1.5", "--top_p: 1.5 must be in (0, 1]"),
         ("harness --run_dir=r --tasks=t --limit=nan", "--limit: nan must be above 0"),
-        ("sweep f.py --jobs=-3", "--jobs: -3 must be 1 or more"),
+        ("sweep f.py --jobs=-3", "--jobs: -3 must be in [1, 1024]"),
         ("laws runs.csv --level=95", "--level: 95 must be in (0, 1)"),
         ("laws runs.csv --flops 1e21 nan", "--flops: nan must be above 0"),
         (

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 from jaxgen.data.instructions import tasks_of_families
 from jaxgen.data.tasks import Task
-from jaxgen.domains import PositiveInt, ProperFraction, Seed, check_domains
+from jaxgen.domains import Domain, PositiveInt, ProperFraction, Seed, check_domains
 from jaxgen.errors import ConfigError
 from jaxgen.evaluation.answers import Answers
 from jaxgen.evaluation.base import Evaluator, Scoring
@@ -46,7 +47,8 @@ class EvaluationConfig:
 
     Attributes:
       num_examples: held-out instances of each task that has answers.
-      num_batches: held-out batches, of the training shape, for the loss of each task.
+      num_batches: held-out batches, of the training shape, for the loss of each task; more than 8
+        are at most those that read its held-out data once.
       batch_size: rows scored at a time.
       seed: of the choice of instances and batches, equal for all runs that are compared.
       at_checkpoints: whether to score at every checkpoint, or only at the end.
@@ -60,8 +62,8 @@ class EvaluationConfig:
     """
 
     num_examples: PositiveInt = 256
-    num_batches: PositiveInt = 8
-    batch_size: PositiveInt = 64
+    num_batches: Annotated[int, Domain(1, 10**6)] = 8
+    batch_size: Annotated[int, Domain(1, 2**16)] = 64
     seed: Seed = 0
     at_checkpoints: bool = False
     suite: tuple[EvaluationTask, ...] = ()

@@ -21,6 +21,8 @@ from jaxgen.sharding.layout import Layout
 from jaxgen.training.loading import check_batch_fits, put_batch
 
 Scores = dict[str, Any]
+REPEATED = 8
+"""Batches that are read of data however few they are, so that short and long runs read as many."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +62,7 @@ class HeldoutLosses:
         scores = {}
         for part, data in self.opened.items():
             sums = []
-            for step in range(self.settings.num_batches):
+            for step in range(self.num_batches(data)):
                 one = self._loss_sum(model, put_batch(data.batch(step), mesh, rules))
                 sums.append((float(np.sum(one.total)), float(np.sum(one.weight))))
             scores[part] = _scores(np.array(sums), self._num_bytes.get(part))
@@ -97,11 +99,22 @@ class HeldoutLosses:
     def _num_bytes(self) -> dict[str, int]:
         """The bytes of the text that is predicted, by task; of denoisings none is."""
         plain = [task.name for task in tasks_of(self.mixture) if task.features.denoising is None]
-        codec, steps = self.mixture.codec, range(self.settings.num_batches)
+        codec = self.mixture.codec
         return {
-            name: sum(_bytes_of(self.opened[name].batch(step), codec) for step in steps)
+            name: sum(
+                _bytes_of(self.opened[name].batch(step), codec)
+                for step in range(self.num_batches(self.opened[name]))
+            )
             for name in plain
         }
+
+    def num_batches(self, data: Data) -> int:
+        """Returns the batches to read: as set, or as many as there are (see REPEATED)."""
+        count, rows = self.settings.num_batches, getattr(data, "rows_per_epoch", None)
+        if rows is None or count <= REPEATED:
+            return count
+        (rows,) = rows.values()
+        return min(count, max(REPEATED, math.ceil(rows / self.settings.batch_size)))
 
     @functools.cached_property
     def _loss_sum(self) -> Any:

@@ -24,6 +24,7 @@ MOST_NAMED = 8
 SAME = 1e-9
 """Relative range of values that are one, but for rounding."""
 FEWEST_BOOTSTRAPS = 20
+MOST_BOOTSTRAPS = 10**6
 """Of fewer resamples even the least and the largest lie closer together than 9 in 10 do."""
 
 Columns = Mapping[str, np.ndarray]
@@ -226,6 +227,11 @@ def check_bootstraps(bootstraps: int) -> None:
         raise LawError(
             f"bootstraps={bootstraps} must be 0, for no intervals, or a whole number of "
             f"{FEWEST_BOOTSTRAPS} or more: an interval by fewer is too narrow."
+        )
+    if bootstraps > MOST_BOOTSTRAPS:
+        raise LawError(
+            f"bootstraps={bootstraps} must be at most {MOST_BOOTSTRAPS:,}; an interval by a few "
+            "thousand is no wider or narrower."
         )
 
 

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import argparse
 import re
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
-from jaxgen.domains import NonNegativeInt, PositiveFloat, PositiveInt, Seed, number
+from jaxgen.domains import (
+    MOST_PROCESSES,
+    Domain,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Seed,
+    number,
+)
 
 COUNT, WHOLE, AMOUNT = number(PositiveInt), number(NonNegativeInt), number(PositiveFloat)
-SEED = number(Seed)
+SEED, PROCESSES = number(Seed), number(Annotated[int, Domain(1, MOST_PROCESSES)])
+SAMPLES, TOKENS = (number(Annotated[int, Domain(1, most)]) for most in (2**16, 2**24))
 
 
 def utf8(text: str) -> str:

@@ -6,7 +6,7 @@ import argparse
 from typing import Annotated, Any
 
 from jaxgen.domains import Domain, NonNegativeFloat, PositiveFraction, number
-from jaxgen.parsing.arguments import COUNT, GIN_HELP, SEED
+from jaxgen.parsing.arguments import COUNT, GIN_HELP, SEED, TOKENS
 from jaxgen.parsing.models import add_checkpoint_arguments
 
 
@@ -70,7 +70,7 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--num_examples", type=COUNT, default=256, help="prompts")
     command.add_argument("--principles", metavar="FILE", help="one a paragraph")
     command.add_argument("--output", required=True, metavar="FILE", help="JSON lines; continued")
-    command.add_argument("--max_tokens", type=COUNT, default=64, help="of a text")
+    command.add_argument("--max_tokens", type=TOKENS, default=64, help="of a text")
     command.add_argument("--temperature", type=number(NonNegativeFloat), default=1.0)
     command.add_argument("--top_p", type=number(PositiveFraction))
     command.add_argument("--stop", action="append", help="ends a text; default: a line break")

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxgen.parsing.arguments import AMOUNT, COUNT, GIN_HELP, SEED, WHOLE, shape, utf8
+from jaxgen.parsing.arguments import (
+    AMOUNT,
+    COUNT,
+    GIN_HELP,
+    PROCESSES,
+    SEED,
+    TOKENS,
+    WHOLE,
+    shape,
+    utf8,
+)
 
 
 def add_commands(commands: Any) -> None:
@@ -13,7 +23,7 @@ def add_commands(commands: Any) -> None:
     of_tokenizers = tokenizer.add_subparsers(required=True, metavar="train|show")
     fit = of_tokenizers.add_parser("train", help="train BPE or Unigram over bytes on text files")
     fit.add_argument("text", nargs="+", help="files, folders or globs of UTF-8 text, or .jsonl")
-    fit.add_argument("--vocab_size", type=COUNT, default=8192)
+    fit.add_argument("--vocab_size", type=TOKENS, default=8192)
     fit.add_argument("--output", required=True, help="the tokenizer.json to write")
     fit.add_argument("--kind", choices=("bpe", "unigram"), default="bpe")
     fit.add_argument("--sample", type=AMOUNT, default=200, help="megabytes of text to train on")
@@ -91,7 +101,9 @@ def add_commands(commands: Any) -> None:
     )
     prepare.add_argument("--output", help="folder to create, or of a preparation to continue")
     prepare.add_argument("--engine", choices=("local", "ray", "slurm"), default="local")
-    prepare.add_argument("--workers", type=COUNT, help="number of processes; default: one per core")
+    prepare.add_argument(
+        "--workers", type=PROCESSES, help="number of processes; default: one per core"
+    )
     prepare.add_argument("--address", help="address of a Ray cluster, such as auto")
     prepare.add_argument("--sbatch", action="append", help="an option for sbatch; repeatable")
     prepare.add_argument(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from jaxgen.parsing.arguments import AMOUNT, COUNT, WHOLE
+from jaxgen.parsing.arguments import AMOUNT, COUNT, PROCESSES, WHOLE
 
 
 def add_commands(commands: Any) -> None:
@@ -16,7 +16,7 @@ def add_commands(commands: Any) -> None:
     kinds = launch.add_subparsers(required=True, metavar="local|slurm|gke|tpu|ray")
 
     local = _kind(kinds, "local", "in processes of this machine")
-    local.add_argument("--processes", type=COUNT, required=True, help="number of processes")
+    local.add_argument("--processes", type=PROCESSES, required=True, help="number of processes")
     local.add_argument(
         "--devices_per_process", type=COUNT, default=1, help="devices of each; default: 1"
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxgen.commands.generate_defaults import MAX_TOKENS, PARALLEL_NOISE, TEMPERATURE
 from jaxgen.domains import NonNegativeFloat, PositiveFraction, number
-from jaxgen.parsing.arguments import AMOUNT, COUNT, GIN_HELP, SEED, WHOLE, utf8
+from jaxgen.parsing.arguments import AMOUNT, COUNT, GIN_HELP, SAMPLES, SEED, TOKENS, WHOLE, utf8
 
 
 def add_commands(commands: Any) -> None:
@@ -93,7 +93,7 @@ def add_commands(commands: Any) -> None:
     generate.add_argument(
         "--mask", metavar="FILE", help="a picture, white where --image is painted anew"
     )
-    generate.add_argument("--max_tokens", type=COUNT, default=MAX_TOKENS, help="of text")
+    generate.add_argument("--max_tokens", type=TOKENS, default=MAX_TOKENS, help="of text")
     generate.add_argument(
         "--temperature",
         type=number(NonNegativeFloat),
@@ -102,7 +102,7 @@ def add_commands(commands: Any) -> None:
     )
     generate.add_argument("--top_k", type=COUNT)
     generate.add_argument("--top_p", type=number(PositiveFraction))
-    generate.add_argument("--num_samples", type=COUNT, default=1, help="continuations per prompt")
+    generate.add_argument("--num_samples", type=SAMPLES, default=1, help="continuations per prompt")
     generate.add_argument(
         "--parallel_steps",
         type=COUNT,
@@ -117,7 +117,7 @@ def add_commands(commands: Any) -> None:
     )
     generate.add_argument(
         "--candidates",
-        type=COUNT,
+        type=SAMPLES,
         default=1,
         help="pictures made for each prompt, of which --rerank chooses",
     )

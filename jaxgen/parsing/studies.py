@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from jaxgen.domains import InnerFraction, number
-from jaxgen.parsing.arguments import AMOUNT, COUNT, SEED, WHOLE
+from jaxgen.parsing.arguments import AMOUNT, PROCESSES, SEED, WHOLE
 
 
 def add_commands(commands: Any) -> None:
@@ -17,7 +17,9 @@ def add_commands(commands: Any) -> None:
     sweep.add_argument("--go", action="store_true", help="run it; other hosts may join in")
     sweep.add_argument("--engine", choices=("local", "ray", "slurm"), default="local")
     sweep.add_argument("--address", help="a Ray cluster, such as auto; default: a new one")
-    sweep.add_argument("--jobs", type=COUNT, help="number of runs at a time; default: one per core")
+    sweep.add_argument(
+        "--jobs", type=PROCESSES, help="number of runs at a time; default: one per core"
+    )
     sweep.add_argument("--retries", type=WHOLE, default=1, help="number of retries of a failed run")
     sweep.add_argument(
         "--lease_timeout",

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
-from jaxgen.domains import NonNegativeInt, PositiveFloat, PositiveInt, check_domains
+from jaxgen.domains import (
+    MOST_PROCESSES,
+    Domain,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    check_domains,
+)
 from jaxgen.errors import ConfigError
 from jaxgen.ops.rematerialisation import NAMES
 from jaxgen.redaction import redacted
@@ -93,7 +100,7 @@ class ExecutionConfig:
     accumulation: PositiveInt = 1
     offload_optimizer: bool = False
     noise_scale: bool = False
-    data_workers: NonNegativeInt = 0
+    data_workers: Annotated[int, Domain(0, MOST_PROCESSES)] = 0
     log_every: PositiveDuration = 10
     checkpoint_every: PositiveDuration = 100
     heldout_every: PositiveDuration | None = None

@@ -2,6 +2,8 @@
 
 import json
 import math
+import types
+from typing import Any
 
 import jax
 import numpy as np
@@ -49,6 +51,16 @@ def test_bits_a_byte_are_the_nats_of_all_tokens_over_the_bytes_of_the_text():
         assert scores[name]["perplexity"] == pytest.approx(math.exp(scores[name]["loss"]))
         low, high = scores[name]["loss_interval"]
         assert low < scores[name]["loss"] < high
+
+
+@pytest.mark.parametrize(("asked", "rows", "read"), [(3, 80, 3), (8, 80, 8), (99, 80, 20),
+                                                     (10**6, 81, 21), (10**6, 4, 8)])  # fmt: skip
+def test_data_are_read_once_at_most_however_many_batches_are_asked_for(asked, rows, read):
+    settings = EvaluationConfig(num_batches=asked, batch_size=4)
+    mixture = Mixture("m", (Task("text", InMemory(({"text": "a"},)), Text()),))
+    heldout = HeldoutLosses(NextToken(), mixture, settings, 8)
+    data: Any = types.SimpleNamespace(rows_per_epoch={"text": rows})
+    assert heldout.num_batches(data) == read
 
 
 def test_rows_have_them_at_their_steps_and_the_run_is_the_same_without(tmp_path):

@@ -139,3 +139,9 @@ def test_resamples_are_enough_for_an_interval_or_none(bootstraps):
     ):
         with pytest.raises(LawError, match=r"bootstraps=.* must be 0, .* 20 or more"):
             give()
+
+
+@pytest.mark.parametrize("bootstraps", [-1, 1, 19, 2.5, 10**7, 10**20])
+def test_resamples_are_none_or_enough_and_no_more_than_fit_memory(bootstraps):
+    with pytest.raises(LawError, match=f"bootstraps={bootstraps} must be"):
+        Fitting(bootstraps=bootstraps)
