@@ -1,5 +1,7 @@
 """The errors a person can act on: each message names the thing, the value and the fix."""
 
+from collections.abc import Sequence
+
 RESTART_STATUS = 75
 """The exit status of a process that asks to be started again with the same command.
 
@@ -96,6 +98,13 @@ class StudyError(JaxgenError):
 
 class JaxgenWarning(UserWarning):
     """Something a person should know that stops nothing; the command line prints it as a note."""
+
+
+def listed(lines: Sequence[str], most: int = 8) -> str:
+    """Returns the first lines of a list, set in, and how many more there are."""
+    shown = [f"  {line}" for line in lines[:most]]
+    left = len(lines) - len(shown)
+    return "\n".join(shown + ([f"  and {left} more"] if left else []))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -31,7 +31,7 @@ from jaxgen.generation.policies import ParallelDecoding, SamplingPolicy
 from jaxgen.models.transfusion_config import TransfusionConfig
 from jaxgen.process import prepare_process
 from jaxgen.runs.cascades import makes_pictures
-from jaxgen.runs.restoring import Restored, restore
+from jaxgen.runs.restoring import Restored, read_record, restore
 from jaxgen.sharding.mesh import MeshConfig, make_mesh
 from jaxgen.sharding.rules import Rules
 from jaxgen.training.execution import ExecutionConfig
@@ -57,6 +57,8 @@ def generate(arguments: argparse.Namespace) -> int:
         None if steps is None else ParallelDecoding(steps, noise=arguments.parallel_noise),
     )
     has_files = arguments.image or arguments.audio
+    for path in (*arguments.then, *([arguments.rerank] if arguments.rerank else [])):
+        read_record(path)  # Refused before the first model is read.
     prepare_process()
     # A few sequences are not split over devices: one computes them, or all of them the same, with
     # the parameters split, where there are several processes.

@@ -81,15 +81,15 @@ def _with_names(
     values: Mapping[str, Any], before: TokenizerCodec, codec: TokenizerCodec
 ) -> dict[str, Any]:
     """Returns tokenizer_config.json, or a map of special tokens, with the names that changed."""
-    values = dict(values)
+    changed = dict(values)
     for role, keys in NAMES.items():
         old, new = getattr(before, role), getattr(codec, role)
         named = [key for key in keys if values.get(key) is not None]
         if old != new or (role == "pad" and not named and before.end != codec.end):
-            values |= dict.fromkeys(named or keys[:1], new)
+            changed |= dict.fromkeys(named or keys[:1], new)
     if "add_bos_token" in values and begin_ids(codec) != begin_ids(before):
-        values["add_bos_token"] = codec.adds_begin
-    return values
+        changed["add_bos_token"] = codec.adds_begin
+    return changed
 
 
 def _with_ids(

@@ -10,7 +10,7 @@ import dataclasses
 import math
 from typing import Any
 
-from jaxgen.errors import ConfigError, InterchangeError
+from jaxgen.errors import ConfigError, InterchangeError, listed
 from jaxgen.interchange.entries import REQUIRED, Field, checked, get_field
 from jaxgen.interchange.harmless import check_keys
 from jaxgen.interchange.quantised import check_method
@@ -153,8 +153,7 @@ def write_config(family: Family, config: Any) -> dict[str, Any]:
     """
     values, lost = express(family, config)
     if lost:
-        lines = "\n".join(f"  {line}" for line in lost)
-        raise InterchangeError(f"{family.name} cannot express this model:\n{lines}")
+        raise InterchangeError(f"{family.name} cannot express this model:\n{listed(lost)}")
     return values
 
 

@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from jaxgen.distributed import fetch, is_main, on_main
-from jaxgen.errors import InterchangeError
+from jaxgen.errors import InterchangeError, listed
 from jaxgen.interchange.configs import (
     differences,
     express,
@@ -71,9 +71,8 @@ def choose_family(
             return family
         losses[family.name] = (not values, len(lost), lost)
     nearest = min(losses, key=lambda name: losses[name][:2])
-    lines = "\n".join(f"  {line}" for line in losses[nearest][2])
     found = "no family can express this model. The nearest: " if name is None else ""
-    raise InterchangeError(f"{found}{nearest} cannot express\n{lines}")
+    raise InterchangeError(f"{found}{nearest} cannot express\n{listed(losses[nearest][2])}")
 
 
 def export_model(

@@ -42,6 +42,8 @@ from jaxgen.laws.table import Table, check_bootstraps, check_varies
 from jaxgen.laws.token_flops import OFF_COST, token_flops_of, worst_cost
 
 WEIGHTS = ("equal", "variance")
+SURE = 0.999
+"""Probability that points do not scatter more than a warning needs, if the noise is as given."""
 COPIES = 1000
 """Noisy copies of each budget from which its standard error is found."""
 MANY = 0.1
@@ -157,9 +159,11 @@ def fit_isoflop(
     check_varies("the loss", table.loss)
     grouping = group_by_compute(table, budgets)
     errors, freedom = residuals(table, grouping.rows)
+    misfit = ()
     if noise is not None:
         if not (isinstance(noise, Real) and 0 <= noise < np.inf):
             raise LawError(f"noise={noise} must be a standard deviation, 0 or more.")
+        misfit = _misfit(float(np.sum(errors**2)), freedom, float(noise))
         freedom = np.inf
     elif freedom:
         noise = float(np.sqrt(np.sum(errors**2) / freedom))
@@ -183,13 +187,27 @@ def fit_isoflop(
         raise LawError(_too_few([one[0] for one in found]))
     frontier, scatter, excess = _line(table, kept, weights, curve, rng)
     result = tuple(one[0] for one in found)
-    told = _warnings(table, result, curve, scatter, excess, grouping.left_out)
+    told = misfit + _warnings(table, result, curve, scatter, excess, grouping.left_out)
     frontier = dataclasses.replace(
         frontier,
         best_loss=fit_best_loss(*np.array([[b[0].flops, b[0].loss] for b in kept]).T),
         warnings=told,
     )
     return IsoFlop(frontier, result, curve, weights, grouping.sentence, noise, scatter, excess)
+
+
+def _misfit(squares: float, freedom: int, noise: float) -> tuple[str, ...]:
+    """Returns a warning if the noise that was given is less than the points about their curves."""
+    from scipy.stats import chi2
+
+    if not freedom or not noise or squares <= noise**2 * chi2.ppf(SURE, freedom):
+        return ()
+    observed = float(np.sqrt(squares / freedom))
+    return (
+        f"The losses scatter about parabolas through the least of each budget by {observed:.2g}, "
+        f"and noise={noise:g} was given: the losses are no smooth curves of the size, or noise is "
+        "larger.",
+    )
 
 
 def _minimum(

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from jaxgen.laws.isoflop import IsoFlop
 
 WIDTH = 100
+MOVES_NOTHING = "E moves no fitted value"
+"""What the warning of a floor that is none begins with (identification.py)."""
+NOTHING = 1e-30
+"""What is less is the logarithm of a parameter gone to minus infinity."""
 MOST_BUDGETS = 12
 """Budgets that a text names; more are left out."""
 
@@ -26,7 +30,9 @@ def text_of_fit(fit: Fit, level: float) -> str:
     """Returns a fit's formula, parameters with intervals, best models and warnings."""
     intervals = fit.intervals(level)
     parameters = [
-        f"{name} = {number(value)}{_between(intervals[name])}"
+        f"{name} = 0 (no floor found)"
+        if name == "E" and _is_nothing(fit, value)
+        else f"{name} = {number(value)}{_between(intervals[name])}"
         for name, value in fit.parameters.items()
     ]
     facts = [f"{fit.points} points"]
@@ -189,8 +195,15 @@ def values_of_envelope(fit: Envelope, level: float) -> dict[str, Any]:
     })  # fmt: skip
 
 
+def _is_nothing(fit: Fit, floor: float) -> bool:
+    """Returns whether the floor of a fit is none: its logarithm may be anything small."""
+    return abs(floor) < NOTHING or any(one.startswith(MOVES_NOTHING) for one in fit.warnings)
+
+
 def number(value: float, digits: int = 4) -> str:
-    """Returns a number with some significant digits."""
+    """Returns a number with some significant digits; what is as good as nothing is 0."""
+    if abs(value) < NOTHING:
+        return "0"
     return f"{float(f'{value:.{digits}g}'):.{digits}g}"
 
 

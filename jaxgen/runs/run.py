@@ -51,7 +51,7 @@ from jaxgen.training.execution import ExecutionConfig
 from jaxgen.training.heartbeat import Heartbeat
 from jaxgen.training.loading import open_data
 from jaxgen.training.loop import fit
-from jaxgen.training.memory import check_memory
+from jaxgen.training.memory import check_disk, check_memory
 from jaxgen.training.profiling import StepTrace
 from jaxgen.training.program import Program, build_program
 from jaxgen.training.state import TrainState
@@ -131,6 +131,8 @@ def run(
         record["started_in"] = before.get("started_in", started_in(directory.path))
         record |= imports_record(describe_imports(config), before.get("imports", []))
         has_begun = distributed.on_main(directory.has_begun)
+        if not has_begun:  # One that goes on may wait for a disk that is full for now.
+            distributed.on_main(check_disk, program, directory.path)
         # A run that has begun needs its parents no more, wherever they or it were moved to.
         parents = None if has_begun else open_parents(config, directory, program)
         if parents is not None:

@@ -1,14 +1,16 @@
-"""The memory that a step needs, at least and as compiled, and what there is, before it is taken."""
+"""The memory and disk that a run needs, and what there is, before they are taken."""
 
 from __future__ import annotations
 
 import math
 import os
+import shutil
+from pathlib import Path
 from typing import Any
 
 import jax
 
-from jaxgen.errors import ConfigError, is_out_of_memory
+from jaxgen.errors import ConfigError, DiskError, is_out_of_memory
 from jaxgen.models.base import language_model
 from jaxgen.models.parameters import named_parameters
 from jaxgen.training.loading import abstract_batch
@@ -54,6 +56,29 @@ def check_memory(program: Program) -> None:
             f"gradient {si(gradient)}B, the rows between layers {si(rows)}B), and {what} has "
             f"{si(available)}B: {si(needed - available)}B too much. {_SMALLER}"
         )
+
+
+def check_disk(program: Program, folder: Path) -> None:
+    """Checks that a disk has room for one checkpoint, before anything is trained for it.
+
+    Raises:
+      ConfigError, or where room can be made DiskError: saying what is needed and free.
+    """
+    leaves = jax.tree.leaves(program.abstract_state())
+    needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+    try:
+        disk = shutil.disk_usage(folder)
+    except OSError:  # Not every file system says.
+        return
+    if needed <= disk.free:
+        return
+    is_too_small = needed > disk.total
+    error = ConfigError if is_too_small else DiskError
+    raise error(
+        f"a checkpoint needs {si(needed)}B (parameters and optimizer), and the disk of {folder} "
+        f"has {si(disk.free)}B free of {si(disk.total)}B: {si(needed - disk.free)}B too little. "
+        f"{'Name' if is_too_small else 'Make room, or name'} another --run_dir."
+    )
 
 
 def check_compiled_memory(program: Program, step: Any, batch_spec: Any, accumulation: int) -> None:

@@ -84,6 +84,7 @@ def test_a_model_of_text_and_pictures_draws_what_it_is_prompted(drawing, tmp_pat
         (["--output=x.png", "--image=x.png", "--mask=x.png", "--strength=0.5"], "leave --strength"),
         (["--output=x.png", "--top_p=0.5"], "--top_p is of models that write tokens"),
         (["--output=x.png", "--then={run}"], "reads texts alone"),
+        (["--output=x.png", "--then=nosuch", "--step=999"], "nosuch is not a run directory"),
         (["--output=x.png", f"--prompt={'long ' * 40}"], "are 218 tokens, and rows have 128"),
     ],
 )

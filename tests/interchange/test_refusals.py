@@ -148,6 +148,16 @@ def test_what_a_family_cannot_express(family, changes, words):
         assert word in refusal(error)
 
 
+def test_a_refusal_lists_no_more_than_can_be_read():
+    config = tiny_dense(norm="layer", parallel=True, logit_soft_cap=5.0, biases=("qkv",),
+                        scale_embeddings=True, attention_soft_cap=3.0, attention_scale=0.5,
+                        norm_unit_offset=True, embedding_norm=True, qkv_clip=4.0)  # fmt: skip
+    with pytest.raises(InterchangeError) as error:
+        choose_family(config, "llama")
+    lines = str(error.value).splitlines()
+    assert len(lines) == 10 and lines[-1] == "  and 1 more"
+
+
 def test_settings_of_training_are_no_obstacle():
     config = tiny_dense(dropout=0.1, compute_dtype="bfloat16")
     assert choose_family(config).name == "llama"

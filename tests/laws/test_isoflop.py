@@ -197,6 +197,12 @@ class TestWeights:
         quiet = fit_isoflop(table, noise=1.0, bootstraps=200)
         assert quiet.excess == 0 and "scatter" not in " ".join(quiet.warnings)
 
+    def test_losses_that_are_no_curves_of_the_size_are_told(self):
+        table = isoflops(np.geomspace(1e18, 1e21, 6), noise=5e-3)
+        for noise, told in ((2e-3, True), (5e-3, False), (2e-2, False), (None, False)):
+            warnings = " ".join(fit_isoflop(table, noise=noise, bootstraps=0).warnings)
+            assert ("noise=0.002 was given" in warnings) == told
+
     def test_what_a_result_knows_of_the_best_models(self):
         fit = fit_isoflop(isoflops(np.geomspace(1e18, 1e22, 8), noise=0), noise=1e-3, bootstraps=0)
         frontier, law = fit.frontier, BESIROGLU

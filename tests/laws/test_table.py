@@ -145,3 +145,11 @@ def test_resamples_are_enough_for_an_interval_or_none(bootstraps):
 def test_resamples_are_none_or_enough_and_no_more_than_fit_memory(bootstraps):
     with pytest.raises(LawError, match=f"bootstraps={bootstraps} must be"):
         Fitting(bootstraps=bootstraps)
+
+
+def test_a_floor_that_is_none_is_told_as_none():
+    rng = np.random.default_rng(0)
+    sizes, tokens = 10 ** rng.uniform(6, 9, 40), 10 ** rng.uniform(8, 11, 40)
+    table = Table(parameters=sizes, tokens=tokens, loss=30 * sizes**-0.07 + 60 * tokens**-0.1)
+    text = str(fit_chinchilla(table, Fitting(bootstraps=0)))
+    assert "E = 0 (no floor found)" in text and "A = 30" in text

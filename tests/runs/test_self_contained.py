@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import types
 
 import jax
 import pytest
@@ -120,6 +121,19 @@ def test_activations_are_counted_before_anything_is_allocated(home, monkeypatch,
     assert main([*train, "--gin.train.batch_size=8", "--gin.train.length=64"]) == 1
     message = capsys.readouterr().err
     assert "error: a step needs" in message and "B too much" in message
+
+
+@pytest.mark.parametrize(("total", "status"), [(2000, 1), (10**9, 75)])
+def test_a_disk_without_room_for_one_checkpoint_is_told_before_the_first_step(
+    home, total, status, monkeypatch, capsys
+):
+    usage = types.SimpleNamespace(free=1000, total=total)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: usage)
+    train = ["train", *SMALL, "--gin.TEXT=text", "--gin.train.steps=2", "--run_dir=mine"]
+    assert main(train) == status
+    message = capsys.readouterr().err
+    assert "error: a checkpoint needs" in message and "has 1 kB free of" in message
+    assert not (home / "mine" / "metrics.jsonl").exists()
 
 
 @pytest.mark.parametrize(
