@@ -16,7 +16,7 @@ from jaxgen.ops.attention.call import AttentionCall
 from jaxgen.ops.attention.cudnn import cudnn_attention, cudnn_refusal
 from jaxgen.ops.attention.dense import dense_attention
 from jaxgen.ops.attention.ring import ring_attention, ring_refusal
-from jaxgen.ops.attention.splash import splash_attention, splash_refusal
+from jaxgen.ops.attention.splash import splash_attention, splash_refusal, splash_slower
 from jaxgen.sharding.layout import current_layout
 from jaxgen.sharding.rules import compiled_for
 
@@ -57,7 +57,7 @@ def _few_logits(call: AttentionCall) -> str | None:
 
 
 IMPLEMENTATIONS: dict[str, Implementation] = {
-    "splash": Implementation(splash_attention, splash_refusal, platform="tpu"),
+    "splash": Implementation(splash_attention, splash_refusal, splash_slower, "tpu"),
     "cudnn": Implementation(cudnn_attention, cudnn_refusal, platform="gpu"),
     "blockwise": Implementation(blockwise_attention, blockwise_refusal, _few_logits),
     "dense": Implementation(dense_attention),

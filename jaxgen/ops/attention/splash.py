@@ -8,15 +8,20 @@ divide the segments further.
 from __future__ import annotations
 
 import functools
+import math
 
 import jax
+import jax.numpy as jnp
 
 from jaxgen.ops.attention.call import AttentionCall
 from jaxgen.ops.attention.masks import AttentionSide, Grouped, Predicate, is_by_distance
 from jaxgen.ops.attention.on_devices import on_each_device
 
 LANES = 128
-"""What lengths must be multiples of."""
+"""Lengths are filled up to a multiple of this, with a segment of its own."""
+
+FILLING = -1
+"""That segment; those of a row are not negative."""
 
 
 def splash_refusal(call: AttentionCall) -> str | None:
@@ -25,9 +30,6 @@ def splash_refusal(call: AttentionCall) -> str | None:
         return "it knows no bias on the logits"
     if call.drops:
         return "it drops no weights"
-    queries, keys = call.query.shape[2], call.key.shape[2]
-    if queries % LANES or keys % LANES:
-        return f"{queries} queries and {keys} keys are no multiples of {LANES}"
     predicates, groups = call.mask.predicates, _grouped(call.mask.predicates)
     if len(groups) > 1:
         return "it can divide segments by one predicate only"
@@ -36,6 +38,14 @@ def splash_refusal(call: AttentionCall) -> str | None:
             return f"{predicate} is of more than distances and groups"
     if predicates and not call.mask.same_tokens:
         return "its mask is by places, and here queries and keys are not the same tokens"
+    return None
+
+
+def splash_slower(call: AttentionCall) -> str | None:
+    """Returns why another implementation is faster: most of what it computes would be filling."""
+    queries, keys = call.query.shape[2], call.key.shape[2]
+    if 2 * queries * keys < math.prod(n + -n % LANES for n in (queries, keys)):
+        return f"it fills {queries} queries and {keys} keys up to multiples of {LANES}"
     return None
 
 
@@ -53,10 +63,23 @@ def splash_attention(call: AttentionCall, interpret: bool = False) -> jax.Array:
     from jaxgen.ops.attention.splash_kernel import run_kernel
 
     predicates = call.mask.predicates
-    compute = functools.partial(run_kernel, predicates, call.soft_cap, interpret)
+    kernel = functools.partial(run_kernel, predicates, call.soft_cap, interpret)
     sides = call.mask.queries, call.mask.keys
     segments = tuple(_segments(side, _grouped(predicates)) for side in sides)
+
+    def compute(query, key, value, segments, sinks):
+        queries, keys, values = (_filled(array, axis=2) for array in (query, key, value))
+        ids = _filled(segments[0], 1, FILLING), _filled(segments[1], 1, FILLING)
+        return kernel(queries, keys, values, ids, sinks)[:, :, : query.shape[2]]
+
     return on_each_device(compute, call.query, call.key, call.value, segments, call.sinks)
+
+
+def _filled(array: jax.Array, axis: int, value: int = 0) -> jax.Array:
+    """Returns an array whose length is one that the kernel takes, the rest being `value`."""
+    widths = [(0, 0)] * array.ndim
+    widths[axis] = 0, -array.shape[axis] % LANES
+    return jnp.pad(array, widths, constant_values=value)
 
 
 def _grouped(predicates: tuple[Predicate, ...]) -> tuple[Grouped, ...]:

@@ -26,7 +26,7 @@ from jaxgen.ops.attention.masks import (
     Chunked,
     Window,
 )
-from jaxgen.ops.attention.splash import splash_attention, splash_refusal
+from jaxgen.ops.attention.splash import splash_attention, splash_refusal, splash_slower
 from jaxgen.planning.topology import parse_topology
 from jaxgen.sharding.layout import Layout, using
 from jaxgen.sharding.mesh import MESH_AXES, MeshConfig, make_mesh
@@ -60,6 +60,23 @@ def test_its_steps_give_dense_attention_and_its_gradients(monkeypatch, predicate
     assert_as_dense(call, INTERPRETED, 0.03 if "dtype" in settings else 1e-5)
 
 
+@pytest.mark.parametrize(
+    ("predicates", "settings"),
+    [((Causal(),), {"sinks": True}), slow((), {"dims": (8, 16)}), slow((Banded(30),), {})],
+)
+def test_a_length_that_is_no_multiple_of_128_is_filled_up(predicates, settings):
+    call = make_call(predicates, [[90, 101, 9], [200, 0]], **settings)
+    assert splash_refusal(call) is None and splash_slower(call) is None
+    assert_as_dense(call, INTERPRETED)
+
+
+def test_mostly_filling_is_left_to_others():
+    """77 tokens of a caption would be 128; 100 are most of them."""
+    of_77, of_100 = (make_call((Causal(),), [[length]]) for length in (77, 100))
+    assert splash_slower(of_77) == "it fills 77 queries and 77 keys up to multiples of 128"
+    assert splash_slower(of_100) is None
+
+
 @pytest.mark.slow
 def test_keys_of_another_length():
     call = make_call((), [[100, 28]])
@@ -89,7 +106,6 @@ def test_a_block_of_a_mask_is_that_part_of_the_whole():
         ((BlockCausal(),), {}, "BlockCausal.. is of more than"),
         ((Causal(), Chunked(9) | Window(5)), {}, "Either.* is of more than"),
         ((Causal(), Chunked(9), Chunked(4)), {}, "by one predicate only"),
-        ((Causal(),), {"segments": [[100]]}, "100 queries and 100 keys are no multiples of 128"),
     ],
 )
 def test_what_it_cannot_compute_is_refused_with_the_reason(predicates, changes, why):
@@ -127,11 +143,13 @@ def test_the_platform_is_that_of_the_mesh_and_not_that_of_this_process(caplog):
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
-@pytest.mark.parametrize(("dims", "kv_heads"), [((128, 128), 2), ((192, 128), 4), ((64, 64), 1)])
-def test_its_kernels_are_in_the_program_of_a_tpu(dims, kv_heads):
-    call = make_call(
-        (Causal(), Window(700)), [[1000, 1048]] * 4, 4, kv_heads, dims, dtype=jnp.bfloat16
-    )
+@pytest.mark.parametrize(
+    ("dims", "kv_heads", "length"),
+    [((128, 128), 2, 2048), ((192, 128), 4, 2048), ((64, 64), 1, 2048), ((64, 64), 4, 1500)],
+)
+def test_its_kernels_are_in_the_program_of_a_tpu(dims, kv_heads, length):
+    segments = [[1000, length - 1000]] * 4
+    call = make_call((Causal(), Window(700)), segments, 4, kv_heads, dims, dtype=jnp.bfloat16)
     mesh = make_mesh(MeshConfig(data=4, tensor=2), parse_topology("v5e:2x4").devices())
 
     def place(spec, tree):
@@ -161,4 +179,4 @@ def test_its_kernels_are_in_the_program_of_a_tpu(dims, kv_heads):
     assert text.count("tpu_custom_call") == 3
     assert all(f"splash_mha_{name}" in text for name in ("fwd", "dq", "dkv"))
     # No logits: 4 rows of 4 heads over 8 devices.
-    assert compiled.memory_analysis().temp_size_in_bytes < 4 * 4 // 8 * 2048**2
+    assert compiled.memory_analysis().temp_size_in_bytes < 4 * 4 // 8 * length**2
