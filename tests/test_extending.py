@@ -61,7 +61,7 @@ def test_parts_are_short_and_name_no_more_than_they_need():
         assert len(text.splitlines()) < 30, name
 
 
-@pytest.mark.parametrize("run", slow_but(set(RUNS) - {"focal", "sizes"}, RUNS))
+@pytest.mark.parametrize("run", slow_but(["factors"], RUNS))
 def test_commands_of_the_page(folder, run, capsys):
     for command in RUNS[run]:
         assert give(command) == 0, capsys.readouterr().err

@@ -34,6 +34,7 @@ def codec_in(folder, name="fsq", **options) -> Any:
     return KINDS[name](str(folder / "codec.safetensors"), AUTOENCODERS[name], **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fsq", "dvae"])
 def test_codes_are_those_of_the_model_and_come_back(tmp_path, name):
     model = written(tmp_path / "codec.safetensors", name)
@@ -60,6 +61,7 @@ def test_codes_are_stable_across_copies_meshes_and_order(tmp_path):
     np.testing.assert_array_equal(codec.encode(pictures[0]), expected[0])
 
 
+@pytest.mark.slow
 def test_a_sound_has_the_codes_of_its_frames(tmp_path):
     codec = codec_in(tmp_path, "sound", seconds=0.025)
     config = AUTOENCODERS["sound"]

@@ -19,6 +19,7 @@ TINY = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_coordinates_of_a_configuration_are_measured(capsys):
     check = ["diagnose", "coordinates", *TINY, "--widths", "8", "16", "--steps=1", "--seeds=1"]
     assert main([*check, "--threshold=9"]) == 0

@@ -39,6 +39,7 @@ def run(tmp_path_factory):
     return run_dir
 
 
+@pytest.mark.slow
 def test_a_picture_is_written_with_its_prompt_and_seed(run, tmp_path, capsys):
     flags = [f"--run_dir={run}", "--prompt=a red circle at the top left", "--seed=3"]
     output = tmp_path / "made" / "circle.png"

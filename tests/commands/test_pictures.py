@@ -40,6 +40,7 @@ def drawing(tmp_path_factory):
     return run_dir
 
 
+@pytest.mark.slow
 def test_a_model_of_text_and_pictures_draws_what_it_is_prompted(drawing, tmp_path, capsys):
     """With the grid, notes and seeds of runs of diffusion; without --output it writes."""
     capsys.readouterr()
@@ -98,6 +99,7 @@ def test_what_a_model_of_text_and_pictures_is_not_clear_about(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_folder_of_pictures_has_a_grid_and_every_file_tells_how_it_was_made(
     run, tmp_path, capsys
 ):

@@ -53,6 +53,7 @@ def test_operations_and_collectives_of_a_plan(planned):
     assert ("all-reduce", "tensor") in found
 
 
+@pytest.mark.slow
 def test_a_run_directory_is_planned_for(tmp_path, capsys):
     config, _ = load_run(["runs/quickstart.gin"], ["model.num_layers=1", "train.length=32"])
     (tmp_path / "config.gin").write_text(to_gin(config))

@@ -22,6 +22,7 @@ def run_dir(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_revises_and_judges(run_dir, tmp_path, capsys):
     common = [f"--run_dir={run_dir}", "--task=spells_red_team", "--batch_size=2"]
     revised = tmp_path / "revised.jsonl"

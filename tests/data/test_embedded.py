@@ -28,6 +28,7 @@ def busy_collector():
     gc.callbacks.remove(collected)
 
 
+@pytest.mark.slow
 def test_threads_read_the_prose_at_the_same_time(busy_collector):
     read: list[list[str]] = []
 

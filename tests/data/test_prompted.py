@@ -67,6 +67,7 @@ def test_a_teacher_reads_the_prompt_and_then_the_same(teacher_length, caplog):
     assert ("no room behind the prompt" in caplog.text) == (left_out > 0)
 
 
+@pytest.mark.slow
 def test_the_loss_is_of_each_text_with_and_without_the_prompt():
     """One segment at a time, by numpy: the teacher's distribution after the prompt."""
     config = PolicyConfig(tiny_dense(vocab_size=320), reference=True)
@@ -91,6 +92,7 @@ def test_the_loss_is_of_each_text_with_and_without_the_prompt():
     assert float(loss.total) == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_student_comes_to_do_without_the_prompt():
     """From a model that heeds its prompts, by some steps on a few rows."""
     bare = tiny_dense(vocab_size=320)

@@ -31,6 +31,7 @@ BASE = dataclasses.replace(
 )
 
 
+@pytest.mark.slow
 def test_branch_is_the_run_that_never_branched(tmp_path):
     devices = jax.devices()[:1]
     long = trunk(BASE, [5, 10], decay=0.4)

@@ -95,6 +95,7 @@ def slopes_over_depth(parametrization, depths):
     return [{n: s for n, s in at.items() if n in LAST} for at in flagged], found
 
 
+@pytest.mark.slow
 def test_every_module_is_heard_and_the_model_left_alone():
     config = model(depth=2)
     built, batch = build(config), pattern()

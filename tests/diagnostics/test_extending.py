@@ -39,6 +39,7 @@ def with_train(**changes):
     return dataclasses.replace(BASE, train=dataclasses.replace(BASE.train, **changes))
 
 
+@pytest.mark.slow
 def test_the_longer_run_is_as_if_it_had_never_been_shorter(tmp_path):
     devices = jax.devices()[:1]
     execution = ExecutionConfig(checkpoint_every=2, keep_checkpoints=9, trackers=())

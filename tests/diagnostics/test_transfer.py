@@ -67,6 +67,7 @@ def test_what_is_no_sweep_is_refused(rates, losses, message):
         RateSweep(WIDTHS, rates, losses)
 
 
+@pytest.mark.slow
 def test_training_learns_at_a_sensible_rate_and_not_at_none():
     batches = jax.tree.map(lambda x: np.stack([x] * 12), one_row(16, 64, 2))
     losses = final_losses(tiny_dense(num_layers=1), (1e-6, 1e-2), batches)

@@ -99,6 +99,7 @@ def test_zero_shot_classification_of_a_model_that_takes_two_for_others():
         assert {row["chance"] for row in more(Oracle(places), context(DATA))} == {1 / 11}
 
 
+@pytest.mark.slow
 def test_a_trained_model_is_encoded_in_batches_of_any_size_on_a_mesh():
     config = tiny_clip()
     with jax.set_mesh(make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))):

@@ -50,6 +50,7 @@ def greedy(model, prompts, count):
         )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_an_exact_match_is_what_greedy_decoding_gives(model):
     prompts = [f"{i}{i}=" for i in range(12)]
     sampled = np.asarray(greedy(model, prompts, 3).tokens)
@@ -98,6 +99,7 @@ def test_log_probabilities_are_those_of_the_softmax(model):
             assert row["answer_tokens"] == 3 and row["instance"] == record["key"]
 
 
+@pytest.mark.slow
 def test_scores_do_not_depend_on_how_the_mesh_splits_rows():
     """Over length, rows, heads and vocabulary at once, as a run's own evaluation is scored."""
     records = tuple({"prompt": f"{i}+{i}=", "answer": str(2 * i)} for i in range(12))

@@ -152,6 +152,7 @@ def test_a_metric_of_ones_own_is_scored_beside_the_named_ones(model):
     assert summarise(likely, task.metric_names)["lengths"] == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_prompts_of_an_encoder_decoder_are_its_source():
     with jax.set_mesh(one_device_mesh()):
         model = build(tiny_model("t5"))

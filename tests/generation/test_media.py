@@ -122,6 +122,7 @@ def test_the_cache_makes_what_full_passes_make_after_a_picture_in_the_prompt():
         assert greedy_by_full_passes(prompt) == [*ids.tolist(), END]
 
 
+@pytest.mark.slow
 def test_guidance_goes_beyond_the_model_without_its_prompt():
     without = [np.array([BEGIN], np.int32)] * 2
     policy = dataclasses.replace(GREEDY, guidance=3.0)
@@ -147,6 +148,7 @@ def test_no_guidance_at_all_ignores_the_prompt():
     assert all(np.array_equal(ids, alone[0]) for ids in made)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mesh", ["mixed"])
 def test_the_same_pictures_on_a_mesh(mesh):
     one = continue_prompts(model(), CODEC, prompts(8), jax.random.key(0), GREEDY, 7, stops=(END,))

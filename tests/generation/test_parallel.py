@@ -127,6 +127,7 @@ def decoded(plan, key=0, temperature=0.0, count=3, ours=model):
     return jax.device_get(made)
 
 
+@pytest.mark.slow
 def test_one_code_a_step_is_greedy_by_confidence():
     made = decoded(ONE_BY_ONE)
     for row, prompt in enumerate(prompts()):
@@ -156,6 +157,7 @@ def test_noise_changes_the_order_and_not_what_is_possible():
     assert tuple(decoded(plan, 0).steps[0].tolist()) in orders
 
 
+@pytest.mark.slow
 def test_completions_are_pictures_and_a_guidance_of_one_changes_nothing():
     made = continue_prompts(model(), CODEC, prompts(), jax.random.key(0), policy(ONE_BY_ONE), 7)
     for ids, row in zip(made, decoded(ONE_BY_ONE).tokens, strict=True):

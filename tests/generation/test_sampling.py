@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.helpers import MESHES, build, tiny_dense, tiny_gpt2, tiny_model, tiny_moe
+from support.tiers import slow_but
 
 from jaxgen.batch import Batch
 from jaxgen.errors import ConfigError
@@ -84,7 +85,7 @@ def log_softmax(logits):
     return logits - np.log(np.sum(np.exp(logits), axis=-1, keepdims=True))
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", slow_but(["dense"], CONFIGS))
 def test_greedy_is_the_argmax_of_full_passes(name):
     samples = continued(model_of(name))
     tokens, logits = greedy_without_a_cache(model_of(name))
@@ -101,6 +102,7 @@ def test_what_is_given_sees_all_of_itself():
     assert not np.array_equal(prefix.tokens, continued(causal).tokens)
 
 
+@pytest.mark.slow
 def test_an_encoder_reads_the_source_and_the_decoder_answers():
     model = build(tiny_model("t5"))
     source = pad_sources(prompts(), pad_id=0)
@@ -131,7 +133,7 @@ def test_drawn_tokens_have_the_models_own_log_probabilities():
             assert np.sum(row > row[token]) < 5
 
 
-@pytest.mark.parametrize("name", ["dense", "moe"])
+@pytest.mark.parametrize("name", slow_but(["dense"], ["dense", "moe"]))
 def test_a_prompt_is_continued_as_if_it_were_alone(name):
     model = model_of(name)
     together = continued(model)
@@ -177,9 +179,7 @@ def on_meshes(*fast):
     ]
 
 
-@pytest.mark.parametrize(
-    ("name", "mesh"), on_meshes(("dense", "tensor"), ("dense", "sequence"), ("moe", "mixed"))
-)
+@pytest.mark.parametrize(("name", "mesh"), on_meshes(("dense", "sequence")))
 def test_a_mesh_does_not_change_what_is_made(name, mesh):
     expected = continued(model_of(name))
     with jax.set_mesh(make_mesh(MESHES[mesh])):
@@ -188,6 +188,7 @@ def test_a_mesh_does_not_change_what_is_made(name, mesh):
     np.testing.assert_allclose(samples.log_probabilities, expected.log_probabilities, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_draws_are_made_on_a_mesh_too():
     with jax.set_mesh(make_mesh(MESHES["tensor"])):
         drawn = continued(build(CONFIGS["dense"]), SamplingPolicy(top_k=3, top_p=0.9))

@@ -71,6 +71,7 @@ def test_published_configurations_are_read(values, family, parameters, tmp_path)
     assert differences(config, read_config(family, write_config(family, config))) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAIRS)
 def test_a_pair_returns_bit_for_bit_on_a_mesh(name, tmp_path):
     config = dataclasses.replace(

@@ -55,6 +55,7 @@ def test_an_imported_model_is_shown_pictures(folder, capsys):
     assert (again / "tokenizer.json").exists()
 
 
+@pytest.mark.slow
 def test_the_text_alone_is_imported_on_demand(folder, tmp_path, capsys):
     run = tmp_path / "text"
     flags = [f"--from={folder / 'hf'}", f"--output={run}", "--text_only"]

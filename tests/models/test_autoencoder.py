@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from support.autoencoders import AUTOENCODERS, SMALL, build_autoencoder, random_media
 from support.helpers import spread
+from support.tiers import slow_but
 
 from jaxgen.commands.models import load_model
 from jaxgen.errors import ConfigError, ShardingError
@@ -70,7 +71,7 @@ def test_flops_are_those_of_the_compiled_program(name):
     assert 0.55 < found < 1.05
 
 
-@pytest.mark.parametrize("name", AUTOENCODERS)
+@pytest.mark.parametrize("name", slow_but(["fsq"], AUTOENCODERS))
 def test_codes_come_back_and_depend_on_no_other_row(name):
     config = AUTOENCODERS[name]
     model, batch = spread(build_autoencoder(config)), random_media(config)
@@ -84,6 +85,7 @@ def test_codes_come_back_and_depend_on_no_other_row(name):
     assert output.made.shape == batch.values.shape
 
 
+@pytest.mark.slow
 def test_codes_lie_by_row_and_column():
     """A change of the last patch, with an encoder of patches alone, changes the last code alone."""
     config = dataclasses.replace(AUTOENCODERS["fsq"], groups=(1,), encoder_kernel=1, first_kernel=1)
@@ -94,6 +96,7 @@ def test_codes_lie_by_row_and_column():
     assert set(np.nonzero(first != second)[1].tolist()) == {1 * 8 + 2}
 
 
+@pytest.mark.slow
 def test_a_sound_of_another_length_has_as_many_frames():
     config: Any = AUTOENCODERS["sound"]
     model = build_autoencoder(config)
@@ -122,6 +125,7 @@ def test_changes_of_resolution_against_numpy():
     np.testing.assert_array_equal(out_of_patches(jnp.asarray(patches), 2), x)
 
 
+@pytest.mark.slow
 def test_draws_of_a_codebook_are_as_likely_as_the_softmax_says():
     """The largest weight is a draw, at any temperature (1611.01144)."""
     logits = jnp.log(jnp.array([0.1, 0.2, 0.3, 0.4]))

@@ -185,6 +185,7 @@ def test_the_scale_is_bounded_after_an_update():
     assert float(model.log_scale[...]) == 9.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAIRS)
 def test_a_narrow_compute_dtype_and_dropout(name):
     """Outputs stay float32 and near; dropout is of training passes alone."""

@@ -32,6 +32,7 @@ def test_its_size_is_the_papers_for_each_segment():
         assert abs(found.mean()) < 0.02 * most
 
 
+@pytest.mark.slow
 def test_it_is_there_in_training_alone():
     quiet = tiny_dense()
     noisy = dataclasses.replace(quiet, embedding_noise=10.0)
@@ -49,6 +50,7 @@ def test_it_is_there_in_training_alone():
     assert with_key == str(jax.make_jaxpr(lambda m: objective(m, batch, None).total)(models[0]))
 
 
+@pytest.mark.slow
 def test_it_is_the_same_on_every_mesh():
     config = tiny_dense(embedding_noise=10.0)
     meshes = (MeshConfig(data=1, fsdp=2, tensor=2), MeshConfig(data=2, sequence=2))

@@ -76,7 +76,7 @@ def test_counts_are_those_of_the_real_tree(name):
     assert count.total - count.active == sum(idle)
 
 
-@pytest.mark.parametrize("name", ["narrow", "sparse"])
+@pytest.mark.parametrize("name", slow_but(["narrow"], ["narrow", "sparse"]))
 def test_flops_are_those_of_the_compiled_program(name, monkeypatch):
     monkeypatch.setattr("jaxgen.ops.attention.dense.QUERY_CHUNKS", 1)
     config, batch = CONFIGS[name], one_row(64, batch_size=4)
@@ -88,7 +88,7 @@ def test_flops_are_those_of_the_compiled_program(name, monkeypatch):
     assert abs(flops / (4 * 64 * forward_flops_per_token(config, 64)) - 1) < 0.01
 
 
-@pytest.mark.parametrize("name", ["narrow", "sparse"])
+@pytest.mark.parametrize("name", slow_but(["narrow"], ["narrow", "sparse"]))
 def test_targets_read_the_source_of_their_segment_alone(name):
     model, batch = build(CONFIGS[name]), batch_of()
     hidden = jax.jit(lambda model, batch: model(batch).hidden)
@@ -102,6 +102,7 @@ def test_targets_read_the_source_of_their_segment_alone(name):
     assert moved[batch.segment_ids == 2].max() < 1e-6
 
 
+@pytest.mark.slow
 def test_a_sparse_encoder_has_its_own_losses_and_balance():
     assert SPARSE.moe is not None
     moe = dataclasses.replace(SPARSE.moe, bias_balancing=True, balance_rate=0.01)
@@ -130,7 +131,8 @@ def test_a_sparse_encoder_has_its_own_losses_and_balance():
     np.testing.assert_allclose(change[0], [-0.01, -0.01, 0.01, 0.01], rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", slow_but(["sparse"], ["narrow", "sparse"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["narrow", "sparse"])
 def test_a_mesh_changes_nothing(name):
     results = []
     for mesh in (one_device_mesh(), make_mesh(MESHES["mixed"])):

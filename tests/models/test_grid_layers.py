@@ -59,13 +59,9 @@ def alone():
     return loss_and_gradients(one_device_mesh())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "attention"),
-    [
-        ("mixed", "auto"),
-        pytest.param("sequence", "ring", marks=pytest.mark.slow),
-        pytest.param("stage", "blockwise", marks=pytest.mark.slow),
-    ],
+    ("name", "attention"), [("mixed", "auto"), ("sequence", "ring"), ("stage", "blockwise")]
 )
 def test_losses_and_gradients_are_the_same_on_a_mesh(name, attention, alone):
     mesh = make_mesh(MESHES[name])

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from support.helpers import MESHES, build, one_device_mesh, random_batch, tiny_dense
 from support.media import CODEC, FIRST
-from support.tiers import slow_but
 
 from jaxgen.codecs.media import locate
 from jaxgen.errors import ConfigError
@@ -72,7 +71,8 @@ def alone():
     return loss_and_gradients(one_device_mesh())
 
 
-@pytest.mark.parametrize("name", slow_but(["mixed"], ["mixed", "sequence", "stage"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mixed", "sequence", "stage"])
 def test_losses_and_gradients_are_the_same_on_a_mesh(name, alone):
     value, metrics, gradients = loss_and_gradients(make_mesh(MESHES[name]))
     np.testing.assert_allclose(value, alone[0], rtol=2e-6)

@@ -63,7 +63,7 @@ def test_every_parameter_is_counted(name):
     assert config(name).count().total == real
 
 
-@pytest.mark.parametrize("name", ["patches", "pooled"])
+@pytest.mark.parametrize("name", slow_but(["pooled"], ["patches", "pooled"]))
 def test_a_picture_stands_where_its_token_is(name):
     batch, model = batch_with_pictures(name), build(config(name))
     first, count = hidden(model, batch), INPUTS[name].num_vectors
@@ -76,6 +76,7 @@ def test_a_picture_stands_where_its_token_is(name):
     assert not differs[-1].any(), "the last row has one picture, its first"
 
 
+@pytest.mark.slow
 def test_vectors_are_those_of_the_encoder_alone():
     model, batch = build(config("clip")), batch_with_pictures()
     reader, pictures = model.media[0], jnp.asarray(batch.media["image"])
@@ -130,7 +131,8 @@ def alone():
     return loss_and_gradients(one_device_mesh(), "clip")
 
 
-@pytest.mark.parametrize("mesh", slow_but(["mixed"], ["mixed", "sequence", "stage"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", ["mixed", "sequence", "stage"])
 def test_losses_and_gradients_are_the_same_on_a_mesh(mesh, alone):
     value, gradients = loss_and_gradients(make_mesh(MESHES[mesh]), "clip")
     np.testing.assert_allclose(value, alone[0], rtol=2e-6)

@@ -145,6 +145,7 @@ def test_nothing_is_predicted_from_one_document_into_another(model):
         assert np.sum(weights[f"mtp{k}_loss"].weight) == 2 * (sizes - k).sum()
 
 
+@pytest.mark.slow
 def test_the_model_in_use_is_the_one_without_modules():
     with_modules, without = build(TWO), build(dataclasses.replace(TWO, mtp_depth=0))
     hidden = [hidden_of(one, PACKED) for one in (with_modules, without)]

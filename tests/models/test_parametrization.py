@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from support.helpers import ALL_BIASES, build, random_batch, tiny_dense, tiny_moe
+from support.tiers import slow_but
 
 from jaxgen.errors import ConfigError
 from jaxgen.models.attention import attention_scale
@@ -62,7 +63,11 @@ def test_multipliers_of_completep(axes, expected):
 
 
 @pytest.mark.parametrize(
-    ("kernel", "make"), [("fan_in", tiny_moe), ("glorot", tiny_moe), ("fixed", tiny_dense)]
+    ("kernel", "make"),
+    slow_but(
+        [("fan_in", tiny_moe), ("fixed", tiny_dense)],
+        [("fan_in", tiny_moe), ("glorot", tiny_moe), ("fixed", tiny_dense)],
+    ),
 )
 def test_parameters_begin_with_the_papers_deviations(kernel, make):
     """Wider and base model: the ratio of the deviations of every parameter, by its kind."""
@@ -84,7 +89,9 @@ def test_parameters_begin_with_the_papers_deviations(kernel, make):
         assert ratio == pytest.approx(expected, rel=0.1), name
 
 
-@pytest.mark.parametrize(("kind", "tied"), [("mup", False), ("completep", True)])
+@pytest.mark.parametrize(
+    ("kind", "tied"), slow_but([("completep", True)], [("mup", False), ("completep", True)])
+)
 def test_at_the_base_it_is_the_standard_model(kind, tied):
     standard = tiny_moe(
         tie_embeddings=tied, biases=(*ALL_BIASES, "logits"), scale_logits=True,

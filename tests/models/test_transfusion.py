@@ -139,6 +139,7 @@ def test_the_loss_in_numpy():
     assert given.max() < 501
 
 
+@pytest.mark.slow
 def test_a_mesh_changes_rounding_alone():
     model, batch = build(), rows(8)
     objective = TransfusionLoss(corruption=FLOW)
@@ -213,6 +214,7 @@ def test_a_prompt_becomes_a_row_that_ends_with_its_picture():
     assert batch.tokens[0, 0] == batch.tokens[1, 0] == CODEC.begin_id
 
 
+@pytest.mark.slow
 def test_drawing_depends_on_the_prompt_and_guidance_of_1_is_none():
     codec = MultimodalCodec(ByteCodec(SpecialTokens()), (ImageVectors(4, 4, 2, 2, drawn=True),))
     token = codec.special_id("<|image|>")

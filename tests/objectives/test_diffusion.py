@@ -79,6 +79,7 @@ def test_evaluation_is_the_same_every_time():
     assert objective(model, batch, keys[0]).total != objective(model, batch, keys[1]).total
 
 
+@pytest.mark.slow
 def test_a_mesh_computes_what_one_device_does():
     labels = ClassLabelsConfig(classes=5, embed_dim=8, drop=0.5)
     config = DiffusionConfig(

@@ -9,7 +9,6 @@ import pytest
 from flax import nnx
 from scipy.special import log_softmax, rel_entr, softmax
 from support.helpers import one_device_mesh, random_batch, tiny_dense
-from support.tiers import slow_but
 
 from jaxgen.errors import ConfigError
 from jaxgen.models.distilled_config import DistilledConfig
@@ -70,7 +69,8 @@ def test_a_small_share_of_one_side_is_the_kl_of_the_other():
         assert float(jsd / share) == pytest.approx(float(divergence(p, q, kind)), rel=0.02)
 
 
-@pytest.mark.parametrize("kind", slow_but(["jsd"], KINDS))
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_loss_is_that_of_whole_logits(kind):
     """Value and gradient, with a teacher of another size, a temperature and some cross-entropy."""
     model, batch = built(PAIR), random_batch()

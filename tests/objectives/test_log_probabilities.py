@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from support.groups import random_groups
 from support.helpers import MESHES, build, one_device_mesh, random_batch, tiny_dense
+from support.tiers import slow_but
 
 from jaxgen.objectives import positions
 from jaxgen.objectives.log_probabilities import group_log_probabilities, token_log_probabilities
@@ -20,7 +21,7 @@ def whole(model, batch, temperature=1.0):
     return jax.nn.log_softmax(logits)
 
 
-@pytest.mark.parametrize("at_a_time", [8, 2048])
+@pytest.mark.parametrize("at_a_time", slow_but([8], [8, 2048]))
 def test_they_are_those_of_the_whole_logits_and_so_is_the_gradient(at_a_time, monkeypatch):
     monkeypatch.setattr(positions, "POSITIONS_AT_A_TIME", at_a_time * 8)
     model, batch = build(tiny_dense(logit_soft_cap=3.0)), random_batch(length=20)
@@ -58,6 +59,7 @@ def test_what_is_drawn_from_is_renormalised_on_the_tokens_that_stay():
     assert stays.any() and not stays.all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mixed", "sequence"])
 def test_groups_on_a_mesh_are_those_of_one_device(name):
     batch, config = random_groups(batch_size=8), tiny_dense()

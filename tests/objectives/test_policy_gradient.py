@@ -171,6 +171,7 @@ def test_a_sampler_that_differs_is_corrected_for():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ppo", "grpo"])
 def test_a_mesh_has_the_loss_and_gradient_of_one_device(name):
     objective, batch = VARIANTS[name], sampled()

@@ -88,6 +88,7 @@ def test_a_pair_has_the_loss_of_its_log_probabilities_and_of_the_references():
     np.testing.assert_allclose(found, chosen.sum(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_where_the_policy_is_its_reference_nothing_is_told_apart():
     policy, batch = build_policy(ANCHORED), pairs()
     loss = Preference("dpo")(policy, batch)
@@ -99,6 +100,7 @@ def test_where_the_policy_is_its_reference_nothing_is_told_apart():
     assert jnp.abs(moved_by).max() > 1e-3 and max(left) == 0
 
 
+@pytest.mark.slow
 def test_the_reference_of_adapters_is_the_model_without_them():
     """No copy of it is made; adapters that begin at zero leave the policy where it is."""
     config = PolicyConfig(LoraConfig(tiny_dense(), rank=2), reference=True)
@@ -189,6 +191,7 @@ def test_rewards_are_read_at_the_last_token():
         RewardModeling()(policy, random_groups(group=1))
 
 
+@pytest.mark.slow
 def test_completions_that_are_not_there_change_nothing():
     """Whatever is in their places, for rows beside them too."""
     policy = build_policy(SCORING)
@@ -257,6 +260,7 @@ def test_a_step_on_a_mesh_is_that_of_one_device(name):
     compare_steps(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dpo", "reward"])
 def test_microbatches_add_up(name):
     compare_steps(two_steps(name, None, 1), two_steps(name, None, 8))

@@ -110,6 +110,7 @@ def test_the_discrete_vae_loses_likelihood_and_divergence():
     assert kl > 0 and OBJECTIVES["dvae"].loss_unit == "nats/number"
 
 
+@pytest.mark.slow
 def test_the_temperature_falls_along_half_a_cosine():
     """Two steps have the same loss where, and only where, the temperature is the same."""
     objective = dataclasses.replace(DVAE, kl_weight=0.0)
@@ -145,6 +146,7 @@ def loss_and_gradients(name, mesh=None):
     return float(loss), {key: float(one.total) for key, one in metrics.items()}, named
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", AUTOENCODERS)
 def test_an_autoencoder_has_the_same_loss_and_gradients_on_a_mesh(name):
     loss, metrics, gradients = loss_and_gradients(name, make_mesh(MeshConfig(data=2, fsdp=4)))

@@ -12,7 +12,6 @@ from flax import nnx
 from support.groups import random_groups
 from support.helpers import one_device_mesh, random_batch, tiny_dense
 from support.pairs import BOTH_WAYS, SIZES
-from support.tiers import slow_but
 
 from jaxgen.errors import ConfigError
 from jaxgen.group_batch import GroupsAndText
@@ -146,7 +145,8 @@ def _load(model: Any, rows: Any) -> Any:
     return language_model(model)(rows).auxiliary.arrays["router/load"]
 
 
-@pytest.mark.parametrize("name", slow_but(["dpo", "grpo"], CASES))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
 def test_a_step_moves_each_routers_bias_by_its_load(name):
     case, mesh = CASES[name], one_device_mesh()
     train = TrainConfig(steps=1, batch_size=4, length=16)
@@ -167,7 +167,8 @@ def test_a_step_moves_each_routers_bias_by_its_load(name):
     assert all(np.abs(bias).max() > 0.2 for bias in others)
 
 
-@pytest.mark.parametrize("name", slow_but(["dpo", "grpo"], CASES))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
 def test_a_loss_has_those_of_its_routers_once_for_each_unit_of_its_weight(name):
     case, rows = CASES[name], rows_of(CASES[name].batch)
     silent = dataclasses.replace(MOE, load_balance_weight=0.0, router_z_weight=0.0)

@@ -68,6 +68,7 @@ def check_against_ragged_dot(implementation, rows, matrices, layout, cotangent):
         np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5 * scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [(128, 0, 384, 640), (0, 0, 0, 0)])
 def test_megablox_takes_widths_in_uneven_parts(sizes, monkeypatch):
     """700 in parts of 512 and 188, 200 in parts of 128 and 72, both more than a part may be."""

@@ -53,12 +53,14 @@ def gradient(layout: Layout):
     return jax.grad(lambda m: NextToken()(m, batch, None).total, allow_int=True), model
 
 
+@pytest.mark.slow
 def test_a_model_keeps_its_products_where_it_is_told_to():
     counts = {remat: products(*gradient(Layout(remat=remat))) for remat in ("none", "dots", "full")}
     # Scores and what attention reads have a batch, and are computed again.
     assert counts["none"] < counts["dots"] < counts["full"]
 
 
+@pytest.mark.slow
 def test_values_are_kept_by_name():
     """Of the products that "full" computes again, each name spares those that lead to it alone."""
     full = products(*gradient(Layout(remat="full")))

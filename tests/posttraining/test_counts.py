@@ -20,6 +20,7 @@ from jaxgen.training.execution import ExecutionConfig
 FORWARD = 2 * (4 * 16 * 16 + 3 * 16 * 32 + 320 * 16 + 2 * 32 * 16)
 
 
+@pytest.mark.slow
 def test_rows_of_a_run_count_every_completion(tmp_path):
     """Four prompts with three completions each of 32 places a step."""
     config = rewarded("rollouts.group=3", *ANCHORED)

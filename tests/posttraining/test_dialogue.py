@@ -129,6 +129,7 @@ def test_ratings_are_the_share_of_one_against_zero():
     np.testing.assert_allclose(rater(weigh)(["Q?"], ["A."], "SAFE"), [0.75])
 
 
+@pytest.mark.slow
 def test_with_a_real_model():
     """An untrained model writes nonsense; that it is routed, rated and ranked is what is shown."""
     codec = ByteCodec()

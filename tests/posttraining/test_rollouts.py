@@ -254,6 +254,7 @@ def test_what_fails_is_named(state):
 TEXT = ["train.length=64", "mixture.name='text'", "mixture.tasks=[@prose/task()]"]
 
 
+@pytest.mark.slow
 def test_text_keeps_its_loss_beside_completions(tmp_path):
     """PPO-ptx: the total is the sum of what each objective says by itself."""
     whole = load(

@@ -35,6 +35,7 @@ def trained(tmp_path_factory):
     return folder, run(config, folder, ONE, show_progress=False).record
 
 
+@pytest.mark.slow
 def test_a_run_learns_and_tells_what_comes_back(trained):
     folder, record = trained
     rows = read_metrics(RunDirectory(folder).metrics_file)

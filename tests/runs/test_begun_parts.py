@@ -38,6 +38,7 @@ def model() -> Any:
     return built(DiffusionConfig(denoiser=LinearConfig(), conditioner=TOLD), 0)
 
 
+@pytest.mark.slow
 def test_one_of_several_conditioners_begins_with_a_run_of_it(model):
     tower, reader = built(PROJECTED, 1), built(SECOND, 2)
     parts = {"conditioner.parts.0.parts.1": tower, "conditioner.parts.1": reader}

@@ -29,10 +29,8 @@ def settings(steps, name="contrastive"):
     return load_run([f"runs/{name}.gin"], [*SMALL, f"train.steps={steps}"])
 
 
-@pytest.mark.parametrize(
-    "mesh",
-    [MeshConfig(data=1), pytest.param(MeshConfig(2, fsdp=2, tensor=2), marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", [MeshConfig(data=1), MeshConfig(2, fsdp=2, tensor=2)])
 def test_a_run_learns_and_tells_chance_and_intervals(tmp_path, mesh):
     config, _ = settings(12)
     execution, devices = ExecutionConfig(mesh, log_every=1), jax.devices()

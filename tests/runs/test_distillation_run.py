@@ -54,6 +54,7 @@ def test_the_teacher_is_a_runs_and_stays_so(tmp_path, capsys):
     assert main(["generate", *flags]) == 0
 
 
+@pytest.mark.slow
 def test_a_student_learns_on_its_own_batches_and_on_answers(tmp_path):
     """The gin file's run, with a teacher that is not the student: both kinds of batch teach."""
     tasks = ["rollouts.tasks=[@addition/task()]", "rollouts.max_tokens=6", "train.length=32"]

@@ -54,6 +54,7 @@ def runs(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_parents_parameters_are_tuned_by_adapters_alone(runs):
     parent = {n: np.asarray(p[...]) for n, p in named_parameters(model_of(runs / "bare"))}
     model = model_of(runs / "tuned")

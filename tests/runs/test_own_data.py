@@ -13,6 +13,7 @@ from jaxgen.training.config import TrainConfig
 from jaxgen.training.execution import ExecutionConfig
 
 
+@pytest.mark.slow
 def test_data_of_ones_own_is_trained_on_and_evaluated(tmp_path):
     data = Rhythms()
     assert isinstance(data, DataConfig)

@@ -71,6 +71,7 @@ def written(data, folder, policy, length=32):
     return dataclasses.replace(data, reference=str(path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["train", "heldout"])
 def test_the_loss_is_that_of_a_reference_in_the_policy(stored, tmp_path, split):
     policy = policy_of()

@@ -9,7 +9,6 @@ import jax
 import pytest
 from support.accidents import StopAfter
 from support.outcomes import newest_digests, rows_without_times
-from support.tiers import slow_but
 from support.tiny_diffusion import tiny_run
 from support.tiny_sweep import BINDINGS, base
 
@@ -47,7 +46,8 @@ CASES: dict[str, tuple[list[str], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("case", slow_but(["accumulation"], CASES))
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
 def test_it_comes_to_the_same_bits(case, tmp_path):
     bindings, changes = CASES[case]
     config = base(*SIZES, *bindings)

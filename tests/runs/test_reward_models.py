@@ -34,6 +34,7 @@ def judge(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_texts_are_scored_as_the_runs_own_comparisons_are(judge):
     mesh, reward = one_device_mesh(), RunReward(str(judge), batch_size=4, offset=0.5)
     with jax.set_mesh(mesh):

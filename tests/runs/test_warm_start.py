@@ -49,7 +49,7 @@ STILL = "warmup_cosine.peak=1e-12"
 @pytest.mark.parametrize(
     ("bindings", "fsdp"),
     slow_but(
-        [(["train.optimizer=@muon()"], 1), ([], 2)],
+        [(["train.optimizer=@muon()"], 1)],
         # The state of Muon has another form than the parent's.
         [([], 1), (["train.optimizer=@muon()"], 1), (["model.dropout=0.1"], 1), ([], 2)],
     ),

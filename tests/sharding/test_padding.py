@@ -111,6 +111,7 @@ def test_a_checkpoint_moves_to_any_mesh_bit_for_bit(tmp_path):
     assert again[0] < losses[0]
 
 
+@pytest.mark.slow
 def test_no_token_beyond_the_vocabulary_is_drawn():
     """At a temperature at which all tokens are alike, and as one device draws them."""
     tokens, lengths = pad_prompts([np.arange(1 + n, dtype=np.int32) for n in range(8)], pad_id=0)

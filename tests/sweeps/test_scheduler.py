@@ -24,6 +24,7 @@ from jaxgen.training.schedules import WarmupStableDecay
 STEPS = [2, 4]
 
 
+@pytest.mark.slow
 def test_killed_and_joined_it_does_each_run_once(tmp_path):
     """One process is killed with -9 after its first run; two go on together."""
     file, folder = write_file(tmp_path, "joined_sweep", 3), tmp_path / "runs"

@@ -190,6 +190,7 @@ def test_a_sweep_is_shown_with_its_costs(tmp_path, capsys):
     assert EnergyModel(chip_watts=500, chips=4, overhead=1.5).kilowatt_hours(7200) == 6.0
 
 
+@pytest.mark.slow
 def test_speeds_are_measured_for_the_largest_and_the_smallest_run():
     small, large = grid(base("train.batch_size=8"), axis("model.embed_dim", [8, 16]))
     speeds = measure_speeds([small, large], EXECUTION)

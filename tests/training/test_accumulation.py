@@ -6,7 +6,6 @@ import jax
 import numpy as np
 import pytest
 from support.helpers import MESHES, one_device_mesh, random_batch, tiny_dense, tiny_moe
-from support.tiers import slow_but
 
 from jaxgen.batch import token_batch_spec
 from jaxgen.planning.compiling import compile_train_step
@@ -28,7 +27,8 @@ def temporaries(model, mesh, accumulation, **execution):
     return compile_train_step(program, batch, accumulation).temporaries
 
 
-@pytest.mark.parametrize("mesh", slow_but(["one"], ["one", "mixed"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", ["one", "mixed"])
 def test_microbatches_share_one_gradient(mesh):
     """An accumulator beside a microbatch's gradient would be a whole gradient more."""
     mesh = one_device_mesh() if mesh == "one" else make_mesh(MESHES[mesh])
@@ -43,12 +43,10 @@ def test_microbatches_share_one_gradient(mesh):
     assert one + 0.9 * gradient < apart
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "mesh"),
-    slow_but(
-        [("dense", "sequence")],
-        [("moe", "mixed"), ("dense", "stage"), ("dense", "sequence"), ("moe", "tensor")],
-    ),
+    [("moe", "mixed"), ("dense", "stage"), ("dense", "sequence"), ("moe", "tensor")],
 )
 def test_gradients_in_place_are_those_of_gradients_apart(kind, mesh):
     model = tiny_dense() if kind == "dense" else tiny_moe()

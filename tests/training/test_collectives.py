@@ -71,6 +71,7 @@ def test_fsdp_reduces_every_gradient_once(fsdp):
     assert total <= 1.1 * sum(math.prod(shape) for shape in shapes.values())
 
 
+@pytest.mark.slow
 def test_data_parallel_gathers_nothing_and_reduces_the_gradients():
     text, shapes = compiled_step(MeshConfig(data=8))
     assert sizes_of(text, "all-gather") == []

@@ -171,6 +171,7 @@ def test_a_run_goes_back_and_leaves_out_what_diverged_and_so_does_a_replay(tmp_p
     assert_same(found, start(data, tmp_path / "a", divergence=GUARDED))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::jaxgen.errors.JaxgenWarning")
 def test_going_back_is_bounded_and_no_other_data_are_lost(tmp_path):
     data = Poisoned(poison=tuple(range(9, 40)), poisoned_row=0)

@@ -29,6 +29,7 @@ def programmed(model, **settings):
     return build_program(model, train, one_device_mesh())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [AdamW(decay_vectors=True), Muon()])
 def test_nothing_of_training_reaches_what_is_frozen(optimizer):
     """No moments, no decay, no balancing; bit for bit what it was, and all the rest has moved."""

@@ -123,6 +123,7 @@ def test_eight_bits_train_as_32_do_where_some_entries_are_never_updated():
     assert (wide_bytes, narrow_bytes) == (2 * 4 * 4 * 64, 2 * 4 * (64 + 4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [AdamW(), Adafactor()], ids=lambda one: type(one).__name__)
 def test_updates_are_those_of_the_wide_one_but_for_rounding_and_on_any_mesh(optimizer):
     def updates(optimizer, mesh):

@@ -26,6 +26,7 @@ from jaxgen.training.step import make_train_step
 BASE = tiny_moe()
 
 
+@pytest.mark.slow
 def test_training_at_the_base_is_the_standard_training():
     base = Parametrization("completep", BASE.embed_dim, BASE.num_layers)
     ends = []

@@ -56,7 +56,7 @@ def curve_on_one_device(kind):
 @pytest.mark.parametrize(
     ("kind", "mesh"),
     slow_but(
-        [("moe", "mixed")],
+        [("dense", "mixed")],
         itertools.product(["dense", "moe"], ["data", "fsdp", "tensor", "mixed"]),
     ),
 )
@@ -67,6 +67,7 @@ def test_the_loss_curve_is_the_same_on_every_mesh(kind, mesh):
     np.testing.assert_allclose(curve, curve_on_one_device(kind), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_router_biases_even_the_load_without_a_loss():
     """2408.15664: with weights at rest the biases alone bring a skewed router to an even load."""
     moe = MoEConfig(
@@ -113,6 +114,7 @@ def test_adafactor_lowers_the_loss():
     assert rows[-1].objective < rows[0].objective - 0.3
 
 
+@pytest.mark.slow
 def test_clipping_scales_the_gradient_to_the_norm():
     # A huge epsilon makes Adam's first update proportional to the gradient it is given.
     blunt = AdamW(beta1=0.0, beta2=0.0, epsilon=1.0, weight_decay=0.0)

@@ -62,6 +62,7 @@ def test_an_empty_caption_keeps_its_ends():
     np.testing.assert_array_equal(lengths, [2, 2])
 
 
+@pytest.mark.slow
 def test_an_encoder_reads_no_padding_and_a_dropped_caption_is_an_empty_one():
     encoder = CaptionEncoderConfig(TEXT, pooled=True).build(nnx.Rngs(0), Layout())
     told = encoder(prompts(), ALL)
@@ -85,6 +86,7 @@ def test_what_is_frozen_is_not_trained():
         assert kinds == {Frozen if frozen else nnx.Param}
 
 
+@pytest.mark.slow
 def test_a_pair_tells_the_vectors_of_its_pictures_or_texts():
     pair = PAIR.build(nnx.Rngs(1), Layout())
     for reads in ("images", "texts"):

@@ -20,6 +20,7 @@ from support.denoisers import (
     tiny_dit,
     without,
 )
+from support.tiers import slow_but
 
 from jaxgen.errors import ConfigError, DataError
 from jaxgen.models.block_config import LayerConfig
@@ -198,7 +199,7 @@ MESHES = {
 }
 
 
-@pytest.mark.parametrize("name", MESHES)
+@pytest.mark.parametrize("name", slow_but(["dit"], MESHES))
 def test_meshes_and_recomputation_change_rounding_alone(name):
     (mesh, dropout), config = MESHES[name], DITS[name]
     config = dataclasses.replace(config, stack=dataclasses.replace(config.stack, dropout=dropout))

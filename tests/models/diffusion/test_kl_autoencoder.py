@@ -60,6 +60,7 @@ def test_flops_are_those_of_the_compiled_program():
     assert 0 < config.latent_flops() < config.flops(1) / 6
 
 
+@pytest.mark.slow
 def test_latents_are_drawn_scaled_and_shifted():
     model, key = spread(build_autoencoder(SMALL)), jax.random.key(0)
     values = jnp.asarray(pictures(2).values, jnp.float32) / 127.5 - 1
@@ -120,6 +121,7 @@ def test_the_loss_is_the_sum_of_what_it_says():
     np.testing.assert_allclose(late.total - early.total, gap, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_discriminator_and_what_it_judges_do_not_learn_from_the_same_term():
     model, batch = spread(build_autoencoder(JUDGED)), pictures(4)
 

@@ -18,7 +18,6 @@ from support.denoisers import (
     tiny_mmdit,
     without,
 )
-from support.tiers import slow_but
 
 from jaxgen.errors import ConfigError, DataError, ShardingError
 from jaxgen.models.block_config import LayerConfig
@@ -80,6 +79,7 @@ def test_flops_are_those_of_the_compiled_program(name, monkeypatch):
     assert abs(read_work(program, {}).flops / (4 * config.picture_flops(5)) - 1) < 0.01
 
 
+@pytest.mark.slow
 def test_a_network_begins_at_zero():
     config = MMDITS["sd3"]
     with using(Layout()):
@@ -89,6 +89,7 @@ def test_a_network_begins_at_zero():
     assert not prediction.any()
 
 
+@pytest.mark.slow
 def test_what_is_read_and_what_is_masked():
     config = MMDITS["sd35_medium"]
     model = build_denoiser(config)
@@ -124,7 +125,8 @@ def test_positions_are_the_middle_of_a_larger_grid():
     np.testing.assert_array_equal(positions_of(config).reshape(4, 4, 32), grid[1:5, 1:5])
 
 
-@pytest.mark.parametrize("name", slow_but(["sd35_medium"], ["sd35_medium", "flux"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sd35_medium", "flux"])
 def test_a_mesh_and_recomputation_change_rounding_alone(name):
     config = MMDITS[name]
     inputs = inputs_of(config, batch=8)

@@ -54,6 +54,7 @@ def test_flops_are_those_of_the_compiled_program(monkeypatch):
     assert abs(read_work(program, {}).flops / (4 * config.picture_flops(5)) - 1) < 0.01
 
 
+@pytest.mark.slow
 def test_what_is_read_and_what_is_masked():
     config = tiny_prior()
     model = build_denoiser(config)

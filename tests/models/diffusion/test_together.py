@@ -58,6 +58,7 @@ def read(module: Any, prompts: Prompts, keep: jax.Array) -> Any:
     return module(prompts, keep)
 
 
+@pytest.mark.slow
 def test_the_sequence_is_the_stream_before_the_last_blocks_and_the_vector_is_of_all():
     config = dataclasses.replace(PARTS[0], skipped_layers=2)
     encoder: Any = config.build(nnx.Rngs(0), Layout())
@@ -77,6 +78,7 @@ def test_the_sequence_is_the_stream_before_the_last_blocks_and_the_vector_is_of_
     np.testing.assert_allclose(told.pooled, ends @ encoder.projection[...], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_padding_is_read_as_the_encoder_s_own(whole):
     """Both read the same rows, one with its end token and one with 0 after a caption."""
     changed = dataclasses.replace(PROMPTS, tokens=PROMPTS.tokens.at[0, 4:].set(7))

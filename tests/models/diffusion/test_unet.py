@@ -82,7 +82,8 @@ def test_published_counts_are_exact(name):
     assert config.count_denoiser().total == count
 
 
-@pytest.mark.parametrize("name", slow_but(["adm_64"], PUBLISHED))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_published_trees_have_them(name):
     config, count = PUBLISHED[name]
     assert number_of_parameters(abstract(config)) == count
@@ -99,7 +100,7 @@ def test_flops_are_those_of_the_compiled_program(name):
     assert 0.9 < found < 1.01
 
 
-@pytest.mark.parametrize("name", UNETS)
+@pytest.mark.parametrize("name", slow_but(["imagen"], UNETS))
 def test_it_is_a_denoiser_that_reads_all_that_it_is_told(name):
     config = UNETS[name]
     assert isinstance(config, DenoiserConfig)
@@ -120,7 +121,7 @@ def test_it_is_a_denoiser_that_reads_all_that_it_is_told(name):
             assert not np.allclose(before, run(model, (x, time, other)), atol=1e-5), field.name
 
 
-@pytest.mark.parametrize("name", ["unclip", "latent", "imagen"])
+@pytest.mark.parametrize("name", slow_but(["imagen"], ["unclip", "latent", "imagen"]))
 def test_tokens_that_are_not_there_are_not_read(name):
     config = UNETS[name]
     model = spread(build_unet(config))
@@ -142,6 +143,7 @@ def test_a_norm_is_over_places_and_the_channels_of_a_group():
     np.testing.assert_allclose(group_normalise(jnp.asarray(x), 3, 1e-3), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["adm", "latent"])
 def test_dropout_is_of_training_passes_alone(name):
     model, inputs = spread(build_unet(UNETS[name])), random_inputs(UNETS[name])
@@ -151,7 +153,8 @@ def test_dropout_is_of_training_passes_alone(name):
     assert not np.allclose(first, other) and not np.allclose(first, run(model, inputs))
 
 
-@pytest.mark.parametrize("name", slow_but(["unclip"], UNETS))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", UNETS)
 def test_bfloat16_is_near(name):
     config = UNETS[name]
     rounded = dataclasses.replace(config, compute_dtype="bfloat16")

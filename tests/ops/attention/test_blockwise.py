@@ -232,6 +232,7 @@ def test_a_model_gives_the_same_on_every_mesh(mesh, kv_heads):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_blocks")
 def test_it_attends_over_a_cache():
     config = tiny_dense(position_bias=RelativeBias(), num_layers=1)
