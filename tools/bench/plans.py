@@ -21,6 +21,14 @@ from kept import make_or_print
 COMMON = "--gin_file=base.gin --gin_file=mixtures/quickstart.gin --gin.train.steps=1000"
 COMMON += " --gin.model.compute_dtype=bfloat16 --gin.execution.remat=full --gin.mesh.data=1"
 
+# 12 parts of heads and width, and 4 of the vocabulary, which 12 does not divide.
+PALM = (
+    "--gin_file=models/palm/540b.gin --gin.mesh.fsdp=256 --gin.mesh.tensor=4 --gin.mesh.expert=3 "
+    "--gin.rules.heads=\"('tensor', 'expert')\" --gin.rules.mlp=\"('tensor', 'expert')\" "
+    "--gin.rules.batch=\"('data', 'fsdp')\" --gin.train.batch_size=2048 --gin.train.length=2048 "
+    "--gin.execution.accumulation=8"
+)
+
 OF_TEXT = {
     "llama_8b": "--topology=v6e:16x16 --gin_file=models/llama/3_1_8b.gin --gin.mesh.fsdp=256 "
     "--gin.train.batch_size=1024 --gin.train.length=8192",
@@ -32,13 +40,17 @@ OF_TEXT = {
     "--gin.train.batch_size=1024 --gin.train.length=2048",
     "gpt3_175b_tensor": "--topology=v5p:8x8x16 --gin_file=models/gpt3/175b.gin "
     "--gin.mesh.fsdp=128 --gin.mesh.tensor=8 --gin.train.batch_size=1024 --gin.train.length=2048",
-    # 12 parts of heads and width, and 4 of the vocabulary, which 12 does not divide.
-    "palm_540b": "--topology=v4:12x16x16 --gin_file=models/palm/540b.gin --gin.mesh.fsdp=256 "
-    "--gin.mesh.tensor=4 --gin.mesh.expert=3 --gin.rules.heads=\"('tensor', 'expert')\" "
-    "--gin.rules.mlp=\"('tensor', 'expert')\" --gin.rules.batch=\"('data', 'fsdp')\" "
-    "--gin.train.batch_size=2048 --gin.train.length=2048 --gin.execution.accumulation=8",
+    "palm_540b": f"--topology=v4:12x16x16 {PALM}",
+    "palm_540b_pods": f"--topology=2xv4:12x16x16 {PALM} --gin.mesh.data=2",
     "glam_64b_64e": "--topology=v5p:8x8x16 --gin_file=models/glam/64b_64e.gin --gin.mesh.fsdp=128 "
     "--gin.mesh.expert=8 --gin.train.batch_size=1024 --gin.train.length=1024",
+    # 35 stages of 3 layers on 8 chips each, 8 times: a torus of 2,240.
+    "mt_nlg_530b": "--topology=v5p:4x20x28 --gin_file=models/mt_nlg/530b.gin "
+    "--gin_file=meshes/mt_nlg_530b.gin --gin.mesh.data=8 --gin.train.batch_size=1920 "
+    "--gin.train.length=2048",
+    # 16 rows of 131,072 tokens.
+    "llama_8b_long": "--topology=v5p:4x4x8 --gin_file=models/llama/3_1_8b.gin "
+    "--gin.mesh.fsdp=16 --gin.mesh.tensor=8 --gin.train.batch_size=16 --gin.train.length=131072",
     "mixtral_8x22b": "--topology=v5p:8x8x8 --gin_file=models/mixtral/8x22b.gin "
     "--gin.mesh.fsdp=256 --gin.mesh.tensor=2 --gin.train.batch_size=256 --gin.train.length=8192",
 }
