@@ -12,6 +12,7 @@ from typing import Any
 
 import jaxgen
 from jaxgen.errors import ConfigError, JaxgenError, JaxgenWarning, is_out_of_memory
+from jaxgen.files import check_local
 from jaxgen.parsing import assistants, data, launch, models, runs, studies
 from jaxgen.parsing.arguments import GIN_HELP, ArgumentParser
 
@@ -32,6 +33,8 @@ CONFIGURED = (
     "data",
 )
 """The modules of commands that read a configuration."""
+WRITTEN = ("output", "slim", "json", "plot", "figures", "csv", "logs", "study")
+"""Flags with a path that a command writes, or the folder of a study."""
 DISTRIBUTED = "jaxgen.distributed"
 """It loads JAX, which takes a second: only a command that has loaded it has other processes."""
 
@@ -93,6 +96,9 @@ def _run(arguments: list[str]) -> int:
     parser = _parser()
     parsed = parser.parse_args(flags.rest)
     parsed.gin_files, parsed.bindings, parsed.parser = flags.gin_files, flags.bindings, parser
+    for name in WRITTEN:
+        if isinstance(path := getattr(parsed, name, None), str):
+            check_local(f"--{name}", path)
     module, function = parsed.function
     if (flags.gin_files or flags.bindings) and module not in CONFIGURED:
         raise ConfigError(

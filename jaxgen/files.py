@@ -7,11 +7,14 @@ import errno
 import json
 import os
 import pathlib
+import re
 from typing import Any
 
 from jaxgen.errors import CheckpointError, ConfigError, DiskError
 from jaxgen.json_values import check_shape, parse_json
 
+IN_STORE = re.compile(r"[a-z][a-z0-9]+:/")
+"""How the address of an object begins, such as gs://bucket/a; a Path leaves out a slash."""
 BLOCK = 2**16
 PAGE = 4096
 TEMPORARY = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT}
@@ -34,6 +37,17 @@ def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
         with contextlib.suppress(OSError):  # Such as a folder that is a file.
             temporary.unlink(missing_ok=True)
         raise cannot_write(f"cannot write {path}", error) from error
+
+
+def check_local(flag: str, path: str | os.PathLike) -> None:
+    """Raises ConfigError for a path in an object store, of which a local folder would be made."""
+    text = os.fspath(path)
+    if IN_STORE.match(text):
+        raise ConfigError(
+            f"{flag}={text} is in an object store, and jaxgen writes files, and reads runs, in "
+            "folders of this machine. Name a folder and copy it there or from there; of a run that "
+            "trains, execution.mirror keeps a copy in a store."
+        )
 
 
 def check_folder_of(path: str | os.PathLike) -> None:

@@ -208,6 +208,25 @@ def test_a_count_that_nothing_could_work_off_is_refused_at_once(words, capsys):
     assert f"{10**20} must be" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "--gin_file=runs/text.gin", "--gin.TEXT=x", "--run_dir=gs://b/r"],
+        ["prepare", "--gin_file=preparations/text.gin", "--gin.TEXT=x", "--output=s3://b/p"],
+        ["export", "--run_dir=r", "--output=gs://b/e"],
+        ["evaluate", "--run_dir=gs://b/r"],
+        ["laws", "x.csv", "--json=gs://b/l.json"],
+        ["report", "gs://b"],
+        ["launch", "tpu", "--topology=v5p:2x2x4", "--zone=z", "--", "train", "--run_dir=gs://b/r"],
+    ],
+)
+def test_a_store_is_no_folder_of_this_machine(words, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 1
+    assert "is in an object store" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_can_be_bound_is_listed(capsys):
     assert main(["config", "fields", "sampling"]) == 0
     printed = capsys.readouterr().out

@@ -6,6 +6,7 @@ import dataclasses
 import re
 
 from jaxgen.errors import RESTART_STATUS, ConfigError
+from jaxgen.files import check_local
 
 LONG_SECONDS = 600
 """How long a start lasts at least that asks for another one without counting as a failure: one that
@@ -37,6 +38,10 @@ class Job:
                 f"--name={self.name!r} becomes part of host names: give up to 40 small letters, "
                 "digits and hyphens that begin with a letter."
             )
+        for word in self.command:
+            flag, _, path = word.partition("=")
+            if flag in ("--run_dir", "--output"):
+                check_local(flag, path)
         for name, _ in self.environment:
             if not re.fullmatch(r"[A-Za-z_]\w*", name):
                 raise ConfigError(f"--env={name}=... is no name of a variable.")

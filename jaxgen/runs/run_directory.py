@@ -25,7 +25,7 @@ from numbers import Real
 from typing import Any
 
 from jaxgen.errors import CheckpointError
-from jaxgen.files import TEMPORARY, cannot_write, read_rows, write_atomically
+from jaxgen.files import TEMPORARY, cannot_write, check_local, read_rows, write_atomically
 from jaxgen.interchange.originals import FOLDER
 from jaxgen.json_values import check_shape, check_time, read_json
 
@@ -62,6 +62,7 @@ class RunDirectory:
     def __init__(self, path: str | os.PathLike):
         if not os.fspath(path):
             raise CheckpointError("--run_dir is empty; name a folder, such as --run_dir=runs/mine.")
+        check_local("--run_dir", path)
         self.path = pathlib.Path(path).expanduser().absolute()
         self.config_file = self.path / "config.gin"
         self.run_file = self.path / "run.json"

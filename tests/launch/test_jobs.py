@@ -18,7 +18,7 @@ from jaxgen.launch.ray import RayJob, drive
 from jaxgen.launch.slurm import SlurmJob
 from jaxgen.launch.tpu import TpuJob
 
-COMMAND = ("train", "--gin_file=a.gin", "--gin.TEXT=my folder/it's", "--run_dir=gs://b/run")
+COMMAND = ("train", "--gin_file=a.gin", "--gin.TEXT=my folder/it's", "--run_dir=/mnt/b/run")
 JOB = Job(COMMAND, "ladder-7", (("TOKEN", "a b"),), retries=5, grace_seconds=300)
 
 
