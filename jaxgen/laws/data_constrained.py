@@ -7,6 +7,7 @@ where U_N parameters are the best for U tokens and N = U_N (1 + R_N).
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,6 +17,7 @@ from jaxgen.laws.errors import LawError
 from jaxgen.laws.fit import Fit
 from jaxgen.laws.fitting import ROBUST, Fitting, fit_table
 from jaxgen.laws.law import Law, by_complex_step, restrict
+from jaxgen.laws.repeats import HARM, LEAST_HARMED, harmed_runs
 from jaxgen.laws.table import Columns, Table
 
 BASE = ("A", "B", "E", "alpha", "beta")
@@ -102,7 +104,14 @@ def fit_data_constrained(
         if missing := [name for name in BASE if name not in base]:
             raise LawError(f"base={dict(base)} lacks {missing[0]!r}; it needs {', '.join(BASE)}.")
         law = restrict(law, fixed=base_vector(base))
-    return fit_table(law, table, fitting, starts=starts)
+    fit = fit_table(law, table, fitting, starts=starts)
+    if (harmed := len(harmed_runs(table, HARM))) < LEAST_HARMED:
+        return fit
+    rising = (
+        f"{harmed} runs are worse than a shorter run on the same data, and this law cannot rise; "
+        "compare fit_overfitting (--law=overfitting)."
+    )
+    return dataclasses.replace(fit, warnings=(rising, *fit.warnings))
 
 
 def base_vector(base: Mapping[str, float]) -> dict[str, float]:

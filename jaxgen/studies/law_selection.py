@@ -33,21 +33,16 @@ from jaxgen.laws import (
     interval,
     power_terms,
 )
+from jaxgen.laws.repeats import HARM, LEAST_HARMED, ONCE, epochs_of, harmed_runs
 
 SPARE = 3
 """Points beyond the law's parameters, for Chinchilla's law and that of repeated data."""
 LEAST_LEVELS = 3
 """Sizes and token counts, for Chinchilla's law; how often data are seen, for repeated data."""
-ONCE = 1.02
-"""Epochs up to which data do not count as repeated."""
 STEP_OF_REPEATS = 1.1
 """Ratio from which two numbers of epochs are distinct levels."""
 TIED = 0.98
 """Correlation of log size and log tokens above which they count as a single axis."""
-HARM = 0.02
-"""Relative rise of the loss over a shorter run on the same data that counts as harm."""
-LEAST_HARMED = 2
-"""Runs that more epochs made worse, for a law with over-fitting."""
 LEAST_SCORE_RUNS = 6
 LEAST_SCORE_RANGE = 0.1
 """Range of exact match over the runs below which no sigmoid is fitted."""
@@ -123,11 +118,6 @@ def select_law(table: Table) -> LawChoice:
     return dataclasses.replace(choice, why=why)
 
 
-def epochs_of(table: Table) -> np.ndarray:
-    """Returns [rows] the mean number of epochs of each run; 1 if the table does not say."""
-    return table.tokens / table.columns.get("unique_tokens", table.tokens)
-
-
 def is_repeated_enough(table: Table) -> bool:
     """Returns whether runs can identify a law of repeated data: some repeat them, some do not."""
     epochs = epochs_of(table)
@@ -140,30 +130,6 @@ def is_repeated_enough(table: Table) -> bool:
         and len(table) >= free + SPARE
         and _is_crossed(table)
     )
-
-
-def harmed_runs(table: Table, least: float) -> list[tuple[int, int]]:
-    """Returns runs that are worse than a shorter run of their size and data, and those runs.
-
-    Args:
-      table: of runs.
-      least: difference of log losses that counts.
-    """
-    epochs = epochs_of(table)
-    pools = table.tokens / epochs
-    best: dict[tuple[float, str], int] = {}
-    found = []
-    for row in np.argsort(table.tokens, kind="stable"):
-        if epochs[row] <= ONCE:
-            continue
-        # Rounding of an epoch's rows must not keep runs on the same data apart.
-        of = (float(table.parameters[row]), f"{pools[row]:.3g}")
-        other = best.setdefault(of, row)
-        if table.loss[row] <= table.loss[other]:
-            best[of] = row
-        elif np.log(table.loss[row] / table.loss[other]) > least:
-            found.append((int(row), int(other)))
-    return found
 
 
 def _select(table: Table) -> LawChoice:

@@ -153,3 +153,14 @@ def test_a_floor_that_is_none_is_told_as_none():
     table = Table(parameters=sizes, tokens=tokens, loss=30 * sizes**-0.07 + 60 * tokens**-0.1)
     text = str(fit_chinchilla(table, Fitting(bootstraps=0)))
     assert "E = 0 (no floor found)" in text and "A = 30" in text
+
+
+def test_a_law_that_cannot_rise_says_so_where_losses_do():
+    sizes, pools, epochs = np.meshgrid([1e7, 1e8], [1e8, 1e9], [1, 4, 16, 64])
+    sizes, pools, epochs = (one.ravel() for one in (sizes, pools, epochs))
+    for harm, told in ((3e-3, True), (0.0, False)):
+        loss = 1.7 + 406 / sizes**0.34 + 410 / (pools * epochs**0.5) ** 0.28 + harm * epochs**1.5
+        table = Table(parameters=sizes, tokens=pools * epochs, loss=loss,
+                      extra={"unique_tokens": pools})  # fmt: skip
+        fit = fit_data_constrained(table, Fitting(bootstraps=0), base=MUENNIGHOFF)
+        assert ("this law cannot rise" in " ".join(fit.warnings)) == told

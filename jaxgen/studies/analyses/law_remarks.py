@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jaxgen.laws import Fit, Table
-from jaxgen.studies.law_selection import epochs_of, harmed_runs
+from jaxgen.laws.repeats import epochs_of, harmed_runs
 
 NO_FLOOR = 1e-3
 """Share of the lowest loss below which E counts as 0."""

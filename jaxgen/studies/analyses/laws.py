@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxgen.errors import StudyError
 from jaxgen.laws import Fit, LawError, Table
+from jaxgen.laws.repeats import ONCE, epochs_of
 from jaxgen.studies.analyses.base import (
     LABELS,
     Analysis,
@@ -24,7 +25,7 @@ from jaxgen.studies.analyses.base import (
 from jaxgen.studies.analyses.law_checks import hold_out, show_holdout, show_variations, vary
 from jaxgen.studies.analyses.law_remarks import remarks
 from jaxgen.studies.formatting import between, count, fixed, number, percent
-from jaxgen.studies.law_selection import ONCE, LawChoice, epochs_of, select_law
+from jaxgen.studies.law_selection import LawChoice, select_law
 from jaxgen.studies.plots import (
     Axis,
     Block,
