@@ -6,6 +6,7 @@ import functools
 import json
 import pathlib
 import tempfile
+from typing import Any
 
 import pytest
 from support.helpers import OTHER_FAMILIES
@@ -14,6 +15,7 @@ from support.tiers import slow_but
 from tokenizers import Tokenizer
 
 from jaxgen.codecs.joint import begin_ids, stop_ids
+from jaxgen.codecs.tokenizer import TokenizerCodec
 from jaxgen.commands.interchange import export_settings, make_run
 from jaxgen.interchange import changed_tokens
 from jaxgen.interchange.configs import find_family
@@ -96,11 +98,13 @@ CHANGES = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_tokens_that_a_run_has_otherwise_are_exported_so(name, tmp_path):
     given, _, codec = returned(name)
+    assert isinstance(codec, TokenizerCodec)
     tokenizer = Tokenizer.from_file(str(given / "tokenizer.json"))
     names = {role: (one if isinstance(one, bool) else tuple(map(tokenizer.id_to_token, one))
                     if isinstance(one, tuple) else tokenizer.id_to_token(one))
              for role, one in CHANGES[name].items()}  # fmt: skip
-    changed = dataclasses.replace(codec, **names)
+    changes: Any = names
+    changed = dataclasses.replace(codec, **changes)
     written, _ = write_codec(changed, both_ends=name.startswith("bert"))
     files, config = changed_tokens.returned(given.parent / "run", changed, True, written)
     for file, content in (files | {"config.json": json.dumps(config).encode()}).items():
