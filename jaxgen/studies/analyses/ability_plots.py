@@ -35,7 +35,10 @@ from jaxgen.studies.plots import (
 )
 
 Ability = Mapping[str, Any]
-METRICS: Mapping[str, str] = {"exact_match": "exact match", PER_TOKEN: "log-probability per token"}
+METRICS: Mapping[str, str] = {
+    "exact_match": "exact match",
+    PER_TOKEN: "log-probability (nats/token)",
+}
 TONES: Mapping[str, Tone] = {
     "explained by the metric": "good",
     "not explained": "bad",

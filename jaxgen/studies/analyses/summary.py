@@ -39,15 +39,18 @@ def _laws(tree: Tree) -> list[str]:
     mean = [law for law in tree["laws"] if law["task"] is None and "formula" in law]
     return [
         f"Mean held-out loss of {ladder_name(tree, law)}: {law['formula']}, with "
-        + ", ".join(
-            f"{one['name']} = {number(one['value'])} (95%: {between(one['interval'])})".replace(
-                "= ≈", "≈"
-            )
-            for one in law["parameters"]
-        )
+        + ", ".join(map(_parameter, law["parameters"]))
         + "."
         for law in mean
     ]
+
+
+def _parameter(one: Tree) -> str:
+    """Returns a law's parameter with its interval; of a floor that is none it says so."""
+    value, interval = number(one["value"]), between(one["interval"])
+    if one["name"] == "E" and interval == f"{value} to {value}":
+        return "no floor E found"
+    return f"{one['name']} = {value} (95%: {interval})".replace("= ≈", "≈")
 
 
 def _predictions(tree: Tree) -> list[str]:

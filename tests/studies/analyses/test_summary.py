@@ -4,8 +4,9 @@ import pytest
 from support.synthetic_study import write_ability_study
 
 from jaxgen.emergence import Design, simulate
+from jaxgen.studies.analyses.summary import SUMMARY
 from jaxgen.studies.analysis import analyse, sections_of
-from jaxgen.studies.plots import Bullets, DataTable, Plot, figures_in
+from jaxgen.studies.plots import Bullets, DataTable, Plot, Sentence, figures_in
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +26,24 @@ def test_verdicts_and_the_law_come_first(sections):
     assert verdicts["lookup"] == ("explained by the metric", "good")
     assert verdicts["rare"] == ("inconclusive", "open")  # 20 instances, of 50 that are needed
     assert any("Mean held-out loss of dense models: L = E + A" in b.text for b in first.blocks[1:])
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "text"),
+    [
+        (1e-200, [1e-259, 1e-150], "with no floor E found, A = 3 (95%: 2 to 4)."),
+        (1e-200, [1e-259, 0.2], "with E ≈ 0 (95%: ≈ 0 to 0.2), A = 3 (95%: 2 to 4)."),
+    ],
+)
+def test_a_floor_that_is_none_is_told(value, interval, text):
+    parameters = [
+        {"name": "E", "value": value, "interval": interval},
+        {"name": "A", "value": 3.0, "interval": [2.0, 4.0]},
+    ]
+    law = {"task": None, "formula": "L = E + A", "parameters": parameters, "kind": "dense"}
+    tree = {"laws": [law | {"mixture": "m"}], "abilities": [], "mixtures": ["m"], "runs": []}
+    (told,) = SUMMARY.present(tree)
+    assert isinstance(told, Sentence) and told.text.endswith(text)
 
 
 def test_exact_match_is_shown_over_chance(sections):
