@@ -66,6 +66,7 @@ def test_a_picture_of_any_size_is_read_before_the_prompt(run, tmp_path, capsys):
     assert capsys.readouterr().out.startswith("What")
 
 
+@pytest.mark.slow
 def test_a_palette_tells_what_it_loses_on_pictures_that_it_has_not_seen(tmp_path, capsys):
     errors = []
     for codes in (8, 400):

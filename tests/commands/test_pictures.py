@@ -124,6 +124,7 @@ def test_a_folder_of_pictures_has_a_grid_and_every_file_tells_how_it_was_made(
     np.testing.assert_array_equal(pictures[0], pictures[1])
 
 
+@pytest.mark.slow
 def test_a_picture_is_begun_with_and_a_part_is_painted_anew(run, tmp_path):
     draws = np.random.default_rng(0)
     pixels = draws.integers(0, 256, (16, 16, 3), np.uint8)
@@ -165,6 +166,7 @@ def test_what_does_not_go_together_is_told(run, flags, message, tmp_path, monkey
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_prompt_that_is_read_in_part_is_told(run, tmp_path, capsys):
     """Rows have 96 tokens: those of the begin and the end, and 94 bytes."""
     capsys.readouterr()

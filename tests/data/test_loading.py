@@ -54,6 +54,7 @@ def test_hosts_may_grow_from_one_to_two_to_four():
     assert found == expected(12)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_changes_nothing():
     found, log = finish(start(0, 80, workers=2, kill_at=3))
     assert "a data worker died" in log

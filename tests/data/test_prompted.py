@@ -112,6 +112,7 @@ def test_a_student_comes_to_do_without_the_prompt():
     assert all(np.array_equal(one, other) for one, other in same)
 
 
+@pytest.mark.slow
 def test_a_run_reads_it_and_reports_the_divergence(tmp_path):
     config = base("train.steps=2")
     config = dataclasses.replace(

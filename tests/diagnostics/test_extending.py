@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from diagnostics.test_cooldown import BASE
 from support.helpers import one_device_mesh
-from support.tiers import slow_but
 
 from jaxgen.configuration import fingerprint, load_recorded, to_gin
 from jaxgen.data.mixtures import Mixture
@@ -60,6 +59,7 @@ def test_the_longer_run_is_as_if_it_had_never_been_shorter(tmp_path):
         extend(tmp_path / "short", tmp_path / "x", 8)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_made_longer_is_refused(tmp_path):
     devices = jax.devices()[:1]
     execution = ExecutionConfig(checkpoint_every=8, keep_checkpoints=1, trackers=())
@@ -199,10 +199,7 @@ def undisturbed(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after"),
-    slow_but(
-        [("float32", "bfloat16"), ("bfloat16", "float32")],
-        [(before, after) for before in DTYPES for after in DTYPES if before != after],
-    ),
+    [(before, after) for before in DTYPES for after in DTYPES if before != after],
 )
 def test_a_run_goes_on_with_moments_of_another_precision(undisturbed, tmp_path, before, after):
     folder, losses = undisturbed(before)

@@ -35,6 +35,7 @@ def test_its_mean_is_the_chance_that_one_of_k_passes():
     assert mean == pytest.approx(1 - (1 - chance) ** k)
 
 
+@pytest.mark.slow
 def test_programs_are_sampled_and_run():
     """Any text passes where all that is written is a comment."""
     record = {"prompt": "x = ", "answer": "1", "suffix": "\n", "tests": "assert x == 1"}

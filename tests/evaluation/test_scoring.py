@@ -146,6 +146,7 @@ def test_an_untrained_model_is_near_chance_on_every_task(tmp_path):
     assert summary["addition"]["num_examples"] == len(read_rows(path)) == 16
 
 
+@pytest.mark.slow
 def test_a_stop_that_names_a_control_token_ends_an_answer(model):
     """Decoded text has no control tokens, so that their names are never found in it."""
     special = SpecialTokens()

@@ -184,6 +184,7 @@ def test_texts_are_cut_at_the_first_stop():
     assert cut("one", ("x",)) == "one" and cut("x", ("x",)) == ""
 
 
+@pytest.mark.slow
 def test_a_suite_is_scored_beside_the_mixture(model, tmp_path):
     shots = Task(
         "addition_2_shot", Addition(1), PromptAnswer(), preprocessors=(FewShot(2, pool=20),)

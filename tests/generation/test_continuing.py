@@ -26,6 +26,7 @@ def continued(model, codec, prompts, max_tokens):
         return continue_prompts(model, codec, encoded, jax.random.key(0), GREEDY, max_tokens)
 
 
+@pytest.mark.slow
 def test_learned_positions_end_before_the_first_token():
     codec = ByteCodec()
     model = build(tiny_gpt2(max_length=24, vocab_size=320))
@@ -37,6 +38,7 @@ def test_learned_positions_end_before_the_first_token():
         Scorer(model, 1, 25)
 
 
+@pytest.mark.slow
 def test_every_stop_ends_a_completion_and_is_left_out(tmp_path):
     path = byte_level(tmp_path / "tokenizer.json")
     plain = TokenizerCodec(path, pad="</s>", begin="<s>", end="</s>")

@@ -74,6 +74,7 @@ def test_places_token_by_token_are_those_of_the_whole():
         np.testing.assert_array_equal(place[0], places[position])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.0, 2.0])
 def test_whatever_is_generated_can_be_decoded(temperature):
     policy = SamplingPolicy(temperature=temperature)
@@ -136,6 +137,7 @@ def test_guidance_goes_beyond_the_model_without_its_prompt():
         assert not np.array_equal(ids, unguided)
 
 
+@pytest.mark.slow
 def test_no_guidance_at_all_ignores_the_prompt():
     policy = dataclasses.replace(GREEDY, guidance=0.0)
     without = [np.array([BEGIN], np.int32)] * 3

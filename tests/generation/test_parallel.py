@@ -136,6 +136,7 @@ def test_one_code_a_step_is_greedy_by_confidence():
         assert np.argsort(made.steps[row]).tolist() == order
 
 
+@pytest.mark.slow
 def test_each_step_keeps_what_the_schedule_says_and_one_alone_takes_the_likeliest():
     for steps in (1, 3, 4):
         made = decoded(ParallelDecoding(steps), temperature=1.0)

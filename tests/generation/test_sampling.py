@@ -133,7 +133,8 @@ def test_drawn_tokens_have_the_models_own_log_probabilities():
             assert np.sum(row > row[token]) < 5
 
 
-@pytest.mark.parametrize("name", slow_but(["dense"], ["dense", "moe"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dense", "moe"])
 def test_a_prompt_is_continued_as_if_it_were_alone(name):
     model = model_of(name)
     together = continued(model)
@@ -161,6 +162,7 @@ def test_nothing_follows_an_end_token():
     assert samples.lengths[1] <= 4
 
 
+@pytest.mark.slow
 def test_a_key_makes_its_draws():
     model, policy = model_of("dense"), SamplingPolicy()
     first, again, other = (continued(model, policy, seed=seed).tokens for seed in (0, 0, 1))
@@ -179,6 +181,7 @@ def on_meshes(*fast):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "mesh"), on_meshes(("dense", "sequence")))
 def test_a_mesh_does_not_change_what_is_made(name, mesh):
     expected = continued(model_of(name))

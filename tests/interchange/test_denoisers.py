@@ -9,7 +9,6 @@ import pytest
 from flax import nnx
 from support.denoisers import MMDITS, dit_stack, jit_config, tiny_dit, tiny_mmdit, tiny_prior
 from support.helpers import spread
-from support.tiers import slow_but
 
 from jaxgen.errors import InterchangeError
 from jaxgen.interchange.exporting import choose_family, export_model
@@ -34,7 +33,8 @@ def built(config):
     return spread(config.build(nnx.Rngs(0), Layout()))
 
 
-@pytest.mark.parametrize("name", slow_but(["dit"], CONFIGS))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONFIGS)
 def test_there_and_back(name, tmp_path):
     model = built(CONFIGS[name])
     assert export_model(model, tmp_path / "out").name == name

@@ -9,7 +9,6 @@ import pytest
 from safetensors.numpy import load_file
 from support.helpers import MESHES, spread
 from support.pairs import PAIRS, build_pair, tiny_clip
-from support.tiers import slow_but
 
 from jaxgen.cli import main
 from jaxgen.codecs.bytes import ByteCodec
@@ -123,7 +122,8 @@ def test_every_field_of_a_pair_is_compared(name):
         assert differences(config, found) != []
 
 
-@pytest.mark.parametrize("name", slow_but(["clip"], PAIRS))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PAIRS)
 def test_a_folder_becomes_a_run_and_a_run_a_folder(name, tmp_path, capsys):
     config = dataclasses.replace(
         PAIRS[name], text=dataclasses.replace(PAIRS[name].text, vocab_size=320, max_length=72)

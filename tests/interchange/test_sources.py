@@ -167,6 +167,7 @@ def test_a_pickle_is_not_run(tmp_path):
             load_model(open_checkpoint(tmp_path / "out"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ["language_model.", "model.language_model."])
 def test_the_text_part_of_a_larger_model(tmp_path, prefix):
     """As Llama 4, Gemma 3 and Mistral Small were published, and as transformers 5 writes them."""
@@ -335,6 +336,7 @@ def mxfp4(random, experts, inputs, outputs):
     return blocks.astype(np.uint8), exponents.astype(np.uint8), values
 
 
+@pytest.mark.slow
 def test_four_bits_of_gpt_oss(tmp_path):
     folder, random = tmp_path / "out", np.random.default_rng(0)
     export("gpt_oss", folder, hidden_size=64, intermediate_size=32, num_hidden_layers=2)

@@ -26,6 +26,7 @@ SHORT = Fitting(bootstraps=60, restarts=0)
 POINT = Fitting(bootstraps=0)
 
 
+@pytest.mark.slow
 def test_sensitivity(make_runs):
     table = make_runs()
     dropped = drop_sizes(fit_chinchilla, table, POINT)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from support.autoencoders import AUTOENCODERS, SMALL, build_autoencoder, random_media
 from support.helpers import spread
-from support.tiers import slow_but
 
 from jaxgen.commands.models import load_model
 from jaxgen.errors import ConfigError, ShardingError
@@ -71,7 +70,8 @@ def test_flops_are_those_of_the_compiled_program(name):
     assert 0.55 < found < 1.05
 
 
-@pytest.mark.parametrize("name", slow_but(["fsq"], AUTOENCODERS))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", AUTOENCODERS)
 def test_codes_come_back_and_depend_on_no_other_row(name):
     config = AUTOENCODERS[name]
     model, batch = spread(build_autoencoder(config)), random_media(config)

@@ -77,6 +77,7 @@ def softmax(x):
     return x / x.sum(-1, keepdims=True)
 
 
+@pytest.mark.slow
 def test_attention_pooling_against_numpy():
     config = StackConfig(**SIZES, activation="relu")
     with using(Layout()):
@@ -103,6 +104,7 @@ def test_attention_pooling_against_numpy():
     np.testing.assert_allclose(found[:, 0], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAIRS)
 def test_images_of_bytes_are_those_whose_pixels_are_normalised(name):
     config = PAIRS[name]

@@ -76,7 +76,8 @@ def test_counts_are_those_of_the_real_tree(name):
     assert count.total - count.active == sum(idle)
 
 
-@pytest.mark.parametrize("name", slow_but(["narrow"], ["narrow", "sparse"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["narrow", "sparse"])
 def test_flops_are_those_of_the_compiled_program(name, monkeypatch):
     monkeypatch.setattr("jaxgen.ops.attention.dense.QUERY_CHUNKS", 1)
     config, batch = CONFIGS[name], one_row(64, batch_size=4)
@@ -144,6 +145,7 @@ def test_a_mesh_changes_nothing(name):
     np.testing.assert_allclose(*results, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_shorthand_is_the_encoder_that_it_stands_for():
     short = tiny_dense(num_encoder_layers=2)
     assert short.encoder_stack is not None

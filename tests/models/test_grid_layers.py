@@ -100,6 +100,7 @@ def first_segments(count=2):
     return dataclasses.replace(batch, **arrays | {"segment_ids": ones})
 
 
+@pytest.mark.slow
 def test_a_cache_gives_what_a_full_pass_does():
     batch, model = first_segments(), build(CONFIG)
     length = batch.tokens.shape[1]

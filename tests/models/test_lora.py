@@ -91,7 +91,8 @@ def test_a_fresh_model_is_the_bare_one_and_a_moved_one_is_what_it_merges_to(name
     }
 
 
-@pytest.mark.parametrize("dora", slow_but([True], [False, True]))
+@pytest.mark.slow
+@pytest.mark.parametrize("dora", [False, True])
 def test_a_matrix_is_merged_as_the_papers_say(dora):
     """W + alpha / r B A, and of DoRA its columns scaled to the trained norms, by numpy."""
     model = moved(built(LoraConfig(tiny_moe(), 2, 6.0, dora=dora)))
@@ -146,7 +147,8 @@ def test_gradients_are_products_of_the_whole_matrixs():
     assert checked == 8
 
 
-@pytest.mark.parametrize("name", slow_but(["dora"], ["experts", "dora"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["experts", "dora"])
 def test_a_step_changes_adapters_alone(name):
     config = CONFIGS[name]
     if name == "experts":
@@ -235,7 +237,8 @@ def test_a_split_model_takes_the_same_step(name):
     assert specs[f"{block}.out.b"] == jax.P("stage", None, "fsdp")
 
 
-@pytest.mark.parametrize("dora", slow_but([True], [False, True]))
+@pytest.mark.slow
+@pytest.mark.parametrize("dora", [False, True])
 def test_what_is_dropped_is_of_each_token_and_of_training_alone(dora):
     """Of a matrix by hand: y - x W is, for one token, a sum over what its draws have kept."""
     config = LoraConfig(tiny_dense(num_layers=1), 2, 6.0, dora=dora, dropout=0.5)
@@ -314,6 +317,7 @@ def test_no_merged_copy_and_no_whole_gradient_is_kept(remat):
     assert (temporary(10) - temporary(2)) / 8 < 0.2 * matrices
 
 
+@pytest.mark.slow
 def test_a_parents_parameters_are_adopted():
     config: Any = CONFIGS["dora"]
     batch = random_batch()

@@ -10,7 +10,6 @@ import pytest
 from flax import nnx
 from support.helpers import MESHES, build, one_device_mesh, random_batch, tiny_dense
 from support.pairs import tiny_clip
-from support.tiers import slow_but
 
 from jaxgen.errors import ConfigError, DataError
 from jaxgen.models.base import abstract_model
@@ -63,7 +62,8 @@ def test_every_parameter_is_counted(name):
     assert config(name).count().total == real
 
 
-@pytest.mark.parametrize("name", slow_but(["pooled"], ["patches", "pooled"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["patches", "pooled"])
 def test_a_picture_stands_where_its_token_is(name):
     batch, model = batch_with_pictures(name), build(config(name))
     first, count = hidden(model, batch), INPUTS[name].num_vectors
@@ -142,6 +142,7 @@ def test_losses_and_gradients_are_the_same_on_a_mesh(mesh, alone):
         np.testing.assert_allclose(gradients[key] / scale, gradient / scale, atol=5e-5)
 
 
+@pytest.mark.slow
 def test_an_encoder_is_trained_unless_it_is_frozen(alone):
     gradients = {key: np.abs(one).max() for key, one in alone[1].items() if "encoder" in key}
     read = [key for key in gradients if "attention.out" in key]

@@ -55,6 +55,7 @@ def test_against_a_loop_over_tokens_and_experts():
     assert (np.asarray(y)[segment_ids == 0] == 0).all()
 
 
+@pytest.mark.slow
 def test_no_token_is_dropped_when_all_choose_one_expert():
     layer = MoE(tiny_moe(), nnx.Rngs(0))
     # Equal rows of the router would tie; a large first column wins for every token of ones.

@@ -116,7 +116,9 @@ def close(got, expected, name):
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5 * scale, err_msg=name)
 
 
-@pytest.mark.parametrize("implementation", ["blocks", "ragged_dot", "megablox"])
+@pytest.mark.parametrize(
+    "implementation", slow_but(["blocks", "ragged_dot"], ["blocks", "ragged_dot", "megablox"])
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_equals_all_experts_on_all_tokens(kind, implementation, monkeypatch):
     monkeypatch.setattr("jaxgen.models.moe.default_implementation", lambda *_: implementation)
@@ -144,7 +146,8 @@ def check_mesh(kind, mesh, exchange: ExpertExchange = "gather"):
         close(got[name], value, name)
 
 
-@pytest.mark.parametrize("mesh", slow_but(["data"], list(MESHES)[:4]))
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", list(MESHES)[:4])
 def test_does_not_depend_on_the_mesh(mesh):
     check_mesh("swiglu", mesh)
 
@@ -154,20 +157,19 @@ def test_without_a_gate_does_not_depend_on_the_mesh():
     check_mesh("gelu", "fsdp, tensor, expert")
 
 
-@pytest.mark.parametrize("exchange", slow_but(["all_to_all"], ["gather", "all_to_all"]))
-@pytest.mark.parametrize("implementation", slow_but(["megablox"], ["ragged_dot", "megablox"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("exchange", ["gather", "all_to_all"])
+@pytest.mark.parametrize("implementation", ["ragged_dot", "megablox"])
 def test_other_products_on_a_mesh_equal_blocks_on_one_device(implementation, exchange, monkeypatch):
     on_one_device("swiglu")
     monkeypatch.setattr("jaxgen.models.moe.default_implementation", lambda *_: implementation)
     check_mesh("swiglu", "fsdp, tensor, expert", exchange)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mesh", "spare"),
-    slow_but(
-        [("expert", 1.5)],
-        itertools.product(list(MESHES)[1:], [1.5, 0.3]),
-    ),
+    itertools.product(list(MESHES)[1:], [1.5, 0.3]),
 )
 def test_exchanging_equals_one_device(mesh, spare, monkeypatch):
     """Also with slots for a third of what goes to each device: the rest takes further rounds."""

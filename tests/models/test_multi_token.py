@@ -105,6 +105,7 @@ def equations(model, batch, row):
     return losses
 
 
+@pytest.mark.slow
 def test_the_loss_is_the_papers_sum_and_its_weight_falls_later(model):
     batch = PACKED
     objective = MultiToken(weight=0.4, late_weight=0.1, late_from=5)

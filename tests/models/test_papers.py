@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.helpers import build, layer_parameters, one_row, spread, tiny_model
+from support.tiers import slow_but
 
 LENGTH = 24
 
@@ -169,7 +170,7 @@ REFERENCES = {
 }
 
 
-@pytest.mark.parametrize("family", REFERENCES)
+@pytest.mark.parametrize("family", slow_but(["glam", "lamda", "mt_nlg"], REFERENCES))
 def test_logits_are_those_of_the_papers_equations(family):
     config = tiny_model(family)
     model = spread(build(config))

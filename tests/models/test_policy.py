@@ -56,6 +56,7 @@ def test_what_is_not_there_is_asked_for():
         PolicyConfig(tiny_dense(), critic=VARIANTS["bare"])
 
 
+@pytest.mark.slow
 def test_it_takes_a_parents_parameters_and_so_does_its_reference():
     parent: Any = build(tiny_dense(), seed=7)
     policy: Any = build_policy(VARIANTS["anchored"])

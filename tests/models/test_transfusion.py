@@ -61,6 +61,7 @@ def test_counts_equal_the_real_tree():
     assert count.total == count.active == number_of_parameters(model)
 
 
+@pytest.mark.slow
 def test_a_model_begins_by_predicting_nothing_of_pictures():
     model = CONFIG.build(nnx.Rngs(0), Layout())
     assert not run(model, rows(), *noisy()).predictions.any()

@@ -167,6 +167,7 @@ def test_another_vocabulary_and_no_teacher_are_refused():
         Distillation()(built(PolicyConfig(tiny_dense())), random_batch())
 
 
+@pytest.mark.slow
 def test_no_logits_of_all_positions_are_there():
     """Twice the positions cost the program far less than their logits."""
     config = DistilledConfig(tiny_dense(vocab_size=8192), tiny_dense(vocab_size=8192))

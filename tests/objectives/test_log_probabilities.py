@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from support.groups import random_groups
 from support.helpers import MESHES, build, one_device_mesh, random_batch, tiny_dense
-from support.tiers import slow_but
 
 from jaxgen.objectives import positions
 from jaxgen.objectives.log_probabilities import group_log_probabilities, token_log_probabilities
@@ -21,7 +20,8 @@ def whole(model, batch, temperature=1.0):
     return jax.nn.log_softmax(logits)
 
 
-@pytest.mark.parametrize("at_a_time", slow_but([8], [8, 2048]))
+@pytest.mark.slow
+@pytest.mark.parametrize("at_a_time", [8, 2048])
 def test_they_are_those_of_the_whole_logits_and_so_is_the_gradient(at_a_time, monkeypatch):
     monkeypatch.setattr(positions, "POSITIONS_AT_A_TIME", at_a_time * 8)
     model, batch = build(tiny_dense(logit_soft_cap=3.0)), random_batch(length=20)

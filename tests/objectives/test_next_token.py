@@ -27,6 +27,7 @@ def test_a_batch_without_task_names_reports_the_same_whole():
         np.testing.assert_allclose(one.weight, np.sum(parts.weight), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_losses_of_parts_add_up_to_that_of_the_whole():
     model, batch = build(tiny_dense()), random_batch()
     whole = NextToken(z_loss=1e-2)(model, batch)
@@ -38,6 +39,7 @@ def test_losses_of_parts_add_up_to_that_of_the_whole():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), added, whole)
 
 
+@pytest.mark.slow
 def test_a_routers_losses_weigh_as_much_as_the_tokens():
     model, batch = build(tiny_moe()), random_batch()
     loss = NextToken()(model, batch)

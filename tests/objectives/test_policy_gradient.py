@@ -93,6 +93,7 @@ def test_padding_is_in_no_figure(name):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), one, other)
 
 
+@pytest.mark.slow
 def test_a_fresh_policy_has_the_gradient_of_reinforce():
     """With a ratio of 1 nothing is clipped, and PPO's gradient is that of -A log p."""
     model, batch = build(tiny_dense()), sampled(log_probabilities=None)

@@ -154,6 +154,7 @@ def test_length_normalisation_and_imitation_are_of_completion_tokens():
     np.testing.assert_allclose(with_sft - found, -0.5 * means[:, 0].sum(), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_kto_compares_with_completions_of_other_prompts():
     policy, batch = moved(build_policy(ANCHORED)), labelled()
     loss = KTO(undesirable_weight=1.3)(policy, batch)

@@ -175,6 +175,7 @@ def test_a_comparison_of_several_is_the_mean_over_its_pairs():
     np.testing.assert_array_equal(halves.accuracy, found.accuracy)
 
 
+@pytest.mark.slow
 def test_what_is_not_there_changes_nothing_and_may_be_anything():
     rewards = np.array([[0.3, -0.2, np.inf], [np.nan, 0.0, 0.0]], np.float32)
     scores = np.array([[1, 0, 5], [0, 0, 0]], np.float32)

@@ -123,6 +123,7 @@ def test_the_temperature_falls_along_half_a_cosine():
     np.testing.assert_allclose(ends[1], ends[2], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_likelihood_that_the_model_does_not_have_is_refused():
     with pytest.raises(ConfigError, match="set the likelihood to 'l1' or 'l2'"):
         loss_of("fsq", Reconstruction("logit_laplace"))

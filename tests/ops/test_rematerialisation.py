@@ -74,6 +74,7 @@ def test_values_are_kept_by_name():
     assert_same((function, model), gradient(Layout(remat="none")))
 
 
+@pytest.mark.slow
 def test_values_are_sent_to_the_host_by_name():
     full = products(*gradient(Layout(remat="full")))
     function, model = gradient(Layout(remat="full", remat_offloaded=("up",)))

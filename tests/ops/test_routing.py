@@ -42,6 +42,7 @@ def numpy_route(logits, is_token, k, normalize):
     return np.array(experts), np.array(weights), load, balance, squares / tokens
 
 
+@pytest.mark.slow
 def test_against_a_loop_over_tokens():
     random = np.random.default_rng(0)
     logits = random.normal(size=(50, 6)).astype(np.float32)
@@ -64,12 +65,14 @@ def test_even_routing_has_balance_loss_one_and_collapse_has_more():
     assert route_row(collapsed, everything, 1)[1].load_balance_loss > 3.5
 
 
+@pytest.mark.slow
 def test_the_balance_loss_pushes_probability_away_from_the_crowded_expert():
     logits = jnp.array([[2.0, 0.0, 0.0]] * 5)
     gradient = jax.grad(lambda x: route_row(x, jnp.ones(5, bool), 1)[1].load_balance_loss)(logits)
     assert (gradient[:, 0] > 0).all() and (gradient[:, 1:] < 0).all()
 
 
+@pytest.mark.slow
 def test_a_full_expert_drops_what_comes_later_and_first_choices_go_first():
     """GShard, 2006.16668, algorithm 1: a queue of first choices, then one of second ones."""
     moe = MoEConfig(4, 2, mlp_dim=1, capacity_factor=1.0)
@@ -118,6 +121,7 @@ def test_experts_choose_their_best_tokens():
     np.testing.assert_allclose(statistics.load, 0.25)
 
 
+@pytest.mark.slow
 def test_sigmoid_scores_with_a_bias_that_only_chooses_within_groups():
     """DeepSeek-V3, 2412.19437, eqs. 13-16, with its node-limited routing."""
     moe = MoEConfig(
@@ -153,6 +157,7 @@ def test_a_choosing_bias_has_no_gradient():
     assert not jax.grad(total)(jnp.ones(4)).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threshold", [0.5, 0.2])
 def test_a_second_expert_is_used_with_a_probability_that_grows_with_its_share(threshold):
     """GShard, 2006.16668, algorithm 1: where twice its share exceeds a uniform number."""
@@ -177,6 +182,7 @@ def test_a_second_expert_is_used_with_a_probability_that_grows_with_its_share(th
     assert float(statistics.assigned.sum()) == used
 
 
+@pytest.mark.slow
 def test_a_second_expert_that_is_left_out_takes_no_room():
     moe = MoEConfig(2, 2, mlp_dim=1, capacity_factor=0.5, second_threshold=0.5)
     logits = jnp.array([[[1.0, 0.0]] * 2 + [[0.0, 1.0]]])  # room for two of a row's three tokens
@@ -192,6 +198,7 @@ def test_the_second_threshold_is_for_two_choices():
         MoEConfig(4, 1, mlp_dim=1, second_threshold=0.5)
 
 
+@pytest.mark.slow
 def test_the_balance_loss_of_sequences():
     """DeepSeek-V3, 2412.19437, eqs. 17-20, of each row by itself, and the figures of rows."""
     moe = MoEConfig(6, 2, mlp_dim=1, scores="sigmoid", sequence_balance_weight=0.1)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from support.helpers import build, random_batch, tiny_moe
 
 from jaxgen.ops.taps import collected, open_tap, report, report_scanned
@@ -50,6 +51,7 @@ def test_without_a_tap_the_program_is_the_same():
     assert str(jax.make_jaxpr(plain)(1.0)) == str(jax.make_jaxpr(reporting)(1.0))
 
 
+@pytest.mark.slow
 def test_a_model_that_rematerialises_reports_the_same():
     """The stream after each block, of a model whose blocks are of two kinds."""
     batch, found = random_batch(), {}

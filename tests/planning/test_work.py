@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import PartitionSpec as P
 from support.helpers import tiny_dense
-from support.tiers import slow_but
 
 from jaxgen.batch import token_batch_spec
 from jaxgen.models.block_config import LayerConfig
@@ -62,7 +61,8 @@ def test_collectives_by_kind_and_axis(axis, kind, call):
     assert (found.kind, found.axes, found.calls, found.bytes) == (kind, (axis,), 1, 4 * 8 * 16)
 
 
-@pytest.mark.parametrize("remat", slow_but(["full"], ["none", "full"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("remat", ["none", "full"])
 def test_flops_of_a_train_step_are_the_closed_form(remat):
     """Full rematerialisation runs a block's forward pass again, but for its last product."""
     model = tiny_dense(layers=(LayerConfig((BlockCausal(),)),), num_layers=3, tie_embeddings=False)

@@ -27,6 +27,7 @@ def collected(path, count=6, reward=len, at_least=None):
     return made, [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_row_has_the_best_and_the_worst_of_its_completions(tmp_path):
     made, rows = collected(tmp_path / "made.jsonl", at_least=5)
     assert made == len(rows) == 6

@@ -19,7 +19,6 @@ from support.rollouts import (
     rewarded,
     with_rollouts,
 )
-from support.tiers import slow_but
 
 from jaxgen.codecs.joint import stop_ids
 from jaxgen.configuration import load
@@ -105,12 +104,10 @@ def test_a_share_of_the_batches_is_the_students_and_the_rest_the_records_answers
         rewarded("rollouts.student_share=0.5", "rollouts.kl_penalty=0.1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "policy",
-    slow_but(
-        [SamplingPolicy(temperature=0.7, top_p=0.8)],
-        [SamplingPolicy(), SamplingPolicy(top_k=20), SamplingPolicy(temperature=0.7, top_p=0.8)],
-    ),
+    [SamplingPolicy(), SamplingPolicy(top_k=20), SamplingPolicy(temperature=0.7, top_p=0.8)],
 )
 def test_the_sampler_and_a_training_pass_agree(policy, state):
     """In float32, tokens kept by a filter renormalised; the ratio of a first update is 1."""
@@ -181,17 +178,18 @@ def test_what_has_no_score_is_not_learned_from(state):
     assert np.isnan(ignored.scores).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bindings", "stops"),
     [
         # After the third step a checkpoint of the second is gone back to, inside of a rollout.
         ((*ANCHORED, "rollouts.max_age=2", "policy_gradient.kl_weight=0.1"), (3,)),
-        pytest.param((), (2, 3), marks=pytest.mark.slow),
-        pytest.param(
+        ((), (2, 3)),
+        (
             ("run.model=@policy()", "policy.model=@model()", "policy.head=True",
              "rollouts.advantage=@generalised_advantage()", "policy_gradient.value_weight=0.1",
              "rollouts.max_age=3", "rollouts.passes=2"),
-            (1, 4, 5), marks=pytest.mark.slow,
+            (1, 4, 5),
         ),
     ],
 )  # fmt: skip
@@ -280,6 +278,7 @@ def test_text_keeps_its_loss_beside_completions(tmp_path):
     assert all("text_loss" in row for row in read_metrics(told.directory.metrics_file))
 
 
+@pytest.mark.slow
 def test_what_a_policy_writes_is_scored_prompt_by_prompt(state):
     """The same prompts for every model; rows for the report's comparisons."""
     config = rewarded()

@@ -202,6 +202,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_killed_anywhere_and_run_again_it_makes_the_same_bytes(prepared, corpus, tmp_path):
     script = tmp_path / "run.py"
     script.write_text(SCRIPT)

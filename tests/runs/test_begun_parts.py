@@ -50,6 +50,7 @@ def test_one_of_several_conditioners_begins_with_a_run_of_it(model):
         np.testing.assert_array_equal(found[name], one, name)
 
 
+@pytest.mark.slow
 def test_a_part_begins_with_the_same_part_of_another_model(model):
     other = built(DiffusionConfig(denoiser=LinearConfig(), conditioner=TOLD), 3)
     found = begun_with(model, {"conditioner": other})

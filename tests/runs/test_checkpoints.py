@@ -50,6 +50,7 @@ def test_a_checkpoint_comes_back_on_another_mesh(tmp_path):
         assert restored["model.embedding.table"].sharding.mesh == mesh
 
 
+@pytest.mark.slow
 def test_a_flipped_byte_is_noticed_and_the_way_out_named(tmp_path):
     folder = tmp_path / "c"
     save(folder, one_device_mesh(), steps=(1, 2))

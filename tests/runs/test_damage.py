@@ -9,7 +9,6 @@ import jax
 import pytest
 from support.disks import mounted
 from support.helpers import one_device_mesh, tiny_dense
-from support.tiers import slow_but
 
 from jaxgen.errors import CheckpointError, JaxgenWarning
 from jaxgen.runs.checkpoints import Checkpoints, flatten
@@ -75,7 +74,7 @@ def test_one_flipped_byte_is_found_and_the_way_on_is_named(place, copy, program,
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "of_arrays"),
-    slow_but([("lost", 1)], [("lost", 1), ("lost", None), ("emptied", None)]),
+    [("lost", 1), ("lost", None), ("emptied", None)],
 )
 def test_a_lost_file_is_found_or_was_not_needed(how, of_arrays, copy, program):
     """Of all kinds of files, and of as many of those with arrays; None: of all."""
@@ -91,6 +90,7 @@ def test_a_lost_file_is_found_or_was_not_needed(how, of_arrays, copy, program):
     assert_read_as_saved(copy, program, 2)
 
 
+@pytest.mark.slow
 def test_training_takes_the_newest_whole_one_and_sets_the_others_aside(copy, program):
     (copy / "2" / "record" / "metadata").unlink()
     for abandoned in ("3.orbax-checkpoint-tmp", "4.orbax-checkpoint-tmp-1"):

@@ -64,6 +64,7 @@ def trained(tmp_path_factory):
     return RunDirectory(folder / "stayed"), RunDirectory(folder / "moved"), digests
 
 
+@pytest.mark.slow
 def test_losses_agree_and_batches_are_equal(trained):
     stayed, moved, (expected, *others) = trained
     ours, theirs = (read_metrics(one.metrics_file) for one in (moved, stayed))

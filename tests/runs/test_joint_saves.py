@@ -5,7 +5,6 @@ import sys
 
 import pytest
 from support.processes import together
-from support.tiers import slow_but
 
 PRIVATE_MOUNTS = 'test "$JAX_PROCESS_ID" = {process} && exec unshare --mount "$@"; exec "$@"'
 """Gives one process mounts of its own, as a host has disks of its own."""
@@ -113,17 +112,14 @@ def skip_unless_mounts():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "process", "cause"),
-    slow_but(
-        [("disk", 1, "RESOURCE_EXHAUSTED")],
-        [
-            ("disk", 1, "RESOURCE_EXHAUSTED"),
-            ("size", 1, "OUT_OF_RANGE"),
-            ("folders", 0, "No space left on device"),
-            ("start", 1, "this host is at fault"),
-            ("middle", 0, "this host is at fault"),
-            ("middle", 1, "this host is at fault"),
-        ],
-    ),
+    [
+        ("disk", 1, "RESOURCE_EXHAUSTED"),
+        ("size", 1, "OUT_OF_RANGE"),
+        ("folders", 0, "No space left on device"),
+        ("start", 1, "this host is at fault"),
+        ("middle", 0, "this host is at fault"),
+        ("middle", 1, "this host is at fault"),
+    ],
 )
 def test_all_processes_fail_a_save_together_and_save_again(tmp_path, fault, process, cause):
     """The processes would wait for one another in Orbax's own barrier, or its collectives."""

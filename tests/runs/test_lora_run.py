@@ -82,6 +82,7 @@ def test_at_no_rate_it_scores_as_its_parent_and_another_of_it_goes_on(runs, tmp_
     assert losses(runs / "tuned") != pytest.approx(losses(runs / "bare"), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_to_the_same_bits(runs, tmp_path):
     config = tuned("four", "train.steps=4", initialize_from=str(runs / "bare"))
     execution, device = ExecutionConfig(checkpoint_every=2), jax.devices()[:1]

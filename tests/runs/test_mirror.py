@@ -78,7 +78,8 @@ def events_of(run_dir):
     return [row["why"] for row in rows if row.get("event") == "mirror"]
 
 
-@pytest.mark.parametrize("store", ["s3", pytest.param("gs", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["s3", "gs"], indirect=True)
 def test_a_run_whose_directory_is_lost_comes_to_the_same_bits(store, undisturbed, tmp_path):
     mirror, run_dir = f"{store}://corpus/runs/{tmp_path.name}", tmp_path / "run"
     with pytest.raises(EarlyStoppingError):
@@ -102,6 +103,7 @@ def largest(folder):
     return max(folder.rglob("d/*"), key=lambda path: path.stat().st_size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "is_copy_whole"),
     [
@@ -461,6 +463,7 @@ def test_a_store_with_faults_has_all_in_the_end(fault, proxy, directory, tmp_pat
     assert directory.saved_steps() == [6]
 
 
+@pytest.mark.slow
 def test_a_dead_store_ends_nothing_and_the_same_command_completes_the_mirror(
     proxy, undisturbed, tmp_path, monkeypatch
 ):

@@ -147,6 +147,7 @@ def test_a_changed_configuration_is_refused_with_the_difference(config_file, uni
     assert "train.batch_size: 4 -> 8" in err and "--run_dir" in err
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_is_named_and_nothing_is_lost(config_file, tmp_path):
     run_dir = tmp_path / "nan"
     code, _, err = finish(

@@ -63,6 +63,7 @@ def test_a_run_works_wherever_it_is_moved_to_and_used_from(home, monkeypatch, ca
     )
 
 
+@pytest.mark.slow
 def test_a_child_that_has_begun_needs_its_parent_no_more(home, capsys):
     train = ["train", *SMALL, "--gin.TEXT=text", "--gin.train.steps=2"]
     assert main([*train, "--run_dir=parent"]) == 0

@@ -5,7 +5,6 @@ import shutil
 
 import jax
 import pytest
-from support.tiers import slow_but
 from support.tiny_sweep import base
 
 from jaxgen.errors import CheckpointError, ConfigError
@@ -46,13 +45,10 @@ def losses(record):
 STILL = "warmup_cosine.peak=1e-12"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bindings", "fsdp"),
-    slow_but(
-        [(["train.optimizer=@muon()"], 1)],
-        # The state of Muon has another form than the parent's.
-        [([], 1), (["train.optimizer=@muon()"], 1), (["model.dropout=0.1"], 1), ([], 2)],
-    ),
+    [([], 1), (["train.optimizer=@muon()"], 1), (["model.dropout=0.1"], 1), ([], 2)],
 )
 def test_it_begins_where_the_other_ended(bindings, fsdp, parent, tmp_path):
     """At a rate of nothing the child's losses are the parent's, and not those of fresh ones."""

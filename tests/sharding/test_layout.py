@@ -36,6 +36,7 @@ def test_the_root_alone_holds_it():
     assert holders == [()]
 
 
+@pytest.mark.slow
 def test_a_program_is_of_the_layout_that_its_model_has():
     model, batch = build(tiny_moe()), random_batch()
     traced = []
@@ -55,6 +56,7 @@ def test_a_program_is_of_the_layout_that_its_model_has():
     assert model.layout == Layout()
 
 
+@pytest.mark.slow
 def test_rules_move_parameters_and_nothing_else():
     batch = random_batch()
     expected = jax.jit(lambda m: m(batch).hidden)(build(tiny_moe()))

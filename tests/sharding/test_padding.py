@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from support.helpers import build, one_device_mesh, random_batch, tiny_dense, tiny_gpt2
-from support.tiers import slow_but
 
 from jaxgen.generation.policies import SamplingPolicy
 from jaxgen.generation.sampling import pad_prompts, sample
@@ -74,7 +73,8 @@ def on_one_device(name):
 CASES = [(name, mesh) for name in CONFIGS for mesh in MESHES]
 
 
-@pytest.mark.parametrize(("name", "mesh"), slow_but([("untied", "tensor4")], CASES))
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "mesh"), CASES)
 def test_losses_are_those_of_one_device(name, mesh):
     losses, _ = trained(make_mesh(MESHES[mesh]), name)
     np.testing.assert_allclose(losses, on_one_device(name), rtol=1e-5)
@@ -92,6 +92,7 @@ def test_tables_are_split_as_if_the_mesh_divided_them():
         assert array.addressable_shards[0].data.size * parts == array.size, name
 
 
+@pytest.mark.slow
 def test_a_checkpoint_moves_to_any_mesh_bit_for_bit(tmp_path):
     """Parameters and moments after two steps, and the losses of the next."""
     first = make_mesh(MESHES["tensor4"])
@@ -150,6 +151,7 @@ def collectives(text, kind):
     return collections.Counter(one for result in found for one in re.findall(r"\[[\d,]*\]", result))
 
 
+@pytest.mark.slow
 def test_columns_are_exchanged_for_rows_and_no_table_is_gathered():
     """Each device holds 16 of 64 padded rows; a table [61, 32] or [64, 32] is whole on none."""
     mesh = make_mesh(MESHES["tensor4"])

@@ -117,6 +117,7 @@ def test_a_stream_in_bfloat16_has_its_gradient():
     assert to_rows.dtype == jnp.bfloat16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rounds", [1, 2])
 def test_the_compiled_step_idles_and_sends_as_theory_says(rounds):
     stages, microbatches, rows, length, layers = 4, 4, 8, 16, 8

@@ -44,6 +44,7 @@ def test_a_ladder_is_every_rung_with_every_seed():
     assert [config.train.seed for config in configs] == [0, 0, 1, 1]
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_told_and_the_others_finish(study):
     folder, sweep, states = study
     assert [state.state for state in states] == ["finished", "finished", "failed"]
@@ -59,6 +60,7 @@ def test_finished_runs_are_not_run_again(study):
     assert before == {path: path.read_bytes() for path in before}
 
 
+@pytest.mark.slow
 def test_the_report_holds_the_runs_figures_and_nothing_to_fetch(study, tmp_path):
     folder, sweep, _ = study
     finished = sweep.directories(folder)[:2]

@@ -91,6 +91,7 @@ def test_tensor_parallel_gathers_no_weight():
     assert sizes_of(text, "all-reduce").count(4 * 32 * 32) >= 2
 
 
+@pytest.mark.slow
 def test_a_deeper_model_is_not_a_longer_program():
     sizes = []
     for layers in (6, 48):

@@ -55,6 +55,7 @@ def test_nothing_of_training_reaches_what_is_frozen(optimizer):
         assert np.array_equal(parameter[...], value) == (name in frozen), name
 
 
+@pytest.mark.slow
 def test_a_frozen_run_is_another_run_and_keeps_its_parameters(tmp_path):
     config = base("train.freeze=('embedding*',)", "train.steps=2")
     bare = base("train.steps=2")

@@ -117,6 +117,7 @@ def test_a_frozen_part_is_in_the_checkpoint_and_in_no_moment_or_average(sizes, t
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_averages_are_evaluated_and_restored_on_request(tmp_path, capsys):
     config = base("train.ema_decay=0.99", "evaluation.ema=True")
     one = jax.devices()[:1]

@@ -26,6 +26,7 @@ from jaxgen.training.program import build_program
 from jaxgen.training.schedules import WarmupCosine
 
 
+@pytest.mark.slow
 def test_a_running_mean_gets_where_rounding_to_the_nearest_would_stop():
     """Of a constant square, whose mean after n steps is 1 - beta2**n of it."""
     beta2, steps, gradient = 0.999, 3000, jnp.full(2000, 0.01)

@@ -7,7 +7,6 @@ import jax
 import numpy as np
 import pytest
 from support.helpers import one_device_mesh, random_batch, tiny_dense
-from support.tiers import slow_but
 
 from jaxgen.errors import ConfigError
 from jaxgen.objectives.base import Sum
@@ -73,7 +72,8 @@ def test_no_scale_where_no_gradient_shows():
     assert row["noise_scale"] is None and row["noise_scale/variance"] == 2
 
 
-@pytest.mark.parametrize("fsdp", slow_but([2], [1, 2]))
+@pytest.mark.slow
+@pytest.mark.parametrize("fsdp", [1, 2])
 def test_the_step_gives_the_sample_covariance_of_its_parts(fsdp):
     """tr(Sigma) is rows x its trace, weighted by learnt tokens; |G|^2 is what is left of |g|^2."""
     batch = uneven_batch()

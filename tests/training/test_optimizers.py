@@ -168,6 +168,7 @@ def test_lion_moves_by_the_sign_of_its_momentum():
             momentum = 0.99 * momentum + 0.01 * gradients[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer", [AdamW(), Lion(), Muon(), *ADAFACTORS.values()], ids=lambda o: type(o).__name__
 )
@@ -193,6 +194,7 @@ def test_sides_are_read_off_logical_axes():
     assert jnp.all(jnp.array([s.is_matrix for n, s in sides.items() if "norm" not in n]))
 
 
+@pytest.mark.slow
 def test_adamw_decays_what_it_is_told_to():
     """OLMo 2: neither the tokens' nor other tables, but scales, and the unembedding."""
     model: Any = build(tiny_dense(tie_embeddings=False))

@@ -43,6 +43,7 @@ def test_training_at_the_base_is_the_standard_training():
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epsilon", [1e-8, 0.3])
 def test_rate_decay_and_epsilon_of_every_parameter(epsilon):
     """Against Adam's equations in numpy; the large epsilon shows its multiplier."""

@@ -107,6 +107,7 @@ def test_adamw_is_the_papers_update_and_spares_scales_and_biases():
     assert np.isfinite(rows[0].gradient_norm)
 
 
+@pytest.mark.slow
 def test_adafactor_lowers_the_loss():
     rows, _, _ = train(
         tiny_dense(), one_device_mesh(), 25, batch_seed=0, optimizer=Adafactor(min_dim_factored=16)
@@ -158,6 +159,7 @@ def test_a_tasks_figures_are_sums_over_its_tokens():
     np.testing.assert_allclose(loss.total.sum() / loss.weight.sum(), rows[0].objective, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_state_is_donated():
     mesh = one_device_mesh()
     program = build_program(tiny_dense(), TrainConfig(steps=1, length=32), mesh)

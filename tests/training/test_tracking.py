@@ -111,6 +111,7 @@ def test_a_tracker_that_works_gets_every_row_in_order(tmp_path):
     assert not notes and config.seen == list(range(50))
 
 
+@pytest.mark.slow
 def test_training_outlives_its_trackers_and_keeps_every_row(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "TrackerThread", functools.partial(TrackerThread, close_seconds=0.2))
     works = Tracker()

@@ -74,6 +74,7 @@ def test_several_are_ranked_as_plackett_and_luce_say():
         assert abs((best == place).sum() - p.sum()) < 4 * (p * (1 - p)).sum() ** 0.5
 
 
+@pytest.mark.slow
 def test_rewards_are_spread_and_splits_apart():
     found = records(1000)
     gold = np.concatenate([r["gold_scores"] for r in found])

@@ -83,6 +83,7 @@ def test_the_question_alone_does_not_tell_the_answer():
     assert source.chance == pytest.approx((1 / 4 + 1 / 8 + 1 / 2 + 1 / 2) / 4)
 
 
+@pytest.mark.slow
 def test_no_held_out_picture_is_asked_about_in_training():
     source = SpriteQuestions()
     keys = [

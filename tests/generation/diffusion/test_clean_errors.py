@@ -45,6 +45,7 @@ def found_variance(sampler, schedule):
     return float(jnp.var(made)), alpha**2 * STDDEV**4 / ((alpha * STDDEV) ** 2 + sigma**2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_few_steps_have_the_right_variance_by_the_optimal_one_alone(name):
     """Steps of a normal are normals: of the optimal variance they are the true ones."""

@@ -113,6 +113,7 @@ def test_ddim_on_a_normal_is_its_closed_form():
     np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_ancestral_samplers_are_one():
     """DDPM with the posterior's variance, DDIM with eta = 1, Euler's ancestral method."""
     for schedule in (Betas(), SCHEDULES["cosine"]):

@@ -107,6 +107,7 @@ def test_guidance_of_1_is_the_prompt_and_of_0_is_none():
     np.testing.assert_allclose(untold, made(PictureSampling(Ddim(5)), prompts=none), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_guidance_on_an_interval_leaves_the_rest():
     """What begins after the last step changes nothing; what covers all is plain guidance."""
     told = made(PictureSampling(Heun(4)))

@@ -20,7 +20,6 @@ from support.denoisers import (
     tiny_dit,
     without,
 )
-from support.tiers import slow_but
 
 from jaxgen.errors import ConfigError, DataError
 from jaxgen.models.block_config import LayerConfig
@@ -74,6 +73,7 @@ def test_flops_are_those_of_the_compiled_program(name, monkeypatch):
     assert abs(read_work(program, {}).flops / (4 * config.picture_flops(5)) - 1) < 0.01
 
 
+@pytest.mark.slow
 def test_a_network_begins_at_zero_and_its_blocks_as_the_identity():
     config = tiny_dit()
     with using(Layout()):
@@ -199,7 +199,8 @@ MESHES = {
 }
 
 
-@pytest.mark.parametrize("name", slow_but(["dit"], MESHES))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MESHES)
 def test_meshes_and_recomputation_change_rounding_alone(name):
     (mesh, dropout), config = MESHES[name], DITS[name]
     config = dataclasses.replace(config, stack=dataclasses.replace(config.stack, dropout=dropout))
@@ -223,6 +224,7 @@ def test_meshes_and_recomputation_change_rounding_alone(name):
         np.testing.assert_allclose(a[...], b[...], rtol=0, atol=tolerance, err_msg=path)
 
 
+@pytest.mark.slow
 def test_every_part_of_the_conditioning_is_read():
     for name, config in DITS.items():
         model = build_denoiser(config)

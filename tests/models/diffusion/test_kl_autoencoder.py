@@ -102,6 +102,7 @@ def test_the_divergence_is_that_of_normal_distributions():
     np.testing.assert_allclose(output.values, batch.values / 255, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_loss_is_the_sum_of_what_it_says():
     model, batch, key = spread(build_autoencoder(JUDGED)), pictures(4), jax.random.key(1)
     before = dataclasses.replace(OBJECTIVE, realism=Realism(0.5, 0.25, judged_from=10))

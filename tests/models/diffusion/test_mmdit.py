@@ -107,6 +107,7 @@ def test_what_is_read_and_what_is_masked():
     )
 
 
+@pytest.mark.slow
 def test_a_text_has_no_order_and_a_picture_has():
     config = MMDITS["sd3"]
     model = build_denoiser(config)

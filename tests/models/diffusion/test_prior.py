@@ -86,6 +86,7 @@ def test_statistics_are_frozen_and_put_back():
     np.testing.assert_allclose(found[0], model.stddev[...] + model.mean[...], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_mesh_changes_rounding_alone():
     config = tiny_prior()
     model, inputs = build_denoiser(config), inputs_of(config, batch=8)

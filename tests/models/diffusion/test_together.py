@@ -90,6 +90,7 @@ def test_padding_is_read_as_the_encoder_s_own(whole):
     assert np.abs(told.sequence - again.sequence).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_sequences_are_joined_along_width_and_length(whole):
     assert (WHOLE.context_dim, WHOLE.pooled_dim, WHOLE.drops) == (48, 30, (0.4, 0.3, 0.2))
     assert (WHOLE.context_length(6, 4), WHOLE.max_length, WHOLE.reads_source) == (10, 6, True)
@@ -121,6 +122,7 @@ def test_each_is_dropped_by_itself_and_is_then_an_empty_caption(whole):
             )
 
 
+@pytest.mark.slow
 def test_places_with_a_mask_are_zeros_beside_others():
     parts = [dataclasses.replace(one, masks_padding=True) for one in PARTS]
     both = TogetherConfig(tuple(parts), "width").build(nnx.Rngs(0), Layout())

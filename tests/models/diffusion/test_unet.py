@@ -100,7 +100,8 @@ def test_flops_are_those_of_the_compiled_program(name):
     assert 0.9 < found < 1.01
 
 
-@pytest.mark.parametrize("name", slow_but(["imagen"], UNETS))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", UNETS)
 def test_it_is_a_denoiser_that_reads_all_that_it_is_told(name):
     config = UNETS[name]
     assert isinstance(config, DenoiserConfig)
@@ -217,6 +218,7 @@ def test_what_does_not_fit_is_refused(changes, message):
         UNetConfig(**SMALL | {"head_dim": 8} | changes)
 
 
+@pytest.mark.slow
 def test_a_network_that_is_not_told_what_it_reads_says_so():
     config = UNETS["unclip"]
     x, time, _ = random_inputs(config)

@@ -181,6 +181,7 @@ def test_layers_in_a_loop_keep_no_mask_of_all_blocks():
     assert temporaries(4096) < 2.2 * temporaries(2048)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_blocks")
 def test_devices_attend_for_themselves_and_sum_gradients_of_what_they_share():
     """With one key head for all devices, and a table and sinks for every row."""

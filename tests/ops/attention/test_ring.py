@@ -117,6 +117,7 @@ def test_every_device_has_as_much_to_do_and_nothing_that_the_mask_rules_out(wind
         assert np.bincount(device_of).tolist() == [2 * devices + 1] * devices
 
 
+@pytest.mark.slow
 def test_keys_values_and_their_gradients_go_round_and_nothing_is_gathered():
     devices, batch, length, kv_heads, width = 4, 4, 64, 2, 8
     call = make_call(CAUSAL, [[length, 0]] * batch, heads=4, kv_heads=kv_heads)
