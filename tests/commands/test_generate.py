@@ -58,6 +58,7 @@ def test_a_picture_is_written_with_its_prompt_and_seed(run, tmp_path, capsys):
     assert Image.open(guided).size == (12, 12)
 
 
+@pytest.mark.slow
 def test_a_picture_of_any_size_is_read_before_the_prompt(run, tmp_path, capsys):
     photo = tmp_path / "photo.png"
     photo.write_bytes(encode_png(np.full((40, 60, 3), 128, np.uint8)))
@@ -88,6 +89,7 @@ def test_a_palette_tells_what_it_loses_on_pictures_that_it_has_not_seen(tmp_path
     assert "--field=transcript is str" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags, message",
     [
@@ -105,6 +107,7 @@ def test_what_cannot_be_read_or_made_is_said(run, flags, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_pictures_are_scored_by_attribute_and_shown(run):
     with open(f"{run}/evals/00000002.jsonl") as file:
         rows = [json.loads(line) for line in file]

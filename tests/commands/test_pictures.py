@@ -76,6 +76,7 @@ def test_a_model_of_text_and_pictures_draws_what_it_is_prompted(drawing, tmp_pat
     assert capsys.readouterr().out.startswith(CIRCLE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -124,7 +125,6 @@ def test_a_folder_of_pictures_has_a_grid_and_every_file_tells_how_it_was_made(
     np.testing.assert_array_equal(pictures[0], pictures[1])
 
 
-@pytest.mark.slow
 def test_a_picture_is_begun_with_and_a_part_is_painted_anew(run, tmp_path):
     draws = np.random.default_rng(0)
     pixels = draws.integers(0, 256, (16, 16, 3), np.uint8)

@@ -55,6 +55,7 @@ def test_a_run_revises_and_judges(run_dir, tmp_path, capsys):
     assert read_rows(parts) == rows
 
 
+@pytest.mark.slow
 def test_what_makes_no_sense_is_one_message(run_dir, tmp_path, capsys):
     common = [f"--run_dir={run_dir}", f"--output={tmp_path / 'x.jsonl'}"]
     assert main(["revise", *common, "--task=spels"]) == 1

@@ -21,7 +21,6 @@ def names():
     return found
 
 
-@pytest.mark.slow
 def test_the_law_that_made_the_losses_is_found(names):
     intervals = names["fit"].intervals()
     for name, value in laws.BESIROGLU.items():

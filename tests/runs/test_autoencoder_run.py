@@ -50,6 +50,7 @@ def test_a_run_learns_and_tells_what_comes_back(trained):
     assert 0 <= rebuilt["code_bits"] <= np.log2(125)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_ends_bit_for_bit_as_one_that_was_not(trained, tmp_path):
     folder, record = trained
     stopped = RunDirectory(shutil.copytree(folder, tmp_path / "stopped"))
@@ -90,6 +91,7 @@ def test_codes_of_an_exported_autoencoder_are_tokens_of_another_run(
     assert main(["codec", "export", other, file]) == 1
 
 
+@pytest.mark.slow
 def test_what_an_evaluator_cannot_compare_is_refused(trained):
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
     with jax.set_mesh(mesh):

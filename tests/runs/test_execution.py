@@ -80,6 +80,7 @@ def test_losses_agree_and_batches_are_equal(trained):
         assert scores[0][task]["loss"] == pytest.approx(expected_scores["loss"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_every_start_is_a_line_of_the_history(trained):
     stayed, moved, _ = trained
     (only,) = read_rows(stayed.history_file)
@@ -100,6 +101,7 @@ def test_every_start_is_a_line_of_the_history(trained):
     assert stayed.config_file.read_text() == moved.config_file.read_text()
 
 
+@pytest.mark.slow
 def test_what_a_run_is_may_not_change(trained):
     stayed, _, _ = trained
     other = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, batch_size=16))

@@ -101,6 +101,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(runs, tmp_path):
     assert [one["step"] for one in starts] == [0, 2]
 
 
+@pytest.mark.slow
 def test_another_model_is_no_parent(runs, tmp_path):
     wide = dataclasses.replace(
         tuned("wide", initialize_from=str(runs / "bare")),

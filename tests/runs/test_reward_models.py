@@ -68,6 +68,7 @@ def test_a_run_learns_from_it_and_needs_it_first(judge, tmp_path):
     assert [one.path for one in runs_needed(config, told.directory)] == [judge]
 
 
+@pytest.mark.slow
 def test_another_run_is_refused(judge, tmp_path):
     bare = dataclasses.replace(rewarded("train.steps=1"), name="bare")
     run(bare, tmp_path / "bare", devices=one_device(), show_progress=False)

@@ -52,6 +52,7 @@ def test_a_run_that_fails_is_told_and_the_others_finish(study):
     assert all(directory.is_finished() for directory in sweep.directories(folder)[:2])
 
 
+@pytest.mark.slow
 def test_finished_runs_are_not_run_again(study):
     folder, sweep, _ = study
     before = {path: path.read_bytes() for path in folder.glob("*/metrics.jsonl")}

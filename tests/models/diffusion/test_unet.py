@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from flax import nnx
 from support.helpers import one_device_mesh, spread
-from support.tiers import slow_but
 from support.unets import SMALL, UNETS, build_unet, random_inputs, run_unet
 
 from jaxgen.errors import ConfigError
@@ -122,7 +121,8 @@ def test_it_is_a_denoiser_that_reads_all_that_it_is_told(name):
             assert not np.allclose(before, run(model, (x, time, other)), atol=1e-5), field.name
 
 
-@pytest.mark.parametrize("name", slow_but(["imagen"], ["unclip", "latent", "imagen"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["unclip", "latent", "imagen"])
 def test_tokens_that_are_not_there_are_not_read(name):
     config = UNETS[name]
     model = spread(build_unet(config))
