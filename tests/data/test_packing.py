@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jaxgen.codecs.bytes import ByteCodec
@@ -143,15 +143,44 @@ def test_epochs_have_different_orders_and_the_same_documents():
     assert np.array_equal(again, epochs[1][30:40])
 
 
+def first_fit_decreasing(lengths):
+    """Loads of bins of 20, each item put in the first that has room, the longest item first."""
+    loads = []
+    for length in sorted(lengths, reverse=True):
+        place = next((i for i, load in enumerate(loads) if load + length <= 20), len(loads))
+        loads[place:] = [sum(loads[place : place + 1]) + length, *loads[place + 1 :]]
+    return loads
+
+
+def fewest_bins(lengths, loads=()):
+    """The least number of bins of 20, by trying every one for every item."""
+    if not lengths:
+        return len(loads)
+    first, *rest = lengths
+    fits = {load for load in loads if load + first <= 20}
+    tried = [fewest_bins(rest, (*loads, first))]
+    for load in fits:
+        others = list(loads)
+        others.remove(load)
+        tried.append(fewest_bins(rest, (*others, load + first)))
+    return min(tried)
+
+
 @settings(max_examples=40, deadline=None)
 @given(lengths=st.lists(st.integers(1, 20), min_size=1, max_size=60))
-def test_bins_hold_each_item_once_and_are_well_filled(lengths):
+def test_bins_hold_each_item_once_and_are_those_of_first_fit(lengths):
     bins = fill_bins(np.array(lengths), 20)
     assert sorted(item for content in bins for item in content) == list(range(len(lengths)))
     loads = [sum(lengths[item] for item in content) for content in bins]
-    assert max(loads) <= 20
-    # First-fit decreasing needs at most 11/9 of the best, plus one (Johnson, 1973).
-    assert len(bins) <= 11 / 9 * -(-sum(lengths) // 20) + 1 or min(lengths) > 6
+    assert loads == first_fit_decreasing(lengths)
+
+
+@settings(max_examples=40, deadline=None)
+@given(lengths=st.lists(st.integers(1, 20), min_size=1, max_size=7))
+@example(lengths=[1, 10, 11, 11, 11, 11])
+def test_few_items_are_in_as_few_bins_as_the_theorem_says(lengths):
+    """At most 11/9 of the fewest, plus 6/9 (Dosa, 2007)."""
+    assert 9 * len(fill_bins(np.array(lengths), 20)) <= 11 * fewest_bins(lengths) + 6
 
 
 @pytest.mark.parametrize("source_length", [None, 8])

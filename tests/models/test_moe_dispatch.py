@@ -169,7 +169,7 @@ def test_other_products_on_a_mesh_equal_blocks_on_one_device(implementation, exc
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("mesh", "spare"),
-    itertools.product(list(MESHES)[1:], [1.5, 0.3]),
+    list(itertools.product(list(MESHES)[1:], [1.5, 0.3])),
 )
 def test_exchanging_equals_one_device(mesh, spare, monkeypatch):
     """Also with slots for a third of what goes to each device: the rest takes further rounds."""

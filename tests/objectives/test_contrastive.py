@@ -137,7 +137,7 @@ def loss_and_gradients(name, mesh=None):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "mesh"), itertools.product(PAIRS, MESHES))
+@pytest.mark.parametrize(("name", "mesh"), list(itertools.product(PAIRS, MESHES)))
 def test_a_model_has_the_same_loss_and_gradients_on_every_mesh(name, mesh):
     loss, metrics, gradients = loss_and_gradients(name, mesh)
     expected, expected_metrics, expected_gradients = loss_and_gradients(name)

@@ -55,7 +55,7 @@ def curve_on_one_device(kind):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "mesh"), itertools.product(["dense", "moe"], ["data", "fsdp", "tensor", "mixed"])
+    ("kind", "mesh"), list(itertools.product(["dense", "moe"], ["data", "fsdp", "tensor", "mixed"]))
 )
 def test_the_loss_curve_is_the_same_on_every_mesh(kind, mesh):
     config = tiny_dense() if kind == "dense" else tiny_moe()
