@@ -76,16 +76,20 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        is_told = kind is not None
         try:
             self._writer.close()
         except CheckpointError:
+            is_told = True
             if kind is None:  # Otherwise what ended the block is what must be told.
                 raise
         finally:
-            if kind is not None:
-                gc.collect()  # Tasks that failed beside what was told log it when they go.
-            for name, level in self._logs.items():
-                logging.getLogger(name).setLevel(level)
+            # Tasks that failed beside what is told log it when they go, some as late as at the end.
+            if is_told:
+                gc.collect()
+            else:
+                for name, level in self._logs.items():
+                    logging.getLogger(name).setLevel(level)
 
     def latest_step(self) -> int | None:
         """Returns the newest whole checkpoint's step."""
