@@ -106,6 +106,7 @@ class LearnedCodec(KeptFile):
         try:
             with safe_open(self.path, "numpy") as file:
                 found = (file.metadata() or {}).get("autoencoder")
+                # An open file of safetensors has names, but is not iterated over.
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError) as error:
             raise DataError(

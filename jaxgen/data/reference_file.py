@@ -81,6 +81,7 @@ class ReferenceFile:
 
         try:
             with safetensors.safe_open(self.path, "numpy") as file:  # pyright: ignore[reportPrivateImportUsage]
+                # An open file of safetensors has names, but is not iterated over.
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 metadata = file.metadata() or {}
             keys, starts = arrays["keys"], arrays["starts"]

@@ -84,7 +84,8 @@ class Checkpoints:
             if kind is None:  # Otherwise what ended the block is what must be told.
                 raise
         finally:
-            # Tasks that failed beside what is told log it when they go, some as late as at the end.
+            # Tasks that failed beside what is told log it when they go, some as late as at the end
+            # of the process: then the loggers stay silent.
             if is_told:
                 gc.collect()
             else:
